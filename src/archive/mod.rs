@@ -1,0 +1,80 @@
+//! Tar archives: written the same way everywhere, read as if an enemy had made them.
+//!
+//! Writing ([`Writer`]) takes nothing from the host: no times, owners or orders of its file system. Reading
+//! ([`Reader`]) gives entries whose paths cannot leave their root, and [`unpack`] puts them below a folder without
+//! following a link. The format is POSIX.1-2017 `pax` (ustar with extended headers where ustar is too small).
+
+mod path;
+mod read;
+mod write;
+
+pub use path::{ArchivePath, PathError};
+pub use read::{Error, Limits, Member, Reader, unpack};
+pub use write::{BLOCK, Writer, header, padding};
+
+use std::time::{Duration, SystemTime};
+
+/// One member of an archive, without its content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Where it lies.
+    pub path: ArchivePath,
+    /// Permission bits, at most `0o7777`.
+    pub mode: u32,
+    /// Owner and group by number.
+    pub owner: (u32, u32),
+    /// What it is.
+    pub kind: Kind,
+}
+
+/// What a member is. Device nodes, sockets and pipes do not travel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A folder.
+    Directory,
+    /// A file with its size in bytes.
+    File {
+        /// Bytes.
+        size: u64,
+    },
+    /// A symbolic link; the target is kept as it is and may be absolute.
+    Symlink(String),
+    /// Another name of an earlier member.
+    Hardlink(ArchivePath),
+}
+
+impl Entry {
+    /// A folder, owned by root, that everybody may enter.
+    pub fn directory(path: ArchivePath) -> Self {
+        Self { path, mode: 0o755, owner: (0, 0), kind: Kind::Directory }
+    }
+
+    /// A file of `size` bytes, owned by root, that everybody may read, and run when `executable`.
+    pub fn file(path: ArchivePath, size: u64, executable: bool) -> Self {
+        let mode = if executable { 0o755 } else { 0o644 };
+        Self { path, mode, owner: (0, 0), kind: Kind::File { size } }
+    }
+
+    /// A symbolic link.
+    pub fn symlink(path: ArchivePath, target: impl Into<String>) -> Self {
+        Self { path, mode: 0o777, owner: (0, 0), kind: Kind::Symlink(target.into()) }
+    }
+
+    /// The same entry, owned by `uid` and `gid`.
+    pub fn owned_by(mut self, uid: u32, gid: u32) -> Self {
+        self.owner = (uid, gid);
+        self
+    }
+}
+
+/// The time that all made things carry, in seconds since 1970: `SOURCE_DATE_EPOCH` where it is set
+/// (<https://reproducible-builds.org/specs/source-date-epoch/>), else the first day of 1980, as zip knows none earlier.
+pub fn epoch() -> u64 {
+    const FIXED: u64 = 315_532_800;
+    std::env::var("SOURCE_DATE_EPOCH").ok().and_then(|text| text.trim().parse().ok()).unwrap_or(FIXED)
+}
+
+/// [`epoch`] as the time of a file.
+pub fn epoch_time() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(epoch())
+}

@@ -1,0 +1,194 @@
+//! The way to the network for plain downloads: bounded, verified, retried, and closed with `--offline`.
+//!
+//! Certificates are the system's (`SSL_CERT_FILE` and `SSL_CERT_DIR` are honoured), proxies those of the environment.
+
+use std::io::{self, Read};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use crate::digest::Digest;
+use crate::progress::Task;
+use crate::store::{self, Store};
+
+/// Why something was not downloaded.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// `--offline` was given, and it is not in the cache.
+    #[error("{url} is needed, but not in the cache, and the network is off (--offline)")]
+    Offline {
+        /// What was asked for.
+        url: String,
+    },
+    /// The server answered, but not with the content.
+    #[error("{url}: the server answered {status}")]
+    Status {
+        /// What was asked for.
+        url: String,
+        /// The HTTP status.
+        status: u16,
+    },
+    /// No whole answer came.
+    #[error("{url} could not be downloaded")]
+    Transport {
+        /// What was asked for.
+        url: String,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The answer is larger than is sensible for what it should be.
+    #[error("{url} has more than {limit} bytes")]
+    TooLarge {
+        /// What was asked for.
+        url: String,
+        /// In bytes.
+        limit: u64,
+    },
+    /// The bytes that came are not the promised ones, or could not be kept.
+    #[error("{url} could not be kept")]
+    Keep {
+        /// What was asked for.
+        url: String,
+        /// Why: a mismatch of digest or size, or the disk.
+        source: store::Error,
+    },
+}
+
+impl Error {
+    /// Asking again may help: a lost connection, or a server that said so.
+    fn is_passing(&self) -> bool {
+        match self {
+            Self::Status { status, .. } => matches!(status, 408 | 429 | 500 | 502..=504),
+            Self::Transport { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// The server has no such thing (any more).
+    pub fn is_missing(&self) -> bool {
+        matches!(self, Self::Status { status: 404 | 410, .. })
+    }
+}
+
+/// Downloads over HTTP. Cheap to clone; connections are shared, and none is opened before the first request.
+#[derive(Clone, Debug)]
+pub struct Client {
+    inner: Arc<OnceLock<reqwest::blocking::Client>>,
+    offline: bool,
+}
+
+impl Client {
+    const TRIES: u32 = 4;
+
+    /// A client; with `offline` each request fails with [`Error::Offline`].
+    pub fn new(offline: bool) -> Self {
+        Self { inner: Arc::default(), offline }
+    }
+
+    /// Whether requests fail at once.
+    pub fn is_offline(&self) -> bool {
+        self.offline
+    }
+
+    /// Downloads `url` into memory.
+    ///
+    /// # Errors
+    /// See [`Error`]; more than `limit` bytes are [`Error::TooLarge`].
+    pub fn bytes(&self, url: &str, limit: u64) -> Result<Vec<u8>, Error> {
+        self.retrying(|| {
+            let mut bytes = Vec::new();
+            self.get(url)?
+                .take(limit.saturating_add(1))
+                .read_to_end(&mut bytes)
+                .map_err(|source| Error::Transport { url: url.to_owned(), source: source.into() })?;
+            if bytes.len() as u64 > limit {
+                return Err(Error::TooLarge { url: url.to_owned(), limit });
+            }
+            Ok(bytes)
+        })
+    }
+
+    /// Downloads `url` into the store, unless it is there: exactly `size` bytes with the digest `digest`.
+    /// `task` advances by the bytes that come in.
+    ///
+    /// # Errors
+    /// See [`Error`]. Nothing is kept then.
+    pub fn blob(&self, url: &str, digest: &Digest, size: u64, store: &Store, task: &Task) -> Result<(), Error> {
+        if store.has_blob(digest) {
+            task.advance(size);
+            return Ok(());
+        }
+        self.retrying(|| {
+            let mut body = Counting { inner: self.get(url)?, task, failed: None };
+            store.put_blob(&mut body, digest, size).map_err(|source| match body.failed.take() {
+                Some(source) => Error::Transport { url: url.to_owned(), source: source.into() },
+                None => Error::Keep { url: url.to_owned(), source },
+            })
+        })
+    }
+
+    fn get(&self, url: &str) -> Result<reqwest::blocking::Response, Error> {
+        if self.offline {
+            return Err(Error::Offline { url: url.to_owned() });
+        }
+        let transport =
+            |source: reqwest::Error| Error::Transport { url: url.to_owned(), source: source.without_url().into() };
+        let client = match self.inner.get() {
+            Some(client) => client,
+            None => {
+                let built = build().map_err(transport)?;
+                self.inner.get_or_init(|| built)
+            }
+        };
+        let response = client.get(url).send().map_err(transport)?;
+        match response.status() {
+            status if status.is_success() => Ok(response),
+            status => Err(Error::Status { url: url.to_owned(), status: status.as_u16() }),
+        }
+    }
+
+    fn retrying<T>(&self, mut attempt: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
+        let mut wait = Duration::from_millis(250);
+        for _ in 1..Self::TRIES {
+            match attempt() {
+                Err(error) if error.is_passing() => std::thread::sleep(wait),
+                result => return result,
+            }
+            wait *= 2;
+        }
+        attempt()
+    }
+}
+
+fn build() -> reqwest::Result<reqwest::blocking::Client> {
+    // Err means that somebody has installed a provider already, which will do.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::blocking::Client::builder()
+        .user_agent(concat!("ekiben/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(Duration::from_secs(20))
+        // Of the blocking client: for each read, not for the whole answer.
+        .timeout(Duration::from_secs(60))
+        .build()
+}
+
+/// Advances a task, and remembers an error of the source to tell it from one of the disk.
+struct Counting<'a, R> {
+    inner: R,
+    task: &'a Task,
+    failed: Option<io::Error>,
+}
+
+impl<R: Read> Read for Counting<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.inner.read(buffer) {
+            Ok(taken) => {
+                self.task.advance(taken as u64);
+                Ok(taken)
+            }
+            Err(error) => {
+                let again = io::Error::new(error.kind(), error.to_string());
+                self.failed = Some(error);
+                Err(again)
+            }
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! The platform that an image is made for, in the spelling of everybody who needs to be told.
+//!
+//! OCI image specification 1.1, `config.md` (`os`, `architecture`, after Go's GOOS and GOARCH).
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// A Linux platform that Ekiben builds for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum Platform {
+    /// 64-bit x86.
+    #[serde(rename = "linux/amd64")]
+    Amd64,
+    /// 64-bit Arm.
+    #[serde(rename = "linux/arm64")]
+    Arm64,
+}
+
+/// The text names no platform that Ekiben can build for.
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` is not a platform that ekiben builds for: use linux/amd64 or linux/arm64")]
+pub struct UnknownPlatform(String);
+
+impl Platform {
+    /// Every platform there is.
+    pub const ALL: [Self; 2] = [Self::Amd64, Self::Arm64];
+
+    /// The platform of this machine.
+    ///
+    /// # Errors
+    /// On processors that images are not built for.
+    pub fn host() -> Result<Self, UnknownPlatform> {
+        match std::env::consts::ARCH {
+            "x86_64" => Ok(Self::Amd64),
+            "aarch64" => Ok(Self::Arm64),
+            other => Err(UnknownPlatform(format!("linux/{other}"))),
+        }
+    }
+
+    /// The OCI (Go) name of the processor, which is Debian's name too.
+    pub fn architecture(self) -> &'static str {
+        match self {
+            Self::Amd64 => "amd64",
+            Self::Arm64 => "arm64",
+        }
+    }
+
+    /// The kernel's name of the processor (`uname -m`), as wheels and GNU triplets use it.
+    pub fn machine(self) -> &'static str {
+        match self {
+            Self::Amd64 => "x86_64",
+            Self::Arm64 => "aarch64",
+        }
+    }
+
+    /// Debian's multiarch folder, below `/usr/lib`.
+    pub fn multiarch(self) -> &'static str {
+        match self {
+            Self::Amd64 => "x86_64-linux-gnu",
+            Self::Arm64 => "aarch64-linux-gnu",
+        }
+    }
+}
+
+impl fmt::Display for Platform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "linux/{}", self.architecture())
+    }
+}
+
+impl FromStr for Platform {
+    type Err = UnknownPlatform;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .into_iter()
+            .find(|platform| text == platform.to_string())
+            .ok_or_else(|| UnknownPlatform(text.to_owned()))
+    }
+}

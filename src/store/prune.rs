@@ -1,0 +1,167 @@
+//! Removing what nothing needs any more.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use fs_err as fs;
+use serde::{Deserialize, Serialize};
+
+use super::memory::Record;
+use super::{Error, Store};
+use crate::digest::Digest;
+
+/// How far pruning reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// What neither an image nor a memory of work needs.
+    Unused,
+    /// Memories, downloads and unpacked layers too: only the images stay.
+    Caches,
+}
+
+/// What pruning removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Pruned {
+    /// Blobs, recipes, unpacked layers and memories.
+    pub items: u64,
+    /// Their size on disk in bytes.
+    pub bytes: u64,
+}
+
+/// The parts of a manifest or index that name other blobs.
+#[derive(Deserialize)]
+struct Links {
+    config: Option<Link>,
+    #[serde(default)]
+    layers: Vec<Link>,
+    #[serde(default)]
+    manifests: Vec<Link>,
+}
+
+#[derive(Deserialize)]
+struct Link {
+    digest: Digest,
+}
+
+/// The part of an image's configuration that names unpacked layers.
+#[derive(Deserialize)]
+struct Config {
+    rootfs: Option<RootFs>,
+}
+
+#[derive(Deserialize)]
+struct RootFs {
+    diff_ids: Vec<Digest>,
+}
+
+impl Store {
+    /// Removes what `reach` covers, but never what an image needs. Unpacked layers in `in_use` (by diff id) stay.
+    ///
+    /// Waits until no other process works in the store.
+    ///
+    /// # Errors
+    /// When the disk says no, or an image's manifest cannot be read: then nothing is removed.
+    pub fn prune(&self, reach: Reach, in_use: &HashSet<Digest>) -> Result<Pruned, Error> {
+        self.inner.lock.lock()?;
+        let result = self.prune_locked(reach, in_use);
+        self.inner.lock.lock_shared()?;
+        result
+    }
+
+    fn prune_locked(&self, reach: Reach, in_use: &HashSet<Digest>) -> Result<Pruned, Error> {
+        let mut blobs = HashSet::new();
+        let mut trees = in_use.clone();
+        for image in self.images()? {
+            self.reach_manifest(image.digest, &mut blobs, &mut trees)?;
+        }
+        let mut pruned = Pruned::default();
+        if reach == Reach::Caches {
+            pruned.take_children(&self.root().join("memory"), |_| false)?;
+            trees.retain(|tree| in_use.contains(tree));
+        } else {
+            self.reach_memories(&mut blobs)?;
+        }
+        let named = |name: &str| Digest::from_hex(name.trim_end_matches(".json")).ok();
+        let kept = |name: &str| named(name).is_some_and(|digest| blobs.contains(&digest));
+        pruned.take_children(&self.root().join("blobs/sha256"), kept)?;
+        pruned.take_children(&self.root().join("recipes"), kept)?;
+        pruned.take_children(&self.root().join("trees"), |name| named(name).is_some_and(|id| trees.contains(&id)))?;
+        Ok(pruned)
+    }
+
+    fn reach_manifest(
+        &self,
+        digest: Digest,
+        blobs: &mut HashSet<Digest>,
+        trees: &mut HashSet<Digest>,
+    ) -> Result<(), Error> {
+        const LARGEST: u64 = 16 << 20;
+        if !blobs.insert(digest) {
+            return Ok(());
+        }
+        let read = |digest: &Digest| self.read_blob(digest, LARGEST);
+        let damaged = |digest: &Digest| {
+            let path = self.blob_path(digest);
+            |source| Error::Damaged { path, source }
+        };
+        let links: Links = serde_json::from_slice(&read(&digest)?).map_err(damaged(&digest))?;
+        blobs.extend(links.layers.iter().map(|layer| layer.digest));
+        if let Some(config) = links.config {
+            blobs.insert(config.digest);
+            let parsed: Config = serde_json::from_slice(&read(&config.digest)?).map_err(damaged(&config.digest))?;
+            trees.extend(parsed.rootfs.map(|rootfs| rootfs.diff_ids).unwrap_or_default());
+        }
+        for manifest in links.manifests {
+            self.reach_manifest(manifest.digest, blobs, trees)?;
+        }
+        Ok(())
+    }
+
+    /// Memories keep their blobs; those whose blobs are gone are of no use, and simply never recalled.
+    fn reach_memories(&self, blobs: &mut HashSet<Digest>) -> Result<(), Error> {
+        for kind in fs::read_dir(self.root().join("memory"))? {
+            for record in fs::read_dir(kind?.path())? {
+                let bytes = fs::read(record?.path())?;
+                if let Ok(record) = serde_json::from_slice::<Record<serde::de::IgnoredAny>>(&bytes) {
+                    blobs.extend(record.blobs);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Pruned {
+    fn take_children(&mut self, folder: &Path, kept: impl Fn(&str) -> bool) -> Result<(), Error> {
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            if kept(&entry.file_name().to_string_lossy()) {
+                continue;
+            }
+            let (items, bytes) = weigh(&entry.path())?;
+            if entry.file_type()?.is_dir() {
+                fs::remove_dir_all(entry.path())?;
+            } else {
+                fs::remove_file(entry.path())?;
+            }
+            // An unpacked layer is one thing to a person, a folder of memories is as many as it holds.
+            self.items += if folder.ends_with("trees") { 1 } else { items };
+            self.bytes += bytes;
+        }
+        Ok(())
+    }
+}
+
+/// Files and bytes below `path`.
+fn weigh(path: &Path) -> Result<(u64, u64), Error> {
+    let metadata = fs::symlink_metadata(path)?;
+    if !metadata.is_dir() {
+        return Ok((1, metadata.len()));
+    }
+    let mut sum = (0, 0);
+    for entry in fs::read_dir(path)? {
+        let (items, bytes) = weigh(&entry?.path())?;
+        sum = (sum.0 + items, sum.1 + bytes);
+    }
+    Ok(sum)
+}
