@@ -9,6 +9,8 @@
 pub mod archive;
 pub mod digest;
 pub mod fetch;
+pub mod lock;
+pub mod manifest;
 pub mod platform;
 pub mod progress;
 pub mod session;
