@@ -7,8 +7,11 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 pub mod archive;
+pub mod compress;
+pub mod content;
 pub mod digest;
 pub mod fetch;
+pub mod layer;
 pub mod lock;
 pub mod manifest;
 pub mod platform;

@@ -3,8 +3,11 @@
 //! Invariant: the library prints nothing. A [`Task`] that was started always finishes, also when it fails.
 
 use std::fmt;
+use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::digest::{Digest, Hasher};
 
 /// What a task counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,6 +122,28 @@ impl Task {
     /// So much more is done, in the task's unit.
     pub fn advance(&self, by: u64) {
         self.progress.sink.event(Event::Advanced { id: self.id, by });
+    }
+
+    /// Reads `reader` to its end, advancing by the bytes, and gives their digest and number.
+    ///
+    /// # Errors
+    /// Those of the reader.
+    pub fn hash(&self, mut reader: impl Read) -> io::Result<(Digest, u64)> {
+        let mut hasher = Hasher::new();
+        let mut buffer = vec![0; 1 << 20];
+        let mut size = 0;
+        loop {
+            match reader.read(&mut buffer) {
+                Ok(0) => return Ok((hasher.finish(), size)),
+                Ok(taken) => {
+                    hasher.update(&buffer[..taken]);
+                    size += taken as u64;
+                    self.advance(taken as u64);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Ends the task with a line for the person.

@@ -6,6 +6,7 @@
 
 mod path;
 mod read;
+pub mod seekable;
 mod write;
 
 pub use path::{ArchivePath, PathError};

@@ -13,12 +13,13 @@ const USTAR_SIZE_END: u64 = 1 << 33;
 /// Writes entries in the order in which they come.
 pub struct Writer<W: Write> {
     inner: W,
+    epoch: u64,
 }
 
 impl<W: Write> Writer<W> {
     /// Starts an archive.
     pub fn new(inner: W) -> Self {
-        Self { inner }
+        Self { inner, epoch: epoch() }
     }
 
     /// Writes an entry that has no content.
@@ -26,7 +27,7 @@ impl<W: Write> Writer<W> {
     /// # Errors
     /// When the writer fails.
     pub fn entry(&mut self, entry: &Entry) -> io::Result<()> {
-        self.inner.write_all(&header(entry))
+        self.inner.write_all(&header(entry, self.epoch))
     }
 
     /// Writes a file entry and its content.
@@ -38,7 +39,7 @@ impl<W: Write> Writer<W> {
         let Kind::File { size } = entry.kind else {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("`{}` has no content", entry.path)));
         };
-        self.inner.write_all(&header(entry))?;
+        self.inner.write_all(&header(entry, self.epoch))?;
         let copied = io::copy(&mut content.take(size.saturating_add(1)), &mut self.inner)?;
         if copied != size {
             let text = format!("`{}` changed while it was read: it had {size} bytes, now {copied}", entry.path);
@@ -65,7 +66,9 @@ pub fn padding(size: u64) -> &'static [u8] {
 
 /// The blocks that stand before an entry's content: a pax extended header where ustar is too small, and the ustar
 /// header (POSIX.1-2017, `pax`, sections "pax Header Block" and "ustar Header Block").
-pub fn header(entry: &Entry) -> Vec<u8> {
+///
+/// All carry the time `epoch`, in seconds since 1970.
+pub fn header(entry: &Entry, epoch: u64) -> Vec<u8> {
     let mut name = entry.path.as_str().to_owned();
     let (kind, size, link) = match &entry.kind {
         Kind::Directory => {
@@ -77,7 +80,7 @@ pub fn header(entry: &Entry) -> Vec<u8> {
         Kind::Hardlink(target) => (tar::EntryType::Link, 0, target.as_str()),
     };
     let mut records = Vec::new();
-    let mut header = ustar(kind, entry);
+    let mut header = ustar(kind, entry, epoch);
     if !set_name(&mut header, &name) {
         record(&mut records, "path", &name);
         set_bytes(&mut header.as_old_mut().name, shortened(&name, 100));
@@ -98,7 +101,7 @@ pub fn header(entry: &Entry) -> Vec<u8> {
 
     let mut blocks = Vec::new();
     if !records.is_empty() {
-        let mut extended = ustar(tar::EntryType::XHeader, entry);
+        let mut extended = ustar(tar::EntryType::XHeader, entry, epoch);
         set_bytes(&mut extended.as_old_mut().name, b"pax");
         extended.set_mode(0o644);
         extended.set_size(records.len() as u64);
@@ -111,13 +114,13 @@ pub fn header(entry: &Entry) -> Vec<u8> {
     blocks
 }
 
-fn ustar(kind: tar::EntryType, entry: &Entry) -> tar::Header {
+fn ustar(kind: tar::EntryType, entry: &Entry, epoch: u64) -> tar::Header {
     let mut header = tar::Header::new_ustar();
     header.set_entry_type(kind);
     header.set_mode(entry.mode & 0o7777);
     header.set_uid(entry.owner.0.into());
     header.set_gid(entry.owner.1.into());
-    header.set_mtime(epoch());
+    header.set_mtime(epoch);
     header
 }
 
@@ -198,7 +201,7 @@ mod tests {
     #[test]
     fn sizes_over_8_gib_go_into_a_pax_record() {
         let size = 16 << 30;
-        let blocks = header(&Entry::file(path("big"), size, false));
+        let blocks = header(&Entry::file(path("big"), size, false), 0);
         assert_eq!(blocks.len(), 3 * BLOCK as usize);
         assert!(String::from_utf8_lossy(&blocks).contains(&format!("size={size}\n")));
     }

@@ -22,7 +22,7 @@ impl Store {
     pub fn recall<T: DeserializeOwned>(&self, kind: &str, key: &Digest) -> Option<T> {
         let bytes = fs::read(self.memory_path(kind, key)).ok()?;
         let record: Record<T> = serde_json::from_slice(&bytes).ok()?;
-        record.blobs.iter().all(|blob| self.has_blob(blob)).then_some(record.value)
+        record.blobs.iter().all(|blob| self.has_content(blob)).then_some(record.value)
     }
 
     /// Remembers what came out of work, and that `blobs` belong to it.
