@@ -118,7 +118,7 @@ impl Client {
             return Ok(());
         }
         self.retrying(|| {
-            let mut body = Counting { inner: self.get(url)?, task, failed: None };
+            let mut body = Watched { inner: task.reading(self.get(url)?), failed: None };
             store.put_blob(&mut body, digest, size).map_err(|source| match body.failed.take() {
                 Some(source) => Error::Transport { url: url.to_owned(), source: source.into() },
                 None => Error::Keep { url: url.to_owned(), source },
@@ -170,25 +170,18 @@ fn build() -> reqwest::Result<reqwest::blocking::Client> {
         .build()
 }
 
-/// Advances a task, and remembers an error of the source to tell it from one of the disk.
-struct Counting<'a, R> {
+/// Remembers an error of the source, to tell it from one of the disk.
+struct Watched<R> {
     inner: R,
-    task: &'a Task,
     failed: Option<io::Error>,
 }
 
-impl<R: Read> Read for Counting<'_, R> {
+impl<R: Read> Read for Watched<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self.inner.read(buffer) {
-            Ok(taken) => {
-                self.task.advance(taken as u64);
-                Ok(taken)
-            }
-            Err(error) => {
-                let again = io::Error::new(error.kind(), error.to_string());
-                self.failed = Some(error);
-                Err(again)
-            }
-        }
+        self.inner.read(buffer).map_err(|error| {
+            let again = io::Error::new(error.kind(), error.to_string());
+            self.failed = Some(error);
+            again
+        })
     }
 }

@@ -11,6 +11,7 @@ pub mod compress;
 pub mod content;
 pub mod digest;
 pub mod fetch;
+pub mod image;
 pub mod layer;
 pub mod lock;
 pub mod manifest;

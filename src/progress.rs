@@ -124,6 +124,11 @@ impl Task {
         self.progress.sink.event(Event::Advanced { id: self.id, by });
     }
 
+    /// Passes `reader` on, advancing by the bytes that are read.
+    pub fn reading<R: Read>(&self, reader: R) -> Reading<'_, R> {
+        Reading { reader, task: self }
+    }
+
     /// Reads `reader` to its end, advancing by the bytes, and gives their digest and number.
     ///
     /// # Errors
@@ -158,5 +163,19 @@ impl Drop for Task {
         if !self.finished {
             self.progress.sink.event(Event::Finished { id: self.id, summary: None });
         }
+    }
+}
+
+/// See [`Task::reading`].
+pub struct Reading<'a, R> {
+    reader: R,
+    task: &'a Task,
+}
+
+impl<R: Read> Read for Reading<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let taken = self.reader.read(buffer)?;
+        self.task.advance(taken as u64);
+        Ok(taken)
     }
 }

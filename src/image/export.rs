@@ -1,0 +1,134 @@
+//! Images as files that other tools read.
+//!
+//! A folder is an OCI image layout. An archive is one as well, and a docker archive at the same time (as `docker
+//! save` writes since version 25): `docker load`, `podman load` and skopeo's `oci-archive:` and `docker-archive:`
+//! read the same file. OCI image specification 1.1, `image-layout.md`; Docker image specification 1.2, "Combined
+//! Image JSON + Filesystem Changeset Format".
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::{self, Write};
+use std::path::Path;
+
+use fs_err as fs;
+use oci_spec::image::{ANNOTATION_REF_NAME, ImageIndexBuilder, MediaType};
+
+use super::{Error, Image, document, invalid};
+use crate::archive::{self, ArchivePath, Entry};
+use crate::digest::Digest;
+use crate::layer::Layer;
+use crate::progress::{Progress, Unit};
+use crate::store::{ImageName, Store};
+
+/// The files of a layout, in the order in which they are written.
+struct Layout<'a> {
+    store: &'a Store,
+    documents: BTreeMap<String, Vec<u8>>,
+    layers: BTreeMap<Digest, &'a Layer>,
+}
+
+impl<'a> Layout<'a> {
+    fn new(store: &'a Store, image: &'a Image, name: Option<&ImageName>) -> Result<Self, Error> {
+        let (digest, mut descriptor) = image.save(store)?;
+        if let Some(name) = name {
+            // As skopeo and podman read it: the name in full under containerd's key, the tag alone under OCI's.
+            let annotations = [
+                (ANNOTATION_REF_NAME.to_owned(), name.tag().to_owned()),
+                ("io.containerd.image.name".to_owned(), name.to_string()),
+            ];
+            descriptor.set_annotations(Some(HashMap::from(annotations)));
+        }
+        let index = ImageIndexBuilder::default()
+            .schema_version(2u32)
+            .media_type(MediaType::ImageIndex)
+            .manifests([descriptor])
+            .build()
+            .map_err(invalid)?;
+        let config = document(&image.configuration()?)?;
+        let config_digest = Digest::of(&config);
+        let tags: Vec<_> = name.map(ToString::to_string).into_iter().collect();
+        let layers: Vec<_> = image.layers().iter().map(|layer| blob(&layer.digest)).collect();
+        let docker = serde_json::json!([{ "Config": blob(&config_digest), "RepoTags": tags, "Layers": layers }]);
+        let documents = BTreeMap::from([
+            ("oci-layout".to_owned(), br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec()),
+            ("index.json".to_owned(), document(&index)?),
+            ("manifest.json".to_owned(), document(&docker)?),
+            (blob(&digest), store.read_blob(&digest, super::LARGEST_DOCUMENT)?),
+            (blob(&config_digest), config),
+        ]);
+        let layers = image.layers().iter().map(|layer| (layer.digest, layer)).collect();
+        Ok(Self { store, documents, layers })
+    }
+
+    fn bytes(&self) -> u64 {
+        self.layers.values().map(|layer| layer.size).sum()
+    }
+}
+
+fn blob(digest: &Digest) -> String {
+    format!("blobs/sha256/{}", digest.hex())
+}
+
+/// Writes `image` as an OCI image layout into the folder `path`, which must not be there or be empty.
+///
+/// # Errors
+/// [`Error::Exists`] when there is something; and when a layer cannot be had: then nothing is left at `path`.
+pub fn to_folder(
+    store: &Store,
+    progress: &Progress,
+    image: &Image,
+    name: Option<&ImageName>,
+    path: &Path,
+) -> Result<(), Error> {
+    if fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some()) || path.is_file() {
+        return Err(Error::Exists { path: path.to_owned() });
+    }
+    let layout = Layout::new(store, image, name)?;
+    let task = progress.task("Exporting", path.display().to_string(), Unit::Bytes, Some(layout.bytes()));
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = tempfile::Builder::new().prefix(".ekiben-").tempdir_in(parent)?;
+    fs::create_dir_all(folder.path().join("blobs/sha256"))?;
+    for (name, bytes) in &layout.documents {
+        // Only `docker load` asks for it, and that reads no folders.
+        if name != "manifest.json" {
+            fs::write(folder.path().join(name), bytes)?;
+        }
+    }
+    for (digest, layer) in &layout.layers {
+        let mut file = io::BufWriter::with_capacity(1 << 20, fs::File::create(folder.path().join(blob(digest)))?);
+        io::copy(&mut task.reading(layer.open(store)?), &mut file)?;
+        file.flush()?;
+    }
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755))?;
+    fs::rename(folder.path(), path)?;
+    Ok(())
+}
+
+/// Writes `image` as an archive that is both an OCI layout and a docker archive.
+///
+/// # Errors
+/// When a layer cannot be had, or `writer` fails; what was written until then is of no use.
+pub fn to_archive<W: Write>(
+    store: &Store,
+    progress: &Progress,
+    image: &Image,
+    name: Option<&ImageName>,
+    writer: W,
+) -> Result<W, Error> {
+    let layout = Layout::new(store, image, name)?;
+    let task = progress.task("Exporting", "an image archive", Unit::Bytes, Some(layout.bytes()));
+    let path = |text: &str| ArchivePath::new(text).map_err(io::Error::other);
+    let mut archive = archive::Writer::new(writer);
+    archive.entry(&Entry::directory(path("blobs")?))?;
+    archive.entry(&Entry::directory(path("blobs/sha256")?))?;
+    for (name, bytes) in &layout.documents {
+        archive.file(&Entry::file(path(name)?, bytes.len() as u64, false), &bytes[..])?;
+    }
+    for (digest, layer) in &layout.layers {
+        let mut content = task.reading(layer.open(layout.store)?);
+        archive.file(&Entry::file(path(&blob(digest))?, layer.size, false), &mut content)?;
+        // One read more, at the end: that is where the digest is checked.
+        io::copy(&mut content, &mut io::sink())?;
+    }
+    Ok(archive.finish()?)
+}
