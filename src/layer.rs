@@ -113,15 +113,26 @@ impl Layer {
     /// When a file cannot be read, or changes while it is.
     pub fn of_files(store: &Store, title: impl Into<String>, files: Vec<File>, task: &Task) -> Result<Self, Error> {
         let recipe = Recipe { epoch: archive::epoch(), files };
-        let text = serde_json::to_vec(&recipe).map_err(io::Error::from)?;
-        let contents: Vec<_> = recipe.files.iter().map(|file| file.content.clone()).collect();
-        let (digest, size) = task.hash(recipe.open())?;
+        let (digest, size) = task.hash(recipe.clone().open())?;
         // What was read is what the recipe says only if no file moved under our hands.
-        for content in contents {
-            content.check()?;
+        recipe.files.iter().try_for_each(|file| file.content.check())?;
+        let layer = Self { compression: Compression::None, digest, size, diff_id: digest, title: title.into() };
+        layer.keep_recipe(store, recipe.files)?;
+        Ok(layer)
+    }
+
+    /// Keeps the recipe of a layer whose digest is known from elsewhere. Whether it is right is seen when its bytes
+    /// are read.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn keep_recipe(&self, store: &Store, files: Vec<File>) -> Result<(), Error> {
+        let recipe = Recipe { epoch: archive::epoch(), files };
+        let text = serde_json::to_vec(&recipe).map_err(io::Error::from)?;
+        if store.recipe(&self.digest)?.is_none_or(|known| known != text) {
+            store.put_recipe(&self.digest, &text)?;
         }
-        store.put_recipe(&digest, &text)?;
-        Ok(Self { compression: Compression::None, digest, size, diff_id: digest, title: title.into() })
+        Ok(())
     }
 
     /// Opens the bytes as they are stored. The reader verifies them: it fails at the end if they are not the layer's.

@@ -1,0 +1,311 @@
+//! The bundle: everything that an image is built from, in one archive, or about to be.
+//!
+//! A bundle made from a folder and the same bundle read back from its archive are the same value: what is built from
+//! either has the same bytes. The file is a plain `tar.zst` with an index behind it; `docs/bundle.md` has the format.
+//!
+//! Invariants: every member but the weights is known by its sha256, and verified when it is read; the weights are
+//! known by the layers that they become, and verified as those. Paths cannot leave the bundle.
+
+mod pack;
+mod weights;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+pub use weights::WEIGHTS;
+
+use crate::archive::{self, ArchivePath, seekable};
+use crate::content::{self, Content, Stamp};
+use crate::digest::{Digest, Mismatch};
+use crate::layer::{self, Layer};
+use crate::session::Session;
+
+/// What can go wrong with a bundle.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file cannot be read or written.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// A file of the model or the code cannot be read.
+    #[error(transparent)]
+    Content(#[from] content::Error),
+    /// A layer of weights cannot be made.
+    #[error(transparent)]
+    Layer(#[from] layer::Error),
+    /// The store says no.
+    #[error(transparent)]
+    Store(#[from] crate::store::Error),
+    /// The file is no bundle, or damaged.
+    #[error("{} is not a bundle that can be read", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A member's bytes are not what the index says.
+    #[error("`{member}` in {} is damaged", path.display())]
+    Damaged {
+        /// The bundle.
+        path: PathBuf,
+        /// The member.
+        member: ArchivePath,
+        /// How it was found.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Two members have the same path.
+    #[error("two files would lie at `{path}` in the bundle")]
+    Twice {
+        /// The path.
+        path: ArchivePath,
+    },
+    /// A member that every bundle has is not there.
+    #[error("the bundle has no `{name}`")]
+    Incomplete {
+        /// The member.
+        name: String,
+    },
+}
+
+impl Error {
+    /// The next thing to try.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Content(error) => error.hint(),
+            Self::Layer(error) => error.hint(),
+            Self::Malformed { .. } | Self::Damaged { .. } => {
+                Some("fetch the bundle again, or pack it again with `ekiben pack`".to_owned())
+            }
+            Self::Twice { .. } => Some("rename one of them: generated files and yours share the bundle".to_owned()),
+            _ => None,
+        }
+    }
+}
+
+/// A file of a bundle, other than weights.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Its bytes.
+    pub content: Content,
+    /// Whether it may be run.
+    pub executable: bool,
+    /// Of its bytes.
+    pub digest: Digest,
+}
+
+/// A weight file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Weight {
+    /// Where it lies below the folder of the model.
+    pub path: ArchivePath,
+    /// Its bytes.
+    pub content: Content,
+}
+
+/// A bundle: members by path, and weights with the layers that they become.
+#[derive(Clone, Debug)]
+pub struct Bundle {
+    name: String,
+    version: String,
+    members: BTreeMap<ArchivePath, Member>,
+    weights: Vec<Weight>,
+    layers: Vec<Layer>,
+}
+
+/// Largest member other than weights that is read into memory, in bytes.
+const LARGEST_DOCUMENT: u64 = 64 << 20;
+
+/// What makes a bundle the one that it is: see [`Bundle::digest`].
+#[derive(Serialize)]
+struct Identity<'a> {
+    name: &'a str,
+    version: Option<&'a str>,
+    members: Vec<(&'a ArchivePath, bool, Digest)>,
+    layers: Vec<Digest>,
+}
+
+impl Bundle {
+    /// Starts a bundle from the weights, which are read and hashed here, each file once; where that was done before
+    /// and the files are the same, not at all (unless `again`).
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn new(session: &Session, name: &str, weights: Vec<Weight>, again: bool) -> Result<Self, Error> {
+        let layers = weights::layers(session, name, &weights, again)?;
+        Ok(Self { name: name.to_owned(), version: String::new(), members: BTreeMap::new(), weights, layers })
+    }
+
+    /// Adds a file.
+    ///
+    /// # Errors
+    /// When it cannot be read, or there is one at its path.
+    pub fn add(&mut self, path: ArchivePath, content: Content, executable: bool) -> Result<(), Error> {
+        let mut reader = content.open()?;
+        let mut hasher = crate::digest::Hasher::new();
+        io::copy(&mut reader, &mut hasher)?;
+        let member = Member { content, executable, digest: hasher.finish() };
+        match self.members.insert(path.clone(), member) {
+            Some(_) => Err(Error::Twice { path }),
+            None => Ok(()),
+        }
+    }
+
+    /// Gives the bundle its version: the manifest's, or one that follows from all that was added until now.
+    pub fn set_version(&mut self, version: Option<String>) {
+        self.version = version.unwrap_or_else(|| self.identity(None).short());
+    }
+
+    /// What it is called.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its version.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// `NAME-VERSION.ekiben`.
+    pub fn file_name(&self) -> String {
+        format!("{}-{}.ekiben", self.name, self.version)
+    }
+
+    /// The files other than weights.
+    pub fn members(&self) -> &BTreeMap<ArchivePath, Member> {
+        &self.members
+    }
+
+    /// The weights, by path.
+    pub fn weights(&self) -> &[Weight] {
+        &self.weights
+    }
+
+    /// The layers that the weights become in an image.
+    pub fn weight_layers(&self) -> &[Layer] {
+        &self.layers
+    }
+
+    /// A digest of all that is in it, the same for a folder and its archive, whatever way it is compressed.
+    pub fn digest(&self) -> Digest {
+        self.identity(Some(&self.version))
+    }
+
+    fn identity(&self, version: Option<&str>) -> Digest {
+        let members = self.members.iter().map(|(path, member)| (path, member.executable, member.digest)).collect();
+        let layers = self.layers.iter().map(|layer| layer.diff_id).collect();
+        let identity = Identity { name: &self.name, version, members, layers };
+        // Strings, numbers and lists always serialise.
+        Digest::of(serde_json::to_vec(&identity).unwrap_or_default())
+    }
+
+    /// Reads a small member, verified.
+    ///
+    /// # Errors
+    /// When there is none, or it is not what it was.
+    pub fn read(&self, path: &str) -> Result<Vec<u8>, Error> {
+        let missing = || Error::Incomplete { name: path.to_owned() };
+        let name = ArchivePath::relative(path).map_err(|_| missing())?;
+        let member = self.members.get(&name).ok_or_else(missing)?;
+        self.read_member(&name, member)
+    }
+
+    fn read_member(&self, path: &ArchivePath, member: &Member) -> Result<Vec<u8>, Error> {
+        let bytes = member.content.read(LARGEST_DOCUMENT)?;
+        let actual = Digest::of(&bytes);
+        if actual == member.digest {
+            return Ok(bytes);
+        }
+        let file = match &member.content {
+            Content::File(stamp) | Content::Packed { bundle: stamp, .. } => stamp.path.clone(),
+            Content::Bytes(_) => PathBuf::new(),
+        };
+        let source = Box::new(Mismatch::Digest { expected: member.digest, actual });
+        Err(Error::Damaged { path: file, member: path.clone(), source })
+    }
+
+    /// The folder in which the weights lie in a bundle: `models/NAME/VERSION`.
+    fn weights_folder(&self) -> Result<ArchivePath, Error> {
+        let path = ArchivePath::relative(format!("models/{}/{}", self.name, self.version));
+        path.map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error).into())
+    }
+}
+
+/// The index behind an archive.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Index {
+    /// Version of this format: 1.
+    ekiben: u32,
+    name: String,
+    version: String,
+    /// The time in the layers' headers, in seconds since 1970.
+    epoch: u64,
+    members: Vec<IndexMember>,
+    weights: Vec<IndexWeight>,
+    layers: Vec<Layer>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct IndexMember {
+    path: ArchivePath,
+    /// Where its bytes begin in the uncompressed archive.
+    offset: u64,
+    size: u64,
+    executable: bool,
+    digest: Digest,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct IndexWeight {
+    path: ArchivePath,
+    offset: u64,
+    size: u64,
+}
+
+impl Bundle {
+    /// Opens the bundle at `path`. Only its index is read; the weights are not touched.
+    ///
+    /// # Errors
+    /// When it is no bundle, or cut short.
+    pub fn open(session: &Session, path: &Path) -> Result<Self, Error> {
+        let malformed = |source: Box<dyn std::error::Error + Send + Sync>| {
+            let path = path.to_owned();
+            Error::Malformed { path, source }
+        };
+        let bundle = Stamp::new(path)?;
+        let file = bundle.open()?;
+        let index = seekable::Reader::new(file).and_then(|mut archive| archive.index());
+        let index: Index = index
+            .map_err(Into::into)
+            .and_then(|bytes| serde_json::from_slice(&bytes).map_err(Into::into))
+            .map_err(malformed)?;
+        if index.ekiben != 1 {
+            return Err(malformed(
+                format!("it has version {} of the format, this ekiben reads 1", index.ekiben).into(),
+            ));
+        }
+        let packed = |offset, size| Content::Packed { bundle: bundle.clone(), offset, size };
+        let mut members = BTreeMap::new();
+        for IndexMember { path, offset, size, executable, digest } in index.members {
+            members.insert(path, Member { content: packed(offset, size), executable, digest });
+        }
+        let weights: Vec<_> = index
+            .weights
+            .into_iter()
+            .map(|IndexWeight { path, offset, size }| Weight { path, content: packed(offset, size) })
+            .collect();
+        let layers = if index.epoch == archive::epoch() {
+            weights::known_layers(&session.store, &index.name, &weights, index.layers)?
+        } else {
+            weights::layers(session, &index.name, &weights, false)?
+        };
+        let ArchivePath { .. } = ArchivePath::relative(format!("{}/{}", index.name, index.version))
+            .map_err(|error| malformed(error.into()))?;
+        Ok(Self { name: index.name, version: index.version, members, weights, layers })
+    }
+}

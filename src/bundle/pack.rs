@@ -1,0 +1,88 @@
+//! Writing a bundle's archive.
+
+use std::io::{self, Read, Write};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use super::{Bundle, Error, Index, IndexMember, IndexWeight};
+use crate::archive::{self, ArchivePath, BLOCK, Entry, seekable};
+use crate::content::Content;
+use crate::digest::{Digest, HashingWriter, VerifyingReader};
+use crate::progress::{Progress, Task, Unit};
+
+impl Bundle {
+    /// Writes the bundle to `path`: whole, or not at all. Gives the digest of the file and its size in bytes.
+    ///
+    /// # Errors
+    /// When a file has changed since it was hashed, or the disk says no. What was at `path` before is still there then.
+    pub fn pack(&self, progress: &Progress, path: &Path) -> Result<(Digest, u64), Error> {
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        // As readable as any file that the person makes: the kernel takes off what the umask says.
+        let permissions = std::fs::Permissions::from_mode(0o666);
+        let file = tempfile::Builder::new().prefix(".ekiben-").permissions(permissions).tempfile_in(parent)?;
+        let (file, digest, size) = self.pack_to(progress, HashingWriter::new(file))?.finish();
+        file.as_file().sync_all()?;
+        file.persist(path).map_err(|error| error.error)?;
+        Ok((digest, size))
+    }
+
+    fn pack_to<W: Write>(&self, progress: &Progress, writer: W) -> Result<W, Error> {
+        let members = self.members.values().map(|member| member.content.size());
+        let total = members.chain(self.weights.iter().map(|weight| weight.content.size())).sum();
+        let task = progress.task("Packing", self.file_name(), Unit::Bytes, Some(total));
+        let mut tar = Tar { archive: seekable::Writer::new(writer), offset: 0, task: &task };
+        let mut index = Index {
+            ekiben: 1,
+            name: self.name.clone(),
+            version: self.version.clone(),
+            epoch: archive::epoch(),
+            members: Vec::new(),
+            weights: Vec::new(),
+            layers: self.layers.clone(),
+        };
+        // The small members first: whoever reads the archive as a stream soon knows what it is.
+        for (path, member) in &self.members {
+            let size = member.content.size();
+            let mut content = VerifyingReader::new(member.content.open()?, member.digest, size);
+            let offset = tar.file(path, member.executable, size, &mut content)?;
+            let (path, executable, digest) = (path.clone(), member.executable, member.digest);
+            index.members.push(IndexMember { path, offset, size, executable, digest });
+        }
+        let folder = self.weights_folder()?;
+        for weight in &self.weights {
+            let size = weight.content.size();
+            let offset = tar.file(&folder.join(&weight.path), false, size, &mut weight.content.open()?)?;
+            index.weights.push(IndexWeight { path: weight.path.clone(), offset, size });
+        }
+        // The layers' digests stand for the weights only if no file has moved since they were hashed.
+        self.weights.iter().try_for_each(|weight: &super::Weight| Content::check(&weight.content))?;
+        tar.archive.write_all(&[0; 2 * BLOCK as usize])?;
+        let index = serde_json::to_vec(&index).map_err(io::Error::from)?;
+        Ok(tar.archive.finish(&index)?)
+    }
+}
+
+/// A tar archive that knows how far it is.
+struct Tar<'a, W: Write> {
+    archive: seekable::Writer<W>,
+    offset: u64,
+    task: &'a Task,
+}
+
+impl<W: Write> Tar<'_, W> {
+    /// Writes a file, and gives the offset of its content.
+    fn file(&mut self, path: &ArchivePath, executable: bool, size: u64, content: &mut dyn Read) -> Result<u64, Error> {
+        let header = archive::header(&Entry::file(path.clone(), size, executable), archive::epoch());
+        self.archive.write_all(&header)?;
+        let offset = self.offset + header.len() as u64;
+        let mut buffered = io::BufReader::with_capacity(1 << 20, self.task.reading(content));
+        let copied = io::copy(&mut buffered, &mut self.archive)?;
+        if copied != size {
+            let text = format!("`{path}` had {size} bytes and now has {copied}");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text).into());
+        }
+        self.archive.write_all(archive::padding(size))?;
+        self.offset = offset + size + archive::padding(size).len() as u64;
+        Ok(offset)
+    }
+}

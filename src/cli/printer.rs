@@ -1,0 +1,285 @@
+//! The one gate through which output leaves the program.
+//!
+//! Results go to stdout, everything else to stderr. On a terminal there are colours and bars; elsewhere plain lines
+//! without control codes; with `--output json` results are JSON, and nothing but warnings and errors is said besides.
+
+use std::collections::HashMap;
+use std::io::{self, IsTerminal as _, Write};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anstyle::{AnsiColor, Style};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+
+use crate::progress::{Event, Sink, TaskId, Unit};
+
+/// The look of what was done: `Built iris:1.0`.
+pub const VERB: Style = AnsiColor::Green.on_default().bold();
+/// The look of what is beside the point.
+pub const DIM: Style = Style::new().dimmed();
+/// The look of names.
+pub const NAME: Style = AnsiColor::Cyan.on_default();
+/// The look of what went wrong.
+pub const ERROR: Style = AnsiColor::Red.on_default().bold();
+/// The look of what may go wrong.
+pub const WARNING: Style = AnsiColor::Yellow.on_default().bold();
+/// The look of advice.
+pub const HINT: Style = AnsiColor::Cyan.on_default().bold();
+
+/// Width of the column in which verbs stand, flush right, as `cargo` has it.
+const VERBS: usize = 12;
+
+/// How results are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Output {
+    /// For people.
+    Human,
+    /// One JSON document on stdout.
+    Json,
+}
+
+/// How much is said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verbosity {
+    /// Results, warnings and errors.
+    Quiet,
+    /// What is going on.
+    Normal,
+    /// Also why.
+    Verbose,
+}
+
+/// A result that can be shown in both ways.
+pub trait Report: Serialize {
+    /// Writes it for a person.
+    ///
+    /// # Errors
+    /// When `out` fails.
+    fn human(&self, out: &mut dyn Write) -> io::Result<()>;
+}
+
+/// Cheap to clone; see the module.
+#[derive(Clone)]
+pub struct Printer {
+    output: Output,
+    verbosity: Verbosity,
+    terminal: Arc<Terminal>,
+}
+
+impl Printer {
+    /// A printer for this process's stdout and stderr.
+    pub fn new(output: Output, verbosity: Verbosity, color: clap::ColorChoice) -> Self {
+        match color {
+            clap::ColorChoice::Auto => anstream::ColorChoice::Auto,
+            clap::ColorChoice::Always => anstream::ColorChoice::Always,
+            clap::ColorChoice::Never => anstream::ColorChoice::Never,
+        }
+        .write_global();
+        let bars = verbosity >= Verbosity::Normal && output == Output::Human && io::stderr().is_terminal();
+        let target = if bars { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let bars = bars.then(|| MultiProgress::with_draw_target(target));
+        Self { output, verbosity, terminal: Arc::new(Terminal { bars, tasks: Mutex::default() }) }
+    }
+
+    /// How results are written.
+    pub fn output(&self) -> Output {
+        self.output
+    }
+
+    /// Whether stderr shows colours.
+    pub fn colors(&self) -> bool {
+        anstream::AutoStream::choice(&io::stderr()) != anstream::ColorChoice::Never
+    }
+
+    /// Writes a result to stdout, in the way that was asked for.
+    ///
+    /// # Errors
+    /// When stdout is closed.
+    pub fn report(&self, report: &impl Report) -> io::Result<()> {
+        self.above_bars(|| {
+            let mut out = anstream::stdout().lock();
+            match self.output {
+                Output::Human => report.human(&mut out)?,
+                Output::Json => {
+                    serde_json::to_writer_pretty(&mut out, report)?;
+                    writeln!(out)?;
+                }
+            }
+            out.flush()
+        })
+    }
+
+    /// Writes bytes to stdout as they are: logs, archives, generated scripts.
+    ///
+    /// # Errors
+    /// When stdout is closed.
+    pub fn raw(&self, bytes: &[u8]) -> io::Result<()> {
+        self.above_bars(|| {
+            let mut out = io::stdout().lock();
+            out.write_all(bytes)?;
+            out.flush()
+        })
+    }
+
+    /// Says what was done: `Built iris:1.0`.
+    pub fn status(&self, verb: &str, text: impl AsRef<str>) {
+        if self.verbosity >= Verbosity::Normal && self.output == Output::Human {
+            self.line(&format!("{VERB}{verb:>VERBS$}{VERB:#} {}", text.as_ref()));
+        }
+    }
+
+    /// Writes a line to stderr, above the bars.
+    pub fn line(&self, text: &str) {
+        // Nothing can be done about a closed stderr.
+        let _ = self.above_bars(|| writeln!(anstream::stderr().lock(), "{text}"));
+    }
+
+    /// Says what a person should know though all goes on.
+    pub fn warn(&self, text: &str) {
+        self.line(&format!("{WARNING}warning{WARNING:#}: {text}"));
+    }
+
+    fn above_bars<T>(&self, print: impl FnOnce() -> T) -> T {
+        match &self.terminal.bars {
+            Some(bars) => bars.suspend(print),
+            None => print(),
+        }
+    }
+}
+
+/// Bars and tasks under way.
+struct Terminal {
+    bars: Option<MultiProgress>,
+    tasks: Mutex<HashMap<TaskId, Shown>>,
+}
+
+struct Shown {
+    started: Instant,
+    bar: Option<ProgressBar>,
+}
+
+impl Terminal {
+    fn tasks(&self) -> MutexGuard<'_, HashMap<TaskId, Shown>> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Sink for Printer {
+    fn event(&self, event: Event) {
+        match event {
+            Event::Started { id, verb, subject, unit, total } => {
+                let bar = self.terminal.bars.as_ref().map(|bars| bars.add(bar(verb, subject, unit, total)));
+                self.terminal.tasks().insert(id, Shown { started: Instant::now(), bar });
+            }
+            Event::Advanced { id, by } => {
+                if let Some(Shown { bar: Some(bar), .. }) = self.terminal.tasks().get(&id) {
+                    bar.inc(by);
+                }
+            }
+            Event::Finished { id, summary } => {
+                let Some(shown) = self.terminal.tasks().remove(&id) else { return };
+                if let Some(bar) = shown.bar {
+                    bar.finish_and_clear();
+                }
+                if let Some(summary) = summary {
+                    let (verb, rest) = summary.split_once(' ').unwrap_or((&summary, ""));
+                    self.status(verb, format!("{rest} {}", dim_time(shown.started.elapsed())));
+                }
+            }
+            Event::Warning(text) => self.warn(&text),
+            Event::Detail(text) => {
+                if self.verbosity >= Verbosity::Verbose {
+                    self.line(&format!("{DIM}{:>VERBS$} {text}{DIM:#}", ""));
+                }
+            }
+        }
+    }
+}
+
+/// A bar that shows itself only when the work takes longer than a moment.
+fn bar(verb: &'static str, subject: String, unit: Unit, total: Option<u64>) -> ProgressBar {
+    let bar = match total {
+        Some(total) => ProgressBar::new(total),
+        None => ProgressBar::no_length(),
+    };
+    let template = match (unit, total) {
+        (Unit::Bytes, Some(_)) => {
+            "{prefix:>12.green.bold} {msg} [{wide_bar:.cyan/dim}] {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}"
+        }
+        (Unit::Bytes, None) => "{prefix:>12.green.bold} {msg} {binary_bytes} {binary_bytes_per_sec}",
+        (Unit::Items, Some(_)) => "{prefix:>12.green.bold} {msg} [{wide_bar:.cyan/dim}] {pos}/{len}",
+        (Unit::Items, None) => "{prefix:>12.green.bold} {msg} {spinner} {elapsed}",
+    };
+    // The templates are constants that a test reads.
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    bar.set_style(style.progress_chars("━╸─"));
+    bar.set_prefix(verb);
+    bar.set_message(subject);
+    bar.enable_steady_tick(Duration::from_millis(120));
+    bar
+}
+
+/// How long something took, in the dim look; nothing where it was but a moment.
+pub fn dim_time(time: Duration) -> String {
+    if time < Duration::from_millis(1) { String::new() } else { format!("{DIM}in {}{DIM:#}", Time(time)) }
+}
+
+/// A duration for a person: `12 ms`, `1.4 s`, `2 min 3 s`.
+pub struct Time(pub Duration);
+
+impl std::fmt::Display for Time {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let seconds = self.0.as_secs_f64();
+        if seconds < 1.0 {
+            write!(f, "{:.0} ms", seconds * 1000.0)
+        } else if seconds < 60.0 {
+            write!(f, "{seconds:.1} s")
+        } else {
+            write!(f, "{} min {} s", self.0.as_secs() / 60, self.0.as_secs() % 60)
+        }
+    }
+}
+
+/// A size for a person, in powers of 1000 as disks and registries count: `1.4 MB`.
+pub struct Size(pub u64);
+
+impl std::fmt::Display for Size {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut size = self.0 as f64;
+        for unit in ["B", "kB", "MB", "GB"] {
+            if size < 999.5 {
+                let digits = if unit == "B" || size >= 99.5 { 0 } else { 1 };
+                return f.pad(&format!("{size:.digits$} {unit}"));
+            }
+            size /= 1000.0;
+        }
+        f.pad(&format!("{size:.1} TB"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_times_are_short() {
+        for (bytes, text) in [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (18_540_000, "18.5 MB"), (999_600, "1.0 MB"), (2 << 30, "2.1 GB")] {
+            assert_eq!(Size(bytes).to_string(), text);
+        }
+        for (ms, text) in [(12, "12 ms"), (1_400, "1.4 s"), (123_000, "2 min 3 s")] {
+            assert_eq!(Time(Duration::from_millis(ms)).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn every_bar_has_its_template() {
+        for unit in [Unit::Bytes, Unit::Items] {
+            for total in [None, Some(10)] {
+                let bar = bar("Testing", "x".to_owned(), unit, total);
+                assert_eq!(bar.prefix(), "Testing");
+                bar.finish_and_clear();
+            }
+        }
+    }
+}
