@@ -7,6 +7,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 pub mod archive;
+pub mod atomic;
 pub mod bundle;
 pub mod compress;
 pub mod content;

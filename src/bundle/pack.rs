@@ -1,11 +1,11 @@
 //! Writing a bundle's archive.
 
 use std::io::{self, Read, Write};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use super::{Bundle, Error, Index, IndexMember, IndexWeight};
 use crate::archive::{self, ArchivePath, BLOCK, Entry, seekable};
+use crate::atomic;
 use crate::content::Content;
 use crate::digest::{Digest, HashingWriter, VerifyingReader};
 use crate::progress::{Progress, Task, Unit};
@@ -16,14 +16,10 @@ impl Bundle {
     /// # Errors
     /// When a file has changed since it was hashed, or the disk says no. What was at `path` before is still there then.
     pub fn pack(&self, progress: &Progress, path: &Path) -> Result<(Digest, u64), Error> {
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        // As readable as any file that the person makes: the kernel takes off what the umask says.
-        let permissions = std::fs::Permissions::from_mode(0o666);
-        let file = tempfile::Builder::new().prefix(".ekiben-").permissions(permissions).tempfile_in(parent)?;
-        let (file, digest, size) = self.pack_to(progress, HashingWriter::new(file))?.finish();
-        file.as_file().sync_all()?;
-        file.persist(path).map_err(|error| error.error)?;
-        Ok((digest, size))
+        atomic::write(path, |file| {
+            let (_, digest, size) = self.pack_to(progress, HashingWriter::new(file))?.finish();
+            Ok((digest, size))
+        })
     }
 
     fn pack_to<W: Write>(&self, progress: &Progress, writer: W) -> Result<W, Error> {

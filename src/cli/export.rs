@@ -1,0 +1,70 @@
+//! `ekiben export`
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::printer::{Report, Size};
+use super::{Context, Exit, Failure};
+use crate::digest::Digest;
+use crate::image::{Image, export};
+use crate::store::ImageName;
+
+/// Write an image as files that other tools read
+///
+/// A path that ends in `.tar` (or `-`, for stdout) becomes one archive, which is an OCI archive and a docker archive
+/// at once. Any other path becomes a folder, an OCI image layout.
+///
+/// Examples:
+///   ekiben export iris:1.0 iris.tar && docker load -i iris.tar
+///   ekiben export iris:1.0 - | podman load
+///   ekiben export iris:1.0 layout/ && skopeo inspect oci:layout
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+pub struct Args {
+    /// The image, by its name in the local store.
+    image: ImageName,
+    /// Where to write: a folder, a `.tar`, or `-`.
+    path: PathBuf,
+    /// Replace a file that is there.
+    #[arg(long)]
+    force: bool,
+}
+
+#[derive(Serialize)]
+struct Exported {
+    image: ImageName,
+    digest: Digest,
+    path: PathBuf,
+    size: u64,
+}
+
+pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
+    let session = context.session()?;
+    let (digest, image) = Image::find(&session.store, &args.image)?;
+    let Args { image: name, path, force } = args;
+    if path == Path::new("-") {
+        let out = io::BufWriter::with_capacity(1 << 20, io::stdout().lock());
+        export::to_archive(&session.store, &session.progress, &image, Some(&name), out)?.flush()?;
+        return Ok(Exit::Success);
+    }
+    if path.extension().is_some_and(|extension| extension == "tar") {
+        if path.exists() && !force {
+            return Err(crate::image::Error::Exists { path }.into());
+        }
+        crate::atomic::write(&path, |file| {
+            export::to_archive(&session.store, &session.progress, &image, Some(&name), file).map(drop)
+        })?;
+    } else {
+        export::to_folder(&session.store, &session.progress, &image, Some(&name), &path)?;
+    }
+    context.printer.report(&Exported { image: name, digest, path, size: image.size() })?;
+    Ok(Exit::Success)
+}
+
+impl Report for Exported {
+    fn human(&self, out: &mut dyn Write) -> io::Result<()> {
+        writeln!(out, "{} ({})", self.path.display(), Size(self.size))
+    }
+}

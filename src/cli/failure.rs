@@ -1,0 +1,127 @@
+//! How a command ends: named exit codes, and the one look of an error.
+
+use std::io;
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use super::printer::{ERROR, HINT, Output, Printer};
+
+/// How the program ends. The numbers are part of the interface and never change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// All is well.
+    Success = 0,
+    /// Something failed that has no number of its own.
+    Failure = 1,
+    /// The command line is wrong (clap uses the same number).
+    Usage = 2,
+    /// A document has mistakes.
+    Invalid = 3,
+    /// A model's answer was not the one expected.
+    Mismatch = 4,
+    /// The network, a mirror or a registry failed.
+    Unavailable = 5,
+    /// No container can be started here.
+    Sandbox = 6,
+    /// The lock does not fit the manifest, or names what is gone.
+    Stale = 7,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// An error on its way to the person.
+#[derive(Debug)]
+pub struct Failure {
+    exit: Exit,
+    error: anyhow::Error,
+    hint: Option<String>,
+}
+
+impl Failure {
+    /// A failure that is none of the library's, with its own exit code.
+    pub fn new(exit: Exit, text: impl Into<String>) -> Self {
+        Self { exit, error: anyhow::Error::msg(text.into()), hint: None }
+    }
+
+    /// The same with the next thing to try.
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Shows it, and says how the program ends.
+    pub fn present(self, printer: &Printer) -> Exit {
+        // Whoever closed the pipe has seen enough: `ekiben images | head -1`.
+        let closed = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
+        if self.error.chain().any(|cause| cause.downcast_ref().is_some_and(closed)) {
+            return self.exit;
+        }
+        let mut causes: Vec<String> = Vec::new();
+        for cause in self.error.chain() {
+            let text = cause.to_string();
+            // Transparent errors say the same twice.
+            if causes.last().is_none_or(|last| !last.ends_with(&text)) {
+                causes.push(text);
+            }
+        }
+        if printer.output() == Output::Json {
+            let (message, causes) = causes.split_first().map(|(m, c)| (m.clone(), c)).unwrap_or_default();
+            let document = json!({ "error": { "message": message, "causes": causes, "hint": self.hint, "exit_code": self.exit as u8 } });
+            printer.line(&document.to_string());
+            return self.exit;
+        }
+        let mut lines = causes.iter();
+        if let Some(first) = lines.next() {
+            printer.line(&format!("{ERROR}error{ERROR:#}: {first}"));
+        }
+        for cause in lines {
+            printer.line(&format!("{ERROR}cause{ERROR:#}: {cause}"));
+        }
+        if let Some(hint) = &self.hint {
+            printer.line(&format!(" {HINT}hint{HINT:#}: {hint}"));
+        }
+        self.exit
+    }
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        let error = error.into();
+        let (exit, hint) = judge(&error);
+        Self { exit, error, hint }
+    }
+}
+
+/// Asks every error of the chain that the library knows; the outermost that has an answer wins.
+fn judge(error: &anyhow::Error) -> (Exit, Option<String>) {
+    let mut exit = Exit::Failure;
+    let mut hint = None;
+    for cause in error.chain() {
+        macro_rules! ask {
+            ($($kind:ty => $exit:expr),* $(,)?) => {
+                $(if let Some(known) = cause.downcast_ref::<$kind>() {
+                    hint = hint.or_else(|| known.hint());
+                    let judge: fn(&$kind) -> Exit = $exit;
+                    if exit == Exit::Failure {
+                        exit = judge(known);
+                    }
+                })*
+            };
+        }
+        ask! {
+            crate::store::Error => |_| Exit::Failure,
+            crate::fetch::Error => |_| Exit::Unavailable,
+            crate::content::Error => |_| Exit::Failure,
+            crate::layer::Error => |_| Exit::Failure,
+            crate::image::Error => |_| Exit::Failure,
+            crate::bundle::Error => |_| Exit::Failure,
+        }
+    }
+    (exit, hint)
+}

@@ -1,0 +1,75 @@
+//! `ekiben images`
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use super::printer::{DIM, NAME, Report, Size};
+use super::{Context, Exit, Failure};
+use crate::digest::Digest;
+use crate::image::Image;
+use crate::platform::Platform;
+use crate::store::ImageName;
+
+/// List the images in the local store, or take their names away
+///
+/// Examples:
+///   ekiben images
+///   ekiben images --output json
+///   ekiben images --remove iris:1.0     `ekiben prune` then frees the space
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+pub struct Args {
+    /// Take the name away from this image; may be repeated.
+    #[arg(long, value_name = "NAME")]
+    remove: Vec<ImageName>,
+}
+
+#[derive(Serialize)]
+struct Images {
+    images: Vec<Row>,
+}
+
+#[derive(Serialize)]
+struct Row {
+    name: ImageName,
+    digest: Digest,
+    platform: Platform,
+    layers: usize,
+    size: u64,
+}
+
+pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
+    let store = context.session()?.store;
+    for name in &args.remove {
+        store.untag(name)?;
+        context.printer.status("Removed", name.to_string());
+    }
+    if !args.remove.is_empty() {
+        return Ok(Exit::Success);
+    }
+    let mut images = Vec::new();
+    for record in store.images()? {
+        let image = Image::load(&store, &record.digest)?;
+        let (platform, layers, size) = (image.platform(), image.layers().len(), image.size());
+        images.push(Row { name: record.name, digest: record.digest, platform, layers, size });
+    }
+    context.printer.report(&Images { images })?;
+    Ok(Exit::Success)
+}
+
+impl Report for Images {
+    fn human(&self, out: &mut dyn Write) -> io::Result<()> {
+        if self.images.is_empty() {
+            return writeln!(out, "no images yet: `ekiben build` makes one");
+        }
+        let width = self.images.iter().map(|image| image.name.to_string().len()).max().unwrap_or_default();
+        for image in &self.images {
+            let Row { name, digest, platform, layers, size } = image;
+            let name = name.to_string();
+            let (digest, size) = (digest.short(), Size(*size));
+            writeln!(out, "{NAME}{name:width$}{NAME:#}  {size:>8}  {layers:>2} layers  {platform}  {DIM}{digest}{DIM:#}")?;
+        }
+        Ok(())
+    }
+}

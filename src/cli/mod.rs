@@ -1,0 +1,161 @@
+//! The command line: one file per command, each an `Args` whose doc comments are the help, and a function that makes
+//! one call into the library and one presentation of what came out. All output goes through the [`printer`].
+
+mod build;
+mod completions;
+mod export;
+mod failure;
+mod images;
+mod init;
+mod inspect;
+mod lock;
+mod logs;
+mod pack;
+pub mod printer;
+mod prune;
+mod ps;
+mod run;
+mod stop;
+mod test;
+mod validate;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::builder::styling::{AnsiColor, Styles};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+
+use crate::fetch::Client;
+use crate::progress::Progress;
+use crate::session::Session;
+use crate::store::Store;
+use failure::{Exit, Failure};
+use printer::{Output, Printer, Verbosity};
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().bold())
+    .usage(AnsiColor::Green.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default().bold())
+    .placeholder(AnsiColor::Cyan.on_default());
+
+/// Pack AI models, build images from them without Docker, run them and test them.
+#[derive(Parser)]
+#[command(
+    name = "ekiben",
+    version,
+    styles = STYLES,
+    max_term_width = 100,
+    after_help = failure::EXIT_CODES,
+    after_long_help = concat!(
+        "The usual way:\n",
+        "  ekiben init --from model.pkl     a project from what is already there\n",
+        "  ekiben validate                  find mistakes, in milliseconds\n",
+        "  ekiben test                      build, run, and compare the answers with those expected\n",
+        "  ekiben build -t iris:1.0         an OCI image\n",
+        "  ekiben export iris:1.0 iris.tar  for docker load, podman load or skopeo\n\n",
+        "Exit codes:\n",
+        "  0  all is well            4  an answer was not the one expected\n",
+        "  1  something failed       5  the network, a mirror or a registry failed\n",
+        "  2  wrong usage            6  no container can be started here\n",
+        "  3  a document is invalid  7  the lock does not fit"
+    )
+)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options of all commands.
+#[derive(Args)]
+struct Global {
+    /// How results are written.
+    #[arg(long, global = true, value_enum, default_value = "human", help_heading = "Global options")]
+    output: Output,
+    /// Say nothing but results, warnings and errors.
+    #[arg(long, short, global = true, conflicts_with = "verbose", help_heading = "Global options")]
+    quiet: bool,
+    /// Say also why things are done.
+    #[arg(long, short, global = true, help_heading = "Global options")]
+    verbose: bool,
+    /// When to use colours.
+    #[arg(long, global = true, value_enum, default_value = "auto", help_heading = "Global options")]
+    color: clap::ColorChoice,
+    /// Use no network: what is not in the cache is an error.
+    #[arg(long, global = true, env = "EKIBEN_OFFLINE", value_parser = clap::builder::BoolishValueParser::new(), num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", help_heading = "Global options", hide_env = true)]
+    offline: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Init(init::Args),
+    Validate(validate::Args),
+    Lock(lock::Args),
+    Pack(pack::Args),
+    Build(build::Args),
+    Run(run::Args),
+    Test(test::Args),
+    Inspect(inspect::Args),
+    Images(images::Args),
+    Export(export::Args),
+    Ps(ps::Args),
+    Logs(logs::Args),
+    Stop(stop::Args),
+    Prune(prune::Args),
+    Completions(completions::Args),
+}
+
+/// What a command gets: where to print, and how to reach the store.
+struct Context {
+    printer: Printer,
+    offline: bool,
+}
+
+impl Context {
+    /// Opens the store, which waits while another process prunes it.
+    fn session(&self) -> Result<Session, Failure> {
+        let store = Store::open(&Store::default_root()?)?;
+        let progress = Progress::new(Arc::new(self.printer.clone()));
+        Ok(Session { store, progress, client: Client::new(self.offline) })
+    }
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let Global { output, quiet, verbose, color, offline } = cli.global;
+    let verbosity = match (quiet, verbose) {
+        (true, _) => Verbosity::Quiet,
+        (_, true) => Verbosity::Verbose,
+        _ => Verbosity::Normal,
+    };
+    let context = Context { printer: Printer::new(output, verbosity, color), offline };
+    let result = match cli.command {
+        Command::Init(args) => init::run(&context, args),
+        Command::Validate(args) => validate::run(&context, args),
+        Command::Lock(args) => lock::run(&context, args),
+        Command::Pack(args) => pack::run(&context, args),
+        Command::Build(args) => build::run(&context, args),
+        Command::Run(args) => run::run(&context, args),
+        Command::Test(args) => test::run(&context, args),
+        Command::Inspect(args) => inspect::run(&context, args),
+        Command::Images(args) => images::run(&context, args),
+        Command::Export(args) => export::run(&context, args),
+        Command::Ps(args) => ps::run(&context, args),
+        Command::Logs(args) => logs::run(&context, args),
+        Command::Stop(args) => stop::run(&context, args),
+        Command::Prune(args) => prune::run(&context, args),
+        Command::Completions(args) => completions::run(&context, args),
+    };
+    match result {
+        Ok(exit) => exit.into(),
+        Err(failure) => failure.present(&context.printer).into(),
+    }
+}
+
+/// The whole command-line interface, for completions and for the reference in the documentation.
+fn command() -> clap::Command {
+    Cli::command()
+}

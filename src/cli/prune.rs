@@ -1,0 +1,40 @@
+//! `ekiben prune`
+
+use std::io::{self, Write};
+
+use super::printer::{Report, Size};
+use super::{Context, Exit, Failure};
+use crate::store::{Pruned, Reach};
+
+/// Remove what nothing needs: layers of images that are gone, leftovers of killed commands
+///
+/// Images stay, and so does what makes the next build fast; `--all` removes that too.
+///
+/// Examples:
+///   ekiben prune
+///   ekiben prune --all        downloads and memories of earlier work go as well
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+pub struct Args {
+    /// Remove downloads, unpacked layers and memories of earlier work too.
+    #[arg(long)]
+    all: bool,
+}
+
+pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
+    let session = context.session()?;
+    let reach = if args.all { Reach::Caches } else { Reach::Unused };
+    let in_use = crate::container::in_use(&session.store)?;
+    context.printer.report(&session.store.prune(reach, &in_use)?)?;
+    Ok(Exit::Success)
+}
+
+impl Report for Pruned {
+    fn human(&self, out: &mut dyn Write) -> io::Result<()> {
+        match self.items {
+            0 => writeln!(out, "nothing to remove"),
+            1 => writeln!(out, "removed 1 item, {}", Size(self.bytes)),
+            items => writeln!(out, "removed {items} items, {}", Size(self.bytes)),
+        }
+    }
+}
