@@ -160,14 +160,19 @@ impl Client {
 }
 
 fn build() -> reqwest::Result<reqwest::blocking::Client> {
-    // Err means that somebody has installed a provider already, which will do.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    install_tls();
     reqwest::blocking::Client::builder()
         .user_agent(concat!("ekiben/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(Duration::from_secs(20))
         // Of the blocking client: for each read, not for the whole answer.
         .timeout(Duration::from_secs(60))
         .build()
+}
+
+/// Chooses the implementation of TLS's cryptography for this process; every HTTP client needs that first.
+pub fn install_tls() {
+    // Err means that it was done already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
 /// Remembers an error of the source, to tell it from one of the disk.

@@ -19,5 +19,6 @@ pub mod lock;
 pub mod manifest;
 pub mod platform;
 pub mod progress;
+pub mod service;
 pub mod session;
 pub mod store;

@@ -1,0 +1,33 @@
+#!/bin/sh
+# The one test command: formatting, lints and all tests. Fails if something that the tests need is missing.
+#
+# As root it installs what is missing from Debian first. EKIBEN_TEST_SKIP_INSTALL=1 leaves that out.
+set -eu
+cd "$(dirname "$0")/.."
+
+# What the tests call, and the Debian package that brings it.
+needed="skopeo:skopeo umoci:umoci podman:podman buildah:buildah runc:runc setpriv:util-linux busybox:busybox-static
+python3:python3 git:git"
+
+missing=""
+for pair in $needed; do
+    command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
+done
+if [ -n "$missing" ] && [ "$(id -u)" = 0 ] && [ -z "${EKIBEN_TEST_SKIP_INSTALL:-}" ]; then
+    echo "installing:$missing"
+    apt-get update -qq
+    # shellcheck disable=SC2086 # one word each
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
+    missing=""
+    for pair in $needed; do
+        command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
+    done
+fi
+if [ -n "$missing" ]; then
+    echo "the tests need these Debian packages:$missing" >&2
+    exit 1
+fi
+
+cargo fmt --check
+cargo clippy --all-targets --locked -- -D warnings
+cargo test --locked
