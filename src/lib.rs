@@ -8,9 +8,11 @@
 
 pub mod archive;
 pub mod atomic;
+pub mod base;
 pub mod bundle;
 pub mod compress;
 pub mod content;
+pub mod debian;
 pub mod digest;
 pub mod fetch;
 pub mod image;

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::base;
+use crate::debian;
 use crate::digest::Digest;
 use crate::platform::Platform;
 
@@ -33,65 +35,13 @@ pub struct Lock {
 #[serde(deny_unknown_fields)]
 pub struct Locked {
     /// What the image stands on.
-    pub base: Base,
+    pub base: base::Locked,
     /// Debian packages on top of the base.
     #[serde(default)]
-    pub system: Vec<DebianPackage>,
+    pub system: Vec<debian::Package>,
     /// Python packages.
     #[serde(default)]
     pub python: Vec<PythonPackage>,
-}
-
-/// A base.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Base {
-    /// Assembled from Debian packages.
-    Debian {
-        /// As `bookworm`.
-        suite: String,
-        /// In the order in which they are unpacked.
-        packages: Vec<DebianPackage>,
-    },
-    /// An image, by the digest of its manifest for this platform.
-    Image {
-        /// Where it came from, as the manifest says.
-        reference: String,
-        /// Of its manifest.
-        digest: Digest,
-    },
-    /// Nothing.
-    Scratch,
-}
-
-/// A Debian package.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct DebianPackage {
-    /// As `libc6`.
-    pub name: String,
-    /// As `2.36-9+deb12u9`.
-    pub version: String,
-    /// As `amd64` or `all`.
-    pub architecture: String,
-    /// Which archive has it.
-    pub archive: DebianArchive,
-    /// Its path in the archive, as `pool/main/g/glibc/libc6_2.36-9_amd64.deb`.
-    pub file: String,
-    /// In bytes.
-    pub size: u64,
-    /// Of the file.
-    pub digest: Digest,
-}
-
-/// One of Debian's archives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum DebianArchive {
-    /// The archive proper.
-    Main,
-    /// That of security updates.
-    Security,
 }
 
 /// A Python package.

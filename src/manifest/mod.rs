@@ -70,6 +70,18 @@ pub struct Manifest {
     pub tests: Vec<Test>,
 }
 
+impl Manifest {
+    /// Whether Ekiben serves functions, rather than the person's own command.
+    pub fn serves_functions(&self) -> bool {
+        self.service.command.is_empty()
+    }
+
+    /// Whether the image needs a Python.
+    pub fn needs_python(&self) -> bool {
+        self.python.is_some() || self.serves_functions()
+    }
+}
+
 fn auto() -> String {
     "auto".to_owned()
 }

@@ -1,0 +1,414 @@
+//! From packages to a layer: their files, and what their maintainer scripts would have made that an image needs.
+//!
+//! The base layer is a whole small system: packages, merged /usr, users, mount points. A layer of further packages is
+//! only what those bring. Same packages, same bytes: entries go by path, and nothing of the host is asked.
+
+use std::collections::BTreeMap;
+use std::io::{self, BufWriter, Read, Seek as _, SeekFrom, Write};
+use std::sync::Mutex;
+
+use fs_err as fs;
+
+use super::deb::{self, Deb};
+use super::relation::relations;
+use super::{DebError, Error, Package, alternatives, deb822, trim};
+use crate::archive::{ArchivePath, Entry, Kind, Writer};
+use crate::digest::{Digest, HashingWriter};
+use crate::platform::Platform;
+use crate::progress::Unit;
+use crate::session::Session;
+
+/// The user that an image's program runs as.
+#[derive(Clone, Debug)]
+pub struct User {
+    /// The name, of the group too.
+    pub name: String,
+    /// The user's number.
+    pub uid: u32,
+    /// The group's number.
+    pub gid: u32,
+    /// The home directory, which is made.
+    pub home: ArchivePath,
+}
+
+/// Writes a base made of `packages`, which are in the store, with `user` beside Debian's own users.
+///
+/// # Errors
+/// When a package is missing or damaged, two have different files of the same name, or writing fails. What was written
+/// until then is no layer.
+pub fn base_layer<W: Write>(
+    session: &Session,
+    packages: &[Package],
+    platform: Platform,
+    user: Option<&User>,
+    writer: &mut Writer<W>,
+) -> Result<(), Error> {
+    let mut tree = Tree::read(session, packages)?;
+    tree.configure()?;
+    tree.furnish(platform, user)?;
+    tree.write(writer)
+}
+
+/// Writes a layer of `packages`, which are in the store, to lie upon a base that has all else that they need.
+///
+/// # Errors
+/// As [`base_layer`].
+pub fn packages_layer<W: Write>(session: &Session, packages: &[Package], writer: &mut Writer<W>) -> Result<(), Error> {
+    let mut tree = Tree::read(session, packages)?;
+    tree.configure()?;
+    tree.write(writer)
+}
+
+/// The folders that are links into `usr` since Debian 12 (file-hierarchy(7), "merged /usr").
+const MERGED: [&str; 4] = ["bin", "lib", "lib64", "sbin"];
+
+/// Where a file of a package comes to lie: through the links that a system has from the start.
+fn placed(path: &ArchivePath) -> Result<ArchivePath, crate::archive::PathError> {
+    let text = path.as_str();
+    let top = text.split('/').next().unwrap_or_default();
+    if MERGED.contains(&top) {
+        return ArchivePath::new(format!("usr/{text}"));
+    }
+    for (link, target) in [("var/run/", "run/"), ("var/lock/", "run/lock/")] {
+        if let Some(rest) = text.strip_prefix(link) {
+            return ArchivePath::new(format!("{target}{rest}"));
+        }
+    }
+    Ok(path.clone())
+}
+
+/// A package that was read, with the contents of its files in a file of its own.
+struct Unpacked {
+    deb: Deb,
+    contents: fs::File,
+}
+
+/// Where the content of a file comes from.
+enum Content {
+    /// It is none, or has none.
+    None,
+    /// An item of a package, both by number.
+    Packed(usize, usize),
+    /// Made here.
+    Made(Vec<u8>),
+}
+
+struct Piece {
+    entry: Entry,
+    content: Content,
+    /// The number of the package that it belongs to.
+    owner: Option<usize>,
+}
+
+/// The layer that is being made, by path.
+struct Tree<'a> {
+    packages: &'a [Package],
+    unpacked: Vec<Unpacked>,
+    pieces: BTreeMap<ArchivePath, Piece>,
+    _scratch: tempfile::TempDir,
+}
+
+impl<'a> Tree<'a> {
+    fn read(session: &Session, packages: &'a [Package]) -> Result<Self, Error> {
+        let scratch = session.store.scratch()?;
+        let unpacked = unpack(session, packages, scratch.path())?;
+        let mut tree = Self { packages, unpacked, pieces: BTreeMap::new(), _scratch: scratch };
+        for (number, package) in packages.iter().enumerate() {
+            let failed = |source| Error::Deb { package: package.name.clone(), source };
+            for piece in tree.unpacked[number].pieces(number).map_err(failed)? {
+                tree.merge(piece)?;
+            }
+        }
+        Ok(tree)
+    }
+
+    /// Adds what a package brings, unless another package has it and both agree or say who replaces whom.
+    fn merge(&mut self, piece: Piece) -> Result<(), Error> {
+        let path = piece.entry.path.clone();
+        let Some(there) = self.pieces.get(&path) else {
+            self.pieces.insert(path, piece);
+            return Ok(());
+        };
+        let both_folders = there.entry.kind == Kind::Directory && piece.entry.kind == Kind::Directory;
+        if both_folders || self.same(there, &piece)? {
+            return Ok(());
+        }
+        if self.replaces(&piece, there) {
+            self.pieces.insert(path, piece);
+            return Ok(());
+        }
+        if self.replaces(there, &piece) {
+            return Ok(());
+        }
+        let name = |piece: &Piece| piece.owner.map(|owner| self.packages[owner].name.clone()).unwrap_or_default();
+        Err(Error::Conflict { first: name(there), second: name(&piece), path })
+    }
+
+    fn same(&self, one: &Piece, other: &Piece) -> Result<bool, Error> {
+        Ok(one.entry == other.entry && self.digest(one)? == self.digest(other)?)
+    }
+
+    /// Whether the package of `one` may take over files of the package of `other` (Policy, section 7.6.1).
+    fn replaces(&self, one: &Piece, other: &Piece) -> bool {
+        let (Some(one), Some(other)) = (one.owner, other.owner) else { return false };
+        let other = &self.packages[other];
+        let control = deb822::paragraphs(&self.unpacked[one].deb.control).next();
+        let replaced = control.and_then(|control| control.get("Replaces")).unwrap_or_default();
+        relations(replaced).flatten().any(|relation| relation.name == other.name && relation.admits(&other.version))
+    }
+
+    fn digest(&self, piece: &Piece) -> Result<Digest, Error> {
+        let mut hasher = HashingWriter::new(io::sink());
+        io::copy(&mut self.open(piece)?, &mut hasher).map_err(Error::Write)?;
+        Ok(hasher.finish().1)
+    }
+
+    fn open<'t>(&'t self, piece: &'t Piece) -> Result<Box<dyn Read + 't>, Error> {
+        Ok(match &piece.content {
+            Content::None => Box::new(io::empty()),
+            Content::Made(bytes) => Box::new(bytes.as_slice()),
+            Content::Packed(package, item) => {
+                let Unpacked { deb, contents } = &self.unpacked[*package];
+                let item = &deb.items[*item];
+                let Kind::File { size } = item.entry.kind else { return Ok(Box::new(io::empty())) };
+                let mut contents: &fs::File = contents;
+                contents.seek(SeekFrom::Start(item.offset)).map_err(Error::Write)?;
+                Box::new(contents.take(size))
+            }
+        })
+    }
+
+    /// The content of the file at `path`, where there is one.
+    fn content(&self, path: &ArchivePath) -> Result<Option<Vec<u8>>, Error> {
+        let Some(piece) = self.pieces.get(path) else { return Ok(None) };
+        let mut bytes = Vec::new();
+        self.open(piece)?.read_to_end(&mut bytes).map_err(Error::Write)?;
+        Ok(Some(bytes))
+    }
+
+    /// Adds something that no package brought; what one brought stays.
+    fn add(&mut self, entry: Entry) {
+        let owner = None;
+        self.pieces.entry(entry.path.clone()).or_insert(Piece { entry, content: Content::None, owner });
+    }
+
+    fn add_file(&mut self, path: ArchivePath, bytes: Vec<u8>) {
+        let entry = Entry::file(path.clone(), bytes.len() as u64, false);
+        self.pieces.entry(path).or_insert(Piece { entry, content: Content::Made(bytes), owner: None });
+    }
+
+    /// Makes what the maintainer scripts of the packages would have made.
+    fn configure(&mut self) -> Result<(), Error> {
+        let path = fixed;
+        for (package, unpacked) in self.packages.iter().zip(&self.unpacked) {
+            // Where scanners look for packages in images without dpkg, one file for each.
+            let name = ArchivePath::new(&package.name).map_err(|error| Error::Deb {
+                package: package.name.clone(),
+                source: DebError::Format(error.to_string()),
+            })?;
+            let bytes = format!("{}\n", unpacked.deb.control.trim_end()).into_bytes();
+            let entry = Entry::file(path("var/lib/dpkg/status.d").join(&name), bytes.len() as u64, false);
+            let piece = Piece { entry, content: Content::Made(bytes), owner: None };
+            self.pieces.entry(piece.entry.path.clone()).or_insert(piece);
+        }
+        self.configure_alternatives();
+        self.configure_certificates()?;
+        if let Some(bytes) = self.content(&path("usr/share/libc-bin/nsswitch.conf"))? {
+            self.add_file(path("etc/nsswitch.conf"), bytes);
+        }
+        Ok(())
+    }
+
+    fn configure_alternatives(&mut self) {
+        let all: Vec<_> =
+            self.unpacked.iter().flat_map(|unpacked| alternatives::read(&unpacked.deb.postinst)).collect();
+        for alternative in alternatives::best(all) {
+            for link in std::iter::once(alternative.main).chain(alternative.along) {
+                let there = placed(&link.path).is_ok_and(|path| self.pieces.contains_key(&path));
+                let Some(place) = placed(&link.link).ok().filter(|_| there) else { continue };
+                let chosen = fixed("etc/alternatives").join(&link.name);
+                self.add(Entry::symlink(place, format!("/{chosen}")));
+                self.add(Entry::symlink(chosen, format!("/{}", link.path)));
+            }
+        }
+    }
+
+    /// The bundle of all certificates, as `update-ca-certificates` puts it together, and OpenSSL's default names for it:
+    /// those are in the package `openssl`, whose program nothing here needs.
+    fn configure_certificates(&mut self) -> Result<(), Error> {
+        let folder = fixed("usr/share/ca-certificates");
+        let paths: Vec<_> = self
+            .pieces
+            .keys()
+            .filter(|path| path.below(&folder).is_some() && path.as_str().ends_with(".crt"))
+            .cloned()
+            .collect();
+        if paths.is_empty() {
+            return Ok(());
+        }
+        let mut bundle = Vec::new();
+        for path in paths {
+            bundle.append(&mut self.content(&path)?.unwrap_or_default());
+            if !bundle.ends_with(b"\n") {
+                bundle.push(b'\n');
+            }
+        }
+        self.add_file(fixed("etc/ssl/certs/ca-certificates.crt"), bundle);
+        self.add(Entry::symlink(fixed("usr/lib/ssl/cert.pem"), "/etc/ssl/certs/ca-certificates.crt"));
+        self.add(Entry::symlink(fixed("usr/lib/ssl/certs"), "/etc/ssl/certs"));
+        Ok(())
+    }
+
+    /// Makes what a system has that was set up: links, mount points, users.
+    fn furnish(&mut self, platform: Platform, user: Option<&User>) -> Result<(), Error> {
+        for name in MERGED {
+            if name != "lib64" || platform == Platform::Amd64 {
+                self.add(Entry::symlink(fixed(name), format!("usr/{name}")));
+            }
+        }
+        let folders = [("dev", 0o755), ("proc", 0o755), ("root", 0o700), ("run", 0o755), ("sys", 0o755)];
+        for (folder, mode) in folders.into_iter().chain([("tmp", 0o1777), ("var/tmp", 0o1777)]) {
+            self.pieces.remove(&fixed(folder));
+            self.add(Entry { mode, ..Entry::directory(fixed(folder)) });
+        }
+        // Runtimes mount their own over these, and can only where there is a file.
+        for file in ["etc/hostname", "etc/hosts", "etc/resolv.conf"] {
+            self.add_file(fixed(file), Vec::new());
+        }
+        let masters = fixed("usr/share/base-passwd");
+        let mut passwd = self.content(&masters.join(&fixed("passwd.master")))?.unwrap_or_default();
+        let mut group = self.content(&masters.join(&fixed("group.master")))?.unwrap_or_default();
+        if let Some(User { name, uid, gid, home }) = user {
+            passwd.extend_from_slice(format!("{name}:*:{uid}:{gid}::/{home}:/bin/sh\n").as_bytes());
+            group.extend_from_slice(format!("{name}:*:{gid}:\n").as_bytes());
+            self.add(Entry::directory(home.clone()).owned_by(*uid, *gid));
+        }
+        self.add_file(fixed("etc/passwd"), passwd);
+        self.add_file(fixed("etc/group"), group);
+        Ok(())
+    }
+
+    /// Adds the folders that no package brought, and finds files below what is no folder.
+    fn found_folders(&mut self) -> Result<(), Error> {
+        let mut missing = Vec::new();
+        for (path, piece) in &self.pieces {
+            for above in path.ancestors() {
+                match self.pieces.get(&above).map(|piece| &piece.entry.kind) {
+                    Some(Kind::Directory) => {}
+                    None => missing.push(above),
+                    Some(_) => {
+                        let package = piece.owner.map(|owner| self.packages[owner].name.clone());
+                        let (package, path) = (package.unwrap_or_default(), path.clone());
+                        return Err(Error::NotAFolder { package, path, above });
+                    }
+                }
+            }
+        }
+        missing.into_iter().for_each(|folder| self.add(Entry::directory(folder)));
+        Ok(())
+    }
+
+    fn write<W: Write>(mut self, writer: &mut Writer<W>) -> Result<(), Error> {
+        self.found_folders()?;
+        // Of the names of one file the first gets the content, the others are links to it.
+        let mut written = BTreeMap::new();
+        for (path, piece) in &self.pieces {
+            if let Content::Packed(package, item) = piece.content {
+                if let Some(first) = written.get(&(package, item)) {
+                    let kind = Kind::Hardlink(ArchivePath::clone(first));
+                    writer.entry(&Entry { kind, ..piece.entry.clone() }).map_err(Error::Write)?;
+                    continue;
+                }
+                written.insert((package, item), path.clone());
+            }
+            match piece.entry.kind {
+                Kind::File { .. } => writer.file(&piece.entry, self.open(piece)?),
+                _ => writer.entry(&piece.entry),
+            }
+            .map_err(Error::Write)?;
+        }
+        Ok(())
+    }
+}
+
+/// A path that is written in this program.
+fn fixed(path: &str) -> ArchivePath {
+    match ArchivePath::new(path) {
+        Ok(path) => path,
+        Err(error) => unreachable!("the path is constant: {error}"),
+    }
+}
+
+impl Unpacked {
+    /// What of the package goes into a layer, where it comes to lie there.
+    fn pieces(&self, owner: usize) -> Result<Vec<Piece>, DebError> {
+        let mut files = BTreeMap::new();
+        let mut pieces = Vec::new();
+        for (number, item) in self.deb.items.iter().enumerate() {
+            let outside = |error: crate::archive::PathError| DebError::Format(error.to_string());
+            let mut entry = item.entry.clone();
+            // The package base-files brings the links of the merged /usr itself since Debian 13.
+            if MERGED.contains(&entry.path.as_str()) && matches!(entry.kind, Kind::Symlink(_)) {
+                continue;
+            }
+            entry.path = placed(&entry.path).map_err(outside)?;
+            let content = match &entry.kind {
+                Kind::File { size } => {
+                    files.insert(entry.path.clone(), (number, *size));
+                    Content::Packed(owner, number)
+                }
+                Kind::Hardlink(target) => {
+                    let &(number, size) = files.get(&placed(target).map_err(outside)?).ok_or_else(|| {
+                        DebError::Format(format!(
+                            "`{}` is a hard link to `{target}`, which it does not have",
+                            entry.path
+                        ))
+                    })?;
+                    entry.kind = Kind::File { size };
+                    Content::Packed(owner, number)
+                }
+                Kind::Directory | Kind::Symlink(_) => Content::None,
+            };
+            if trim::keeps(&entry) {
+                pieces.push(Piece { entry, content, owner: Some(owner) });
+            }
+        }
+        Ok(pieces)
+    }
+}
+
+/// Reads all packages, on all cores, the largest first.
+fn unpack(session: &Session, packages: &[Package], scratch: &std::path::Path) -> Result<Vec<Unpacked>, Error> {
+    let subject = format!("{} Debian packages", packages.len());
+    let task = session.progress.task("Unpacking", subject, Unit::Items, Some(packages.len() as u64));
+    let mut order: Vec<_> = packages.iter().enumerate().collect();
+    order.sort_by_key(|(_, package)| std::cmp::Reverse(package.size));
+    let queue = Mutex::new(order.into_iter());
+    let work = || {
+        let mut done = Vec::new();
+        loop {
+            let next = queue.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).next();
+            let Some((number, package)) = next else { return Ok(done) };
+            let blob = session.store.open_blob(&package.digest)?;
+            let failed = |source| Error::Deb { package: package.name.clone(), source };
+            let write = |error| failed(DebError::Write(error));
+            let path = scratch.join(number.to_string());
+            let file = fs::OpenOptions::new().create_new(true).read(true).write(true).open(path).map_err(write)?;
+            let mut contents = BufWriter::with_capacity(1 << 18, file);
+            let deb = deb::read(io::BufReader::with_capacity(1 << 16, blob), &mut contents).map_err(failed)?;
+            let contents = contents.into_inner().map_err(|error| write(error.into_error()))?;
+            done.push((number, Unpacked { deb, contents }));
+            task.advance(1);
+        }
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let unpacked = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        let join = |thread: std::thread::ScopedJoinHandle<'_, _>| {
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        };
+        threads.into_iter().map(join).collect::<Result<Vec<Vec<_>>, Error>>()
+    })?;
+    let by_number: BTreeMap<_, _> = unpacked.into_iter().flatten().collect();
+    Ok(by_number.into_values().collect())
+}

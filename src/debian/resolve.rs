@@ -1,0 +1,229 @@
+//! From names to the packages that a lock keeps: the closure of their dependencies.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::packages::{Candidate, Index, load};
+use super::relation::{Relation, relations};
+use super::{Archive, Error, Package, Source, deb822};
+use crate::platform::Platform;
+use crate::progress::Unit;
+use crate::session::Session;
+
+/// What is wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// Debian's name of the release: `bookworm`.
+    pub suite: &'a str,
+    /// What the packages are for.
+    pub platform: Platform,
+    /// The packages of the base, as `NAME` or `NAME=VERSION`. May be none.
+    pub base: &'a [String],
+    /// The packages that a person wants on top, named likewise. May be none.
+    pub system: &'a [String],
+    /// What a base that is not made here has installed already: its `/var/lib/dpkg/status`. Else empty.
+    pub installed: &'a str,
+}
+
+/// What it comes to: the lock's part on Debian, for one platform.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Resolution {
+    /// The packages of the base, by name.
+    pub base: Vec<Package>,
+    /// The packages on top of it, by name: none of them is in the base.
+    pub system: Vec<Package>,
+}
+
+/// Packages that others depend on for their maintainer scripts, which do not run here. Whoever wants one names it.
+const FOR_SCRIPTS: [&str; 9] = [
+    "adduser",
+    "cdebconf",
+    "debconf",
+    "debconf-2.0",
+    "dpkg",
+    "init-system-helpers",
+    "install-info",
+    "libdebconfclient0",
+    "ucf",
+];
+
+/// Dependencies of that kind that are real ones elsewhere: `awk` and `debianutils` for the scripts of the packages,
+/// `libselinux1` for `update-passwd`, `openssl` for `update-ca-certificates`.
+const FOR_SCRIPTS_OF: [(&str, &str); 4] =
+    [("base-files", "awk"), ("base-passwd", "libselinux1"), ("ca-certificates", "openssl"), ("dash", "debianutils")];
+
+/// Resolves `request` with what `source` has now: the suite, its updates and its security updates.
+///
+/// Of each package the newest version is taken, of alternatives the first that is taken already, else the first that
+/// there is. `Pre-Depends` and `Depends` are followed; recommendations are not, and essential packages are not implied.
+///
+/// # Errors
+/// When an index cannot be had or is not signed, a name is unknown, or a dependency cannot be met.
+pub fn resolve(session: &Session, source: &Source, request: &Request<'_>) -> Result<Resolution, Error> {
+    let Request { suite, platform, .. } = *request;
+    let mut suites = vec![(Archive::Main, suite.to_owned())];
+    // What is never released has no updates beside it.
+    if !matches!(suite, "sid" | "unstable" | "experimental") {
+        suites.push((Archive::Main, format!("{suite}-updates")));
+        suites.push((Archive::Security, format!("{suite}-security")));
+    }
+    let subject = format!("packages of Debian {suite} for {}", platform.architecture());
+    let task = session.progress.task("Resolving", subject, Unit::Items, Some(suites.len() as u64));
+    let texts = std::thread::scope(|scope| {
+        let task = &task;
+        let threads: Vec<_> = suites
+            .iter()
+            .map(|(archive, suite)| {
+                scope.spawn(move || {
+                    let text = load(session, source, *archive, suite, platform)?;
+                    task.advance(1);
+                    Ok((*archive, text))
+                })
+            })
+            .collect();
+        let join = |thread: std::thread::ScopedJoinHandle<'_, _>| {
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        };
+        threads.into_iter().map(join).collect::<Result<Vec<_>, Error>>()
+    })?;
+    let index = Index::new(&texts);
+    Resolver::new(&index, request).resolution(source)
+}
+
+/// A package that is taken, or was there before.
+struct Taken<'a> {
+    version: &'a str,
+    /// None for what was there before.
+    candidate: Option<&'a Candidate<'a>>,
+    /// It belongs to the base.
+    base: bool,
+}
+
+struct Resolver<'a> {
+    index: &'a Index<'a>,
+    request: &'a Request<'a>,
+    taken: BTreeMap<&'a str, Taken<'a>>,
+    provided: HashMap<&'a str, Vec<Option<&'a str>>>,
+    /// Packages whose dependencies are still to be met.
+    open: VecDeque<&'a Candidate<'a>>,
+}
+
+impl<'a> Resolver<'a> {
+    fn new(index: &'a Index<'a>, request: &'a Request<'a>) -> Self {
+        let (taken, provided) = (BTreeMap::new(), HashMap::new());
+        let mut resolver = Self { index, request, taken, provided, open: VecDeque::new() };
+        for paragraph in deb822::paragraphs(request.installed) {
+            let there = paragraph.get("Status").is_none_or(|status| status.ends_with(" installed"));
+            if let (Some(name), Some(version), true) = (paragraph.get("Package"), paragraph.get("Version"), there) {
+                resolver.taken.insert(name, Taken { version, candidate: None, base: true });
+                resolver.provide(relations(paragraph.get("Provides").unwrap_or_default()).flatten());
+            }
+        }
+        resolver
+    }
+
+    fn resolution(mut self, source: &Source) -> Result<Resolution, Error> {
+        self.take_all(self.request.base, true)?;
+        self.take_all(self.request.system, false)?;
+        let mut resolution = Resolution::default();
+        for taken in self.taken.values() {
+            let Some(candidate) = taken.candidate else { continue };
+            let list = if taken.base { &mut resolution.base } else { &mut resolution.system };
+            list.push(candidate.package(source)?);
+        }
+        Ok(resolution)
+    }
+
+    fn take_all(&mut self, names: &'a [String], base: bool) -> Result<(), Error> {
+        for name in names {
+            let (wanted, version) = match name.split_once('=') {
+                Some((name, version)) => (name, Some(version)),
+                None => (name.as_str(), None),
+            };
+            if self.taken.get(wanted).is_some_and(|taken| version.is_none_or(|version| taken.version == version)) {
+                continue;
+            }
+            let index = self.index;
+            let mut candidates = index.named(wanted).iter();
+            match candidates.find(|candidate| version.is_none_or(|version| candidate.version == version)) {
+                Some(candidate) => self.take(candidate, base),
+                None => {
+                    return Err(Error::Unknown {
+                        name: name.clone(),
+                        suite: self.request.suite.to_owned(),
+                        architecture: self.request.platform.architecture(),
+                        similar: match (version, index.named(wanted).first()) {
+                            (Some(_), Some(newest)) => Some(format!("{wanted}={}", newest.version)),
+                            _ => index.similar(wanted),
+                        },
+                    });
+                }
+            }
+        }
+        while let Some(candidate) = self.open.pop_front() {
+            for relationships in candidate.depends() {
+                for alternatives in relations(relationships) {
+                    self.meet(candidate, alternatives, base)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn meet(
+        &mut self,
+        of: &'a Candidate<'a>,
+        alternatives: impl Iterator<Item = Relation<'a>> + Clone,
+        base: bool,
+    ) -> Result<(), Error> {
+        let for_scripts = |relation: Relation<'_>| {
+            FOR_SCRIPTS.contains(&relation.name) || FOR_SCRIPTS_OF.contains(&(of.name, relation.name))
+        };
+        if alternatives.clone().any(for_scripts) || alternatives.clone().any(|relation| self.is_met(&relation)) {
+            return Ok(());
+        }
+        let index = self.index;
+        for relation in alternatives.clone() {
+            // A taken package is not taken again in another version, unless it came with a foreign base.
+            let free = |candidate: &&Candidate<'_>| {
+                self.taken.get(candidate.name).is_none_or(|taken| taken.candidate.is_none())
+            };
+            let mut named = index.named(relation.name).iter().filter(free);
+            let found = named.find(|candidate| relation.admits(candidate.version));
+            if let Some(candidate) = found.or_else(|| index.providing(&relation).find(free)) {
+                self.take(candidate, base);
+                return Ok(());
+            }
+        }
+        let dependency: Vec<_> = alternatives.map(|relation| relation.to_string()).collect();
+        Err(Error::Unsatisfied {
+            package: of.name.to_owned(),
+            dependency: dependency.join(" | "),
+            suite: self.request.suite.to_owned(),
+        })
+    }
+
+    fn is_met(&self, relation: &Relation<'_>) -> bool {
+        self.taken.get(relation.name).is_some_and(|taken| relation.admits(taken.version))
+            || self
+                .provided
+                .get(relation.name)
+                .is_some_and(|versions| versions.iter().any(|version| relation.admits_provided(*version)))
+    }
+
+    fn take(&mut self, candidate: &'a Candidate<'a>, base: bool) {
+        let taken = Taken { version: candidate.version, candidate: Some(candidate), base };
+        self.taken.insert(candidate.name, taken);
+        self.provide(candidate.provides());
+        self.open.push_back(candidate);
+    }
+
+    fn provide(&mut self, provided: impl Iterator<Item = Relation<'a>>) {
+        for relation in provided {
+            self.provided.entry(relation.name).or_default().push(relation.provided_version());
+        }
+    }
+}
