@@ -1,0 +1,208 @@
+//! `ekiben inspect`
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::printer::{DIM, NAME, Report, Size, VERB};
+use super::{Context, Exit, Failure};
+use crate::bundle::Bundle;
+use crate::digest::Digest;
+use crate::image::Image;
+use crate::layer::Layer;
+use crate::platform::Platform;
+use crate::session::Session;
+use crate::store::ImageName;
+
+/// Show what is in a bundle or an image: layers, sizes, what is shared, how it starts
+///
+/// Examples:
+///   ekiben inspect iris:1.0
+///   ekiben inspect iris-1.0.ekiben
+///   ekiben inspect iris:1.0 --output json | jq '.layers[].digest'
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+pub struct Args {
+    /// A bundle's file, or the name of an image in the local store.
+    #[arg(value_name = "BUNDLE|IMAGE")]
+    target: String,
+}
+
+#[derive(Serialize)]
+struct ImageReport {
+    name: ImageName,
+    digest: Digest,
+    platform: Platform,
+    size: u64,
+    layers: Vec<LayerReport>,
+    entrypoint: Vec<String>,
+    command: Vec<String>,
+    user: Option<String>,
+    env: Vec<String>,
+    ports: Vec<String>,
+    annotations: BTreeMap<String, String>,
+}
+
+#[derive(Serialize)]
+struct LayerReport {
+    #[serde(flatten)]
+    layer: Layer,
+    /// Other images in the store that have the layer.
+    shared_with: Vec<ImageName>,
+}
+
+#[derive(Serialize)]
+struct BundleReport {
+    path: PathBuf,
+    name: String,
+    version: String,
+    digest: Digest,
+    members: Vec<MemberReport>,
+    layers: Vec<LayerReport>,
+}
+
+#[derive(Serialize)]
+struct MemberReport {
+    path: String,
+    size: u64,
+    /// None for weights, which their layers verify.
+    digest: Option<Digest>,
+}
+
+pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
+    let session = context.session()?;
+    let path = PathBuf::from(&args.target);
+    if path.is_file() {
+        context.printer.report(&bundle(&session, path)?)?;
+    } else {
+        let name = args.target.parse::<ImageName>().map_err(|error| {
+            Failure::new(Exit::Usage, format!("there is no file `{}`, and {error}", args.target))
+        })?;
+        context.printer.report(&image(&session, name)?)?;
+    }
+    Ok(Exit::Success)
+}
+
+fn bundle(session: &Session, path: PathBuf) -> Result<BundleReport, Failure> {
+    let bundle = Bundle::open(session, &path)?;
+    let members = bundle.members().iter().map(|(path, member)| MemberReport {
+        path: path.to_string(),
+        size: member.content.size(),
+        digest: Some(member.digest),
+    });
+    let weights = bundle.weights().iter().map(|weight| MemberReport {
+        path: format!("models/{}/{}/{}", bundle.name(), bundle.version(), weight.path),
+        size: weight.content.size(),
+        digest: None,
+    });
+    let members = members.chain(weights).collect();
+    let shared = holders(session, None)?;
+    Ok(BundleReport {
+        name: bundle.name().to_owned(),
+        version: bundle.version().to_owned(),
+        digest: bundle.digest(),
+        members,
+        layers: layers(bundle.weight_layers(), &shared),
+        path,
+    })
+}
+
+fn image(session: &Session, name: ImageName) -> Result<ImageReport, Failure> {
+    let (digest, image) = Image::find(&session.store, &name)?;
+    let shared = holders(session, Some(&name))?;
+    let config = image.config();
+    let list = |list: &Option<Vec<String>>| list.clone().unwrap_or_default();
+    Ok(ImageReport {
+        digest,
+        platform: image.platform(),
+        size: image.size(),
+        layers: layers(image.layers(), &shared),
+        entrypoint: list(config.entrypoint()),
+        command: list(config.cmd()),
+        user: config.user().clone(),
+        env: list(config.env()),
+        ports: list(config.exposed_ports()),
+        annotations: image.annotations().clone(),
+        name,
+    })
+}
+
+/// Which images of the store, but for `except`, have a layer.
+fn holders(session: &Session, except: Option<&ImageName>) -> Result<HashMap<Digest, Vec<ImageName>>, Failure> {
+    let mut holders: HashMap<Digest, Vec<ImageName>> = HashMap::new();
+    for record in session.store.images()? {
+        if Some(&record.name) != except {
+            for layer in Image::load(&session.store, &record.digest)?.layers() {
+                holders.entry(layer.digest).or_default().push(record.name.clone());
+            }
+        }
+    }
+    Ok(holders)
+}
+
+fn layers(layers: &[Layer], holders: &HashMap<Digest, Vec<ImageName>>) -> Vec<LayerReport> {
+    let report = |layer: &Layer| LayerReport {
+        layer: layer.clone(),
+        shared_with: holders.get(&layer.digest).cloned().unwrap_or_default(),
+    };
+    layers.iter().map(report).collect()
+}
+
+/// Layers, the lowest first, each with a bar for its share of the size.
+fn show_layers(out: &mut dyn Write, layers: &[LayerReport]) -> io::Result<()> {
+    const BAR: usize = 12;
+    let largest = layers.iter().map(|report| report.layer.size).max().unwrap_or_default().max(1);
+    for LayerReport { layer, shared_with } in layers {
+        // An eighth of a cell is the finest that a terminal draws.
+        let eighths = (layer.size as f64 / largest as f64 * (BAR * 8) as f64).ceil() as usize;
+        let mut bar = "█".repeat(eighths / 8);
+        if let Some(part) = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"].get(eighths % 8) {
+            bar.push_str(part);
+        }
+        let (size, digest, title) = (Size(layer.size), layer.digest.short(), &layer.title);
+        writeln!(out, "  {size:>8} {NAME}{bar:<BAR$}{NAME:#} {title}  {DIM}{digest}{DIM:#}")?;
+        if !shared_with.is_empty() {
+            let names: Vec<_> = shared_with.iter().map(ToString::to_string).collect();
+            writeln!(out, "  {:>8} {:BAR$} {DIM}shared with {}{DIM:#}", "", "", names.join(", "))?;
+        }
+    }
+    Ok(())
+}
+
+impl Report for ImageReport {
+    fn human(&self, out: &mut dyn Write) -> io::Result<()> {
+        let Self { name, digest, platform, size, .. } = self;
+        writeln!(out, "{VERB}{name}{VERB:#}  {}  {platform}", Size(*size))?;
+        writeln!(out, "{DIM}{digest}{DIM:#}\n")?;
+        show_layers(out, &self.layers)?;
+        writeln!(out)?;
+        let mut row = |key: &str, value: String| match value.is_empty() {
+            true => Ok(()),
+            false => writeln!(out, "  {key:<8} {value}"),
+        };
+        row("starts", [self.entrypoint.join(" "), self.command.join(" ")].join(" ").trim().to_owned())?;
+        row("user", self.user.clone().unwrap_or_default())?;
+        row("ports", self.ports.join(", "))?;
+        for (index, variable) in self.env.iter().enumerate() {
+            row(if index == 0 { "env" } else { "" }, variable.clone())?;
+        }
+        Ok(())
+    }
+}
+
+impl Report for BundleReport {
+    fn human(&self, out: &mut dyn Write) -> io::Result<()> {
+        writeln!(out, "{VERB}{} {}{VERB:#}  {}", self.name, self.version, self.path.display())?;
+        writeln!(out, "{DIM}{}{DIM:#}\n", self.digest)?;
+        for MemberReport { path, size, .. } in &self.members {
+            writeln!(out, "  {:>8} {path}", Size(*size))?;
+        }
+        if !self.layers.is_empty() {
+            writeln!(out, "\nlayers of weights in an image")?;
+            show_layers(out, &self.layers)?;
+        }
+        Ok(())
+    }
+}

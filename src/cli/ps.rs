@@ -1,0 +1,3 @@
+//! `ekiben ps`
+
+use super::{Context, Exit, Failure};
