@@ -7,6 +7,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 pub mod archive;
+pub mod container;
 pub mod digest;
 pub mod fetch;
 pub mod platform;

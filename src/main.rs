@@ -1,3 +1,11 @@
 //! The thin binary.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // Before anything else: a container's supervisor must have one thread.
+    if let Some(code) = ekiben::container::take_over() {
+        return code;
+    }
+    ExitCode::SUCCESS
+}
