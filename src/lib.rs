@@ -13,6 +13,7 @@ pub mod bundle;
 pub mod compress;
 pub mod content;
 pub mod debian;
+pub mod container;
 pub mod digest;
 pub mod fetch;
 pub mod image;

@@ -1,10 +1,11 @@
-//! The thin binary: first of all whatever this program was started anew for, then the command line.
+//! The thin binary.
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    if let Some(exit) = ekiben::container::take_over() {
-        return exit;
+    // Before anything else: a container's supervisor must have one thread.
+    if let Some(code) = ekiben::container::take_over() {
+        return code;
     }
     ekiben::cli::main()
 }

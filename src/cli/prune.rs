@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use super::printer::{Report, Size};
 use super::{Context, Exit, Failure};
+use crate::launch;
 use crate::store::{Pruned, Reach};
 
 /// Remove what nothing needs: layers of images that are gone, leftovers of killed commands
@@ -24,7 +25,9 @@ pub struct Args {
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let session = context.session()?;
     let reach = if args.all { Reach::Caches } else { Reach::Unused };
-    let in_use = crate::container::in_use(&session.store)?;
+    let containers = launch::containers(&session)?;
+    containers.sweep()?;
+    let in_use = containers.in_use()?;
     context.printer.report(&session.store.prune(reach, &in_use)?)?;
     Ok(Exit::Success)
 }

@@ -1,3 +1,86 @@
 //! `ekiben ps`
 
+use std::io::{self, Write};
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+
+use super::printer::{DIM, NAME, Report};
 use super::{Context, Exit, Failure};
+use crate::container::{State, Status};
+use crate::launch;
+
+/// List containers
+///
+/// Examples:
+///   ekiben ps
+///   ekiben ps --all --output json
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+pub struct Args {
+    /// Those that have ended too.
+    #[arg(long, short)]
+    all: bool,
+}
+
+#[derive(Serialize)]
+struct Containers {
+    containers: Vec<Row>,
+}
+
+#[derive(Serialize)]
+struct Row {
+    name: String,
+    image: Option<String>,
+    status: String,
+    exit_code: Option<i32>,
+    /// Seconds since 1970.
+    created: u64,
+    addresses: Vec<String>,
+}
+
+pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
+    let session = context.session()?;
+    let states = launch::containers(&session)?.list()?;
+    let live = |state: &State| matches!(state.status, Status::Starting | Status::Running);
+    let containers = states.into_iter().filter(|state| args.all || live(state)).map(row).collect();
+    context.printer.report(&Containers { containers })?;
+    Ok(Exit::Success)
+}
+
+fn row(state: State) -> Row {
+    let (status, exit_code) = match &state.status {
+        Status::Starting => ("starting", None),
+        Status::Running => ("running", None),
+        Status::Exited { out_of_memory: true, code } => ("out of memory", Some(*code)),
+        Status::Exited { code, .. } => ("ended", Some(*code)),
+        Status::Failed(_) => ("failed", None),
+        Status::Lost => ("lost", None),
+    };
+    Row {
+        image: state.labels.get("image").cloned(),
+        status: status.to_owned(),
+        exit_code,
+        created: state.created,
+        addresses: state.published.iter().map(|publish| format!("http://{}", publish.host)).collect(),
+        name: state.name,
+    }
+}
+
+impl Report for Containers {
+    fn human(&self, out: &mut dyn Write) -> io::Result<()> {
+        if self.containers.is_empty() {
+            return writeln!(out, "no containers: `ekiben run` starts one");
+        }
+        let width = self.containers.iter().map(|row| row.name.len()).max().unwrap_or_default();
+        for row in &self.containers {
+            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            let age = super::printer::Time(Duration::from_secs(now.as_secs().saturating_sub(row.created)));
+            let code = row.exit_code.map(|code| format!(" ({code})")).unwrap_or_default();
+            let status = format!("{}{code}", row.status);
+            let addresses = row.addresses.join(" ");
+            writeln!(out, "{NAME}{:width$}{NAME:#}  {status}  {DIM}{age}{DIM:#}  {addresses}", row.name)?;
+        }
+        Ok(())
+    }
+}

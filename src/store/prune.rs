@@ -1,7 +1,7 @@
 //! Removing what nothing needs any more.
 
-use std::collections::HashSet;
-use std::path::Path;
+use std::collections::{BTreeSet, HashSet};
+use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
@@ -55,29 +55,30 @@ struct RootFs {
 }
 
 impl Store {
-    /// Removes what `reach` covers, but never what an image needs. Unpacked layers in `in_use` (by diff id) stay.
+    /// Removes what `reach` covers, but never what an image needs. The unpacked layers in the folders
+    /// `in_use` stay.
     ///
     /// Waits until no other process works in the store.
     ///
     /// # Errors
     /// When the disk says no, or an image's manifest cannot be read: then nothing is removed.
-    pub fn prune(&self, reach: Reach, in_use: &HashSet<Digest>) -> Result<Pruned, Error> {
+    pub fn prune(&self, reach: Reach, in_use: &BTreeSet<PathBuf>) -> Result<Pruned, Error> {
         self.inner.lock.lock()?;
         let result = self.prune_locked(reach, in_use);
         self.inner.lock.lock_shared()?;
         result
     }
 
-    fn prune_locked(&self, reach: Reach, in_use: &HashSet<Digest>) -> Result<Pruned, Error> {
+    fn prune_locked(&self, reach: Reach, in_use: &BTreeSet<PathBuf>) -> Result<Pruned, Error> {
         let mut blobs = HashSet::new();
-        let mut trees = in_use.clone();
+        let mut trees = HashSet::new();
         for image in self.images()? {
             self.reach_manifest(image.digest, &mut blobs, &mut trees)?;
         }
         let mut pruned = Pruned::default();
         if reach == Reach::Caches {
             pruned.take_children(&self.root().join("memory"), |_| false)?;
-            trees.retain(|tree| in_use.contains(tree));
+            trees.clear();
         } else {
             self.reach_memories(&mut blobs)?;
         }
@@ -85,7 +86,9 @@ impl Store {
         let kept = |name: &str| named(name).is_some_and(|digest| blobs.contains(&digest));
         pruned.take_children(&self.root().join("blobs/sha256"), kept)?;
         pruned.take_children(&self.root().join("recipes"), kept)?;
-        pruned.take_children(&self.root().join("trees"), |name| named(name).is_some_and(|id| trees.contains(&id)))?;
+        let folder = self.root().join("trees");
+        let needed = |name: &str| named(name).is_some_and(|id| trees.contains(&id)) || in_use.contains(&folder.join(name));
+        pruned.take_children(&folder, needed)?;
         Ok(pruned)
     }
 

@@ -1,0 +1,46 @@
+//! `ekiben stop`
+
+use std::time::Duration;
+
+use super::{Context, Exit, Failure};
+use crate::launch;
+
+/// Stop containers: SIGTERM first, SIGKILL when that does not help in time
+///
+/// Examples:
+///   ekiben stop iris-x7k2
+///   ekiben stop --all
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+pub struct Args {
+    /// Names of containers: see `ekiben ps`.
+    #[arg(required_unless_present = "all")]
+    names: Vec<String>,
+    /// All that run.
+    #[arg(long, conflicts_with = "names")]
+    all: bool,
+    /// Seconds that a container has to end by itself.
+    #[arg(long, default_value_t = 10, value_name = "SECONDS")]
+    grace: u64,
+    /// Remove state and log too.
+    #[arg(long)]
+    remove: bool,
+}
+
+pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
+    let session = context.session()?;
+    let containers = launch::containers(&session)?;
+    let names = match args.all {
+        true => containers.list()?.into_iter().map(|state| state.name).collect(),
+        false => args.names,
+    };
+    for name in names {
+        let mut container = containers.get(&name)?;
+        container.stop(Duration::from_secs(args.grace))?;
+        if args.remove {
+            container.remove()?;
+        }
+        context.printer.status("Stopped", &name);
+    }
+    Ok(Exit::Success)
+}

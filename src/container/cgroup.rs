@@ -1,0 +1,266 @@
+//! Limits on memory, processors and processes, by control groups of version 1 or 2.
+//!
+//! Linux `Documentation/admin-guide/cgroup-v2.rst` and `cgroup-v1/`. The supervisor goes into the group, starts the
+//! container, and goes back out: so it is the container that runs out of memory, never its supervisor.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use fs_err as fs;
+use serde::{Deserialize, Serialize};
+
+use super::spec::Limits;
+
+/// The groups of one container: one folder per version 1 hierarchy, or a single one of version 2.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Cgroup {
+    groups: Vec<Group>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Group {
+    folder: PathBuf,
+    /// Where the supervisor was before.
+    home: PathBuf,
+}
+
+impl Cgroup {
+    /// Makes groups called `name` with `limits` and goes into them. On failure, says why, and nothing stays.
+    pub(super) fn enter(name: &str, limits: &Limits) -> Result<Self, String> {
+        let mut cgroup = Self::default();
+        let made = cgroup.make(name, limits);
+        if made.is_err() {
+            cgroup.leave();
+            cgroup.remove();
+        }
+        made.map(|()| cgroup)
+    }
+
+    fn make(&mut self, name: &str, limits: &Limits) -> Result<(), String> {
+        let hierarchies = hierarchies()?;
+        let mut left: Vec<Setting> = settings(limits);
+        for hierarchy in &hierarchies {
+            let (here, elsewhere): (Vec<_>, Vec<_>) =
+                left.into_iter().partition(|setting| hierarchy.controllers.iter().any(|has| has == setting.controller));
+            left = elsewhere;
+            if here.is_empty() {
+                continue;
+            }
+            let home = hierarchy.mount.join(&hierarchy.own);
+            if hierarchy.unified {
+                self.make_unified(name, &hierarchy.mount, &home, &here)?;
+            } else {
+                self.make_group(name, &home, &home)?;
+                self.apply(&here, false)?;
+            }
+        }
+        match left.first() {
+            Some(setting) => Err(format!("the kernel has no {} controller here", setting.controller)),
+            None => Ok(()),
+        }
+    }
+
+    /// A group of version 2 needs a parent that holds no processes itself and hands its controllers down.
+    fn make_unified(&mut self, name: &str, mount: &Path, home: &Path, settings: &[Setting]) -> Result<(), String> {
+        let mut why = String::new();
+        for parent in home.ancestors().take_while(|parent| parent.starts_with(mount)) {
+            let attempt = settings
+                .iter()
+                .try_for_each(|setting| {
+                    let handed_down = fs::read_to_string(parent.join("cgroup.subtree_control")).map_err(text)?;
+                    if handed_down.split_whitespace().any(|has| has == setting.controller) {
+                        return Ok(());
+                    }
+                    fs::write(parent.join("cgroup.subtree_control"), format!("+{}", setting.controller)).map_err(text)
+                })
+                .and_then(|()| self.make_group(name, parent, home))
+                .and_then(|()| self.apply(settings, true));
+            match attempt {
+                Ok(()) => return Ok(()),
+                Err(error) => why = error,
+            }
+            self.leave();
+            self.remove();
+            self.groups.clear();
+        }
+        Err(why)
+    }
+
+    fn make_group(&mut self, name: &str, parent: &Path, home: &Path) -> Result<(), String> {
+        let folder = parent.join(name);
+        fs::create_dir(&folder).map_err(text)?;
+        self.groups.push(Group { folder: folder.clone(), home: home.to_owned() });
+        fs::write(folder.join("cgroup.procs"), std::process::id().to_string()).map_err(text)
+    }
+
+    fn apply(&self, settings: &[Setting], unified: bool) -> Result<(), String> {
+        let Some(group) = self.groups.last() else { return Ok(()) };
+        for setting in settings {
+            for (file, value) in if unified { &setting.unified } else { &setting.legacy } {
+                let path = group.folder.join(file);
+                // The files for swap are missing where the kernel does not count it.
+                if path.exists() || !file.contains("sw") {
+                    fs::write(path, value).map_err(text)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the supervisor back out. Where the system does not let it, it stays.
+    pub(super) fn leave(&self) {
+        for group in &self.groups {
+            let _ = fs::write(group.home.join("cgroup.procs"), std::process::id().to_string());
+        }
+    }
+
+    /// Whether the kernel killed a process of the container for want of memory.
+    pub(super) fn ran_out_of_memory(&self) -> bool {
+        let kills = |text: String| {
+            text.lines().filter_map(|line| line.strip_prefix("oom_kill ")).any(|count| count.trim() != "0")
+        };
+        self.groups.iter().any(|group| {
+            ["memory.events", "memory.oom_control"]
+                .iter()
+                .any(|file| fs::read_to_string(group.folder.join(file)).is_ok_and(kills))
+        })
+    }
+
+    /// Kills what is still in the groups and removes them.
+    pub(super) fn remove(&self) {
+        for group in &self.groups {
+            // The kernel needs a moment to let go of a process that has just ended.
+            for _ in 0..50 {
+                match fs::remove_dir(&group.folder) {
+                    Err(error) if error.raw_os_error() == Some(nix::libc::EBUSY) => {}
+                    _ => break,
+                }
+                let processes = fs::read_to_string(group.folder.join("cgroup.procs")).unwrap_or_default();
+                for process in processes.lines().filter_map(|line| line.parse().ok()) {
+                    if process != std::process::id() as i32 {
+                        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(process), nix::sys::signal::SIGKILL);
+                    }
+                }
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        }
+    }
+}
+
+fn text(error: std::io::Error) -> String {
+    error.to_string()
+}
+
+/// One limit: the files in which it is set, and what is written.
+struct Setting {
+    controller: &'static str,
+    legacy: Vec<(&'static str, String)>,
+    unified: Vec<(&'static str, String)>,
+}
+
+fn settings(limits: &Limits) -> Vec<Setting> {
+    const PERIOD: u32 = 100_000;
+    let mut settings = Vec::new();
+    if let Some(bytes) = limits.memory {
+        settings.push(Setting {
+            controller: "memory",
+            legacy: vec![
+                ("memory.limit_in_bytes", bytes.to_string()),
+                ("memory.memsw.limit_in_bytes", bytes.to_string()),
+            ],
+            unified: vec![("memory.max", bytes.to_string()), ("memory.swap.max", "0".to_owned())],
+        });
+    }
+    if let Some(cpus) = limits.cpus {
+        // The kernel takes no less than a millisecond per period.
+        let quota = (cpus * f64::from(PERIOD)).max(1000.0) as u64;
+        settings.push(Setting {
+            controller: "cpu",
+            legacy: vec![("cpu.cfs_period_us", PERIOD.to_string()), ("cpu.cfs_quota_us", quota.to_string())],
+            unified: vec![("cpu.max", format!("{quota} {PERIOD}"))],
+        });
+    }
+    if let Some(pids) = limits.pids {
+        let file = vec![("pids.max", pids.to_string())];
+        settings.push(Setting { controller: "pids", legacy: file.clone(), unified: file });
+    }
+    settings
+}
+
+/// A tree of groups that is mounted here.
+#[derive(Debug, PartialEq, Eq)]
+struct Hierarchy {
+    unified: bool,
+    controllers: Vec<String>,
+    mount: PathBuf,
+    /// The group of this process, below `mount`.
+    own: PathBuf,
+}
+
+/// The folder of the version 2 group that this process is in, where that is mounted.
+pub(super) fn own_unified() -> Option<PathBuf> {
+    let unified = hierarchies().ok()?.into_iter().find(|hierarchy| hierarchy.unified)?;
+    Some(unified.mount.join(unified.own))
+}
+
+/// Those of version 1 first: a controller that is in one of them is not in version 2.
+fn hierarchies() -> Result<Vec<Hierarchy>, String> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").map_err(text)?;
+    let groups = fs::read_to_string("/proc/self/cgroup").map_err(text)?;
+    let mut found = parse_hierarchies(&mounts, &groups);
+    for hierarchy in found.iter_mut().filter(|hierarchy| hierarchy.unified) {
+        let controllers = fs::read_to_string(hierarchy.mount.join("cgroup.controllers")).map_err(text)?;
+        hierarchy.controllers = controllers.split_whitespace().map(str::to_owned).collect();
+    }
+    if found.is_empty() { Err("no control groups are mounted here".to_owned()) } else { Ok(found) }
+}
+
+/// `mounts` is `/proc/self/mountinfo` (proc(5)), `groups` is `/proc/self/cgroup` (cgroups(7)).
+fn parse_hierarchies(mounts: &str, groups: &str) -> Vec<Hierarchy> {
+    let mut found: Vec<Hierarchy> = groups
+        .lines()
+        .filter_map(|line| {
+            let mut parts = line.splitn(3, ':');
+            let (_, names, own) = (parts.next()?, parts.next()?, parts.next()?);
+            let unified = names.is_empty();
+            let controllers: Vec<String> = names.split(',').map(str::to_owned).collect();
+            let (root, mount) = mounts.lines().find_map(|line| {
+                let (before, after) = line.split_once(" - ")?;
+                let mut after = after.split(' ');
+                let (kind, _, options) = (after.next()?, after.next()?, after.next()?);
+                let fits = match kind {
+                    "cgroup2" => unified,
+                    "cgroup" => !unified && controllers.iter().all(|name| options.split(',').any(|has| has == name)),
+                    _ => false,
+                };
+                let mut before = before.split(' ').skip(3);
+                fits.then_some((before.next()?, before.next()?))
+            })?;
+            let own = Path::new(own).strip_prefix(root).ok()?.to_owned();
+            Some(Hierarchy { unified, controllers, mount: mount.into(), own })
+        })
+        .collect();
+    found.sort_by_key(|hierarchy| hierarchy.unified);
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_versions_are_found() {
+        let mounts = "35 31 0:32 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory\n\
+                      41 31 0:38 / /sys/fs/cgroup/unified rw,relatime shared:1 - cgroup2 cgroup2 rw\n";
+        let found = parse_hierarchies(mounts, "4:memory:/a/b\n1:cpu:/\n0::/\n");
+        let memory = Hierarchy {
+            unified: false,
+            controllers: vec!["memory".to_owned()],
+            mount: "/sys/fs/cgroup/memory".into(),
+            own: "a/b".into(),
+        };
+        assert_eq!(found.len(), 2);
+        assert_eq!(found[0], memory);
+        assert_eq!((found[1].unified, found[1].own.as_path()), (true, Path::new("")));
+    }
+}

@@ -1,0 +1,184 @@
+//! Other programs that run containers: OCI runtimes such as runc, and managers such as podman.
+
+use std::ffi::{CString, OsStr, OsString};
+use std::io;
+use std::os::fd::AsFd as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::resource::{Resource, getrlimit};
+use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
+use nix::unistd::{ForkResult, Pid, dup2_stderr, dup2_stdin, dup2_stdout, execv, fork};
+
+use super::lifeline::Supervisor;
+use super::rootfs::failed;
+use super::runtime::Streams;
+use super::spec::{Network, Spec};
+use super::{Error, Failure, probe};
+
+/// Programs with the command line of the OCI runtimes.
+pub const RUNTIMES: [&str; 3] = ["runc", "crun", "youki"];
+
+/// Programs that keep images and containers themselves.
+pub const MANAGERS: [&str; 2] = ["podman", "docker"];
+
+/// Where the program called `name` is: one of [`RUNTIMES`] or [`MANAGERS`].
+///
+/// # Errors
+/// [`Error::NoEngine`] when it is not installed.
+pub fn find(name: &str) -> Result<PathBuf, Error> {
+    which::which(name).map_err(|_| Error::NoEngine {
+        name: name.to_owned(),
+        installed: RUNTIMES.into_iter().chain(MANAGERS).filter(|other| which::which(other).is_ok()).collect(),
+    })
+}
+
+/// Starts an OCI runtime on the bundle in the current folder.
+///
+/// It is the first process of a process namespace, so that the container ends with it, even when it is killed: the
+/// runtimes themselves see to that only where control groups are theirs.
+pub(super) fn start_runtime(program: &Path, streams: Streams, supervisor: &Supervisor) -> Result<Pid, Failure> {
+    unshare(CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS).map_err(probe::refused)?;
+    let folder = std::env::current_dir()?;
+    let args = ["--root", "runtime", "run", "--bundle"].map(OsString::from);
+    let args = args.into_iter().chain([folder.into_os_string(), "container".into()]);
+    start(program, args.collect(), streams, supervisor, || {
+        // Of the new namespace, in which the runtime looks for itself.
+        unshare(CloneFlags::CLONE_NEWNS)?;
+        mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), None::<&str>)
+    })
+}
+
+/// Starts an image with podman or docker.
+pub(super) fn start_manager(
+    spec: &Spec,
+    name: &str,
+    program: &Path,
+    archive: &Path,
+    image: &str,
+    streams: Streams,
+    supervisor: &Supervisor,
+) -> Result<Pid, Failure> {
+    let loaded = Command::new(program).arg("load").arg("--input").arg(archive).stdin(Stdio::null()).output()?;
+    if !loaded.status.success() {
+        let message = String::from_utf8_lossy(&loaded.stderr).trim().to_owned();
+        return Err(Failure::Runtime { message });
+    }
+    let is_podman = program.file_name().is_some_and(|file| file.as_bytes().starts_with(b"podman"));
+    start(program, manager_args(spec, name, image, is_podman), streams, supervisor, || Ok(()))
+}
+
+/// The command line of `podman run` and `docker run`.
+fn manager_args(spec: &Spec, name: &str, image: &str, is_podman: bool) -> Vec<OsString> {
+    let mut args: Vec<OsString> = Vec::new();
+    // crun refuses machines on which control groups of version 1 are mounted too.
+    if is_podman && Path::new("/sys/fs/cgroup/unified").exists() && which::which("runc").is_ok() {
+        args.extend(["--runtime".into(), "runc".into()]);
+    }
+    let mut add = |option: &str, value: &dyn AsRef<OsStr>| args.extend([option.into(), value.as_ref().to_owned()]);
+    add("run", &"--rm");
+    add("--pull", &"never");
+    add("--name", &name);
+    add("--hostname", &spec.hostname);
+    add("--user", &format!("{}:{}", spec.user.0, spec.user.1));
+    add("--workdir", &spec.cwd);
+    add("--cap-drop", &"all");
+    add("--security-opt", &"no-new-privileges");
+    add("--log-driver", &"none");
+    // The managers would raise these, which an ordinary container of a build machine may not.
+    for (name, resource) in [("nofile", Resource::RLIMIT_NOFILE), ("nproc", Resource::RLIMIT_NPROC)] {
+        if let Ok((soft, hard)) = getrlimit(resource) {
+            let most = |limit: u64| limit.min(1 << 20);
+            add("--ulimit", &format!("{name}={}:{}", most(soft), most(hard)));
+        }
+    }
+    match &spec.network {
+        Network::Host => add("--network", &"host"),
+        Network::Isolated { publish } if publish.is_empty() => add("--network", &"none"),
+        // Their networks that can be published from can also be left.
+        Network::Isolated { publish } => {
+            for port in publish {
+                add("--publish", &format!("{}:{}", port.host, port.container));
+            }
+        }
+    }
+    for variable in &spec.env {
+        add("--env", variable);
+    }
+    for tmpfs in &spec.tmpfs {
+        add("--tmpfs", &format!("{}:mode=1777,size={}", tmpfs.target.display(), tmpfs.size));
+    }
+    for bind in &spec.mounts {
+        let access = if bind.writable { "rw" } else { "ro" };
+        add("--volume", &format!("{}:{}:{access}", bind.source.display(), bind.target.display()));
+    }
+    if let Some(memory) = spec.limits.memory {
+        add("--memory", &memory.to_string());
+    }
+    if let Some(cpus) = spec.limits.cpus {
+        add("--cpus", &cpus.to_string());
+    }
+    if let Some(pids) = spec.limits.pids {
+        add("--pids-limit", &pids.to_string());
+    }
+    if let Some(program) = spec.args.first() {
+        add("--entrypoint", program);
+    }
+    args.extend(["--read-only".into(), image.into()]);
+    args.extend(spec.args.iter().skip(1).map(OsString::from));
+    args
+}
+
+/// Starts a program that cannot outlive the supervisor. `prepare` is done in it first.
+fn start(
+    program: &Path,
+    args: Vec<OsString>,
+    streams: Streams,
+    supervisor: &Supervisor,
+    prepare: impl FnOnce() -> nix::Result<()>,
+) -> Result<Pid, Failure> {
+    let text = |text: &OsStr| CString::new(text.as_bytes()).map_err(io::Error::from);
+    let path = text(program.as_os_str())?;
+    let args: Vec<CString> =
+        std::iter::once(Ok(path.clone())).chain(args.iter().map(|arg| text(arg))).collect::<Result<_, _>>()?;
+    // SAFETY: the supervisor has one thread.
+    match unsafe { fork() }.map_err(|error| failed("no process could be started", error))? {
+        ForkResult::Parent { child } => Ok(child),
+        ForkResult::Child => {
+            let become_program = || -> io::Result<()> {
+                supervisor.die_with_it()?;
+                prepare()?;
+                dup2_stdin(streams.input.as_fd())?;
+                dup2_stdout(streams.output.as_fd())?;
+                dup2_stderr(streams.error.as_fd())?;
+                SigSet::all().thread_unblock()?;
+                // SAFETY: the default action runs no code of this process.
+                unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) }?;
+                execv(&path, &args)?;
+                Ok(())
+            };
+            let _ = become_program();
+            std::process::exit(127)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::container::spec::Name;
+
+    #[test]
+    fn a_manager_is_told_everything() {
+        let mut spec = Spec::new(Name::Like("x".to_owned()), Vec::new(), vec!["python".to_owned(), "-V".to_owned()]);
+        spec.limits.memory = Some(1 << 20);
+        let args = manager_args(&spec, "x-1", "iris:1.0", false);
+        let line = args.iter().map(|arg| arg.to_string_lossy()).collect::<Vec<_>>().join(" ");
+        assert!(line.starts_with("run --rm"), "{line}");
+        assert!(line.contains("--network none") && line.contains("--memory 1048576") && line.contains("--user 1034:1034"));
+        assert!(line.ends_with("--entrypoint python --read-only iris:1.0 -V"), "{line}");
+    }
+}

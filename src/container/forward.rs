@@ -1,0 +1,150 @@
+//! Published ports: what comes in on an address of the host goes to the loopback interface in the container.
+//!
+//! The listeners are bound in the host's network, before anything else is done, so that an address in use is said
+//! before a container is started. A process that is then in the container's network keeps them: connections come from
+//! the host and go on in the container, and nothing else crosses.
+
+use std::io;
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use nix::libc;
+use nix::unistd::{ForkResult, Gid, Pid, Uid, fork, setgroups, setresgid, setresuid};
+
+use super::Failure;
+use super::rootfs::failed;
+use super::spec::Publish;
+
+/// An address of the host that is being listened on.
+pub(super) struct Listener {
+    socket: TcpListener,
+    port: u16,
+}
+
+/// Listens on the addresses of the host.
+pub(super) fn listen(publish: &[Publish]) -> Result<(Vec<Listener>, Vec<Publish>), Failure> {
+    let mut listeners = Vec::new();
+    let mut published = Vec::new();
+    for &Publish { host, container } in publish {
+        let refused = |error: io::Error| Failure::Address {
+            address: host,
+            in_use: error.kind() == io::ErrorKind::AddrInUse,
+            why: error.to_string(),
+        };
+        let socket = TcpListener::bind(host).map_err(refused)?;
+        published.push(Publish { host: socket.local_addr().map_err(refused)?, container });
+        listeners.push(Listener { socket, port: container });
+    }
+    Ok((listeners, published))
+}
+
+/// Brings up the loopback interface of the network namespace that this process is in.
+pub(super) fn loopback_up() -> Result<(), Failure> {
+    let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    // SAFETY: all bytes zero are a valid `ifreq`, and the kernel reads no more than one.
+    let result = unsafe {
+        let mut request: libc::ifreq = std::mem::zeroed();
+        for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+            *to = *from as libc::c_char;
+        }
+        request.ifr_ifru.ifru_flags = libc::IFF_UP as libc::c_short;
+        libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &request)
+    };
+    nix::errno::Errno::result(result)
+        .map(drop)
+        .map_err(|error| failed("the loopback interface could not be brought up", error))
+}
+
+/// Starts a process that forwards until its parent, the supervisor, ends or kills it.
+pub(super) fn spawn(listeners: Vec<Listener>, supervisor: &super::lifeline::Supervisor) -> Result<Option<Pid>, Failure> {
+    if listeners.is_empty() {
+        return Ok(None);
+    }
+    // SAFETY: the supervisor has one thread.
+    match unsafe { fork() }.map_err(|error| failed("no process could be started", error))? {
+        ForkResult::Parent { child } => Ok(Some(child)),
+        ForkResult::Child => {
+            let status = i32::from(run(listeners, supervisor).is_err());
+            std::process::exit(status)
+        }
+    }
+}
+
+fn run(listeners: Vec<Listener>, supervisor: &super::lifeline::Supervisor) -> io::Result<()> {
+    // What copies foreign bytes needs no rights. In a user namespace there is nobody else to be.
+    if Uid::effective().is_root() {
+        const NOBODY: u32 = 65534;
+        setgroups(&[])?;
+        setresgid(Gid::from_raw(NOBODY), Gid::from_raw(NOBODY), Gid::from_raw(NOBODY))?;
+        setresuid(Uid::from_raw(NOBODY), Uid::from_raw(NOBODY), Uid::from_raw(NOBODY))?;
+    }
+    // After the change of user, which makes the kernel forget it.
+    supervisor.die_with_it()?;
+    nix::sys::signal::SigSet::all().thread_unblock()?;
+    let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
+    nix::unistd::dup2_stdin(&null)?;
+    nix::unistd::dup2_stdout(&null)?;
+    let open = Arc::new(AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        for listener in &listeners {
+            let open = &open;
+            scope.spawn(move || accept(listener, open));
+        }
+    });
+    Ok(())
+}
+
+fn accept(listener: &Listener, open: &Arc<AtomicUsize>) {
+    /// Connections at once; more wait until one is closed. Each takes two threads.
+    const MOST: usize = 512;
+    loop {
+        if open.load(Ordering::Acquire) >= MOST {
+            std::thread::sleep(Duration::from_millis(5));
+            continue;
+        }
+        match listener.socket.accept() {
+            Ok((outside, _)) => {
+                let port = listener.port;
+                let open = Arc::clone(open);
+                open.fetch_add(1, Ordering::AcqRel);
+                let connection = std::thread::Builder::new().stack_size(64 << 10);
+                let counted = Arc::clone(&open);
+                let spawned = connection.spawn(move || {
+                    // Where nobody listens yet, or one side hangs up, the other sees its connection end.
+                    let _ = connect(&outside, port);
+                    open.fetch_sub(1, Ordering::AcqRel);
+                });
+                if spawned.is_err() {
+                    counted.fetch_sub(1, Ordering::AcqRel);
+                }
+            }
+            // Out of files, or the peer has gone already: neither is a reason to end.
+            Err(_) => std::thread::sleep(Duration::from_millis(5)),
+        }
+    }
+}
+
+fn connect(outside: &TcpStream, port: u16) -> io::Result<()> {
+    let inside = TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
+    outside.set_nodelay(true)?;
+    inside.set_nodelay(true)?;
+    std::thread::scope(|scope| {
+        scope.spawn(|| copy(outside, &inside));
+        copy(&inside, outside);
+    });
+    Ok(())
+}
+
+/// Copies until `from` has said all, and then says so to `to`, which may still be speaking itself. When one of them is
+/// gone, both ways end.
+fn copy(mut from: &TcpStream, mut to: &TcpStream) {
+    if io::copy(&mut from, &mut to).is_ok() {
+        let _ = to.shutdown(Shutdown::Write);
+    } else {
+        let _ = to.shutdown(Shutdown::Both);
+        let _ = from.shutdown(Shutdown::Both);
+    }
+}

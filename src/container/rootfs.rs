@@ -1,0 +1,162 @@
+//! The container's root: an overlay of its layers, read-only, with mount points for what is put on top.
+//!
+//! Invariant: mounts are made in a mount namespace of the supervisor's own, so that they go when it goes, however it
+//! goes; the layers are never written to. Mount points that the layers lack lie in a small folder that is laid over
+//! them.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::fs::Permissions;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Component, Path, PathBuf};
+
+use fs_err as fs;
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::stat::Mode;
+
+use super::Failure;
+use super::spec::Spec;
+
+/// Mounts the container's root at `rootfs` in the current folder, which is the container's own.
+pub(super) fn assemble(spec: &Spec, in_user_namespace: bool) -> Result<(), Failure> {
+    // Short names, because all options of a mount must fit in one page, and free of the colons and commas that mean
+    // something there.
+    for folder in ["l", "top", "rootfs"] {
+        fs::create_dir(folder)?;
+    }
+    let mut layers = "top".to_owned();
+    for (number, layer) in spec.lower.iter().enumerate().rev() {
+        symlink(layer, format!("l/{number}"))?;
+        layers.push_str(&format!(":l/{number}"));
+    }
+    overlay(&layers, in_user_namespace)?;
+    let wanted = missing(spec)?;
+    if !wanted.is_empty() {
+        umount2("rootfs", MntFlags::empty()).map_err(|error| failed("the root could not be unmounted", error))?;
+        for (path, kind) in wanted {
+            let path = Path::new("top").join(path);
+            match kind {
+                Kind::Folder(mode) => {
+                    fs::create_dir_all(&path)?;
+                    fs::set_permissions(&path, Permissions::from_mode(mode))?;
+                }
+                Kind::File => drop(fs::File::create(&path)?),
+            }
+        }
+        overlay(&layers, in_user_namespace)?;
+    }
+    Ok(())
+}
+
+fn overlay(layers: &str, in_user_namespace: bool) -> Result<(), Failure> {
+    // The extended attributes `trusted.*`, in which overlays usually note deleted folders, cannot be read there.
+    let attributes = if in_user_namespace { ",userxattr" } else { "" };
+    let options = format!("lowerdir={layers}{attributes}");
+    let flags = MsFlags::MS_RDONLY | MsFlags::MS_NODEV | MsFlags::MS_NOSUID;
+    mount(Some("overlay"), "rootfs", Some("overlay"), flags, Some(options.as_str())).map_err(|error| match error {
+        Errno::ENODEV => Failure::NoSandbox {
+            why: "the kernel has no overlay file system".to_owned(),
+            hint: "load it with: sudo modprobe overlay".to_owned(),
+        },
+        Errno::EPERM if in_user_namespace => Failure::NoSandbox {
+            why: "this kernel does not let an ordinary user mount an overlay (Linux does since 5.11)".to_owned(),
+            hint: "run ekiben as root, or on a newer kernel".to_owned(),
+        },
+        error => failed("the layers could not be laid over each other", error),
+    })
+}
+
+/// A mount point that the layers lack, or a folder on the way to one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    /// With these permissions.
+    Folder(u32),
+    File,
+}
+
+/// What must be added to the layers, parents first.
+fn missing(spec: &Spec) -> Result<BTreeSet<(PathBuf, Kind)>, Failure> {
+    let root = open("rootfs", OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+        .map_err(|error| failed("the root could not be opened", error))?;
+    let mut wanted = BTreeSet::new();
+    let fixed = ["/proc", "/sys", "/dev"].map(|path| (PathBuf::from(path), true));
+    let tmpfs = spec.tmpfs.iter().map(|tmpfs| (tmpfs.target.clone(), true));
+    let binds = spec.mounts.iter().map(|mount| (mount.target.clone(), mount.source.is_dir()));
+    for (target, is_folder) in fixed.into_iter().chain(tmpfs).chain(binds) {
+        // What lies in a file system of memory is made there, when it is mounted.
+        let in_memory = |other: &Path| target.starts_with(other) && target != other;
+        if in_memory(Path::new("/dev")) || spec.tmpfs.iter().any(|tmpfs| in_memory(&tmpfs.target)) {
+            continue;
+        }
+        add_missing(&root, &target, is_folder, &mut wanted)?;
+    }
+    Ok(wanted)
+}
+
+fn add_missing(
+    root: &OwnedFd,
+    target: &Path,
+    is_folder: bool,
+    wanted: &mut BTreeSet<(PathBuf, Kind)>,
+) -> Result<(), Failure> {
+    let refused = |why: &str| Failure::Mount { target: target.to_owned(), why: why.to_owned() };
+    let names: Vec<_> = target
+        .components()
+        .skip(1)
+        .map(|part| match part {
+            Component::Normal(name) => Ok(name),
+            _ => Err(refused("the path contains `..`")),
+        })
+        .collect::<Result<_, _>>()?;
+    if !target.is_absolute() || names.is_empty() {
+        return Err(refused("the path is not an absolute one below the root"));
+    }
+    // The longest part of the way that is there, with symbolic links followed as the container would.
+    let mut there = names.len();
+    let found = loop {
+        let path: PathBuf = names.iter().take(there).collect();
+        let path = if there == 0 { Path::new(".") } else { &path };
+        match inside(root, path) {
+            Ok(found) => break found,
+            Err(Errno::ENOENT) if there > 0 => there -= 1,
+            Err(error) => return Err(refused(error.desc())),
+        }
+    };
+    let metadata = fs::metadata(format!("/proc/self/fd/{}", found.as_raw_fd()))?;
+    if there == names.len() {
+        return if metadata.is_dir() == is_folder {
+            Ok(())
+        } else {
+            Err(refused("one is a file and the other a folder"))
+        };
+    }
+    if !metadata.is_dir() {
+        return Err(refused("a part of the path is a file in the layers"));
+    }
+    let absolute = fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd()))?;
+    let base = std::env::current_dir()?.join("rootfs");
+    let mut path = absolute.strip_prefix(&base).map_err(io::Error::other)?.to_owned();
+    // Folders that are laid over others give them their permissions.
+    for above in path.ancestors().filter(|above| !above.as_os_str().is_empty()) {
+        let mode = fs::metadata(Path::new("rootfs").join(above))?.permissions().mode() & 0o7777;
+        wanted.insert((above.to_owned(), Kind::Folder(mode)));
+    }
+    let last = names.len() - 1;
+    for (number, name) in names.iter().enumerate().skip(there) {
+        path.push(name);
+        wanted.insert((path.clone(), if number == last && !is_folder { Kind::File } else { Kind::Folder(0o755) }));
+    }
+    Ok(())
+}
+
+fn inside(root: &OwnedFd, path: &Path) -> nix::Result<OwnedFd> {
+    let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(ResolveFlag::RESOLVE_IN_ROOT);
+    openat2(root, path, how)
+}
+
+pub(super) fn failed(what: &str, error: Errno) -> Failure {
+    Failure::Io { message: format!("{what}: {}", error.desc()) }
+}

@@ -1,0 +1,248 @@
+//! From a [`Spec`] to a running process, with libcontainer.
+//!
+//! OCI runtime specification 1.0, `config.md` and `config-linux.md`. The process has no capabilities, cannot gain any,
+//! and has process, mount, IPC, host name and control group namespaces of its own. Its user and network namespaces are
+//! those that the supervisor is in.
+
+use std::collections::HashMap;
+use std::ffi::CString;
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::{FromRawFd as _, IntoRawFd as _, OwnedFd, RawFd};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use libcontainer::container::builder::ContainerBuilder;
+use libcontainer::syscall::syscall::SyscallType;
+use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
+use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
+use nix::unistd::Pid;
+use oci_spec::OciSpecError;
+use oci_spec::runtime as oci;
+
+use super::Failure;
+use super::lifeline::Supervisor;
+use super::spec::{Network, Spec};
+
+/// Standard input, output and error of the container's process.
+pub(super) struct Streams {
+    pub(super) input: OwnedFd,
+    pub(super) output: OwnedFd,
+    pub(super) error: OwnedFd,
+}
+
+/// The bundle's `config.json`. `in_user_namespace`: the supervisor is not root on the host.
+pub(super) fn configuration(spec: &Spec, in_user_namespace: bool) -> Result<oci::Spec, OciSpecError> {
+    let (uid, gid) = spec.user;
+    let capabilities = oci::LinuxCapabilitiesBuilder::default()
+        .bounding(oci::Capabilities::new())
+        .effective(oci::Capabilities::new())
+        .inheritable(oci::Capabilities::new())
+        .permitted(oci::Capabilities::new())
+        .ambient(oci::Capabilities::new())
+        .build()?;
+    let process = oci::ProcessBuilder::default()
+        .terminal(false)
+        .user(oci::UserBuilder::default().uid(uid).gid(gid).build()?)
+        .args(spec.args.clone())
+        .env(spec.env.clone())
+        .cwd(spec.cwd.clone())
+        .capabilities(capabilities)
+        .no_new_privileges(true)
+        .rlimits(Vec::new())
+        .build()?;
+    let namespaces = [
+        oci::LinuxNamespaceType::Pid,
+        oci::LinuxNamespaceType::Ipc,
+        oci::LinuxNamespaceType::Uts,
+        oci::LinuxNamespaceType::Mount,
+        oci::LinuxNamespaceType::Cgroup,
+    ];
+    let namespaces =
+        namespaces.into_iter().map(|kind| oci::LinuxNamespaceBuilder::default().typ(kind).build()).collect::<Result<Vec<_>, _>>()?;
+    let mut masked = oci::get_default_maskedpaths();
+    masked.extend(["/proc/interrupts".to_owned(), "/sys/devices/virtual/powercap".to_owned()]);
+    let linux = oci::LinuxBuilder::default()
+        .namespaces(namespaces)
+        // The root of the supervisor's own view of the control groups, in which it already is.
+        .cgroups_path("/")
+        .masked_paths(masked)
+        .readonly_paths(oci::get_default_readonly_paths())
+        .build()?;
+    oci::SpecBuilder::default()
+        .version("1.0.2")
+        .root(oci::RootBuilder::default().path("rootfs").readonly(true).build()?)
+        .mounts(mounts(spec, in_user_namespace)?)
+        .process(process)
+        .hostname(spec.hostname.clone())
+        .linux(linux)
+        .build()
+}
+
+fn mounts(spec: &Spec, in_user_namespace: bool) -> Result<Vec<oci::Mount>, OciSpecError> {
+    let mount = |kind: &str, source: &Path, target: &Path, options: &[&str]| {
+        oci::MountBuilder::default()
+            .typ(kind)
+            .source(source)
+            .destination(target)
+            .options(options.iter().map(|option| (*option).to_owned()).collect::<Vec<_>>())
+            .build()
+    };
+    let path = Path::new;
+    let mut mounts = vec![
+        mount("proc", path("proc"), path("/proc"), &["nosuid", "noexec", "nodev"])?,
+        mount("tmpfs", path("tmpfs"), path("/dev"), &["nosuid", "strictatime", "mode=755", "size=64k"])?,
+        mount(
+            "devpts",
+            path("devpts"),
+            path("/dev/pts"),
+            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"],
+        )?,
+    ];
+    // Only the owner of a network namespace may mount its view of the devices.
+    mounts.push(if in_user_namespace && spec.network == Network::Host {
+        mount("none", path("/sys"), path("/sys"), &["rbind", "nosuid", "noexec", "nodev", "rro"])?
+    } else {
+        mount("sysfs", path("sysfs"), path("/sys"), &["nosuid", "noexec", "nodev", "ro"])?
+    });
+    for tmpfs in &spec.tmpfs {
+        let size = format!("size={}", tmpfs.size);
+        mounts.push(mount("tmpfs", path("tmpfs"), &tmpfs.target, &["nosuid", "nodev", "mode=1777", &size])?);
+    }
+    for bind in &spec.mounts {
+        let access = if bind.writable { "rw" } else { "rro" };
+        mounts.push(mount("bind", &bind.source, &bind.target, &["rbind", "nosuid", "nodev", access])?);
+    }
+    Ok(mounts)
+}
+
+/// Starts the container in the current folder, which is the bundle, and returns once its program runs.
+pub(super) fn start(spec: &Spec, streams: Streams, supervisor: &Supervisor) -> Result<Pid, Failure> {
+    let (status, teller) = io::pipe()?;
+    let teller: OwnedFd = teller.into();
+    let teller = teller.into_raw_fd();
+    let payload = Payload { args: spec.args.clone(), env: spec.env.clone(), supervisor: supervisor.clone(), teller };
+    let mut container = ContainerBuilder::new("container".to_owned(), SyscallType::default())
+        .with_root_path("runtime")
+        .map_err(refused)?
+        .validate_id()
+        .map_err(refused)?
+        .with_executor(payload)
+        .with_stdin(streams.input)
+        .with_stdout(streams.output)
+        .with_stderr(streams.error)
+        .as_init(".")
+        .with_systemd(false)
+        .with_detach(false)
+        .build()
+        .map_err(refused)?;
+    container.start().map_err(refused)?;
+    // SAFETY: opened above, and the payload, which is gone, owned nothing.
+    drop(unsafe { OwnedFd::from_raw_fd(teller) });
+    let mut said = Vec::new();
+    let mut status = status.take(64 << 10);
+    // Ends when the program runs, for then the kernel closes the other end.
+    status.read_to_end(&mut said)?;
+    if !said.is_empty() {
+        return Err(serde_json::from_slice(&said).map_err(io::Error::other)?);
+    }
+    let pid = container.pid().ok_or_else(|| io::Error::other("the container has no process"))?;
+    Ok(Pid::from_raw(pid.as_raw()))
+}
+
+/// libcontainer's errors say what failed in their causes.
+fn refused(error: impl std::error::Error) -> Failure {
+    let mut message = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !message.contains(&text) {
+            message.push_str(": ");
+            message.push_str(&text);
+        }
+        cause = error.source();
+    }
+    Failure::Runtime { message }
+}
+
+/// What libcontainer's child does last.
+#[derive(Clone)]
+struct Payload {
+    args: Vec<String>,
+    env: Vec<String>,
+    supervisor: Supervisor,
+    /// Where a program that cannot be run is told of.
+    teller: RawFd,
+}
+
+impl Executor for Payload {
+    /// Called when all is set up, just before the child says that it is ready.
+    fn validate(&self, _: &oci::Spec) -> Result<(), ExecutorValidationError> {
+        self.supervisor.die_with_it().map_err(|error| ExecutorValidationError::ArgValidationError(error.to_string()))
+    }
+
+    /// The environment goes to the program, and nowhere else.
+    fn setup_envs(&self, _: HashMap<String, String>) -> Result<(), ExecutorSetEnvsError> {
+        Ok(())
+    }
+
+    fn exec(&self, _: &oci::Spec) -> Result<(), ExecutorError> {
+        let failure = self.become_program();
+        if let Ok(text) = serde_json::to_vec(&failure) {
+            // SAFETY: opened by the parent for this, and used by nobody else here.
+            let mut teller = unsafe { std::fs::File::from_raw_fd(self.teller) };
+            let _ = teller.write_all(&text);
+        }
+        std::process::exit(127)
+    }
+}
+
+impl Payload {
+    /// Returns only when the program cannot be run.
+    fn become_program(&self) -> Failure {
+        let name = self.args.first().cloned().unwrap_or_default();
+        let refused = |why: &str| Failure::Command { program: name.clone(), why: why.to_owned() };
+        let program = match self.find(&name) {
+            Ok(program) => program,
+            Err(why) => return refused(why),
+        };
+        let text = |text: &String| CString::new(text.as_bytes());
+        let (Ok(args), Ok(env), Ok(path)) = (
+            self.args.iter().map(text).collect::<Result<Vec<_>, _>>(),
+            self.env.iter().map(text).collect::<Result<Vec<_>, _>>(),
+            CString::new(program.as_os_str().as_encoded_bytes()),
+        ) else {
+            return refused("an argument or a variable contains a zero byte");
+        };
+        // The supervisor blocks signals, and Rust ignores SIGPIPE: programs inherit both.
+        let _ = SigSet::all().thread_unblock();
+        // SAFETY: the default action runs no code of this process.
+        let _ = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };
+        match nix::unistd::execve(&path, &args, &env) {
+            Err(nix::errno::Errno::ENOENT) => refused("the interpreter that it asks for is not in the image"),
+            Err(error) => refused(error.desc()),
+            Ok(never) => match never {},
+        }
+    }
+
+    fn find(&self, name: &str) -> Result<PathBuf, &'static str> {
+        let folders = if name.contains('/') {
+            ""
+        } else {
+            self.env.iter().find_map(|variable| variable.strip_prefix("PATH=")).unwrap_or_default()
+        };
+        let mut why = "there is no such program in the image";
+        for folder in folders.split(':') {
+            let path = Path::new(folder).join(name);
+            match std::fs::metadata(&path) {
+                Ok(found) if found.is_dir() => why = "it is a folder",
+                Ok(found) if found.permissions().mode() & 0o111 == 0 => why = "it is not executable",
+                Ok(_) => return Ok(path),
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    why = "the container's user may not reach it";
+                }
+                Err(_) => {}
+            }
+        }
+        Err(why)
+    }
+}

@@ -1,0 +1,127 @@
+//! What is known of a container: `state.json` in its folder.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use fs_err as fs;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::Failure;
+use super::cgroup::Cgroup;
+use super::spec::Publish;
+
+/// What is known of a container.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct State {
+    /// What it is called.
+    pub name: String,
+    /// When it was started, in seconds since 1970.
+    pub created: u64,
+    /// How it is.
+    pub status: Status,
+    /// Where it answers, with the ports that were found for port 0.
+    pub published: Vec<Publish>,
+    /// The layers that it is made of.
+    pub lower: Vec<PathBuf>,
+    /// What it was asked to run.
+    pub args: Vec<String>,
+    /// What its caller noted.
+    pub labels: BTreeMap<String, String>,
+    /// What a person should know though it runs.
+    pub warnings: Vec<String>,
+    pub(super) keep: bool,
+    pub(super) supervisor: Option<Process>,
+}
+
+/// How a container is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Status {
+    /// Not running yet.
+    Starting,
+    /// Its program runs.
+    Running,
+    /// Its program has ended.
+    Exited {
+        /// What the program said, or 128 and the number of the signal that ended it.
+        code: i32,
+        /// The kernel killed processes of the container because of its memory limit.
+        out_of_memory: bool,
+    },
+    /// It did not start.
+    Failed(Failure),
+    /// Its supervisor was killed, and it with it.
+    Lost,
+}
+
+/// A process, told apart from later ones with the same number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Process {
+    pub(super) id: u32,
+    /// In clock ticks since the machine started.
+    started: u64,
+}
+
+impl Process {
+    pub(super) fn this() -> io::Result<Self> {
+        Self::with_id(std::process::id())
+    }
+
+    fn with_id(id: u32) -> io::Result<Self> {
+        let stat = fs::read_to_string(format!("/proc/{id}/stat"))?;
+        // proc(5): the name, in brackets, may itself contain anything; field 22 is the 20th after it. One that has ended
+        // stays, as `Z`, until its parent takes note.
+        let after_name = stat.rsplit_once(')').map(|(_, rest)| rest.trim_start()).filter(|rest| !rest.starts_with('Z'));
+        let started = after_name.and_then(|rest| rest.split_whitespace().nth(19)?.parse().ok());
+        let started = started.ok_or_else(|| io::Error::other(format!("the process {id} has ended")))?;
+        Ok(Self { id, started })
+    }
+
+    /// Whether it is still there.
+    pub(super) fn is_alive(self) -> bool {
+        Self::with_id(self.id).is_ok_and(|now| now == self)
+    }
+}
+
+/// All that `state.json` holds.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Record {
+    pub(super) state: State,
+    pub(super) cgroup: Cgroup,
+    /// What must be told to forget the container when its supervisor was killed: program and arguments.
+    pub(super) forget: Vec<String>,
+}
+
+impl Record {
+    const FILE: &str = "state.json";
+
+    /// That of the container in whose folder this process is.
+    pub(super) fn load() -> io::Result<Self> {
+        Self::load_from(Path::new("."))
+    }
+
+    pub(super) fn load_from(folder: &Path) -> io::Result<Self> {
+        read(&folder.join(Self::FILE))
+    }
+
+    pub(super) fn save(&self) -> io::Result<()> {
+        self.save_to(Path::new("."))
+    }
+
+    pub(super) fn save_to(&self, folder: &Path) -> io::Result<()> {
+        write(&folder.join(Self::FILE), self)
+    }
+}
+
+pub(super) fn read<T: DeserializeOwned>(path: &Path) -> io::Result<T> {
+    let text = fs::read(path)?;
+    serde_json::from_slice(&text).map_err(|error| io::Error::other(format!("{} is damaged: {error}", path.display())))
+}
+
+/// Whole or not at all. Not flushed to the disk: no container outlives the machine.
+pub(super) fn write(path: &Path, value: &impl Serialize) -> io::Result<()> {
+    let new = path.with_extension("new");
+    fs::write(&new, serde_json::to_vec(value)?)?;
+    fs::rename(&new, path)
+}

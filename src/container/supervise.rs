@@ -1,0 +1,280 @@
+//! The process that stands beside a container from its start to its end.
+//!
+//! It is this program, started anew with a hidden command, because libcontainer forks and goes on in the child: only a
+//! process with a single thread may do that. It owns what must vanish with the container: mounts and namespaces, which
+//! the kernel takes away when the supervisor ends, however it ends, and its children, which are killed then
+//! ([`super::lifeline`]). Only control groups and the container's folder may stay; the next sweep takes those.
+
+use std::io::{self, Write as _};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::fchown;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use fs_err as fs;
+use nix::errno::Errno;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::stat::{Mode, umask};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{Pid, Uid, getegid, geteuid, setsid};
+
+use super::cgroup::{self, Cgroup};
+use super::lifeline::{Supervisor, process_handle};
+use super::log::LogWriter;
+use super::rootfs::{self, failed};
+use super::runtime::{self, Streams};
+use super::spec::{self, Engine, Network, Spec};
+use super::state::{self, Status};
+use super::{Failure, engine, forward, probe};
+
+/// Supervises the container whose folder is `folder`, to its end.
+pub(super) fn supervise(folder: &Path) -> ExitCode {
+    match try_supervise(folder) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+/// Failures are noted in the container's state; an error means that not even that could be done.
+fn try_supervise(folder: &Path) -> io::Result<()> {
+    std::env::set_current_dir(folder)?;
+    let mut spec: Spec = state::read(Path::new("spec.json"))?;
+    if matches!(spec.engine, Engine::Runtime { .. }) && !geteuid().is_root() {
+        // The other runtimes insist on being root, if only of a user namespace, and the only user that an ordinary
+        // user may map is then root. It is root over nothing: without capabilities, and the ordinary user on the host.
+        spec.user = (0, 0);
+    }
+    // Signals of the terminal are for the foreground process, which passes them on. After a second start of this
+    // program (see `seal`), it leads its session already.
+    let _ = setsid();
+    umask(Mode::from_bits_truncate(0o022));
+    let lock = fs::File::open("lock")?;
+    lock.file().lock_shared()?;
+    let mut record = state::Record::load()?;
+    let mut cgroup = Cgroup::default();
+    let ended = run(&spec, &mut record, &mut cgroup);
+    cgroup.leave();
+    cgroup.remove();
+    record.state.status = match ended {
+        Ok(status) => status,
+        Err(failure) => Status::Failed(failure),
+    };
+    record.save()
+}
+
+fn run(spec: &Spec, record: &mut state::Record, cgroup: &mut Cgroup) -> Result<Status, Failure> {
+    let mut signals = SigSet::empty();
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        signals.add(signal);
+    }
+    signals.thread_block().map_err(|error| failed("signals could not be blocked", error))?;
+    let signals = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC)
+        .map_err(|error| failed("signals could not be received", error))?;
+    let supervisor = Supervisor::this()?;
+    record.state.supervisor = Some(state::Process::this()?);
+
+    if let Engine::Manager { program, archive, image } = &spec.engine {
+        let (streams, output) = pipes(spec)?;
+        record.save()?;
+        let process = engine::start_manager(spec, &record.state.name, program, archive, image, streams, &supervisor)?;
+        return attend(spec, record, process, signals, output).map(|code| Status::Exited { code, out_of_memory: false });
+    }
+
+    let publish: &[spec::Publish] = match &spec.network {
+        Network::Isolated { publish } => publish,
+        Network::Host => &[],
+    };
+    let (listeners, published) = forward::listen(publish)?;
+    record.state.published = published;
+    let in_user_namespace = enter_namespaces(spec)?;
+    if spec.network != Network::Host {
+        forward::loopback_up()?;
+    }
+    let forwarder = forward::spawn(listeners, &supervisor)?;
+    limit(spec, record, cgroup)?;
+    record.cgroup = cgroup.clone();
+    record.save()?;
+    show_own_cgroup()?;
+    rootfs::assemble(spec, in_user_namespace)?;
+    let configuration = runtime::configuration(spec, in_user_namespace).map_err(io::Error::other)?;
+    configuration.save("config.json").map_err(io::Error::other)?;
+    let (streams, output) = pipes(spec)?;
+    let process = match &spec.engine {
+        Engine::Runtime { program } => engine::start_runtime(program, streams, &supervisor)?,
+        _ => runtime::start(spec, streams, &supervisor)?,
+    };
+    // The groups of the host, which the supervisor goes back to, lie below its own.
+    let _ = umount2("/sys/fs/cgroup", MntFlags::MNT_DETACH);
+    cgroup.leave();
+    let code = attend(spec, record, process, signals, output);
+    if let Some(forwarder) = forwarder {
+        let _ = kill(forwarder, Signal::SIGKILL);
+        let _ = waitpid(forwarder, None);
+    }
+    Ok(Status::Exited { code: code?, out_of_memory: cgroup.ran_out_of_memory() })
+}
+
+/// Goes into namespaces of its own, and says whether a user namespace is among them.
+fn enter_namespaces(spec: &Spec) -> Result<bool, Failure> {
+    let network = if spec.network == Network::Host { CloneFlags::empty() } else { CloneFlags::CLONE_NEWNET };
+    let namespaces = CloneFlags::CLONE_NEWNS | network;
+    let (user, group) = spec.user;
+    // Root may be one without the right to do this, or in a namespace that does not know the container's user.
+    let is_root = geteuid().is_root() && probe::knows("uid_map", user) && probe::knows("gid_map", group);
+    let in_user_namespace = !(is_root && unshare(namespaces).is_ok());
+    if in_user_namespace {
+        enter_user_namespace(user, group)?;
+        unshare(namespaces).map_err(probe::refused)?;
+    }
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
+        .map_err(probe::refused)?;
+    Ok(in_user_namespace)
+}
+
+/// One user and one group are all that an ordinary user may map without help of a program with set-user-id.
+fn enter_user_namespace(user: u32, group: u32) -> Result<(), Failure> {
+    let (outer_user, outer_group) = (geteuid(), getegid());
+    unshare(CloneFlags::CLONE_NEWUSER).map_err(probe::refused)?;
+    // Ubuntu 24.04 lets anyone make a user namespace, but gives no rights in it: writing the maps is the first to fail.
+    let write = |file: &str, text: String| match std::fs::write(Path::new("/proc/self").join(file), text) {
+        Err(error) => Err(probe::refused(error.raw_os_error().map_or(Errno::EPERM, Errno::from_raw))),
+        Ok(()) => Ok(()),
+    };
+    write("setgroups", "deny".to_owned())?;
+    write("uid_map", format!("{user} {outer_user} 1"))?;
+    write("gid_map", format!("{group} {outer_group} 1"))
+}
+
+fn limit(spec: &Spec, record: &mut state::Record, cgroup: &mut Cgroup) -> Result<(), Failure> {
+    let limits = &spec.limits;
+    if limits.memory.is_none() && limits.cpus.is_none() && limits.pids.is_none() {
+        return Ok(());
+    }
+    match Cgroup::enter(&format!("ekiben-{}-{}", record.state.name, std::process::id()), limits) {
+        Ok(entered) => *cgroup = entered,
+        Err(why) if limits.required => return Err(Failure::Limits { why }),
+        Err(why) => record.state.warnings.push(format!("the container runs without its limits: {why}")),
+    }
+    Ok(())
+}
+
+/// Lets libcontainer see nothing of the control groups but the one that the supervisor is in: what it does there then
+/// changes nothing. (It would go through all hierarchies of version 1, for which an ordinary user lacks the rights.)
+fn show_own_cgroup() -> Result<(), Failure> {
+    let bind = MsFlags::MS_BIND;
+    let shown = match cgroup::own_unified() {
+        Some(folder) => mount(Some(&folder), "/sys/fs/cgroup", None::<&str>, bind, None::<&str>),
+        None => unshare(CloneFlags::CLONE_NEWCGROUP).and_then(|()| {
+            mount(Some("cgroup"), "/sys/fs/cgroup", Some("cgroup2"), MsFlags::empty(), None::<&str>)
+        }),
+    };
+    shown.map_err(|error| failed("the control group could not be shown", error))
+}
+
+/// The output of the container and the files that it goes to.
+type Output = Vec<(io::PipeReader, LogWriter)>;
+
+fn pipes(spec: &Spec) -> Result<(Streams, Output), Failure> {
+    let input = fs::File::open("/dev/null")?.into_parts().0;
+    let (reader, output) = io::pipe()?;
+    let (mut readers, error) = match spec.output {
+        spec::Streams::Merged => (vec![(reader, LogWriter::rotating("log")?)], output.try_clone()?),
+        spec::Streams::Separate => {
+            let (second, error) = io::pipe()?;
+            (vec![(reader, LogWriter::bounded("stdout")?), (second, LogWriter::bounded("stderr")?)], error)
+        }
+    };
+    for (reader, _) in &mut readers {
+        let flags = nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK);
+        nix::fcntl::fcntl(&*reader, flags).map_err(|error| failed("a pipe could not be set up", error))?;
+    }
+    let (output, error) = (OwnedFd::from(output), OwnedFd::from(error));
+    if geteuid() == Uid::from_raw(0) {
+        // So that the container can open `/dev/stdout` and `/dev/stderr` by name.
+        for pipe in [&output, &error] {
+            fchown(pipe, Some(spec.user.0), Some(spec.user.1))?;
+        }
+    }
+    Ok((Streams { input: input.into(), output, error }, readers))
+}
+
+/// Waits for the end of the container, keeps its output, and passes on what it is told. Returns the exit code.
+fn attend(
+    spec: &Spec,
+    record: &mut state::Record,
+    process: Pid,
+    signals: SignalFd,
+    mut output: Output,
+) -> Result<i32, Failure> {
+    record.state.status = Status::Running;
+    record.save()?;
+    // Whoever started this waits for a line; it is no harm if they are gone.
+    let _ = io::stdout().write_all(b"running\n").and_then(|()| io::stdout().flush());
+    let handle = process_handle(process.as_raw() as u32)?;
+    let starter = io::stdin();
+    let mut tied = true;
+    let mut deadline: Option<Instant> = None;
+    let stop = |deadline: &mut Option<Instant>| {
+        // Told once, it may end in its own time; told twice, it is killed.
+        let (signal, grace) = match deadline {
+            None => (Signal::SIGTERM, spec.grace),
+            Some(_) => (Signal::SIGKILL, 1000),
+        };
+        let _ = kill(process, signal);
+        *deadline = Some(Instant::now() + Duration::from_millis(grace));
+    };
+    loop {
+        let timeout = deadline.map_or(PollTimeout::NONE, |deadline| {
+            let left = deadline.saturating_duration_since(Instant::now()).as_millis() + 1;
+            u16::try_from(left).unwrap_or(u16::MAX).into()
+        });
+        let mut waiting = vec![
+            PollFd::new(handle.as_fd(), PollFlags::POLLIN),
+            PollFd::new(signals.as_fd(), PollFlags::POLLIN),
+        ];
+        waiting.extend(output.iter().map(|(pipe, _)| PollFd::new(pipe.as_fd(), PollFlags::POLLIN)));
+        if tied {
+            waiting.push(PollFd::new(starter.as_fd(), PollFlags::POLLIN));
+        }
+        match poll(&mut waiting, timeout) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(error) => return Err(failed("the container could not be waited for", error)),
+        }
+        let ready: Vec<bool> = waiting.iter().map(|one| one.any().unwrap_or(false)).collect();
+        let is_ready = |number: usize| ready.get(number).copied().unwrap_or(false);
+        let has_ended = is_ready(0);
+        let is_told = is_ready(1);
+        let starter_is_gone = tied && is_ready(2 + output.len());
+        let mut number = 1;
+        output.retain_mut(|(pipe, log)| {
+            number += 1;
+            // When the container has ended, all that it wrote is there.
+            !(is_ready(number) || has_ended) || !log.take(pipe, has_ended)
+        });
+        if has_ended {
+            break;
+        }
+        if is_told {
+            let _ = signals.read_signal();
+            stop(&mut deadline);
+        }
+        if starter_is_gone {
+            tied = false;
+            stop(&mut deadline);
+        }
+        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            stop(&mut deadline);
+        }
+    }
+    match waitpid(process, Some(WaitPidFlag::__WALL)) {
+        Ok(WaitStatus::Exited(_, code)) => Ok(code),
+        Ok(WaitStatus::Signaled(_, signal, _)) => Ok(128 + signal as i32),
+        Ok(_) => Err(io::Error::other("the container neither runs nor has ended").into()),
+        Err(error) => Err(failed("the container's end could not be learned", error)),
+    }
+}

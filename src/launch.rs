@@ -1,0 +1,233 @@
+//! From an image to a container: which layers are unpacked, what is mounted where it lies, and how it is started.
+//!
+//! Weights are not copied: a layer of files that lie on this machine is mounted file by file, read-only, as long as
+//! the files are those that the image was built from.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+
+use fs_err as fs;
+use tempfile::TempDir;
+
+use crate::container::{self, Container, Containers, Engine, Launcher, Life, Limits, Mount, Name, Network, Publish, Spec, engine};
+use crate::content::Content;
+use crate::image::{self, Image, export};
+use crate::layer::{self, Layer};
+use crate::progress::Unit;
+use crate::session::Session;
+use crate::store::{ImageName, Store};
+
+/// Why nothing was started.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A layer cannot be had.
+    #[error(transparent)]
+    Layer(#[from] layer::Error),
+    /// The image cannot be read or exported.
+    #[error(transparent)]
+    Image(#[from] image::Error),
+    /// The container did not start.
+    #[error(transparent)]
+    Container(#[from] container::Error),
+    /// A file could not be read or written. The message names it.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// The image does not say what to run.
+    #[error("the image has no command to run")]
+    NoCommand,
+    /// The image is for another processor.
+    #[error("the image is for {image}, this machine is {host}")]
+    Platform {
+        /// Of the image.
+        image: String,
+        /// Of this machine.
+        host: String,
+    },
+    /// A number of the image's user is not one.
+    #[error("the image's user `{user}` is no pair of numbers")]
+    User {
+        /// As the image has it.
+        user: String,
+    },
+}
+
+impl Error {
+    /// The next thing to try.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Layer(error) => error.hint(),
+            Self::Image(error) => error.hint(),
+            Self::Container(error) => error.hint(),
+            Self::NoCommand => Some("say what to run after `--`".to_owned()),
+            Self::Platform { host, .. } => Some(format!("build it with `--platform {host}`; nothing is emulated")),
+            Self::User { .. } | Self::Io(_) => None,
+        }
+    }
+}
+
+/// How an image is started.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What the container is called; the image's name with letters behind it where none is given.
+    pub name: Option<String>,
+    /// Ports that answer on this machine: host address and port in the container.
+    pub publish: Vec<Publish>,
+    /// The container shares the host's network.
+    pub host_network: bool,
+    /// What it may use up.
+    pub limits: Limits,
+    /// Variables beyond those of the image, `NAME=VALUE`.
+    pub env: Vec<String>,
+    /// Arguments in place of the image's.
+    pub args: Vec<String>,
+    /// Another program than Ekiben itself to run it: `runc`, `crun`, `podman`, `docker` or a path.
+    pub engine: Option<String>,
+    /// The container's state and log stay after its end.
+    pub keep: bool,
+}
+
+/// An image's layer of more files than this is unpacked rather than mounted file by file.
+const MOST_MOUNTS: usize = 64;
+
+/// The containers of a store.
+///
+/// # Errors
+/// When this program does not know which it is.
+pub fn containers(session: &Session) -> std::io::Result<Containers> {
+    Ok(Containers::new(&session.store.root().join("containers"), Launcher::this()?, session.progress.clone()))
+}
+
+/// Starts `image`, known as `image_name`, and returns when its program runs.
+///
+/// # Errors
+/// When a layer cannot be had, or no container be started.
+pub fn start(session: &Session, image_name: &ImageName, image: &Image, options: &Options, life: Life) -> Result<Container, Error> {
+    let host = crate::platform::Platform::host().map(|host| host.to_string()).unwrap_or_default();
+    if image.platform().to_string() != host {
+        return Err(Error::Platform { image: image.platform().to_string(), host });
+    }
+    let config = image.config();
+    let given = |list: &Option<Vec<String>>| list.clone().unwrap_or_default();
+    let mut args = given(config.entrypoint());
+    args.extend(if options.args.is_empty() { given(config.cmd()) } else { options.args.clone() });
+    if args.is_empty() {
+        return Err(Error::NoCommand);
+    }
+    let name = match &options.name {
+        Some(name) => Name::Exactly(name.clone()),
+        None => Name::Like(image_name.repository().rsplit('/').next().unwrap_or("container").to_owned()),
+    };
+    let user = user(config.user().as_deref().unwrap_or_default())?;
+    let mut spec = Spec::new(name, Vec::new(), args);
+    let (engine, _archive) = engine(session, image_name, image, options.engine.as_deref())?;
+    spec.engine = engine;
+    if !matches!(spec.engine, Engine::Manager { .. }) {
+        (spec.lower, spec.mounts) = root(session, image, user)?;
+    }
+    spec.env = given(config.env()).into_iter().chain(options.env.iter().cloned()).collect();
+    spec.cwd = config.working_dir().as_deref().filter(|folder| !folder.is_empty()).unwrap_or("/").into();
+    spec.user = user;
+    spec.limits = options.limits;
+    spec.keep = options.keep;
+    spec.network = match options.host_network {
+        true => Network::Host,
+        false => Network::Isolated { publish: options.publish.clone() },
+    };
+    spec.labels = BTreeMap::from([("image".to_owned(), image_name.to_string())]);
+    Ok(containers(session)?.start(&spec, life)?)
+}
+
+/// A free port of the loopback interface that leads to `port` of the container.
+pub fn any_port(port: u16) -> Publish {
+    Publish { host: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0), container: port }
+}
+
+/// Unpacked layers, the lowest first, and what is mounted on them.
+fn root(session: &Session, image: &Image, user: (u32, u32)) -> Result<(Vec<PathBuf>, Vec<Mount>), Error> {
+    let (mut lower, mut mounts) = (Vec::new(), Vec::new());
+    let missing = |layer: &&Layer| !session.store.tree_path(&layer.diff_id).exists();
+    let mut unpacked = Vec::new();
+    for layer in image.layers() {
+        match mountable(&session.store, layer, user)? {
+            Some(files) => mounts.extend(files),
+            None => unpacked.push(layer),
+        }
+    }
+    let work = unpacked.iter().copied().filter(missing).map(|layer| layer.size).sum::<u64>();
+    let task = (work > 0).then(|| session.progress.task("Unpacking", "layers", Unit::Bytes, Some(work)));
+    for layer in unpacked {
+        let work = if missing(&layer) { layer.size } else { 0 };
+        lower.push(layer.unpack(&session.store)?);
+        if let Some(task) = &task {
+            task.advance(work);
+        }
+    }
+    Ok((lower, mounts))
+}
+
+/// The files of a layer as mounts, where it is one of files that lie here and that the container may read.
+fn mountable(store: &Store, layer: &Layer, user: (u32, u32)) -> Result<Option<Vec<Mount>>, Error> {
+    if store.tree_path(&layer.diff_id).exists() {
+        return Ok(None);
+    }
+    let Some(files) = layer.files(store)? else { return Ok(None) };
+    if files.len() > MOST_MOUNTS {
+        return Ok(None);
+    }
+    let mut mounts = Vec::new();
+    for file in files {
+        let Content::File(stamp) = &file.content else { return Ok(None) };
+        stamp.open().map_err(layer::Error::from)?;
+        if !readable(&stamp.path, user)? {
+            return Ok(None);
+        }
+        let target = PathBuf::from(format!("/{}", file.path));
+        mounts.push(Mount { source: stamp.path.clone(), target, writable: false });
+    }
+    Ok(Some(mounts))
+}
+
+/// Whether the container's user can read a file. For an ordinary user that is they themselves; root's containers run
+/// as another user, for whom the file's permissions count as for anybody.
+fn readable(path: &std::path::Path, user: (u32, u32)) -> Result<bool, Error> {
+    let metadata = fs::metadata(path)?;
+    let bit = match (metadata.uid() == user.0, metadata.gid() == user.1) {
+        (true, _) => 0o400,
+        (_, true) => 0o040,
+        _ => 0o004,
+    };
+    Ok(!nix::unistd::geteuid().is_root() || metadata.mode() & bit != 0)
+}
+
+/// `1034:1034`, or `1034`; nothing is root.
+fn user(text: &str) -> Result<(u32, u32), Error> {
+    let bad = || Error::User { user: text.to_owned() };
+    if text.is_empty() {
+        return Ok((0, 0));
+    }
+    let (user, group) = text.split_once(':').unwrap_or((text, text));
+    Ok((user.parse().map_err(|_| bad())?, group.parse().map_err(|_| bad())?))
+}
+
+/// The engine that was asked for. Those that manage images themselves read this one from an archive, which is there as
+/// long as the folder that comes with it.
+fn engine(
+    session: &Session,
+    name: &ImageName,
+    image: &Image,
+    asked: Option<&str>,
+) -> Result<(Engine, Option<TempDir>), Error> {
+    let Some(asked) = asked else { return Ok((Engine::Embedded, None)) };
+    let program = engine::find(asked)?;
+    if !engine::MANAGERS.contains(&asked) {
+        return Ok((Engine::Runtime { program }, None));
+    }
+    let folder = session.store.scratch().map_err(layer::Error::from)?;
+    let archive = folder.path().join("image.tar");
+    crate::atomic::write(&archive, |file| {
+        export::to_archive(&session.store, &session.progress, image, Some(name), file).map(drop)
+    })?;
+    Ok((Engine::Manager { program, archive, image: name.to_string() }, Some(folder)))
+}
