@@ -11,7 +11,7 @@ use fs_err as fs;
 
 use super::deb::{self, Deb};
 use super::relation::relations;
-use super::{DebError, Error, Package, alternatives, deb822, trim};
+use super::{DebError, Error, Package, alternatives, deb822, joined, trim};
 use crate::archive::{ArchivePath, Entry, Kind, Writer};
 use crate::digest::{Digest, HashingWriter};
 use crate::platform::Platform;
@@ -402,13 +402,7 @@ fn unpack(session: &Session, packages: &[Package], scratch: &std::path::Path) ->
         }
     };
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let unpacked = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        let join = |thread: std::thread::ScopedJoinHandle<'_, _>| {
-            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        };
-        threads.into_iter().map(join).collect::<Result<Vec<Vec<_>>, Error>>()
-    })?;
+    let unpacked = std::thread::scope(|scope| joined((0..threads).map(|_| scope.spawn(work))))?;
     let by_number: BTreeMap<_, _> = unpacked.into_iter().flatten().collect();
     Ok(by_number.into_values().collect())
 }

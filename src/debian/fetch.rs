@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{Error, Package, Source};
+use super::{Error, Package, Source, joined};
 use crate::digest::Digest;
 use crate::progress::{Task, Unit};
 use crate::session::Session;
@@ -30,13 +30,7 @@ pub fn fetch(session: &Session, source: &Source, packages: &[Package]) -> Result
                 fetch_one(session, source, package, &task).inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
             }
         };
-        std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(work)).collect();
-            let join = |thread: std::thread::ScopedJoinHandle<'_, _>| {
-                thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            };
-            threads.into_iter().map(join).collect::<Result<(), Error>>()
-        })?;
+        std::thread::scope(|scope| joined((0..AT_ONCE).map(|_| scope.spawn(work))))?;
         task.finish(format!("Downloaded {subject}"));
     }
     let blobs: Vec<_> = packages.iter().map(|package| package.digest).collect();

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::packages::{Candidate, Index, load};
+use super::packages::{Candidate, Found, Index, find};
 use super::relation::{Relation, relations};
-use super::{Archive, Error, Package, Source, deb822};
+use super::{Archive, Error, Package, Source, deb822, joined};
+use crate::digest::Digest;
 use crate::platform::Platform;
 use crate::progress::Unit;
 use crate::session::Session;
@@ -72,25 +73,27 @@ pub fn resolve(session: &Session, source: &Source, request: &Request<'_>) -> Res
     }
     let subject = format!("packages of Debian {suite} for {}", platform.architecture());
     let task = session.progress.task("Resolving", subject, Unit::Items, Some(suites.len() as u64));
-    let texts = std::thread::scope(|scope| {
-        let task = &task;
-        let threads: Vec<_> = suites
-            .iter()
-            .map(|(archive, suite)| {
-                scope.spawn(move || {
-                    let text = load(session, source, *archive, suite, platform)?;
-                    task.advance(1);
-                    Ok((*archive, text))
-                })
-            })
-            .collect();
-        let join = |thread: std::thread::ScopedJoinHandle<'_, _>| {
-            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        };
-        threads.into_iter().map(join).collect::<Result<Vec<_>, Error>>()
+    let found = std::thread::scope(|scope| {
+        let find = |(archive, suite): &(Archive, String)| find(session, source, *archive, suite, platform);
+        joined(suites.iter().map(|suite| scope.spawn(move || find(suite))))
     })?;
+    // Same indexes, same request, same answer; the number changes with the rules below.
+    const KIND: &str = "debian-resolution-1";
+    let indexes: Vec<_> = found.iter().map(|found| found.digest).collect();
+    let input = (suite, platform, request.base, request.system, request.installed, indexes);
+    let key = Digest::of(format!("{input:?}"));
+    if let Some(resolution) = session.store.recall(KIND, &key) {
+        return Ok(resolution);
+    }
+    let texts = std::thread::scope(|scope| {
+        let read = |found: &Found<'_>| found.read(session).inspect(|_| task.advance(1));
+        joined(found.iter().map(|found| scope.spawn(move || read(found))))
+    })?;
+    let texts: Vec<_> = suites.into_iter().map(|(archive, _)| archive).zip(texts).collect();
     let index = Index::new(&texts);
-    Resolver::new(&index, request).resolution(source)
+    let resolution = Resolver::new(&index, request).resolution(source)?;
+    session.store.remember(KIND, &key, &resolution, Vec::new())?;
+    Ok(resolution)
 }
 
 /// A package that is taken, or was there before.
