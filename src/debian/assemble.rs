@@ -11,7 +11,7 @@ use fs_err as fs;
 
 use super::deb::{self, Deb};
 use super::relation::relations;
-use super::{DebError, Error, Package, alternatives, deb822, trim};
+use super::{DebError, Error, Package, alternatives, deb822, joined, trim};
 use crate::archive::{ArchivePath, Entry, Kind, Writer};
 use crate::digest::{Digest, HashingWriter};
 use crate::platform::Platform;
@@ -402,13 +402,171 @@ fn unpack(session: &Session, packages: &[Package], scratch: &std::path::Path) ->
         }
     };
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let unpacked = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        let join = |thread: std::thread::ScopedJoinHandle<'_, _>| {
-            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        };
-        threads.into_iter().map(join).collect::<Result<Vec<Vec<_>>, Error>>()
-    })?;
+    let unpacked = std::thread::scope(|scope| joined((0..threads).map(|_| scope.spawn(work))))?;
     let by_number: BTreeMap<_, _> = unpacked.into_iter().flatten().collect();
     Ok(by_number.into_values().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Mirror, file, path, session};
+    use super::super::{Archive, fetch};
+    use super::*;
+    use crate::archive::{Limits, Reader};
+
+    /// The members of a layer, with the text of files.
+    type Members = BTreeMap<String, (Entry, String)>;
+
+    fn layer(mirror: &Mirror, packages: &[Package], base: bool) -> Result<Members, Error> {
+        let home = tempfile::tempdir().unwrap();
+        let session = session(home.path(), false);
+        fetch(&session, &mirror.source(None), packages)?;
+        let mut writer = Writer::new(Vec::new());
+        let user = User { name: "ekiben".to_owned(), uid: 1034, gid: 1034, home: path("home/ekiben") };
+        match base {
+            true => base_layer(&session, packages, Platform::Amd64, Some(&user), &mut writer)?,
+            false => packages_layer(&session, packages, &mut writer)?,
+        }
+        let bytes = writer.finish().unwrap();
+        let mut members = Members::new();
+        let mut order = Vec::new();
+        Reader::new(&bytes[..], Limits::default())
+            .for_each(|member| {
+                let mut text = String::new();
+                member.content.read_to_string(&mut text).unwrap();
+                order.push(member.entry.path.clone());
+                members.insert(member.entry.path.to_string(), (member.entry, text));
+                Ok::<_, crate::archive::Error>(())
+            })
+            .unwrap();
+        assert!(order.is_sorted(), "{order:?}");
+        Ok(members)
+    }
+
+    fn link(name: &str, target: &str) -> (Entry, Vec<u8>) {
+        (Entry::symlink(path(name), target), Vec::new())
+    }
+
+    fn target(members: &Members, name: &str) -> Option<String> {
+        match &members.get(name)?.0.kind {
+            Kind::Symlink(target) => Some(target.clone()),
+            Kind::Hardlink(target) => Some(format!("hard {target}")),
+            _ => None,
+        }
+    }
+
+    fn add(mirror: &mut Mirror, name: &str, fields: &str, postinst: &str, members: &[(Entry, Vec<u8>)]) -> Package {
+        mirror.add_deb(Archive::Main, name, "1", fields, postinst, members)
+    }
+
+    #[test]
+    fn a_base_is_a_whole_small_system() {
+        let mut mirror = Mirror::new();
+        let certificates =
+            [file("usr/share/ca-certificates/b.crt", "B\n"), file("usr/share/ca-certificates/a.crt", "A")];
+        let masters = [
+            file("usr/share/base-passwd/passwd.master", "root:*:0:0::/root:/bin/sh\n"),
+            file("usr/share/base-passwd/group.master", "root:*:0:\n"),
+            link("bin", "usr/bin"),
+            (Entry { mode: 0o700, ..Entry::directory(path("tmp")) }, Vec::new()),
+        ];
+        let programs = [
+            file("bin/sh", "shell"),
+            file("lib/x/libblas/libblas.so.3", "blas"),
+            file("usr/share/doc/sh/changelog", "x"),
+            file("usr/share/doc/sh/copyright", "free"),
+            file("usr/share/libc-bin/nsswitch.conf", "hosts: files dns\n"),
+        ];
+        let postinst = "update-alternatives --install /usr/lib/x/libblas.so.3 libblas.so.3-x /usr/lib/x/libblas/libblas.so.3 10\n\
+                        update-alternatives --install /usr/bin/gone gone /usr/bin/gone.real 10\n";
+        let packages = [
+            add(&mut mirror, "base-passwd", "", "", &masters),
+            add(&mut mirror, "ca-certificates", "", "", &certificates),
+            add(&mut mirror, "sh", "Description: a shell", postinst, &programs),
+        ];
+        let members = layer(&mirror, &packages, true).unwrap();
+        let text = |name: &str| members[name].1.as_str();
+        assert_eq!(text("usr/bin/sh"), "shell");
+        assert_eq!(text("etc/ssl/certs/ca-certificates.crt"), "A\nB\n");
+        assert_eq!(text("etc/nsswitch.conf"), "hosts: files dns\n");
+        assert_eq!(text("etc/passwd"), "root:*:0:0::/root:/bin/sh\nekiben:*:1034:1034::/home/ekiben:/bin/sh\n");
+        assert_eq!(text("etc/group"), "root:*:0:\nekiben:*:1034:\n");
+        assert_eq!(members["home/ekiben"].0.owner, (1034, 1034));
+        assert_eq!(members["tmp"].0.mode, 0o1777);
+        assert_eq!(
+            text("var/lib/dpkg/status.d/sh"),
+            "Package: sh\nVersion: 1\nArchitecture: amd64\nDescription: a shell\n"
+        );
+        for (name, to) in [
+            ("bin", "usr/bin"),
+            ("lib64", "usr/lib64"),
+            ("usr/lib/x/libblas.so.3", "/etc/alternatives/libblas.so.3-x"),
+            ("etc/alternatives/libblas.so.3-x", "/usr/lib/x/libblas/libblas.so.3"),
+            ("usr/lib/ssl/cert.pem", "/etc/ssl/certs/ca-certificates.crt"),
+        ] {
+            assert_eq!(target(&members, name).as_deref(), Some(to), "{name}");
+        }
+        assert!(
+            members.contains_key("usr/share/doc/sh/copyright") && !members.contains_key("usr/share/doc/sh/changelog")
+        );
+        assert!(!members.contains_key("etc/alternatives/gone"));
+    }
+
+    #[test]
+    fn further_packages_bring_only_their_own() {
+        let mut mirror = Mirror::new();
+        let packages = [add(&mut mirror, "a", "", "", &[file("lib/a.so", "a")])];
+        let members = layer(&mirror, &packages, false).unwrap();
+        let paths: Vec<_> = members.keys().map(String::as_str).collect();
+        let expected = [
+            "usr",
+            "usr/lib",
+            "usr/lib/a.so",
+            "var",
+            "var/lib",
+            "var/lib/dpkg",
+            "var/lib/dpkg/status.d",
+            "var/lib/dpkg/status.d/a",
+        ];
+        assert_eq!(paths, expected);
+    }
+
+    #[test]
+    fn the_first_name_of_a_file_has_its_content() {
+        let mut mirror = Mirror::new();
+        let hard =
+            |name, to| (Entry { kind: Kind::Hardlink(path(to)), ..Entry::file(path(name), 0, false) }, Vec::new());
+        let members = [file("bin/z", "same"), hard("usr/bin/a", "bin/z"), file("usr/e1", ""), file("usr/e2", "")];
+        let packages = [add(&mut mirror, "a", "", "", &members)];
+        let found = layer(&mirror, &packages, false).unwrap();
+        assert_eq!(found["usr/bin/a"].1, "same");
+        assert_eq!(target(&found, "usr/bin/z").as_deref(), Some("hard usr/bin/a"));
+        assert_eq!(found["usr/e2"].0.kind, Kind::File { size: 0 });
+        let lost = [add(&mut mirror, "b", "", "", &[hard("usr/b", "usr/nothing")])];
+        assert!(matches!(layer(&mirror, &lost, false), Err(Error::Deb { .. })));
+    }
+
+    #[test]
+    fn packages_agree_on_a_file_or_say_who_replaces_whom() {
+        let mut mirror = Mirror::new();
+        let a = add(&mut mirror, "a", "", "", &[file("usr/x", "one"), file("usr/y", "y")]);
+        let b = add(&mut mirror, "b", "Replaces: a (<< 2)", "", &[file("usr/x", "two"), file("usr/y", "y")]);
+        let c = add(&mut mirror, "c", "Replaces: a (<< 1)", "", &[file("usr/x", "three")]);
+        for packages in [[a.clone(), b.clone()], [b, a.clone()]] {
+            assert_eq!(layer(&mirror, &packages, false).unwrap()["usr/x"].1, "two");
+        }
+        let error = layer(&mirror, &[a, c], false).unwrap_err();
+        assert_eq!(error.to_string(), "the packages `a` and `c` both bring `/usr/x`");
+    }
+
+    #[test]
+    fn nothing_is_written_through_a_link() {
+        let mut mirror = Mirror::new();
+        let packages = [
+            add(&mut mirror, "a", "", "", &[link("usr/out", "/etc")]),
+            add(&mut mirror, "b", "", "", &[file("usr/out/passwd", "evil")]),
+        ];
+        let error = layer(&mirror, &packages, false).unwrap_err();
+        assert_eq!(error.to_string(), "the package `b` brings `/usr/out/passwd`, but `/usr/out` is no folder");
+    }
 }

@@ -207,3 +207,134 @@ fn copy(content: &mut dyn Read, contents: &mut impl Write, size: u64) -> Result<
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{ar, deb, file, path, tar, xz};
+    use super::*;
+
+    fn whole() -> Vec<u8> {
+        deb("Package: a\nVersion: 1\n", "true\n", &[file("./usr/a", "one"), file("usr/b", "two")])
+    }
+
+    fn read_bytes(bytes: &[u8]) -> Result<(Deb, Vec<u8>), DebError> {
+        let mut contents = Vec::new();
+        read(bytes, &mut contents).map(|deb| (deb, contents))
+    }
+
+    #[test]
+    fn every_compression_is_read() {
+        let control = tar(&[file("control", "Package: a\n")]);
+        let data = tar(&[file("usr/a", "one")]);
+        let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gz.write_all(&data).unwrap();
+        let members: [(&str, Vec<u8>); 4] = [
+            ("data.tar", data.clone()),
+            ("data.tar.gz", gz.finish().unwrap()),
+            ("data.tar.xz", xz(&data)),
+            ("data.tar.zst", zstd::encode_all(&data[..], 1).unwrap()),
+        ];
+        for (name, bytes) in members {
+            let parts: [(&str, &[u8]); 3] = [("debian-binary", b"2.0\n"), ("control.tar", &control), (name, &bytes)];
+            let (deb, contents) = read_bytes(&ar(&parts)).unwrap();
+            assert_eq!((deb.items.len(), contents.as_slice()), (1, &b"one"[..]), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_package_is_read_in_its_own_order() {
+        let (deb, contents) = read_bytes(&whole()).unwrap();
+        assert_eq!((deb.control.as_str(), deb.postinst.as_str()), ("Package: a\nVersion: 1\n", "true\n"));
+        assert_eq!(deb.items.iter().map(|item| item.offset).collect::<Vec<_>>(), [0, 3]);
+        assert_eq!(contents, b"onetwo");
+    }
+
+    #[test]
+    fn a_stump_is_never_taken_for_a_package() {
+        let whole = whole();
+        for length in 0..whole.len() {
+            // All is there when only the byte that makes the last size even is missing.
+            let padded = length + 1 == whole.len() && whole.ends_with(b"\n");
+            assert!(padded || read_bytes(&whole[..length]).is_err(), "{length} of {} bytes", whole.len());
+        }
+    }
+
+    #[test]
+    fn what_is_no_package_is_refused() {
+        let control = xz(&tar(&[file("control", "Package: a\n")]));
+        let data = xz(&tar(&[file("usr/a", "one")]));
+        let binary: (&str, &[u8]) = ("debian-binary", b"2.0\n");
+        let cases: [&[(&str, &[u8])]; 7] = [
+            &[binary],
+            &[binary, ("control.tar.xz", &control)],
+            &[binary, ("data.tar.xz", &data)],
+            &[("control.tar.xz", &control), ("data.tar.xz", &data)],
+            &[("debian-binary", b"3.0\n"), ("control.tar.xz", &control), ("data.tar.xz", &data)],
+            &[binary, ("other", b"x"), ("control.tar.xz", &control), ("data.tar.xz", &data)],
+            &[binary, ("control.tar.xz", &control), ("data.tar.lzma", &data)],
+        ];
+        for members in cases {
+            assert!(matches!(read_bytes(&ar(members)), Err(DebError::Format(_))), "{members:?}");
+        }
+        let swapped = ar(&[binary, ("control.tar.xz", &control), ("data.tar.gz", &data)]);
+        assert!(matches!(read_bytes(&swapped), Err(DebError::Archive { .. })));
+    }
+
+    #[test]
+    fn members_that_reach_outside_are_refused() {
+        let member = |name: &str, kind, link: &str| {
+            let mut header = tar::Header::new_ustar();
+            header.set_entry_type(kind);
+            header.set_mode(0o644);
+            header.set_size(0);
+            header.set_uid(0);
+            header.set_gid(0);
+            header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+            header.as_old_mut().linkname[..link.len()].copy_from_slice(link.as_bytes());
+            header.set_cksum();
+            [header.as_bytes().as_slice(), &[0; 1024]].concat()
+        };
+        use tar::EntryType as T;
+        for (data, expected) in [
+            (member("../x", T::Regular, ""), "leaves"),
+            (member("/etc/passwd", T::Regular, ""), "leaves"),
+            (member("a/../../x", T::Regular, ""), "leaves"),
+            (member("x", T::Link, "../../etc/passwd"), "leaves"),
+            (member("dev/sda", T::Block, ""), "device node"),
+            (member("pipe", T::Fifo, ""), "named pipe"),
+            (member("usr/.wh.lib", T::Regular, ""), "would remove"),
+        ] {
+            let control = tar(&[file("control", "Package: a\n")]);
+            let parts: [(&str, &[u8]); 3] =
+                [("debian-binary", b"2.0\n"), ("control.tar", &control), ("data.tar", &data)];
+            let error = format!("{:#}", anyhow::Error::new(read_bytes(&ar(&parts)).unwrap_err()));
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_bomb_is_not_unpacked() {
+        let entry = Entry::file(path("usr/zeros"), DATA_LIMITS.bytes + 1, false);
+        let data = crate::archive::header(&entry);
+        let control = tar(&[file("control", "Package: a\n")]);
+        let parts: [(&str, &[u8]); 3] = [("debian-binary", b"2.0\n"), ("control.tar", &control), ("data.tar", &data)];
+        let error = read_bytes(&ar(&parts)).unwrap_err();
+        assert!(matches!(error, DebError::Archive { source: archive::Error::TooLarge { .. }, .. }), "{error:?}");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_can_be_read(bytes: Vec<u8>) {
+            let _ = read_bytes(&bytes);
+            let _ = read_bytes(&[&b"!<arch>\n"[..], &bytes].concat());
+        }
+
+        #[test]
+        fn any_change_of_a_package_can_be_read(at in 0usize..800, byte: u8) {
+            let mut bytes = whole();
+            let at = at % bytes.len();
+            bytes[at] = byte;
+            let _ = read_bytes(&bytes);
+        }
+    }
+}

@@ -78,6 +78,12 @@ impl Source {
         Ok(Self { main, security, snapshot: snapshot.map(Root::new).transpose()?, keys })
     }
 
+    /// An archive for tests, and one of older packages.
+    #[cfg(test)]
+    pub(super) fn of(mirror: &str, snapshot: Option<&str>, keys: Keyring) -> Self {
+        Self::choose(Some(mirror), snapshot, |_| None, Path::new("/nowhere"), keys).unwrap()
+    }
+
     /// The root of `archive`.
     pub(super) fn root(&self, archive: Archive) -> &Root {
         match archive {

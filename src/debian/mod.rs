@@ -33,6 +33,9 @@ pub use keyring::Keyring;
 pub use mirror::Source;
 pub use resolve::{Request, Resolution, resolve};
 
+use std::panic::resume_unwind;
+use std::thread::ScopedJoinHandle;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -98,6 +101,16 @@ pub fn base_packages(python: Option<&str>) -> Vec<String> {
         names.extend([format!("python{version}"), "python3-minimal".to_owned()]);
     }
     names
+}
+
+/// What all of `threads` came to, or the first error of them in their order. All are started before one is awaited.
+fn joined<'scope, T>(
+    threads: impl Iterator<Item = ScopedJoinHandle<'scope, Result<T, Error>>>,
+) -> Result<Vec<T>, Error> {
+    let threads: Vec<_> = threads.collect();
+    let results: Vec<_> =
+        threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic))).collect();
+    results.into_iter().collect()
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use std::time::SystemTime;
 
 use debversion::Version;
 
+use super::mirror::Root;
 use super::relation::{Relation, relations};
 use super::release::Release;
 use super::{Archive, Error, Package, Source, deb822};
@@ -28,23 +29,38 @@ const MAX_TEXT: u64 = 2 << 30;
 /// What decompressing xz may take, in bytes of memory.
 pub(super) const XZ_MEMORY: u64 = 256 << 20;
 
+/// Memories of the last `InRelease` from an address, for `--offline`.
+const RELEASE: &str = "debian-release";
+/// Memories of what was kept of an index. The number changes with [`FIELDS`].
+const INDEX: &str = "debian-index-1";
+
 /// The fields that resolving needs.
 const FIELDS: [&str; 9] =
     ["Package", "Version", "Architecture", "Depends", "Pre-Depends", "Provides", "Filename", "Size", "SHA256"];
 
-/// Reads the index of a suite: its paragraphs with the fields that resolving needs.
-pub(super) fn load(
+/// The index of a suite for an architecture, found in its signed release but not read yet.
+pub(super) struct Found<'a> {
+    root: &'a Root,
+    /// From the root.
+    place: String,
+    pub(super) digest: Digest,
+    /// In bytes.
+    size: u64,
+}
+
+/// Finds the index of a suite. The release is asked for again each time; offline, the last one will do.
+pub(super) fn find<'a>(
     session: &Session,
-    source: &Source,
+    source: &'a Source,
     archive: Archive,
     suite: &str,
     platform: Platform,
-) -> Result<String, Error> {
+) -> Result<Found<'a>, Error> {
     let root = source.root(archive);
     let folder = format!("dists/{suite}");
     let place = format!("{folder}/InRelease");
     let url = root.url(&place);
-    let bytes = match last_release(session, &url) {
+    let bytes = match session.store.recall(RELEASE, &Digest::of(&url)) {
         Some(kept) if session.client.is_offline() && !root.is_local() => session.store.read_blob(&kept, MAX_RELEASE)?,
         kept => {
             let bytes = root.bytes(session, &place, MAX_RELEASE)?;
@@ -61,45 +77,40 @@ pub(super) fn load(
     let Some((place, digest, size)) = release.index(&path) else {
         return Err(Error::Release { url, reason: format!("it names no {path}") });
     };
-
-    const KIND: &str = "debian-index-1";
-    if let Some(kept) = session.store.recall::<Digest>(KIND, &digest) {
-        let mut text = String::new();
-        let blob = session.store.open_blob(&kept)?;
-        zstd::Decoder::new(blob)
-            .and_then(|mut decoder| decoder.read_to_string(&mut text))
-            .map_err(store::Error::from)?;
-        return Ok(text);
-    }
-    let place = format!("{folder}/{place}");
-    let url = root.url(&place);
-    if size > MAX_INDEX {
-        return Err(fetch::Error::TooLarge { url, limit: MAX_INDEX }.into());
-    }
-    let bytes = root.bytes(session, &place, size)?;
-    let bytes = bytes.ok_or_else(|| Error::Index { url: url.clone(), reason: "it is not there".to_owned() })?;
-    // Also when it is found to be too large, the reason is said as what it is: another file than was promised.
-    io::copy(&mut VerifyingReader::new(&bytes[..], digest, size), &mut io::sink()).map_err(|error| {
-        match error.downcast() {
-            Ok(source) => Error::Tampered { url: url.clone(), source },
-            Err(error) => Error::Index { url: url.clone(), reason: error.to_string() },
-        }
-    })?;
-    let bad = |error: io::Error| Error::Index { url: url.clone(), reason: error.to_string() };
-    let decoder = liblzma::stream::Stream::new_stream_decoder(XZ_MEMORY, 0).map_err(|error| bad(error.into()))?;
-    let text = liblzma::read::XzDecoder::new_stream(&bytes[..], decoder).take(MAX_TEXT);
-    let text = reduced(BufReader::with_capacity(1 << 16, text)).map_err(bad)?;
-    let compressed = zstd::encode_all(text.as_bytes(), 1).map_err(store::Error::from)?;
-    let blob = session.store.put_bytes(&compressed)?;
-    session.store.remember(KIND, &digest, blob, vec![blob])?;
-    Ok(text)
+    Ok(Found { root, place: format!("{folder}/{place}"), digest, size })
 }
 
-/// Memories of the last `InRelease` from an address, for `--offline`.
-const RELEASE: &str = "debian-release";
-
-fn last_release(session: &Session, url: &str) -> Option<Digest> {
-    session.store.recall(RELEASE, &Digest::of(url))
+impl Found<'_> {
+    /// Reads the index: its paragraphs with the fields that resolving needs.
+    pub(super) fn read(&self, session: &Session) -> Result<String, Error> {
+        if let Some(kept) = session.store.recall::<Digest>(INDEX, &self.digest) {
+            let mut text = String::new();
+            zstd::Decoder::new(session.store.open_blob(&kept)?)
+                .and_then(|mut decoder| decoder.read_to_string(&mut text))
+                .map_err(store::Error::from)?;
+            return Ok(text);
+        }
+        let url = self.root.url(&self.place);
+        if self.size > MAX_INDEX {
+            return Err(fetch::Error::TooLarge { url, limit: MAX_INDEX }.into());
+        }
+        let bytes = self.root.bytes(session, &self.place, MAX_INDEX)?;
+        let bytes = bytes.ok_or_else(|| Error::Index { url: url.clone(), reason: "it is not there".to_owned() })?;
+        let bad = |error: io::Error| Error::Index { url: url.clone(), reason: error.to_string() };
+        io::copy(&mut VerifyingReader::new(&bytes[..], self.digest, self.size), &mut io::sink()).map_err(|error| {
+            match error.downcast() {
+                Ok(source) => Error::Tampered { url: url.clone(), source },
+                Err(error) => bad(error),
+            }
+        })?;
+        let decoder = liblzma::stream::Stream::new_stream_decoder(XZ_MEMORY, 0).map_err(|error| bad(error.into()))?;
+        let text = liblzma::read::XzDecoder::new_stream(&bytes[..], decoder).take(MAX_TEXT);
+        let text = reduced(BufReader::with_capacity(1 << 16, text)).map_err(bad)?;
+        let compressed = zstd::encode_all(text.as_bytes(), 1).map_err(store::Error::from)?;
+        let blob = session.store.put_bytes(&compressed)?;
+        session.store.remember(INDEX, &self.digest, blob, vec![blob])?;
+        Ok(text)
+    }
 }
 
 /// The paragraphs of `text` with only the fields that resolving needs.

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::packages::{Candidate, Index, load};
+use super::packages::{Candidate, Found, Index, find};
 use super::relation::{Relation, relations};
-use super::{Archive, Error, Package, Source, deb822};
+use super::{Archive, Error, Package, Source, deb822, joined};
+use crate::digest::Digest;
 use crate::platform::Platform;
 use crate::progress::Unit;
 use crate::session::Session;
@@ -72,25 +73,27 @@ pub fn resolve(session: &Session, source: &Source, request: &Request<'_>) -> Res
     }
     let subject = format!("packages of Debian {suite} for {}", platform.architecture());
     let task = session.progress.task("Resolving", subject, Unit::Items, Some(suites.len() as u64));
-    let texts = std::thread::scope(|scope| {
-        let task = &task;
-        let threads: Vec<_> = suites
-            .iter()
-            .map(|(archive, suite)| {
-                scope.spawn(move || {
-                    let text = load(session, source, *archive, suite, platform)?;
-                    task.advance(1);
-                    Ok((*archive, text))
-                })
-            })
-            .collect();
-        let join = |thread: std::thread::ScopedJoinHandle<'_, _>| {
-            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        };
-        threads.into_iter().map(join).collect::<Result<Vec<_>, Error>>()
+    let found = std::thread::scope(|scope| {
+        let find = |(archive, suite): &(Archive, String)| find(session, source, *archive, suite, platform);
+        joined(suites.iter().map(|suite| scope.spawn(move || find(suite))))
     })?;
+    // Same indexes, same request, same answer; the number changes with the rules below.
+    const KIND: &str = "debian-resolution-1";
+    let indexes: Vec<_> = found.iter().map(|found| found.digest).collect();
+    let input = (suite, platform, request.base, request.system, request.installed, indexes);
+    let key = Digest::of(format!("{input:?}"));
+    if let Some(resolution) = session.store.recall(KIND, &key) {
+        return Ok(resolution);
+    }
+    let texts = std::thread::scope(|scope| {
+        let read = |found: &Found<'_>| found.read(session).inspect(|_| task.advance(1));
+        joined(found.iter().map(|found| scope.spawn(move || read(found))))
+    })?;
+    let texts: Vec<_> = suites.into_iter().map(|(archive, _)| archive).zip(texts).collect();
     let index = Index::new(&texts);
-    Resolver::new(&index, request).resolution(source)
+    let resolution = Resolver::new(&index, request).resolution(source)?;
+    session.store.remember(KIND, &key, &resolution, Vec::new())?;
+    Ok(resolution)
 }
 
 /// A package that is taken, or was there before.
@@ -225,5 +228,146 @@ impl<'a> Resolver<'a> {
         for relation in provided {
             self.provided.entry(relation.name).or_default().push(relation.provided_version());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Mirror, session};
+    use super::*;
+
+    fn resolved(mirror: &Mirror, base: &[&str], system: &[&str], installed: &str) -> Result<Resolution, Error> {
+        mirror.publish();
+        let home = tempfile::tempdir().unwrap();
+        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let (base, system) = (owned(base), owned(system));
+        let request = Request { suite: "bookworm", platform: Platform::Amd64, base: &base, system: &system, installed };
+        resolve(&session(home.path(), true), &mirror.source(None), &request)
+    }
+
+    fn names(packages: &[Package]) -> Vec<String> {
+        packages.iter().map(|package| format!("{}={}", package.name, package.version)).collect()
+    }
+
+    #[test]
+    fn dependencies_are_followed_to_their_end() {
+        let mut mirror = Mirror::new();
+        mirror.add("a", "1", "Depends: b (>= 1), c:any\nRecommends: unwanted");
+        mirror.add("b", "1", "Pre-Depends: d");
+        mirror.add("c", "2", "Depends: a");
+        mirror.add("d", "1", "Depends: dpkg (>= 1), debconf | debconf-2.0");
+        mirror.add("unwanted", "1", "Essential: yes");
+        mirror.add("e", "1", "Depends: d, f");
+        mirror.add("f", "1", "");
+        let resolution = resolved(&mirror, &["a"], &["e"], "").unwrap();
+        assert_eq!(names(&resolution.base), ["a=1", "b=1", "c=2", "d=1"]);
+        assert_eq!(names(&resolution.system), ["e=1", "f=1"]);
+        let text = serde_json::to_string(&resolution).unwrap();
+        assert!(!text.contains("file:") && text.contains("pool/a_1.deb"), "{text}");
+        assert_eq!(serde_json::from_str::<Resolution>(&text).unwrap(), resolution);
+    }
+
+    #[test]
+    fn of_alternatives_the_first_that_there_is_or_that_is_taken_wins() {
+        let mut mirror = Mirror::new();
+        mirror.add("a", "1", "Depends: gone | b | c");
+        mirror.add("b", "1", "");
+        mirror.add("c", "1", "");
+        mirror.add("v", "1", "Depends: mail, mail (>= 2) | b");
+        mirror.add("x-mail", "1", "Provides: mail");
+        mirror.add("y-mail", "1", "Provides: mail (= 2)");
+        assert_eq!(names(&resolved(&mirror, &["a"], &[], "").unwrap().base), ["a=1", "b=1"]);
+        assert_eq!(names(&resolved(&mirror, &["a", "c"], &[], "").unwrap().base), ["a=1", "c=1"]);
+        assert_eq!(names(&resolved(&mirror, &["v"], &[], "").unwrap().base), ["v=1", "x-mail=1", "y-mail=1"]);
+        assert_eq!(names(&resolved(&mirror, &["y-mail", "v"], &[], "").unwrap().base), ["v=1", "y-mail=1"]);
+    }
+
+    #[test]
+    fn the_newest_version_that_fits_is_taken_wherever_it_is() {
+        let mut mirror = Mirror::new();
+        mirror.add("a", "1.9", "");
+        mirror.add_deb(Archive::Security, "a", "1.10", "", "", &[]);
+        mirror.add("old", "1", "Depends: a (<< 1.10)");
+        mirror.add("never", "1", "Depends: a (>> 2) | nothing");
+        let resolution = resolved(&mirror, &["a"], &[], "").unwrap();
+        assert_eq!(
+            (names(&resolution.base), resolution.base[0].archive),
+            (vec!["a=1.10".to_owned()], Archive::Security)
+        );
+        assert_eq!(names(&resolved(&mirror, &["a=1.9"], &[], "").unwrap().base), ["a=1.9"]);
+        assert_eq!(names(&resolved(&mirror, &["old"], &[], "").unwrap().base), ["a=1.9", "old=1"]);
+        let error = resolved(&mirror, &["never"], &[], "").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the package `never` needs `a (>> 2) | nothing`, which Debian bookworm does not have"
+        );
+    }
+
+    #[test]
+    fn an_unknown_name_gets_a_suggestion() {
+        let mut mirror = Mirror::new();
+        mirror.add("libgomp1", "1", "");
+        let error = resolved(&mirror, &[], &["libgomp"], "").unwrap_err();
+        assert_eq!(error.to_string(), "there is no package `libgomp` in Debian bookworm for amd64");
+        assert_eq!(error.hint().unwrap(), "did you mean `libgomp1`?");
+        assert_eq!(
+            resolved(&mirror, &[], &["libgomp1=2"], "").unwrap_err().hint().unwrap(),
+            "did you mean `libgomp1=1`?"
+        );
+    }
+
+    #[test]
+    fn what_a_foreign_base_has_is_not_taken_again() {
+        let mut mirror = Mirror::new();
+        mirror.add("a", "1", "Depends: b, c (>= 2), mail, removed");
+        for (name, version) in [("b", "1"), ("c", "2"), ("mail", "1"), ("removed", "1")] {
+            mirror.add(name, version, "");
+        }
+        let status = "Package: b\nStatus: install ok installed\nVersion: 0\n\nPackage: c\nVersion: 1\n\n\
+                      Package: x\nVersion: 1\nProvides: mail\n\nPackage: removed\nStatus: deinstall ok config-files\nVersion: 1\n";
+        let resolution = resolved(&mirror, &[], &["a"], status).unwrap();
+        assert_eq!(names(&resolution.system), ["a=1", "c=2", "removed=1"]);
+        assert!(resolution.base.is_empty());
+    }
+
+    #[test]
+    fn a_tampered_index_is_refused() {
+        let mut mirror = Mirror::new();
+        mirror.add("a", "1", "");
+        mirror.publish();
+        let index = mirror.suite_folder("bookworm").join("main/binary-amd64/Packages.xz");
+        let mut bytes = fs_err::read(&index).unwrap();
+        let last = bytes.len() - 1;
+        bytes[last] ^= 1;
+        fs_err::write(&index, &bytes).unwrap();
+        let home = tempfile::tempdir().unwrap();
+        let base = ["a".to_owned()];
+        let request = Request { suite: "bookworm", platform: Platform::Amd64, base: &base, system: &[], installed: "" };
+        let session = session(home.path(), false);
+        let resolve = |request: &Request<'_>| resolve(&session, &mirror.source(None), request);
+        assert!(matches!(resolve(&request), Err(Error::Tampered { .. })));
+        bytes.push(0);
+        fs_err::write(&index, &bytes).unwrap();
+        assert!(matches!(resolve(&request), Err(Error::Tampered { .. })));
+        let missing = resolve(&Request { suite: "trixie", ..request });
+        assert!(matches!(missing, Err(Error::NoSuite { suite, .. }) if suite == "trixie"));
+        let other = resolve(&Request { platform: Platform::Arm64, ..request });
+        assert!(matches!(other, Err(Error::Release { .. })));
+    }
+
+    #[test]
+    fn without_network_the_last_release_will_do() {
+        let mut mirror = Mirror::new();
+        mirror.add("a", "1", "");
+        mirror.publish();
+        let address = super::super::testing::serve(mirror.folder(Archive::Main).parent().unwrap());
+        let source = Source::of(&format!("{address}/debian"), None, mirror.keyring());
+        let home = tempfile::tempdir().unwrap();
+        let base = ["a".to_owned()];
+        let request = Request { suite: "bookworm", platform: Platform::Amd64, base: &base, system: &[], installed: "" };
+        let never = resolve(&session(home.path(), true), &source, &request);
+        assert!(matches!(never, Err(Error::Fetch(crate::fetch::Error::Offline { .. }))));
+        let online = resolve(&session(home.path(), false), &source, &request).unwrap();
+        assert_eq!(resolve(&session(home.path(), true), &source, &request).unwrap(), online);
     }
 }
