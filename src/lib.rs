@@ -14,4 +14,5 @@ pub mod manifest;
 pub mod platform;
 pub mod progress;
 pub mod session;
+pub mod source;
 pub mod store;
