@@ -23,5 +23,7 @@ pub mod manifest;
 pub mod platform;
 pub mod progress;
 pub mod service;
+pub mod python;
 pub mod session;
+pub mod source;
 pub mod store;

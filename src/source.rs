@@ -1,0 +1,522 @@
+//! Python source, read as data: the declared parameters of a function. Nothing is imported or run.
+//!
+//! Invariant: any text ends in a value or an [`Error`], in bounded time and memory. The grammar is that of Python
+//! (<https://docs.python.org/3/reference/grammar.html>) as ruff's parser has it; annotations follow the `typing`
+//! module.
+
+use std::fmt;
+
+use ruff_python_ast::{self as ast, Expr, Stmt};
+use ruff_text_size::{Ranged, TextRange, TextSize};
+use serde_json::Value;
+
+/// What a function declares about itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Signature {
+    /// Its name.
+    pub name: String,
+    /// In the order of the source.
+    pub parameters: Vec<Parameter>,
+    /// The annotation of what it returns.
+    pub returns: Option<Type>,
+    /// Its docstring, without the indentation of the source.
+    pub docstring: Option<String>,
+    /// Whether it is an `async def`.
+    pub is_async: bool,
+    /// Of the name.
+    pub position: Position,
+}
+
+impl Signature {
+    /// The parameter that takes an argument with this name; `**rest` takes any.
+    pub fn takes(&self, name: &str) -> bool {
+        self.parameters.iter().any(|parameter| match parameter.kind {
+            ParameterKind::AnyKeywords => true,
+            ParameterKind::AnyPositions => false,
+            ParameterKind::Named => parameter.name == name,
+        })
+    }
+}
+
+/// A parameter of a function.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Parameter {
+    /// Without stars.
+    pub name: String,
+    /// How arguments get into it.
+    pub kind: ParameterKind,
+    /// Its annotation.
+    pub annotation: Option<Type>,
+    /// Whether it has to be given: it has no default.
+    pub required: bool,
+    /// The default, where it is a literal.
+    pub default: Option<Value>,
+    /// Of the name.
+    pub position: Position,
+}
+
+/// How arguments get into a parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ParameterKind {
+    /// One argument, by its name (or by its place).
+    Named,
+    /// `*rest`: all further arguments by place.
+    AnyPositions,
+    /// `**rest`: all further arguments by name.
+    AnyKeywords,
+}
+
+/// An annotation, as far as JSON can tell types apart.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Type {
+    /// Anything: `Any`, `object`.
+    Any,
+    /// `None`.
+    None,
+    /// `bool`.
+    Bool,
+    /// `int`.
+    Int,
+    /// `float`.
+    Float,
+    /// `str`.
+    Str,
+    /// A list, tuple, set or sequence, with what is in it.
+    List(Box<Type>),
+    /// A mapping from text, with what its values are.
+    Dict(Box<Type>),
+    /// One of several.
+    Union(Vec<Type>),
+    /// One of these values.
+    Literal(Vec<Value>),
+    /// A type that only running the code could tell, in the source's words.
+    Other(String),
+}
+
+/// A place in the source: line and column count from 1, the column in characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// From 1.
+    pub line: usize,
+    /// From 1, in characters.
+    pub column: usize,
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.line, self.column)
+    }
+}
+
+/// Why a function could not be read.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum Error {
+    /// The text is no Python.
+    #[error("{message}")]
+    Syntax {
+        /// Where.
+        position: Position,
+        /// What the parser says.
+        message: String,
+    },
+    /// The module defines no such name.
+    #[error("there is no function `{name}`")]
+    Missing {
+        /// What was asked for.
+        name: String,
+        /// The functions that there are.
+        functions: Vec<String>,
+    },
+    /// The name is there, but is no function that the module itself defines, so that its parameters are not known.
+    #[error("`{name}` is not defined here with `def`, so its parameters are not known before it runs")]
+    Opaque {
+        /// What was asked for.
+        name: String,
+        /// Where it gets its value.
+        position: Position,
+    },
+    /// More text than any source that people write.
+    #[error("the source has {size} bytes, more than {}", MOST)]
+    TooLarge {
+        /// In bytes.
+        size: usize,
+    },
+    /// The machine gave no thread to read it in.
+    #[error("the source could not be read: no thread could be started")]
+    NoThread,
+}
+
+impl Error {
+    /// The next thing to try.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Missing { name, functions } => functions
+                .iter()
+                .filter(|there| strsim::jaro_winkler(there, name) > 0.7)
+                .max_by(|a, b| strsim::jaro_winkler(a, name).total_cmp(&strsim::jaro_winkler(b, name)))
+                .map(|there| format!("did you mean `{there}`?"))
+                .or_else(|| match functions.as_slice() {
+                    [] => None,
+                    some => Some(format!("the file has {}", some.join(", "))),
+                }),
+            Self::Opaque { name, .. } => Some(format!("define `def {name}(…):` in this file, and call the other from it")),
+            _ => None,
+        }
+    }
+}
+
+/// Largest source that is read, in bytes.
+const MOST: usize = 1 << 20;
+
+/// The stack on which a source is parsed, in bytes: its syntax tree may be as deep as the source is long, and is
+/// taken down recursively. The kernel gives only the pages that are touched.
+const STACK: usize = 512 << 20;
+
+/// The function `name` that `source` defines at its top level; of several the last, as in Python.
+///
+/// # Errors
+/// See [`Error`].
+pub fn function(source: &str, name: &str) -> Result<Signature, Error> {
+    if source.len() > MOST {
+        return Err(Error::TooLarge { size: source.len() });
+    }
+    std::thread::scope(|scope| {
+        let reader = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, || read(source, name));
+        reader.map_err(|_| Error::NoThread)?.join().map_err(|_| Error::NoThread)?
+    })
+}
+
+fn read(source: &str, name: &str) -> Result<Signature, Error> {
+    let source = source.strip_prefix('\u{feff}').unwrap_or(source);
+    let module = ruff_python_parser::parse_module(source).map_err(|error| Error::Syntax {
+        position: position(source, error.location.start()),
+        message: bounded(&error.error.to_string()),
+    })?;
+    let mut names = Names { wanted: name, functions: Vec::new(), found: None };
+    names.visit(&module.syntax().body, 0);
+    match names.found {
+        Some(Found::Function(function)) => Ok(signature(source, function)),
+        Some(Found::Value(range)) => {
+            Err(Error::Opaque { name: name.to_owned(), position: position(source, range.start()) })
+        }
+        None => Err(Error::Missing { name: name.to_owned(), functions: names.functions }),
+    }
+}
+
+/// What a module's top level binds a name to.
+enum Found<'a> {
+    Function(&'a ast::StmtFunctionDef),
+    Value(TextRange),
+}
+
+/// Looks for a name at the top level of a module.
+struct Names<'a> {
+    wanted: &'a str,
+    functions: Vec<String>,
+    found: Option<Found<'a>>,
+}
+
+impl<'a> Names<'a> {
+    /// `if` and `try` at the top level are looked into as well, a few levels deep.
+    fn visit(&mut self, body: &'a [Stmt], depth: u8) {
+        const DEEPEST: u8 = 8;
+        if depth > DEEPEST {
+            return;
+        }
+        for statement in body {
+            match statement {
+                Stmt::FunctionDef(function) => {
+                    if function.name.as_str() == self.wanted {
+                        self.found = Some(Found::Function(function));
+                    }
+                    self.functions.push(function.name.to_string());
+                }
+                Stmt::ClassDef(class) => self.bind(class.name.as_str(), class.name.range()),
+                Stmt::Assign(assign) => assign.targets.iter().for_each(|target| self.assign(target)),
+                Stmt::AnnAssign(assign) => self.assign(&assign.target),
+                Stmt::Import(import) => self.import(&import.names),
+                Stmt::ImportFrom(import) => self.import(&import.names),
+                Stmt::If(branch) => {
+                    self.visit(&branch.body, depth + 1);
+                    branch.elif_else_clauses.iter().for_each(|clause| self.visit(&clause.body, depth + 1));
+                }
+                Stmt::Try(attempt) => {
+                    self.visit(&attempt.body, depth + 1);
+                    self.visit(&attempt.orelse, depth + 1);
+                    self.visit(&attempt.finalbody, depth + 1);
+                }
+                Stmt::With(block) => self.visit(&block.body, depth + 1),
+                _ => {}
+            }
+        }
+    }
+
+    fn assign(&mut self, target: &'a Expr) {
+        if let Expr::Name(name) = target {
+            self.bind(name.id.as_str(), name.range());
+        }
+    }
+
+    fn import(&mut self, names: &'a [ast::Alias]) {
+        for alias in names {
+            self.bind(alias.asname.as_ref().unwrap_or(&alias.name).as_str(), alias.range());
+        }
+    }
+
+    fn bind(&mut self, name: &str, range: TextRange) {
+        if name == self.wanted {
+            self.found = Some(Found::Value(range));
+        }
+    }
+}
+
+fn signature(source: &str, function: &ast::StmtFunctionDef) -> Signature {
+    let one = |parameter: &ast::Parameter, kind, default: Option<&Expr>| Parameter {
+        name: parameter.name.to_string(),
+        kind,
+        annotation: parameter.annotation.as_deref().map(|annotation| read_type(source, annotation, 0)),
+        required: default.is_none() && kind == ParameterKind::Named,
+        default: default.and_then(|default| literal(default, 0)),
+        position: position(source, parameter.name.start()),
+    };
+    let named = |all: &[ast::ParameterWithDefault]| {
+        all.iter().map(|p| one(&p.parameter, ParameterKind::Named, p.default.as_deref())).collect::<Vec<_>>()
+    };
+    let declared = &function.parameters;
+    let mut parameters = named(&declared.posonlyargs);
+    parameters.extend(named(&declared.args));
+    parameters.extend(declared.vararg.as_deref().map(|p| one(p, ParameterKind::AnyPositions, None)));
+    parameters.extend(named(&declared.kwonlyargs));
+    parameters.extend(declared.kwarg.as_deref().map(|p| one(p, ParameterKind::AnyKeywords, None)));
+    Signature {
+        name: function.name.to_string(),
+        parameters,
+        returns: function.returns.as_deref().map(|annotation| read_type(source, annotation, 0)),
+        docstring: docstring(&function.body),
+        is_async: function.is_async,
+        position: position(source, function.name.start()),
+    }
+}
+
+fn docstring(body: &[Stmt]) -> Option<String> {
+    let Some(Stmt::Expr(first)) = body.first() else { return None };
+    let Expr::StringLiteral(text) = &*first.value else { return None };
+    let lines: Vec<&str> = text.value.to_str().trim().lines().map(str::trim).collect();
+    Some(lines.join("\n")).filter(|text| !text.is_empty())
+}
+
+/// Deepest nesting of an annotation or a default that is looked into.
+const DEEPEST: u8 = 16;
+
+fn read_type(source: &str, annotation: &Expr, depth: u8) -> Type {
+    let other = || Type::Other(bounded(source.get(annotation.range().to_std_range()).unwrap_or_default()));
+    if depth > DEEPEST {
+        return other();
+    }
+    let inner = |expression: &Expr| read_type(source, expression, depth + 1);
+    match annotation {
+        Expr::NoneLiteral(_) => Type::None,
+        // An annotation in quotes is an expression as well.
+        Expr::StringLiteral(text) => match ruff_python_parser::parse_expression(text.value.to_str()) {
+            Ok(parsed) => read_type(text.value.to_str(), parsed.expr(), depth + 1),
+            Err(_) => other(),
+        },
+        Expr::BinOp(or) if or.op == ast::Operator::BitOr => union([inner(&or.left), inner(&or.right)]),
+        Expr::Name(_) | Expr::Attribute(_) => match last_name(annotation) {
+            "Any" | "object" => Type::Any,
+            "bool" => Type::Bool,
+            "int" => Type::Int,
+            "float" => Type::Float,
+            "str" => Type::Str,
+            "dict" | "Dict" | "Mapping" => Type::Dict(Type::Any.into()),
+            name if is_sequence(name) => Type::List(Type::Any.into()),
+            _ => other(),
+        },
+        Expr::Subscript(generic) => {
+            let arguments = match &*generic.slice {
+                Expr::Tuple(tuple) => &tuple.elts[..],
+                one => std::slice::from_ref(one),
+            };
+            match (last_name(&generic.value), arguments) {
+                ("Optional", [one]) => union([inner(one), Type::None]),
+                ("Union", some) => union(some.iter().map(inner)),
+                ("Annotated", [first, ..]) => inner(first),
+                ("Literal", values) => match values.iter().map(|value| literal(value, depth)).collect() {
+                    Some(values) => Type::Literal(values),
+                    None => other(),
+                },
+                ("dict" | "Dict" | "Mapping", [_, values]) => Type::Dict(inner(values).into()),
+                (name, [of] | [of, Expr::EllipsisLiteral(_)]) if is_sequence(name) => Type::List(inner(of).into()),
+                (name, _) if is_sequence(name) => Type::List(Type::Any.into()),
+                _ => other(),
+            }
+        }
+        _ => other(),
+    }
+}
+
+fn is_sequence(name: &str) -> bool {
+    matches!(name, "list" | "List" | "tuple" | "Tuple" | "set" | "Set" | "Sequence" | "Iterable" | "Collection")
+}
+
+/// `List` of `typing.List`. Of numpy and its like only the whole name tells, so those keep it.
+fn last_name(expression: &Expr) -> &str {
+    match expression {
+        Expr::Name(name) => name.id.as_str(),
+        Expr::Attribute(attribute) => match &*attribute.value {
+            Expr::Name(module) if matches!(module.id.as_str(), "typing" | "t" | "typing_extensions" | "abc") => {
+                attribute.attr.as_str()
+            }
+            _ => "",
+        },
+        _ => "",
+    }
+}
+
+/// Flat, without repetitions.
+fn union(types: impl IntoIterator<Item = Type>) -> Type {
+    let mut all = Vec::new();
+    for one in types {
+        let parts = if let Type::Union(parts) = one { parts } else { vec![one] };
+        for part in parts {
+            if !all.contains(&part) {
+                all.push(part);
+            }
+        }
+    }
+    match all.len() {
+        1 => all.remove(0),
+        _ => Type::Union(all),
+    }
+}
+
+/// The value of an expression that is one.
+fn literal(expression: &Expr, depth: u8) -> Option<Value> {
+    if depth > DEEPEST {
+        return None;
+    }
+    match expression {
+        Expr::NoneLiteral(_) => Some(Value::Null),
+        Expr::BooleanLiteral(value) => Some(value.value.into()),
+        Expr::StringLiteral(text) => Some(text.value.to_str().into()),
+        Expr::NumberLiteral(number) => match &number.value {
+            ast::Number::Int(int) => int.as_i64().map(Value::from),
+            ast::Number::Float(float) => serde_json::Number::from_f64(*float).map(Value::Number),
+            ast::Number::Complex { .. } => None,
+        },
+        Expr::UnaryOp(minus) if minus.op == ast::UnaryOp::USub => match literal(&minus.operand, depth + 1)? {
+            Value::Number(number) => match number.as_i64() {
+                Some(int) => int.checked_neg().map(Value::from),
+                None => serde_json::Number::from_f64(-number.as_f64()?).map(Value::Number),
+            },
+            _ => None,
+        },
+        Expr::List(list) => list.elts.iter().map(|item| literal(item, depth + 1)).collect(),
+        Expr::Tuple(tuple) => tuple.elts.iter().map(|item| literal(item, depth + 1)).collect(),
+        Expr::Dict(dict) if dict.items.is_empty() => Some(Value::Object(serde_json::Map::new())),
+        _ => None,
+    }
+}
+
+fn position(source: &str, offset: TextSize) -> Position {
+    let before = source.get(..offset.to_usize()).unwrap_or(source);
+    let start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    Position {
+        line: before.matches('\n').count() + 1,
+        column: before.get(start..).unwrap_or_default().chars().count() + 1,
+    }
+}
+
+/// Foreign words, at most 200 characters of them.
+fn bounded(text: &str) -> String {
+    text.chars().take(200).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn first_type(annotation: &str) -> Type {
+        let source = format!("def f(x: {annotation}): pass");
+        function(&source, "f").unwrap().parameters.remove(0).annotation.unwrap()
+    }
+
+    #[test]
+    fn a_signature_says_what_the_source_says() {
+        let source = "import numpy as np\n\nasync def predict(a, /, features: list[list[float]], *rest, k: int = -3, \
+                      **more) -> 'list[int]':\n    \"\"\"Tells irises apart.\n\n    By four numbers.\n    \"\"\"\n";
+        let found = function(source, "predict").unwrap();
+        assert!(found.is_async);
+        assert_eq!(found.position, Position { line: 3, column: 11 });
+        assert_eq!(found.returns, Some(Type::List(Type::Int.into())));
+        assert_eq!(found.docstring.as_deref(), Some("Tells irises apart.\n\nBy four numbers."));
+        let shown: Vec<_> =
+            found.parameters.iter().map(|p| (p.name.as_str(), p.kind, p.required, p.default.clone())).collect();
+        use ParameterKind::{AnyKeywords, AnyPositions, Named};
+        assert_eq!(
+            shown,
+            [
+                ("a", Named, true, None),
+                ("features", Named, true, None),
+                ("rest", AnyPositions, false, None),
+                ("k", Named, false, Some((-3).into())),
+                ("more", AnyKeywords, false, None),
+            ]
+        );
+        assert!(found.takes("anything"));
+    }
+
+    #[test]
+    fn annotations_become_types() {
+        use Type::*;
+        let cases = [
+            ("float | None", Union(vec![Float, None])),
+            ("Optional[int]", Union(vec![Int, None])),
+            ("typing.Union[int, str, int]", Union(vec![Int, Str])),
+            ("dict[str, list[bool]]", Dict(List(Bool.into()).into())),
+            ("tuple[int, ...]", List(Int.into())),
+            ("tuple[int, str]", List(Any.into())),
+            ("Literal['a', 1]", Literal(vec!["a".into(), 1.into()])),
+            ("Annotated[int, 'count']", Int),
+            ("np.ndarray", Other("np.ndarray".into())),
+            ("np.float64", Other("np.float64".into())),
+            ("'broken['", Other("'broken['".into())),
+            ("list", List(Any.into())),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(first_type(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_its_place() {
+        let syntax = function("def f(:\n  pass", "f");
+        assert!(matches!(syntax, Err(Error::Syntax { position: Position { line: 1, .. }, .. })), "{syntax:?}");
+        let missing = function("def predict(x): ...", "predikt").unwrap_err();
+        assert_eq!(missing.hint().as_deref(), Some("did you mean `predict`?"));
+        let opaque = function("x = 1\nfrom other import predict", "predict").unwrap_err();
+        assert!(matches!(opaque, Error::Opaque { position: Position { line: 2, column: 19 }, .. }), "{opaque:?}");
+    }
+
+    #[test]
+    fn the_last_definition_counts_also_within_try() {
+        let source = "def f(a): ...\ntry:\n    import fast\n    def f(b): ...\nexcept ImportError:\n    pass\n";
+        assert_eq!(function(source, "f").unwrap().parameters[0].name, "b");
+    }
+
+    #[test]
+    fn hostile_depth_ends_in_an_answer() {
+        for unit in ["(", "[", "-", "not ", "1+", "a.", "lambda:", "f(", "{1:", "x if y else ", "if 1:\n ", "a="] {
+            let _ = function(&unit.repeat((MOST / 8) / unit.len()), "f");
+        }
+        assert!(matches!(function(&" ".repeat(MOST + 1), "f"), Err(Error::TooLarge { .. })));
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_it_panic(text in "(def |async |class |f|\\(|\\)|:|\n|    |=|\\[|\\]|'|\"|\\*|,|[a-zäß\u{2028}1]|->|\\|){0,60}") {
+            let _ = function(&text, "f");
+        }
+    }
+}
