@@ -7,11 +7,15 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 pub mod archive;
+pub mod diagnostic;
 pub mod digest;
+pub mod document;
 pub mod fetch;
 pub mod lock;
 pub mod manifest;
 pub mod platform;
 pub mod progress;
+pub mod schema;
 pub mod session;
 pub mod store;
+pub mod validate;
