@@ -7,7 +7,7 @@ mod code;
 mod render;
 
 pub use code::Code;
-pub use render::{Rendering, Json};
+pub use render::{Json, Rendering};
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -64,9 +64,8 @@ impl Source {
     }
 
     fn line_starts(&self) -> &[usize] {
-        self.lines.get_or_init(|| {
-            std::iter::once(0).chain(self.text.match_indices('\n').map(|(end, _)| end + 1)).collect()
-        })
+        self.lines
+            .get_or_init(|| std::iter::once(0).chain(self.text.match_indices('\n').map(|(end, _)| end + 1)).collect())
     }
 }
 

@@ -194,9 +194,9 @@ impl<'a> Reader<'a, '_> {
                     "another kind of bracket closes here",
                 )))
             }
-            Some(_) => Err(Box::new(
-                self.of(Code::Syntax, before..before, "a comma is missing").label("expected here"),
-            )),
+            Some(_) => {
+                Err(Box::new(self.of(Code::Syntax, before..before, "a comma is missing").label("expected here")))
+            }
             None => Err(self.unclosed(open.clone())),
         }
     }

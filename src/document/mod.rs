@@ -176,9 +176,7 @@ impl Node {
             Value::Number(number) => number.clone().into(),
             Value::String(text) => text.as_str().into(),
             Value::Sequence(items) => items.iter().map(Self::to_json).collect(),
-            Value::Mapping(entries) => {
-                entries.iter().map(|(key, node)| (key.text.clone(), node.to_json())).collect()
-            }
+            Value::Mapping(entries) => entries.iter().map(|(key, node)| (key.text.clone(), node.to_json())).collect(),
         }
     }
 }

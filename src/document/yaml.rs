@@ -276,7 +276,8 @@ impl Reader<'_> {
             let blank = content.len() - content.trim_start().len();
             if let Some(tab) = content.get(..blank).and_then(|blank| blank.find('\t')) {
                 let at = range.start + tab;
-                return of(Code::Tab, at..at + 1, "a tab where YAML wants spaces").help("replace each tab by two spaces");
+                return of(Code::Tab, at..at + 1, "a tab where YAML wants spaces")
+                    .help("replace each tab by two spaces");
             }
             if content.get(..blank).is_some_and(|blank| blank.contains(is_hidden_space)) {
                 let c = content.chars().find(|c| is_hidden_space(*c)).unwrap_or(' ');
@@ -291,8 +292,11 @@ impl Reader<'_> {
                 .help(format!("close it with {mark} on the same line"));
         }
         if let Some(bracket) = open_bracket(text, offset) {
-            return of(Code::Unclosed, bracket..bracket + 1, "the bracket is not closed")
-                .also(self.source, here, "reading ended here");
+            return of(Code::Unclosed, bracket..bracket + 1, "the bracket is not closed").also(
+                self.source,
+                here,
+                "reading ended here",
+            );
         }
         let content = text.get(this.clone()).unwrap_or_default();
         let first = this.start + (content.len() - content.trim_start().len());
@@ -313,10 +317,17 @@ impl Reader<'_> {
                 .help("write a colon and a space after the key")
                 .help("if it goes on with the text of the line before, put the whole in quotes");
         }
-        if info.contains("indent") || info.contains("block") || info.contains("mapping values") || info.contains("expected")
+        if info.contains("indent")
+            || info.contains("block")
+            || info.contains("mapping values")
+            || info.contains("expected")
         {
-            return of(Code::Indentation, first..first + 1, "the line is indented neither as the one above nor as its content")
-                .help("keys of the same mapping begin in the same column");
+            return of(
+                Code::Indentation,
+                first..first + 1,
+                "the line is indented neither as the one above nor as its content",
+            )
+            .help("keys of the same mapping begin in the same column");
         }
         of(Code::Syntax, here, info)
     }
@@ -402,10 +413,18 @@ fn core(text: &str) -> Option<Value> {
 
 fn integer(text: &str) -> Option<serde_json::Number> {
     if let Some(digits) = text.strip_prefix("0x") {
-        return digits.bytes().all(|c| c.is_ascii_hexdigit()).then(|| u64::from_str_radix(digits, 16).ok())?.map(Into::into);
+        return digits
+            .bytes()
+            .all(|c| c.is_ascii_hexdigit())
+            .then(|| u64::from_str_radix(digits, 16).ok())?
+            .map(Into::into);
     }
     if let Some(digits) = text.strip_prefix("0o") {
-        return digits.bytes().all(|c| c.is_ascii_digit()).then(|| u64::from_str_radix(digits, 8).ok())?.map(Into::into);
+        return digits
+            .bytes()
+            .all(|c| c.is_ascii_digit())
+            .then(|| u64::from_str_radix(digits, 8).ok())?
+            .map(Into::into);
     }
     match text.parse::<u64>() {
         Ok(number) => Some(number.into()),

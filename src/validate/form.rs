@@ -120,14 +120,21 @@ impl<'a> FormCheck<'a> {
                 self.unknown_choice(&at, choices);
             }
             Kind::AnyOf { context } | Kind::OneOfNotValid { context } => self.none_of(&at, rule, context),
-            Kind::Minimum { .. } | Kind::Maximum { .. } | Kind::ExclusiveMinimum { .. } | Kind::ExclusiveMaximum { .. } => {
+            Kind::Minimum { .. }
+            | Kind::Maximum { .. }
+            | Kind::ExclusiveMinimum { .. }
+            | Kind::ExclusiveMaximum { .. } => {
                 let limits = limits(rule, "minimum", "maximum", "");
                 self.out_of_range(&at, format!("{} is out of range", self.written(&at)), &limits);
             }
             Kind::MinLength { .. } | Kind::MaxLength { .. } => {
                 let limits = limits(rule, "minLength", "maxLength", " characters");
                 let length = error.instance().as_str().map_or(0, |text| text.chars().count());
-                let what = if length == 0 { "the text is empty".to_owned() } else { format!("the text has {length} characters") };
+                let what = if length == 0 {
+                    "the text is empty".to_owned()
+                } else {
+                    format!("the text has {length} characters")
+                };
                 self.out_of_range(&at, what, &limits);
             }
             Kind::MinItems { .. } | Kind::MaxItems { .. } => {
@@ -174,9 +181,9 @@ impl<'a> FormCheck<'a> {
     }
 
     fn node(&self, at: &str) -> Option<&Node> {
-        at.split('/').skip(1).try_fold(&self.document.root, |node, step| {
-            node.get(&step.replace("~1", "/").replace("~0", "~"))
-        })
+        at.split('/')
+            .skip(1)
+            .try_fold(&self.document.root, |node, step| node.get(&step.replace("~1", "/").replace("~0", "~")))
     }
 
     /// The value as the person wrote it.
@@ -187,7 +194,8 @@ impl<'a> FormCheck<'a> {
 
     fn unknown_key(&mut self, parent: &str, key: &str, known: &[String]) {
         let place = parent.to_owned() + &pointer([key]);
-        let mut error = self.document.at_key(Code::UnknownKey, &place, format!("there is no key `{}` here", short(key)));
+        let mut error =
+            self.document.at_key(Code::UnknownKey, &place, format!("there is no key `{}` here", short(key)));
         if let Some(near) = near(key, known) {
             error = error.label(format!("did you mean `{near}`?"));
         } else if let Some((above, _)) = self.elsewhere(key, known) {
@@ -268,7 +276,11 @@ impl<'a> FormCheck<'a> {
 
     fn wrong_form(&mut self, at: &str, words: &str) {
         // The value has its type, so all that follows can be looked at with it.
-        self.push(self.document.at(Code::WrongForm, at, format!("`{}` has a wrong form", self.text(at))).label(words), at, None);
+        self.push(
+            self.document.at(Code::WrongForm, at, format!("`{}` has a wrong form", self.text(at))).label(words),
+            at,
+            None,
+        );
         if let Some((_, instead)) = self.wrong.last_mut() {
             *instead = self.document.root.to_json().pointer(at).cloned();
         }
