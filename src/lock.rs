@@ -3,15 +3,29 @@
 //! Invariant: a lock names no server. The same lock builds the same image from any mirror and any package index, and
 //! the same manifest with the same lock gives the same bytes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Write};
+use std::path::Path;
 
+use fs_err as fs;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::base;
 use crate::debian;
+use crate::diagnostic::{Code, Diagnostics};
 use crate::digest::Digest;
+use crate::document::{Document, Value};
+use crate::manifest::{Manifest, Requirements};
 use crate::platform::Platform;
+use crate::schema::{self, Kind};
+use crate::validate::form;
+
+/// The name of the lock, beside the manifest.
+pub const NAME: &str = "ekiben.lock";
+
+/// The version of the format.
+const VERSION: u32 = 1;
 
 /// The content of `ekiben.lock`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -28,6 +42,97 @@ pub struct Lock {
     pub python: Option<String>,
     /// What it resolved to, by platform.
     pub platforms: BTreeMap<Platform, Locked>,
+}
+
+impl Lock {
+    /// Reads the lock in the file `path`.
+    ///
+    /// Mistakes go to `found`; none where there is one. Whether the file is there is for the caller to know.
+    pub fn load(path: &Path, found: &mut Diagnostics) -> Option<Self> {
+        let shown = crate::project::shown(path);
+        let mut own = Diagnostics::new();
+        let lock = Document::read(path, &shown, Kind::Lock.most(), &mut own).and_then(|document| {
+            if let Some(error) = other_version(&document) {
+                own.push(error);
+                return None;
+            }
+            form::read::<Self>(&document, schema::of(Kind::Lock), &mut own).value
+        });
+        let lock = lock.filter(|_| !own.has_errors());
+        found.extend(own);
+        lock
+    }
+
+    /// Whether it was made for another input: see [`input_digest`].
+    pub fn is_stale(&self, input: &Digest) -> bool {
+        self.input != *input
+    }
+
+    /// The text of the file: the same value gives the same text.
+    ///
+    /// # Errors
+    /// None that is known; the writer of JSON reserves them.
+    pub fn to_text(&self) -> serde_json::Result<String> {
+        Ok(serde_json::to_string_pretty(self)? + "\n")
+    }
+
+    /// Writes the file `path`, whole or not at all.
+    ///
+    /// # Errors
+    /// When the folder cannot be written to; then what was there before is still there.
+    pub fn write(&self, path: &Path) -> io::Result<()> {
+        let text = self.to_text()?;
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let mut file = tempfile::Builder::new().prefix(".ekiben-lock-").permissions(readable()).tempfile_in(folder)?;
+        file.write_all(text.as_bytes())?;
+        file.as_file().sync_all()?;
+        file.persist(path)?;
+        fs::File::open(folder)?.sync_all()
+    }
+}
+
+/// Others may read a lock, less what the person's umask takes: it is committed like the manifest.
+fn readable() -> std::fs::Permissions {
+    std::os::unix::fs::PermissionsExt::from_mode(0o666)
+}
+
+fn other_version(document: &Document) -> Option<crate::diagnostic::Diagnostic> {
+    match &document.root.get("lock")?.value {
+        Value::Number(number) if number.as_u64() != Some(VERSION.into()) => {
+            let message = format!("the lock has format {number}, and this ekiben reads format {VERSION}");
+            let error = document.at(Code::NewerLock, "/lock", message);
+            Some(error.help("update ekiben").help("or renew the lock: `ekiben lock`"))
+        }
+        _ => None,
+    }
+}
+
+/// The digest of all that a lock depends on: what stands in the manifest about packages and bases, the content of the
+/// requirements file that it names, and whether Ekiben's own server is needed.
+///
+/// Not of it: names of servers (a lock names none), order where it means nothing, line ends, and this machine.
+pub fn input_digest(manifest: &Manifest, requirements_file: Option<&str>) -> Digest {
+    let python = manifest.python.as_ref().map(|python| {
+        let requirements = match &python.requirements {
+            Requirements::List(list) => serde_json::json!(list.iter().map(|text| text.trim()).collect::<BTreeSet<_>>()),
+            Requirements::File(path) => {
+                let content = requirements_file.unwrap_or_default().replace("\r\n", "\n");
+                // A pyproject.toml and a requirements.txt of the same content are not the same.
+                serde_json::json!({ "toml": path.ends_with(".toml"), "content": content })
+            }
+        };
+        serde_json::json!({ "version": python.version, "requirements": requirements })
+    });
+    let input = serde_json::json!({
+        "lock": VERSION,
+        "base": manifest.base,
+        "python": python,
+        "system": manifest.system.packages.iter().collect::<BTreeSet<_>>(),
+        "platforms": manifest.platforms.iter().collect::<BTreeSet<_>>(),
+        "served": manifest.service.command.is_empty(),
+    });
+    // serde_json keeps keys sorted, so the text is canonical.
+    Digest::of(input.to_string())
 }
 
 /// What a manifest resolved to on one platform.

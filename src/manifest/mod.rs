@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
     /// What bundle and image are called: lowercase letters, digits, `-`, `_` and `.`, at most 63.
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^([a-z0-9]([a-z0-9._-]*[a-z0-9])?)?$"))]
+    #[schemars(extend("patternErrorMessage" = "only lowercase letters, digits, `-`, `_` and `.`, the first and last a letter or digit"))]
     pub name: String,
     /// Version of the model: a semantic version or a positive integer. Absent: derived from the content.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -93,7 +94,14 @@ pub enum Version {
     /// A positive integer.
     Number(#[schemars(range(min = 1))] u64),
     /// A semantic version; the parts after the first may be left out.
-    Text(#[schemars(regex(pattern = r"^[0-9]+(\.[0-9]+){0,2}(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$"))] String),
+    Text(
+        #[schemars(
+            length(max = 63),
+            regex(pattern = r"^[0-9]+(\.[0-9]+){0,2}(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$"),
+            extend("patternErrorMessage" = "numbers with dots between them, as \"1.0\" or \"1.2.0-rc.1\"")
+        )]
+        String,
+    ),
 }
 
 impl std::fmt::Display for Version {
@@ -120,7 +128,7 @@ pub struct Model {
 pub struct Python {
     /// Which Python, as `3.11`. Absent: that of the base.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(inner(regex(pattern = r"^3\.[0-9]{1,2}$")))]
+    #[schemars(extend("pattern" = r"^3\.[0-9]{1,2}$", "patternErrorMessage" = "two numbers, as \"3.11\""))]
     pub version: Option<String>,
     /// Requirements as a list (PEP 508), or the path of a `requirements.txt` or `pyproject.toml`.
     #[serde(default)]
@@ -185,11 +193,17 @@ impl Debian {
 pub struct Service {
     /// The function that answers `POST /predict`, as `FILE:FUNCTION`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(inner(regex(pattern = r"^[^:]+\.py:[A-Za-z_][A-Za-z0-9_]*$")))]
+    #[schemars(extend("pattern" = ENTRY, "patternErrorMessage" = ENTRY_IN_WORDS))]
     pub predict: Option<String>,
     /// Further functions: `explain: src/explain.py:explain` answers `POST /explain`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("propertyNames" = { "pattern": "^[a-z][a-z0-9_-]*$" }))]
+    #[schemars(extend(
+        "additionalProperties" = { "type": "string", "pattern": ENTRY, "patternErrorMessage": ENTRY_IN_WORDS },
+        "propertyNames" = {
+            "pattern": "^[a-z][a-z0-9_-]*$",
+            "patternErrorMessage": "a name has lowercase letters, digits, `-` and `_`, and begins with a letter"
+        }
+    ))]
     pub functions: BTreeMap<String, String>,
     /// A command that starts a server of its own, instead of `predict` and `functions`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -203,9 +217,45 @@ pub struct Service {
     pub port: u16,
     /// The path that answers with a status of 2xx once the server is ready.
     #[serde(default = "ready")]
-    #[schemars(regex(pattern = "^/"))]
+    #[schemars(regex(pattern = "^/"), extend("patternErrorMessage" = "a path begins with `/`"))]
     pub ready: String,
 }
+
+impl Service {
+    /// The functions that Ekiben serves: `predict` first, the others by name.
+    ///
+    /// What is not `FILE:FUNCTION` is left out; the check of form has said so.
+    pub fn entries(&self) -> Vec<Entry<'_>> {
+        let predict = self.predict.iter().map(|text| ("predict", text, "/service/predict".to_owned()));
+        let others = self.functions.iter().map(|(name, text)| {
+            (name.as_str(), text, crate::document::pointer(["service", "functions", name.as_str()]))
+        });
+        predict
+            .chain(others)
+            .filter_map(|(name, text, pointer)| {
+                let (file, function) = text.rsplit_once(':')?;
+                Some(Entry { name, file, function, pointer })
+            })
+            .collect()
+    }
+}
+
+/// A function that Ekiben serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry<'a> {
+    /// What it is called outside: it answers `POST /NAME`.
+    pub name: &'a str,
+    /// The Python file, relative to the manifest.
+    pub file: &'a str,
+    /// The function in it.
+    pub function: &'a str,
+    /// Where the manifest names it, as a JSON pointer.
+    pub pointer: String,
+}
+
+/// What a reference to a function looks like.
+const ENTRY: &str = r"^[^:]+\.py:[A-Za-z_][A-Za-z0-9_]*$";
+const ENTRY_IN_WORDS: &str = "a Python file and a function in it, as src/predict.py:predict";
 
 fn port() -> u16 {
     3000
@@ -220,7 +270,7 @@ fn ready() -> String {
 #[serde(deny_unknown_fields)]
 pub struct Input {
     /// Its name in the function and in the JSON of a request.
-    #[schemars(regex(pattern = "^[A-Za-z_][A-Za-z0-9_]*$"))]
+    #[schemars(regex(pattern = "^[A-Za-z_][A-Za-z0-9_]*$"), extend("patternErrorMessage" = "a name as Python has them"))]
     pub name: String,
     /// What it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -233,11 +283,14 @@ pub struct Input {
 pub struct Resources {
     /// Memory, as `512Mi` or `2Gi`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(inner(regex(pattern = "^[0-9]+(Ki|Mi|Gi|Ti|k|M|G|T)?$")))]
+    #[schemars(extend(
+        "pattern" = "^[0-9]+(Ki|Mi|Gi|Ti|k|M|G|T)?$",
+        "patternErrorMessage" = "a whole number of bytes with a unit, as 512Mi or 2Gi"
+    ))]
     pub memory: Option<String>,
     /// Processors, as `2` or `0.5`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(inner(range(min = 0.01)))]
+    #[schemars(extend("minimum" = 0.01))]
     pub cpus: Option<f64>,
 }
 
@@ -255,7 +308,7 @@ pub struct Test {
     pub name: String,
     /// The path that is asked.
     #[serde(default = "predict_path")]
-    #[schemars(regex(pattern = "^/"))]
+    #[schemars(regex(pattern = "^/"), extend("patternErrorMessage" = "a path begins with `/`"))]
     pub path: String,
     /// The JSON that is sent. Absent: a GET.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,0 +1,197 @@
+//! Every rule that a text can break, with its number, title and explanation: one table.
+//!
+//! A number is for ever: it is never given to another rule. The hundreds say what kind: 00 the file as such,
+//! 01 its syntax, 02 its form, 03 files of the project, 04 the service, 05 packages and bases, 06 the rest of the
+//! manifest, 07 the lock.
+
+use std::fmt;
+
+use super::Severity;
+
+macro_rules! codes {
+    ($($number:literal $name:ident $severity:ident $title:literal $explanation:literal)*) => {
+        /// A rule.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Code {
+            $(#[doc = $title] $name,)*
+        }
+
+        impl Code {
+            /// Every rule there is, by number.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+
+            /// Its number, as `EK0201`.
+            pub fn number(self) -> &'static str {
+                match self { $(Self::$name => $number),* }
+            }
+
+            /// How bad it is to break it.
+            pub fn severity(self) -> Severity {
+                match self { $(Self::$name => Severity::$severity),* }
+            }
+
+            /// What is wrong, in a few words.
+            pub fn title(self) -> &'static str {
+                match self { $(Self::$name => $title),* }
+            }
+
+            /// Why it is wrong and what to do, in a paragraph.
+            pub fn explanation(self) -> &'static str {
+                match self { $(Self::$name => $explanation),* }
+            }
+        }
+    };
+}
+
+codes! {
+    "EK0001" Unreadable Error "the file cannot be read"
+    "The operating system refused to open or read the file, or it is not a regular file. The message names its reason."
+    "EK0002" NotUtf8 Error "the file is not UTF-8"
+    "Texts are read as UTF-8. The place shown is the first byte that is not. Save the file as UTF-8: in most editors a choice in the status bar or under \"Save with encoding\"."
+    "EK0003" TooLarge Error "the file is too large"
+    "Files that people write stay small: a manifest of more than 1 MiB is data or another kind of file. Put data into files of its own, and name them."
+    "EK0004" TooDeep Error "the values are nested too deep"
+    "Values may be nested 64 levels deep. Deeper nesting is a mistake or an attack; no key needs it."
+    "EK0005" TooMuchAliased Error "aliases make the file too large"
+    "YAML's aliases (`*name`) repeat what stands at an anchor (`&name`). What they expand to is bounded, because a few lines can otherwise fill the memory. Write out what is meant."
+    "EK0006" Empty Error "the file is empty"
+    "Nothing but blank lines and comments is there. `ekiben init` writes a manifest to start from."
+    "EK0007" SecondDocument Error "the file holds more than one document"
+    "A line of `---` begins a second YAML document. One file describes one thing: remove the line, or move what follows into a file of its own."
+
+    "EK0101" Syntax Error "the syntax is wrong"
+    "The text is no YAML, JSON or JSON5. The place shown is where reading could not go on; the cause is there or shortly before."
+    "EK0102" Unclosed Error "a quote or bracket is not closed"
+    "The place shown is where the quote or bracket opens. A quote inside a quoted text is written `\\\"`, or the text is put in the other kind of quotes."
+    "EK0103" Tab Error "a tab is used for indentation"
+    "YAML is indented with spaces only. Replace each tab by two spaces."
+    "EK0104" Indentation Error "the indentation is wrong"
+    "In YAML, keys of the same mapping begin in the same column, and what belongs to a key is indented further than the key."
+    "EK0105" TypographicQuotes Error "typographic quotes"
+    "Web pages and word processors turn the quotes \" and ' into curly ones. To YAML and JSON these are ordinary letters and would become part of the value. Type straight quotes."
+    "EK0106" DuplicateKey Error "a key is there twice"
+    "Of two equal keys in a mapping one would be lost without a word. Merge or remove one of them."
+    "EK0107" UnknownAlias Error "an alias has no anchor"
+    "`*name` stands for what was marked with `&name` earlier in the file, and nothing was. A text that begins with `*` or `&` needs quotes."
+    "EK0108" UnusualYaml Error "YAML that has no meaning here"
+    "Tags such as `!include` and keys that are not text are allowed by YAML and mean nothing here. A text that begins with `!` needs quotes."
+    "EK0109" NotFinite Error "a number that is not finite"
+    "Infinity and NaN can be written in YAML and JSON5, and nothing here can be infinite."
+    "EK0110" LooksLikeBoolean Warning "a text that some read as true or false"
+    "`yes`, `no`, `on` and `off` are text in YAML 1.2, which is read here, and true or false in YAML 1.1, which other programs read (so Norway's `no` became false). Put quotes around a text; write `true` or `false` for a truth value."
+    "EK0111" NotStrictJson Error "JSON5 in a JSON file"
+    "Comments, single quotes, trailing commas and keys without quotes are JSON5. In a file that ends in `.json` other programs would stumble over them. Rename it to `.json5`, or write plain JSON."
+    "EK0112" HiddenSpace Error "a space that is none"
+    "A non-breaking or otherwise special space came with text pasted from a web page. It looks like a space and is read as a letter. Replace it by an ordinary space."
+
+    "EK0201" UnknownKey Error "an unknown key"
+    "The key means nothing at this place. An unknown key is an error, because a misspelt one would otherwise be ignored without a word."
+    "EK0202" MissingKey Error "a key is missing"
+    "Something that cannot be left out is not there."
+    "EK0203" WrongType Error "a value of the wrong kind"
+    "A text, number, list or mapping is expected and something else is there. Texts that look like numbers or truth values need quotes."
+    "EK0204" WrongForm Error "a value of the wrong form"
+    "The value has the right kind, but is not spelt as it has to be. The message says what it may consist of."
+    "EK0205" UnknownChoice Error "a value that is none of the choices"
+    "Only the values that the message lists are known at this place."
+    "EK0206" OutOfRange Error "a value out of range"
+    "The number, or the length of the text or list, lies outside what is allowed."
+    "EK0207" VersionAsNumber Error "a version without quotes"
+    "Without quotes `3.10` is the number 3.1: the zero is gone. Put quotes around versions."
+    "EK0208" NotDescribed Error "a value that the schema refuses"
+    "The value breaks a rule of the file's JSON Schema (`ekiben schema`)."
+
+    "EK0301" NoManifest Error "there is no manifest"
+    "A project has an `ekiben.yaml` (or `ekiben.json`, `ekiben.json5`) in its root folder. `ekiben init` writes one."
+    "EK0302" TwoManifests Error "there are two manifests"
+    "Which of them holds cannot be known. Remove one, or name the one that is meant: `ekiben build PATH/ekiben.yaml`."
+    "EK0303" PathLeaves Error "a path leaves the project"
+    "Paths in a manifest are relative to it and stay in its folder: no `..`, no leading `/`. Else the same manifest would mean other things on another machine. Copy or link (inside the project) what is needed."
+    "EK0304" NoFile Error "a file is not there"
+    "The manifest names a file that does not exist. Paths are relative to the manifest's folder."
+    "EK0305" NothingMatches Error "a glob matches nothing"
+    "`*` matches within one folder, `**` across folders. What `.ekibenignore` names, `.git`, `__pycache__`, `.venv` and `*.ekiben` are left out."
+    "EK0306" BadGlob Error "a glob cannot be read"
+    "A glob may hold `*`, `**`, `?`, `[abc]` and `{this,that}`. A bracket that is meant as such is written `[[]`."
+    "EK0307" LinkLeaves Error "a link leaves the project"
+    "A symbolic link points out of the project's folder, or nowhere. On another machine it would point to something else. Copy the file into the project."
+    "EK0308" NotAFile Error "neither a file nor a folder"
+    "Sockets, pipes and devices cannot be packed, nor can files whose name is not UTF-8."
+    "EK0309" EmptyModelFile Warning "a model file is empty"
+    "A file of the model has no bytes. An interrupted download or a full disk leaves such files."
+    "EK0310" GitLfsPointer Error "a model file is a Git LFS pointer"
+    "The file holds the address of the model, not the model: the repository was cloned without Git LFS. `git lfs pull` fetches the content."
+
+    "EK0401" ServiceKind Error "the service has no way to answer, or two"
+    "A service has functions that Ekiben serves (`predict`, `functions`) or a server of its own (`command`): one of the two."
+    "EK0402" NoFunction Error "the function is not in the file"
+    "The file has no function of this name at its top level. The file is parsed, never run: a function that is made while the program runs is not seen."
+    "EK0403" NoParameter Error "an input is no parameter of the function"
+    "`service.inputs` describes the parameters of the functions: each name has to be one. The names in the JSON of a request are the names of the parameters."
+    "EK0404" PythonSyntax Error "the Python file has a syntax error"
+    "The file was parsed as Python and could not be read at the place shown."
+    "EK0405" RouteTaken Error "two things answer on the same path"
+    "A function NAME answers `POST /NAME`. The service itself answers `/predict`, `/healthz`, `/livez`, `/readyz`, `/metrics` and `/docs`."
+    "EK0406" UnknownRoute Error "a test asks a path that nothing answers"
+    "The path of a test is `/predict`, `/NAME` of a function, or one that every service answers, as `/readyz`."
+
+    "EK0501" BadRequirement Error "a Python requirement cannot be read"
+    "Requirements are written as PEP 508 says: a name, then versions, as `scikit-learn==1.5.2` or `pandas>=2,<3`."
+    "EK0502" BadPackageName Error "not a name of a Debian package"
+    "Names of Debian packages have lowercase letters, digits, `+`, `-` and `.`, and at least two of them. Versions are not written here: the lock pins them."
+    "EK0503" UnknownBase Error "an unknown base"
+    "A base is `auto`, `debian:SUITE`, `scratch`, an image in a registry, `oci:PATH` or `docker-archive:PATH`."
+    "EK0504" UnknownPython Error "an unknown version of Python"
+    "Versions of Python are written as `3.11`: with quotes, without the third number."
+    "EK0505" PythonNotInBase Error "the base has another Python"
+    "A Debian suite has one version of Python 3: bullseye 3.9, bookworm 3.11, trixie 3.13. Ask for that one, or choose another base."
+
+    "EK0601" BadVariable Error "not a name of a variable"
+    "Names of environment variables have letters, digits and `_`, and do not begin with a digit."
+    "EK0602" BadUrl Error "not a URL"
+    "An address begins with `https://` or `http://` and the name of a server."
+    "EK0603" NotSpdx Warning "not an SPDX licence expression"
+    "Scanners and registries read licences as SPDX expressions: `Apache-2.0`, `MIT OR Apache-2.0`, `LicenseRef-mine`. The identifiers are listed at spdx.org/licenses."
+
+    "EK0701" NewerLock Error "the lock is of another format"
+    "The lock was written by another version of Ekiben. Update Ekiben, or renew the lock with `ekiben lock`."
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.number())
+    }
+}
+
+impl std::str::FromStr for Code {
+    type Err = UnknownCode;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wanted = text.trim();
+        let found = Self::ALL.iter().find(|code| code.number().eq_ignore_ascii_case(wanted));
+        found.copied().ok_or_else(|| UnknownCode(text.chars().take(80).collect()))
+    }
+}
+
+/// The text is no number of a rule.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no rule `{0}`: they are numbered as EK0201")]
+pub struct UnknownCode(String);
+
+impl serde::Serialize for Code {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.number())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_unique_and_in_order() {
+        assert!(Code::ALL.windows(2).all(|pair| pair[0].number() < pair[1].number()));
+        assert!(Code::ALL.iter().all(|code| code.number().parse::<Code>().is_ok_and(|parsed| parsed == *code)));
+        assert!("EK9999".parse::<Code>().is_err());
+    }
+}

@@ -1,0 +1,365 @@
+//! Which files of a project are its model, its code and its metadata.
+//!
+//! Invariants: the three lists have no file in common; each is sorted by path, by bytes, whatever order the disk gives;
+//! every file lies in the project's folder, also behind its symbolic links.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use fs_err as fs;
+use globset::{GlobBuilder, GlobMatcher};
+use ignore::WalkBuilder;
+
+use crate::archive::{ArchivePath, PathError};
+use crate::diagnostic::{Code, Diagnostic, Diagnostics};
+use crate::document::{Document, pointer};
+use crate::manifest::Manifest;
+use crate::near::near;
+
+/// The file that says what is left out, in the syntax of `.gitignore`.
+pub const IGNORE_FILE: &str = ".ekibenignore";
+
+/// Names of folders and files that no glob takes.
+const LEFT_OUT: &[&str] = &[".git", "__pycache__", ".venv", IGNORE_FILE];
+
+/// A file of a project.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct File {
+    /// Its path relative to the project's folder, which is its path in what is packed.
+    pub path: ArchivePath,
+    /// Where it lies on this machine. It may be a symbolic link to a file inside of the project.
+    pub host: PathBuf,
+    /// In bytes.
+    pub size: u64,
+}
+
+/// The files of a project.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Files {
+    /// What `model.files` names.
+    pub model: Vec<File>,
+    /// The folder of each function that the service has (the file alone, where that is the project's own folder), and
+    /// what `include` names; without those of the model and the metadata.
+    pub code: Vec<File>,
+    /// What `metadata` names; without those of the model.
+    pub metadata: Vec<File>,
+}
+
+/// The files that `manifest` names below `root`. Mistakes go to `found`.
+///
+/// A path without wildcards is taken as it is; a folder stands for all below it. Globs take neither what `.ekibenignore`
+/// names nor the manifest, the lock, `.git`, `__pycache__`, `.venv` and `*.ekiben`.
+pub fn select(root: &Path, manifest: &Manifest, document: &Document, found: &mut Diagnostics) -> Files {
+    let Ok(real) = fs::canonicalize(root) else { return Files::default() };
+    let mut selection = Selection { root, real, document, found, patterns: Vec::new(), taken: Default::default() };
+    for (role, steps, texts) in [
+        (Role::Model, &["model", "files"][..], &manifest.model.files),
+        (Role::Code, &["include"][..], &manifest.include),
+        (Role::Metadata, &["metadata"][..], &manifest.metadata),
+    ] {
+        for (number, text) in texts.iter().enumerate() {
+            let number = number.to_string();
+            selection.add(role, text, &pointer(steps.iter().copied().chain([number.as_str()])));
+        }
+    }
+    for entry in manifest.service.entries() {
+        let Some((path, at)) = selection.inside(entry.file, &entry.pointer) else { continue };
+        match path.parent() {
+            // Whether the function's file is there, the folder alone does not tell.
+            Some(folder) if selection.locate(&path, &at).is_some() => selection.pattern(Role::Code, folder, &at),
+            Some(_) => {}
+            None => selection.literal(Role::Code, &path, &at),
+        }
+    }
+    selection.walk();
+    selection.finish()
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Model,
+    Code,
+    Metadata,
+}
+
+/// Something that takes files on the walk.
+struct Pattern {
+    role: Role,
+    /// The folder that all it takes lies in; none for the project's own.
+    base: Option<ArchivePath>,
+    /// None for all in the folder.
+    glob: Option<GlobMatcher>,
+    text: String,
+    pointer: String,
+    matched: bool,
+}
+
+impl Pattern {
+    fn takes(&self, path: &ArchivePath) -> bool {
+        match &self.glob {
+            Some(glob) => glob.is_match(path.as_str()),
+            None => self.base.as_ref().is_none_or(|base| path.below(base).is_some()),
+        }
+    }
+}
+
+struct Selection<'a> {
+    root: &'a Path,
+    /// The root without symbolic links.
+    real: PathBuf,
+    document: &'a Document,
+    found: &'a mut Diagnostics,
+    patterns: Vec<Pattern>,
+    taken: [BTreeMap<ArchivePath, File>; 3],
+}
+
+impl Selection<'_> {
+    fn say(&mut self, diagnostic: Diagnostic) {
+        self.found.push(diagnostic);
+    }
+
+    /// The path, unless it leaves the project; with the pointer, for what comes next.
+    fn inside(&mut self, text: &str, at: &str) -> Option<(ArchivePath, String)> {
+        match ArchivePath::relative(text) {
+            Ok(path) => Some((path, at.to_owned())),
+            Err(PathError::Escapes(_)) => {
+                let error = self.document.at(Code::PathLeaves, at, format!("`{text}` leaves the project's folder"));
+                self.say(error.help("write a path relative to the manifest, without `..`"));
+                None
+            }
+            Err(error) => {
+                self.say(self.document.at(Code::NotAFile, at, error.to_string()));
+                None
+            }
+        }
+    }
+
+    fn add(&mut self, role: Role, text: &str, at: &str) {
+        let Some((path, at)) = self.inside(text, at) else { return };
+        if !path.as_str().contains(['*', '?', '[', '{', '\\']) {
+            return self.literal(role, &path, &at);
+        }
+        let glob = match GlobBuilder::new(path.as_str()).literal_separator(true).build() {
+            Ok(glob) => glob.compile_matcher(),
+            Err(error) => {
+                let message = format!("the glob `{text}` cannot be read: {}", error.kind());
+                return self.say(self.document.at(Code::BadGlob, &at, message));
+            }
+        };
+        let plain: Vec<&str> =
+            path.as_str().split('/').take_while(|name| !name.contains(['*', '?', '[', '{', '\\'])).collect();
+        let base = ArchivePath::new(plain.join("/")).ok();
+        let text = text.to_owned();
+        self.patterns.push(Pattern { role, base, glob: Some(glob), text, pointer: at, matched: false });
+    }
+
+    /// All in a folder.
+    fn pattern(&mut self, role: Role, folder: ArchivePath, at: &str) {
+        let text = folder.to_string();
+        self.patterns.push(Pattern {
+            role,
+            base: Some(folder),
+            glob: None,
+            text,
+            pointer: at.to_owned(),
+            matched: false,
+        });
+    }
+
+    fn literal(&mut self, role: Role, path: &ArchivePath, at: &str) {
+        let Some(metadata) = self.locate(path, at) else { return };
+        if metadata.is_dir() {
+            self.pattern(role, path.clone(), at);
+        } else if metadata.is_file() {
+            self.take(role, path.clone(), metadata.len());
+        } else {
+            let message = format!("`{path}` is neither a file nor a folder");
+            self.say(self.document.at(Code::NotAFile, at, message));
+        }
+    }
+
+    fn take(&mut self, role: Role, path: ArchivePath, size: u64) {
+        let host = path.under(self.root);
+        self.taken[role as usize].insert(path.clone(), File { path, host, size });
+    }
+
+    /// What lies at a path, if it is in the project.
+    fn locate(&mut self, path: &ArchivePath, at: &str) -> Option<std::fs::Metadata> {
+        let host = path.under(self.root);
+        match fs::canonicalize(&host) {
+            Ok(real) if real.starts_with(&self.real) => match fs::metadata(&host) {
+                Ok(metadata) => Some(metadata),
+                Err(error) => {
+                    self.say(self.document.at(Code::Unreadable, at, error.to_string()));
+                    None
+                }
+            },
+            Ok(real) => {
+                self.leaves(path, at, &real.display().to_string());
+                None
+            }
+            Err(_) if host.symlink_metadata().is_ok() => {
+                self.leaves(path, at, "nowhere");
+                None
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let mut error = self.document.at(Code::NoFile, at, format!("there is no file `{path}`"));
+                if let Some(near) = self.similar(path) {
+                    error = error.label(format!("did you mean `{near}`?"));
+                }
+                self.say(error);
+                None
+            }
+            Err(error) => {
+                self.say(self.document.at(Code::Unreadable, at, error.to_string()));
+                None
+            }
+        }
+    }
+
+    fn leaves(&mut self, link: &ArchivePath, at: &str, target: &str) {
+        let message = format!("`{link}` is a link that leads out of the project's folder, to {target}");
+        self.say(self.document.at(Code::LinkLeaves, at, message).help("copy the file into the project"));
+    }
+
+    /// A path that is there and looks like one that is not.
+    fn similar(&self, path: &ArchivePath) -> Option<String> {
+        let parent = path.parent();
+        let folder = parent.as_ref().map_or(self.root.to_owned(), |parent| parent.under(self.root));
+        let mut names: Vec<String> = fs::read_dir(folder)
+            .ok()?
+            .take(1000)
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .collect();
+        names.sort();
+        let name = near(path.name(), &names)?;
+        Some(parent.map_or_else(|| name.to_owned(), |parent| format!("{parent}/{name}")))
+    }
+
+    /// One walk for all patterns, into no folder that none of them looks into.
+    fn walk(&mut self) {
+        if self.patterns.is_empty() {
+            return;
+        }
+        let bases: BTreeSet<Option<ArchivePath>> = self.patterns.iter().map(|pattern| pattern.base.clone()).collect();
+        let links = Arc::new(Mutex::new(Vec::new()));
+        let (root, real, leaving) = (self.root.to_owned(), self.real.clone(), links.clone());
+        let walk = WalkBuilder::new(self.root)
+            .standard_filters(false)
+            .add_custom_ignore_filename(IGNORE_FILE)
+            .follow_links(true)
+            .filter_entry(move |entry| {
+                let Some(path) = relative(&root, entry.path()) else { return entry.depth() == 0 };
+                if left_out(&path) || !bases.iter().any(|base| touches(base.as_ref(), &path)) {
+                    return false;
+                }
+                if entry.path_is_symlink() {
+                    let target = fs::canonicalize(entry.path()).ok();
+                    if !target.as_ref().is_some_and(|target| target.starts_with(&real)) {
+                        if let Ok(mut links) = leaving.lock() {
+                            links.push((path, target.map_or("nowhere".to_owned(), |to| to.display().to_string())));
+                        }
+                        return false;
+                    }
+                }
+                true
+            })
+            .build();
+        for entry in walk {
+            match entry {
+                Ok(entry) if entry.file_type().is_some_and(|kind| kind.is_dir()) => {}
+                Ok(entry) => self.visit(&entry),
+                Err(error) => self.unwalkable(&error),
+            }
+        }
+        let links = links.lock().map(|links| links.clone()).unwrap_or_default();
+        for (link, target) in links {
+            let asks = |pattern: &Pattern| {
+                pattern.takes(&link)
+                    || pattern.base.as_ref().is_some_and(|base| *base == link || base.below(&link).is_some())
+            };
+            let pointers: Vec<String> = self
+                .patterns
+                .iter_mut()
+                .filter(|pattern| asks(pattern))
+                .map(|pattern| {
+                    pattern.matched = true;
+                    pattern.pointer.clone()
+                })
+                .collect();
+            for at in pointers {
+                self.leaves(&link, &at, &target);
+            }
+        }
+    }
+
+    fn visit(&mut self, entry: &ignore::DirEntry) {
+        let Some(path) = relative(self.root, entry.path()) else {
+            return self.strange(&entry.path().to_string_lossy(), "has a name that is not UTF-8");
+        };
+        let takers: Vec<Role> = self
+            .patterns
+            .iter_mut()
+            .filter(|pattern| pattern.takes(&path))
+            .map(|pattern| {
+                pattern.matched = true;
+                pattern.role
+            })
+            .collect();
+        if takers.is_empty() {
+            return;
+        }
+        match fs::metadata(entry.path()) {
+            Ok(metadata) if metadata.is_file() => {
+                takers.into_iter().for_each(|role| self.take(role, path.clone(), metadata.len()));
+            }
+            Ok(_) => self.strange(path.as_str(), "is neither a file nor a folder"),
+            Err(error) => self.say(Diagnostic::of_file(Code::Unreadable, path.as_str(), error.to_string())),
+        }
+    }
+
+    fn strange(&mut self, path: &str, what: &str) {
+        self.say(Diagnostic::of_file(Code::NotAFile, path, format!("`{path}` {what}")));
+    }
+
+    fn unwalkable(&mut self, error: &ignore::Error) {
+        self.say(Diagnostic::of_file(Code::Unreadable, self.root.display().to_string(), error.to_string()));
+    }
+
+    fn finish(mut self) -> Files {
+        for pattern in std::mem::take(&mut self.patterns).iter().filter(|pattern| !pattern.matched) {
+            let what = if pattern.glob.is_some() { "matches no file" } else { "is an empty folder" };
+            let mut error =
+                self.document.at(Code::NothingMatches, &pattern.pointer, format!("`{}` {what}", pattern.text));
+            if self.root.join(IGNORE_FILE).exists() {
+                error = error.help(format!("`{IGNORE_FILE}` says what is left out: does it name this?"));
+            }
+            self.say(error);
+        }
+        let [model, code, metadata] = self.taken;
+        let without = |from: BTreeMap<ArchivePath, File>, others: &[&BTreeMap<ArchivePath, File>]| -> Vec<File> {
+            from.into_values().filter(|file| !others.iter().any(|other| other.contains_key(&file.path))).collect()
+        };
+        Files {
+            code: without(code, &[&model, &metadata]),
+            metadata: without(metadata, &[&model]),
+            model: model.into_values().collect(),
+        }
+    }
+}
+
+fn relative(root: &Path, path: &Path) -> Option<ArchivePath> {
+    ArchivePath::from_path(path.strip_prefix(root).ok()?).ok()
+}
+
+fn left_out(path: &ArchivePath) -> bool {
+    let name = path.name();
+    let own = path.parent().is_none() && (crate::project::NAMES.contains(&name) || name == crate::lock::NAME);
+    own || LEFT_OUT.contains(&name) || name.ends_with(".ekiben")
+}
+
+/// Whether a path lies in a folder or on the way to it.
+fn touches(folder: Option<&ArchivePath>, path: &ArchivePath) -> bool {
+    folder.is_none_or(|folder| folder == path || path.below(folder).is_some() || folder.below(path).is_some())
+}

@@ -1,0 +1,324 @@
+//! A project to start from, made of what is already there.
+//!
+//! Invariant: no file that exists is changed. A model is judged by the ending of its name and not opened.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use fs_err as fs;
+
+use crate::project::NAMES;
+
+/// What a project is to be made of.
+#[derive(Clone, Debug, Default)]
+pub struct Wish {
+    /// The project's folder; it has to exist.
+    pub folder: PathBuf,
+    /// The model's file or folder, in the project's folder. None: models are looked for in the folder.
+    pub model: Option<PathBuf>,
+    /// What it is called. None: after the model, else after the folder.
+    pub name: Option<String>,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Start {
+    /// Files that were written.
+    pub written: Vec<PathBuf>,
+    /// Files that were there already, and are as they were.
+    pub kept: Vec<PathBuf>,
+}
+
+/// What can go wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The folder has a manifest.
+    #[error("there is a manifest already: {}", .0.display())]
+    Already(PathBuf),
+    /// The model is not in the folder.
+    #[error("the model {} is not in the folder {}", model.display(), folder.display())]
+    Elsewhere {
+        /// The model.
+        model: PathBuf,
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// The disk said no.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// A template is wrong: a mistake in Ekiben.
+    #[error("a template of the project cannot be filled in")]
+    Template(#[from] minijinja::Error),
+}
+
+impl Error {
+    /// What to try next.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Already(_) => Some("`ekiben validate` says whether it is right".to_owned()),
+            Self::Elsewhere { folder, .. } => {
+                Some(format!("copy or move the model into {}, or run `ekiben init` where it lies", folder.display()))
+            }
+            Self::Io(_) | Self::Template(_) => None,
+        }
+    }
+}
+
+/// A way that models are kept in files.
+struct Framework {
+    endings: &'static [&'static str],
+    requirements: &'static [&'static str],
+    import: &'static str,
+    /// `{}` is the file's path in Python.
+    load: &'static str,
+    answer: &'static str,
+}
+
+const FRAMEWORKS: [Framework; 4] = [
+    Framework {
+        endings: &["pkl", "pickle", "joblib"],
+        requirements: &["joblib", "scikit-learn"],
+        import: "import joblib",
+        load: "joblib.load({})",
+        answer: "return model.predict(features).tolist()",
+    },
+    Framework {
+        endings: &["onnx"],
+        requirements: &["numpy", "onnxruntime"],
+        import: "import numpy\nimport onnxruntime",
+        load: "onnxruntime.InferenceSession({})",
+        answer: "name = model.get_inputs()[0].name\n    \
+                 return model.run(None, {name: numpy.array(features, dtype=numpy.float32)})[0].tolist()",
+    },
+    Framework {
+        endings: &["pt", "pth"],
+        requirements: &["torch"],
+        import: "import torch",
+        load: "torch.jit.load({}).eval()",
+        answer: "with torch.no_grad():\n        return model(torch.tensor(features)).tolist()",
+    },
+    Framework {
+        endings: &["safetensors"],
+        requirements: &["numpy", "safetensors"],
+        import: "from safetensors.numpy import load_file",
+        load: "load_file({})",
+        answer: "raise NotImplementedError(\"build the model from its tensors and call it here\")",
+    },
+];
+
+impl Framework {
+    fn of(file: &Path) -> Option<&'static Self> {
+        let ending = file.extension()?.to_str()?.to_ascii_lowercase();
+        FRAMEWORKS.iter().find(|framework| framework.endings.contains(&ending.as_str()))
+    }
+}
+
+/// Writes a manifest, a function and requirements into a folder, as far as they are not there.
+///
+/// # Errors
+/// When there is a manifest already, or the model lies elsewhere; then nothing was written. When the disk says no, the
+/// files before it are there.
+pub fn start(wish: &Wish) -> Result<Start, Error> {
+    let folder = &wish.folder;
+    if let Some(name) = NAMES.iter().find(|name| folder.join(name).exists()) {
+        return Err(Error::Already(folder.join(name)));
+    }
+    let models = match &wish.model {
+        Some(model) => vec![inside(folder, model)?],
+        None => models_in(folder)?,
+    };
+    let first = models.first().map(PathBuf::as_path);
+    let framework = first.and_then(Framework::of);
+    let name = match &wish.name {
+        Some(name) => name.clone(),
+        None => name_from(first, folder)?,
+    };
+    let (entry, source) = entry_in(folder);
+
+    let texts: Vec<&str> = models.iter().filter_map(|model| model.to_str()).collect();
+    let quoted: Vec<String> = texts.iter().map(|text| quote(text)).collect();
+    let schema = schema_beside(folder);
+    let manifest = minijinja::render!(
+        include_str!("ekiben.yaml.j2"),
+        name => quote(&name), models => quoted, schema, entry => quote(&entry), inputs => source.is_some(),
+        description => quote(&format!("What {name} does, in a sentence")),
+    );
+    let path = texts.first().map(|text| format!("MODEL / {text:?}")).unwrap_or_default();
+    let code = minijinja::render!(
+        include_str!("predict.py.j2"),
+        import => framework.map(|framework| framework.import),
+        load => framework.map(|framework| framework.load.replace("{}", &path)),
+        answer => framework.map_or("raise NotImplementedError(\"call the model here\")", |framework| framework.answer),
+    );
+    let requirements: String = framework
+        .map(|framework| framework.requirements)
+        .unwrap_or_default()
+        .iter()
+        .map(|r| format!("{r}\n"))
+        .collect();
+
+    let mut start = Start { written: Vec::new(), kept: Vec::new() };
+    if let Some(source) = source {
+        start.write(&folder.join(source), &code)?;
+    }
+    start.write(&folder.join("requirements.txt"), &requirements)?;
+    // The manifest comes last: a project that has one is complete.
+    start.write(&folder.join(NAMES[0]), &manifest)?;
+    Ok(start)
+}
+
+impl Start {
+    fn write(&mut self, path: &Path, text: &str) -> Result<(), Error> {
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        match fs::File::create_new(path) {
+            Ok(mut file) => {
+                file.write_all(text.as_bytes())?;
+                self.written.push(path.to_owned());
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => self.kept.push(path.to_owned()),
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+}
+
+/// The model's path relative to the folder.
+fn inside(folder: &Path, model: &Path) -> Result<PathBuf, Error> {
+    let real = fs::canonicalize(model).or_else(|_| fs::canonicalize(folder.join(model)))?;
+    match real.strip_prefix(fs::canonicalize(folder)?) {
+        Ok(path) if !path.as_os_str().is_empty() => Ok(path.to_owned()),
+        _ => Err(Error::Elsewhere { model: model.to_owned(), folder: folder.to_owned() }),
+    }
+}
+
+/// Models that lie in the folder itself, by name.
+fn models_in(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+    let mut models = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = PathBuf::from(entry.file_name());
+        if entry.file_type()?.is_file() && Framework::of(&name).is_some() && name.to_str().is_some() {
+            models.push(name);
+        }
+    }
+    models.sort();
+    Ok(models)
+}
+
+/// A function of the right name that is there, else where one is to be written.
+fn entry_in(folder: &Path) -> (String, Option<&'static str>) {
+    for file in ["src/predict.py", "predict.py"] {
+        if folder.join(file).exists() {
+            return (format!("{file}:predict"), None);
+        }
+    }
+    ("src/predict.py:predict".to_owned(), Some("src/predict.py"))
+}
+
+/// A name that a manifest takes: from the model's, unless that says nothing.
+fn name_from(model: Option<&Path>, folder: &Path) -> Result<String, Error> {
+    let real = fs::canonicalize(folder)?;
+    let stem = |path: &Path| path.file_stem().map(|stem| plain(&stem.to_string_lossy())).unwrap_or_default();
+    let from_model = model.map(stem).filter(|name| !matches!(name.as_str(), "" | "model" | "weights" | "saved_model"));
+    let name = from_model.unwrap_or_else(|| stem(&real));
+    Ok(if name.is_empty() { "model".to_owned() } else { name })
+}
+
+fn plain(text: &str) -> String {
+    let mapped: String = text
+        .to_lowercase()
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' })
+        .take(63)
+        .collect();
+    mapped.trim_matches(['-', '.', '_']).to_owned()
+}
+
+/// A text as YAML takes it anywhere.
+fn quote(text: &str) -> String {
+    let simple = |c: char| c.is_ascii_alphanumeric() || "._-/:".contains(c);
+    let begins = text.starts_with(|c: char| c.is_ascii_alphabetic());
+    let word = matches!(text.to_ascii_lowercase().as_str(), "null" | "true" | "false" | "yes" | "no" | "on" | "off");
+    if begins && !word && text.chars().all(simple) && !text.ends_with(':') {
+        return text.to_owned();
+    }
+    // JSON's texts are YAML's.
+    serde_json::Value::from(text).to_string()
+}
+
+/// The schema, where the project lies in a checkout that has it: an editor finds it there without a network.
+fn schema_beside(folder: &Path) -> Option<String> {
+    let real = fs::canonicalize(folder).ok()?;
+    let (depth, _) =
+        real.ancestors().enumerate().find(|(_, folder)| folder.join("schemas/manifest.schema.json").exists())?;
+    Some("../".repeat(depth) + "schemas/manifest.schema.json")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::project::Project;
+
+    fn started(files: &[&str], model: Option<&str>) -> (tempfile::TempDir, Start) {
+        let folder = tempfile::tempdir().unwrap();
+        for file in files {
+            let path = folder.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "x").unwrap();
+        }
+        let model = model.map(|model| folder.path().join(model));
+        let wish = Wish { folder: folder.path().to_owned(), model, name: Some("iris".to_owned()) };
+        let start = start(&wish).unwrap();
+        (folder, start)
+    }
+
+    #[test]
+    fn what_it_writes_is_valid() {
+        for (files, model, requirement) in [
+            (&["iris.pkl"][..], Some("iris.pkl"), "joblib\nscikit-learn\n"),
+            (&["a b.onnx"], None, "numpy\nonnxruntime\n"),
+            (&["x/y.pt"], Some("x/y.pt"), "torch\n"),
+            (&["m.safetensors"], None, "numpy\nsafetensors\n"),
+            (&["m.bin"], None, ""),
+            (&["m.bin"], Some("m.bin"), ""),
+        ] {
+            let (folder, start) = started(files, model);
+            assert_eq!(start.written.len(), 3, "{files:?}");
+            let result = Project::load(folder.path());
+            let found = match &result {
+                Ok((_, found)) | Err(found) => found,
+            };
+            let shown: Vec<_> =
+                found.sorted().into_iter().map(|d| crate::diagnostic::Rendering::PLAIN.render(d)).collect();
+            assert!(found.is_empty(), "{files:?}: {shown:#?}");
+            assert_eq!(fs::read_to_string(folder.path().join("requirements.txt")).unwrap(), requirement);
+        }
+    }
+
+    #[test]
+    fn what_is_there_stays() {
+        let (folder, start) = started(&["src/predict.py", "requirements.txt"], None);
+        assert_eq!(start.kept, [folder.path().join("requirements.txt")]);
+        assert_eq!(start.written, [folder.path().join("ekiben.yaml")]);
+        assert_eq!(fs::read_to_string(folder.path().join("src/predict.py")).unwrap(), "x");
+        let again = Wish { folder: folder.path().to_owned(), ..Wish::default() };
+        assert!(matches!(super::start(&again), Err(Error::Already(_))));
+    }
+
+    #[test]
+    fn a_model_outside_is_refused_before_anything_is_written() {
+        let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::NamedTempFile::new().unwrap());
+        let wish = Wish { folder: folder.path().to_owned(), model: Some(other.path().to_owned()), name: None };
+        assert!(matches!(start(&wish), Err(Error::Elsewhere { .. })));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn names_become_names_that_a_manifest_takes() {
+        assert_eq!(plain("My Model (final).v2"), "my-model--final-.v2");
+        assert_eq!(plain("__X__"), "x");
+        assert_eq!(plain("日本"), "");
+    }
+}

@@ -1,0 +1,99 @@
+//! A project: a folder with a manifest, read and checked.
+
+use std::path::{Path, PathBuf};
+
+use crate::diagnostic::{Code, Diagnostic, Diagnostics};
+use crate::document::Document;
+use crate::files::{self, Files};
+use crate::manifest::Manifest;
+use crate::schema::{self, Kind};
+use crate::validate::{self, Subject, form};
+
+/// Names of a manifest, the usual one first.
+pub const NAMES: [&str; 4] = ["ekiben.yaml", "ekiben.yml", "ekiben.json", "ekiben.json5"];
+
+/// A project without mistakes.
+#[derive(Clone, Debug)]
+pub struct Project {
+    /// The folder that paths in the manifest are relative to.
+    pub root: PathBuf,
+    /// The manifest's file.
+    pub path: PathBuf,
+    /// What it says.
+    pub manifest: Manifest,
+    /// The same with its places.
+    pub document: Document,
+    /// The files that it names.
+    pub files: Files,
+}
+
+impl Project {
+    /// Reads the project in the folder `path`, or whose manifest is the file `path`, with all checks.
+    ///
+    /// With the project come warnings. None of the project's code is run.
+    ///
+    /// # Errors
+    /// All mistakes, of which at least one is an error; warnings among them.
+    pub fn load(path: &Path) -> Result<(Self, Diagnostics), Diagnostics> {
+        let mut found = Diagnostics::new();
+        match Self::read(path, &mut found) {
+            Some(project) if !found.has_errors() => Ok((project, found)),
+            _ => Err(found),
+        }
+    }
+
+    fn read(path: &Path, found: &mut Diagnostics) -> Option<Self> {
+        let path = find(path, found)?;
+        let shown = shown(&path);
+        let document = Document::read(&path, &shown, Kind::Manifest.most(), found)?;
+        let reading = form::read::<Manifest>(&document, schema::of(Kind::Manifest), found);
+        let manifest = reading.value?;
+        let root = match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        // Where the form is wrong already, nothing more is said about the meaning.
+        let mut meant = Diagnostics::new();
+        let files = files::select(&root, &manifest, &document, &mut meant);
+        let subject = Subject { root: &root, manifest: &manifest, document: &document, files: &files };
+        validate::manifest(&subject, &mut meant);
+        let unsaid: Vec<Diagnostic> =
+            meant.into_iter().filter(|d| !found.covers(&d.primary.source, &d.primary.span)).collect();
+        found.extend(unsaid);
+        Some(Self { root, path, manifest, document, files })
+    }
+}
+
+/// The manifest's file.
+fn find(path: &Path, found: &mut Diagnostics) -> Option<PathBuf> {
+    if !path.is_dir() {
+        if path.exists() {
+            return Some(path.to_owned());
+        }
+        found.push(Diagnostic::of_file(Code::NoManifest, shown(path), "there is no such file or folder"));
+        return None;
+    }
+    let here: Vec<&str> = NAMES.into_iter().filter(|name| path.join(name).exists()).collect();
+    match here.as_slice() {
+        [name] => Some(path.join(name)),
+        [] => {
+            let error = Diagnostic::of_file(Code::NoManifest, shown(path), "there is no manifest in the folder");
+            found.push(error.help("`ekiben init` writes one"));
+            None
+        }
+        [one, other, ..] => {
+            let message = format!("there are both {one} and {other}");
+            let error = Diagnostic::of_file(Code::TwoManifests, shown(path), message);
+            found.push(error.help("remove one, or name the one that is meant"));
+            None
+        }
+    }
+}
+
+/// A path as a person would write it: without a `./` in front.
+pub(crate) fn shown(path: &Path) -> String {
+    match path.strip_prefix(".") {
+        Ok(rest) if !rest.as_os_str().is_empty() => rest.display().to_string(),
+        _ => path.display().to_string(),
+    }
+}

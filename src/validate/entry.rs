@@ -1,0 +1,198 @@
+//! The functions that a service names: whether they are in their files, with the parameters that are described.
+//!
+//! The Python source is parsed, never run.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use ruff_python_ast::{Parameters, Stmt};
+use ruff_python_parser::{Mode, ParseOptions, parse_unchecked};
+
+use super::Subject;
+use crate::archive::ArchivePath;
+use crate::diagnostic::{Code, Diagnostic, Diagnostics, Source};
+use crate::document::{MAX_BYTES, read_text};
+use crate::manifest::Entry;
+use crate::near::near;
+
+/// Checks them; mistakes go to `found`.
+pub fn check(subject: &Subject<'_>, found: &mut Diagnostics) {
+    let entries = subject.manifest.service.entries();
+    let mut modules: BTreeMap<&str, Option<Module>> = BTreeMap::new();
+    let mut functions = Vec::new();
+    for entry in &entries {
+        let module = modules.entry(entry.file).or_insert_with(|| Module::read(subject, entry.file, found));
+        if let Some(module) = module {
+            functions.extend(module.find(subject, entry, found));
+        } else {
+            // What it takes cannot be known.
+            functions.push(Function::unknown());
+        }
+    }
+    if functions.is_empty() || functions.iter().any(|function| function.open) {
+        return;
+    }
+    for (number, input) in subject.manifest.service.inputs.iter().enumerate() {
+        if functions.iter().any(|function| function.parameters.contains(&input.name)) {
+            continue;
+        }
+        let at = format!("/service/inputs/{number}/name");
+        let names: Vec<String> = functions.iter().flat_map(|function| function.parameters.clone()).collect();
+        let message = match entries.as_slice() {
+            [entry] => format!("`{}` is no parameter of the function `{}`", input.name, entry.function),
+            _ => format!("`{}` is no parameter of any of the functions", input.name),
+        };
+        let mut error = subject.document.at(Code::NoParameter, &at, message);
+        if let Some(near) = near(&input.name, &names) {
+            error = error.label(format!("did you mean `{near}`?"));
+        }
+        for Function { place, .. } in &functions {
+            if let Some((source, span)) = place {
+                error = error.also(source, span.clone(), "the function is here");
+            }
+        }
+        found.push(error);
+    }
+}
+
+/// What a function takes.
+#[derive(Clone)]
+struct Function {
+    /// Where its name stands.
+    place: Option<(Arc<Source>, Range<usize>)>,
+    parameters: Vec<String>,
+    /// Whether it may take more than is seen.
+    open: bool,
+}
+
+impl Function {
+    fn unknown() -> Self {
+        Self { place: None, parameters: Vec::new(), open: true }
+    }
+}
+
+/// What a Python file has at its top level.
+struct Module {
+    source: Arc<Source>,
+    names: BTreeMap<String, Function>,
+}
+
+impl Module {
+    /// None, with an error in `found` (here, or by who looks for the file), where it cannot be read.
+    fn read(subject: &Subject<'_>, file: &str, found: &mut Diagnostics) -> Option<Self> {
+        let host = ArchivePath::relative(file).ok()?.under(subject.root);
+        if !host.is_file() {
+            return None;
+        }
+        let source = read_text(&host, &crate::project::shown(&host), MAX_BYTES, found)?;
+        if let Some(place) = too_deep(source.text()) {
+            found.push(Diagnostic::new(Code::PythonSyntax, &source, place, "too many brackets within each other"));
+            return None;
+        }
+        let parsed = parse_unchecked(source.text(), ParseOptions::from(Mode::Module));
+        if let Some(error) = parsed.errors().first() {
+            let place = error.location.start().to_usize()..error.location.end().to_usize();
+            let reason = error.error.to_string();
+            found.push(Diagnostic::new(Code::PythonSyntax, &source, place, format!("the syntax is wrong: {reason}")));
+            return None;
+        }
+        let mut module = Self { source, names: BTreeMap::new() };
+        if let Some(parsed) = parsed.try_into_module() {
+            module.collect(parsed.suite());
+        }
+        Some(module)
+    }
+
+    /// The names that statements bind, also within `if`, `try` and `with`.
+    fn collect(&mut self, statements: &[Stmt]) {
+        for statement in statements {
+            match statement {
+                Stmt::FunctionDef(function) => {
+                    let place = function.name.range.start().to_usize()..function.name.range.end().to_usize();
+                    let place = Some((self.source.clone(), place));
+                    // A decorator may change what the function takes.
+                    let open = !function.decorator_list.is_empty() || function.parameters.kwarg.is_some();
+                    let parameters = parameters(&function.parameters);
+                    self.names.insert(function.name.to_string(), Function { place, parameters, open });
+                }
+                Stmt::ClassDef(class) => self.bind(&class.name),
+                Stmt::Import(import) => import.names.iter().for_each(|alias| self.bind_alias(alias)),
+                Stmt::ImportFrom(import) => import.names.iter().for_each(|alias| self.bind_alias(alias)),
+                Stmt::Assign(assign) => {
+                    for target in &assign.targets {
+                        if let Some(name) = target.as_name_expr() {
+                            self.bind(&name.id);
+                        }
+                    }
+                }
+                Stmt::If(statement) => {
+                    self.collect(&statement.body);
+                    statement.elif_else_clauses.iter().for_each(|clause| self.collect(&clause.body));
+                }
+                Stmt::Try(statement) => {
+                    self.collect(&statement.body);
+                    for handler in &statement.handlers {
+                        let ruff_python_ast::ExceptHandler::ExceptHandler(handler) = handler;
+                        self.collect(&handler.body);
+                    }
+                    self.collect(&statement.orelse);
+                    self.collect(&statement.finalbody);
+                }
+                Stmt::With(statement) => self.collect(&statement.body),
+                _ => {}
+            }
+        }
+    }
+
+    fn bind_alias(&mut self, alias: &ruff_python_ast::Alias) {
+        self.bind(alias.asname.as_ref().unwrap_or(&alias.name));
+    }
+
+    fn bind(&mut self, name: &str) {
+        self.names.insert(name.to_owned(), Function::unknown());
+    }
+
+    fn find(&self, subject: &Subject<'_>, entry: &Entry<'_>, found: &mut Diagnostics) -> Option<Function> {
+        // `from x import *` may bring anything.
+        if let Some(function) = self.names.get(entry.function).or_else(|| self.names.get("*")) {
+            return Some(function.clone());
+        }
+        let names: Vec<String> =
+            self.names.iter().filter(|(_, function)| function.place.is_some()).map(|(name, _)| name.clone()).collect();
+        let message = format!("there is no function `{}` in {}", entry.function, entry.file);
+        let mut error = subject.document.at(Code::NoFunction, &entry.pointer, message);
+        if let Some(near) = near(entry.function, &names) {
+            error = error.label(format!("did you mean `{near}`?"));
+            if let Some((source, span)) = self.names.get(near).and_then(|function| function.place.clone()) {
+                error = error.also(&source, span, "this one?");
+            }
+        } else if !names.is_empty() {
+            error = error.help(format!("the functions in it are {}", names.join(", ")));
+        }
+        found.push(error);
+        None
+    }
+}
+
+fn parameters(parameters: &Parameters) -> Vec<String> {
+    // Inputs are passed by name: those that can only be passed by position cannot be meant.
+    parameters.args.iter().chain(&parameters.kwonlyargs).map(|p| p.parameter.name.to_string()).collect()
+}
+
+/// The bracket beyond what Python itself reads (`MAXSTACK` in its tokenizer is 200), or the line that is nested deeper
+/// than any person writes: the parser recurses, and what it reads may be hostile.
+fn too_deep(text: &str) -> Option<Range<usize>> {
+    let mut depth = 0_usize;
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            b'(' | b'[' | b'{' => depth += 1,
+            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > 200 {
+            return Some(at..at + 1);
+        }
+    }
+    None
+}

@@ -1,0 +1,283 @@
+//! What people get wrong, and what they are told.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use ekiben::diagnostic::{Code, Diagnostics, Rendering};
+use ekiben::lock::Lock;
+use ekiben::project::Project;
+
+fn check(path: &Path) -> Diagnostics {
+    if path.extension().is_some_and(|ending| ending == "lock") {
+        let mut found = Diagnostics::new();
+        Lock::load(path, &mut found);
+        return found;
+    }
+    match Project::load(path) {
+        Ok((_, found)) | Err(found) => found,
+    }
+}
+
+fn rendered(found: &Diagnostics) -> String {
+    found.sorted().into_iter().map(|diagnostic| Rendering::PLAIN.render(diagnostic)).collect::<Vec<_>>().join("\n")
+}
+
+fn codes(found: &Diagnostics) -> BTreeSet<Code> {
+    found.sorted().into_iter().map(|diagnostic| diagnostic.code).collect()
+}
+
+/// Codes that need more than one small file; the tests below reach them.
+const ELSEWHERE: [Code; 6] =
+    [Code::Unreadable, Code::TooLarge, Code::NoManifest, Code::TwoManifests, Code::LinkLeaves, Code::NotAFile];
+
+/// One file a mistake in `fixtures/invalid`, with what is said about it in a `.txt` of the same name.
+/// `EKIBEN_BLESS=1 cargo test --test validate` writes those anew.
+#[test]
+fn each_mistake_is_explained() {
+    let mut files: Vec<PathBuf> =
+        fs::read_dir("fixtures/invalid").unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|e| ["yaml", "json", "json5", "lock"].iter().any(|k| e == *k)));
+    files.sort();
+    let bless = std::env::var_os("EKIBEN_BLESS").is_some();
+    let mut reached: BTreeSet<Code> = ELSEWHERE.into();
+    let mut wrong = String::new();
+    for path in &files {
+        let found = check(path);
+        assert!(!found.is_empty(), "{} has no mistake", path.display());
+        reached.extend(codes(&found));
+        let text = rendered(&found);
+        let expected = PathBuf::from(format!("{}.txt", path.display()));
+        if bless {
+            fs::write(&expected, &text).unwrap();
+        } else if fs::read_to_string(&expected).unwrap_or_default() != text {
+            wrong += &format!("--- {}\n{text}\n", path.display());
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}\nis it right? EKIBEN_BLESS=1 cargo test --test validate");
+    let missing: Vec<_> = Code::ALL.iter().filter(|code| !reached.contains(code)).collect();
+    assert!(missing.is_empty(), "no file reaches {missing:?}");
+}
+
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new(files: &[(&str, &str)]) -> Self {
+        let folder = Self(tempfile::tempdir().unwrap());
+        for (path, text) in files {
+            folder.write(path, text);
+        }
+        folder
+    }
+
+    /// A valid one.
+    fn iris(manifest: &str) -> Self {
+        Self::new(&[
+            ("ekiben.yaml", manifest),
+            ("model.pkl", "x"),
+            ("src/predict.py", "def predict(features):\n    return features\n"),
+        ])
+    }
+
+    fn write(&self, path: &str, text: &str) {
+        let path = self.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn project(&self) -> Project {
+        match Project::load(self.path()) {
+            Ok((project, _)) => project,
+            Err(found) => panic!("{}", rendered(&found)),
+        }
+    }
+}
+
+const IRIS: &str = "name: iris\nmodel: {files: [model.pkl]}\nservice: {predict: src/predict.py:predict}\n";
+
+#[test]
+fn a_folder_without_or_with_two_manifests_is_refused() {
+    let folder = Folder::new(&[]);
+    assert_eq!(codes(&check(folder.path())), [Code::NoManifest].into());
+    assert_eq!(codes(&check(&folder.path().join("no/where"))), [Code::NoManifest].into());
+    folder.write("ekiben.yaml", IRIS);
+    folder.write("ekiben.json", "{}");
+    assert_eq!(codes(&check(folder.path())), [Code::TwoManifests].into());
+}
+
+#[test]
+fn three_languages_say_the_same() {
+    let yaml = "# c\nname: iris\nversion: '1.0'\nmodel: {files: [model.pkl]}\nservice:\n  predict: src/predict.py:predict\n  port: 0xBB8\ntests:\n- name: \"\\u00e9\"\n  request: {features: [[-1.5, .5, 1e3, 2]]}\n  expect: ~\n";
+    let json = "{\"name\": \"iris\", \"version\": \"1.0\", \"model\": {\"files\": [\"model.pkl\"]}, \"service\": {\"predict\": \"src/predict.py:predict\", \"port\": 3000}, \"tests\": [{\"name\": \"\\u00e9\", \"request\": {\"features\": [[-1.5, 0.5, 1000.0, 2]]}, \"expect\": null}]}";
+    let json5 = "// c\n{name: 'iris', \"version\": '1.0', model: {files: ['model.pkl',],},\n service: {predict: 'src/predict.py:predict', port: 0xBB8}, tests: [{name: '\\u00e9', request: {features: [[-1.5, .5, +1e3, 2,]]}, expect: null}], /* c */}";
+    let folder = Folder::iris("");
+    fs::remove_file(folder.path().join("ekiben.yaml")).unwrap();
+    let mut manifests = Vec::new();
+    for (name, text) in [("a.yaml", yaml), ("a.json", json), ("a.json5", json5)] {
+        for text in [text.to_owned(), text.replace('\n', "\r\n"), format!("\u{feff}{text}")] {
+            folder.write(name, &text);
+            match Project::load(&folder.path().join(name)) {
+                Ok((project, _)) => manifests.push(project.manifest),
+                Err(found) => panic!("{}", rendered(&found)),
+            }
+        }
+    }
+    assert!(manifests.windows(2).all(|pair| pair[0] == pair[1]), "{manifests:#?}");
+}
+
+#[test]
+fn files_are_those_that_the_manifest_means() {
+    let folder = Folder::iris(
+        "name: iris\nmodel: {files: ['*.pkl', weights]}\ninclude: [extra/**]\nmetadata: [src/about.json5]\nservice: {predict: src/predict.py:predict}\n",
+    );
+    for path in [
+        "weights/b.bin",
+        "weights/a/c.bin",
+        "weights/.git/x",
+        "src/lib/z.py",
+        "src/lib/a.py",
+        "src/__pycache__/z.pyc",
+        "src/about.json5",
+        "src/old.ekiben",
+        "src/notes.md",
+        "extra/x/y.txt",
+        "other/z.txt",
+    ] {
+        folder.write(path, "x");
+    }
+    folder.write(".ekibenignore", "*.md\n/other\n");
+    let files = folder.project().files;
+    let names = |files: &[ekiben::files::File]| files.iter().map(|f| f.path.to_string()).collect::<Vec<_>>();
+    assert_eq!(names(&files.model), ["model.pkl", "weights/a/c.bin", "weights/b.bin"]);
+    assert_eq!(names(&files.code), ["extra/x/y.txt", "src/lib/a.py", "src/lib/z.py", "src/predict.py"]);
+    assert_eq!(names(&files.metadata), ["src/about.json5"]);
+    assert_eq!(files.model[0].size, 1);
+}
+
+#[test]
+fn an_entry_in_the_root_takes_no_other_file_along() {
+    let folder = Folder::iris("name: iris\nservice: {predict: serve.py:predict}\n");
+    folder.write("serve.py", "def predict(): pass\n");
+    let code = folder.project().files.code;
+    assert_eq!(code.iter().map(|f| f.path.as_str()).collect::<Vec<_>>(), ["serve.py"]);
+}
+
+#[test]
+fn links_are_followed_inside_and_refused_outside() {
+    use std::os::unix::fs::symlink;
+    let folder = Folder::iris("name: iris\nmodel: {files: ['m/*.pkl']}\nservice: {predict: src/predict.py:predict}\n");
+    fs::create_dir(folder.path().join("m")).unwrap();
+    symlink("../model.pkl", folder.path().join("m/a.pkl")).unwrap();
+    assert_eq!(folder.project().files.model[0].path.as_str(), "m/a.pkl");
+    // Nobody asks for this one.
+    symlink("/etc/passwd", folder.path().join("m/passwd")).unwrap();
+    folder.project();
+    symlink("/etc/passwd", folder.path().join("m/b.pkl")).unwrap();
+    assert_eq!(codes(&check(folder.path())), [Code::LinkLeaves].into());
+    fs::remove_file(folder.path().join("m/b.pkl")).unwrap();
+    symlink("/etc", folder.path().join("src/etc")).unwrap();
+    assert_eq!(codes(&check(folder.path())), [Code::LinkLeaves].into());
+    fs::remove_file(folder.path().join("src/etc")).unwrap();
+    symlink("..", folder.path().join("src/round")).unwrap();
+    let found = check(folder.path());
+    assert!(found.has_errors(), "{}", rendered(&found));
+    for text in ["name: iris\nmodel: {files: [b.pkl]}\n", "name: iris\nmodel: {files: [etc/passwd]}\n"] {
+        let folder = Folder::iris(&format!("{text}service: {{predict: src/predict.py:predict}}\n"));
+        symlink("no/where", folder.path().join("b.pkl")).unwrap();
+        symlink("/etc", folder.path().join("etc")).unwrap();
+        assert_eq!(codes(&check(folder.path())), [Code::LinkLeaves].into());
+    }
+}
+
+#[test]
+fn what_is_no_file_is_refused_without_waiting() {
+    let folder = Folder::iris("name: iris\nmodel: {files: [pipe]}\nservice: {predict: src/predict.py:predict}\n");
+    nix::unistd::mkfifo(&folder.path().join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    assert_eq!(codes(&check(folder.path())), [Code::NotAFile].into());
+    assert_eq!(codes(&check(&folder.path().join("pipe"))), [Code::Unreadable].into());
+}
+
+#[test]
+fn huge_and_deep_files_are_refused_at_once() {
+    let lines = "a: b\n".repeat(2 << 20);
+    let deep_block: String = (0..10_000).map(|depth| format!("{}a:\n", " ".repeat(depth))).collect();
+    let cases: Vec<(&str, String, Code)> = vec![
+        ("m.yaml", lines.clone(), Code::TooLarge),
+        ("m.json", format!("[{}1]", "1,".repeat(5 << 20)), Code::TooLarge),
+        ("m.yaml", "[".repeat(10_000), Code::TooDeep),
+        ("m.yaml", "- ".repeat(10_000), Code::TooDeep),
+        ("m.yaml", "{a: ".repeat(10_000), Code::TooDeep),
+        ("m.yaml", "? ".repeat(10_000), Code::TooDeep),
+        ("m.yaml", deep_block.chars().take(1 << 20).collect(), Code::TooDeep),
+        ("m.json", "[".repeat(10_000), Code::TooDeep),
+        ("m.json5", "{a:".repeat(10_000), Code::TooDeep),
+    ];
+    for (name, text, code) in cases {
+        let folder = Folder::new(&[(name, &text)]);
+        let start = Instant::now();
+        let found = check(&folder.path().join(name));
+        assert_eq!(codes(&found), [code].into(), "{}", rendered(&found).chars().take(2000).collect::<String>());
+        assert!(start.elapsed() < Duration::from_secs(2), "{name} took {:?}", start.elapsed());
+    }
+}
+
+#[test]
+fn hostile_python_is_refused_at_once() {
+    for text in [
+        "(".repeat(100_000),
+        "-".repeat(100_000),
+        "not ".repeat(100_000),
+        "a if b else ".repeat(50_000),
+        "lambda: ".repeat(50_000),
+        "await ".repeat(50_000),
+        "a**".repeat(50_000),
+        "a.".repeat(50_000) + "a",
+        "f'{".repeat(10_000),
+        (0..1000).map(|depth| format!("{}if a:\n", " ".repeat(depth))).collect(),
+        "x".to_owned() + &"(1)".repeat(100_000),
+        "if a: pass\n".to_owned() + &"elif a: pass\n".repeat(50_000),
+        "match a:\n case ".to_owned() + &"[".repeat(150),
+        "a:".repeat(10_000),
+        "*".repeat(100_000),
+        "~".repeat(100_000),
+        "@".repeat(100_000),
+        "a=".repeat(100_000),
+        "yield ".repeat(50_000),
+    ] {
+        let folder = Folder::iris(IRIS);
+        folder.write("src/predict.py", &text);
+        assert!(check(folder.path()).has_errors());
+    }
+}
+
+#[test]
+fn a_lock_is_read_as_it_was_written() {
+    let folder = Folder::iris(IRIS);
+    let project = folder.project();
+    let lock = Lock {
+        lock: 1,
+        input: ekiben::lock::input_digest(&project.manifest, None),
+        python: None,
+        platforms: Default::default(),
+    };
+    let path = folder.path().join(ekiben::lock::NAME);
+    lock.write(&path).unwrap();
+    let mut found = Diagnostics::new();
+    assert_eq!(Lock::load(&path, &mut found), Some(lock.clone()));
+    assert!(!lock.is_stale(&ekiben::lock::input_digest(&project.manifest, None)));
+    let mut other = project.manifest.clone();
+    other.system.packages.push("libgomp1".to_owned());
+    assert!(lock.is_stale(&ekiben::lock::input_digest(&other, None)));
+    assert!(
+        !fs::read_dir(folder.path()).unwrap().any(|e| e
+            .unwrap()
+            .file_name()
+            .to_string_lossy()
+            .starts_with(".ekiben-lock"))
+    );
+}
