@@ -11,6 +11,7 @@ use crate::digest::Digest;
 use crate::layer::{self, Layer};
 use crate::manifest::Manifest;
 use crate::platform::Platform;
+use crate::python::Target;
 use crate::session::Session;
 
 /// Why there is no base.
@@ -149,6 +150,16 @@ impl Base {
         }
     }
 
+    /// What Python packages on it are for; none without a Python.
+    pub fn target(&self, platform: Platform) -> Option<Target> {
+        match self {
+            Self::Debian { suite, python: Some(python) } => {
+                Some(Target { python: python.clone(), platform, glibc: glibc(suite) })
+            }
+            _ => None,
+        }
+    }
+
     /// Resolves the base, and the Debian packages that the manifest wants on top of it.
     ///
     /// # Errors
@@ -165,6 +176,15 @@ impl Base {
         let request = debian::Request { suite, platform, base: &base, system, installed: "" };
         let resolution = debian::resolve(session, &source(manifest)?, &request)?;
         Ok((Locked::Debian { suite: suite.clone(), packages: resolution.base }, resolution.system))
+    }
+}
+
+/// The version of the C library that wheels can count on.
+fn glibc(suite: &str) -> (u32, u32) {
+    match suite {
+        "bullseye" => (2, 31),
+        "bookworm" => (2, 36),
+        _ => (2, 41),
     }
 }
 

@@ -11,7 +11,9 @@ use std::path::PathBuf;
 use fs_err as fs;
 use tempfile::TempDir;
 
-use crate::container::{self, Container, Containers, Engine, Launcher, Life, Limits, Mount, Name, Network, Publish, Spec, engine};
+use crate::container::{
+    self, Container, Containers, Engine, Launcher, Life, Limits, Mount, Name, Network, Publish, Spec, engine,
+};
 use crate::content::Content;
 use crate::image::{self, Image, export};
 use crate::layer::{self, Layer};
@@ -103,7 +105,13 @@ pub fn containers(session: &Session) -> std::io::Result<Containers> {
 ///
 /// # Errors
 /// When a layer cannot be had, or no container be started.
-pub fn start(session: &Session, image_name: &ImageName, image: &Image, options: &Options, life: Life) -> Result<Container, Error> {
+pub fn start(
+    session: &Session,
+    image_name: &ImageName,
+    image: &Image,
+    options: &Options,
+    life: Life,
+) -> Result<Container, Error> {
     let host = crate::platform::Platform::host().map(|host| host.to_string()).unwrap_or_default();
     if image.platform().to_string() != host {
         return Err(Error::Platform { image: image.platform().to_string(), host });

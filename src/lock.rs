@@ -7,10 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::path::Path;
 
-use fs_err as fs;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::atomic;
 use crate::base;
 use crate::debian;
 use crate::diagnostic::{Code, Diagnostics};
@@ -82,18 +82,8 @@ impl Lock {
     /// When the folder cannot be written to; then what was there before is still there.
     pub fn write(&self, path: &Path) -> io::Result<()> {
         let text = self.to_text()?;
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut file = tempfile::Builder::new().prefix(".ekiben-lock-").permissions(readable()).tempfile_in(folder)?;
-        file.write_all(text.as_bytes())?;
-        file.as_file().sync_all()?;
-        file.persist(path)?;
-        fs::File::open(folder)?.sync_all()
+        atomic::write(path, |file| file.write_all(text.as_bytes()))
     }
-}
-
-/// Others may read a lock, less what the person's umask takes: it is committed like the manifest.
-fn readable() -> std::fs::Permissions {
-    std::os::unix::fs::PermissionsExt::from_mode(0o666)
 }
 
 fn other_version(document: &Document) -> Option<crate::diagnostic::Diagnostic> {

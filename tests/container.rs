@@ -61,8 +61,11 @@ struct Home {
 
 fn home() -> Home {
     let folder = tempfile::tempdir().unwrap();
-    let containers =
-        Containers::new(&folder.path().join("containers"), Launcher::program(shared().join("ekiben")), Progress::silent());
+    let containers = Containers::new(
+        &folder.path().join("containers"),
+        Launcher::program(shared().join("ekiben")),
+        Progress::silent(),
+    );
     Home { containers, folder }
 }
 
@@ -88,5 +91,8 @@ fn output(script: &str) -> String {
 #[test]
 fn a_command_gives_its_output_and_exit_code() {
     let output = run(&shell("echo out; echo err >&2; exit 7"));
-    assert_eq!((output.exit.code, output.stdout.as_slice(), output.stderr.as_slice()), (7, &b"out\n"[..], &b"err\n"[..]));
+    assert_eq!(
+        (output.exit.code, output.stdout.as_slice(), output.stderr.as_slice()),
+        (7, &b"out\n"[..], &b"err\n"[..])
+    );
 }

@@ -178,7 +178,9 @@ mod tests {
         let args = manager_args(&spec, "x-1", "iris:1.0", false);
         let line = args.iter().map(|arg| arg.to_string_lossy()).collect::<Vec<_>>().join(" ");
         assert!(line.starts_with("run --rm"), "{line}");
-        assert!(line.contains("--network none") && line.contains("--memory 1048576") && line.contains("--user 1034:1034"));
+        assert!(
+            line.contains("--network none") && line.contains("--memory 1048576") && line.contains("--user 1034:1034")
+        );
         assert!(line.ends_with("--entrypoint python --read-only iris:1.0 -V"), "{line}");
     }
 }

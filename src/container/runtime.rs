@@ -57,8 +57,10 @@ pub(super) fn configuration(spec: &Spec, in_user_namespace: bool) -> Result<oci:
         oci::LinuxNamespaceType::Mount,
         oci::LinuxNamespaceType::Cgroup,
     ];
-    let namespaces =
-        namespaces.into_iter().map(|kind| oci::LinuxNamespaceBuilder::default().typ(kind).build()).collect::<Result<Vec<_>, _>>()?;
+    let namespaces = namespaces
+        .into_iter()
+        .map(|kind| oci::LinuxNamespaceBuilder::default().typ(kind).build())
+        .collect::<Result<Vec<_>, _>>()?;
     let mut masked = oci::get_default_maskedpaths();
     masked.extend(["/proc/interrupts".to_owned(), "/sys/devices/virtual/powercap".to_owned()]);
     let linux = oci::LinuxBuilder::default()

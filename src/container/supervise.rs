@@ -82,7 +82,8 @@ fn run(spec: &Spec, record: &mut state::Record, cgroup: &mut Cgroup) -> Result<S
         let (streams, output) = pipes(spec)?;
         record.save()?;
         let process = engine::start_manager(spec, &record.state.name, program, archive, image, streams, &supervisor)?;
-        return attend(spec, record, process, signals, output).map(|code| Status::Exited { code, out_of_memory: false });
+        return attend(spec, record, process, signals, output)
+            .map(|code| Status::Exited { code, out_of_memory: false });
     }
 
     let publish: &[spec::Publish] = match &spec.network {
@@ -169,9 +170,8 @@ fn show_own_cgroup() -> Result<(), Failure> {
     let bind = MsFlags::MS_BIND;
     let shown = match cgroup::own_unified() {
         Some(folder) => mount(Some(&folder), "/sys/fs/cgroup", None::<&str>, bind, None::<&str>),
-        None => unshare(CloneFlags::CLONE_NEWCGROUP).and_then(|()| {
-            mount(Some("cgroup"), "/sys/fs/cgroup", Some("cgroup2"), MsFlags::empty(), None::<&str>)
-        }),
+        None => unshare(CloneFlags::CLONE_NEWCGROUP)
+            .and_then(|()| mount(Some("cgroup"), "/sys/fs/cgroup", Some("cgroup2"), MsFlags::empty(), None::<&str>)),
     };
     shown.map_err(|error| failed("the control group could not be shown", error))
 }
@@ -233,10 +233,8 @@ fn attend(
             let left = deadline.saturating_duration_since(Instant::now()).as_millis() + 1;
             u16::try_from(left).unwrap_or(u16::MAX).into()
         });
-        let mut waiting = vec![
-            PollFd::new(handle.as_fd(), PollFlags::POLLIN),
-            PollFd::new(signals.as_fd(), PollFlags::POLLIN),
-        ];
+        let mut waiting =
+            vec![PollFd::new(handle.as_fd(), PollFlags::POLLIN), PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
         waiting.extend(output.iter().map(|(pipe, _)| PollFd::new(pipe.as_fd(), PollFlags::POLLIN)));
         if tied {
             waiting.push(PollFd::new(starter.as_fd(), PollFlags::POLLIN));

@@ -87,7 +87,8 @@ impl Store {
         pruned.take_children(&self.root().join("blobs/sha256"), kept)?;
         pruned.take_children(&self.root().join("recipes"), kept)?;
         let folder = self.root().join("trees");
-        let needed = |name: &str| named(name).is_some_and(|id| trees.contains(&id)) || in_use.contains(&folder.join(name));
+        let needed =
+            |name: &str| named(name).is_some_and(|id| trees.contains(&id)) || in_use.contains(&folder.join(name));
         pruned.take_children(&folder, needed)?;
         Ok(pruned)
     }

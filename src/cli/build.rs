@@ -1,0 +1,58 @@
+//! `ekiben build`
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use super::prepare::Inputs;
+use super::printer::Report;
+use super::{Context, Exit, Failure, prepare};
+use crate::digest::Digest;
+use crate::platform::Platform;
+use crate::store::ImageName;
+
+/// Build an OCI image from a project or a bundle, without Docker or any daemon
+///
+/// Prints the digest of the image's manifest. The image goes into the local store; `ekiben export` writes it for
+/// other tools. What has not changed is not made again, and weights are never copied.
+///
+/// Examples:
+///   ekiben build
+///   ekiben build -t registry.example/iris:1.0 fixtures/iris
+///   ekiben build iris-1.0.ekiben --platform linux/arm64
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+pub struct Args {
+    #[command(flatten)]
+    inputs: Inputs,
+    /// What the image is called in the store; may be repeated. Without it: NAME:VERSION.
+    #[arg(long, short, value_name = "NAME[:TAG]")]
+    tag: Vec<ImageName>,
+    /// What the image is for: linux/amd64 or linux/arm64. Nothing is emulated.
+    #[arg(long)]
+    platform: Option<Platform>,
+}
+
+#[derive(Serialize)]
+struct Image {
+    name: ImageName,
+    digest: Digest,
+    platform: Platform,
+    size: u64,
+    layers: usize,
+}
+
+pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
+    let session = context.session()?;
+    let parcel = prepare::parcel(context, &session, &args.inputs)?;
+    let built = prepare::build(context, &session, parcel, args.platform, &args.tag)?;
+    let (platform, size, layers) = (built.image.platform(), built.image.size(), built.image.layers().len());
+    context.printer.report(&Image { name: built.name, digest: built.digest, platform, size, layers })?;
+    Ok(Exit::Success)
+}
+
+impl Report for Image {
+    fn human(&self, out: &mut dyn Write) -> io::Result<()> {
+        writeln!(out, "{}", self.digest)
+    }
+}

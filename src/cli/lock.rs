@@ -1,0 +1,59 @@
+//! `ekiben lock`
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::printer::Report;
+use super::{Context, Exit, Failure, prepare};
+use crate::lock;
+use crate::resolve::Renewal;
+
+/// Resolve a project's packages and write them to `ekiben.lock`, each by digest
+///
+/// Commit the lock: the same lock builds the same image, on any machine, on any day. Versions stay as they are while
+/// they still meet the manifest; `--update` takes the newest.
+///
+/// Examples:
+///   ekiben lock
+///   ekiben lock --update
+///   ekiben lock --check        in CI: fail when the lock does not fit
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+pub struct Args {
+    /// A project's folder, or its manifest.
+    #[arg(value_name = "PATH", default_value = ".")]
+    path: PathBuf,
+    /// Take the newest versions of everything.
+    #[arg(long)]
+    update: bool,
+    /// Write nothing; fail when the lock is missing or does not fit.
+    #[arg(long, conflicts_with = "update")]
+    check: bool,
+}
+
+#[derive(Serialize)]
+struct Locked {
+    path: PathBuf,
+    lock: lock::Lock,
+}
+
+pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
+    let session = context.session()?;
+    let project = prepare::project(context, &args.path)?;
+    let renewal = match (args.update, args.check) {
+        (true, _) => Renewal::Always,
+        (_, true) => Renewal::Never,
+        _ => Renewal::IfNeeded,
+    };
+    let lock = prepare::lock(context, &session, &project, renewal)?;
+    context.printer.report(&Locked { path: project.root.join(lock::NAME), lock })?;
+    Ok(Exit::Success)
+}
+
+impl Report for Locked {
+    fn human(&self, out: &mut dyn Write) -> io::Result<()> {
+        writeln!(out, "{}", self.path.display())
+    }
+}

@@ -1,0 +1,64 @@
+//! `ekiben pack`
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::time::Instant;
+
+use serde::Serialize;
+
+use super::prepare::Inputs;
+use super::printer::{NAME, Report, Size, dim_time};
+use super::{Context, Exit, Failure, prepare};
+use crate::digest::Digest;
+
+/// Pack a project into a bundle: everything that its image is built from, in one file
+///
+/// The file is a plain tar.zst that `tar --zstd -xf` unpacks, with an index that lets Ekiben read any part of it.
+///
+/// Examples:
+///   ekiben pack                      writes NAME-VERSION.ekiben
+///   ekiben pack fixtures/iris -o /tmp/iris.ekiben
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+pub struct Args {
+    #[command(flatten)]
+    inputs: Inputs,
+    /// Where to write the bundle: a file, or a folder.
+    #[arg(long, short, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct Packed {
+    path: PathBuf,
+    name: String,
+    version: String,
+    /// Of the file.
+    digest: Digest,
+    /// Of what is in it.
+    content: Digest,
+    size: u64,
+}
+
+pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
+    let session = context.session()?;
+    let bundle = prepare::parcel(context, &session, &args.inputs)?.bundle;
+    let path = match args.out {
+        None => PathBuf::from(bundle.file_name()),
+        Some(folder) if folder.is_dir() => folder.join(bundle.file_name()),
+        Some(file) => file,
+    };
+    let started = Instant::now();
+    let (digest, size) = bundle.pack(&session.progress, &path)?;
+    let text = format!("{NAME}{}{NAME:#} {} {}", bundle.file_name(), Size(size), dim_time(started.elapsed()));
+    context.printer.status("Packed", text);
+    let (name, version, content) = (bundle.name().to_owned(), bundle.version().to_owned(), bundle.digest());
+    context.printer.report(&Packed { path, name, version, digest, content, size })?;
+    Ok(Exit::Success)
+}
+
+impl Report for Packed {
+    fn human(&self, out: &mut dyn Write) -> io::Result<()> {
+        writeln!(out, "{}", self.path.display())
+    }
+}

@@ -1,0 +1,162 @@
+//! What several commands begin with: finding out what the person means, checking it, and getting its image.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use super::printer::{NAME, Size, dim_time};
+use super::{Context, Exit, Failure};
+use crate::bundle;
+use crate::diagnostic::Diagnostics;
+use crate::diagnostic::render::Rendering;
+use crate::digest::Digest;
+use crate::image::{self, Image};
+use crate::manifest::Manifest;
+use crate::parcel::Parcel;
+use crate::platform::Platform;
+use crate::project::Project;
+use crate::resolve::{self, Renewal};
+use crate::session::Session;
+use crate::store::ImageName;
+
+/// What is built from, and how.
+#[derive(clap::Args)]
+pub struct Inputs {
+    /// A project's folder, its manifest, or a bundle.
+    #[arg(value_name = "PATH", default_value = ".")]
+    pub path: PathBuf,
+    #[command(flatten)]
+    pub how: How,
+}
+
+/// How a build goes about its inputs.
+#[derive(clap::Args)]
+pub struct How {
+    /// Fail when the lock does not fit the manifest, rather than renew it. For CI.
+    #[arg(long)]
+    pub locked: bool,
+    /// Read and hash the weights again, even if they look unchanged.
+    #[arg(long)]
+    pub no_cache: bool,
+}
+
+/// An image, and what it was built from.
+pub struct Built {
+    pub name: ImageName,
+    pub digest: Digest,
+    pub image: Image,
+    pub manifest: Option<Manifest>,
+}
+
+/// Prints diagnostics; errors among them end the command.
+pub fn show(context: &Context, diagnostics: &Diagnostics) {
+    let rendering = Rendering { color: context.printer.colors(), width: width() };
+    for diagnostic in diagnostics.sorted() {
+        context.printer.line(rendering.render(diagnostic).trim_end());
+    }
+}
+
+/// Columns of the terminal; 100 where there is none.
+pub fn width() -> usize {
+    console::Term::stderr().size_checked().map_or(100, |(_, columns)| columns.into())
+}
+
+/// Reads and checks the project at `path`.
+pub fn project(context: &Context, path: &Path) -> Result<Project, Failure> {
+    let started = Instant::now();
+    match Project::load(path) {
+        Ok((project, warnings)) => {
+            show(context, &warnings);
+            let name = &project.manifest.name;
+            context.printer.status("Validated", format!("{NAME}{name}{NAME:#} {}", dim_time(started.elapsed())));
+            Ok(project)
+        }
+        Err(mistakes) => {
+            show(context, &mistakes);
+            let errors = mistakes.sorted().iter().filter(|d| d.severity() == crate::diagnostic::Severity::Error).count();
+            let errors = if errors == 1 { "1 mistake".to_owned() } else { format!("{errors} mistakes") };
+            Err(Failure::new(Exit::Invalid, format!("{} has {errors}", path.display())))
+        }
+    }
+}
+
+/// Gets everything together: from a bundle's file, or from a project and its lock.
+pub fn parcel(context: &Context, session: &Session, inputs: &Inputs) -> Result<Parcel, Failure> {
+    if is_bundle(&inputs.path) {
+        return Ok(Parcel::open(session, &inputs.path)?);
+    }
+    let project = project(context, &inputs.path)?;
+    let renewal = if inputs.how.locked { Renewal::Never } else { Renewal::IfNeeded };
+    let lock = lock(context, session, &project, renewal)?;
+    Ok(Parcel::of_project(session, &project, lock, inputs.how.no_cache)?)
+}
+
+/// The project's lock, renewed as `renewal` says.
+pub fn lock(
+    context: &Context,
+    session: &Session,
+    project: &Project,
+    renewal: Renewal,
+) -> Result<crate::lock::Lock, Failure> {
+    let started = Instant::now();
+    let (lock, written) = resolve::lock(session, project, renewal)?;
+    if written {
+        context.printer.status("Locked", format!("{} {}", summary(&lock), dim_time(started.elapsed())));
+    }
+    Ok(lock)
+}
+
+fn summary(lock: &crate::lock::Lock) -> String {
+    let count = |number: usize, what: &str| format!("{number} {what} package{}", if number == 1 { "" } else { "s" });
+    let Some(locked) = lock.platforms.values().next() else { return String::new() };
+    let debian = match &locked.base {
+        crate::base::Locked::Debian { packages, .. } => packages.len() + locked.system.len(),
+        crate::base::Locked::Scratch => 0,
+    };
+    format!("{}, {}", count(debian, "Debian"), count(locked.python.len(), "Python"))
+}
+
+/// Builds the image of `parcel`, and gives it the names `names` in the store (`NAME:VERSION` where there are none).
+pub fn build(
+    context: &Context,
+    session: &Session,
+    parcel: Parcel,
+    platform: Option<Platform>,
+    names: &[ImageName],
+) -> Result<Built, Failure> {
+    let started = Instant::now();
+    let platform = match platform {
+        Some(platform) => platform,
+        None => Platform::host()?,
+    };
+    let image = image::build::build(session, &parcel, platform)?;
+    let (digest, descriptor) = image.save(&session.store)?;
+    let default = format!("{}:{}", parcel.bundle.name(), parcel.bundle.version().replace('+', "_")).parse()?;
+    let names = if names.is_empty() { std::slice::from_ref(&default) } else { names };
+    for name in names {
+        session.store.tag(name, descriptor.clone())?;
+    }
+    let name = names.first().cloned().unwrap_or(default);
+    let layers = image.layers().len();
+    let text = format!("{NAME}{name}{NAME:#} {layers} layers, {} {}", Size(image.size()), dim_time(started.elapsed()));
+    context.printer.status("Built", text);
+    Ok(Built { name, digest, image, manifest: Some(parcel.manifest) })
+}
+
+/// The image that `inputs` means: one that is built from what lies at the path, or one of that name in the store.
+pub fn image(context: &Context, session: &Session, inputs: &Inputs) -> Result<Built, Failure> {
+    if inputs.path.exists() {
+        let parcel = parcel(context, session, inputs)?;
+        return build(context, session, parcel, None, &[]);
+    }
+    let text = inputs.path.display().to_string();
+    let name: ImageName = text
+        .parse()
+        .map_err(|error| Failure::new(Exit::Usage, format!("there is no file or folder `{text}`, and {error}")))?;
+    let (digest, image) = Image::find(&session.store, &name)?;
+    Ok(Built { name, digest, image, manifest: None })
+}
+
+/// A bundle is a file whose end says so, whatever its name.
+fn is_bundle(path: &Path) -> bool {
+    path.is_file() && (path.extension().is_some_and(|extension| extension == "ekiben") || bundle::is_bundle(path))
+}

@@ -1,0 +1,172 @@
+//! Starting an image's service, for `ekiben run` and `ekiben test`.
+
+use std::time::Duration;
+
+use super::prepare::Built;
+use super::printer::{NAME, Time};
+use super::{Context, Failure};
+use crate::container::{self, Container, Life, Limits, Publish};
+use crate::launch::{self, Options};
+use crate::manifest::Resources;
+use crate::service::Service;
+use crate::session::Session;
+
+/// How a service is started.
+#[derive(clap::Args)]
+pub struct How {
+    /// Another program to run the container: runc, crun, podman or docker.
+    #[arg(long, value_name = "NAME")]
+    pub engine: Option<String>,
+    /// Memory that the container may use, as 512Mi or 2Gi.
+    #[arg(long, value_name = "SIZE", value_parser = memory)]
+    pub memory: Option<u64>,
+    /// Processors that the container may use, as 2 or 0.5.
+    #[arg(long, value_name = "NUMBER")]
+    pub cpus: Option<f64>,
+    /// A variable of the container's environment; may be repeated.
+    #[arg(long, short, value_name = "NAME=VALUE", value_parser = variable)]
+    pub env: Vec<String>,
+    /// Seconds that the service has to become ready.
+    #[arg(long, default_value_t = 120, value_name = "SECONDS")]
+    pub timeout: u64,
+}
+
+impl How {
+    /// As options of a container, with what the manifest says of resources.
+    pub fn options(&self, resources: Option<&Resources>) -> Options {
+        let from_manifest = resources.and_then(|resources| resources.memory.as_deref()?.parse_memory());
+        Options {
+            name: None,
+            publish: Vec::new(),
+            host_network: false,
+            limits: Limits {
+                memory: self.memory.or(from_manifest),
+                cpus: self.cpus.or(resources.and_then(|resources| resources.cpus)),
+                pids: None,
+                required: false,
+            },
+            env: self.env.clone(),
+            args: Vec::new(),
+            engine: self.engine.clone(),
+            keep: false,
+        }
+    }
+}
+
+/// A service that runs.
+pub struct Running {
+    pub container: Container,
+    pub service: Service,
+}
+
+/// The port on which the image's service listens.
+pub fn port(built: &Built) -> u16 {
+    let declared = built.image.config().exposed_ports().iter().flatten().next();
+    declared.and_then(|port| port.split('/').next()?.parse().ok()).unwrap_or(3000)
+}
+
+/// Starts the image. Where the wanted address is taken and `movable` is set, another one is found.
+pub fn start(
+    context: &Context,
+    session: &Session,
+    built: &Built,
+    mut options: Options,
+    life: Life,
+    movable: bool,
+) -> Result<Running, Failure> {
+    let started = std::time::Instant::now();
+    let container = match launch::start(session, &built.name, &built.image, &options, life) {
+        Err(launch::Error::Container(container::Error::Start(container::Failure::Address {
+            in_use: true,
+            address,
+            ..
+        }))) if movable => {
+            session.progress.detail(format!("{address} is taken, so another port is used"));
+            options.publish = vec![launch::any_port(port(built))];
+            launch::start(session, &built.name, &built.image, &options, life)?
+        }
+        container => container?,
+    };
+    let address = match container.state()?.published.first() {
+        Some(Publish { host, .. }) => *host,
+        None => std::net::SocketAddr::from(([127, 0, 0, 1], port(built))),
+    };
+    let text = format!("{NAME}{}{NAME:#} in {}", container.name(), Time(started.elapsed()));
+    context.printer.status("Started", text);
+    Ok(Running { container, service: Service::new(address)? })
+}
+
+impl Running {
+    /// Waits until the service is ready. When it ends before, its log is shown.
+    pub fn wait_ready(&self, context: &Context, path: &str, timeout: u64) -> Result<(), Failure> {
+        let ended = || match self.container.state() {
+            Ok(container::State { status: container::Status::Exited { code, .. }, .. }) => Some(code),
+            Ok(_) => None,
+            Err(_) => Some(1),
+        };
+        let waited = self.service.wait_ready(path, Duration::from_secs(timeout), ended)?;
+        context.printer.status("Ready", format!("{NAME}{}{NAME:#} in {}", self.service.url(), Time(waited)));
+        Ok(())
+    }
+
+    /// Shows the last lines that the container has said, to tell why it failed.
+    pub fn show_log(&self, context: &Context) {
+        let mut said = Vec::new();
+        if self.container.logs(Some(20), false, &mut |bytes| said.extend_from_slice(bytes)).is_ok() {
+            for line in String::from_utf8_lossy(&said).lines() {
+                context.printer.line(&format!("{:>12} {line}", "log"));
+            }
+        }
+    }
+}
+
+/// `512Mi`, `2Gi`, `1000000`: bytes.
+fn memory(text: &str) -> Result<u64, String> {
+    text.parse_memory().ok_or_else(|| format!("`{text}` is no size of memory: write 512Mi or 2Gi"))
+}
+
+fn variable(text: &str) -> Result<String, String> {
+    match text.split_once('=') {
+        Some((name, _)) if !name.is_empty() => Ok(text.to_owned()),
+        _ => Err(format!("`{text}` is not NAME=VALUE")),
+    }
+}
+
+/// Sizes of memory, as Kubernetes writes them.
+trait ParseMemory {
+    fn parse_memory(&self) -> Option<u64>;
+}
+
+impl ParseMemory for str {
+    fn parse_memory(&self) -> Option<u64> {
+        let digits = self.find(|c: char| !c.is_ascii_digit()).unwrap_or(self.len());
+        let (number, unit) = self.split_at(digits);
+        let factor: u64 = match unit {
+            "" => 1,
+            "k" => 1000,
+            "M" => 1_000_000,
+            "G" => 1_000_000_000,
+            "Ki" => 1 << 10,
+            "Mi" => 1 << 20,
+            "Gi" => 1 << 30,
+            "Ti" => 1 << 40,
+            _ => return None,
+        };
+        number.parse::<u64>().ok()?.checked_mul(factor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_read_as_kubernetes_writes_it() {
+        assert_eq!("512Mi".parse_memory(), Some(512 << 20));
+        assert_eq!("2G".parse_memory(), Some(2_000_000_000));
+        assert_eq!("12".parse_memory(), Some(12));
+        for bad in ["", "Mi", "1.5Gi", "2gb", "99999999999Gi"] {
+            assert_eq!(bad.parse_memory(), None, "{bad}");
+        }
+    }
+}

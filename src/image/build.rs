@@ -1,0 +1,243 @@
+//! From a bundle to an image: layers in order of how seldom they change, and how it is started.
+//!
+//! The lowest layer is the base, then Debian packages, Python packages (very large ones alone), one layer per large
+//! weight file, and code and metadata on top. A change of code makes the last one anew, and nothing else.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use fs_err as fs;
+
+use super::Image;
+use crate::archive::{ArchivePath, Entry, Kind};
+use crate::base;
+use crate::bundle::{self, Bundle};
+use crate::compress::Compression;
+use crate::digest::Digest;
+use crate::generate::layout;
+use crate::layer::{self, Layer};
+use crate::lock::Locked;
+use crate::manifest::{Manifest, Python};
+use crate::parcel::Parcel;
+use crate::platform::Platform;
+use crate::progress::Unit;
+use crate::python::{self, Requirements, Target};
+use crate::session::Session;
+use crate::toolchain::{self, Toolchain};
+
+/// Why an image was not built.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The base.
+    #[error(transparent)]
+    Base(#[from] base::Error),
+    /// A layer.
+    #[error(transparent)]
+    Layer(#[from] layer::Error),
+    /// Python packages.
+    #[error(transparent)]
+    Python(#[from] python::Error),
+    /// uv, or the base's Python.
+    #[error(transparent)]
+    Toolchain(#[from] toolchain::Error),
+    /// A member of the bundle.
+    #[error(transparent)]
+    Bundle(#[from] bundle::Error),
+    /// A file could not be read or written. The message names it.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// The lock is for other platforms.
+    #[error("the lock does not have {platform}, only {}", locked.join(", "))]
+    NotLocked {
+        /// What is to be built.
+        platform: Platform,
+        /// What could be.
+        locked: Vec<String>,
+    },
+}
+
+impl Error {
+    /// The next thing to try.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Base(error) => error.hint(),
+            Self::Layer(error) => error.hint(),
+            Self::Python(error) => error.hint(),
+            Self::Toolchain(error) => error.hint(),
+            Self::Bundle(error) => error.hint(),
+            Self::NotLocked { platform, .. } => {
+                Some(format!("add `platforms: [{platform}]` to the manifest, and run `ekiben lock`"))
+            }
+            Self::Io(_) => None,
+        }
+    }
+}
+
+/// Version of what [`python_layers`] makes of the same packages. A change of it needs another number.
+const INSTALLATION: u32 = 1;
+
+/// Members of a bundle that are of no use in an image.
+const NOT_IN_IMAGE: [&str; 5] = ["README.md", "bento.yaml", "ekiben.lock", "env/docker/Dockerfile", "env/python"];
+
+/// Builds the image of `parcel` for `platform`. What was made before of the same inputs is taken again.
+///
+/// # Errors
+/// When something that the lock names cannot be had, or a layer not be made.
+pub fn build(session: &Session, parcel: &Parcel, platform: Platform) -> Result<Image, Error> {
+    let Parcel { manifest, lock, bundle } = parcel;
+    let locked = lock.platforms.get(&platform).ok_or_else(|| Error::NotLocked {
+        platform,
+        locked: lock.platforms.keys().map(ToString::to_string).collect(),
+    })?;
+    let source = base::source(manifest)?;
+    let user = layout::user();
+    let mut layers = Vec::new();
+    layers.extend(base::layer(session, &source, &locked.base, platform, &user)?);
+    layers.extend(base::system_layer(session, &source, &locked.system)?);
+    if let Some(python) = &lock.python {
+        let target = base::target(&locked.base, python, platform);
+        layers.extend(python_layers(session, parcel, locked, &target)?);
+    }
+    layers.extend_from_slice(bundle.weight_layers());
+    layers.push(code_layer(session, bundle)?);
+    let image = layers.into_iter().fold(Image::scratch(platform), Image::with_layer);
+    Ok(configured(image, manifest, bundle))
+}
+
+/// The layers of the Python environment, made once for the same packages.
+fn python_layers(session: &Session, parcel: &Parcel, locked: &Locked, target: &Target) -> Result<Vec<Layer>, Error> {
+    let Target { python, platform, glibc } = target;
+    let key = ("python", INSTALLATION, crate::archive::epoch(), python, platform, glibc, &locked.python);
+    // Numbers, texts and lists always serialise.
+    let key = Digest::of(serde_json::to_vec(&key).unwrap_or_default());
+    if let Some(layers) = session.store.recall("python-layers", &key) {
+        return Ok(layers);
+    }
+    let user = layout::user();
+    let toolchain = Toolchain::new(session, &parcel.manifest, &locked.base, *platform, &user);
+    let scratch = session.store.scratch().map_err(layer::Error::from)?;
+    let folder = |name: &str| {
+        let path = scratch.path().join(name);
+        fs::create_dir(&path).map(|()| path)
+    };
+    let (project, work, venv) = (folder("project")?, folder("work")?, scratch.path().join("venv"));
+    let requirements = requirements(&parcel.manifest, locked, &parcel.bundle, &project)?;
+    let interpreter = toolchain::interpreter_path(python);
+    let asked = python::Installation {
+        packages: &locked.python,
+        target,
+        requirements: &requirements,
+        project: &project,
+        interpreter: &interpreter,
+        place: layout::VENV,
+    };
+    python::install(&toolchain.uv(python)?, &asked, &venv, &work, &session.progress)?;
+    let task = session.progress.task("Compiling", "bytecode", Unit::Items, None);
+    python::bytecode::compile(&*toolchain.compiler(python)?, &venv, layout::VENV)?;
+    task.finish("Compiled bytecode");
+
+    let groups = python::split(&venv, python, layout::VENV)?;
+    let bytes = groups.iter().map(|group| group.size).sum();
+    let task = session.progress.task("Compressing", "Python packages", Unit::Bytes, Some(bytes));
+    let mut layers = Vec::new();
+    for group in groups {
+        let title = group.package.map_or_else(|| "Python packages".to_owned(), |package| format!("Python {package}"));
+        layers.push(Layer::write::<Error>(&session.store, Compression::Gzip, title, |writer| {
+            for (entry, source) in &group.entries {
+                match source {
+                    Some(source) => writer.file(entry, task.reading(fs::File::open(source)?))?,
+                    None => writer.entry(entry)?,
+                }
+            }
+            Ok(())
+        })?);
+    }
+    let compressed: u64 = layers.iter().map(|layer| layer.size).sum();
+    task.finish(format!("Compressed Python packages to {} MB", compressed / 1_000_000));
+    let blobs = layers.iter().map(|layer| layer.digest).collect();
+    session.store.remember("python-layers", &key, &layers, blobs).map_err(layer::Error::from)?;
+    Ok(layers)
+}
+
+/// The requirements of the bundle, with the files that they name unpacked into `project`.
+fn requirements(
+    manifest: &Manifest,
+    locked: &Locked,
+    bundle: &Bundle,
+    project: &Path,
+) -> Result<Requirements, Error> {
+    let mut names: Vec<&str> = locked.python.iter().filter_map(|package| package.url.as_deref()).collect();
+    names.retain(|url| !url.contains("://"));
+    let asked = manifest.python.as_ref().map(|Python { requirements, .. }| requirements.clone()).unwrap_or_default();
+    if let crate::manifest::Requirements::File(file) = &asked {
+        names.push(file);
+    }
+    for name in names {
+        let path = ArchivePath::relative(name).map_err(std::io::Error::other)?.under(project);
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        fs::write(path, bundle.read(name)?)?;
+    }
+    Ok(Requirements::new(&asked, project)?)
+}
+
+/// Code, service and metadata, below [`layout::CODE`].
+fn code_layer(session: &Session, bundle: &Bundle) -> Result<Layer, Error> {
+    let top = ArchivePath::new(layout::CODE).map_err(std::io::Error::other)?;
+    let used = |path: &ArchivePath| !NOT_IN_IMAGE.iter().any(|left_out| path.as_str().starts_with(left_out));
+    let members: Vec<_> = bundle.members().iter().filter(|(path, _)| used(path)).collect();
+    let key: Vec<_> = members.iter().map(|(path, member)| (path, member.executable, member.digest)).collect();
+    // Paths, flags and digests always serialise.
+    let key = Digest::of(serde_json::to_vec(&("code", crate::archive::epoch(), &key)).unwrap_or_default());
+    if let Some(layer) = session.store.recall("code", &key) {
+        return Ok(layer);
+    }
+    let layer = Layer::write::<Error>(&session.store, Compression::Gzip, "code and metadata", |writer| {
+        let mut made = std::collections::BTreeSet::new();
+        for (path, member) in members {
+            let path = top.join(path);
+            for folder in path.ancestors() {
+                if made.insert(folder.clone()) {
+                    writer.entry(&Entry::directory(folder))?;
+                }
+            }
+            let entry = Entry::file(path, member.content.size(), member.executable);
+            debug_assert!(matches!(entry.kind, Kind::File { .. }));
+            writer.file(&entry, bundle.open_member(member)?)?;
+        }
+        Ok(())
+    })?;
+    session.store.remember("code", &key, &layer, vec![layer.digest]).map_err(layer::Error::from)?;
+    Ok(layer)
+}
+
+/// How the image is started, and what it says of itself.
+fn configured(image: Image, manifest: &Manifest, bundle: &Bundle) -> Image {
+    let mut about: Vec<(String, String)> = vec![
+        ("io.ekiben.bundle.digest".to_owned(), bundle.digest().to_string()),
+        ("org.opencontainers.image.title".to_owned(), bundle.name().to_owned()),
+        ("org.opencontainers.image.version".to_owned(), bundle.version().to_owned()),
+    ];
+    let optional = [
+        ("description", &manifest.description),
+        ("licenses", &manifest.licenses),
+        ("source", &manifest.source),
+    ];
+    for (key, value) in optional {
+        about.extend(value.iter().map(|value| (format!("org.opencontainers.image.{key}"), value.clone())));
+    }
+    let mut labels: HashMap<_, _> = about.iter().cloned().collect();
+    labels.extend(manifest.labels.clone());
+    let env = layout::environment(manifest).into_iter().map(|(name, value)| format!("{name}={value}"));
+    let env = env.collect::<Vec<_>>();
+    image.with_annotations(about).with_config(|config| {
+        config.set_user(Some(format!("{0}:{0}", layout::USER)));
+        config.set_env(Some(env));
+        config.set_entrypoint(Some(vec![layout::ENTRYPOINT.to_owned()]));
+        config.set_working_dir(Some(layout::CODE.to_owned()));
+        config.set_exposed_ports(Some(vec![format!("{}/tcp", manifest.service.port)]));
+        config.set_stop_signal(Some("SIGTERM".to_owned()));
+        config.set_labels(Some(labels));
+    })
+}

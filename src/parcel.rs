@@ -1,0 +1,175 @@
+//! A model ready to travel: its bundle, with what is written in it read.
+//!
+//! From a project's folder and its lock, or from a bundle's file: either gives the same parcel.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use fs_err as fs;
+
+use crate::archive::ArchivePath;
+use crate::bundle::{self, Bundle, Weight};
+use crate::content::{self, Content};
+use crate::diagnostic::Diagnostics;
+use crate::document::Document;
+use crate::generate::{self, Api, Facts};
+use crate::lock::{self, Lock};
+use crate::manifest::{Manifest, Requirements};
+use crate::project::{self, Project};
+use crate::schema::{self, Kind};
+use crate::session::Session;
+use crate::validate::form;
+
+/// Why there is no parcel.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The bundle.
+    #[error(transparent)]
+    Bundle(#[from] bundle::Error),
+    /// A file of the project.
+    #[error(transparent)]
+    Content(#[from] content::Error),
+    /// What the service answers cannot be told.
+    #[error(transparent)]
+    Generate(#[from] generate::Error),
+    /// A file could not be read or written. The message names it.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// The manifest or the lock in the bundle has mistakes.
+    #[error("`{name}` in the bundle has mistakes")]
+    Malformed {
+        /// The member.
+        name: String,
+        /// Which.
+        diagnostics: Diagnostics,
+    },
+}
+
+impl Error {
+    /// The next thing to try.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Bundle(error) => error.hint(),
+            Self::Content(error) => error.hint(),
+            Self::Generate(error) => error.hint(),
+            Self::Malformed { .. } => Some("pack the project again with this version of ekiben".to_owned()),
+            Self::Io(_) => None,
+        }
+    }
+}
+
+/// A model ready to travel.
+#[derive(Clone, Debug)]
+pub struct Parcel {
+    /// What the person wrote.
+    pub manifest: Manifest,
+    /// What it resolved to.
+    pub lock: Lock,
+    /// All files.
+    pub bundle: Bundle,
+}
+
+impl Parcel {
+    /// Packs a project in thought: the weights are hashed (unless they are known and `again` is false), all else is
+    /// read or generated, and nothing is written.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or two would lie at the same path.
+    pub fn of_project(session: &Session, project: &Project, lock: Lock, again: bool) -> Result<Self, Error> {
+        let manifest = project.manifest.clone();
+        let weights = project.files.model.iter().map(|file| {
+            Ok(Weight { path: file.path.clone(), content: Content::file(&file.host)? })
+        });
+        let mut bundle = Bundle::new(session, &manifest.name, weights.collect::<Result<_, Error>>()?, again)?;
+        let manifest_name = project.path.file_name().unwrap_or_default();
+        let path = |text: &str| ArchivePath::relative(text).map_err(std::io::Error::other);
+        bundle.add(path(&manifest_name.to_string_lossy())?, Content::file(&project.path)?, false)?;
+        let lock_text = lock.to_text().map_err(std::io::Error::from)?;
+        bundle.add(path(lock::NAME)?, Content::Bytes(lock_text.into_bytes()), false)?;
+
+        let mut code = BTreeSet::new();
+        for file in project.files.code.iter().chain(&project.files.metadata) {
+            let top = file.path.ancestors().next().unwrap_or_else(|| file.path.clone());
+            code.insert(top);
+            bundle.add(file.path.clone(), Content::file(&file.host)?, is_executable(&file.host)?)?;
+        }
+        let requirements = requirements_text(&manifest, &project.root)?;
+        for (name, content) in requirement_files(&manifest, &project.root, &lock)? {
+            if !bundle.members().contains_key(&name) {
+                bundle.add(name, content, false)?;
+            }
+        }
+
+        let read = |file: &str| fs::read_to_string(project.root.join(file));
+        let api = Api::new(&manifest, &read)?;
+        bundle.set_version(manifest.version.as_ref().map(ToString::to_string));
+        let version = bundle.version().to_owned();
+        let code: Vec<_> = code.into_iter().collect();
+        let weights: Vec<_> = bundle.weights().iter().map(|weight| weight.path.clone()).collect();
+        let facts = Facts {
+            manifest: &manifest,
+            version: &version,
+            lock: &lock,
+            api: &api,
+            code: &code,
+            weights: &weights,
+            requirements: requirements.as_deref(),
+        };
+        let generated = generate::service(&manifest, &version, &api).into_iter().chain(generate::bundle(&facts));
+        for file in generated {
+            bundle.add(path(file.path)?, Content::Bytes(file.content), file.executable)?;
+        }
+        Ok(Self { manifest, lock, bundle })
+    }
+
+    /// Opens a bundle. The weights are not touched.
+    ///
+    /// # Errors
+    /// When it is no bundle, or what is in it has mistakes.
+    pub fn open(session: &Session, path: &Path) -> Result<Self, Error> {
+        let bundle = Bundle::open(session, path)?;
+        let missing = || bundle::Error::Incomplete { name: project::NAMES[0].to_owned() };
+        let has = |name: &&&str| bundle.members().keys().any(|path| path.as_str() == **name);
+        let name = project::NAMES.iter().find(has).ok_or_else(missing)?;
+        let manifest = read(&bundle, name, Kind::Manifest)?;
+        let lock = read(&bundle, lock::NAME, Kind::Lock)?;
+        Ok(Self { manifest, lock, bundle })
+    }
+}
+
+/// Reads a document of the bundle.
+fn read<T: serde::de::DeserializeOwned>(bundle: &Bundle, name: &str, kind: Kind) -> Result<T, Error> {
+    let bytes = bundle.read(name)?;
+    let mut diagnostics = Diagnostics::new();
+    let document = Document::parse(name, bytes, &mut diagnostics);
+    let value = document.and_then(|document| form::read(&document, schema::of(kind), &mut diagnostics).value);
+    value.ok_or(Error::Malformed { name: name.to_owned(), diagnostics })
+}
+
+fn is_executable(path: &Path) -> Result<bool, Error> {
+    use std::os::unix::fs::PermissionsExt as _;
+    Ok(fs::metadata(path)?.permissions().mode() & 0o100 != 0)
+}
+
+/// The text of the requirements file, where the manifest names one.
+fn requirements_text(manifest: &Manifest, root: &Path) -> Result<Option<String>, Error> {
+    match manifest.python.as_ref().map(|python| &python.requirements) {
+        Some(Requirements::File(file)) => Ok(Some(fs::read_to_string(root.join(file))?)),
+        _ => Ok(None),
+    }
+}
+
+/// What installing the packages needs of the project: the requirements file, for its indexes, and local wheels.
+fn requirement_files(manifest: &Manifest, root: &Path, lock: &Lock) -> Result<Vec<(ArchivePath, Content)>, Error> {
+    let mut names = BTreeSet::new();
+    if let Some(Requirements::File(file)) = manifest.python.as_ref().map(|python| &python.requirements) {
+        names.insert(file.clone());
+    }
+    let packages = lock.platforms.values().flat_map(|locked| &locked.python);
+    names.extend(packages.filter_map(|package| package.url.clone()).filter(|url| !url.contains("://")));
+    let file = |name: String| {
+        let path = ArchivePath::relative(&name).map_err(std::io::Error::other)?;
+        Ok((path, Content::file(&root.join(&name))?))
+    };
+    names.into_iter().map(file).collect()
+}
