@@ -1,7 +1,7 @@
 //! Alternatives: names like `libblas.so.3` for which one of several packages stands in (update-alternatives(1)).
 //!
 //! Packages register theirs in the script that dpkg runs after unpacking. Here it is read as text: the lines that call
-//! `update-alternatives --install` with plain words. What a shell would have to work out is passed over.
+//! `update-alternatives --install` with plain words. What a shell would have to work out is not guessed at.
 
 use std::collections::BTreeMap;
 
@@ -26,20 +26,21 @@ pub(super) struct Alternative {
     pub(super) along: Vec<Link>,
 }
 
-/// The alternatives that `script` registers.
-pub(super) fn read(script: &str) -> Vec<Alternative> {
+/// The alternatives that `script` registers; none for each that only a shell could work out.
+pub(super) fn read(script: &str) -> Vec<Option<Alternative>> {
     let joined = script.replace("\\\n", " ");
-    joined.lines().filter_map(read_line).collect()
+    let code = joined.lines().filter(|line| !line.trim_ascii_start().starts_with('#'));
+    code.filter_map(|line| line.split_once("update-alternatives "))
+        .filter_map(|(_, arguments)| arguments.split_once("--install "))
+        .map(|(_, arguments)| read_registration(arguments))
+        .collect()
 }
 
-fn read_line(line: &str) -> Option<Alternative> {
-    let mut words = line
+fn read_registration(arguments: &str) -> Option<Alternative> {
+    let mut words = arguments
         .split_ascii_whitespace()
-        .skip_while(|word| !word.ends_with("update-alternatives"))
-        .take_while(|word| !word.starts_with(['#', ';', '|', '&']))
-        .map(|word| word.trim_end_matches(';').trim_matches(['"', '\'']))
-        .skip_while(|word| *word != "--install")
-        .skip(1);
+        .take_while(|word| !word.starts_with(['#', ';', '|', '&', '>']))
+        .map(|word| word.trim_end_matches(';').trim_matches(['"', '\'']));
     let main = read_link(words.by_ref())?;
     let priority = words.next()?.parse().ok()?;
     let mut along = Vec::new();
@@ -81,7 +82,9 @@ mod tests {
     #[test]
     fn plain_registrations_are_read_from_scripts() {
         let script = "#!/bin/sh\nset -e\nif [ \"$1\" = configure ]; then\n  update-alternatives --quiet --install /usr/bin/awk awk \"/usr/bin/mawk\" 5 \\\n    --slave /usr/share/man/man1/awk.1.gz awk.1.gz /usr/share/man/man1/mawk.1.gz || true\nfi\nupdate-alternatives --install /usr/lib/$ARCH/x x-$ARCH /y 1\nupdate-alternatives --install /usr/bin/x ../x /y 1\nupdate-alternatives --install /a a\nupdate-alternatives --remove a /b\n";
-        let found = read(script);
+        let read = read(script);
+        assert_eq!(read.len(), 4);
+        let found: Vec<_> = read.into_iter().flatten().collect();
         assert_eq!(found.len(), 1);
         assert_eq!((found[0].main.path.as_str(), found[0].priority), ("usr/bin/mawk", 5));
         assert_eq!(found[0].along[0].name.as_str(), "awk.1.gz");
@@ -90,7 +93,7 @@ mod tests {
     #[test]
     fn the_highest_priority_wins() {
         let line = |path, priority| format!("update-alternatives --install /usr/bin/a a {path} {priority}\n");
-        let all = read(&[line("/one", 1), line("/two", 20), line("/three", 20)].concat());
+        let all = read(&[line("/one", 1), line("/two", 20), line("/three", 20)].concat()).into_iter().flatten();
         let best: Vec<_> = best(all).map(|alternative| alternative.main.path.to_string()).collect();
         assert_eq!(best, ["two"]);
     }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Read, Seek as _, SeekFrom, Write};
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use fs_err as fs;
@@ -17,6 +18,10 @@ use crate::digest::{Digest, HashingWriter};
 use crate::platform::Platform;
 use crate::progress::Unit;
 use crate::session::Session;
+
+/// The number of the rules by which packages become a layer: another one may make other bytes of the same packages, so
+/// it belongs into the key under which a layer is remembered.
+pub const RULES: u32 = 1;
 
 /// The user that an image's program runs as.
 #[derive(Clone, Debug)]
@@ -44,7 +49,7 @@ pub fn base_layer<W: Write>(
     writer: &mut Writer<W>,
 ) -> Result<(), Error> {
     let mut tree = Tree::read(session, packages)?;
-    tree.configure()?;
+    tree.configure(session)?;
     tree.furnish(platform, user)?;
     tree.write(writer)
 }
@@ -55,7 +60,7 @@ pub fn base_layer<W: Write>(
 /// As [`base_layer`].
 pub fn packages_layer<W: Write>(session: &Session, packages: &[Package], writer: &mut Writer<W>) -> Result<(), Error> {
     let mut tree = Tree::read(session, packages)?;
-    tree.configure()?;
+    tree.configure(session)?;
     tree.write(writer)
 }
 
@@ -80,7 +85,7 @@ fn placed(path: &ArchivePath) -> Result<ArchivePath, crate::archive::PathError> 
 /// A package that was read, with the contents of its files in a file of its own.
 struct Unpacked {
     deb: Deb,
-    contents: fs::File,
+    contents: PathBuf,
 }
 
 /// Where the content of a file comes from.
@@ -171,7 +176,8 @@ impl<'a> Tree<'a> {
                 let Unpacked { deb, contents } = &self.unpacked[*package];
                 let item = &deb.items[*item];
                 let Kind::File { size } = item.entry.kind else { return Ok(Box::new(io::empty())) };
-                let mut contents: &fs::File = contents;
+                // Opened each time: a layer may have more packages than a process may have open files.
+                let mut contents = fs::File::open(contents).map_err(Error::Write)?;
                 contents.seek(SeekFrom::Start(item.offset)).map_err(Error::Write)?;
                 Box::new(contents.take(size))
             }
@@ -198,7 +204,7 @@ impl<'a> Tree<'a> {
     }
 
     /// Makes what the maintainer scripts of the packages would have made.
-    fn configure(&mut self) -> Result<(), Error> {
+    fn configure(&mut self, session: &Session) -> Result<(), Error> {
         let path = fixed;
         for (package, unpacked) in self.packages.iter().zip(&self.unpacked) {
             // Where scanners look for packages in images without dpkg, one file for each.
@@ -211,7 +217,7 @@ impl<'a> Tree<'a> {
             let piece = Piece { entry, content: Content::Made(bytes), owner: None };
             self.pieces.entry(piece.entry.path.clone()).or_insert(piece);
         }
-        self.configure_alternatives();
+        self.configure_alternatives(session);
         self.configure_certificates()?;
         if let Some(bytes) = self.content(&path("usr/share/libc-bin/nsswitch.conf"))? {
             self.add_file(path("etc/nsswitch.conf"), bytes);
@@ -219,9 +225,19 @@ impl<'a> Tree<'a> {
         Ok(())
     }
 
-    fn configure_alternatives(&mut self) {
-        let all: Vec<_> =
-            self.unpacked.iter().flat_map(|unpacked| alternatives::read(&unpacked.deb.postinst)).collect();
+    fn configure_alternatives(&mut self, session: &Session) {
+        let mut all = Vec::new();
+        for (package, unpacked) in self.packages.iter().zip(&self.unpacked) {
+            let registered = alternatives::read(&unpacked.deb.postinst);
+            if registered.contains(&None) {
+                session.progress.warn(format!(
+                    "the package `{}` works out some of its links in a script, which ekiben does not run: commands that \
+                     it names through /etc/alternatives may be missing",
+                    package.name
+                ));
+            }
+            all.extend(registered.into_iter().flatten());
+        }
         for alternative in alternatives::best(all) {
             for link in std::iter::once(alternative.main).chain(alternative.along) {
                 let there = placed(&link.path).is_ok_and(|path| self.pieces.contains_key(&path));
@@ -378,7 +394,7 @@ impl Unpacked {
 }
 
 /// Reads all packages, on all cores, the largest first.
-fn unpack(session: &Session, packages: &[Package], scratch: &std::path::Path) -> Result<Vec<Unpacked>, Error> {
+fn unpack(session: &Session, packages: &[Package], scratch: &Path) -> Result<Vec<Unpacked>, Error> {
     let subject = format!("{} Debian packages", packages.len());
     let task = session.progress.task("Unpacking", subject, Unit::Items, Some(packages.len() as u64));
     let mut order: Vec<_> = packages.iter().enumerate().collect();
@@ -393,11 +409,11 @@ fn unpack(session: &Session, packages: &[Package], scratch: &std::path::Path) ->
             let failed = |source| Error::Deb { package: package.name.clone(), source };
             let write = |error| failed(DebError::Write(error));
             let path = scratch.join(number.to_string());
-            let file = fs::OpenOptions::new().create_new(true).read(true).write(true).open(path).map_err(write)?;
+            let file = fs::File::create_new(&path).map_err(write)?;
             let mut contents = BufWriter::with_capacity(1 << 18, file);
             let deb = deb::read(io::BufReader::with_capacity(1 << 16, blob), &mut contents).map_err(failed)?;
-            let contents = contents.into_inner().map_err(|error| write(error.into_error()))?;
-            done.push((number, Unpacked { deb, contents }));
+            contents.flush().map_err(write)?;
+            done.push((number, Unpacked { deb, contents: path }));
             task.advance(1);
         }
     };

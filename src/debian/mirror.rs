@@ -334,6 +334,16 @@ mod tests {
     }
 
     #[test]
+    fn the_mirror_lists_of_cloud_images_are_read() {
+        let lists = tempfile::tempdir().unwrap();
+        let list = lists.path().join("debian.list");
+        fs::write(&list, "https://c.example/debian\tpriority:1\n").unwrap();
+        let line = format!("deb mirror+file://{} trixie main\n", list.display());
+        let source = chosen(&[("sources.list", &line)], None, &[]).unwrap();
+        assert_eq!(roots(&source), ("https://c.example/debian", "https://c.example/debian-security"));
+    }
+
+    #[test]
     fn a_person_decides_before_the_host() {
         let list = ("sources.list", "deb http://apt.example/debian trixie main\n");
         let variables = [("EKIBEN_DEBIAN_MIRROR", "http://env.example/debian")];

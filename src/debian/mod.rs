@@ -25,7 +25,7 @@ mod resolve;
 mod testing;
 mod trim;
 
-pub use assemble::{User, base_layer, packages_layer};
+pub use assemble::{RULES, User, base_layer, packages_layer};
 pub use deb::DebError;
 pub use error::Error;
 pub use fetch::fetch;

@@ -142,7 +142,8 @@ pub(super) struct Candidate<'a> {
     pub(super) version: &'a str,
     archive: Archive,
     architecture: &'a str,
-    depends: [&'a str; 2],
+    /// What it needs: its fields `Pre-Depends` and `Depends`.
+    pub(super) depends: [&'a str; 2],
     provides: &'a str,
     file: &'a str,
     size: &'a str,
@@ -240,11 +241,6 @@ impl<'a> Candidate<'a> {
     /// What it provides beside itself.
     pub(super) fn provides(&self) -> impl Iterator<Item = Relation<'a>> + use<'a> {
         relations(self.provides).flatten()
-    }
-
-    /// The values of its fields `Pre-Depends` and `Depends`.
-    pub(super) fn depends(&self) -> [&'a str; 2] {
-        self.depends
     }
 
     /// As a lock names it.

@@ -64,7 +64,10 @@ const FOR_SCRIPTS_OF: [(&str, &str); 4] =
 /// # Errors
 /// When an index cannot be had or is not signed, a name is unknown, or a dependency cannot be met.
 pub fn resolve(session: &Session, source: &Source, request: &Request<'_>) -> Result<Resolution, Error> {
-    let Request { suite, platform, .. } = *request;
+    let Request { suite, platform, base, system, installed } = *request;
+    if base.is_empty() && system.is_empty() {
+        return Ok(Resolution::default());
+    }
     let mut suites = vec![(Archive::Main, suite.to_owned())];
     // What is never released has no updates beside it.
     if !matches!(suite, "sid" | "unstable" | "experimental") {
@@ -80,7 +83,7 @@ pub fn resolve(session: &Session, source: &Source, request: &Request<'_>) -> Res
     // Same indexes, same request, same answer; the number changes with the rules below.
     const KIND: &str = "debian-resolution-1";
     let indexes: Vec<_> = found.iter().map(|found| found.digest).collect();
-    let input = (suite, platform, request.base, request.system, request.installed, indexes);
+    let input = (suite, platform, base, system, installed, indexes);
     let key = Digest::of(format!("{input:?}"));
     if let Some(resolution) = session.store.recall(KIND, &key) {
         return Ok(resolution);
@@ -167,7 +170,7 @@ impl<'a> Resolver<'a> {
             }
         }
         while let Some(candidate) = self.open.pop_front() {
-            for relationships in candidate.depends() {
+            for relationships in candidate.depends {
                 for alternatives in relations(relationships) {
                     self.meet(candidate, alternatives, base)?;
                 }
