@@ -406,6 +406,7 @@ impl Containers {
 
     fn folders(&self) -> io::Result<Vec<PathBuf>> {
         let mut folders = Vec::new();
+        fs::create_dir_all(&self.folder)?;
         for entry in fs::read_dir(&self.folder)? {
             let entry = entry?;
             if entry.file_type()?.is_dir() {
@@ -643,8 +644,9 @@ impl Container {
         Ok(fs::remove_dir_all(&self.folder)?)
     }
 
+    /// Its supervisor still tidies up for a moment when the program has ended.
     fn is_running(&self) -> Result<bool, Error> {
-        Ok(matches!(self.state()?.status, Status::Starting | Status::Running))
+        Ok(Record::load_from(&self.folder)?.state.supervisor.is_some_and(state::Process::is_alive))
     }
 
     fn signal(&self, signal: Signal) -> Result<(), Error> {

@@ -96,20 +96,28 @@ fn run(spec: &Spec, record: &mut state::Record, cgroup: &mut Cgroup) -> Result<S
         forward::loopback_up()?;
     }
     let forwarder = forward::spawn(listeners, &supervisor)?;
-    limit(spec, record, cgroup)?;
+    let group = format!("ekiben-{}-{}", record.state.name, std::process::id());
+    limit(spec, &group, record, cgroup)?;
+    cgroup.expect_inner(&group);
     record.cgroup = cgroup.clone();
     record.save()?;
-    show_own_cgroup()?;
     rootfs::assemble(spec, in_user_namespace)?;
-    let configuration = runtime::configuration(spec, in_user_namespace).map_err(io::Error::other)?;
+    // Asked for a group that an ordinary user may not make, the other runtimes fail; libcontainer goes on without.
+    let wanted = (spec.engine == Engine::Embedded || !in_user_namespace).then_some(group.as_str());
+    let configuration = runtime::configuration(spec, wanted, in_user_namespace).map_err(io::Error::other)?;
     configuration.save("config.json").map_err(io::Error::other)?;
     let (streams, output) = pipes(spec)?;
     let process = match &spec.engine {
         Engine::Runtime { program } => engine::start_runtime(program, streams, &supervisor)?,
-        _ => runtime::start(spec, streams, &supervisor)?,
+        _ => {
+            cgroup::show_own()?;
+            let process = runtime::start(spec, streams, &supervisor);
+            // The groups of the host, which the supervisor goes back to, lie below.
+            umount2("/sys/fs/cgroup", MntFlags::MNT_DETACH)
+                .map_err(|error| failed("the control groups could not be shown again", error))?;
+            process?
+        }
     };
-    // The groups of the host, which the supervisor goes back to, lie below its own.
-    let _ = umount2("/sys/fs/cgroup", MntFlags::MNT_DETACH);
     cgroup.leave();
     let code = attend(spec, record, process, signals, output);
     if let Some(forwarder) = forwarder {
@@ -150,30 +158,17 @@ fn enter_user_namespace(user: u32, group: u32) -> Result<(), Failure> {
     write("gid_map", format!("{group} {outer_group} 1"))
 }
 
-fn limit(spec: &Spec, record: &mut state::Record, cgroup: &mut Cgroup) -> Result<(), Failure> {
+fn limit(spec: &Spec, group: &str, record: &mut state::Record, cgroup: &mut Cgroup) -> Result<(), Failure> {
     let limits = &spec.limits;
     if limits.memory.is_none() && limits.cpus.is_none() && limits.pids.is_none() {
         return Ok(());
     }
-    match Cgroup::enter(&format!("ekiben-{}-{}", record.state.name, std::process::id()), limits) {
+    match Cgroup::enter(group, limits) {
         Ok(entered) => *cgroup = entered,
         Err(why) if limits.required => return Err(Failure::Limits { why }),
         Err(why) => record.state.warnings.push(format!("the container runs without its limits: {why}")),
     }
     Ok(())
-}
-
-/// Lets libcontainer see nothing of the control groups but the one that the supervisor is in: what it does there then
-/// changes nothing. (It would go through all hierarchies of version 1, for which an ordinary user lacks the rights.)
-fn show_own_cgroup() -> Result<(), Failure> {
-    let bind = MsFlags::MS_BIND;
-    let shown = match cgroup::own_unified() {
-        Some(folder) => mount(Some(&folder), "/sys/fs/cgroup", None::<&str>, bind, None::<&str>),
-        None => unshare(CloneFlags::CLONE_NEWCGROUP).and_then(|()| {
-            mount(Some("cgroup"), "/sys/fs/cgroup", Some("cgroup2"), MsFlags::empty(), None::<&str>)
-        }),
-    };
-    shown.map_err(|error| failed("the control group could not be shown", error))
 }
 
 /// The output of the container and the files that it goes to.
@@ -239,7 +234,8 @@ fn attend(
         ];
         waiting.extend(output.iter().map(|(pipe, _)| PollFd::new(pipe.as_fd(), PollFlags::POLLIN)));
         if tied {
-            waiting.push(PollFd::new(starter.as_fd(), PollFlags::POLLIN));
+            // A pipe that is closed is told of unasked; /dev/null, of a container that nobody looks after, never is.
+            waiting.push(PollFd::new(starter.as_fd(), PollFlags::empty()));
         }
         match poll(&mut waiting, timeout) {
             Ok(_) | Err(Errno::EINTR) => {}
