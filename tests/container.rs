@@ -4,9 +4,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use std::fs::Permissions;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::fs::Permissions;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -35,7 +35,8 @@ fn shared() -> &'static Path {
         std::fs::create_dir_all(folder.join("root/etc")).unwrap();
         install(Path::new(env!("CARGO_BIN_EXE_ekiben")), &folder.join("ekiben"));
         install(&busybox(), &bin.join("busybox"));
-        for name in ["sh", "cat", "ls", "id", "echo", "sleep", "touch", "nc", "dd", "hostname", "wc", "grep", "printf"] {
+        for name in ["sh", "cat", "ls", "id", "echo", "sleep", "touch", "nc", "dd", "hostname", "wc", "grep", "printf"]
+        {
             let _ = symlink("busybox", bin.join(name));
         }
         std::fs::write(folder.join("root/etc/passwd"), "model:x:1034:1034::/:/bin/sh\n").unwrap();
@@ -69,8 +70,11 @@ struct Home {
 
 fn home() -> Home {
     let folder = tempfile::tempdir().unwrap();
-    let containers =
-        Containers::new(&folder.path().join("containers"), Launcher::program(shared().join("ekiben")), Progress::silent());
+    let containers = Containers::new(
+        &folder.path().join("containers"),
+        Launcher::program(shared().join("ekiben")),
+        Progress::silent(),
+    );
     Home { containers, folder }
 }
 
@@ -96,7 +100,10 @@ fn output(script: &str) -> String {
 #[test]
 fn a_command_gives_its_output_and_exit_code() {
     let output = run(&shell("echo out; echo err >&2; exit 7"));
-    assert_eq!((output.exit.code, output.stdout.as_slice(), output.stderr.as_slice()), (7, &b"out\n"[..], &b"err\n"[..]));
+    assert_eq!(
+        (output.exit.code, output.stdout.as_slice(), output.stderr.as_slice()),
+        (7, &b"out\n"[..], &b"err\n"[..])
+    );
 }
 
 #[test]
@@ -165,7 +172,8 @@ fn mounts_appear_where_the_layers_have_nothing() {
          echo kept > /cache/file; ls /etc",
     );
     spec.lower.push(above);
-    let mount = |source: &Path, target: &str, writable| Mount { source: source.into(), target: target.into(), writable };
+    let mount =
+        |source: &Path, target: &str, writable| Mount { source: source.into(), target: target.into(), writable };
     spec.mounts = vec![
         mount(&weights, "/models/iris/weights", false),
         mount(&weights, "/tmp/w", false),
@@ -194,7 +202,9 @@ fn a_file_that_its_user_may_not_read_is_named() {
 
 #[test]
 fn a_program_that_cannot_run_is_named() {
-    for (program, expected) in [("nonesuch", "no such program"), ("/etc/passwd", "not executable"), ("/etc", "a folder")] {
+    for (program, expected) in
+        [("nonesuch", "no such program"), ("/etc/passwd", "not executable"), ("/etc", "a folder")]
+    {
         let home = home();
         match home.containers.start(&spec(&[program]), Life::Tied) {
             Err(Error::Start(Failure::Command { why, .. })) => assert!(why.contains(expected), "{why}"),
@@ -288,7 +298,9 @@ fn sigterm_lets_it_end_and_nothing_of_its_log_is_lost() {
     spec.name = Name::Exactly("kept".to_owned());
     let mut container = home.containers.start(&spec, Life::Detached).unwrap();
     assert!(matches!(home.containers.start(&spec, Life::Tied), Err(Error::NameTaken { .. })));
-    assert!(matches!(home.containers.get("keep"), Err(Error::NoContainer { similar: Some(name), .. }) if name == "kept"));
+    assert!(
+        matches!(home.containers.get("keep"), Err(Error::NoContainer { similar: Some(name), .. }) if name == "kept")
+    );
     assert!(matches!(container.remove(), Err(Error::IsRunning { .. })));
     let read = |lines, follow| {
         let mut log = Vec::new();
@@ -433,6 +445,91 @@ fn an_oci_runtime_runs_it_too() {
     let expected = format!("out\nCapEff:\t0000000000000000\n{user}\n");
     let error = String::from_utf8_lossy(&output.stderr);
     assert_eq!((String::from_utf8_lossy(&output.stdout).as_ref(), output.exit.code), (expected.as_str(), 5), "{error}");
+}
+
+/// A docker archive of the root's busybox.
+fn archive(path: &Path, name: &str) {
+    let mut layer = tar::Builder::new(Vec::new());
+    layer.append_path_with_name(shared().join("root/bin/busybox"), "bin/busybox").unwrap();
+    let layer = layer.into_inner().unwrap();
+    let id = ekiben::digest::Digest::of(&layer).to_string();
+    let configuration = serde_json::json!({
+        "architecture": ekiben::platform::Platform::host().unwrap().architecture(), "os": "linux",
+        "config": {}, "rootfs": {"type": "layers", "diff_ids": [id]},
+    });
+    let manifest = serde_json::json!([{"Config": "config.json", "RepoTags": [name], "Layers": ["layer.tar"]}]);
+    let mut archive = tar::Builder::new(std::fs::File::create(path).unwrap());
+    for (name, content) in [
+        ("config.json", configuration.to_string().into_bytes()),
+        ("layer.tar", layer),
+        ("manifest.json", manifest.to_string().into_bytes()),
+    ] {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        archive.append_data(&mut header, name, content.as_slice()).unwrap();
+    }
+    archive.finish().unwrap();
+}
+
+#[test]
+fn podman_runs_it_too() {
+    let Ok(program) = engine::find("podman") else { return };
+    // An ordinary user's podman needs subordinate users, which few build machines have.
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let home = home();
+    let image = "localhost/ekiben-container-test:1".to_owned();
+    let path = home.folder.path().join("image.tar");
+    archive(&path, &image);
+    let engine = Engine::Manager { program, archive: path, image: image.clone() };
+    let script = "busybox grep CapEff /proc/self/status; busybox id -u; exit 5";
+    let mut spec = spec(&["/bin/busybox", "sh", "-c", script]);
+    spec.env = vec!["PATH=/bin".to_owned()];
+    spec.engine = engine.clone();
+    let output = home.containers.run_to_end(&spec).unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "CapEff:\t0000000000000000\n1034\n", "{error}");
+    assert_eq!(output.exit.code, 5);
+
+    let marker = format!("{}.75", 70_000 + std::process::id());
+    spec.args = ["/bin/busybox", "sleep", &marker].map(str::to_owned).to_vec();
+    let container = home.containers.start(&spec, Life::Tied).unwrap();
+    let is_there = format!("sleep\0{marker}");
+    let supervisor = nix::unistd::Pid::from_raw(supervisor(&container, &home));
+    wait_until("the container runs", || somebody_runs(&format!("/bin/busybox\0{is_there}")));
+    nix::sys::signal::kill(supervisor, nix::sys::signal::SIGKILL).unwrap();
+    wait_until("the supervisor is gone", || matches!(container.state().unwrap().status, Status::Lost));
+    drop(container);
+    assert_eq!(home.containers.sweep().unwrap(), 1);
+    assert!(!somebody_runs(&format!("/bin/busybox\0{is_there}")));
+    Command::new("podman").args(["rmi", "--force", &image]).output().unwrap();
+}
+
+#[test]
+fn where_user_namespaces_are_switched_off_that_is_said() {
+    // In a user namespace of its own, root may switch them off without anybody else noticing.
+    if std::env::var_os("EKIBEN_TEST_NO_NAMESPACES").is_none() {
+        let script = "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$@\"";
+        let status = Command::new("unshare")
+            .args(["--user", "--map-root-user", "sh", "-c", script, "sh"])
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", "where_user_namespaces_are_switched_off_that_is_said"])
+            .env("EKIBEN_TEST_NO_NAMESPACES", "1")
+            .env(AGAIN, shared())
+            .status()
+            .unwrap();
+        assert!(status.success());
+        return;
+    }
+    match home().containers.start(&shell("true"), Life::Tied) {
+        Err(Error::Start(failure @ Failure::NoSandbox { .. })) => {
+            assert!(failure.to_string().contains("user.max_user_namespaces is 0"), "{failure}");
+            assert!(failure.hint().is_some_and(|hint| hint.contains("sysctl")), "{failure}");
+        }
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]

@@ -90,11 +90,13 @@ fn manager_args(spec: &Spec, name: &str, image: &str, is_podman: bool) -> Vec<Os
     add("--cap-drop", &"all");
     add("--security-opt", &"no-new-privileges");
     add("--log-driver", &"none");
-    // The managers would raise these, which an ordinary container of a build machine may not.
-    for (name, resource) in [("nofile", Resource::RLIMIT_NOFILE), ("nproc", Resource::RLIMIT_NPROC)] {
+    // The managers would raise these, which a build machine may not let them. What podman itself runs under may be less
+    // than what this process does.
+    for (name, resource, most) in
+        [("nofile", Resource::RLIMIT_NOFILE, 1 << 20), ("nproc", Resource::RLIMIT_NPROC, 1 << 15)]
+    {
         if let Ok((soft, hard)) = getrlimit(resource) {
-            let most = |limit: u64| limit.min(1 << 20);
-            add("--ulimit", &format!("{name}={}:{}", most(soft), most(hard)));
+            add("--ulimit", &format!("{name}={}:{}", soft.min(most), hard.min(most)));
         }
     }
     match &spec.network {
@@ -150,11 +152,9 @@ fn start(
     match unsafe { fork() }.map_err(|error| failed("no process could be started", error))? {
         ForkResult::Parent { child } => Ok(child),
         ForkResult::Child => {
-            let failure = supervisor
-                .die_with_it()
-                .map_err(Failure::from)
-                .and_then(|()| prepare())
-                .and_then(|()| become_program(&path, &args, &streams).map_err(|error| failed("it cannot be run", error)));
+            let failure = supervisor.die_with_it().map_err(Failure::from).and_then(|()| prepare()).and_then(|()| {
+                become_program(&path, &args, &streams).map_err(|error| failed("it cannot be run", error))
+            });
             if let Err(failure) = failure {
                 let said = format!("{}: {failure}\n", program.display());
                 let _ = std::fs::File::from(streams.error).write_all(said.as_bytes());
@@ -186,7 +186,9 @@ mod tests {
         let args = manager_args(&spec, "x-1", "iris:1.0", false);
         let line = args.iter().map(|arg| arg.to_string_lossy()).collect::<Vec<_>>().join(" ");
         assert!(line.starts_with("run --rm"), "{line}");
-        assert!(line.contains("--network none") && line.contains("--memory 1048576") && line.contains("--user 1034:1034"));
+        assert!(
+            line.contains("--network none") && line.contains("--memory 1048576") && line.contains("--user 1034:1034")
+        );
         assert!(line.ends_with("--entrypoint python --read-only iris:1.0 -V"), "{line}");
     }
 }

@@ -59,7 +59,10 @@ pub(super) fn loopback_up() -> Result<(), Failure> {
 }
 
 /// Starts a process that forwards until its parent, the supervisor, ends or kills it.
-pub(super) fn spawn(listeners: Vec<Listener>, supervisor: &super::lifeline::Supervisor) -> Result<Option<Pid>, Failure> {
+pub(super) fn spawn(
+    listeners: Vec<Listener>,
+    supervisor: &super::lifeline::Supervisor,
+) -> Result<Option<Pid>, Failure> {
     if listeners.is_empty() {
         return Ok(None);
     }

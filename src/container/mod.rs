@@ -132,9 +132,10 @@ impl Error {
             Self::NoContainer { similar: Some(similar), .. } => Some(format!("did you mean `{similar}`?")),
             Self::NoContainer { similar: None, .. } => Some("see them all with `ekiben ps --all`".to_owned()),
             Self::IsRunning { name } => Some(format!("stop it first: `ekiben stop {name}`")),
-            Self::Unreadable { path, .. } => {
-                Some(format!("make it readable: `chmod o+rX {}`, or run ekiben as the user who owns it", path.display()))
-            }
+            Self::Unreadable { path, .. } => Some(format!(
+                "make it readable: `chmod o+rX {}`, or run ekiben as the user who owns it",
+                path.display()
+            )),
             Self::NoEngine { installed, .. } if installed.is_empty() => {
                 Some("leave `--engine` out: ekiben can run containers by itself".to_owned())
             }
@@ -386,7 +387,8 @@ impl Containers {
                 Err(_) => true,
             };
             let record = Record::load_from(&folder);
-            let lives = record.as_ref().is_ok_and(|record| record.state.supervisor.is_some_and(state::Process::is_alive));
+            let lives =
+                record.as_ref().is_ok_and(|record| record.state.supervisor.is_some_and(state::Process::is_alive));
             if !free || lives {
                 continue;
             }
@@ -420,7 +422,11 @@ impl Containers {
     fn order(&self, alone: bool) -> io::Result<fs::File> {
         fs::create_dir_all(&self.folder)?;
         let folder = fs::File::open(&self.folder)?;
-        if alone { folder.file().lock()? } else { folder.file().lock_shared()? }
+        if alone {
+            folder.file().lock()?
+        } else {
+            folder.file().lock_shared()?
+        }
         Ok(folder)
     }
 
@@ -459,12 +465,13 @@ impl Containers {
             mount.source = fs::canonicalize(&mount.source)?;
         }
         let forget = match &spec.engine {
-            Engine::Manager { program, .. } => ["rm", "--force", &container.name]
-                .into_iter()
-                .fold(vec![program.display().to_string()], |mut line, word| {
+            Engine::Manager { program, .. } => ["rm", "--force", &container.name].into_iter().fold(
+                vec![program.display().to_string()],
+                |mut line, word| {
                     line.push(word.to_owned());
                     line
-                }),
+                },
+            ),
             _ => Vec::new(),
         };
         let created = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
@@ -671,24 +678,21 @@ fn current(mut state: State) -> State {
 
 /// Takes away what is left of a container that has no supervisor any more. Returns whether there was anything.
 fn tidy(folder: &Path, record: Option<Record>) -> io::Result<bool> {
-    match record {
-        Some(mut record) => {
-            let was_killed = matches!(record.state.status, Status::Starting | Status::Running);
-            if was_killed {
-                record.cgroup.remove();
-                if let Some((program, args)) = record.forget.split_first() {
-                    let _ = Command::new(program).args(args).stdin(Stdio::null()).output();
-                }
-            }
-            if record.state.keep {
-                if was_killed {
-                    record.state.status = Status::Lost;
-                    record.save_to(folder)?;
-                }
-                return Ok(was_killed);
+    if let Some(mut record) = record {
+        let was_killed = matches!(record.state.status, Status::Starting | Status::Running);
+        if was_killed {
+            record.cgroup.remove();
+            if let Some((program, args)) = record.forget.split_first() {
+                let _ = Command::new(program).args(args).stdin(Stdio::null()).output();
             }
         }
-        None => {}
+        if record.state.keep {
+            if was_killed {
+                record.state.status = Status::Lost;
+                record.save_to(folder)?;
+            }
+            return Ok(was_killed);
+        }
     }
     fs::remove_dir_all(folder)?;
     Ok(true)

@@ -12,7 +12,9 @@ pub(super) fn knows(map: &str, id: u32) -> bool {
     text.lines().any(|line| {
         let mut numbers = line.split_whitespace().map(str::parse::<u64>);
         match (numbers.next(), numbers.next(), numbers.next()) {
-            (Some(Ok(first)), Some(_), Some(Ok(count))) => (first..first.saturating_add(count)).contains(&u64::from(id)),
+            (Some(Ok(first)), Some(_), Some(Ok(count))) => {
+                (first..first.saturating_add(count)).contains(&u64::from(id))
+            }
             _ => false,
         }
     })
@@ -49,9 +51,7 @@ fn reason(error: Errno, read: &dyn Fn(&str) -> Option<String>) -> (String, &'sta
         );
     }
     let status = read("/proc/self/status").unwrap_or_default();
-    let has_filter = status.lines().any(|line| {
-        line.strip_prefix("Seccomp:").is_some_and(|mode| mode.trim() == "2")
-    });
+    let has_filter = status.lines().any(|line| line.strip_prefix("Seccomp:").is_some_and(|mode| mode.trim() == "2"));
     if has_filter || read("/.dockerenv").is_some() || read("/run/.containerenv").is_some() {
         return (
             format!("ekiben itself runs in a container or sandbox that forbids namespaces ({})", error.desc()),

@@ -32,7 +32,11 @@ pub(super) struct Streams {
 
 /// The bundle's `config.json`. `group`: the control group to make, in that of the supervisor, if one is wanted. `in_user_namespace`: the
 /// supervisor is not root on the host.
-pub(super) fn configuration(spec: &Spec, group: Option<&str>, in_user_namespace: bool) -> Result<oci::Spec, OciSpecError> {
+pub(super) fn configuration(
+    spec: &Spec,
+    group: Option<&str>,
+    in_user_namespace: bool,
+) -> Result<oci::Spec, OciSpecError> {
     let (uid, gid) = spec.user;
     let capabilities = oci::LinuxCapabilitiesBuilder::default()
         .bounding(oci::Capabilities::new())
@@ -58,8 +62,10 @@ pub(super) fn configuration(spec: &Spec, group: Option<&str>, in_user_namespace:
         oci::LinuxNamespaceType::Mount,
         oci::LinuxNamespaceType::Cgroup,
     ];
-    let namespaces =
-        namespaces.into_iter().map(|kind| oci::LinuxNamespaceBuilder::default().typ(kind).build()).collect::<Result<Vec<_>, _>>()?;
+    let namespaces = namespaces
+        .into_iter()
+        .map(|kind| oci::LinuxNamespaceBuilder::default().typ(kind).build())
+        .collect::<Result<Vec<_>, _>>()?;
     let mut masked = oci::get_default_maskedpaths();
     masked.extend(["/proc/interrupts".to_owned(), "/sys/devices/virtual/powercap".to_owned()]);
     let linux = oci::LinuxBuilder::default()

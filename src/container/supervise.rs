@@ -7,9 +7,10 @@
 
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::fs::fchown;
+use std::os::unix::fs::{MetadataExt as _, fchown};
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use fs_err as fs;
@@ -20,6 +21,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::stat::{Mode, umask};
+use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, Uid, getegid, geteuid, setsid};
 
@@ -49,8 +51,8 @@ fn try_supervise(folder: &Path) -> io::Result<()> {
         // user may map is then root. It is root over nothing: without capabilities, and the ordinary user on the host.
         spec.user = (0, 0);
     }
-    // Signals of the terminal are for the foreground process, which passes them on. After a second start of this
-    // program (see `seal`), it leads its session already.
+    // Signals of the terminal are for the foreground process, which passes them on. When it is started for the second
+    // time (see `seal`), it leads its session already.
     let _ = setsid();
     umask(Mode::from_bits_truncate(0o022));
     let lock = fs::File::open("lock")?;
@@ -68,6 +70,9 @@ fn try_supervise(folder: &Path) -> io::Result<()> {
 }
 
 fn run(spec: &Spec, record: &mut state::Record, cgroup: &mut Cgroup) -> Result<Status, Failure> {
+    if spec.engine == Engine::Embedded {
+        seal(spec)?;
+    }
     let mut signals = SigSet::empty();
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
         signals.add(signal);
@@ -82,7 +87,8 @@ fn run(spec: &Spec, record: &mut state::Record, cgroup: &mut Cgroup) -> Result<S
         let (streams, output) = pipes(spec)?;
         record.save()?;
         let process = engine::start_manager(spec, &record.state.name, program, archive, image, streams, &supervisor)?;
-        return attend(spec, record, process, signals, output).map(|code| Status::Exited { code, out_of_memory: false });
+        return attend(spec, record, process, signals, output)
+            .map(|code| Status::Exited { code, out_of_memory: false });
     }
 
     let publish: &[spec::Publish] = match &spec.network {
@@ -125,6 +131,40 @@ fn run(spec: &Spec, record: &mut state::Record, cgroup: &mut Cgroup) -> Result<S
         let _ = waitpid(forwarder, None);
     }
     Ok(Status::Exited { code: code?, out_of_memory: cgroup.ran_out_of_memory() })
+}
+
+/// Where the container's user could write to this program's file, starts the program anew from a read-only view of it.
+///
+/// For a moment it is this program that runs in the container, and an image can have it run there again, as
+/// `/proc/self/exe`: a way to the file on the host (CVE-2019-5736), which an ordinary user's container may write to as
+/// much as that user. The view is a mount of a namespace that the container's is made from: not even with all rights in
+/// its own could it be made writable again.
+fn seal(spec: &Spec) -> Result<(), Failure> {
+    const PROGRAM: &str = "./program";
+    let this = fs::metadata("/proc/self/exe")?;
+    let (user, group) = (geteuid(), getegid());
+    let container_user = if user.is_root() { spec.user.0 } else { user.as_raw() };
+    let is_writable = this.uid() == container_user || this.mode() & 0o022 != 0;
+    let flags = statvfs("/proc/self/exe").map_err(|error| failed("this program cannot be found", error))?.flags();
+    if !is_writable || flags.contains(FsFlags::ST_RDONLY) {
+        return Ok(());
+    }
+    if !user.is_root() {
+        enter_user_namespace(user.as_raw(), group.as_raw())?;
+    }
+    unshare(CloneFlags::CLONE_NEWNS).map_err(probe::refused)?;
+    let read_only = || {
+        let none = None::<&str>;
+        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
+        mount(Some("/proc/self/exe"), PROGRAM, none, MsFlags::MS_BIND, none)?;
+        // Those that it has must be kept; the numbers are the same.
+        let kept =
+            MsFlags::from_bits_truncate(flags.bits()) & (MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOATIME);
+        mount(none, PROGRAM, none, MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | kept, none)
+    };
+    fs::write(PROGRAM, "")?;
+    read_only().map_err(|error| failed("this program's file could not be protected", error))?;
+    Err(Command::new(PROGRAM).args(std::env::args_os().skip(1)).exec().into())
 }
 
 /// Goes into namespaces of its own, and says whether a user namespace is among them.
@@ -228,10 +268,8 @@ fn attend(
             let left = deadline.saturating_duration_since(Instant::now()).as_millis() + 1;
             u16::try_from(left).unwrap_or(u16::MAX).into()
         });
-        let mut waiting = vec![
-            PollFd::new(handle.as_fd(), PollFlags::POLLIN),
-            PollFd::new(signals.as_fd(), PollFlags::POLLIN),
-        ];
+        let mut waiting =
+            vec![PollFd::new(handle.as_fd(), PollFlags::POLLIN), PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
         waiting.extend(output.iter().map(|(pipe, _)| PollFd::new(pipe.as_fd(), PollFlags::POLLIN)));
         if tied {
             // A pipe that is closed is told of unasked; /dev/null, of a container that nobody looks after, never is.
