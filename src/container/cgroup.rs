@@ -9,6 +9,11 @@ use std::time::Duration;
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+
+use super::Failure;
+use super::rootfs::failed;
 use super::spec::Limits;
 
 /// The groups of one container: one folder per version 1 hierarchy, or a single one of version 2.
@@ -107,6 +112,13 @@ impl Cgroup {
         Ok(())
     }
 
+    /// Notes the group that the container runtime will make below the one that the supervisor is in now.
+    pub(super) fn expect_inner(&mut self, name: &str) {
+        if let Some(home) = own_unified() {
+            self.groups.insert(0, Group { folder: home.join(name), home });
+        }
+    }
+
     /// Takes the supervisor back out. Where the system does not let it, it stays.
     pub(super) fn leave(&self) {
         for group in &self.groups {
@@ -132,7 +144,7 @@ impl Cgroup {
             // The kernel needs a moment to let go of a process that has just ended.
             for _ in 0..50 {
                 match fs::remove_dir(&group.folder) {
-                    Err(error) if error.raw_os_error() == Some(nix::libc::EBUSY) => {}
+                    Err(error) if error.kind() == std::io::ErrorKind::ResourceBusy => {}
                     _ => break,
                 }
                 let processes = fs::read_to_string(group.folder.join("cgroup.procs")).unwrap_or_default();
@@ -198,9 +210,22 @@ struct Hierarchy {
 }
 
 /// The folder of the version 2 group that this process is in, where that is mounted.
-pub(super) fn own_unified() -> Option<PathBuf> {
+fn own_unified() -> Option<PathBuf> {
     let unified = hierarchies().ok()?.into_iter().find(|hierarchy| hierarchy.unified)?;
     Some(unified.mount.join(unified.own))
+}
+
+/// Lets the container runtime see nothing of the control groups but that of version 2 which this process is in. So it
+/// makes one group below it, or none where it may not: going through all hierarchies of version 1, as it does where it
+/// sees them, needs root.
+pub(super) fn show_own() -> Result<(), Failure> {
+    let place = "/sys/fs/cgroup";
+    let shown = match own_unified() {
+        Some(folder) => mount(Some(&folder), place, None::<&str>, MsFlags::MS_BIND, None::<&str>),
+        None => unshare(CloneFlags::CLONE_NEWCGROUP)
+            .and_then(|()| mount(Some("cgroup"), place, Some("cgroup2"), MsFlags::empty(), None::<&str>)),
+    };
+    shown.map_err(|error| failed("the control groups could not be hidden", error))
 }
 
 /// Those of version 1 first: a controller that is in one of them is not in version 2.

@@ -1,7 +1,7 @@
 //! Other programs that run containers: OCI runtimes such as runc, and managers such as podman.
 
-use std::ffi::{CString, OsStr, OsString};
-use std::io;
+use std::ffi::{CStr, CString, OsStr, OsString};
+use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use super::lifeline::Supervisor;
 use super::rootfs::failed;
 use super::runtime::Streams;
 use super::spec::{Network, Spec};
-use super::{Error, Failure, probe};
+use super::{Error, Failure, cgroup, probe};
 
 /// Programs with the command line of the OCI runtimes.
 pub const RUNTIMES: [&str; 3] = ["runc", "crun", "youki"];
@@ -41,14 +41,16 @@ pub fn find(name: &str) -> Result<PathBuf, Error> {
 /// It is the first process of a process namespace, so that the container ends with it, even when it is killed: the
 /// runtimes themselves see to that only where control groups are theirs.
 pub(super) fn start_runtime(program: &Path, streams: Streams, supervisor: &Supervisor) -> Result<Pid, Failure> {
-    unshare(CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS).map_err(probe::refused)?;
+    unshare(CloneFlags::CLONE_NEWPID).map_err(probe::refused)?;
     let folder = std::env::current_dir()?;
     let args = ["--root", "runtime", "run", "--bundle"].map(OsString::from);
     let args = args.into_iter().chain([folder.into_os_string(), "container".into()]);
     start(program, args.collect(), streams, supervisor, || {
+        unshare(CloneFlags::CLONE_NEWNS).map_err(probe::refused)?;
         // Of the new namespace, in which the runtime looks for itself.
-        unshare(CloneFlags::CLONE_NEWNS)?;
         mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), None::<&str>)
+            .map_err(|error| failed("the processes could not be shown", error))?;
+        cgroup::show_own()
     })
 }
 
@@ -88,11 +90,13 @@ fn manager_args(spec: &Spec, name: &str, image: &str, is_podman: bool) -> Vec<Os
     add("--cap-drop", &"all");
     add("--security-opt", &"no-new-privileges");
     add("--log-driver", &"none");
-    // The managers would raise these, which an ordinary container of a build machine may not.
-    for (name, resource) in [("nofile", Resource::RLIMIT_NOFILE), ("nproc", Resource::RLIMIT_NPROC)] {
+    // The managers would raise these, which a build machine may not let them. What podman itself runs under may be less
+    // than what this process does.
+    for (name, resource, most) in
+        [("nofile", Resource::RLIMIT_NOFILE, 1 << 20), ("nproc", Resource::RLIMIT_NPROC, 1 << 15)]
+    {
         if let Ok((soft, hard)) = getrlimit(resource) {
-            let most = |limit: u64| limit.min(1 << 20);
-            add("--ulimit", &format!("{name}={}:{}", most(soft), most(hard)));
+            add("--ulimit", &format!("{name}={}:{}", soft.min(most), hard.min(most)));
         }
     }
     match &spec.network {
@@ -138,7 +142,7 @@ fn start(
     args: Vec<OsString>,
     streams: Streams,
     supervisor: &Supervisor,
-    prepare: impl FnOnce() -> nix::Result<()>,
+    prepare: impl FnOnce() -> Result<(), Failure>,
 ) -> Result<Pid, Failure> {
     let text = |text: &OsStr| CString::new(text.as_bytes()).map_err(io::Error::from);
     let path = text(program.as_os_str())?;
@@ -148,22 +152,26 @@ fn start(
     match unsafe { fork() }.map_err(|error| failed("no process could be started", error))? {
         ForkResult::Parent { child } => Ok(child),
         ForkResult::Child => {
-            let become_program = || -> io::Result<()> {
-                supervisor.die_with_it()?;
-                prepare()?;
-                dup2_stdin(streams.input.as_fd())?;
-                dup2_stdout(streams.output.as_fd())?;
-                dup2_stderr(streams.error.as_fd())?;
-                SigSet::all().thread_unblock()?;
-                // SAFETY: the default action runs no code of this process.
-                unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) }?;
-                execv(&path, &args)?;
-                Ok(())
-            };
-            let _ = become_program();
+            let failure = supervisor.die_with_it().map_err(Failure::from).and_then(|()| prepare()).and_then(|()| {
+                become_program(&path, &args, &streams).map_err(|error| failed("it cannot be run", error))
+            });
+            if let Err(failure) = failure {
+                let said = format!("{}: {failure}\n", program.display());
+                let _ = std::fs::File::from(streams.error).write_all(said.as_bytes());
+            }
             std::process::exit(127)
         }
     }
+}
+
+fn become_program(path: &CStr, args: &[CString], streams: &Streams) -> nix::Result<()> {
+    dup2_stdin(streams.input.as_fd())?;
+    dup2_stdout(streams.output.as_fd())?;
+    dup2_stderr(streams.error.as_fd())?;
+    SigSet::all().thread_unblock()?;
+    // SAFETY: the default action runs no code of this process.
+    unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) }?;
+    match execv(path, args)? {}
 }
 
 #[cfg(test)]

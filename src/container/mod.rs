@@ -408,6 +408,7 @@ impl Containers {
 
     fn folders(&self) -> io::Result<Vec<PathBuf>> {
         let mut folders = Vec::new();
+        fs::create_dir_all(&self.folder)?;
         for entry in fs::read_dir(&self.folder)? {
             let entry = entry?;
             if entry.file_type()?.is_dir() {
@@ -650,8 +651,9 @@ impl Container {
         Ok(fs::remove_dir_all(&self.folder)?)
     }
 
+    /// Its supervisor still tidies up for a moment when the program has ended.
     fn is_running(&self) -> Result<bool, Error> {
-        Ok(matches!(self.state()?.status, Status::Starting | Status::Running))
+        Ok(Record::load_from(&self.folder)?.state.supervisor.is_some_and(state::Process::is_alive))
     }
 
     fn signal(&self, signal: Signal) -> Result<(), Error> {
@@ -676,24 +678,21 @@ fn current(mut state: State) -> State {
 
 /// Takes away what is left of a container that has no supervisor any more. Returns whether there was anything.
 fn tidy(folder: &Path, record: Option<Record>) -> io::Result<bool> {
-    match record {
-        Some(mut record) => {
-            let was_killed = matches!(record.state.status, Status::Starting | Status::Running);
-            if was_killed {
-                record.cgroup.remove();
-                if let Some((program, args)) = record.forget.split_first() {
-                    let _ = Command::new(program).args(args).stdin(Stdio::null()).output();
-                }
-            }
-            if record.state.keep {
-                if was_killed {
-                    record.state.status = Status::Lost;
-                    record.save_to(folder)?;
-                }
-                return Ok(was_killed);
+    if let Some(mut record) = record {
+        let was_killed = matches!(record.state.status, Status::Starting | Status::Running);
+        if was_killed {
+            record.cgroup.remove();
+            if let Some((program, args)) = record.forget.split_first() {
+                let _ = Command::new(program).args(args).stdin(Stdio::null()).output();
             }
         }
-        None => {}
+        if record.state.keep {
+            if was_killed {
+                record.state.status = Status::Lost;
+                record.save_to(folder)?;
+            }
+            return Ok(was_killed);
+        }
     }
     fs::remove_dir_all(folder)?;
     Ok(true)

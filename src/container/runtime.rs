@@ -30,8 +30,13 @@ pub(super) struct Streams {
     pub(super) error: OwnedFd,
 }
 
-/// The bundle's `config.json`. `in_user_namespace`: the supervisor is not root on the host.
-pub(super) fn configuration(spec: &Spec, in_user_namespace: bool) -> Result<oci::Spec, OciSpecError> {
+/// The bundle's `config.json`. `group`: the control group to make, in that of the supervisor, if one is wanted. `in_user_namespace`: the
+/// supervisor is not root on the host.
+pub(super) fn configuration(
+    spec: &Spec,
+    group: Option<&str>,
+    in_user_namespace: bool,
+) -> Result<oci::Spec, OciSpecError> {
     let (uid, gid) = spec.user;
     let capabilities = oci::LinuxCapabilitiesBuilder::default()
         .bounding(oci::Capabilities::new())
@@ -65,11 +70,12 @@ pub(super) fn configuration(spec: &Spec, in_user_namespace: bool) -> Result<oci:
     masked.extend(["/proc/interrupts".to_owned(), "/sys/devices/virtual/powercap".to_owned()]);
     let linux = oci::LinuxBuilder::default()
         .namespaces(namespaces)
-        // The root of the supervisor's own view of the control groups, in which it already is.
-        .cgroups_path("/")
         .masked_paths(masked)
-        .readonly_paths(oci::get_default_readonly_paths())
-        .build()?;
+        .readonly_paths(oci::get_default_readonly_paths());
+    let linux = match group {
+        Some(group) => linux.cgroups_path(Path::new("/").join(group)).build()?,
+        None => linux.build()?,
+    };
     oci::SpecBuilder::default()
         .version("1.0.2")
         .root(oci::RootBuilder::default().path("rootfs").readonly(true).build()?)
@@ -92,7 +98,7 @@ fn mounts(spec: &Spec, in_user_namespace: bool) -> Result<Vec<oci::Mount>, OciSp
     let path = Path::new;
     let mut mounts = vec![
         mount("proc", path("proc"), path("/proc"), &["nosuid", "noexec", "nodev"])?,
-        mount("tmpfs", path("tmpfs"), path("/dev"), &["nosuid", "strictatime", "mode=755", "size=64k"])?,
+        mount("tmpfs", path("tmpfs"), path("/dev"), &["nosuid", "strictatime", "mode=555", "size=64k"])?,
         mount(
             "devpts",
             path("devpts"),

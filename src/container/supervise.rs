@@ -7,9 +7,10 @@
 
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::fs::fchown;
+use std::os::unix::fs::{MetadataExt as _, fchown};
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use fs_err as fs;
@@ -20,6 +21,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::stat::{Mode, umask};
+use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, Uid, getegid, geteuid, setsid};
 
@@ -49,8 +51,8 @@ fn try_supervise(folder: &Path) -> io::Result<()> {
         // user may map is then root. It is root over nothing: without capabilities, and the ordinary user on the host.
         spec.user = (0, 0);
     }
-    // Signals of the terminal are for the foreground process, which passes them on. After a second start of this
-    // program (see `seal`), it leads its session already.
+    // Signals of the terminal are for the foreground process, which passes them on. When it is started for the second
+    // time (see `seal`), it leads its session already.
     let _ = setsid();
     umask(Mode::from_bits_truncate(0o022));
     let lock = fs::File::open("lock")?;
@@ -68,6 +70,9 @@ fn try_supervise(folder: &Path) -> io::Result<()> {
 }
 
 fn run(spec: &Spec, record: &mut state::Record, cgroup: &mut Cgroup) -> Result<Status, Failure> {
+    if spec.engine == Engine::Embedded {
+        seal(spec)?;
+    }
     let mut signals = SigSet::empty();
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
         signals.add(signal);
@@ -97,20 +102,28 @@ fn run(spec: &Spec, record: &mut state::Record, cgroup: &mut Cgroup) -> Result<S
         forward::loopback_up()?;
     }
     let forwarder = forward::spawn(listeners, &supervisor)?;
-    limit(spec, record, cgroup)?;
+    let group = format!("ekiben-{}-{}", record.state.name, std::process::id());
+    limit(spec, &group, record, cgroup)?;
+    cgroup.expect_inner(&group);
     record.cgroup = cgroup.clone();
     record.save()?;
-    show_own_cgroup()?;
     rootfs::assemble(spec, in_user_namespace)?;
-    let configuration = runtime::configuration(spec, in_user_namespace).map_err(io::Error::other)?;
+    // Asked for a group that an ordinary user may not make, the other runtimes fail; libcontainer goes on without.
+    let wanted = (spec.engine == Engine::Embedded || !in_user_namespace).then_some(group.as_str());
+    let configuration = runtime::configuration(spec, wanted, in_user_namespace).map_err(io::Error::other)?;
     configuration.save("config.json").map_err(io::Error::other)?;
     let (streams, output) = pipes(spec)?;
     let process = match &spec.engine {
         Engine::Runtime { program } => engine::start_runtime(program, streams, &supervisor)?,
-        _ => runtime::start(spec, streams, &supervisor)?,
+        _ => {
+            cgroup::show_own()?;
+            let process = runtime::start(spec, streams, &supervisor);
+            // The groups of the host, which the supervisor goes back to, lie below.
+            umount2("/sys/fs/cgroup", MntFlags::MNT_DETACH)
+                .map_err(|error| failed("the control groups could not be shown again", error))?;
+            process?
+        }
     };
-    // The groups of the host, which the supervisor goes back to, lie below its own.
-    let _ = umount2("/sys/fs/cgroup", MntFlags::MNT_DETACH);
     cgroup.leave();
     let code = attend(spec, record, process, signals, output);
     if let Some(forwarder) = forwarder {
@@ -118,6 +131,40 @@ fn run(spec: &Spec, record: &mut state::Record, cgroup: &mut Cgroup) -> Result<S
         let _ = waitpid(forwarder, None);
     }
     Ok(Status::Exited { code: code?, out_of_memory: cgroup.ran_out_of_memory() })
+}
+
+/// Where the container's user could write to this program's file, starts the program anew from a read-only view of it.
+///
+/// For a moment it is this program that runs in the container, and an image can have it run there again, as
+/// `/proc/self/exe`: a way to the file on the host (CVE-2019-5736), which an ordinary user's container may write to as
+/// much as that user. The view is a mount of a namespace that the container's is made from: not even with all rights in
+/// its own could it be made writable again.
+fn seal(spec: &Spec) -> Result<(), Failure> {
+    const PROGRAM: &str = "./program";
+    let this = fs::metadata("/proc/self/exe")?;
+    let (user, group) = (geteuid(), getegid());
+    let container_user = if user.is_root() { spec.user.0 } else { user.as_raw() };
+    let is_writable = this.uid() == container_user || this.mode() & 0o022 != 0;
+    let flags = statvfs("/proc/self/exe").map_err(|error| failed("this program cannot be found", error))?.flags();
+    if !is_writable || flags.contains(FsFlags::ST_RDONLY) {
+        return Ok(());
+    }
+    if !user.is_root() {
+        enter_user_namespace(user.as_raw(), group.as_raw())?;
+    }
+    unshare(CloneFlags::CLONE_NEWNS).map_err(probe::refused)?;
+    let read_only = || {
+        let none = None::<&str>;
+        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
+        mount(Some("/proc/self/exe"), PROGRAM, none, MsFlags::MS_BIND, none)?;
+        // Those that it has must be kept; the numbers are the same.
+        let kept =
+            MsFlags::from_bits_truncate(flags.bits()) & (MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOATIME);
+        mount(none, PROGRAM, none, MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | kept, none)
+    };
+    fs::write(PROGRAM, "")?;
+    read_only().map_err(|error| failed("this program's file could not be protected", error))?;
+    Err(Command::new(PROGRAM).args(std::env::args_os().skip(1)).exec().into())
 }
 
 /// Goes into namespaces of its own, and says whether a user namespace is among them.
@@ -151,12 +198,12 @@ fn enter_user_namespace(user: u32, group: u32) -> Result<(), Failure> {
     write("gid_map", format!("{group} {outer_group} 1"))
 }
 
-fn limit(spec: &Spec, record: &mut state::Record, cgroup: &mut Cgroup) -> Result<(), Failure> {
+fn limit(spec: &Spec, group: &str, record: &mut state::Record, cgroup: &mut Cgroup) -> Result<(), Failure> {
     let limits = &spec.limits;
     if limits.memory.is_none() && limits.cpus.is_none() && limits.pids.is_none() {
         return Ok(());
     }
-    match Cgroup::enter(&format!("ekiben-{}-{}", record.state.name, std::process::id()), limits) {
+    match Cgroup::enter(group, limits) {
         Ok(entered) => *cgroup = entered,
         Err(why) if limits.required => return Err(Failure::Limits { why }),
         Err(why) => record.state.warnings.push(format!("the container runs without its limits: {why}")),
@@ -237,7 +284,8 @@ fn attend(
             vec![PollFd::new(handle.as_fd(), PollFlags::POLLIN), PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
         waiting.extend(output.iter().map(|(pipe, _)| PollFd::new(pipe.as_fd(), PollFlags::POLLIN)));
         if tied {
-            waiting.push(PollFd::new(starter.as_fd(), PollFlags::POLLIN));
+            // A pipe that is closed is told of unasked; /dev/null, of a container that nobody looks after, never is.
+            waiting.push(PollFd::new(starter.as_fd(), PollFlags::empty()));
         }
         match poll(&mut waiting, timeout) {
             Ok(_) | Err(Errno::EINTR) => {}
