@@ -23,6 +23,7 @@ pub mod image;
 pub mod init;
 pub mod launch;
 pub mod layer;
+pub mod generate;
 pub mod lock;
 pub mod manifest;
 pub mod near;

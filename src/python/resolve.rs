@@ -43,7 +43,9 @@ pub fn resolve(
     let list = scratch.join("requirements.in");
     fs::write(&list, asked.requirements.list_text())?;
     // uv keeps the versions that it finds where it will write.
-    fs::write(&answer, preferences(asked.preferred))?;
+    if asked.preferred.iter().any(|package| package.url.is_none()) {
+        fs::write(&answer, preferences(asked.preferred))?;
+    }
     let mut command = uv.pip("compile", asked.project, scratch)?;
     command
         .args(["--format", "pylock.toml", "--no-header", "--no-annotate", "--only-binary", ":all:"])
