@@ -112,7 +112,11 @@ impl schemars::JsonSchema for Digest {
     }
 
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({ "type": "string", "pattern": "^sha256:[0-9a-f]{64}$" })
+        schemars::json_schema!({
+            "type": "string",
+            "pattern": "^sha256:[0-9a-f]{64}$",
+            "patternErrorMessage": "`sha256:` and 64 lowercase hexadecimal digits"
+        })
     }
 }
 

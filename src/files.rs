@@ -219,8 +219,9 @@ impl Selection<'_> {
     }
 
     fn leaves(&mut self, link: &ArchivePath, at: &str, target: &str) {
-        let message = format!("`{link}` is a link that leads out of the project's folder, to {target}");
-        self.say(self.document.at(Code::LinkLeaves, at, message).help("copy the file into the project"));
+        self.say(
+            self.document.at(Code::LinkLeaves, at, leads_out(link, target)).help("copy the file into the project"),
+        );
     }
 
     /// A path that is there and looks like one that is not.
@@ -266,30 +267,34 @@ impl Selection<'_> {
                 true
             })
             .build();
+        let mut unusable = Vec::new();
         for entry in walk {
             match entry {
                 Ok(entry) if entry.file_type().is_some_and(|kind| kind.is_dir()) => {}
                 Ok(entry) => self.visit(&entry),
-                Err(error) => self.unwalkable(&error),
+                Err(error) => unusable.extend(failed(&error).and_then(|(path, code, why)| {
+                    let path = relative(self.root, path)?;
+                    let message = format!("`{path}` {why}");
+                    Some((path, code, message))
+                })),
             }
         }
-        let links = links.lock().map(|links| links.clone()).unwrap_or_default();
-        for (link, target) in links {
-            let asks = |pattern: &Pattern| {
-                pattern.takes(&link)
-                    || pattern.base.as_ref().is_some_and(|base| *base == link || base.below(&link).is_some())
-            };
-            let pointers: Vec<String> = self
-                .patterns
-                .iter_mut()
-                .filter(|pattern| asks(pattern))
-                .map(|pattern| {
-                    pattern.matched = true;
-                    pattern.pointer.clone()
-                })
-                .collect();
-            for at in pointers {
-                self.leaves(&link, &at, &target);
+        for (path, target) in links.lock().map(|links| links.clone()).unwrap_or_default() {
+            let message = leads_out(&path, &target);
+            unusable.push((path, Code::LinkLeaves, message));
+        }
+        for (path, code, message) in unusable {
+            self.refuse(&path, code, &message);
+        }
+    }
+
+    /// Says what is wrong with a path, wherever the manifest asks for it.
+    fn refuse(&mut self, path: &ArchivePath, code: Code, message: &str) {
+        for pattern in &mut self.patterns {
+            let below = pattern.base.as_ref().is_some_and(|base| base == path || base.below(path).is_some());
+            if below || pattern.takes(path) {
+                pattern.matched = true;
+                self.found.push(self.document.at(code, &pattern.pointer, message));
             }
         }
     }
@@ -323,16 +328,15 @@ impl Selection<'_> {
         self.say(Diagnostic::of_file(Code::NotAFile, path, format!("`{path}` {what}")));
     }
 
-    fn unwalkable(&mut self, error: &ignore::Error) {
-        self.say(Diagnostic::of_file(Code::Unreadable, self.root.display().to_string(), error.to_string()));
-    }
-
     fn finish(mut self) -> Files {
         for pattern in std::mem::take(&mut self.patterns).iter().filter(|pattern| !pattern.matched) {
             let what = if pattern.glob.is_some() { "matches no file" } else { "is an empty folder" };
             let mut error =
                 self.document.at(Code::NothingMatches, &pattern.pointer, format!("`{}` {what}", pattern.text));
-            if self.root.join(IGNORE_FILE).exists() {
+            let missing = pattern.base.as_ref().filter(|base| !base.under(self.root).exists());
+            if let Some(base) = missing {
+                error = error.help(format!("there is no folder `{base}`"));
+            } else if self.root.join(IGNORE_FILE).exists() {
                 error = error.help(format!("`{IGNORE_FILE}` says what is left out: does it name this?"));
             }
             self.say(error);
@@ -351,6 +355,26 @@ impl Selection<'_> {
 
 fn relative(root: &Path, path: &Path) -> Option<ArchivePath> {
     ArchivePath::from_path(path.strip_prefix(root).ok()?).ok()
+}
+
+fn leads_out(link: &ArchivePath, target: &str) -> String {
+    format!("`{link}` is a link that leads out of the project's folder, to {target}")
+}
+
+/// Where a walk could not go on, and why.
+fn failed(error: &ignore::Error) -> Option<(&Path, Code, String)> {
+    match error {
+        ignore::Error::Loop { child, .. } => {
+            Some((child, Code::LinkLeaves, "is a link to a folder above it: it would never end".to_owned()))
+        }
+        ignore::Error::WithPath { path, err } => Some(match failed(err) {
+            Some(inner) => inner,
+            None if path.is_symlink() => (path, Code::LinkLeaves, "is a link that leads nowhere".to_owned()),
+            None => (path, Code::Unreadable, format!("cannot be read: {err}")),
+        }),
+        ignore::Error::WithDepth { err, .. } | ignore::Error::WithLineNumber { err, .. } => failed(err),
+        _ => None,
+    }
 }
 
 fn left_out(path: &ArchivePath) -> bool {

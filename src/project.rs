@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::diagnostic::{Code, Diagnostic, Diagnostics};
+use crate::diagnostic::{Code, Diagnostic, Diagnostics, Label};
 use crate::document::Document;
 use crate::files::{self, Files};
 use crate::manifest::Manifest;
@@ -53,13 +53,16 @@ impl Project {
             _ => PathBuf::from("."),
         };
         // Where the form is wrong already, nothing more is said about the meaning.
+        let said = found.errors_in(&document.source);
         let mut meant = Diagnostics::new();
         let files = files::select(&root, &manifest, &document, &mut meant);
         let subject = Subject { root: &root, manifest: &manifest, document: &document, files: &files };
         validate::manifest(&subject, &mut meant);
-        let unsaid: Vec<Diagnostic> =
-            meant.into_iter().filter(|d| !found.covers(&d.primary.source, &d.primary.span)).collect();
-        found.extend(unsaid);
+        let unsaid = |Label { source, span, .. }: &Label| {
+            source.path() != document.source.path()
+                || !said.iter().any(|said| said.start <= span.end && span.start <= said.end)
+        };
+        found.extend(meant.into_iter().filter(|diagnostic| unsaid(&diagnostic.primary)));
         Some(Self { root, path, manifest, document, files })
     }
 }

@@ -190,7 +190,8 @@ fn links_are_followed_inside_and_refused_outside() {
         let folder = Folder::iris(&format!("{text}service: {{predict: src/predict.py:predict}}\n"));
         symlink("no/where", folder.path().join("b.pkl")).unwrap();
         symlink("/etc", folder.path().join("etc")).unwrap();
-        assert_eq!(codes(&check(folder.path())), [Code::LinkLeaves].into());
+        let found = check(folder.path());
+        assert_eq!(codes(&found), [Code::LinkLeaves].into(), "{}", rendered(&found));
     }
 }
 

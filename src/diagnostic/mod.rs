@@ -169,14 +169,11 @@ impl Diagnostics {
         self.found.iter().any(|diagnostic| diagnostic.severity() == Severity::Error)
     }
 
-    /// Whether an error lies within, around or at `span` of `source`.
-    pub fn covers(&self, source: &Source, span: &Range<usize>) -> bool {
-        self.found.iter().any(|Diagnostic { code, primary, .. }| {
-            code.severity() == Severity::Error
-                && primary.source.path == source.path
-                && primary.span.start <= span.end
-                && span.start <= primary.span.end
-        })
+    /// The places of the errors in `source`.
+    pub fn errors_in(&self, source: &Source) -> Vec<Range<usize>> {
+        let errors =
+            self.found.iter().filter(|d| d.severity() == Severity::Error && d.primary.source.path == source.path);
+        errors.map(|d| d.primary.span.clone()).collect()
     }
 
     /// How many.

@@ -290,6 +290,10 @@ impl<'a> Reader<'a, '_> {
             let error = self.of(Code::Syntax, range.start..range.start + 1, "a comment begins with `//` here");
             return Box::new(error.help("`#` begins a comment in YAML and Python"));
         }
+        let word: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+        if word.starts_with(char::is_alphabetic) {
+            return self.bare_word(&word, range.start..range.start + word.len());
+        }
         let message = error.kind().to_string();
         let mut characters = message.chars();
         let first = characters.next().map(|c| c.to_ascii_lowercase());

@@ -190,7 +190,8 @@ pub fn pointer<'a>(steps: impl IntoIterator<Item = &'a str>) -> String {
     })
 }
 
-fn steps(pointer: &str) -> impl Iterator<Item = String> + '_ {
+/// The steps of a JSON pointer.
+pub fn steps(pointer: &str) -> impl Iterator<Item = String> + '_ {
     pointer.split('/').skip(1).map(|step| step.replace("~1", "/").replace("~0", "~"))
 }
 

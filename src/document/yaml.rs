@@ -181,23 +181,31 @@ impl Reader<'_> {
     }
 
     fn key(&mut self, text: Cow<'_, str>, style: ScalarStyle, span: &Range<usize>) -> Option<String> {
-        self.check_plain(&text, style, span);
-        if style == ScalarStyle::Plain && text.is_empty() {
+        if style != ScalarStyle::Plain {
+            return Some(text.into_owned());
+        }
+        if text.is_empty() {
             self.refuse(Code::Syntax, span.clone(), "a key is missing before the colon", "write `key: value`");
             return None;
         }
-        Some(text.into_owned())
+        if text.starts_with(is_hidden_space) {
+            // It was meant to be indented, so the whole tree would be another one.
+            self.hidden_space(span.clone());
+            return None;
+        }
+        Some(self.plain(text, span).into_owned())
     }
 
-    /// What a web page or a word processor put into a text without quotes.
-    fn check_plain(&mut self, text: &str, style: ScalarStyle, span: &Range<usize>) {
-        if style != ScalarStyle::Plain {
-            return;
-        }
+    /// A text without quotes, without what a web page or a word processor put into it.
+    fn plain<'t>(&mut self, text: Cow<'t, str>, span: &Range<usize>) -> Cow<'t, str> {
         if text.starts_with(TYPOGRAPHIC) && text.ends_with(TYPOGRAPHIC) && text.chars().nth(1).is_some() {
             self.found.push(typographic(self.source, span.clone()));
+            text.trim_matches(TYPOGRAPHIC).to_owned().into()
         } else if text.starts_with(is_hidden_space) || text.ends_with(is_hidden_space) {
             self.hidden_space(span.clone());
+            text.trim_matches(is_hidden_space).to_owned().into()
+        } else {
+            text
         }
     }
 
@@ -221,7 +229,7 @@ impl Reader<'_> {
         let value = match tag {
             None if !plain => Value::String(text.into_owned()),
             None => {
-                self.check_plain(&text, style, span);
+                let text = self.plain(text, span);
                 let folded = text.to_ascii_lowercase();
                 if matches!(folded.as_str(), "yes" | "no" | "on" | "off") {
                     let truth = if matches!(folded.as_str(), "yes" | "on") { "true" } else { "false" };
@@ -307,15 +315,27 @@ impl Reader<'_> {
         if word.starts_with([']', '}']) {
             return of(Code::Syntax, here, "a bracket closes that was not opened");
         }
-        if content.trim_start().matches(": ").count() > 1 && !content.trim_start().starts_with(['{', '[']) {
+        // A line without a colon becomes one text with the lines after it: the complaint comes at the next colon.
+        let before = text.get(..this.start).unwrap_or_default();
+        let above = before.lines().rev().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'));
+        let colon = |line: &str| line.contains(": ") || line.ends_with(':');
+        let culprit = if colon(content.trim()) { above } else { Some(content.trim()) };
+        if let Some(line) =
+            culprit.filter(|line| !colon(line) && !line.starts_with(['-', '[', '{', ']', '}', '"', '\'']))
+        {
+            let start = text.get(..this.end).and_then(|text| text.rfind(line)).unwrap_or(first);
+            let error = of(Code::Syntax, start..start + line.len(), "neither `key: value` nor an item of a list");
+            return match line.split_once(':') {
+                Some((key, value)) => error.help(format!("put a space after the colon: `{key}: {value}`")),
+                None => error
+                    .help("write a colon and a space after the key")
+                    .help("or, if it goes on with the text of the line above, put the whole in quotes"),
+            };
+        }
+        let ahead = text.get(this.start..offset).unwrap_or_default();
+        if info.contains("mapping values") && ahead.contains(": ") {
             return of(Code::Syntax, here, "a second colon on the line")
                 .help("put the value in quotes if the colon belongs to it");
-        }
-        if info.contains("simple key") || (info.contains("expected") && !content.contains(": ")) {
-            let end = this.start + content.trim_end().len();
-            return of(Code::Syntax, first..end.max(first), "neither `key: value` nor an item of a list")
-                .help("write a colon and a space after the key")
-                .help("if it goes on with the text of the line before, put the whole in quotes");
         }
         if info.contains("indent")
             || info.contains("block")

@@ -201,7 +201,7 @@ pub struct Service {
         "additionalProperties" = { "type": "string", "pattern": ENTRY, "patternErrorMessage": ENTRY_IN_WORDS },
         "propertyNames" = {
             "pattern": "^[a-z][a-z0-9_-]*$",
-            "patternErrorMessage": "a name has lowercase letters, digits, `-` and `_`, and begins with a letter"
+            "patternErrorMessage": "lowercase letters, digits, `-` and `_`, the first a letter"
         }
     ))]
     pub functions: BTreeMap<String, String>,
@@ -217,7 +217,7 @@ pub struct Service {
     pub port: u16,
     /// The path that answers with a status of 2xx once the server is ready.
     #[serde(default = "ready")]
-    #[schemars(regex(pattern = "^/"), extend("patternErrorMessage" = "a path begins with `/`"))]
+    #[schemars(regex(pattern = "^/"), extend("patternErrorMessage" = "a path that begins with `/`"))]
     pub ready: String,
 }
 
@@ -308,7 +308,7 @@ pub struct Test {
     pub name: String,
     /// The path that is asked.
     #[serde(default = "predict_path")]
-    #[schemars(regex(pattern = "^/"), extend("patternErrorMessage" = "a path begins with `/`"))]
+    #[schemars(regex(pattern = "^/"), extend("patternErrorMessage" = "a path that begins with `/`"))]
     pub path: String,
     /// The JSON that is sent. Absent: a GET.
     #[serde(default, skip_serializing_if = "Option::is_none")]

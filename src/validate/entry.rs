@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+use ruff_python_ast::token::TokenKind;
 use ruff_python_ast::{Parameters, Stmt};
-use ruff_python_parser::{Mode, ParseOptions, parse_unchecked};
+use ruff_python_parser::{Mode, ParseOptions, lexer, parse_unchecked};
 
 use super::Subject;
 use crate::archive::ArchivePath;
@@ -86,22 +87,45 @@ impl Module {
             return None;
         }
         let source = read_text(&host, &crate::project::shown(&host), MAX_BYTES, found)?;
-        if let Some(place) = too_deep(source.text()) {
-            found.push(Diagnostic::new(Code::PythonSyntax, &source, place, "too many brackets within each other"));
+        if too_deep(source.text()) {
+            found.push(Diagnostic::new(
+                Code::PythonSyntax,
+                &source,
+                0..0,
+                "a statement in the file is nested too deep",
+            ));
             return None;
         }
+        // A thread, for its stack: see `too_deep`.
+        let parsing = std::thread::Builder::new().stack_size(STACK).spawn({
+            let source = source.clone();
+            move || Self::parse(source)
+        });
+        let parsed = parsing.and_then(|thread| thread.join().map_err(|_| std::io::Error::other("the parser gave up")));
+        match parsed {
+            Ok(Ok(module)) => return Some(module),
+            Ok(Err(error)) => found.push(*error),
+            Err(error) => {
+                let message = format!("the file cannot be parsed: {error}");
+                found.push(Diagnostic::new(Code::Unreadable, &source, 0..0, message));
+            }
+        }
+        None
+    }
+
+    fn parse(source: Arc<Source>) -> Result<Self, Box<Diagnostic>> {
         let parsed = parse_unchecked(source.text(), ParseOptions::from(Mode::Module));
         if let Some(error) = parsed.errors().first() {
             let place = error.location.start().to_usize()..error.location.end().to_usize();
             let reason = error.error.to_string();
-            found.push(Diagnostic::new(Code::PythonSyntax, &source, place, format!("the syntax is wrong: {reason}")));
-            return None;
+            let message = format!("the syntax is wrong: {}", reason.to_lowercase());
+            return Err(Box::new(Diagnostic::new(Code::PythonSyntax, &source, place, message)));
         }
         let mut module = Self { source, names: BTreeMap::new() };
         if let Some(parsed) = parsed.try_into_module() {
             module.collect(parsed.suite());
         }
-        Some(module)
+        Ok(module)
     }
 
     /// The names that statements bind, also within `if`, `try` and `with`.
@@ -180,19 +204,47 @@ fn parameters(parameters: &Parameters) -> Vec<String> {
     parameters.args.iter().chain(&parameters.kwonlyargs).map(|p| p.parameter.name.to_string()).collect()
 }
 
-/// The bracket beyond what Python itself reads (`MAXSTACK` in its tokenizer is 200), or the line that is nested deeper
-/// than any person writes: the parser recurses, and what it reads may be hostile.
-fn too_deep(text: &str) -> Option<Range<usize>> {
-    let mut depth = 0_usize;
-    for (at, byte) in text.bytes().enumerate() {
-        match byte {
-            b'(' | b'[' | b'{' => depth += 1,
-            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
+/// The stack on which a file is parsed: enough for what [`too_deep`] lets through. Only what is used becomes memory.
+const STACK: usize = 256 << 20;
+
+/// Whether a file is nested deeper than any person writes.
+///
+/// The parser recurses, and so does the destruction of its tree; and what it reads may be hostile. Python itself stops
+/// at 200 brackets and 100 levels of indentation (`MAXSTACK`, `MAXINDENT` in its tokenizer). Chains of operators nest as
+/// well: 20,000 of them within one statement are let through, and lists of numbers of any length.
+fn too_deep(text: &str) -> bool {
+    let mut lexer = lexer::lex(text, Mode::Module);
+    let (mut brackets, mut indents, mut chain) = (0_usize, 0_usize, 0_usize);
+    let mut before = TokenKind::Newline;
+    loop {
+        let kind = lexer.next_token();
+        match kind {
+            TokenKind::EndOfFile => return false,
+            TokenKind::Newline => chain = 0,
+            TokenKind::Indent => indents += 1,
+            TokenKind::Dedent => indents = indents.saturating_sub(1),
+            TokenKind::Lpar
+            | TokenKind::Lsqb
+            | TokenKind::Lbrace
+            | TokenKind::FStringStart
+            | TokenKind::TStringStart => {
+                brackets += 1;
+                chain += usize::from(matches!(before, TokenKind::Name | TokenKind::Rpar | TokenKind::Rsqb));
+            }
+            TokenKind::Rpar | TokenKind::Rsqb | TokenKind::Rbrace | TokenKind::FStringEnd | TokenKind::TStringEnd => {
+                brackets = brackets.saturating_sub(1);
+            }
+            TokenKind::Comma | TokenKind::Colon | TokenKind::Equal => {}
+            // The sign of a number.
+            TokenKind::Int | TokenKind::Float if before.is_unary_arithmetic_operator() => {
+                chain = chain.saturating_sub(1);
+            }
+            kind if kind.is_operator() || kind.is_non_soft_keyword() => chain += 1,
             _ => {}
         }
-        if depth > 200 {
-            return Some(at..at + 1);
+        if brackets > 200 || indents > 100 || chain > 20_000 {
+            return true;
         }
+        before = kind;
     }
-    None
 }

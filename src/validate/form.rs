@@ -3,14 +3,17 @@
 //! The checking is done by the `jsonschema` crate, all mistakes at once; its findings are put into words here. What a
 //! pattern means in words stands beside it in the schema as `patternErrorMessage`, which editors show as well.
 
+use std::collections::HashSet;
+use std::ops::Range;
+
 use jsonschema::error::{TypeKind, ValidationError, ValidationErrorKind as Kind};
 use jsonschema::types::JsonType;
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
-use super::near;
 use crate::diagnostic::{Code, Diagnostic, Diagnostics};
-use crate::document::{Document, Node, Value, pointer};
+use crate::document::{Document, Node, Value, pointer, steps};
+use crate::near::near;
 use crate::schema::Schema;
 
 /// What was read of a document.
@@ -26,12 +29,23 @@ pub struct Reading<T> {
 /// Checks the form of `document`, and reads it. Mistakes go to `found`.
 pub fn read<T: DeserializeOwned>(document: &Document, schema: &Schema, found: &mut Diagnostics) -> Reading<T> {
     let mut json = document.root.to_json();
-    let mut form = FormCheck { document, schema: &schema.json, found, wrong: Vec::new() };
-    for error in schema.validator.iter_errors(&json) {
-        form.say(&error);
-    }
-    let mut wrong = form.wrong;
-    if wrong.is_empty() {
+    // What the syntax has to say about a place is enough.
+    let said = found.errors_in(&document.source);
+    let mut form = FormCheck {
+        document,
+        schema: &schema.json,
+        found,
+        said,
+        meant: HashSet::new(),
+        wrong: Vec::new(),
+        sound: true,
+    };
+    let mut errors: Vec<_> = schema.validator.iter_errors(&json).collect();
+    // A key that is missing may be there, misspelt: so the unknown ones come first.
+    errors.sort_by_key(|error| matches!(error.kind(), Kind::Required { .. }));
+    errors.iter().for_each(|error| form.say(error));
+    let FormCheck { mut wrong, sound, .. } = form;
+    if sound {
         return match serde_json::from_value(json) {
             Ok(value) => Reading { value: Some(value), sound: true },
             Err(error) => {
@@ -79,92 +93,86 @@ struct FormCheck<'a> {
     document: &'a Document,
     schema: &'a Json,
     found: &'a mut Diagnostics,
+    /// Places that there are errors at already.
+    said: Vec<Range<usize>>,
+    /// Keys that are there, misspelt, as pointers.
+    meant: HashSet<String>,
     /// What cannot be read as it stands, with what to put there instead.
     wrong: Vec<(String, Option<Json>)>,
+    sound: bool,
 }
 
 impl<'a> FormCheck<'a> {
     fn say(&mut self, error: &ValidationError<'_>) {
-        let at = error.instance_path().as_str().to_owned();
+        let at = error.instance_path().as_str();
         let rule = self.rule(error.evaluation_path().as_str());
         match error.kind() {
             Kind::AdditionalProperties { unexpected } | Kind::UnevaluatedProperties { unexpected } => {
-                let known: Vec<String> = properties(rule).map(|(key, _)| key.clone()).collect();
-                for key in unexpected {
-                    self.unknown_key(&at, key, &known);
-                }
+                unexpected.iter().for_each(|key| self.unknown_key(at, key, rule));
             }
-            Kind::Required { property } => self.missing_key(&at, property.as_str().unwrap_or_default(), rule),
-            Kind::Type { kind } => {
-                let types: Vec<JsonType> = match kind {
-                    TypeKind::Single(one) => vec![*one],
-                    TypeKind::Multiple(set) => set.iter().collect(),
-                };
-                self.wrong_type(&at, &types);
-            }
+            Kind::Required { property } => self.missing_key(at, property.as_str().unwrap_or_default(), rule),
+            Kind::Type { .. } => self.wrong_type(at, &types_of(error)),
             Kind::Pattern { pattern } => {
-                let words = rule.get("patternErrorMessage").and_then(Json::as_str).map(str::to_owned);
-                let words = words.unwrap_or_else(|| format!("expected the form `{pattern}`"));
-                self.wrong_form(&at, &words);
+                let message = format!("`{}` has a wrong form", self.text(at));
+                self.push(self.document.at(Code::WrongForm, at, message).label(in_words(rule, pattern)));
             }
             Kind::PropertyNames { error } => {
+                let key = error.instance().as_str().unwrap_or_default();
                 let rule = self.rule(error.evaluation_path().as_str());
-                let words = rule.get("patternErrorMessage").and_then(Json::as_str).unwrap_or("is not allowed");
-                let key = error.instance().as_str().unwrap_or_default().to_owned();
-                let place = at.clone() + &pointer([key.as_str()]);
-                let message = format!("`{}` cannot be a name here", short(&key));
-                self.push(self.document.at_key(Code::WrongForm, &place, message).help(words), &place, None);
+                let place = at.to_owned() + &pointer([key]);
+                let message = format!("`{}` cannot be a name here", short(key));
+                self.push(self.document.at_key(Code::WrongForm, &place, message).label(in_words(rule, "another form")));
             }
-            Kind::Enum { options } => {
-                let choices = options.as_array().map(Vec::as_slice).unwrap_or_default().iter().map(shown).collect();
-                self.unknown_choice(&at, choices);
-            }
-            Kind::AnyOf { context } | Kind::OneOfNotValid { context } => self.none_of(&at, rule, context),
+            Kind::Enum { .. } | Kind::Constant { .. } => self.unknown_choice(at, &choices_of(error)),
+            Kind::AnyOf { context } | Kind::OneOfNotValid { context } => self.none_of(at, rule, context),
             Kind::Minimum { .. }
             | Kind::Maximum { .. }
             | Kind::ExclusiveMinimum { .. }
             | Kind::ExclusiveMaximum { .. } => {
-                let limits = limits(rule, "minimum", "maximum", "");
-                self.out_of_range(&at, format!("{} is out of range", self.written(&at)), &limits);
+                let message = format!("{} is out of range", self.written(at));
+                let error = self.document.at(Code::OutOfRange, at, message);
+                self.refuse(error.label(limits(rule, "minimum", "maximum", "")), at);
             }
             Kind::MinLength { .. } | Kind::MaxLength { .. } => {
-                let limits = limits(rule, "minLength", "maxLength", " characters");
-                let length = error.instance().as_str().map_or(0, |text| text.chars().count());
-                let what = if length == 0 {
-                    "the text is empty".to_owned()
-                } else {
-                    format!("the text has {length} characters")
+                let message = match error.instance().as_str().map_or(0, |text| text.chars().count()) {
+                    0 => "the text is empty".to_owned(),
+                    length => format!("the text has {length} characters"),
                 };
-                self.out_of_range(&at, what, &limits);
+                let error = self.document.at(Code::OutOfRange, at, message);
+                self.push(error.label(limits(rule, "minLength", "maxLength", " characters")));
             }
             Kind::MinItems { .. } | Kind::MaxItems { .. } => {
-                let limits = limits(rule, "minItems", "maxItems", " items");
                 let length = error.instance().as_array().map_or(0, Vec::len);
-                self.out_of_range(&at, format!("the list has {length} items"), &limits);
+                let error = self.document.at(Code::OutOfRange, at, format!("the list has {length} items"));
+                self.push(error.label(limits(rule, "minItems", "maxItems", " items")));
             }
-            Kind::Constant { expected_value } => self.unknown_choice(&at, vec![shown(expected_value)]),
-            _ => {
-                let message = error.to_string();
-                self.push(self.document.at(Code::NotDescribed, &at, message), &at, None);
-            }
+            _ => self.refuse(self.document.at(Code::NotDescribed, at, error.to_string()), at),
         }
     }
 
-    fn push(&mut self, diagnostic: Diagnostic, at: &str, instead: Option<Json>) {
-        self.found.push(diagnostic);
-        self.wrong.push((at.to_owned(), instead));
+    /// Says what is wrong with a value that can be read nevertheless.
+    fn push(&mut self, diagnostic: Diagnostic) {
+        self.sound = false;
+        let place = &diagnostic.primary.span;
+        if !self.said.iter().any(|said| said.start <= place.end && place.start <= said.end) {
+            self.found.push(diagnostic);
+        }
+    }
+
+    /// Says what is wrong with a value that cannot be read.
+    fn refuse(&mut self, diagnostic: Diagnostic, at: &str) {
+        self.wrong.push((at.to_owned(), None));
+        self.push(diagnostic);
     }
 
     /// The part of the schema that holds the keyword at the end of `path`.
     fn rule(&self, path: &str) -> &'a Json {
         let keyword = path.rfind('/').unwrap_or_default();
         let mut rule = self.schema;
-        for step in path.get(..keyword).unwrap_or_default().split('/').skip(1) {
-            let step = step.replace("~1", "/").replace("~0", "~");
-            let next = if step == "$ref" {
-                rule.get("$ref").and_then(Json::as_str).and_then(|name| self.schema.pointer(name.strip_prefix('#')?))
-            } else {
-                rule.get(&step).or_else(|| rule.get(step.parse::<usize>().ok()?))
+        for step in steps(path.get(..keyword).unwrap_or_default()) {
+            let next = match step.as_str() {
+                "$ref" => Some(self.resolved(rule)),
+                step => rule.get(step).or_else(|| rule.get(step.parse::<usize>().ok()?)),
             };
             match next {
                 Some(next) => rule = next,
@@ -181,111 +189,15 @@ impl<'a> FormCheck<'a> {
     }
 
     fn node(&self, at: &str) -> Option<&Node> {
-        at.split('/')
-            .skip(1)
-            .try_fold(&self.document.root, |node, step| node.get(&step.replace("~1", "/").replace("~0", "~")))
+        steps(at).try_fold(&self.document.root, |node, step| node.get(&step))
     }
 
     /// The value as the person wrote it.
     fn written(&self, at: &str) -> String {
-        let text = self.document.source.text().get(self.document.span_of(at)).unwrap_or_default();
-        short(text)
+        short(self.document.source.text().get(self.document.span_of(at)).unwrap_or_default())
     }
 
-    fn unknown_key(&mut self, parent: &str, key: &str, known: &[String]) {
-        let place = parent.to_owned() + &pointer([key]);
-        let mut error =
-            self.document.at_key(Code::UnknownKey, &place, format!("there is no key `{}` here", short(key)));
-        if let Some(near) = near(key, known) {
-            error = error.label(format!("did you mean `{near}`?"));
-        } else if let Some((above, _)) = self.elsewhere(key, known) {
-            error = error.help(format!("`{key}` belongs to `{above}`"));
-        }
-        if !known.is_empty() && known.len() <= 24 {
-            error = error.help(format!("the keys are {}", list(known)));
-        }
-        self.push(error, &place, None);
-    }
-
-    /// One of the `known` keys whose mapping has `key`.
-    fn elsewhere(&self, key: &str, known: &[String]) -> Option<(String, &'a Json)> {
-        let all = properties(self.schema).filter(|(name, _)| known.contains(name));
-        for (name, rule) in all {
-            let alternatives = rule.get("anyOf").and_then(Json::as_array).map(Vec::as_slice).unwrap_or_default();
-            for rule in std::iter::once(rule).chain(alternatives) {
-                if properties(self.resolved(rule)).any(|(inner, _)| inner == key) {
-                    return Some((name.clone(), rule));
-                }
-            }
-        }
-        None
-    }
-
-    fn missing_key(&mut self, parent: &str, key: &str, rule: &'a Json) {
-        let property = properties(rule).find(|(name, _)| *name == key).map(|(_, rule)| rule);
-        let about = property.and_then(|rule| rule.get("description")).and_then(Json::as_str).map(str::to_owned);
-        let instead = property.and_then(|rule| stand_in(self.resolved(rule)));
-        let mut error = self.document.at_key(Code::MissingKey, parent, format!("the key `{key}` is missing"));
-        if let Some(about) = about {
-            error = error.help(format!("`{key}`: {about}"));
-        }
-        match instead {
-            Some(_) => self.push(error, &(parent.to_owned() + &pointer([key])), instead),
-            None => self.push(error, parent, None),
-        }
-    }
-
-    fn wrong_type(&mut self, at: &str, types: &[JsonType]) {
-        let written = self.written(at);
-        let expected = expected(types);
-        let text = types.contains(&JsonType::String);
-        let Some(node) = self.node(at) else { return };
-        let (there, help) = match &node.value {
-            Value::Null => ("nothing is there".to_owned(), Some("write a value, or leave the key out".to_owned())),
-            Value::Bool(_) | Value::Number(_) if text => {
-                (format!("`{written}` is no text"), Some(format!("put it in quotes: \"{written}\"")))
-            }
-            Value::Bool(_) => (format!("`{written}` is a truth value"), None),
-            Value::Number(_) => (format!("`{written}` is a number"), None),
-            Value::String(value) => {
-                let number = types.contains(&JsonType::Integer) && value.parse::<i64>().is_ok()
-                    || types.contains(&JsonType::Number) && value.parse::<f64>().is_ok();
-                let help = if number {
-                    Some(format!("leave out the quotes: {value}"))
-                } else if types.contains(&JsonType::Array) {
-                    Some(format!("write it as a list: [{}]", short(value)))
-                } else {
-                    None
-                };
-                ("a text is there".to_owned(), help)
-            }
-            Value::Sequence(_) => ("a list is there".to_owned(), None),
-            Value::Mapping(_) => ("a mapping is there".to_owned(), None),
-        };
-        let version = at.ends_with("/version") && matches!(node.value, Value::Number(_));
-        let mut error = if version {
-            self.document.at(Code::VersionAsNumber, at, format!("the version `{written}` is read as a number"))
-        } else {
-            self.document.at(Code::WrongType, at, format!("expected {expected}, and {there}"))
-        };
-        if let Some(help) = help {
-            error = error.help(help);
-        }
-        self.push(error, at, None);
-    }
-
-    fn wrong_form(&mut self, at: &str, words: &str) {
-        // The value has its type, so all that follows can be looked at with it.
-        self.push(
-            self.document.at(Code::WrongForm, at, format!("`{}` has a wrong form", self.text(at))).label(words),
-            at,
-            None,
-        );
-        if let Some((_, instead)) = self.wrong.last_mut() {
-            *instead = self.document.root.to_json().pointer(at).cloned();
-        }
-    }
-
+    /// The value without its quotes.
     fn text(&self, at: &str) -> String {
         match self.node(at).map(|node| &node.value) {
             Some(Value::String(text)) => short(text),
@@ -293,48 +205,134 @@ impl<'a> FormCheck<'a> {
         }
     }
 
-    fn unknown_choice(&mut self, at: &str, choices: Vec<String>) {
-        let text = self.text(at);
-        let mut error = self.document.at(Code::UnknownChoice, at, format!("`{text}` is none of the choices"));
-        if let Some(near) = near(&text, &choices) {
-            error = error.label(format!("did you mean `{near}`?"));
+    fn unknown_key(&mut self, parent: &str, key: &str, rule: &'a Json) {
+        let known: Vec<String> = properties(rule).map(|(key, _)| key.clone()).collect();
+        let place = parent.to_owned() + &pointer([key]);
+        let mut error =
+            self.document.at_key(Code::UnknownKey, &place, format!("there is no key `{}` here", short(key)));
+        let meant = near(key, &known);
+        if let Some(meant) = meant {
+            self.meant.insert(parent.to_owned() + &pointer([meant]));
+            error = error.label(format!("did you mean `{meant}`?"));
+        } else if let Some(above) = self.elsewhere(key, rule) {
+            error = error.help(format!("`{key}` belongs to `{above}`"));
         }
-        self.push(error.help(format!("write {}", list(&choices).replace(" and ", " or "))), at, None);
+        // A person who is told what was meant needs no long list.
+        if !known.is_empty() && known.len() <= if meant.is_some() { 8 } else { 24 } {
+            error = error.help(format!("the keys are {}", list(&known, "and")));
+        }
+        self.refuse(error, &place);
     }
 
-    fn out_of_range(&mut self, at: &str, message: String, limits: &str) {
-        self.push(self.document.at(Code::OutOfRange, at, message).label(format!("expected {limits}")), at, None);
+    /// The key beside which `key` stands, and whose mapping has such a key.
+    fn elsewhere(&self, key: &str, rule: &'a Json) -> Option<&'a str> {
+        let has = |rule: &'a Json| properties(self.resolved(rule)).any(|(inner, _)| inner == key);
+        let alternatives = |rule: &'a Json| rule.get("anyOf").and_then(Json::as_array).into_iter().flatten();
+        properties(rule).find(|(_, rule)| has(rule) || alternatives(rule).any(has)).map(|(name, _)| name.as_str())
+    }
+
+    fn missing_key(&mut self, parent: &str, key: &str, rule: &'a Json) {
+        let property = properties(rule).find(|(name, _)| *name == key).map(|(_, rule)| rule);
+        let at = parent.to_owned() + &pointer([key]);
+        match property.and_then(|rule| stand_in(self.resolved(rule))) {
+            Some(instead) => self.wrong.push((at.clone(), Some(instead))),
+            None => self.wrong.push((parent.to_owned(), None)),
+        }
+        self.sound = false;
+        if self.meant.contains(&at) {
+            return;
+        }
+        let mut error = self.document.at_key(Code::MissingKey, parent, format!("the key `{key}` is missing"));
+        if let Some(about) = property.and_then(|rule| rule.get("description")).and_then(Json::as_str) {
+            error = error.help(format!("`{key}`: {}", about.replace('\n', " ")));
+        }
+        self.push(error);
+    }
+
+    fn wrong_type(&mut self, at: &str, types: &[JsonType]) {
+        let Some(value) = self.node(at).map(|node| &node.value) else { return };
+        let written = self.written(at);
+        let (there, help) = match value {
+            Value::Null => ("nothing is there".to_owned(), Some("write a value, or leave the key out".to_owned())),
+            Value::Bool(_) | Value::Number(_) if types.contains(&JsonType::String) => {
+                (format!("`{written}` is no text"), Some(format!("put it in quotes: \"{written}\"")))
+            }
+            Value::Bool(_) => (format!("`{written}` is a truth value"), None),
+            Value::Number(_) => (format!("`{written}` is a number"), None),
+            Value::String(text) => ("a text is there".to_owned(), unquoted(text, types)),
+            Value::Sequence(_) => ("a list is there".to_owned(), None),
+            Value::Mapping(_) => ("a mapping is there".to_owned(), None),
+        };
+        let error = if at.ends_with("/version") && matches!(value, Value::Number(_)) {
+            self.document.at(Code::VersionAsNumber, at, format!("the version `{written}` is read as a number"))
+        } else {
+            self.document.at(Code::WrongType, at, format!("expected {}, and {there}", expected(types)))
+        };
+        let error = help.into_iter().fold(error, Diagnostic::help);
+        self.refuse(error, at);
+    }
+
+    fn unknown_choice(&mut self, at: &str, choices: &[String]) {
+        let text = self.text(at);
+        let mut error = self.document.at(Code::UnknownChoice, at, format!("`{text}` is none of the choices"));
+        if let Some(near) = near(&text, choices) {
+            error = error.label(format!("did you mean `{near}`?"));
+        }
+        self.refuse(error.help(format!("write {}", list(choices, "or"))), at);
     }
 
     /// None of some alternatives fits: what is said is what is wrong with the one that was meant, which is the one of
-    /// the right type.
+    /// the right type, with the right keys.
     fn none_of(&mut self, at: &str, rule: &Json, context: &[Vec<ValidationError<'static>>]) {
-        let of_type = |errors: &&Vec<ValidationError<'_>>| {
-            !errors.iter().any(|e| matches!(e.kind(), Kind::Type { .. }) && e.instance_path().as_str() == at)
-        };
-        let fitting: Vec<_> = context.iter().filter(of_type).collect();
-        let constants = |errors: &Vec<ValidationError<'_>>| match errors.first().map(ValidationError::kind) {
-            Some(Kind::Constant { expected_value }) => vec![shown(expected_value)],
-            Some(Kind::Enum { options }) => options.as_array().into_iter().flatten().map(shown).collect(),
-            _ => Vec::new(),
-        };
-        let choices: Vec<String> = fitting.iter().flat_map(|errors| constants(errors)).collect();
-        if !choices.is_empty() {
-            return self.unknown_choice(at, choices);
+        let here = |error: &ValidationError<'_>| error.instance_path().as_str() == at;
+        let of_type: Vec<_> = context
+            .iter()
+            .filter(|errors| !errors.iter().any(|e| here(e) && matches!(e.kind(), Kind::Type { .. })))
+            .collect();
+        let choices: Vec<String> = of_type.iter().flat_map(|errors| errors.iter().flat_map(choices_of)).collect();
+        let with_keys: Vec<_> = of_type
+            .iter()
+            .filter(|errors| !errors.iter().any(|e| here(e) && matches!(e.kind(), Kind::Required { .. })))
+            .collect();
+        if let [errors] = of_type.as_slice() {
+            errors.iter().for_each(|error| self.say(error));
+        } else if let [errors] = with_keys.as_slice() {
+            errors.iter().for_each(|error| self.say(error));
+        } else if !choices.is_empty() {
+            self.unknown_choice(at, &choices);
+        } else if of_type.is_empty() {
+            let types: Vec<JsonType> = context.iter().flatten().filter(|e| here(e)).flat_map(types_of).collect();
+            self.wrong_type(at, &types);
+        } else {
+            let error = self.document.at(Code::NotDescribed, at, "none of the forms that are allowed here fits");
+            let about = rule.get("description").and_then(Json::as_str);
+            self.refuse(about.into_iter().fold(error, Diagnostic::help), at);
         }
-        if let [errors] = fitting.as_slice() {
-            return errors.iter().for_each(|error| self.say(error));
-        }
-        let types: Vec<JsonType> = context.iter().flatten().flat_map(types_of).collect();
-        if fitting.is_empty() && !types.is_empty() {
-            return self.wrong_type(at, &types);
-        }
-        let about = rule.get("description").and_then(Json::as_str).map(str::to_owned);
-        let mut error = self.document.at(Code::NotDescribed, at, "none of the forms that are allowed here fits");
-        if let Some(about) = about {
-            error = error.help(about);
-        }
-        self.push(error, at, None);
+    }
+}
+
+/// What to do with a text where none is expected.
+fn unquoted(text: &str, types: &[JsonType]) -> Option<String> {
+    let number = types.contains(&JsonType::Integer) && text.parse::<i64>().is_ok()
+        || types.contains(&JsonType::Number) && text.parse::<f64>().is_ok_and(f64::is_finite);
+    if number {
+        Some(format!("leave out the quotes: {text}"))
+    } else if types.contains(&JsonType::Array) {
+        Some(format!("write it as a list: [{}]", short(text)))
+    } else {
+        None
+    }
+}
+
+fn in_words(rule: &Json, pattern: &str) -> String {
+    format!("expected {}", rule.get("patternErrorMessage").and_then(Json::as_str).unwrap_or(pattern))
+}
+
+fn choices_of(error: &ValidationError<'_>) -> Vec<String> {
+    match error.kind() {
+        Kind::Constant { expected_value } => vec![shown(expected_value)],
+        Kind::Enum { options } => options.as_array().into_iter().flatten().map(shown).collect(),
+        _ => Vec::new(),
     }
 }
 
@@ -368,26 +366,26 @@ fn expected(types: &[JsonType]) -> String {
 
 fn limits(rule: &Json, least: &str, most: &str, unit: &str) -> String {
     match (rule.get(least), rule.get(most)) {
-        (Some(least), Some(most)) => format!("{} to {}{unit}", shown(least), shown(most)),
-        (Some(least), None) => format!("at least {}{unit}", shown(least)),
-        (None, Some(most)) => format!("at most {}{unit}", shown(most)),
-        (None, None) => "another value".to_owned(),
+        (Some(least), Some(most)) => format!("expected {} to {}{unit}", shown(least), shown(most)),
+        (Some(least), None) => format!("expected at least {}{unit}", shown(least)),
+        (None, Some(most)) => format!("expected at most {}{unit}", shown(most)),
+        (None, None) => "expected another value".to_owned(),
     }
 }
 
 fn shown(value: &Json) -> String {
     match value {
         Json::String(text) => text.clone(),
-        other => other.to_string(),
+        other => other.as_f64().map_or_else(|| other.to_string(), |number| number.to_string()),
     }
 }
 
-fn list(words: &[String]) -> String {
+fn list(words: &[String], last_joined_by: &str) -> String {
     let quoted: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
     match quoted.as_slice() {
         [] => String::new(),
         [one] => one.clone(),
-        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+        [first @ .., last] => format!("{} {last_joined_by} {last}", first.join(", ")),
     }
 }
 
