@@ -5,9 +5,11 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::archive::ArchivePath;
 use crate::compress::Compression;
 use crate::debian::{self, Package, Source, User};
 use crate::digest::Digest;
+use crate::generate::layout;
 use crate::layer::{self, Layer};
 use crate::manifest::Manifest;
 use crate::platform::Platform;
@@ -177,6 +179,23 @@ impl Base {
         let resolution = debian::resolve(session, &source(manifest)?, &request)?;
         Ok((Locked::Debian { suite: suite.clone(), packages: resolution.base }, resolution.system))
     }
+}
+
+/// Who runs the program of an image.
+pub fn user() -> User {
+    let home = ArchivePath::new(format!("home/{}", layout::USER_NAME));
+    // The name is a constant without `..`.
+    let home = home.unwrap_or_else(|error| unreachable!("{error}"));
+    User { name: layout::USER_NAME.to_owned(), uid: layout::USER, gid: layout::USER, home }
+}
+
+/// What Python packages on a locked base are for.
+pub fn target(base: &Locked, python: &str, platform: Platform) -> Target {
+    let suite = match base {
+        Locked::Debian { suite, .. } => suite,
+        Locked::Scratch => DEFAULT_SUITE,
+    };
+    Target { python: python.to_owned(), platform, glibc: glibc(suite) }
 }
 
 /// The version of the C library that wheels can count on.

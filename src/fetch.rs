@@ -54,6 +54,15 @@ pub enum Error {
 }
 
 impl Error {
+    /// The next thing to try.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Offline { .. } => Some("run once without `--offline`".to_owned()),
+            Self::Transport { .. } => Some("check the network, and the proxy's variables (`https_proxy`)".to_owned()),
+            _ => None,
+        }
+    }
+
     /// Asking again may help: a lost connection, or a server that said so.
     fn is_passing(&self) -> bool {
         match self {

@@ -1,8 +1,7 @@
 //! Ekiben packs an AI model into a bundle that travels, builds OCI images from it without Docker or any daemon, and
 //! runs them locally for testing.
 //!
-//! The map of the house, with what each room may not do, is `docs/architecture.md`. The rooms from the ground up; a
-//! room uses only rooms above it in this list:
+//! The map of the house, with what each room may not do, is `docs/architecture.md`.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
@@ -10,6 +9,7 @@ pub mod archive;
 pub mod atomic;
 pub mod base;
 pub mod bundle;
+pub mod cli;
 pub mod compress;
 pub mod container;
 pub mod content;
@@ -19,21 +19,24 @@ pub mod digest;
 pub mod document;
 pub mod fetch;
 pub mod files;
+pub mod generate;
 pub mod image;
 pub mod init;
 pub mod launch;
 pub mod layer;
-pub mod generate;
 pub mod lock;
 pub mod manifest;
 pub mod near;
+pub mod parcel;
 pub mod platform;
 pub mod progress;
 pub mod project;
 pub mod python;
+pub mod resolve;
 pub mod schema;
 pub mod service;
 pub mod session;
 pub mod source;
 pub mod store;
+pub mod toolchain;
 pub mod validate;

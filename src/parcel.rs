@@ -10,8 +10,8 @@ use fs_err as fs;
 use crate::archive::ArchivePath;
 use crate::bundle::{self, Bundle, Weight};
 use crate::content::{self, Content};
-use crate::diagnostic::Diagnostics;
-use crate::document::Document;
+use crate::diagnostic::{Diagnostics, Source};
+use crate::document::{Document, Format};
 use crate::generate::{self, Api, Facts};
 use crate::lock::{self, Lock};
 use crate::manifest::{Manifest, Requirements};
@@ -77,9 +77,11 @@ impl Parcel {
     /// When a file cannot be read, or two would lie at the same path.
     pub fn of_project(session: &Session, project: &Project, lock: Lock, again: bool) -> Result<Self, Error> {
         let manifest = project.manifest.clone();
-        let weights = project.files.model.iter().map(|file| {
-            Ok(Weight { path: file.path.clone(), content: Content::file(&file.host)? })
-        });
+        let weights = project
+            .files
+            .model
+            .iter()
+            .map(|file| Ok(Weight { path: file.path.clone(), content: Content::file(&file.host)? }));
         let mut bundle = Bundle::new(session, &manifest.name, weights.collect::<Result<_, Error>>()?, again)?;
         let manifest_name = project.path.file_name().unwrap_or_default();
         let path = |text: &str| ArchivePath::relative(text).map_err(std::io::Error::other);
@@ -141,7 +143,9 @@ impl Parcel {
 fn read<T: serde::de::DeserializeOwned>(bundle: &Bundle, name: &str, kind: Kind) -> Result<T, Error> {
     let bytes = bundle.read(name)?;
     let mut diagnostics = Diagnostics::new();
-    let document = Document::parse(name, bytes, &mut diagnostics);
+    let text = String::from_utf8_lossy(&bytes);
+    let source = Source::new(name, text.strip_prefix('\u{feff}').unwrap_or(&text));
+    let document = Document::parse(&source, Format::of(Path::new(name)), &mut diagnostics);
     let value = document.and_then(|document| form::read(&document, schema::of(kind), &mut diagnostics).value);
     value.ok_or(Error::Malformed { name: name.to_owned(), diagnostics })
 }

@@ -127,11 +127,14 @@ fn resolve(
     let (locked_base, system) = base.lock(session, manifest, platform)?;
     let mut packages = Vec::new();
     if let Some(target) = base.target(platform) {
-        let user = generate::layout::user();
+        let user = base::user();
         let uv = Toolchain::new(session, manifest, &locked_base, platform, &user).uv(&target.python)?;
         let scratch = session.store.scratch().map_err(python::Error::from)?;
+        let own = if manifest.serves_functions() { &generate::REQUIREMENTS[..] } else { &[] };
+        let asked = manifest.python.as_ref().map(|python| python.requirements.clone()).unwrap_or_default();
+        let requirements = python::Requirements::new(&asked, &project.root)?.and(own.iter().copied());
         let asked = python::Resolution {
-            requirements: &generate::requirements(manifest, &project.root)?,
+            requirements: &requirements,
             target: &target,
             project: &std::path::absolute(&project.root)?,
             preferred: before.map(|locked| locked.python.as_slice()).unwrap_or_default(),

@@ -156,12 +156,9 @@ struct Sandboxed {
 }
 
 impl Runner for Sandboxed {
-    fn python(
-        &self,
-        arguments: &[&str],
-        writable: &Path,
-    ) -> Result<Output, Box<dyn std::error::Error + Send + Sync>> {
-        let args = std::iter::once(interpreter_path(&self.python)).chain(arguments.iter().map(|text| (*text).to_owned()));
+    fn python(&self, arguments: &[&str], writable: &Path) -> Result<Output, Box<dyn std::error::Error + Send + Sync>> {
+        let args =
+            std::iter::once(interpreter_path(&self.python)).chain(arguments.iter().map(|text| (*text).to_owned()));
         let mut spec = Spec::new(Name::Like("compile".to_owned()), vec![self.tree.clone()], args.collect());
         spec.mounts = vec![Mount { source: writable.to_owned(), target: writable.to_owned(), writable: true }];
         spec.env.push("LC_ALL=C.UTF-8".to_owned());

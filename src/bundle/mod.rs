@@ -19,7 +19,7 @@ pub use weights::WEIGHTS;
 
 use crate::archive::{self, ArchivePath, seekable};
 use crate::content::{self, Content, Stamp};
-use crate::digest::{Digest, Mismatch};
+use crate::digest::{Digest, Mismatch, VerifyingReader};
 use crate::layer::{self, Layer};
 use crate::session::Session;
 
@@ -113,6 +113,11 @@ pub struct Bundle {
     members: BTreeMap<ArchivePath, Member>,
     weights: Vec<Weight>,
     layers: Vec<Layer>,
+}
+
+/// Whether the file at `path` ends as bundles do.
+pub fn is_bundle(path: &Path) -> bool {
+    fs_err::File::open(path).is_ok_and(|file| seekable::Reader::new(file).is_ok())
 }
 
 /// Largest member other than weights that is read into memory, in bytes.
@@ -226,6 +231,14 @@ impl Bundle {
         Err(Error::Damaged { path: file, member: path.clone(), source })
     }
 
+    /// Opens a member; the reader verifies it, and fails at its end if it is not what it was.
+    ///
+    /// # Errors
+    /// When its file has changed.
+    pub fn open_member(&self, member: &Member) -> Result<impl io::Read + use<>, Error> {
+        Ok(VerifyingReader::new(member.content.open()?, member.digest, member.content.size()))
+    }
+
     /// The folder in which the weights lie in a bundle: `models/NAME/VERSION`.
     fn weights_folder(&self) -> Result<ArchivePath, Error> {
         let path = ArchivePath::relative(format!("models/{}/{}", self.name, self.version));
@@ -304,8 +317,6 @@ impl Bundle {
         } else {
             weights::layers(session, &index.name, &weights, false)?
         };
-        let ArchivePath { .. } = ArchivePath::relative(format!("{}/{}", index.name, index.version))
-            .map_err(|error| malformed(error.into()))?;
         Ok(Self { name: index.name, version: index.version, members, weights, layers })
     }
 }

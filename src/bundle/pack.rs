@@ -7,7 +7,7 @@ use super::{Bundle, Error, Index, IndexMember, IndexWeight};
 use crate::archive::{self, ArchivePath, BLOCK, Entry, seekable};
 use crate::atomic;
 use crate::content::Content;
-use crate::digest::{Digest, HashingWriter, VerifyingReader};
+use crate::digest::{Digest, HashingWriter};
 use crate::progress::{Progress, Task, Unit};
 
 impl Bundle {
@@ -39,8 +39,7 @@ impl Bundle {
         // The small members first: whoever reads the archive as a stream soon knows what it is.
         for (path, member) in &self.members {
             let size = member.content.size();
-            let mut content = VerifyingReader::new(member.content.open()?, member.digest, size);
-            let offset = tar.file(path, member.executable, size, &mut content)?;
+            let offset = tar.file(path, member.executable, size, &mut self.open_member(member)?)?;
             let (path, executable, digest) = (path.clone(), member.executable, member.digest);
             index.members.push(IndexMember { path, offset, size, executable, digest });
         }

@@ -9,29 +9,47 @@ use super::printer::{ERROR, HINT, Output, Printer};
 
 /// How the program ends. The numbers are part of the interface and never change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
 pub enum Exit {
     /// All is well.
-    Success = 0,
+    Success,
     /// Something failed that has no number of its own.
-    Failure = 1,
+    Failure,
     /// The command line is wrong (clap uses the same number).
-    Usage = 2,
+    Usage,
     /// A document has mistakes.
-    Invalid = 3,
+    Invalid,
     /// A model's answer was not the one expected.
-    Mismatch = 4,
+    Mismatch,
     /// The network, a mirror or a registry failed.
-    Unavailable = 5,
+    Unavailable,
     /// No container can be started here.
-    Sandbox = 6,
+    Sandbox,
     /// The lock does not fit the manifest, or names what is gone.
-    Stale = 7,
+    Stale,
+    /// As the container in the foreground ended.
+    Container(i32),
+}
+
+impl Exit {
+    /// The number.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Success => 0,
+            Self::Failure => 1,
+            Self::Usage => 2,
+            Self::Invalid => 3,
+            Self::Mismatch => 4,
+            Self::Unavailable => 5,
+            Self::Sandbox => 6,
+            Self::Stale => 7,
+            Self::Container(code) => u8::try_from(code).unwrap_or(u8::MAX),
+        }
+    }
 }
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
+        Self::from(exit.code())
     }
 }
 
@@ -72,7 +90,7 @@ impl Failure {
         }
         if printer.output() == Output::Json {
             let (message, causes) = causes.split_first().map(|(m, c)| (m.clone(), c)).unwrap_or_default();
-            let document = json!({ "error": { "message": message, "causes": causes, "hint": self.hint, "exit_code": self.exit as u8 } });
+            let document = json!({ "error": { "message": message, "causes": causes, "hint": self.hint, "exit_code": self.exit.code() } });
             printer.line(&document.to_string());
             return self.exit;
         }
@@ -115,12 +133,31 @@ fn judge(error: &anyhow::Error) -> (Exit, Option<String>) {
             };
         }
         ask! {
-            crate::store::Error => |_| Exit::Failure,
-            crate::fetch::Error => |_| Exit::Unavailable,
-            crate::content::Error => |_| Exit::Failure,
-            crate::layer::Error => |_| Exit::Failure,
-            crate::image::Error => |_| Exit::Failure,
+            crate::base::Error => |_| Exit::Failure,
             crate::bundle::Error => |_| Exit::Failure,
+            crate::container::Error => |_| Exit::Failure,
+            crate::container::Failure => |failure| match failure {
+                crate::container::Failure::NoSandbox { .. } => Exit::Sandbox,
+                _ => Exit::Failure,
+            },
+            crate::content::Error => |_| Exit::Failure,
+            crate::debian::Error => |_| Exit::Failure,
+            crate::fetch::Error => |_| Exit::Unavailable,
+            crate::generate::Error => |_| Exit::Failure,
+            crate::image::Error => |_| Exit::Failure,
+            crate::image::build::Error => |_| Exit::Failure,
+            crate::init::Error => |_| Exit::Failure,
+            crate::launch::Error => |_| Exit::Failure,
+            crate::layer::Error => |_| Exit::Failure,
+            crate::parcel::Error => |_| Exit::Failure,
+            crate::python::Error => |_| Exit::Failure,
+            crate::resolve::Error => |error| match error {
+                crate::resolve::Error::Stale | crate::resolve::Error::Missing => Exit::Stale,
+                _ => Exit::Failure,
+            },
+            crate::service::Error => |_| Exit::Failure,
+            crate::store::Error => |_| Exit::Failure,
+            crate::toolchain::Error => |_| Exit::Failure,
         }
     }
     (exit, hint)

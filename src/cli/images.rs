@@ -68,7 +68,10 @@ impl Report for Images {
             let Row { name, digest, platform, layers, size } = image;
             let name = name.to_string();
             let (digest, size) = (digest.short(), Size(*size));
-            writeln!(out, "{NAME}{name:width$}{NAME:#}  {size:>8}  {layers:>2} layers  {platform}  {DIM}{digest}{DIM:#}")?;
+            writeln!(
+                out,
+                "{NAME}{name:width$}{NAME:#}  {size:>8}  {layers:>2} layers  {platform}  {DIM}{digest}{DIM:#}"
+            )?;
         }
         Ok(())
     }

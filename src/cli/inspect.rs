@@ -77,9 +77,10 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     if path.is_file() {
         context.printer.report(&bundle(&session, path)?)?;
     } else {
-        let name = args.target.parse::<ImageName>().map_err(|error| {
-            Failure::new(Exit::Usage, format!("there is no file `{}`, and {error}", args.target))
-        })?;
+        let name = args
+            .target
+            .parse::<ImageName>()
+            .map_err(|error| Failure::new(Exit::Usage, format!("there is no file `{}`, and {error}", args.target)))?;
         context.printer.report(&image(&session, name)?)?;
     }
     Ok(Exit::Success)

@@ -11,15 +11,16 @@ mod inspect;
 mod lock;
 mod logs;
 mod pack;
+mod prepare;
 pub mod printer;
 mod prune;
 mod ps;
 mod run;
+mod serve;
 mod stop;
 mod test;
 mod validate;
 
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -46,7 +47,6 @@ const STYLES: Styles = Styles::styled()
     version,
     styles = STYLES,
     max_term_width = 100,
-    after_help = failure::EXIT_CODES,
     after_long_help = concat!(
         "The usual way:\n",
         "  ekiben init --from model.pkl     a project from what is already there\n",

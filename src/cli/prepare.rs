@@ -7,7 +7,7 @@ use super::printer::{NAME, Size, dim_time};
 use super::{Context, Exit, Failure};
 use crate::bundle;
 use crate::diagnostic::Diagnostics;
-use crate::diagnostic::render::Rendering;
+use crate::diagnostic::Rendering;
 use crate::digest::Digest;
 use crate::image::{self, Image};
 use crate::manifest::Manifest;
@@ -49,7 +49,7 @@ pub struct Built {
 
 /// Prints diagnostics; errors among them end the command.
 pub fn show(context: &Context, diagnostics: &Diagnostics) {
-    let rendering = Rendering { color: context.printer.colors(), width: width() };
+    let rendering = Rendering { colour: context.printer.colors(), width: width() };
     for diagnostic in diagnostics.sorted() {
         context.printer.line(rendering.render(diagnostic).trim_end());
     }
@@ -57,7 +57,7 @@ pub fn show(context: &Context, diagnostics: &Diagnostics) {
 
 /// Columns of the terminal; 100 where there is none.
 pub fn width() -> usize {
-    console::Term::stderr().size_checked().map_or(100, |(_, columns)| columns.into())
+    indicatif::TermLike::width(&console::Term::stderr()).into()
 }
 
 /// Reads and checks the project at `path`.
@@ -72,7 +72,8 @@ pub fn project(context: &Context, path: &Path) -> Result<Project, Failure> {
         }
         Err(mistakes) => {
             show(context, &mistakes);
-            let errors = mistakes.sorted().iter().filter(|d| d.severity() == crate::diagnostic::Severity::Error).count();
+            let errors =
+                mistakes.sorted().iter().filter(|d| d.severity() == crate::diagnostic::Severity::Error).count();
             let errors = if errors == 1 { "1 mistake".to_owned() } else { format!("{errors} mistakes") };
             Err(Failure::new(Exit::Invalid, format!("{} has {errors}", path.display())))
         }

@@ -264,7 +264,14 @@ mod tests {
 
     #[test]
     fn sizes_and_times_are_short() {
-        for (bytes, text) in [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (18_540_000, "18.5 MB"), (999_600, "1.0 MB"), (2 << 30, "2.1 GB")] {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1000, "1.0 kB"),
+            (18_540_000, "18.5 MB"),
+            (999_600, "1.0 MB"),
+            (2 << 30, "2.1 GB"),
+        ] {
             assert_eq!(Size(bytes).to_string(), text);
         }
         for (ms, text) in [(12, "12 ms"), (1_400, "1.4 s"), (123_000, "2 min 3 s")] {

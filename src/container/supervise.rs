@@ -211,18 +211,6 @@ fn limit(spec: &Spec, group: &str, record: &mut state::Record, cgroup: &mut Cgro
     Ok(())
 }
 
-/// Lets libcontainer see nothing of the control groups but the one that the supervisor is in: what it does there then
-/// changes nothing. (It would go through all hierarchies of version 1, for which an ordinary user lacks the rights.)
-fn show_own_cgroup() -> Result<(), Failure> {
-    let bind = MsFlags::MS_BIND;
-    let shown = match cgroup::own_unified() {
-        Some(folder) => mount(Some(&folder), "/sys/fs/cgroup", None::<&str>, bind, None::<&str>),
-        None => unshare(CloneFlags::CLONE_NEWCGROUP)
-            .and_then(|()| mount(Some("cgroup"), "/sys/fs/cgroup", Some("cgroup2"), MsFlags::empty(), None::<&str>)),
-    };
-    shown.map_err(|error| failed("the control group could not be shown", error))
-}
-
 /// The output of the container and the files that it goes to.
 type Output = Vec<(io::PipeReader, LogWriter)>;
 

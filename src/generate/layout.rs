@@ -13,7 +13,7 @@ pub const MODELS: &str = "/models";
 /// User and group, by number, as bentos have them.
 pub const USER: u32 = 1034;
 /// Their name.
-pub const USER_NAME: &str = "bentoml";
+pub const USER_NAME: &str = "ekiben";
 
 /// The folder of a model's files.
 pub fn model(name: &str) -> String {

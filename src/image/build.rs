@@ -90,7 +90,7 @@ pub fn build(session: &Session, parcel: &Parcel, platform: Platform) -> Result<I
         locked: lock.platforms.keys().map(ToString::to_string).collect(),
     })?;
     let source = base::source(manifest)?;
-    let user = layout::user();
+    let user = base::user();
     let mut layers = Vec::new();
     layers.extend(base::layer(session, &source, &locked.base, platform, &user)?);
     layers.extend(base::system_layer(session, &source, &locked.system)?);
@@ -113,7 +113,7 @@ fn python_layers(session: &Session, parcel: &Parcel, locked: &Locked, target: &T
     if let Some(layers) = session.store.recall("python-layers", &key) {
         return Ok(layers);
     }
-    let user = layout::user();
+    let user = base::user();
     let toolchain = Toolchain::new(session, &parcel.manifest, &locked.base, *platform, &user);
     let scratch = session.store.scratch().map_err(layer::Error::from)?;
     let folder = |name: &str| {
@@ -160,12 +160,7 @@ fn python_layers(session: &Session, parcel: &Parcel, locked: &Locked, target: &T
 }
 
 /// The requirements of the bundle, with the files that they name unpacked into `project`.
-fn requirements(
-    manifest: &Manifest,
-    locked: &Locked,
-    bundle: &Bundle,
-    project: &Path,
-) -> Result<Requirements, Error> {
+fn requirements(manifest: &Manifest, locked: &Locked, bundle: &Bundle, project: &Path) -> Result<Requirements, Error> {
     let mut names: Vec<&str> = locked.python.iter().filter_map(|package| package.url.as_deref()).collect();
     names.retain(|url| !url.contains("://"));
     let asked = manifest.python.as_ref().map(|Python { requirements, .. }| requirements.clone()).unwrap_or_default();
@@ -219,11 +214,8 @@ fn configured(image: Image, manifest: &Manifest, bundle: &Bundle) -> Image {
         ("org.opencontainers.image.title".to_owned(), bundle.name().to_owned()),
         ("org.opencontainers.image.version".to_owned(), bundle.version().to_owned()),
     ];
-    let optional = [
-        ("description", &manifest.description),
-        ("licenses", &manifest.licenses),
-        ("source", &manifest.source),
-    ];
+    let optional =
+        [("description", &manifest.description), ("licenses", &manifest.licenses), ("source", &manifest.source)];
     for (key, value) in optional {
         about.extend(value.iter().map(|value| (format!("org.opencontainers.image.{key}"), value.clone())));
     }

@@ -72,6 +72,19 @@ pub enum Error {
     Homeless,
 }
 
+impl Error {
+    /// The next thing to try.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NoImage { similar: Some(similar), .. } => Some(format!("did you mean `{similar}`?")),
+            Self::NoImage { similar: None, .. } => Some("see what there is with `ekiben images`".to_owned()),
+            Self::Missing { .. } => Some("build the image again with `ekiben build`".to_owned()),
+            Self::Damaged { path, .. } => Some(format!("remove {}, and build again", path.display())),
+            _ => None,
+        }
+    }
+}
+
 /// The store of one user on this machine. Cheap to clone; the shared lock is held until the last clone is gone.
 #[derive(Clone, Debug)]
 pub struct Store {

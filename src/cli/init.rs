@@ -1,0 +1,60 @@
+//! `ekiben init`
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::printer::{HINT, Report};
+use super::{Context, Exit, Failure};
+use crate::init::{self, Wish};
+
+/// Make a project from what is already there: a manifest that teaches, and a function to fill in
+///
+/// No file that is there is changed, and a model's file is not opened.
+///
+/// Examples:
+///   ekiben init
+///   ekiben init --from model.pkl
+///   ekiben init models/iris --name iris
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+pub struct Args {
+    /// The project's folder.
+    #[arg(value_name = "PATH", default_value = ".")]
+    path: PathBuf,
+    /// The model's file, in the project's folder. Without it, models are looked for there.
+    #[arg(long, value_name = "FILE")]
+    from: Option<PathBuf>,
+    /// What the model is called. Without it: after the model's file, or the folder.
+    #[arg(long)]
+    name: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Started {
+    written: Vec<PathBuf>,
+    kept: Vec<PathBuf>,
+}
+
+pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
+    fs_err::create_dir_all(&args.path)?;
+    let made = init::start(&Wish { folder: args.path, model: args.from, name: args.name })?;
+    for path in &made.kept {
+        context.printer.status("Kept", path.display().to_string());
+    }
+    context.printer.report(&Started { written: made.written, kept: made.kept })?;
+    Ok(Exit::Success)
+}
+
+impl Report for Started {
+    fn human(&self, out: &mut dyn Write) -> io::Result<()> {
+        for path in &self.written {
+            writeln!(out, "{}", path.display())?;
+        }
+        writeln!(
+            out,
+            "{HINT}next{HINT:#}: fill in the function, describe an example under `tests:`, then `ekiben test`"
+        )
+    }
+}

@@ -1,0 +1,171 @@
+//! `ekiben run`
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+
+use serde::Serialize;
+
+use super::prepare::Inputs;
+use super::printer::Report;
+use super::serve::{self, Running};
+use super::{Context, Exit, Failure, prepare};
+use crate::container::{Life, Publish};
+
+/// Run a model in a sandbox that cannot call out, and print where it answers
+///
+/// PATH is built first when it is a project or a bundle, or it is the name of an image in the local store. The
+/// container has a network of its own, in which it can only answer; its root is read-only, and it runs as an ordinary
+/// user without capabilities. Ctrl-C stops it.
+///
+/// Examples:
+///   ekiben run
+///   ekiben run fixtures/iris -p 8080
+///   ekiben run iris:1.0 --detach        then: ekiben ps, ekiben logs, ekiben stop
+///   ekiben run iris:1.0 -- python -c 'print(1)'
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+pub struct Args {
+    #[command(flatten)]
+    inputs: Inputs,
+    /// Where it answers: PORT, or ADDRESS:PORT, optionally followed by the container's :PORT. Without it: the
+    /// container's port on the loopback interface, or any that is free.
+    #[arg(long, short, value_name = "[ADDRESS:]PORT[:PORT]")]
+    publish: Vec<Wanted>,
+    /// What the container can reach.
+    #[arg(long, value_enum, default_value = "isolated")]
+    network: Network,
+    /// What the container is called.
+    #[arg(long)]
+    name: Option<String>,
+    /// Return when the service is ready, and let it run.
+    #[arg(long, short)]
+    detach: bool,
+    #[command(flatten)]
+    how: serve::How,
+    /// What to run instead of the service.
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Network {
+    /// Only itself; published ports answer.
+    Isolated,
+    /// All that this machine can reach.
+    Host,
+}
+
+/// An address as it is written on the command line.
+#[derive(Clone, Copy)]
+struct Wanted {
+    host: SocketAddr,
+    container: Option<u16>,
+}
+
+impl std::str::FromStr for Wanted {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let bad = || format!("`{text}` is no address: write 8080, 127.0.0.1:8080 or 8080:3000");
+        let loopback = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        if let Ok(host) = text.parse::<SocketAddr>() {
+            return Ok(Self { host, container: None });
+        }
+        let (host, container) = match text.rsplit_once(':') {
+            Some((host, port)) => (host, Some(port.parse().map_err(|_| bad())?)),
+            None => (text, None),
+        };
+        let host = match host.parse::<u16>() {
+            Ok(port) => loopback(port),
+            Err(_) => host.parse().map_err(|_| bad())?,
+        };
+        Ok(Self { host, container })
+    }
+}
+
+#[derive(Serialize)]
+struct Started {
+    name: String,
+    address: String,
+}
+
+pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
+    let session = context.session()?;
+    let built = prepare::image(context, &session, &args.inputs)?;
+    let port = serve::port(&built);
+    let mut options = args.how.options(built.manifest.as_ref().map(|manifest| &manifest.resources));
+    options.name = args.name;
+    options.host_network = args.network == Network::Host;
+    options.keep = args.detach;
+    let serves = args.command.is_empty();
+    options.args = args.command;
+    let wanted = |wanted: &Wanted| Publish { host: wanted.host, container: wanted.container.unwrap_or(port) };
+    options.publish = args.publish.iter().map(wanted).collect();
+    let movable = args.publish.is_empty();
+    if movable && serves {
+        options.publish.push(Publish { host: SocketAddr::from(([127, 0, 0, 1], port)), container: port });
+    }
+    let life = if args.detach { Life::Detached } else { Life::Tied };
+    let mut running = serve::start(context, &session, &built, options, life, movable && serves)?;
+    if args.detach {
+        let ready = built.manifest.as_ref().map_or("/readyz", |manifest| &manifest.service.ready);
+        if serves && let Err(failure) = running.wait_ready(context, ready, args.how.timeout) {
+            running.show_log(context);
+            return Err(failure);
+        }
+        let (name, address) = (running.container.name().to_owned(), running.service.url());
+        context.printer.report(&Started { name, address })?;
+        return Ok(Exit::Success);
+    }
+    foreground(context, &mut running, &built, serves, args.how.timeout)
+}
+
+/// Shows what the container says until it ends.
+fn foreground(
+    context: &Context,
+    running: &mut Running,
+    built: &prepare::Built,
+    serves: bool,
+    timeout: u64,
+) -> Result<Exit, Failure> {
+    let _signals = running.container.pass_on_signals()?;
+    let ready = built.manifest.as_ref().map_or("/readyz", |manifest| &manifest.service.ready).to_owned();
+    let Running { container, service } = running;
+    let exit = std::thread::scope(|scope| {
+        if serves {
+            let (printer, service) = (&context.printer, &*service);
+            let ended = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+            let flag = ended.clone();
+            scope.spawn(move || {
+                let stopped = || flag.load(std::sync::atomic::Ordering::Relaxed).then_some(0);
+                let timeout = std::time::Duration::from_secs(timeout);
+                match service.wait_ready(&ready, timeout, stopped) {
+                    Ok(waited) => {
+                        let time = super::printer::Time(waited);
+                        printer.status("Ready", format!("{} in {time}, Ctrl-C stops it", service.url()));
+                    }
+                    Err(crate::service::Error::NotReady { .. }) => {
+                        printer.warn(&format!("{ready} does not answer; the container goes on"));
+                    }
+                    // What ended it is said by whoever waits for it.
+                    Err(_) => {}
+                }
+            });
+            let exit = container.wait(&mut |bytes| drop(context.printer.raw(bytes)));
+            ended.store(true, std::sync::atomic::Ordering::Relaxed);
+            exit
+        } else {
+            container.wait(&mut |bytes| drop(context.printer.raw(bytes)))
+        }
+    })?;
+    if exit.out_of_memory {
+        context.printer.warn("the kernel killed processes of the container, as it used up its memory");
+    }
+    Ok(Exit::Container(exit.code))
+}
+
+impl Report for Started {
+    fn human(&self, out: &mut dyn Write) -> io::Result<()> {
+        writeln!(out, "{}", self.name)
+    }
+}

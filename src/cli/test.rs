@@ -1,0 +1,91 @@
+//! `ekiben test`
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::prepare::Inputs;
+use super::printer::{DIM, ERROR, Report, Time, VERB};
+use super::{Context, Exit, Failure, prepare, serve};
+use crate::container::Life;
+use crate::digest::Digest;
+use crate::launch;
+use crate::service::Outcome;
+use crate::store::ImageName;
+
+/// Build a model, run it, ask the manifest's example requests, and compare the answers
+///
+/// Examples:
+///   ekiben test
+///   ekiben test fixtures/iris
+///   ekiben test iris-1.0.ekiben --output json
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+pub struct Args {
+    #[command(flatten)]
+    inputs: Inputs,
+    #[command(flatten)]
+    how: serve::How,
+}
+
+#[derive(Serialize)]
+struct Tested {
+    image: ImageName,
+    digest: Digest,
+    passed: usize,
+    failed: usize,
+    outcomes: Vec<Outcome>,
+}
+
+pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
+    let session = context.session()?;
+    let parcel = prepare::parcel(context, &session, &args.inputs)?;
+    if parcel.manifest.tests.is_empty() {
+        let failure = Failure::new(Exit::Usage, "the manifest has no tests");
+        return Err(failure.with_hint("add example requests under `tests:`, each with `request` and `expect`"));
+    }
+    let manifest = parcel.manifest.clone();
+    let built = prepare::build(context, &session, parcel, None, &[])?;
+    let mut options = args.how.options(Some(&manifest.resources));
+    options.publish = vec![launch::any_port(serve::port(&built))];
+    let running = serve::start(context, &session, &built, options, Life::Tied, false)?;
+    let _signals = running.container.pass_on_signals()?;
+    if let Err(failure) = running.wait_ready(context, &manifest.service.ready, args.how.timeout) {
+        running.show_log(context);
+        return Err(failure);
+    }
+    let outcomes: Vec<_> = manifest.tests.iter().map(|test| running.service.ask(test)).collect();
+    let failed = outcomes.iter().filter(|outcome| !outcome.differences.is_empty()).count();
+    if failed > 0 {
+        running.show_log(context);
+    }
+    running.container.stop(Duration::from_secs(10))?;
+    let passed = outcomes.len() - failed;
+    context.printer.report(&Tested { image: built.name, digest: built.digest, passed, failed, outcomes })?;
+    Ok(if failed == 0 { Exit::Success } else { Exit::Mismatch })
+}
+
+impl Report for Tested {
+    fn human(&self, out: &mut dyn Write) -> io::Result<()> {
+        writeln!(out)?;
+        for outcome in &self.outcomes {
+            let time = Time(Duration::from_secs_f64(outcome.seconds));
+            match outcome.differences.as_slice() {
+                [] => writeln!(out, "  {VERB}✓{VERB:#} {} {DIM}{time}{DIM:#}", outcome.name)?,
+                differences => {
+                    writeln!(out, "  {ERROR}✗{ERROR:#} {} {DIM}{time}{DIM:#}", outcome.name)?;
+                    for difference in differences {
+                        writeln!(out, "      {difference}")?;
+                    }
+                }
+            }
+        }
+        let Self { image, passed, failed, .. } = self;
+        let answers = if passed + failed == 1 { "answer" } else { "answers" };
+        match failed {
+            0 => writeln!(out, "\n{VERB}{image}: all {passed} {answers} as expected{VERB:#}"),
+            _ => writeln!(out, "\n{ERROR}{image}: {failed} of {} {answers} not as expected{ERROR:#}", passed + failed),
+        }
+    }
+}
