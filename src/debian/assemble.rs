@@ -145,8 +145,12 @@ impl<'a> Tree<'a> {
         if self.replaces(there, &piece) {
             return Ok(());
         }
-        let name = |piece: &Piece| piece.owner.map(|owner| self.packages[owner].name.clone()).unwrap_or_default();
-        Err(Error::Conflict { first: name(there), second: name(&piece), path })
+        Err(Error::Conflict { first: self.owner(there), second: self.owner(&piece), path })
+    }
+
+    /// The name of the package that something belongs to; empty for what is made here.
+    fn owner(&self, piece: &Piece) -> String {
+        piece.owner.map(|owner| self.packages[owner].name.clone()).unwrap_or_default()
     }
 
     fn same(&self, one: &Piece, other: &Piece) -> Result<bool, Error> {
@@ -205,22 +209,22 @@ impl<'a> Tree<'a> {
 
     /// Makes what the maintainer scripts of the packages would have made.
     fn configure(&mut self, session: &Session) -> Result<(), Error> {
-        let path = fixed;
+        let mut statuses = Vec::new();
         for (package, unpacked) in self.packages.iter().zip(&self.unpacked) {
             // Where scanners look for packages in images without dpkg, one file for each.
             let name = ArchivePath::new(&package.name).map_err(|error| Error::Deb {
                 package: package.name.clone(),
                 source: DebError::Format(error.to_string()),
             })?;
-            let bytes = format!("{}\n", unpacked.deb.control.trim_end()).into_bytes();
-            let entry = Entry::file(path("var/lib/dpkg/status.d").join(&name), bytes.len() as u64, false);
-            let piece = Piece { entry, content: Content::Made(bytes), owner: None };
-            self.pieces.entry(piece.entry.path.clone()).or_insert(piece);
+            statuses.push((name, format!("{}\n", unpacked.deb.control.trim_end())));
+        }
+        for (name, status) in statuses {
+            self.add_file(fixed("var/lib/dpkg/status.d").join(&name), status.into_bytes());
         }
         self.configure_alternatives(session);
         self.configure_certificates()?;
-        if let Some(bytes) = self.content(&path("usr/share/libc-bin/nsswitch.conf"))? {
-            self.add_file(path("etc/nsswitch.conf"), bytes);
+        if let Some(bytes) = self.content(&fixed("usr/share/libc-bin/nsswitch.conf"))? {
+            self.add_file(fixed("etc/nsswitch.conf"), bytes);
         }
         Ok(())
     }
@@ -309,13 +313,12 @@ impl<'a> Tree<'a> {
         let mut missing = Vec::new();
         for (path, piece) in &self.pieces {
             for above in path.ancestors() {
-                match self.pieces.get(&above).map(|piece| &piece.entry.kind) {
-                    Some(Kind::Directory) => {}
+                match self.pieces.get(&above) {
+                    Some(Piece { entry: Entry { kind: Kind::Directory, .. }, .. }) => {}
                     None => missing.push(above),
-                    Some(_) => {
-                        let package = piece.owner.map(|owner| self.packages[owner].name.clone());
-                        let (package, path) = (package.unwrap_or_default(), path.clone());
-                        return Err(Error::NotAFolder { package, path, above });
+                    Some(there) => {
+                        let package = self.owner(if piece.owner.is_some() { piece } else { there });
+                        return Err(Error::NotAFolder { package, path: path.clone(), above });
                     }
                 }
             }

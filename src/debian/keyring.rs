@@ -4,6 +4,8 @@
 //! automatic keys for the archive and for security, and its release key. When a key expires is not looked at: they are
 //! pinned here one by one, and an archived suite must stay readable after its keys' time.
 
+use std::io;
+
 use pgp::composed::{CleartextSignedMessage, Deserializable as _, SignedPublicKey};
 use pgp::crypto::hash::HashAlgorithm;
 
@@ -35,6 +37,9 @@ impl Keyring {
     /// When they are no OpenPGP keys, or a subkey does not belong to its key.
     pub fn read(bytes: &[u8]) -> Result<Self, pgp::errors::Error> {
         let keys = SignedPublicKey::from_reader_many_buf(bytes)?.0.collect::<Result<Vec<_>, _>>()?;
+        if keys.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "no key is in it").into());
+        }
         for key in &keys {
             key.verify_bindings()?;
         }
@@ -77,5 +82,12 @@ mod tests {
     #[test]
     fn the_keys_that_come_along_are_whole() {
         assert_eq!(Keyring::debian().unwrap().0.len(), 9);
+    }
+
+    #[test]
+    fn what_holds_no_key_is_no_keyring() {
+        for bytes in [&b""[..], b"x", b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n\n-----END PGP PUBLIC KEY BLOCK-----\n"] {
+            assert!(Keyring::read(bytes).is_err(), "{bytes:?}");
+        }
     }
 }

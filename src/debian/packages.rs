@@ -24,8 +24,8 @@ use crate::{fetch, store};
 const MAX_RELEASE: u64 = 16 << 20;
 /// Largest compressed index, in bytes; bookworm's has 9 MB.
 const MAX_INDEX: u64 = 256 << 20;
-/// Largest index, in bytes, before it is taken for a bomb.
-const MAX_TEXT: u64 = 2 << 30;
+/// Largest index, in bytes, before it is taken for a bomb; bookworm's has 50 MB.
+const MAX_TEXT: u64 = 512 << 20;
 /// What decompressing xz may take, in bytes of memory.
 pub(super) const XZ_MEMORY: u64 = 256 << 20;
 
@@ -60,19 +60,19 @@ pub(super) fn find<'a>(
     let folder = format!("dists/{suite}");
     let place = format!("{folder}/InRelease");
     let url = root.url(&place);
-    let bytes = match session.store.recall(RELEASE, &Digest::of(&url)) {
+    let kept = session.store.recall::<Digest>(RELEASE, &Digest::of(&url));
+    let bytes = match kept {
         Some(kept) if session.client.is_offline() && !root.is_local() => session.store.read_blob(&kept, MAX_RELEASE)?,
-        kept => {
+        _ => {
             let bytes = root.bytes(session, &place, MAX_RELEASE)?;
-            let bytes = bytes.ok_or_else(|| Error::NoSuite { suite: suite.to_owned(), url: url.clone() })?;
-            if kept != Some(Digest::of(&bytes)) {
-                let blob = session.store.put_bytes(&bytes)?;
-                session.store.remember(RELEASE, &Digest::of(&url), blob, vec![blob])?;
-            }
-            bytes
+            bytes.ok_or_else(|| Error::NoSuite { suite: suite.to_owned(), url: url.clone() })?
         }
     };
     let release = Release::verify(&bytes, &source.keys, suite, SystemTime::now(), &url)?;
+    if kept != Some(Digest::of(&bytes)) {
+        let blob = session.store.put_bytes(&bytes)?;
+        session.store.remember(RELEASE, &Digest::of(&url), blob, vec![blob])?;
+    }
     let path = format!("main/binary-{}/Packages.xz", platform.architecture());
     let Some((place, digest, size)) = release.index(&path) else {
         return Err(Error::Release { url, reason: format!("it names no {path}") });
@@ -105,11 +105,15 @@ impl Found<'_> {
         })?;
         let decoder = liblzma::stream::Stream::new_stream_decoder(XZ_MEMORY, 0).map_err(|error| bad(error.into()))?;
         let text = liblzma::read::XzDecoder::new_stream(&bytes[..], decoder).take(MAX_TEXT);
-        let text = reduced(BufReader::with_capacity(1 << 16, text)).map_err(bad)?;
-        let compressed = zstd::encode_all(text.as_bytes(), 1).map_err(store::Error::from)?;
+        let mut text = BufReader::with_capacity(1 << 16, text);
+        let kept = reduced(&mut text).map_err(bad)?;
+        if text.get_ref().limit() == 0 {
+            return Err(fetch::Error::TooLarge { url, limit: MAX_TEXT }.into());
+        }
+        let compressed = zstd::encode_all(kept.as_bytes(), 1).map_err(store::Error::from)?;
         let blob = session.store.put_bytes(&compressed)?;
         session.store.remember(INDEX, &self.digest, blob, vec![blob])?;
-        Ok(text)
+        Ok(kept)
     }
 }
 
