@@ -101,9 +101,6 @@ pub enum Locked {
 /// The suite of an image that needs no Python.
 const DEFAULT_SUITE: &str = "bookworm";
 
-/// Version of what [`layer`] and [`system_layer`] make of the same packages. A change of either needs another number.
-const ASSEMBLY: u32 = 1;
-
 impl Base {
     /// The base that `manifest` asks for.
     ///
@@ -227,7 +224,7 @@ pub fn layer(
     user: &User,
 ) -> Result<Option<Layer>, Error> {
     let Locked::Debian { suite, packages } = base else { return Ok(None) };
-    let key = ("base", ASSEMBLY, crate::archive::epoch(), platform, suite, packages, (&user.name, user.uid, user.gid));
+    let key = ("base", debian::RULES, crate::archive::epoch(), platform, suite, packages, (&user.name, user.uid, user.gid));
     let title = format!("Debian {suite}, {} packages", packages.len());
     made_once(session, source, &key, packages, &title, |writer| {
         Ok(debian::base_layer(session, packages, platform, Some(user), writer)?)
@@ -243,7 +240,7 @@ pub fn system_layer(session: &Session, source: &Source, packages: &[Package]) ->
     if packages.is_empty() {
         return Ok(None);
     }
-    let key = ("system", ASSEMBLY, crate::archive::epoch(), packages);
+    let key = ("system", debian::RULES, crate::archive::epoch(), packages);
     let title = format!("Debian packages, {}", packages.len());
     made_once(session, source, &key, packages, &title, |writer| Ok(debian::packages_layer(session, packages, writer)?))
         .map(Some)

@@ -20,6 +20,7 @@ use crate::store::ImageName;
 
 /// What is built from, and how.
 #[derive(clap::Args)]
+#[group(skip)]
 pub struct Inputs {
     /// A project's folder, its manifest, or a bundle.
     #[arg(value_name = "PATH", default_value = ".")]
@@ -30,6 +31,7 @@ pub struct Inputs {
 
 /// How a build goes about its inputs.
 #[derive(clap::Args)]
+#[group(skip)]
 pub struct How {
     /// Fail when the lock does not fit the manifest, rather than renew it. For CI.
     #[arg(long)]

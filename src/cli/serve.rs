@@ -13,6 +13,7 @@ use crate::session::Session;
 
 /// How a service is started.
 #[derive(clap::Args)]
+#[group(skip)]
 pub struct How {
     /// Another program to run the container: runc, crun, podman or docker.
     #[arg(long, value_name = "NAME")]

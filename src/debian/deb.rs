@@ -315,7 +315,7 @@ mod tests {
     #[test]
     fn a_bomb_is_not_unpacked() {
         let entry = Entry::file(path("usr/zeros"), DATA_LIMITS.bytes + 1, false);
-        let data = crate::archive::header(&entry);
+        let data = crate::archive::header(&entry, 0);
         let control = tar(&[file("control", "Package: a\n")]);
         let parts: [(&str, &[u8]); 3] = [("debian-binary", b"2.0\n"), ("control.tar", &control), ("data.tar", &data)];
         let error = read_bytes(&ar(&parts)).unwrap_err();
