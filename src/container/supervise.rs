@@ -212,8 +212,9 @@ fn limit(spec: &Spec, group: &str, record: &mut state::Record, cgroup: &mut Cgro
     if limits.memory.is_none() && limits.cpus.is_none() && limits.pids.is_none() {
         return Ok(());
     }
-    match Cgroup::enter(group, limits) {
-        Ok(entered) => *cgroup = entered,
+    let note = |cgroup: &Cgroup| state::Record { cgroup: cgroup.clone(), ..record.clone() }.save();
+    match cgroup.enter(group, limits, &note) {
+        Ok(()) => {}
         Err(why) if limits.required => return Err(Failure::Limits { why }),
         Err(why) => record.state.warnings.push(format!("the container runs without its limits: {why}")),
     }
