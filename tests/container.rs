@@ -2,10 +2,10 @@
 //!
 //! Their root is a statically linked busybox, from Debian's package where the machine has none.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 use std::fs::Permissions;
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::os::unix::process::CommandExt as _;
@@ -35,13 +35,19 @@ fn shared() -> &'static Path {
         std::fs::create_dir_all(folder.join("root/etc")).unwrap();
         install(Path::new(env!("CARGO_BIN_EXE_ekiben")), &folder.join("ekiben"));
         install(&busybox(), &bin.join("busybox"));
-        for name in ["sh", "cat", "ls", "id", "echo", "sleep", "touch", "nc", "dd", "hostname", "wc", "grep", "printf"]
+        for name in
+            ["sh", "cat", "ls", "id", "echo", "sleep", "touch", "nc", "dd", "hostname", "wc", "grep", "printf", "true"]
         {
             let _ = symlink("busybox", bin.join(name));
         }
         std::fs::write(folder.join("root/etc/passwd"), "model:x:1034:1034::/:/bin/sh\n").unwrap();
         folder
     })
+}
+
+/// In the second run it belongs to the user, as a program does that `cargo install` put into their home.
+fn program() -> PathBuf {
+    shared().join(if std::env::var_os(AGAIN).is_some() { "their-ekiben" } else { "ekiben" })
 }
 
 /// Copies a program that may be running.
@@ -70,11 +76,8 @@ struct Home {
 
 fn home() -> Home {
     let folder = tempfile::tempdir().unwrap();
-    let containers = Containers::new(
-        &folder.path().join("containers"),
-        Launcher::program(shared().join("ekiben")),
-        Progress::silent(),
-    );
+    let containers =
+        Containers::new(&folder.path().join("containers"), Launcher::program(program()), Progress::silent());
     Home { containers, folder }
 }
 
@@ -384,28 +387,38 @@ fn a_killed_supervisor_takes_all_with_it_and_the_next_sweep_tidies() {
     assert_eq!(std::fs::read_dir(home.folder.path().join("containers")).unwrap().count(), 0);
 }
 
+/// Runs the test `name` again in a process of its own, in which [`starter`] is what happens.
+fn start_starter(name: &str, home: &Home, script: &str) -> std::process::Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--nocapture"])
+        .env("EKIBEN_TEST_STARTER", home.folder.path().join("containers"))
+        .env("EKIBEN_TEST_SCRIPT", script)
+        .env("EKIBEN_TEST_PROGRAM", program())
+        .env(AGAIN, shared())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// A foreground command, as `ekiben run` is one. Ends the process.
+fn starter() {
+    let Some(folder) = std::env::var_os("EKIBEN_TEST_STARTER") else { return };
+    let launcher = Launcher::program(std::env::var_os("EKIBEN_TEST_PROGRAM").unwrap());
+    let containers = Containers::new(Path::new(&folder), launcher, Progress::silent());
+    let mut container = containers.start(&shell(&std::env::var("EKIBEN_TEST_SCRIPT").unwrap()), Life::Tied).unwrap();
+    let signals = container.pass_on_signals().unwrap();
+    let exit = container.wait(&mut |piece| std::io::stdout().write_all(piece).unwrap()).unwrap();
+    println!("received {:?}", signals.received());
+    std::process::exit(exit.code);
+}
+
 #[test]
 fn a_killed_starter_takes_its_container_with_it() {
-    if std::env::var_os("EKIBEN_TEST_STARTER").is_some() {
-        let folder = PathBuf::from(std::env::var_os("EKIBEN_TEST_STARTER").unwrap());
-        let containers = Containers::new(&folder, Launcher::program(shared().join("ekiben")), Progress::silent());
-        let marker = std::env::var("EKIBEN_TEST_MARKER").unwrap();
-        let mut spec = shell(&format!("sleep {marker}"));
-        spec.grace = 100;
-        let _container = containers.start(&spec, Life::Tied).unwrap();
-        loop {
-            std::thread::park();
-        }
-    }
+    starter();
     let home = home();
     let marker = format!("{}.25", 70_000 + std::process::id());
-    let mut starter = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "a_killed_starter_takes_its_container_with_it"])
-        .env("EKIBEN_TEST_STARTER", home.folder.path().join("containers"))
-        .env("EKIBEN_TEST_MARKER", &marker)
-        .env(AGAIN, shared())
-        .spawn()
-        .unwrap();
+    let script = format!("trap 'exit 0' TERM; sleep {marker} & wait");
+    let mut starter = start_starter("a_killed_starter_takes_its_container_with_it", &home, &script);
     let is_there = format!("sleep\0{marker}");
     wait_until("the container runs", || somebody_runs(&is_there));
     starter.kill().unwrap();
@@ -415,6 +428,21 @@ fn a_killed_starter_takes_its_container_with_it() {
         home.containers.sweep().unwrap();
         home.containers.list().unwrap().is_empty()
     });
+}
+
+#[test]
+fn signals_to_a_foreground_command_reach_its_container() {
+    starter();
+    let home = home();
+    let script = "trap 'echo bye; exit 9' TERM; echo up; while true; do sleep 0.05; done";
+    let mut starter = start_starter("signals_to_a_foreground_command_reach_its_container", &home, script);
+    let mut lines = BufReader::new(starter.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.any(|line| line.ends_with("up")));
+    let process = nix::unistd::Pid::from_raw(starter.id().try_into().unwrap());
+    nix::sys::signal::kill(process, nix::sys::signal::SIGINT).unwrap();
+    assert_eq!(lines.collect::<Vec<_>>(), ["bye", "received Some(2)"]);
+    assert_eq!(starter.wait().unwrap().code(), Some(9));
+    assert!(home.containers.list().unwrap().is_empty());
 }
 
 #[test]
@@ -538,6 +566,68 @@ fn an_engine_that_is_missing_is_named() {
     assert_eq!(error.to_string(), "`nonesuch` is not installed");
 }
 
+/// Prints how long a start takes: `cargo test --test container start_times -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement"]
+fn start_times() {
+    let home = home();
+    let median = |what: &str, once: &dyn Fn() -> Duration| {
+        let mut times: Vec<_> = (0..21).map(|_| once()).collect();
+        times.sort();
+        println!("{what}: {:.1} ms", times[times.len() / 2].as_secs_f64() * 1000.0);
+    };
+    let to_its_end = |spec: &Spec| {
+        let start = Instant::now();
+        home.containers.run_to_end(spec).unwrap();
+        start.elapsed()
+    };
+    median("until the program runs", &|| {
+        let start = Instant::now();
+        let mut container = home.containers.start(&spec(&["true"]), Life::Tied).unwrap();
+        let time = start.elapsed();
+        container.wait(&mut |_| {}).unwrap();
+        time
+    });
+    let mut plain = spec(&["true"]);
+    median("to its end", &|| to_its_end(&plain));
+    plain.network = Network::Isolated { publish: vec![Publish { host: ([127, 0, 0, 1], 0).into(), container: 1 }] };
+    plain.limits.memory = Some(1 << 30);
+    median("to its end, with a limit and a published port", &|| to_its_end(&plain));
+
+    let bundle = home.folder.path().join("bundle");
+    std::fs::create_dir_all(&bundle).unwrap();
+    let rootless: &[&str] = if nix::unistd::geteuid().is_root() { &[] } else { &["--rootless"] };
+    let made = Command::new("runc").arg("spec").args(rootless).arg("--bundle").arg(&bundle).status();
+    if !made.is_ok_and(|status| status.success()) {
+        return;
+    }
+    let root = home.folder.path().join("root");
+    for folder in ["bin", "proc", "sys", "dev"] {
+        std::fs::create_dir_all(root.join(folder)).unwrap();
+    }
+    std::fs::copy(shared().join("root/bin/busybox"), root.join("bin/true")).unwrap();
+    let text = std::fs::read_to_string(bundle.join("config.json")).unwrap();
+    let mut config: serde_json::Value = serde_json::from_str(&text).unwrap();
+    config["root"]["path"] = root.to_str().unwrap().into();
+    config["process"]["args"] = serde_json::json!(["true"]);
+    config["process"]["terminal"] = false.into();
+    config["process"]["rlimits"] = serde_json::json!([]);
+    std::fs::write(bundle.join("config.json"), config.to_string()).unwrap();
+    median("`runc run`, to its end", &|| {
+        let start = Instant::now();
+        let output = Command::new("runc")
+            .arg("--root")
+            .arg(home.folder.path().join("runc"))
+            .args(["run", "--bundle"])
+            .arg(&bundle)
+            .arg("measured")
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        start.elapsed()
+    });
+}
+
 #[test]
 fn all_this_holds_for_an_ordinary_user() {
     if std::env::var_os(AGAIN).is_some() || !nix::unistd::geteuid().is_root() {
@@ -546,6 +636,9 @@ fn all_this_holds_for_an_ordinary_user() {
     let folder = shared();
     let tests = folder.join("tests");
     install(&std::env::current_exe().unwrap(), &tests);
+    let theirs = folder.join("their-ekiben");
+    install(&folder.join("ekiben"), &theirs);
+    std::os::unix::fs::chown(&theirs, Some(61_034), Some(61_034)).unwrap();
     let temporary = tempfile::tempdir().unwrap();
     std::fs::set_permissions(temporary.path(), Permissions::from_mode(0o777)).unwrap();
     let status = Command::new(&tests)

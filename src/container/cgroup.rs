@@ -29,19 +29,23 @@ struct Group {
     home: PathBuf,
 }
 
+/// Takes a note of the groups that there are about to be.
+type Note<'a> = &'a dyn Fn(&Cgroup) -> std::io::Result<()>;
+
 impl Cgroup {
-    /// Makes groups called `name` with `limits` and goes into them. On failure, says why, and nothing stays.
-    pub(super) fn enter(name: &str, limits: &Limits) -> Result<Self, String> {
-        let mut cgroup = Self::default();
-        let made = cgroup.make(name, limits);
+    /// Makes groups called `name` with `limits` and goes into them. Before each is made, `note` learns of it, so that
+    /// whoever tidies up after a killed supervisor knows them all. On failure, says why, and nothing stays.
+    pub(super) fn enter(&mut self, name: &str, limits: &Limits, note: Note) -> Result<(), String> {
+        let made = self.make(name, limits, note);
         if made.is_err() {
-            cgroup.leave();
-            cgroup.remove();
+            self.leave();
+            self.remove();
+            self.groups.clear();
         }
-        made.map(|()| cgroup)
+        made
     }
 
-    fn make(&mut self, name: &str, limits: &Limits) -> Result<(), String> {
+    fn make(&mut self, name: &str, limits: &Limits, note: Note) -> Result<(), String> {
         let hierarchies = hierarchies()?;
         let mut left: Vec<Setting> = settings(limits);
         for hierarchy in &hierarchies {
@@ -53,9 +57,9 @@ impl Cgroup {
             }
             let home = hierarchy.mount.join(&hierarchy.own);
             if hierarchy.unified {
-                self.make_unified(name, &hierarchy.mount, &home, &here)?;
+                self.make_unified(name, &hierarchy.mount, &home, &here, note)?;
             } else {
-                self.make_group(name, &home, &home)?;
+                self.make_group(name, &home, &home, note)?;
                 self.apply(&here, false)?;
             }
         }
@@ -66,7 +70,14 @@ impl Cgroup {
     }
 
     /// A group of version 2 needs a parent that holds no processes itself and hands its controllers down.
-    fn make_unified(&mut self, name: &str, mount: &Path, home: &Path, settings: &[Setting]) -> Result<(), String> {
+    fn make_unified(
+        &mut self,
+        name: &str,
+        mount: &Path,
+        home: &Path,
+        settings: &[Setting],
+        note: Note,
+    ) -> Result<(), String> {
         let mut why = String::new();
         for parent in home.ancestors().take_while(|parent| parent.starts_with(mount)) {
             let attempt = settings
@@ -78,7 +89,7 @@ impl Cgroup {
                     }
                     fs::write(parent.join("cgroup.subtree_control"), format!("+{}", setting.controller)).map_err(text)
                 })
-                .and_then(|()| self.make_group(name, parent, home))
+                .and_then(|()| self.make_group(name, parent, home, note))
                 .and_then(|()| self.apply(settings, true));
             match attempt {
                 Ok(()) => return Ok(()),
@@ -91,10 +102,11 @@ impl Cgroup {
         Err(why)
     }
 
-    fn make_group(&mut self, name: &str, parent: &Path, home: &Path) -> Result<(), String> {
+    fn make_group(&mut self, name: &str, parent: &Path, home: &Path, note: Note) -> Result<(), String> {
         let folder = parent.join(name);
-        fs::create_dir(&folder).map_err(text)?;
         self.groups.push(Group { folder: folder.clone(), home: home.to_owned() });
+        note(self).map_err(text)?;
+        fs::create_dir(&folder).map_err(text)?;
         fs::write(folder.join("cgroup.procs"), std::process::id().to_string()).map_err(text)
     }
 

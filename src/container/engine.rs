@@ -69,8 +69,22 @@ pub(super) fn start_manager(
         let message = String::from_utf8_lossy(&loaded.stderr).trim().to_owned();
         return Err(Failure::Runtime { message });
     }
-    let is_podman = program.file_name().is_some_and(|file| file.as_bytes().starts_with(b"podman"));
-    start(program, manager_args(spec, name, image, is_podman), streams, supervisor, || Ok(()))
+    start(program, manager_args(spec, name, image, is_podman(program)), streams, supervisor, || Ok(()))
+}
+
+fn is_podman(program: &Path) -> bool {
+    program.file_name().is_some_and(|file| file.as_bytes().starts_with(b"podman"))
+}
+
+/// Has podman or docker kill and forget a container, if it still has it.
+pub(super) fn forget(program: &Path, name: &str) {
+    let mut command = Command::new(program);
+    command.args(["rm", "--force"]);
+    if is_podman(program) {
+        command.args(["--time", "0"]);
+    }
+    // There is nothing to be done where it fails: what was asked for may have happened already.
+    let _ = command.arg(name).stdin(Stdio::null()).output();
 }
 
 /// The command line of `podman run` and `docker run`.

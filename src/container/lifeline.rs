@@ -1,22 +1,26 @@
 //! Children that cannot outlive the supervisor, not even one that is killed.
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
+use std::rc::Rc;
+use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::libc;
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::Signal;
 
 /// The supervisor, as its children know it.
 #[derive(Clone, Debug)]
 pub(super) struct Supervisor {
     /// Refers to the process itself, whatever becomes of its number.
-    process: std::rc::Rc<OwnedFd>,
+    process: Rc<OwnedFd>,
 }
 
 impl Supervisor {
     /// This process.
     pub(super) fn this() -> io::Result<Self> {
-        Ok(Self { process: std::rc::Rc::new(process_handle(std::process::id())?) })
+        Ok(Self { process: Rc::new(process_handle(std::process::id())?) })
     }
 
     /// To be called in a child, after its last change of user: from then on it is killed when the supervisor ends.
@@ -26,7 +30,7 @@ impl Supervisor {
     pub(super) fn die_with_it(&self) -> io::Result<()> {
         nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
         // It may have ended just before.
-        if has_ended(self.process.as_raw_fd())? {
+        if ends_within(&self.process, Duration::ZERO)? {
             return Err(io::Error::other("the supervisor has ended"));
         }
         Ok(())
@@ -37,14 +41,28 @@ impl Supervisor {
 pub(super) fn process_handle(id: u32) -> io::Result<OwnedFd> {
     // SAFETY: the call takes two numbers, and what it returns belongs to nobody else.
     unsafe {
-        let fd = nix::errno::Errno::result(libc::syscall(libc::SYS_pidfd_open, id as libc::pid_t, 0))?;
+        let fd = Errno::result(libc::syscall(libc::SYS_pidfd_open, id as libc::pid_t, 0))?;
         Ok(OwnedFd::from_raw_fd(fd as RawFd))
     }
 }
 
-fn has_ended(process: RawFd) -> io::Result<bool> {
-    let mut poll = libc::pollfd { fd: process, events: libc::POLLIN, revents: 0 };
-    // SAFETY: one structure is passed, and said to be one.
-    let ready = nix::errno::Errno::result(unsafe { libc::poll(&mut poll, 1, 0) })?;
-    Ok(ready > 0)
+/// Whether a process ends within `time`.
+pub(super) fn ends_within(process: &OwnedFd, time: Duration) -> io::Result<bool> {
+    let milliseconds = u16::try_from(time.as_millis()).unwrap_or(u16::MAX);
+    match poll(&mut [PollFd::new(process.as_fd(), PollFlags::POLLIN)], milliseconds) {
+        Ok(ready) => Ok(ready > 0),
+        Err(Errno::EINTR) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Sends a signal to the very process that the handle is for, or to none if it has ended (pidfd_send_signal(2)).
+pub(super) fn send_signal(process: &OwnedFd, signal: Signal) -> io::Result<()> {
+    let no_info = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: the kernel takes the null pointer as the information that kill(2) would send.
+    let sent = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), signal as i32, no_info, 0) };
+    match Errno::result(sent) {
+        Ok(_) | Err(Errno::ESRCH) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }

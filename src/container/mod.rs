@@ -35,14 +35,15 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::{self, BufRead as _};
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
 use fs_err as fs;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, geteuid};
+use nix::sys::signal::Signal;
+use nix::unistd::geteuid;
 use serde::{Deserialize, Serialize};
 
 use crate::progress::Progress;
@@ -464,15 +465,9 @@ impl Containers {
         for mount in &mut spec.mounts {
             mount.source = fs::canonicalize(&mount.source)?;
         }
-        let forget = match &spec.engine {
-            Engine::Manager { program, .. } => ["rm", "--force", &container.name].into_iter().fold(
-                vec![program.display().to_string()],
-                |mut line, word| {
-                    line.push(word.to_owned());
-                    line
-                },
-            ),
-            _ => Vec::new(),
+        let manager = match &spec.engine {
+            Engine::Manager { program, .. } => Some(program.clone()),
+            _ => None,
         };
         let created = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
         let state = State {
@@ -488,7 +483,7 @@ impl Containers {
             supervisor: None,
         };
         state::write(&folder.join("spec.json"), &spec)?;
-        Record { state, cgroup: cgroup::Cgroup::default(), forget }.save_to(folder)?;
+        Record { state, cgroup: cgroup::Cgroup::default(), manager }.save_to(folder)?;
 
         let (tie, tied) = match life {
             Life::Tied => {
@@ -595,15 +590,15 @@ impl Container {
     }
 
     fn follow(&self, reader: &mut LogReader, to: &mut dyn FnMut(&[u8])) -> Result<(), Error> {
+        const PAUSE: Duration = Duration::from_millis(10);
+        let supervisor = self.supervisor()?;
+        let mut pause = Duration::ZERO;
         loop {
             // Asked before reading: what it said last is then read too.
-            let ended = !self.is_running()?;
-            let any = reader.read(to)?;
+            let ended = supervisor.as_ref().map_or(Ok(true), |process| lifeline::ends_within(process, pause))?;
+            pause = if reader.read(to)? { Duration::ZERO } else { PAUSE };
             if ended {
                 return Ok(());
-            }
-            if !any {
-                std::thread::sleep(Duration::from_millis(10));
             }
         }
     }
@@ -611,18 +606,18 @@ impl Container {
     /// Tells it to end, and kills it when it takes longer than `grace`. Returns when it has ended.
     ///
     /// # Errors
-    /// When the disk says no.
+    /// When the disk or the kernel says no.
     pub fn stop(&self, grace: Duration) -> Result<(), Error> {
-        self.signal(Signal::SIGTERM)?;
+        let Some(supervisor) = self.supervisor()? else { return Ok(()) };
         let deadline = Instant::now() + grace;
-        let mut told_again = false;
-        while self.is_running()? {
-            if !told_again && Instant::now() >= deadline {
+        lifeline::send_signal(&supervisor, Signal::SIGTERM)?;
+        while !lifeline::ends_within(&supervisor, deadline.saturating_duration_since(Instant::now()))? {
+            if Instant::now() >= deadline {
                 // Told a second time, the supervisor kills it.
-                self.signal(Signal::SIGTERM)?;
-                told_again = true;
+                lifeline::send_signal(&supervisor, Signal::SIGTERM)?;
+                while !lifeline::ends_within(&supervisor, Duration::from_secs(1))? {}
+                break;
             }
-            std::thread::sleep(Duration::from_millis(5));
         }
         Ok(())
     }
@@ -645,25 +640,15 @@ impl Container {
         if let Some(process) = &mut self.process {
             process.try_wait()?;
         }
-        if self.is_running()? {
+        if self.supervisor()?.is_some() {
             return Err(Error::IsRunning { name: self.name.clone() });
         }
         Ok(fs::remove_dir_all(&self.folder)?)
     }
 
-    /// Its supervisor still tidies up for a moment when the program has ended.
-    fn is_running(&self) -> Result<bool, Error> {
-        Ok(Record::load_from(&self.folder)?.state.supervisor.is_some_and(state::Process::is_alive))
-    }
-
-    fn signal(&self, signal: Signal) -> Result<(), Error> {
-        match Record::load_from(&self.folder)?.state.supervisor {
-            Some(process) if process.is_alive() => match kill(Pid::from_raw(process.id as i32), signal) {
-                Ok(()) | Err(nix::errno::Errno::ESRCH) => Ok(()),
-                Err(error) => Err(io::Error::from(error).into()),
-            },
-            _ => Ok(()),
-        }
+    /// The supervisor, if it is still there: it tidies up for a moment when the program has ended.
+    fn supervisor(&self) -> Result<Option<OwnedFd>, Error> {
+        Ok(Record::load_from(&self.folder)?.state.supervisor.and_then(state::Process::handle))
     }
 }
 
@@ -682,8 +667,8 @@ fn tidy(folder: &Path, record: Option<Record>) -> io::Result<bool> {
         let was_killed = matches!(record.state.status, Status::Starting | Status::Running);
         if was_killed {
             record.cgroup.remove();
-            if let Some((program, args)) = record.forget.split_first() {
-                let _ = Command::new(program).args(args).stdin(Stdio::null()).output();
+            if let Some(program) = &record.manager {
+                engine::forget(program, &record.state.name);
             }
         }
         if record.state.keep {

@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::Failure;
 use super::cgroup::Cgroup;
 use super::spec::Publish;
+use super::{Failure, lifeline};
 
 /// What is known of a container.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -78,6 +79,12 @@ impl Process {
         Ok(Self { id, started })
     }
 
+    /// A handle to it, if it is still there.
+    pub(super) fn handle(self) -> Option<OwnedFd> {
+        let handle = lifeline::process_handle(self.id).ok()?;
+        self.is_alive().then_some(handle)
+    }
+
     /// Whether it is still there.
     pub(super) fn is_alive(self) -> bool {
         Self::with_id(self.id).is_ok_and(|now| now == self)
@@ -89,8 +96,8 @@ impl Process {
 pub(super) struct Record {
     pub(super) state: State,
     pub(super) cgroup: Cgroup,
-    /// What must be told to forget the container when its supervisor was killed: program and arguments.
-    pub(super) forget: Vec<String>,
+    /// The podman or docker that has the container, and goes on with it when its supervisor is killed.
+    pub(super) manager: Option<PathBuf>,
 }
 
 impl Record {

@@ -87,8 +87,10 @@ fn run(spec: &Spec, record: &mut state::Record, cgroup: &mut Cgroup) -> Result<S
         let (streams, output) = pipes(spec)?;
         record.save()?;
         let process = engine::start_manager(spec, &record.state.name, program, archive, image, streams, &supervisor)?;
-        return attend(spec, record, process, signals, output)
-            .map(|code| Status::Exited { code, out_of_memory: false });
+        let code = attend(spec, record, process, signals, output);
+        // What was killed is only what speaks with the manager.
+        engine::forget(program, &record.state.name);
+        return Ok(Status::Exited { code: code?, out_of_memory: false });
     }
 
     let publish: &[spec::Publish] = match &spec.network {
@@ -153,16 +155,23 @@ fn seal(spec: &Spec) -> Result<(), Failure> {
         enter_user_namespace(user.as_raw(), group.as_raw())?;
     }
     unshare(CloneFlags::CLONE_NEWNS).map_err(probe::refused)?;
+    // By its path, for `/proc/self/exe` is in the namespace that was left. An upgrade may have put another file there.
+    let mut source = fs::read_link("/proc/self/exe")?;
+    if fs::metadata(&source).is_ok_and(|found| (found.dev(), found.ino()) == (this.dev(), this.ino())) {
+        fs::write(PROGRAM, "")?;
+    } else {
+        fs::copy("/proc/self/exe", PROGRAM)?;
+        source = PROGRAM.into();
+    }
     let read_only = || {
         let none = None::<&str>;
         mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
-        mount(Some("/proc/self/exe"), PROGRAM, none, MsFlags::MS_BIND, none)?;
+        mount(Some(&source), PROGRAM, none, MsFlags::MS_BIND, none)?;
         // Those that it has must be kept; the numbers are the same.
         let kept =
             MsFlags::from_bits_truncate(flags.bits()) & (MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOATIME);
         mount(none, PROGRAM, none, MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | kept, none)
     };
-    fs::write(PROGRAM, "")?;
     read_only().map_err(|error| failed("this program's file could not be protected", error))?;
     Err(Command::new(PROGRAM).args(std::env::args_os().skip(1)).exec().into())
 }
@@ -203,8 +212,9 @@ fn limit(spec: &Spec, group: &str, record: &mut state::Record, cgroup: &mut Cgro
     if limits.memory.is_none() && limits.cpus.is_none() && limits.pids.is_none() {
         return Ok(());
     }
-    match Cgroup::enter(group, limits) {
-        Ok(entered) => *cgroup = entered,
+    let note = |cgroup: &Cgroup| state::Record { cgroup: cgroup.clone(), ..record.clone() }.save();
+    match cgroup.enter(group, limits, &note) {
+        Ok(()) => {}
         Err(why) if limits.required => return Err(Failure::Limits { why }),
         Err(why) => record.state.warnings.push(format!("the container runs without its limits: {why}")),
     }
