@@ -132,11 +132,12 @@ fn resolve(
         let scratch = session.store.scratch().map_err(python::Error::from)?;
         let own = if manifest.serves_functions() { &generate::REQUIREMENTS[..] } else { &[] };
         let asked = manifest.python.as_ref().map(|python| python.requirements.clone()).unwrap_or_default();
-        let requirements = python::Requirements::new(&asked, &project.root)?.and(own.iter().copied());
+        let root = std::path::absolute(&project.root)?;
+        let requirements = python::Requirements::new(&asked, &root)?.and(own.iter().copied());
         let asked = python::Resolution {
             requirements: &requirements,
             target: &target,
-            project: &std::path::absolute(&project.root)?,
+            project: &root,
             preferred: before.map(|locked| locked.python.as_slice()).unwrap_or_default(),
         };
         packages = python::resolve(&uv, &asked, scratch.path(), &session.progress)?;

@@ -42,8 +42,7 @@ struct Row {
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let session = context.session()?;
     let states = launch::containers(&session)?.list()?;
-    let live = |state: &State| matches!(state.status, Status::Starting | Status::Running);
-    let containers = states.into_iter().filter(|state| args.all || live(state)).map(row).collect();
+    let containers = states.into_iter().filter(|state| args.all || state.is_live()).map(row).collect();
     context.printer.report(&Containers { containers })?;
     Ok(Exit::Success)
 }

@@ -109,9 +109,8 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let mut running = serve::start(context, &session, &built, options, life, movable && serves)?;
     if args.detach {
         let ready = built.manifest.as_ref().map_or("/readyz", |manifest| &manifest.service.ready);
-        if serves && let Err(failure) = running.wait_ready(context, ready, args.how.timeout) {
-            running.show_log(context);
-            return Err(failure);
+        if serves {
+            running.wait_ready(context, ready, args.how.timeout)?;
         }
         let (name, address) = (running.container.name().to_owned(), running.service.url());
         context.printer.report(&Started { name, address })?;

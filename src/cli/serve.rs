@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::prepare::Built;
-use super::printer::{NAME, Time};
+use super::printer::{DIM, NAME, Time};
 use super::{Context, Failure};
 use crate::container::{self, Container, Life, Limits, Publish};
 use crate::launch::{self, Options};
@@ -99,13 +99,20 @@ pub fn start(
 
 impl Running {
     /// Waits until the service is ready. When it ends before, its log is shown.
-    pub fn wait_ready(&self, context: &Context, path: &str, timeout: u64) -> Result<(), Failure> {
+    pub fn wait_ready(&mut self, context: &Context, path: &str, timeout: u64) -> Result<(), Failure> {
         let ended = || match self.container.state() {
             Ok(container::State { status: container::Status::Exited { code, .. }, .. }) => Some(code),
             Ok(_) => None,
             Err(_) => Some(1),
         };
-        let waited = self.service.wait_ready(path, Duration::from_secs(timeout), ended)?;
+        let waited = match self.service.wait_ready(path, Duration::from_secs(timeout), ended) {
+            Ok(waited) => waited,
+            Err(error) => {
+                self.show_log(context);
+                self.end()?;
+                return Err(error.into());
+            }
+        };
         context.printer.status("Ready", format!("{NAME}{}{NAME:#} in {}", self.service.url(), Time(waited)));
         Ok(())
     }
@@ -114,11 +121,27 @@ impl Running {
     pub fn show_log(&self, context: &Context) {
         let mut said = Vec::new();
         if self.container.logs(Some(20), false, &mut |bytes| said.extend_from_slice(bytes)).is_ok() {
-            for line in String::from_utf8_lossy(&said).lines() {
-                context.printer.line(&format!("{:>12} {line}", "log"));
+            for line in String::from_utf8_lossy(&said).lines().flat_map(readable) {
+                context.printer.line(&format!("{DIM}{:>12}{DIM:#} {line}", "log"));
             }
         }
     }
+
+    /// Stops the container and waits for its end, after which nothing of it is left.
+    pub fn end(&mut self) -> Result<(), Failure> {
+        self.container.stop(Duration::from_secs(10))?;
+        self.container.wait(&mut |_| {})?;
+        Ok(())
+    }
+}
+
+/// A line of the service's log as lines for a person: the message and the exception of a JSON line, else as it is.
+fn readable(line: &str) -> Vec<String> {
+    let Ok(serde_json::Value::Object(entry)) = serde_json::from_str(line) else { return vec![line.to_owned()] };
+    let text = |key: &str| entry.get(key).and_then(serde_json::Value::as_str);
+    let (Some(level), Some(message)) = (text("level"), text("message")) else { return vec![line.to_owned()] };
+    let exception = text("exception").unwrap_or_default().lines().map(str::to_owned);
+    std::iter::once(format!("{level}: {message}")).chain(exception).collect()
 }
 
 /// `512Mi`, `2Gi`, `1000000`: bytes.

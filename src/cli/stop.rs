@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Context, Exit, Failure};
+use crate::container::State;
 use crate::launch;
 
 /// Stop containers: SIGTERM first, SIGKILL when that does not help in time
@@ -31,7 +32,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let session = context.session()?;
     let containers = launch::containers(&session)?;
     let names = match args.all {
-        true => containers.list()?.into_iter().map(|state| state.name).collect(),
+        true => containers.list()?.into_iter().filter(State::is_live).map(|state| state.name).collect(),
         false => args.names,
     };
     for name in names {

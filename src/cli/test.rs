@@ -49,18 +49,15 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let built = prepare::build(context, &session, parcel, None, &[])?;
     let mut options = args.how.options(Some(&manifest.resources));
     options.publish = vec![launch::any_port(serve::port(&built))];
-    let running = serve::start(context, &session, &built, options, Life::Tied, false)?;
+    let mut running = serve::start(context, &session, &built, options, Life::Tied, false)?;
     let _signals = running.container.pass_on_signals()?;
-    if let Err(failure) = running.wait_ready(context, &manifest.service.ready, args.how.timeout) {
-        running.show_log(context);
-        return Err(failure);
-    }
+    running.wait_ready(context, &manifest.service.ready, args.how.timeout)?;
     let outcomes: Vec<_> = manifest.tests.iter().map(|test| running.service.ask(test)).collect();
     let failed = outcomes.iter().filter(|outcome| !outcome.differences.is_empty()).count();
     if failed > 0 {
         running.show_log(context);
     }
-    running.container.stop(Duration::from_secs(10))?;
+    running.end()?;
     let passed = outcomes.len() - failed;
     context.printer.report(&Tested { image: built.name, digest: built.digest, passed, failed, outcomes })?;
     Ok(if failed == 0 { Exit::Success } else { Exit::Mismatch })

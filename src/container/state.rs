@@ -36,6 +36,13 @@ pub struct State {
     pub(super) supervisor: Option<Process>,
 }
 
+impl State {
+    /// Whether it runs, or is about to.
+    pub fn is_live(&self) -> bool {
+        matches!(self.status, Status::Starting | Status::Running)
+    }
+}
+
 /// How a container is.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Status {

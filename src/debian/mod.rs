@@ -94,11 +94,12 @@ pub fn python_of(suite: &str) -> Option<&'static str> {
 /// - `libc-bin`: the locale `C.UTF-8`, which Python switches to, and `ldconfig`.
 /// - `tzdata`: without it `zoneinfo.ZoneInfo("Europe/Berlin")` fails in Python's own library.
 /// - `python3-minimal`: the link `/usr/bin/python3`.
+/// - `libstdc++6`: manylinux wheels count on it (PEP 600), and SciPy's do not bring it.
 pub fn base_packages(python: Option<&str>) -> Vec<String> {
     let mut names =
         ["base-files", "base-passwd", "ca-certificates", "dash", "libc-bin", "tzdata"].map(str::to_owned).to_vec();
     if let Some(version) = python {
-        names.extend([format!("python{version}"), "python3-minimal".to_owned()]);
+        names.extend([format!("python{version}"), "python3-minimal".to_owned(), "libstdc++6".to_owned()]);
     }
     names
 }
