@@ -98,6 +98,13 @@ impl Uv {
             .arg(self.interpreter.program(scratch)?)
             .current_dir(project)
             .env("UV_PYTHON_DOWNLOADS", "never");
+        // The machine's certificates, as the rest of Ekiben uses them, where the person has not chosen: a company's own
+        // authority is among them. The second name is the one that uv had before 0.12.
+        if Path::new("/etc/ssl/certs/ca-certificates.crt").exists() {
+            for setting in ["UV_SYSTEM_CERTS", "UV_NATIVE_TLS"] {
+                uv.env(setting, std::env::var_os(setting).unwrap_or_else(|| "true".into()));
+            }
+        }
         if self.offline {
             uv.arg("--offline");
         }
