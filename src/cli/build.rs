@@ -11,17 +11,17 @@ use crate::digest::Digest;
 use crate::platform::Platform;
 use crate::store::ImageName;
 
+const EXAMPLES: &str = "Examples:\n\
+\x20 ekiben build\n\
+\x20 ekiben build -t registry.example/iris:1.0 fixtures/iris\n\
+\x20 ekiben build iris-1.0.ekiben --platform linux/arm64";
+
 /// Build an OCI image from a project or a bundle, without Docker or any daemon
 ///
 /// Prints the digest of the image's manifest. The image goes into the local store; `ekiben export` writes it for
 /// other tools. What has not changed is not made again, and weights are never copied.
-///
-/// Examples:
-///   ekiben build
-///   ekiben build -t registry.example/iris:1.0 fixtures/iris
-///   ekiben build iris-1.0.ekiben --platform linux/arm64
 #[derive(clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
     #[command(flatten)]
     inputs: Inputs,

@@ -2,14 +2,14 @@
 
 use super::{Context, Exit, Failure};
 
+const EXAMPLES: &str = "Examples:\n\
+\x20 ekiben completions bash > ~/.local/share/bash-completion/completions/ekiben\n\
+\x20 ekiben completions zsh > ~/.zfunc/_ekiben\n\
+\x20 ekiben completions fish > ~/.config/fish/completions/ekiben.fish";
+
 /// Print a script that completes ekiben's commands and options in a shell
-///
-/// Examples:
-///   ekiben completions bash > ~/.local/share/bash-completion/completions/ekiben
-///   ekiben completions zsh > ~/.zfunc/_ekiben
-///   ekiben completions fish > ~/.config/fish/completions/ekiben.fish
 #[derive(clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
     /// The shell.
     shell: clap_complete::Shell,

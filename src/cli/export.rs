@@ -11,17 +11,17 @@ use crate::digest::Digest;
 use crate::image::{Image, export};
 use crate::store::ImageName;
 
+const EXAMPLES: &str = "Examples:\n\
+\x20 ekiben export iris:1.0 iris.tar && docker load -i iris.tar\n\
+\x20 ekiben export iris:1.0 - | podman load\n\
+\x20 ekiben export iris:1.0 layout/ && skopeo inspect oci:layout";
+
 /// Write an image as files that other tools read
 ///
 /// A path that ends in `.tar` (or `-`, for stdout) becomes one archive, which is an OCI archive and a docker archive
 /// at once. Any other path becomes a folder, an OCI image layout.
-///
-/// Examples:
-///   ekiben export iris:1.0 iris.tar && docker load -i iris.tar
-///   ekiben export iris:1.0 - | podman load
-///   ekiben export iris:1.0 layout/ && skopeo inspect oci:layout
 #[derive(clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
     /// The image, by its name in the local store.
     image: ImageName,

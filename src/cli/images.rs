@@ -11,14 +11,14 @@ use crate::image::Image;
 use crate::platform::Platform;
 use crate::store::ImageName;
 
+const EXAMPLES: &str = "Examples:\n\
+\x20 ekiben images\n\
+\x20 ekiben images --output json\n\
+\x20 ekiben images --remove iris:1.0     `ekiben prune` then frees the space";
+
 /// List the images in the local store, or take their names away
-///
-/// Examples:
-///   ekiben images
-///   ekiben images --output json
-///   ekiben images --remove iris:1.0     `ekiben prune` then frees the space
 #[derive(clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
     /// Take the name away from this image; may be repeated.
     #[arg(long, value_name = "NAME")]

@@ -9,16 +9,16 @@ use super::printer::{HINT, Report};
 use super::{Context, Exit, Failure};
 use crate::init::{self, Wish};
 
+const EXAMPLES: &str = "Examples:\n\
+\x20 ekiben init\n\
+\x20 ekiben init --from model.pkl\n\
+\x20 ekiben init models/iris --name iris";
+
 /// Make a project from what is already there: a manifest that teaches, and a function to fill in
 ///
 /// No file that is there is changed, and a model's file is not opened.
-///
-/// Examples:
-///   ekiben init
-///   ekiben init --from model.pkl
-///   ekiben init models/iris --name iris
 #[derive(clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
     /// The project's folder.
     #[arg(value_name = "PATH", default_value = ".")]

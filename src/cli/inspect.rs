@@ -16,14 +16,14 @@ use crate::platform::Platform;
 use crate::session::Session;
 use crate::store::ImageName;
 
+const EXAMPLES: &str = "Examples:\n\
+\x20 ekiben inspect iris:1.0\n\
+\x20 ekiben inspect iris-1.0.ekiben\n\
+\x20 ekiben inspect iris:1.0 --output json | jq '.layers[].digest'";
+
 /// Show what is in a bundle or an image: layers, sizes, what is shared, how it starts
-///
-/// Examples:
-///   ekiben inspect iris:1.0
-///   ekiben inspect iris-1.0.ekiben
-///   ekiben inspect iris:1.0 --output json | jq '.layers[].digest'
 #[derive(clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
     /// A bundle's file, or the name of an image in the local store.
     #[arg(value_name = "BUNDLE|IMAGE")]

@@ -10,17 +10,17 @@ use super::{Context, Exit, Failure, prepare};
 use crate::lock;
 use crate::resolve::Renewal;
 
+const EXAMPLES: &str = "Examples:\n\
+\x20 ekiben lock\n\
+\x20 ekiben lock --update\n\
+\x20 ekiben lock --check        in CI: fail when the lock does not fit";
+
 /// Resolve a project's packages and write them to `ekiben.lock`, each by digest
 ///
 /// Commit the lock: the same lock builds the same image, on any machine, on any day. Versions stay as they are while
 /// they still meet the manifest; `--update` takes the newest.
-///
-/// Examples:
-///   ekiben lock
-///   ekiben lock --update
-///   ekiben lock --check        in CI: fail when the lock does not fit
 #[derive(clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
     /// A project's folder, or its manifest.
     #[arg(value_name = "PATH", default_value = ".")]

@@ -3,13 +3,13 @@
 use super::{Context, Exit, Failure};
 use crate::launch;
 
+const EXAMPLES: &str = "Examples:\n\
+\x20 ekiben logs iris-x7k2\n\
+\x20 ekiben logs --follow --tail 20 iris-x7k2";
+
 /// Print what a container has said
-///
-/// Examples:
-///   ekiben logs iris-x7k2
-///   ekiben logs --follow --tail 20 iris-x7k2
 #[derive(clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
     /// The container's name: see `ekiben ps --all`.
     name: String,

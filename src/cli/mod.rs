@@ -84,7 +84,7 @@ struct Global {
     #[arg(long, global = true, value_enum, default_value = "auto", help_heading = "Global options")]
     color: clap::ColorChoice,
     /// Use no network: what is not in the cache is an error.
-    #[arg(long, global = true, env = "EKIBEN_OFFLINE", value_parser = clap::builder::BoolishValueParser::new(), num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", help_heading = "Global options", hide_env = true)]
+    #[arg(long, global = true, env = "EKIBEN_OFFLINE", value_parser = clap::builder::FalseyValueParser::new(), help_heading = "Global options")]
     offline: bool,
 }
 

@@ -11,15 +11,15 @@ use super::printer::{NAME, Report, Size, dim_time};
 use super::{Context, Exit, Failure, prepare};
 use crate::digest::Digest;
 
+const EXAMPLES: &str = "Examples:\n\
+\x20 ekiben pack                      writes NAME-VERSION.ekiben\n\
+\x20 ekiben pack fixtures/iris -o /tmp/iris.ekiben";
+
 /// Pack a project into a bundle: everything that its image is built from, in one file
 ///
 /// The file is a plain tar.zst that `tar --zstd -xf` unpacks, with an index that lets Ekiben read any part of it.
-///
-/// Examples:
-///   ekiben pack                      writes NAME-VERSION.ekiben
-///   ekiben pack fixtures/iris -o /tmp/iris.ekiben
 #[derive(clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
     #[command(flatten)]
     inputs: Inputs,

@@ -7,15 +7,15 @@ use super::{Context, Exit, Failure};
 use crate::launch;
 use crate::store::{Pruned, Reach};
 
+const EXAMPLES: &str = "Examples:\n\
+\x20 ekiben prune\n\
+\x20 ekiben prune --all        downloads and memories of earlier work go as well";
+
 /// Remove what nothing needs: layers of images that are gone, leftovers of killed commands
 ///
 /// Images stay, and so does what makes the next build fast; `--all` removes that too.
-///
-/// Examples:
-///   ekiben prune
-///   ekiben prune --all        downloads and memories of earlier work go as well
 #[derive(clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
     /// Remove downloads, unpacked layers and memories of earlier work too.
     #[arg(long)]

@@ -10,13 +10,13 @@ use super::{Context, Exit, Failure};
 use crate::container::{State, Status};
 use crate::launch;
 
+const EXAMPLES: &str = "Examples:\n\
+\x20 ekiben ps\n\
+\x20 ekiben ps --all --output json";
+
 /// List containers
-///
-/// Examples:
-///   ekiben ps
-///   ekiben ps --all --output json
 #[derive(clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
     /// Those that have ended too.
     #[arg(long, short)]

@@ -11,19 +11,19 @@ use super::serve::{self, Running};
 use super::{Context, Exit, Failure, prepare};
 use crate::container::{Life, Publish};
 
+const EXAMPLES: &str = "Examples:\n\
+\x20 ekiben run\n\
+\x20 ekiben run fixtures/iris -p 8080\n\
+\x20 ekiben run iris:1.0 --detach        then: ekiben ps, ekiben logs, ekiben stop\n\
+\x20 ekiben run iris:1.0 -- python -c 'print(1)'";
+
 /// Run a model in a sandbox that cannot call out, and print where it answers
 ///
 /// PATH is built first when it is a project or a bundle, or it is the name of an image in the local store. The
 /// container has a network of its own, in which it can only answer; its root is read-only, and it runs as an ordinary
 /// user without capabilities. Ctrl-C stops it.
-///
-/// Examples:
-///   ekiben run
-///   ekiben run fixtures/iris -p 8080
-///   ekiben run iris:1.0 --detach        then: ekiben ps, ekiben logs, ekiben stop
-///   ekiben run iris:1.0 -- python -c 'print(1)'
 #[derive(clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
     #[command(flatten)]
     inputs: Inputs,

@@ -6,13 +6,13 @@ use super::{Context, Exit, Failure};
 use crate::container::State;
 use crate::launch;
 
+const EXAMPLES: &str = "Examples:\n\
+\x20 ekiben stop iris-x7k2\n\
+\x20 ekiben stop --all";
+
 /// Stop containers: SIGTERM first, SIGKILL when that does not help in time
-///
-/// Examples:
-///   ekiben stop iris-x7k2
-///   ekiben stop --all
 #[derive(clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
     /// Names of containers: see `ekiben ps`.
     #[arg(required_unless_present = "all")]

@@ -14,14 +14,14 @@ use crate::launch;
 use crate::service::Outcome;
 use crate::store::ImageName;
 
+const EXAMPLES: &str = "Examples:\n\
+\x20 ekiben test\n\
+\x20 ekiben test fixtures/iris\n\
+\x20 ekiben test iris-1.0.ekiben --output json";
+
 /// Build a model, run it, ask the manifest's example requests, and compare the answers
-///
-/// Examples:
-///   ekiben test
-///   ekiben test fixtures/iris
-///   ekiben test iris-1.0.ekiben --output json
 #[derive(clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
     #[command(flatten)]
     inputs: Inputs,

@@ -11,16 +11,16 @@ use super::{Context, Exit, Failure, prepare};
 use crate::diagnostic::{Diagnostics, Json, Severity};
 use crate::project::Project;
 
+const EXAMPLES: &str = "Examples:\n\
+\x20 ekiben validate\n\
+\x20 ekiben validate models/*/ekiben.yaml\n\
+\x20 ekiben validate --output json";
+
 /// Find the mistakes in projects: all at once, each with its place and the way out
 ///
 /// None of the model's code is run, and the network is not used.
-///
-/// Examples:
-///   ekiben validate
-///   ekiben validate models/*/ekiben.yaml
-///   ekiben validate --output json
 #[derive(clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
     /// Folders of projects, or manifests.
     #[arg(value_name = "PATH", default_value = ".")]
