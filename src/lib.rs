@@ -13,6 +13,7 @@ pub mod lock;
 pub mod manifest;
 pub mod platform;
 pub mod progress;
+pub mod python;
 pub mod session;
 pub mod source;
 pub mod store;

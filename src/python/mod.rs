@@ -1,0 +1,149 @@
+//! Python packages: resolved and installed by uv, compiled ahead by the Python that will run them.
+//!
+//! Invariants: only wheels, each checked against a digest, and nothing in them is run. What [`install`] and
+//! [`bytecode::compile`] write depends on the locked packages alone: not on the host's Python, the version of uv, the
+//! folder, the user, or the order in which things happened.
+//!
+//! Wheels: <https://packaging.python.org/en/latest/specifications/binary-distribution-format/>; installed packages:
+//! <https://packaging.python.org/en/latest/specifications/recording-installed-packages/>.
+
+pub mod bytecode;
+mod install;
+mod interpreter;
+mod record;
+mod refusal;
+mod requirements;
+mod resolve;
+mod split;
+mod uv;
+
+pub use bytecode::Runner;
+pub use install::{Installation, install};
+pub use interpreter::{Interpreter, Loader};
+pub use refusal::Refusal;
+pub use requirements::Requirements;
+pub use resolve::{Resolution, resolve};
+pub use split::{Group, split};
+pub use uv::{PipWheel, Uv};
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::platform::Platform;
+use crate::store;
+
+/// What the packages are for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// As `3.11`.
+    pub python: String,
+    /// The processor.
+    pub platform: Platform,
+    /// The glibc of the base, as `(2, 36)`.
+    pub glibc: (u32, u32),
+}
+
+impl Target {
+    /// uv's name of the platform.
+    fn uv_platform(&self) -> String {
+        format!("{}-manylinux_{}_{}", self.platform.machine(), self.glibc.0, self.glibc.1)
+    }
+}
+
+/// Why there are no packages.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The disk said no. The message names the file.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The store said no.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// A program could not be started.
+    #[error("{} could not be started", program.display())]
+    Start {
+        /// Its path.
+        program: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// uv is neither installed nor in the cache, and the network is off.
+    #[error("uv is needed, but not installed, not in the cache, and the network is off (--offline)")]
+    UvOffline,
+    /// uv could not be fetched.
+    #[error("uv {version} could not be fetched from the package index: {words}")]
+    FetchUv {
+        /// Which one.
+        version: &'static str,
+        /// What pip says.
+        words: String,
+    },
+    /// No pip was to be had to fetch uv with.
+    #[error("uv could not be fetched: there is no pip")]
+    NoPip(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The wheel of uv is not what it should be, though its digest is right.
+    #[error("the wheel of uv could not be read")]
+    Wheel(#[from] zip::result::ZipError),
+    /// There is no Python in the folder that should lend one.
+    #[error("there is no Python {python} in {}", tree.display())]
+    NoPython {
+        /// As `3.11`.
+        python: String,
+        /// The unpacked base.
+        tree: PathBuf,
+    },
+    /// uv understood and said no.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// uv's answer is not what its version should give.
+    #[error("the answer of uv could not be understood: {0}")]
+    Answer(String),
+    /// A requirement can be no wheel.
+    #[error("`{name}` is required from {from}, but only wheels can be installed")]
+    NotAWheel {
+        /// The package.
+        name: String,
+        /// Where it would come from.
+        from: &'static str,
+    },
+    /// A local wheel lies where no bundle can take it along.
+    #[error("the wheel {} of `{name}` lies outside of the project", path.display())]
+    OutsideWheel {
+        /// The package.
+        name: String,
+        /// The wheel.
+        path: PathBuf,
+    },
+    /// An installed package breaks the rules of wheels.
+    #[error("the package in {} is malformed: {why}", path.display())]
+    Package {
+        /// The file that shows it.
+        path: PathBuf,
+        /// In what way.
+        why: String,
+    },
+    /// Python could not compile the packages ahead.
+    #[error("the packages could not be compiled ahead: {0}")]
+    Compile(String),
+    /// The sandbox that should run Python failed.
+    #[error("the Python of the base could not be run")]
+    Runner(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl Error {
+    /// The next thing to try.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Refused(refusal) => return refusal.hint(),
+            Self::UvOffline => format!("install uv {} or later, or run once with the network on", uv::OLDEST_TEXT),
+            Self::FetchUv { .. } | Self::NoPip(_) | Self::Wheel(_) => {
+                format!("install uv {} or later, so that it is on PATH", uv::OLDEST_TEXT)
+            }
+            Self::NotAWheel { name, .. } => {
+                format!("build a wheel (`uv build --wheel`), and require it by its path: `{name} @ ./wheels/…whl`")
+            }
+            Self::OutsideWheel { .. } => "copy it into the project, and require it by its relative path".to_owned(),
+            _ => return None,
+        })
+    }
+}
