@@ -9,6 +9,7 @@
 pub mod archive;
 pub mod digest;
 pub mod fetch;
+pub mod generate;
 pub mod lock;
 pub mod manifest;
 pub mod platform;
