@@ -159,7 +159,9 @@ impl Error {
                     [] => None,
                     some => Some(format!("the file has {}", some.join(", "))),
                 }),
-            Self::Opaque { name, .. } => Some(format!("define `def {name}(…):` in this file, and call the other from it")),
+            Self::Opaque { name, .. } => {
+                Some(format!("define `def {name}(…):` in this file, and call the other from it"))
+            }
             _ => None,
         }
     }

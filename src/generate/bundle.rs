@@ -120,7 +120,8 @@ fn rfc3339(seconds: u64) -> String {
     let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted = (5 * day_of_year + 2) / 153;
-    let (day, month) = (day_of_year - (153 * shifted + 2) / 5 + 1, if shifted < 10 { shifted + 3 } else { shifted - 9 });
+    let (day, month) =
+        (day_of_year - (153 * shifted + 2) / 5 + 1, if shifted < 10 { shifted + 3 } else { shifted - 9 });
     let year = era * 400 + year_of_era + u64::from(month <= 2);
     let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}+00:00")
@@ -258,14 +259,20 @@ fn readme(facts: &Facts<'_>) -> String {
         let _ = write!(text, "\n{description}\n");
     }
     text += "\nA bundle made by Ekiben: a model with all that it needs to answer.\n\n```console\n";
-    let _ = write!(text, "$ ekiben run {0}-{version}.ekiben\n$ ekiben build {0}-{version}.ekiben\n```\n", manifest.name);
+    let _ =
+        write!(text, "$ ekiben run {0}-{version}.ekiben\n$ ekiben build {0}-{version}.ekiben\n```\n", manifest.name);
     text += "\nOr, unpacked, with other tools: `docker build -f env/docker/Dockerfile .`\n";
     if api.is_served() {
         let port = manifest.service.port;
         let _ = write!(text, "\nIt listens on port {port} (`PORT` changes that) and answers:\n\n");
         for route in &api.routes {
             let summary = route.signature.as_ref().and_then(|signature| signature.docstring.as_deref()?.lines().next());
-            let _ = writeln!(text, "- `POST {}`{}", route.path, summary.map(|line| format!(": {line}")).unwrap_or_default());
+            let _ = writeln!(
+                text,
+                "- `POST {}`{}",
+                route.path,
+                summary.map(|line| format!(": {line}")).unwrap_or_default()
+            );
         }
         text += "- `GET /readyz`, `/livez`, `/healthz`, `/metrics`, `/openapi.json` and `/docs`\n";
         let example = manifest.tests.iter().find(|test| (200..300).contains(&test.status) && test.request.is_some());

@@ -89,8 +89,10 @@ mod tests {
 
     #[test]
     fn values_are_written_in_blocks() {
-        let value = serde_json::json!({"a": [1, {"b": "no", "c": []}, [true]], "d": {"e f": "1.10", "g": null}, "h": "x: y"});
-        let expected = "a:\n  - 1\n  - b: \"no\"\n    c: []\n  -\n    - true\nd:\n  e f: \"1.10\"\n  g: null\nh: \"x: y\"\n";
+        let value =
+            serde_json::json!({"a": [1, {"b": "no", "c": []}, [true]], "d": {"e f": "1.10", "g": null}, "h": "x: y"});
+        let expected =
+            "a:\n  - 1\n  - b: \"no\"\n    c: []\n  -\n    - true\nd:\n  e f: \"1.10\"\n  g: null\nh: \"x: y\"\n";
         assert_eq!(write(&value), expected);
     }
 }

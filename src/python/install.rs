@@ -130,7 +130,8 @@ fn make_own(asked: &Installation<'_>, venv: &Path, site: &Path) -> Result<(), Er
             asked.interpreter.rsplit_once('/').map_or("/usr/bin", |(folder, _)| folder)
         ),
     )?;
-    for (name, target) in [("python", asked.interpreter), ("python3", "python"), (&format!("python{python}"), "python")] {
+    for (name, target) in [("python", asked.interpreter), ("python3", "python"), (&format!("python{python}"), "python")]
+    {
         remove_if_there(&venv.join("bin").join(name))?;
         symlink(target, venv.join("bin").join(name))?;
     }
@@ -168,7 +169,9 @@ fn own_package(asked: &Installation<'_>, venv: &Path, site: &Path, info: &Path) 
                 let text = entry.script(asked.place);
                 replace(&path, text.as_bytes())?;
                 lines.push(Line::of(format!("{UP}{}", line.path), text.as_bytes()));
-            } else if name.is_some() && let Some(text) = with_shebang(&path, asked.place)? {
+            } else if name.is_some()
+                && let Some(text) = with_shebang(&path, asked.place)?
+            {
                 replace(&path, &text)?;
                 lines.push(Line::of(format!("{UP}{}", line.path), &text));
             } else {
@@ -203,7 +206,8 @@ fn entry_points(text: &str) -> Vec<EntryPoint> {
     let mut found = Vec::new();
     let mut section = "";
     let dotted = |text: &str| {
-        !text.is_empty() && text.split('.').all(|name| !name.is_empty() && name.chars().all(|c| c == '_' || c.is_alphanumeric()))
+        !text.is_empty()
+            && text.split('.').all(|name| !name.is_empty() && name.chars().all(|c| c == '_' || c.is_alphanumeric()))
     };
     for line in text.lines().map(str::trim) {
         if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
@@ -313,7 +317,10 @@ mod tests {
         fs::write(&cached, "cached").unwrap();
         fs::hard_link(&cached, &linked).unwrap();
         replace(&linked, b"other").unwrap();
-        assert_eq!((fs::read_to_string(cached).unwrap(), fs::read_to_string(linked).unwrap()), ("cached".into(), "other".into()));
+        assert_eq!(
+            (fs::read_to_string(cached).unwrap(), fs::read_to_string(linked).unwrap()),
+            ("cached".into(), "other".into())
+        );
     }
 
     proptest! {

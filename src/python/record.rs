@@ -70,9 +70,15 @@ pub(super) fn write(mut lines: Vec<Line>) -> String {
 /// The bytes that `hex` spells in URL-safe base64 without padding (RFC 4648, 5), as RECORD wants it.
 fn base64(hex: &str) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let bits: Vec<u8> = hex.chars().filter_map(|c| c.to_digit(16)).flat_map(|n| (0..4).rev().map(move |i| (n >> i & 1) as u8)).collect();
+    let bits: Vec<u8> = hex
+        .chars()
+        .filter_map(|c| c.to_digit(16))
+        .flat_map(|n| (0..4).rev().map(move |i| (n >> i & 1) as u8))
+        .collect();
     bits.chunks(6)
-        .map(|six| six.iter().chain(std::iter::repeat(&0)).take(6).fold(0_usize, |value, bit| value << 1 | usize::from(*bit)))
+        .map(|six| {
+            six.iter().chain(std::iter::repeat(&0)).take(6).fold(0_usize, |value, bit| value << 1 | usize::from(*bit))
+        })
         .filter_map(|value| ALPHABET.get(value).copied().map(char::from))
         .collect()
 }

@@ -84,12 +84,16 @@ impl Refusal {
             Self::NotFound { .. } => "look at the spelling; for a package of a private index, name the index in \
                                       requirements.txt (--index-url) or by UV_INDEX"
                 .to_owned(),
-            Self::OtherBytes { .. } => "`ekiben lock --update` takes what the index has now, if you trust it".to_owned(),
+            Self::OtherBytes { .. } => {
+                "`ekiben lock --update` takes what the index has now, if you trust it".to_owned()
+            }
             Self::Offline { .. } => "run once with the network on".to_owned(),
             Self::Unreachable { .. } => "look at the network, at proxies (HTTPS_PROXY) and certificates \
                                          (SSL_CERT_FILE), or name another index by UV_DEFAULT_INDEX"
                 .to_owned(),
-            Self::Unauthorized { .. } => "put the name and password into ~/.netrc, or log in with `uv auth login`".to_owned(),
+            Self::Unauthorized { .. } => {
+                "put the name and password into ~/.netrc, or log in with `uv auth login`".to_owned()
+            }
             Self::Malformed { .. } | Self::Conflict { .. } | Self::Other { .. } => return None,
         })
     }
@@ -143,7 +147,8 @@ pub(super) fn words(stderr: &[u8]) -> String {
         let framing = ["×", "╰─▶", "│", "├─▶", "error:", "ERROR:", "cause:", "hint:"].contains(&word);
         if framing {
             // A cause follows the sentence that it explains.
-            if matches!(word, "╰─▶" | "├─▶" | "cause:") && line.ends_with(|c: char| c.is_alphanumeric() || c == '`') {
+            if matches!(word, "╰─▶" | "├─▶" | "cause:") && line.ends_with(|c: char| c.is_alphanumeric() || c == '`')
+            {
                 line.push(':');
             }
             continue;
@@ -209,13 +214,19 @@ mod tests {
         let missing = of(include_str!("../../fixtures/uv/not-found.txt"));
         assert!(matches!(&missing, Refusal::NotFound { package, .. } if package == "sklearn-nope"), "{missing:?}");
         let malformed = of(include_str!("../../fixtures/uv/malformed.txt"));
-        assert!(matches!(&malformed, Refusal::Malformed { words } if words.contains("no such comparison")), "{malformed:?}");
+        assert!(
+            matches!(&malformed, Refusal::Malformed { words } if words.contains("no such comparison")),
+            "{malformed:?}"
+        );
         let offline = of(include_str!("../../fixtures/uv/offline.txt"));
         assert!(matches!(&offline, Refusal::Offline { .. }), "{offline:?}");
         let unreachable = of(include_str!("../../fixtures/uv/unreachable.txt"));
         assert!(matches!(&unreachable, Refusal::Unreachable { .. }), "{unreachable:?}");
         let other = of(include_str!("../../fixtures/uv/other-bytes.txt"));
-        assert!(matches!(&other, Refusal::OtherBytes { package, .. } if package == "annotated-doc==0.0.7"), "{other:?}");
+        assert!(
+            matches!(&other, Refusal::OtherBytes { package, .. } if package == "annotated-doc==0.0.7"),
+            "{other:?}"
+        );
     }
 
     #[test]

@@ -103,7 +103,8 @@ mod tests {
         let project = tempfile::tempdir().unwrap();
         let at = |name: &str| project.path().join(name);
         fs::create_dir_all(at("deps/wheels")).unwrap();
-        fs::write(at("requirements.txt"), "--index-url=https://a.example/simple # ours\n-r deps/more.txt\nh11\n").unwrap();
+        fs::write(at("requirements.txt"), "--index-url=https://a.example/simple # ours\n-r deps/more.txt\nh11\n")
+            .unwrap();
         fs::write(at("deps/more.txt"), "-f wheels\n--extra-index-url https://b.example/simple\n").unwrap();
         let named = manifest::Requirements::File("requirements.txt".into());
         let text = Requirements::new(&named, project.path()).unwrap().options_text();

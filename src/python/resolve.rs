@@ -43,7 +43,9 @@ pub fn resolve(
     let list = scratch.join("requirements.in");
     fs::write(&list, asked.requirements.list_text())?;
     // uv keeps the versions that it finds where it will write.
-    fs::write(&answer, preferences(asked.preferred))?;
+    if asked.preferred.iter().any(|package| package.url.is_none()) {
+        fs::write(&answer, preferences(asked.preferred))?;
+    }
     let mut command = uv.pip("compile", asked.project, scratch)?;
     command
         .args(["--format", "pylock.toml", "--no-header", "--no-annotate", "--only-binary", ":all:"])
@@ -124,7 +126,8 @@ fn read_package(package: Package, project: &Path, folder: &Path) -> Result<Pytho
     }
     let mut digests = Vec::new();
     for file in package.wheels.iter().chain(&package.archive) {
-        let hash = file.hashes.get("sha256").ok_or_else(|| Error::Answer(format!("a wheel of {name} has no sha256")))?;
+        let hash =
+            file.hashes.get("sha256").ok_or_else(|| Error::Answer(format!("a wheel of {name} has no sha256")))?;
         digests.push(Digest::from_hex(hash).map_err(|error| Error::Answer(error.to_string()))?);
     }
     digests.sort();
@@ -132,7 +135,9 @@ fn read_package(package: Package, project: &Path, folder: &Path) -> Result<Pytho
     let version = match (package.version, &url) {
         (Some(version), _) => version,
         // `NAME-VERSION-TAGS.whl`
-        (None, Some(url)) => url.rsplit('/').next().and_then(|file| file.split('-').nth(1)).unwrap_or_default().to_owned(),
+        (None, Some(url)) => {
+            url.rsplit('/').next().and_then(|file| file.split('-').nth(1)).unwrap_or_default().to_owned()
+        }
         (None, None) => String::new(),
     };
     if digests.is_empty() || version.is_empty() {

@@ -128,12 +128,7 @@ fn version(stdout: &[u8]) -> Option<(u64, u64)> {
 }
 
 /// Has pip download the wheel, so that the person's own index settings, certificates and proxies hold, and keeps it.
-fn fetch(
-    session: &Session,
-    interpreter: &Interpreter,
-    digest: &Digest,
-    pip_wheel: PipWheel<'_>,
-) -> Result<(), Error> {
+fn fetch(session: &Session, interpreter: &Interpreter, digest: &Digest, pip_wheel: PipWheel<'_>) -> Result<(), Error> {
     let scratch = session.store.scratch()?;
     let python = interpreter.program(scratch.path())?;
     let downloads = scratch.path().join("downloads");

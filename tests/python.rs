@@ -1,0 +1,226 @@
+//! Real packages: locked, installed and compiled, twice, with the same bytes; and why it fails when it does.
+//!
+//! Needs a package index (as pip is configured) and a `python3`.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use ekiben::digest::Digest;
+use ekiben::fetch::Client;
+use ekiben::lock::PythonPackage;
+use ekiben::manifest;
+use ekiben::platform::Platform;
+use ekiben::progress::Progress;
+use ekiben::python::{
+    self, Installation, Interpreter, Refusal, Requirements, Resolution, Runner, Target, Uv, bytecode,
+};
+use ekiben::session::Session;
+use ekiben::store::Store;
+
+struct Place {
+    home: tempfile::TempDir,
+    session: Session,
+    uv: Uv,
+}
+
+impl Place {
+    fn new() -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(&home.path().join("store")).unwrap();
+        let session = Session { store, progress: Progress::silent(), client: Client::new(false) };
+        let uv = Uv::find(&session, Interpreter::host().unwrap(), &|| Err("no pip".into())).unwrap();
+        Self { home, session, uv }
+    }
+
+    fn resolve(
+        &self,
+        list: &[&str],
+        target: &Target,
+        preferred: &[PythonPackage],
+    ) -> Result<Vec<PythonPackage>, python::Error> {
+        let requirements = Requirements::default().and(list.iter().copied());
+        let scratch = self.session.store.scratch().unwrap();
+        let asked = Resolution { requirements: &requirements, target, project: self.home.path(), preferred };
+        python::resolve(&self.uv, &asked, scratch.path(), &self.session.progress)
+    }
+
+    fn install(&self, packages: &[PythonPackage], target: &Target, name: &str) -> Result<PathBuf, python::Error> {
+        let venv = self.home.path().join(name);
+        let scratch = self.session.store.scratch().unwrap();
+        let requirements = Requirements::default();
+        let asked = Installation {
+            packages,
+            target,
+            requirements: &requirements,
+            project: self.home.path(),
+            interpreter: &format!("/usr/bin/python{}", target.python),
+            place: "/app/.venv",
+        };
+        python::install(&self.uv, &asked, &venv, scratch.path(), &self.session.progress)?;
+        Ok(venv)
+    }
+}
+
+fn target(platform: Platform) -> Target {
+    Target { python: "3.11".into(), platform, glibc: (2, 36) }
+}
+
+/// The host's Python in place of the base's.
+struct Host;
+
+impl Runner for Host {
+    fn python(&self, arguments: &[&str], _: &Path) -> Result<Output, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(Command::new("python3").args(arguments).output()?)
+    }
+}
+
+/// Everything in a tree that ends up in an image.
+fn content(venv: &Path) -> BTreeMap<String, String> {
+    let mut all = BTreeMap::new();
+    for group in python::split(venv, "3.11", "/app/.venv").unwrap() {
+        for (entry, source) in group.entries {
+            let bytes = source.map(|source| Digest::of(std::fs::read(source).unwrap()).to_string());
+            all.insert(entry.path.to_string(), format!("{:o} {:?} {bytes:?}", entry.mode, entry.kind));
+        }
+    }
+    all
+}
+
+const TINY: [&str; 2] = ["uvicorn==0.30.6", "numpy==1.26.4"];
+
+#[test]
+fn the_same_lock_gives_the_same_tree_for_either_platform() {
+    let place = Place::new();
+    for platform in Platform::ALL {
+        let target = target(platform);
+        let packages = place.resolve(&TINY, &target, &[]).unwrap();
+        let names: Vec<_> = packages.iter().map(|package| package.name.as_str()).collect();
+        assert_eq!(names, ["click", "h11", "numpy", "uvicorn"]);
+        assert!(packages.iter().all(|package| package.digests.len() == 1 && package.url.is_none()), "{packages:?}");
+
+        let first = place.install(&packages, &target, &format!("{}-1", platform.architecture())).unwrap();
+        let second =
+            place.install(&packages, &target, &format!("a/longer/path/{}-2", platform.architecture())).unwrap();
+        for venv in [&first, &second] {
+            bytecode::compile(&Host, &venv.join("lib"), "/app/.venv/lib").unwrap();
+        }
+        let tree = content(&first);
+        assert_eq!(tree, content(&second));
+
+        let names: Vec<&str> = tree.keys().map(String::as_str).collect();
+        for trace in ["REQUESTED", "direct_url.json", "uv_cache.json", ".lock"] {
+            assert!(!names.iter().any(|name| name.ends_with(trace)), "{trace}");
+        }
+        let site = first.join("lib/python3.11/site-packages");
+        let record = std::fs::read_to_string(site.join("uvicorn-0.30.6.dist-info/RECORD")).unwrap();
+        let script = std::fs::read(first.join("bin/uvicorn")).unwrap();
+        assert!(script.starts_with(b"#!/app/.venv/bin/python\n"));
+        assert!(record.contains("../../../bin/uvicorn,sha256=") && record.contains(&format!(",{}\n", script.len())));
+        assert_eq!(std::fs::read_link(first.join("bin/python")).unwrap(), Path::new("/usr/bin/python3.11"));
+        let machine = format!("_multiarray_umath.cpython-311-{}-linux-gnu.so", platform.machine());
+        assert!(site.join("numpy/core").join(machine).exists());
+        // Compiled, but not the tests of packages; paths are those in the image.
+        let compiled = |name: &str| names.iter().any(|path| path.contains(&format!("{name}/__pycache__/")));
+        assert!(compiled("site-packages/uvicorn") && !compiled("numpy/core/tests"));
+        let pycache = std::fs::read_dir(site.join("uvicorn/__pycache__")).unwrap().next().unwrap().unwrap().path();
+        let bytes = std::fs::read(pycache).unwrap();
+        assert!(bytes.windows(23).any(|part| part == b"/app/.venv/lib/python3."));
+        assert_eq!(bytes[4..8], [1, 0, 0, 0], "unchecked hash");
+    }
+}
+
+#[test]
+fn locked_versions_stay_until_they_may_move() {
+    let place = Place::new();
+    let target = target(Platform::Amd64);
+    let old = place.resolve(&["h11==0.14.0"], &target, &[]).unwrap();
+    assert_eq!(place.resolve(&["h11"], &target, &old).unwrap(), old);
+    assert_ne!(place.resolve(&["h11"], &target, &[]).unwrap(), old);
+}
+
+#[test]
+fn a_package_without_a_wheel_is_named() {
+    let place = Place::new();
+    let error = place.resolve(&["mysqlclient==2.2.4"], &target(Platform::Amd64), &[]).unwrap_err();
+    assert!(
+        matches!(&error, python::Error::Refused(Refusal::NoWheel { package, .. }) if package == "mysqlclient==2.2.4"),
+        "{error:?}"
+    );
+    assert!(error.hint().is_some_and(|hint| hint.contains("wheel")));
+}
+
+#[test]
+fn other_bytes_than_those_locked_are_refused() {
+    let place = Place::new();
+    let target = target(Platform::Amd64);
+    let mut packages = place.resolve(&["h11==0.16.0"], &target, &[]).unwrap();
+    packages[0].digests = vec![Digest::of("something else")];
+    let error = place.install(&packages, &target, "venv").unwrap_err();
+    assert!(matches!(&error, python::Error::Refused(Refusal::OtherBytes { .. })), "{error:?}");
+}
+
+#[test]
+fn a_local_wheel_is_locked_by_its_path_in_the_project() {
+    let place = Place::new();
+    let wheels = place.home.path().join("wheels");
+    let status = Command::new("python3")
+        .args(["-m", "pip", "download", "--quiet", "--no-deps", "h11==0.16.0", "--dest"])
+        .arg(&wheels)
+        .status();
+    assert!(status.unwrap().success());
+    let target = target(Platform::Amd64);
+    let packages = place.resolve(&["h11 @ ./wheels/h11-0.16.0-py3-none-any.whl"], &target, &[]).unwrap();
+    assert_eq!(packages[0].url.as_deref(), Some("wheels/h11-0.16.0-py3-none-any.whl"));
+    let venv = place.install(&packages, &target, "venv").unwrap();
+    let tree = content(&venv);
+    assert!(tree.keys().any(|path| path.ends_with("h11/__init__.py")));
+    assert!(!tree.keys().any(|path| path.ends_with("direct_url.json")));
+}
+
+#[test]
+fn configuration_above_the_project_does_not_count() {
+    let place = Place::new();
+    std::fs::write(place.home.path().join("uv.toml"), "[pip]\nno-index = true\n").unwrap();
+    let project = place.home.path().join("project");
+    std::fs::create_dir(&project).unwrap();
+    std::fs::write(project.join("requirements.txt"), "h11==0.16.0\n").unwrap();
+    let named = manifest::Requirements::File("requirements.txt".into());
+    let requirements = Requirements::new(&named, &project).unwrap();
+    let target = target(Platform::Amd64);
+    let resolve = |project: &Path| {
+        let scratch = place.session.store.scratch().unwrap();
+        let asked = Resolution { requirements: &requirements, target: &target, project, preferred: &[] };
+        python::resolve(&place.uv, &asked, scratch.path(), &Progress::silent())
+    };
+    assert_eq!(resolve(&project).unwrap().len(), 1);
+    // That of the project's own folder does.
+    assert!(resolve(place.home.path()).is_err());
+}
+
+#[test]
+fn uv_is_fetched_with_a_wheel_of_pip_where_there_is_no_pip() {
+    let home = tempfile::tempdir().unwrap();
+    let store = Store::open(&home.path().join("store")).unwrap();
+    let session = Session { store, progress: Progress::silent(), client: Client::new(false) };
+    // A Python without pip, and a real wheel of pip in place of Debian's.
+    let bare = home.path().join("bare");
+    assert!(Command::new("python3").args(["-m", "venv", "--without-pip"]).arg(&bare).status().unwrap().success());
+    let interpreter = Interpreter::Host(bare.join("bin/python3"));
+    let download = || {
+        let folder = home.path().join("pip");
+        Command::new("python3")
+            .args(["-m", "pip", "download", "-q", "--no-deps", "pip", "-d"])
+            .arg(&folder)
+            .status()?;
+        Ok(std::fs::read_dir(&folder)?.next().ok_or("nothing")??.path())
+    };
+    let offline = Session { client: Client::new(true), ..session.clone() };
+    let refused = Uv::pinned(&offline, interpreter.clone(), &download).unwrap_err();
+    assert!(matches!(refused, python::Error::UvOffline));
+    Uv::pinned(&session, interpreter.clone(), &download).unwrap();
+    // And from then on without the network.
+    Uv::pinned(&offline, interpreter, &|| Err("not asked".into())).unwrap();
+}
