@@ -4,6 +4,7 @@
 //! replaced or removed here, so that the tree follows from the wheels alone. uv links files out of its cache: such a
 //! file is never changed, only replaced.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
@@ -14,6 +15,7 @@ use super::record::{self, Line};
 use super::refusal::Refusal;
 use super::uv::run;
 use super::{Error, Requirements, Target, Uv};
+use crate::archive::ArchivePath;
 use crate::lock::PythonPackage;
 use crate::progress::{Progress, Unit};
 
@@ -58,7 +60,12 @@ pub fn install(
     let task = progress.task("Installing", format!("{count} Python packages"), Unit::Items, None);
     let site = venv.join(site_packages(&asked.target.python));
     fs::create_dir_all(&site)?;
-    unpack(uv, asked, &site, scratch)?;
+    unpack(uv, asked, asked.packages, &site, scratch)?;
+    // uv unpacks in parallel: of two packages with the same file, either may have won. Once more, one after the other.
+    let disputed = disputed(&site)?;
+    for package in asked.packages.iter().filter(|package| disputed.contains(&package.name)) {
+        unpack(uv, asked, std::slice::from_ref(package), &site, scratch)?;
+    }
     make_own(asked, venv, &site)?;
     task.finish(format!("Installed {count} Python packages"));
     Ok(())
@@ -69,20 +76,27 @@ pub(super) fn site_packages(python: &str) -> String {
     format!("lib/python{python}/site-packages")
 }
 
-/// Has uv put the packages into `site`.
-fn unpack(uv: &Uv, asked: &Installation<'_>, site: &Path, scratch: &Path) -> Result<(), Error> {
-    if asked.packages.is_empty() {
+/// Has uv put `packages` into `site`, those that are there once more.
+fn unpack(
+    uv: &Uv,
+    asked: &Installation<'_>,
+    packages: &[PythonPackage],
+    site: &Path,
+    scratch: &Path,
+) -> Result<(), Error> {
+    if packages.is_empty() {
         return Ok(());
     }
     let list = scratch.join("requirements.lock.txt");
     let mut text = asked.requirements.options_text();
-    for package in asked.packages {
+    for package in packages {
         text += &requirement(package, asked.project);
     }
     fs::write(&list, text)?;
     let mut command = uv.pip("install", asked.project, scratch)?;
     command
         .args(["--no-deps", "--require-hashes", "--only-binary", ":all:", "--no-compile-bytecode", "--quiet"])
+        .arg("--reinstall")
         .args(["--python-version", &asked.target.python, "--python-platform", &asked.target.uv_platform()])
         .arg("--requirements")
         .arg(&list)
@@ -106,6 +120,27 @@ fn requirement(package: &PythonPackage, project: &Path) -> String {
     };
     digests.iter().for_each(|digest| line += &format!(" --hash={digest}"));
     line + "\n"
+}
+
+/// The packages, by their normalised names (PEP 503), that have a file which another one has with other content.
+fn disputed(site: &Path) -> Result<BTreeSet<String>, Error> {
+    let mut files: BTreeMap<String, (Line, String)> = BTreeMap::new();
+    let mut disputed = BTreeSet::new();
+    for info in dist_infos(site)? {
+        let stem = info.file_stem().unwrap_or_default().to_string_lossy();
+        let name = stem.split('-').next().unwrap_or_default().to_lowercase().replace(['_', '.'], "-");
+        let record = info.join("RECORD");
+        for line in record::read(&read_text(&record)?, &record)? {
+            match files.get(&line.path) {
+                Some((other, owner)) if *other != line => disputed.extend([owner.clone(), name.clone()]),
+                Some(_) => {}
+                None => {
+                    files.insert(line.path.clone(), (line, name.clone()));
+                }
+            }
+        }
+    }
+    Ok(disputed)
 }
 
 /// Makes an environment of what uv left, and takes out uv's traces.
@@ -163,7 +198,9 @@ fn own_package(asked: &Installation<'_>, venv: &Path, site: &Path, info: &Path) 
         if traced {
             remove_if_there(&info.join(&line.path[folder.len() + 1..]))?;
         } else if ROOT_FOLDERS.contains(&root) && !site.join(root).exists() {
-            let path = venv.join(&line.path);
+            let inside = ArchivePath::relative(&line.path)
+                .map_err(|error| Error::Package { path: record_path.clone(), why: error.to_string() })?;
+            let path = inside.under(venv);
             let name = line.path.strip_prefix("bin/");
             if let Some(entry) = name.and_then(|name| entry_points.iter().find(|entry| entry.name == name)) {
                 let text = entry.script(asked.place);
@@ -321,6 +358,28 @@ mod tests {
             (fs::read_to_string(cached).unwrap(), fs::read_to_string(linked).unwrap()),
             ("cached".into(), "other".into())
         );
+    }
+
+    #[test]
+    fn a_record_that_climbs_out_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let (venv, victim) = (folder.path().join("venv"), folder.path().join("victim"));
+        let site = venv.join("lib/python3.11/site-packages");
+        fs::create_dir_all(site.join("evil-1.dist-info")).unwrap();
+        fs::create_dir_all(site.join("bin")).unwrap();
+        fs::write(&victim, "#!python\nuntouched").unwrap();
+        fs::write(site.join("evil-1.dist-info/RECORD"), "bin/../../victim,,\n").unwrap();
+        let target = Target { python: "3.11".into(), platform: crate::platform::Platform::Amd64, glibc: (2, 36) };
+        let asked = Installation {
+            packages: &[],
+            target: &target,
+            requirements: &Requirements::default(),
+            project: folder.path(),
+            interpreter: "/usr/bin/python3.11",
+            place: "/app/.venv",
+        };
+        assert!(matches!(make_own(&asked, &venv, &site), Err(Error::Package { .. })));
+        assert_eq!(fs::read_to_string(victim).unwrap(), "#!python\nuntouched");
     }
 
     proptest! {
