@@ -63,8 +63,12 @@ pub fn install(
     unpack(uv, asked, asked.packages, &site, scratch)?;
     // uv unpacks in parallel: of two packages with the same file, either may have won. Once more, one after the other.
     let disputed = disputed(&site)?;
-    for package in asked.packages.iter().filter(|package| disputed.contains(&package.name)) {
-        unpack(uv, asked, std::slice::from_ref(package), &site, scratch)?;
+    for package in asked.packages {
+        if let Some(info) = disputed.get(&package.name) {
+            // Without it, uv does not know that the package is there; its own way (`--reinstall`) asks the index again.
+            fs::remove_dir_all(info)?;
+            unpack(uv, asked, std::slice::from_ref(package), &site, scratch)?;
+        }
     }
     make_own(asked, venv, &site)?;
     task.finish(format!("Installed {count} Python packages"));
@@ -76,7 +80,7 @@ pub(super) fn site_packages(python: &str) -> String {
     format!("lib/python{python}/site-packages")
 }
 
-/// Has uv put `packages` into `site`, those that are there once more.
+/// Has uv put `packages` into `site`.
 fn unpack(
     uv: &Uv,
     asked: &Installation<'_>,
@@ -96,7 +100,6 @@ fn unpack(
     let mut command = uv.pip("install", asked.project, scratch)?;
     command
         .args(["--no-deps", "--require-hashes", "--only-binary", ":all:", "--no-compile-bytecode", "--quiet"])
-        .arg("--reinstall")
         .args(["--python-version", &asked.target.python, "--python-platform", &asked.target.uv_platform()])
         .arg("--requirements")
         .arg(&list)
@@ -122,25 +125,29 @@ fn requirement(package: &PythonPackage, project: &Path) -> String {
     line + "\n"
 }
 
-/// The packages, by their normalised names (PEP 503), that have a file which another one has with other content.
-fn disputed(site: &Path) -> Result<BTreeSet<String>, Error> {
-    let mut files: BTreeMap<String, (Line, String)> = BTreeMap::new();
+/// The packages that have a file which another one has with other content: their normalised names (PEP 503) and the
+/// folders with their RECORDs.
+fn disputed(site: &Path) -> Result<BTreeMap<String, PathBuf>, Error> {
+    let mut files: BTreeMap<String, (Line, PathBuf)> = BTreeMap::new();
     let mut disputed = BTreeSet::new();
     for info in dist_infos(site)? {
-        let stem = info.file_stem().unwrap_or_default().to_string_lossy();
-        let name = stem.split('-').next().unwrap_or_default().to_lowercase().replace(['_', '.'], "-");
         let record = info.join("RECORD");
         for line in record::read(&read_text(&record)?, &record)? {
             match files.get(&line.path) {
-                Some((other, owner)) if *other != line => disputed.extend([owner.clone(), name.clone()]),
+                Some((other, owner)) if *other != line => disputed.extend([owner.clone(), info.clone()]),
                 Some(_) => {}
                 None => {
-                    files.insert(line.path.clone(), (line, name.clone()));
+                    files.insert(line.path.clone(), (line, info.clone()));
                 }
             }
         }
     }
-    Ok(disputed)
+    let named = |info: PathBuf| {
+        let stem = info.file_stem().unwrap_or_default().to_string_lossy();
+        let name = stem.split('-').next().unwrap_or_default().to_lowercase().replace(['_', '.'], "-");
+        (name, info)
+    };
+    Ok(disputed.into_iter().map(named).collect())
 }
 
 /// Makes an environment of what uv left, and takes out uv's traces.
