@@ -24,6 +24,7 @@ pub mod image;
 pub mod init;
 pub mod launch;
 pub mod layer;
+pub mod layout;
 pub mod lock;
 pub mod manifest;
 pub mod near;

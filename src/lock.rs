@@ -18,6 +18,7 @@ use crate::digest::Digest;
 use crate::document::{Document, Value};
 use crate::manifest::{Manifest, Requirements};
 use crate::platform::Platform;
+use crate::python;
 use crate::schema::{self, Kind};
 use crate::validate::form;
 
@@ -136,20 +137,5 @@ pub struct Locked {
     pub system: Vec<debian::Package>,
     /// Python packages.
     #[serde(default)]
-    pub python: Vec<PythonPackage>,
-}
-
-/// A Python package.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct PythonPackage {
-    /// Normalised (PEP 503).
-    pub name: String,
-    /// PEP 440.
-    pub version: String,
-    /// The URL of the wheel or archive, only where the requirement itself names one (PEP 508, `name @ URL`).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub url: Option<String>,
-    /// Of the wheels that will do, sorted.
-    pub digests: Vec<Digest>,
+    pub python: Vec<python::Package>,
 }

@@ -119,7 +119,7 @@ impl Parcel {
         };
         let generated = generate::service(&manifest, &version, &api).into_iter().chain(generate::bundle(&facts));
         for file in generated {
-            bundle.add(path(file.path)?, Content::Bytes(file.content), file.executable)?;
+            bundle.add(path(&file.path)?, Content::Bytes(file.content), file.executable)?;
         }
         Ok(Self { manifest, lock, bundle })
     }

@@ -10,12 +10,12 @@ use std::process::{Command, Output};
 
 use ekiben::digest::Digest;
 use ekiben::fetch::Client;
-use ekiben::lock::PythonPackage;
 use ekiben::manifest;
 use ekiben::platform::Platform;
 use ekiben::progress::Progress;
+use ekiben::python::Package;
 use ekiben::python::{
-    self, Installation, Interpreter, Refusal, Requirements, Resolution, Runner, Target, Uv, bytecode,
+    self, Installation, Interpreter, Loader, Refusal, Requirements, Resolution, Runner, Target, Uv, bytecode,
 };
 use ekiben::session::Session;
 use ekiben::store::Store;
@@ -35,19 +35,14 @@ impl Place {
         Self { home, session, uv }
     }
 
-    fn resolve(
-        &self,
-        list: &[&str],
-        target: &Target,
-        preferred: &[PythonPackage],
-    ) -> Result<Vec<PythonPackage>, python::Error> {
+    fn resolve(&self, list: &[&str], target: &Target, preferred: &[Package]) -> Result<Vec<Package>, python::Error> {
         let requirements = Requirements::default().and(list.iter().copied());
         let scratch = self.session.store.scratch().unwrap();
         let asked = Resolution { requirements: &requirements, target, project: self.home.path(), preferred };
         python::resolve(&self.uv, &asked, scratch.path(), &self.session.progress)
     }
 
-    fn install(&self, packages: &[PythonPackage], target: &Target, name: &str) -> Result<PathBuf, python::Error> {
+    fn install(&self, packages: &[Package], target: &Target, name: &str) -> Result<PathBuf, python::Error> {
         let venv = self.home.path().join(name);
         let scratch = self.session.store.scratch().unwrap();
         let requirements = Requirements::default();
@@ -178,6 +173,57 @@ fn a_local_wheel_is_locked_by_its_path_in_the_project() {
     let tree = content(&venv);
     assert!(tree.keys().any(|path| path.ends_with("h11/__init__.py")));
     assert!(!tree.keys().any(|path| path.ends_with("direct_url.json")));
+}
+
+/// A wheel `NAME-1-py3-none-any.whl` with a file `shared/x.txt` that says `name`, and a script.
+fn make_wheel(folder: &Path, name: &str) {
+    let script = format!(
+        "import zipfile\nz = zipfile.ZipFile('{name}-1-py3-none-any.whl', 'w')\n\
+         i = '{name}-1.dist-info/'\n\
+         z.writestr(i + 'METADATA', 'Metadata-Version: 2.1\\nName: {name}\\nVersion: 1\\n')\n\
+         z.writestr(i + 'WHEEL', 'Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n')\n\
+         z.writestr('shared/x.txt', '{name}' * 50000)\n\
+         z.writestr('{name}-1.data/scripts/run-{name}', '#!python\\nprint(1)\\n')\n\
+         z.writestr(i + 'RECORD', 'shared/x.txt,sha256={name},1\\n{name}-1.data/scripts/run-{name},,\\n')\n"
+    );
+    std::fs::create_dir_all(folder).unwrap();
+    assert!(Command::new("python3").args(["-c", &script]).current_dir(folder).status().unwrap().success());
+}
+
+#[test]
+fn of_two_packages_with_the_same_file_the_later_name_wins() {
+    let place = Place::new();
+    let names = ["aa", "bb", "cc", "dd"];
+    names.iter().for_each(|name| make_wheel(&place.home.path().join("wheels"), name));
+    let target = target(Platform::Amd64);
+    let list = names.map(|name| format!("{name} @ ./wheels/{name}-1-py3-none-any.whl"));
+    let packages = place.resolve(&list.each_ref().map(String::as_str), &target, &[]).unwrap();
+    for round in 0..3 {
+        let venv = place.install(&packages, &target, &format!("venv{round}")).unwrap();
+        let shared = std::fs::read_to_string(venv.join("lib/python3.11/site-packages/shared/x.txt")).unwrap();
+        assert!(shared.starts_with("dd"), "{}", &shared[..2]);
+        let script = std::fs::read_to_string(venv.join("bin/run-aa")).unwrap();
+        assert_eq!(script, "#!/app/.venv/bin/python\nprint(1)\n");
+    }
+}
+
+/// The root of the host in place of an unpacked base, on a Debian that has Python.
+#[test]
+fn the_python_of_a_base_is_lent_through_its_own_loader() {
+    let found = (9..20).map(|minor| format!("3.{minor}")).find(|v| Path::new(&format!("/usr/bin/python{v}")).exists());
+    let Some(version) = found else { return };
+    let loader = Loader::new(Path::new("/"), &version).unwrap();
+    let output = loader.python(&["-c", "import sys; print(sys.version)"], Path::new("/tmp")).unwrap();
+    assert!(String::from_utf8(output.stdout).unwrap().starts_with(&version));
+    let mut place = Place::new();
+    place.uv =
+        Uv::find(&place.session, Interpreter::Loader(loader.clone()), &|| Err("no pip".into())).unwrap_or(place.uv);
+    let target = target(Platform::Arm64);
+    let packages = place.resolve(&["h11==0.16.0"], &target, &[]).unwrap();
+    let venv = place.install(&packages, &target, "venv").unwrap();
+    bytecode::compile(&loader, &venv.join("lib"), "/app/.venv/lib").unwrap();
+    assert!(venv.join("lib/python3.11/site-packages/h11/__pycache__").exists());
+    assert!(matches!(Loader::new(place.home.path(), "3.11"), Err(python::Error::NoPython { .. })));
 }
 
 #[test]

@@ -83,7 +83,7 @@ impl Service {
         std::fs::write(root.path().join("src/predict.py"), source).unwrap();
         let api = Api::new(manifest, &|file| std::fs::read_to_string(root.path().join(file))).unwrap();
         for file in generate::service(manifest, "1", &api) {
-            let path = root.path().join(file.path);
+            let path = root.path().join(&file.path);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, file.content).unwrap();
         }

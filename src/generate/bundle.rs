@@ -6,9 +6,10 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::{Api, File, document, layout, yaml};
+use super::{Api, File, document, yaml};
 use crate::archive::{ArchivePath, epoch};
 use crate::digest::Digest;
+use crate::layout;
 use crate::lock::Lock;
 use crate::manifest::{Manifest, Requirements};
 use crate::platform::Platform;
@@ -41,6 +42,13 @@ pub fn bundle(facts: &Facts<'_>) -> Vec<File> {
         File::new("bento.yaml", yaml::write(&bento(facts))),
         File::new("env/docker/Dockerfile", dockerfile(facts)),
     ];
+    if !facts.weights.is_empty() {
+        let models = format!("models/{}", facts.manifest.name);
+        files.extend([
+            File::new(format!("{models}/{}/model.yaml", facts.version), yaml::write(&model(facts))),
+            File::new(format!("{models}/latest"), facts.version),
+        ]);
+    }
     if let Some(python) = &facts.lock.python {
         files.extend([
             File::new("env/python/requirements.lock.txt", requirements_lock(facts.lock)),
@@ -62,37 +70,46 @@ fn requirements(facts: &Facts<'_>) -> String {
 
 /// With all wheels that will do, for pip and uv; what only some platforms need is marked.
 fn requirements_lock(lock: &Lock) -> String {
-    let mut packages: BTreeMap<(&str, &str, Option<&str>), (BTreeSet<Platform>, BTreeSet<&Digest>)> = BTreeMap::new();
+    #[derive(Default)]
+    struct Wheels<'a> {
+        platforms: BTreeSet<Platform>,
+        digests: BTreeSet<&'a Digest>,
+    }
+    let mut packages: BTreeMap<_, Wheels<'_>> = BTreeMap::new();
     for (platform, locked) in &lock.platforms {
         for package in &locked.python {
-            let key = (package.name.as_str(), package.version.as_str(), package.url.as_deref());
-            let (platforms, digests) = packages.entry(key).or_default();
-            platforms.insert(*platform);
-            digests.extend(&package.digests);
+            let wheels = packages.entry((&package.name, &package.version, &package.url)).or_default();
+            wheels.platforms.insert(*platform);
+            wheels.digests.extend(&package.digests);
         }
     }
     let mut text = String::new();
-    for ((name, version, url), (platforms, digests)) in packages {
+    for ((name, version, url), wheels) in packages {
         text += &match url {
             None => format!("{name}=={version}"),
             Some(url) if url.contains("://") => format!("{name} @ {url}"),
             Some(path) => format!("./{path}"),
         };
-        if platforms.len() < lock.platforms.len() {
+        if wheels.platforms.len() < lock.platforms.len() {
             let machines: Vec<String> =
-                platforms.iter().map(|platform| format!("platform_machine == '{}'", platform.machine())).collect();
+                wheels.platforms.iter().map(|one| format!("platform_machine == '{}'", one.machine())).collect();
             text += &format!(" ; {}", machines.join(" or "));
         }
-        digests.iter().for_each(|digest| text += &format!(" \\\n    --hash={digest}"));
+        wheels.digests.iter().for_each(|digest| text += &format!(" \\\n    --hash={digest}"));
         text.push('\n');
     }
     text
 }
 
+/// The version of BentoML whose form the files have.
+const BENTOML: &str = "1.1.0";
+
 /// What BentoML 1.0 to 1.4 must find to recognise a bento, and what its listings show.
 fn bento(facts: &Facts<'_>) -> Value {
     let Facts { manifest, version, api, .. } = facts;
     let time = rfc3339(epoch());
+    let model = json!({ "tag": format!("{}:{version}", manifest.name), "module": "ekiben", "creation_time": time });
+    let models = if facts.weights.is_empty() { vec![] } else { vec![model] };
     let apis: Vec<Value> = api
         .routes
         .iter()
@@ -102,12 +119,34 @@ fn bento(facts: &Facts<'_>) -> Value {
         "service": "ekiben_service.app:application",
         "name": manifest.name,
         "version": version,
-        "bentoml_version": "1.1.0",
+        "bentoml_version": BENTOML,
         "creation_time": time,
         "labels": manifest.labels,
-        "models": [{ "tag": format!("{}:{version}", manifest.name), "module": "ekiben", "creation_time": time }],
+        "models": models,
         "runners": [],
         "apis": apis,
+    })
+}
+
+/// What BentoML must find beside a bento's model.
+fn model(facts: &Facts<'_>) -> Value {
+    let python = facts.lock.python.as_deref().unwrap_or_default();
+    json!({
+        "name": facts.manifest.name,
+        "version": facts.version,
+        "module": "ekiben",
+        "labels": {},
+        "options": {},
+        "metadata": {},
+        "context": {
+            "framework_name": "",
+            "framework_versions": {},
+            "bentoml_version": BENTOML,
+            "python_version": python,
+        },
+        "signatures": {},
+        "api_version": "v1",
+        "creation_time": rfc3339(epoch()),
     })
 }
 

@@ -6,7 +6,6 @@
 
 mod api;
 mod bundle;
-pub mod layout;
 mod openapi;
 mod yaml;
 
@@ -15,13 +14,14 @@ pub use bundle::{Facts, bundle};
 pub use openapi::document;
 
 use crate::archive::{ArchivePath, Entry};
+use crate::layout;
 use crate::manifest::Manifest;
 
 /// A file that is generated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct File {
     /// Its path: below `/app` in the image, or in the bundle.
-    pub path: &'static str,
+    pub path: String,
     /// What it holds.
     pub content: Vec<u8>,
     /// Whether it can be run.
@@ -29,8 +29,8 @@ pub struct File {
 }
 
 impl File {
-    fn new(path: &'static str, content: impl Into<Vec<u8>>) -> Self {
-        Self { path, content: content.into(), executable: false }
+    fn new(path: impl Into<String>, content: impl Into<Vec<u8>>) -> Self {
+        Self { path: path.into(), content: content.into(), executable: false }
     }
 
     fn executable(self) -> Self {
@@ -42,7 +42,7 @@ impl File {
     /// # Errors
     /// When `folder` is no path.
     pub fn entry(&self, folder: Option<&ArchivePath>) -> Result<Entry, crate::archive::PathError> {
-        let path = ArchivePath::new(self.path)?;
+        let path = ArchivePath::new(&self.path)?;
         let path = folder.map_or_else(|| path.clone(), |folder| folder.join(&path));
         Ok(Entry::file(path, self.content.len() as u64, self.executable))
     }
@@ -54,7 +54,7 @@ macro_rules! copied {
     };
 }
 
-/// The files that lie below [`layout::CODE`] in the image beside the person's own: the entrypoint and, unless the
+/// The files that lie below [`crate::layout::CODE`] in the image beside the person's own: the entrypoint and, unless the
 /// manifest names a command of its own, the service. `version` is that of the model.
 pub fn service(manifest: &Manifest, version: &str, api: &Api) -> Vec<File> {
     let mut files = vec![entrypoint(manifest)];

@@ -31,7 +31,7 @@ pub fn document(manifest: &Manifest, version: &str, api: &Api) -> Value {
 }
 
 fn get(path: &str, summary: &str, media_type: &str, schema: &Value) -> Value {
-    let answer = json!({ "description": "Yes", "content": { media_type: { "schema": schema } } });
+    let answer = json!({ "description": "The answer", "content": { media_type: { "schema": schema } } });
     json!({ "get": { "operationId": path.trim_start_matches('/'), "summary": summary, "responses": { "200": answer } } })
 }
 

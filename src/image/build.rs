@@ -16,8 +16,8 @@ use crate::base;
 use crate::bundle::{self, Bundle};
 use crate::compress::Compression;
 use crate::digest::Digest;
-use crate::generate::layout;
 use crate::layer::{self, Layer};
+use crate::layout;
 use crate::lock::Locked;
 use crate::manifest::{Manifest, Python};
 use crate::parcel::Parcel;
@@ -79,7 +79,8 @@ impl Error {
 const INSTALLATION: u32 = 1;
 
 /// Members of a bundle that are of no use in an image.
-const NOT_IN_IMAGE: [&str; 5] = ["README.md", "bento.yaml", "ekiben.lock", "env/docker/Dockerfile", "env/python"];
+const NOT_IN_IMAGE: [&str; 6] =
+    ["README.md", "bento.yaml", "ekiben.lock", "env/docker/Dockerfile", "env/python", "models"];
 
 /// Builds the image of `parcel` for `platform`. What was made before of the same inputs is taken again.
 ///
@@ -257,7 +258,8 @@ fn requirements(manifest: &Manifest, locked: &Locked, bundle: &Bundle, project: 
 /// Code, service and metadata, below [`layout::CODE`].
 fn code_layer(session: &Session, bundle: &Bundle) -> Result<Layer, Error> {
     let top = ArchivePath::new(layout::CODE).map_err(std::io::Error::other)?;
-    let used = |path: &ArchivePath| !NOT_IN_IMAGE.iter().any(|left_out| path.as_str().starts_with(left_out));
+    let left_out = |path: &str| NOT_IN_IMAGE.iter().any(|name| path == *name || path.starts_with(&format!("{name}/")));
+    let used = |path: &ArchivePath| !left_out(path.as_str());
     let members: Vec<_> = bundle.members().iter().filter(|(path, _)| used(path)).collect();
     let key: Vec<_> = members.iter().map(|(path, member)| (path, member.executable, member.digest)).collect();
     // Paths, flags and digests always serialise.

@@ -4,6 +4,7 @@
 //! replaced or removed here, so that the tree follows from the wheels alone. uv links files out of its cache: such a
 //! file is never changed, only replaced.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
@@ -14,14 +15,15 @@ use super::record::{self, Line};
 use super::refusal::Refusal;
 use super::uv::run;
 use super::{Error, Requirements, Target, Uv};
-use crate::lock::PythonPackage;
+use crate::archive::ArchivePath;
 use crate::progress::{Progress, Unit};
+use crate::python::Package;
 
 /// What is to be installed, and where it will lie.
 #[derive(Clone, Copy, Debug)]
 pub struct Installation<'a> {
     /// All of them: nothing is added.
-    pub packages: &'a [PythonPackage],
+    pub packages: &'a [Package],
     /// For what.
     pub target: &'a Target,
     /// Says where packages come from (its indexes).
@@ -58,7 +60,16 @@ pub fn install(
     let task = progress.task("Installing", format!("{count} Python packages"), Unit::Items, None);
     let site = venv.join(site_packages(&asked.target.python));
     fs::create_dir_all(&site)?;
-    unpack(uv, asked, &site, scratch)?;
+    unpack(uv, asked, asked.packages, &site, scratch)?;
+    // uv unpacks in parallel: of two packages with the same file, either may have won. Once more, one after the other.
+    let disputed = disputed(&site)?;
+    for package in asked.packages {
+        if let Some(info) = disputed.get(&package.name) {
+            // Without it, uv does not know that the package is there; its own way (`--reinstall`) asks the index again.
+            fs::remove_dir_all(info)?;
+            unpack(uv, asked, std::slice::from_ref(package), &site, scratch)?;
+        }
+    }
     make_own(asked, venv, &site)?;
     task.finish(format!("Installed {count} Python packages"));
     Ok(())
@@ -69,14 +80,14 @@ pub(super) fn site_packages(python: &str) -> String {
     format!("lib/python{python}/site-packages")
 }
 
-/// Has uv put the packages into `site`.
-fn unpack(uv: &Uv, asked: &Installation<'_>, site: &Path, scratch: &Path) -> Result<(), Error> {
-    if asked.packages.is_empty() {
+/// Has uv put `packages` into `site`.
+fn unpack(uv: &Uv, asked: &Installation<'_>, packages: &[Package], site: &Path, scratch: &Path) -> Result<(), Error> {
+    if packages.is_empty() {
         return Ok(());
     }
     let list = scratch.join("requirements.lock.txt");
     let mut text = asked.requirements.options_text();
-    for package in asked.packages {
+    for package in packages {
         text += &requirement(package, asked.project);
     }
     fs::write(&list, text)?;
@@ -97,8 +108,8 @@ fn unpack(uv: &Uv, asked: &Installation<'_>, site: &Path, scratch: &Path) -> Res
 }
 
 /// A line of a requirements file with hashes.
-fn requirement(package: &PythonPackage, project: &Path) -> String {
-    let PythonPackage { name, version, url, digests } = package;
+fn requirement(package: &Package, project: &Path) -> String {
+    let Package { name, version, url, digests } = package;
     let mut line = match url {
         None => format!("{name}=={version}"),
         Some(url) if url.contains("://") => format!("{name} @ {url}"),
@@ -106,6 +117,31 @@ fn requirement(package: &PythonPackage, project: &Path) -> String {
     };
     digests.iter().for_each(|digest| line += &format!(" --hash={digest}"));
     line + "\n"
+}
+
+/// The packages that have a file which another one has with other content: their normalised names (PEP 503) and the
+/// folders with their RECORDs.
+fn disputed(site: &Path) -> Result<BTreeMap<String, PathBuf>, Error> {
+    let mut files: BTreeMap<String, (Line, PathBuf)> = BTreeMap::new();
+    let mut disputed = BTreeSet::new();
+    for info in dist_infos(site)? {
+        let record = info.join("RECORD");
+        for line in record::read(&read_text(&record)?, &record)? {
+            match files.get(&line.path) {
+                Some((other, owner)) if *other != line => disputed.extend([owner.clone(), info.clone()]),
+                Some(_) => {}
+                None => {
+                    files.insert(line.path.clone(), (line, info.clone()));
+                }
+            }
+        }
+    }
+    let named = |info: PathBuf| {
+        let stem = info.file_stem().unwrap_or_default().to_string_lossy();
+        let name = stem.split('-').next().unwrap_or_default().to_lowercase().replace(['_', '.'], "-");
+        (name, info)
+    };
+    Ok(disputed.into_iter().map(named).collect())
 }
 
 /// Makes an environment of what uv left, and takes out uv's traces.
@@ -163,7 +199,9 @@ fn own_package(asked: &Installation<'_>, venv: &Path, site: &Path, info: &Path) 
         if traced {
             remove_if_there(&info.join(&line.path[folder.len() + 1..]))?;
         } else if ROOT_FOLDERS.contains(&root) && !site.join(root).exists() {
-            let path = venv.join(&line.path);
+            let inside = ArchivePath::relative(&line.path)
+                .map_err(|error| Error::Package { path: record_path.clone(), why: error.to_string() })?;
+            let path = inside.under(venv);
             let name = line.path.strip_prefix("bin/");
             if let Some(entry) = name.and_then(|name| entry_points.iter().find(|entry| entry.name == name)) {
                 let text = entry.script(asked.place);
@@ -321,6 +359,28 @@ mod tests {
             (fs::read_to_string(cached).unwrap(), fs::read_to_string(linked).unwrap()),
             ("cached".into(), "other".into())
         );
+    }
+
+    #[test]
+    fn a_record_that_climbs_out_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let (venv, victim) = (folder.path().join("venv"), folder.path().join("victim"));
+        let site = venv.join("lib/python3.11/site-packages");
+        fs::create_dir_all(site.join("evil-1.dist-info")).unwrap();
+        fs::create_dir_all(site.join("bin")).unwrap();
+        fs::write(&victim, "#!python\nuntouched").unwrap();
+        fs::write(site.join("evil-1.dist-info/RECORD"), "bin/../../victim,,\n").unwrap();
+        let target = Target { python: "3.11".into(), platform: crate::platform::Platform::Amd64, glibc: (2, 36) };
+        let asked = Installation {
+            packages: &[],
+            target: &target,
+            requirements: &Requirements::default(),
+            project: folder.path(),
+            interpreter: "/usr/bin/python3.11",
+            place: "/app/.venv",
+        };
+        assert!(matches!(make_own(&asked, &venv, &site), Err(Error::Package { .. })));
+        assert_eq!(fs::read_to_string(victim).unwrap(), "#!python\nuntouched");
     }
 
     proptest! {

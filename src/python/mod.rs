@@ -29,8 +29,27 @@ pub use uv::{PipWheel, Uv};
 use std::io;
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
 use crate::platform::Platform;
 use crate::store;
+
+/// A Python package.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Package {
+    /// Normalised (PEP 503).
+    pub name: String,
+    /// PEP 440.
+    pub version: String,
+    /// The URL of the wheel or archive, only where the requirement itself names one (PEP 508, `name @ URL`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// Of the wheels that will do, sorted.
+    pub digests: Vec<Digest>,
+}
 
 /// What the packages are for.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,9 +10,8 @@ use serde::Deserialize;
 
 use super::refusal::Refusal;
 use super::uv::run;
-use super::{Error, Requirements, Target, Uv};
+use super::{Error, Package, Requirements, Target, Uv};
 use crate::digest::Digest;
-use crate::lock::PythonPackage;
 use crate::progress::{Progress, Unit};
 
 /// What is to be resolved.
@@ -25,19 +24,14 @@ pub struct Resolution<'a> {
     /// The project's folder: paths in requirements are relative to it.
     pub project: &'a Path,
     /// Packages of an earlier lock: their versions stay where they still meet the requirements.
-    pub preferred: &'a [PythonPackage],
+    pub preferred: &'a [Package],
 }
 
 /// Resolves; `scratch` is an empty folder. The packages are sorted by name.
 ///
 /// # Errors
 /// See [`Error`]; what uv said is [`Error::Refused`].
-pub fn resolve(
-    uv: &Uv,
-    asked: &Resolution<'_>,
-    scratch: &Path,
-    progress: &Progress,
-) -> Result<Vec<PythonPackage>, Error> {
+pub fn resolve(uv: &Uv, asked: &Resolution<'_>, scratch: &Path, progress: &Progress) -> Result<Vec<Package>, Error> {
     let task = progress.task("Resolving", "Python packages", Unit::Items, None);
     let answer = scratch.join("pylock.toml");
     let list = scratch.join("requirements.in");
@@ -64,7 +58,7 @@ pub fn resolve(
     Ok(packages)
 }
 
-fn preferences(packages: &[PythonPackage]) -> String {
+fn preferences(packages: &[Package]) -> String {
     let mut text = String::from("lock-version = \"1.0\"\ncreated-by = \"ekiben\"\n");
     for package in packages.iter().filter(|package| package.url.is_none()) {
         // JSON's strings are TOML's basic strings.
@@ -78,11 +72,11 @@ fn preferences(packages: &[PythonPackage]) -> String {
 #[derive(Deserialize)]
 struct Pylock {
     #[serde(default)]
-    packages: Vec<Package>,
+    packages: Vec<LockedPackage>,
 }
 
 #[derive(Deserialize)]
-struct Package {
+struct LockedPackage {
     name: String,
     version: Option<String>,
     #[serde(default)]
@@ -101,7 +95,7 @@ struct File {
 }
 
 /// `folder` is where the file lies: paths in it are relative to that.
-fn read(pylock: &str, project: &Path, folder: &Path) -> Result<Vec<PythonPackage>, Error> {
+fn read(pylock: &str, project: &Path, folder: &Path) -> Result<Vec<Package>, Error> {
     let pylock: Pylock = toml::from_str(pylock).map_err(|error| Error::Answer(error.message().to_owned()))?;
     let mut packages = pylock
         .packages
@@ -112,7 +106,7 @@ fn read(pylock: &str, project: &Path, folder: &Path) -> Result<Vec<PythonPackage
     Ok(packages)
 }
 
-fn read_package(package: Package, project: &Path, folder: &Path) -> Result<PythonPackage, Error> {
+fn read_package(package: LockedPackage, project: &Path, folder: &Path) -> Result<Package, Error> {
     let name = package.name;
     if package.vcs.is_some() {
         return Err(Error::NotAWheel { name, from: "a repository" });
@@ -143,7 +137,7 @@ fn read_package(package: Package, project: &Path, folder: &Path) -> Result<Pytho
     if digests.is_empty() || version.is_empty() {
         return Err(Error::Answer(format!("it names no wheel of {name}")));
     }
-    Ok(PythonPackage { name, version, url, digests })
+    Ok(Package { name, version, url, digests })
 }
 
 /// Where an archive that a requirement names lies: a URL, or a path relative to the project.
