@@ -118,7 +118,7 @@ fn run(spec: &Spec, record: &mut state::Record, cgroup: &mut Cgroup) -> Result<S
     rootfs::assemble(spec, in_user_namespace)?;
     // Asked for a group that an ordinary user may not make, the other runtimes fail; libcontainer goes on without.
     let wanted = (spec.engine == Engine::Embedded || !in_user_namespace).then_some(group.as_str());
-    let configuration = runtime::configuration(spec, wanted, in_user_namespace).map_err(io::Error::other)?;
+    let configuration = runtime::configuration(spec, wanted, rootfs::can_mount_sys()).map_err(io::Error::other)?;
     configuration.save("config.json").map_err(io::Error::other)?;
     let (streams, output) = pipes(spec)?;
     let process = match &spec.engine {
