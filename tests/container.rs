@@ -464,15 +464,29 @@ fn the_memory_limit_kills() {
 }
 
 #[test]
-fn an_oci_runtime_runs_it_too() {
-    let Ok(program) = engine::find("runc") else { return };
-    let mut spec = shell("echo out; grep CapEff /proc/self/status; id -u; exit 5");
-    spec.engine = Engine::Runtime { program };
-    let output = run(&spec);
-    let user = if nix::unistd::geteuid().is_root() { 1034 } else { 0 };
-    let expected = format!("out\nCapEff:\t0000000000000000\n{user}\n");
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert_eq!((String::from_utf8_lossy(&output.stdout).as_ref(), output.exit.code), (expected.as_str(), 5), "{error}");
+fn the_oci_runtimes_run_it_too() {
+    for program in ["runc", "crun"].into_iter().filter_map(|name| engine::find(name).ok()) {
+        let mut spec = shell("echo out; grep CapEff /proc/self/status; id -u; exit 5");
+        spec.engine = Engine::Runtime { program: program.clone() };
+        let output = run(&spec);
+        let user = if nix::unistd::geteuid().is_root() { 1034 } else { 0 };
+        let expected = format!("out\nCapEff:\t0000000000000000\n{user}\n");
+        let error = String::from_utf8_lossy(&output.stderr);
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert_eq!((said.as_ref(), output.exit.code), (expected.as_str(), 5), "{}: {error}", program.display());
+
+        let home = home();
+        let marker = format!("{}.125", 70_000 + std::process::id());
+        spec.args = vec!["sleep".to_owned(), marker.clone()];
+        let container = home.containers.start(&spec, Life::Detached).unwrap();
+        let is_there = format!("sleep\0{marker}");
+        wait_until("the container runs", || somebody_runs(&is_there));
+        let supervisor = nix::unistd::Pid::from_raw(supervisor(&container, &home));
+        nix::sys::signal::kill(supervisor, nix::sys::signal::SIGKILL).unwrap();
+        wait_until("the container is gone", || !somebody_runs(&is_there));
+        drop(container);
+        wait_until("its folder is swept", || home.containers.sweep().unwrap() == 1);
+    }
 }
 
 /// A docker archive of the root's busybox.

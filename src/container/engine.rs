@@ -17,6 +17,7 @@ use super::lifeline::Supervisor;
 use super::rootfs::failed;
 use super::runtime::Streams;
 use super::spec::{Network, Spec};
+use super::state::State;
 use super::{Error, Failure, cgroup, probe};
 
 /// Programs with the command line of the OCI runtimes.
@@ -57,7 +58,7 @@ pub(super) fn start_runtime(program: &Path, streams: Streams, supervisor: &Super
 /// Starts an image with podman or docker.
 pub(super) fn start_manager(
     spec: &Spec,
-    name: &str,
+    state: &State,
     program: &Path,
     archive: &Path,
     image: &str,
@@ -69,7 +70,7 @@ pub(super) fn start_manager(
         let message = String::from_utf8_lossy(&loaded.stderr).trim().to_owned();
         return Err(Failure::Runtime { message });
     }
-    start(program, manager_args(spec, name, image, is_podman(program)), streams, supervisor, || Ok(()))
+    start(program, manager_args(spec, state, image, is_podman(program)), streams, supervisor, || Ok(()))
 }
 
 fn is_podman(program: &Path) -> bool {
@@ -88,7 +89,7 @@ pub(super) fn forget(program: &Path, name: &str) {
 }
 
 /// The command line of `podman run` and `docker run`.
-fn manager_args(spec: &Spec, name: &str, image: &str, is_podman: bool) -> Vec<OsString> {
+fn manager_args(spec: &Spec, state: &State, image: &str, is_podman: bool) -> Vec<OsString> {
     let mut args: Vec<OsString> = Vec::new();
     // crun refuses machines on which control groups of version 1 are mounted too.
     if is_podman && Path::new("/sys/fs/cgroup/unified").exists() && which::which("runc").is_ok() {
@@ -97,7 +98,7 @@ fn manager_args(spec: &Spec, name: &str, image: &str, is_podman: bool) -> Vec<Os
     let mut add = |option: &str, value: &dyn AsRef<OsStr>| args.extend([option.into(), value.as_ref().to_owned()]);
     add("run", &"--rm");
     add("--pull", &"never");
-    add("--name", &name);
+    add("--name", &state.name);
     add("--hostname", &spec.hostname);
     add("--user", &format!("{}:{}", spec.user.0, spec.user.1));
     add("--workdir", &spec.cwd);
@@ -117,8 +118,8 @@ fn manager_args(spec: &Spec, name: &str, image: &str, is_podman: bool) -> Vec<Os
         Network::Host => add("--network", &"host"),
         Network::Isolated { publish } if publish.is_empty() => add("--network", &"none"),
         // Their networks that can be published from can also be left.
-        Network::Isolated { publish } => {
-            for port in publish {
+        Network::Isolated { .. } => {
+            for port in &state.published {
                 add("--publish", &format!("{}:{}", port.host, port.container));
             }
         }
@@ -191,18 +192,40 @@ fn become_program(path: &CStr, args: &[CString], streams: &Streams) -> nix::Resu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::container::spec::Name;
+    use crate::container::spec::{Name, Publish};
+    use crate::container::state::Status;
 
     #[test]
     fn a_manager_is_told_everything() {
         let mut spec = Spec::new(Name::Like("x".to_owned()), Vec::new(), vec!["python".to_owned(), "-V".to_owned()]);
+        let mut state = State {
+            name: "x-1".to_owned(),
+            created: 0,
+            status: Status::Starting,
+            published: Vec::new(),
+            lower: Vec::new(),
+            args: Vec::new(),
+            labels: Default::default(),
+            warnings: Vec::new(),
+            keep: false,
+            supervisor: None,
+        };
+        let line = |spec: &Spec, state: &State| {
+            let args = manager_args(spec, state, "iris:1.0", false);
+            args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+        };
         spec.limits.memory = Some(1 << 20);
-        let args = manager_args(&spec, "x-1", "iris:1.0", false);
-        let line = args.iter().map(|arg| arg.to_string_lossy()).collect::<Vec<_>>().join(" ");
-        assert!(line.starts_with("run --rm"), "{line}");
-        assert!(
-            line.contains("--network none") && line.contains("--memory 1048576") && line.contains("--user 1034:1034")
-        );
-        assert!(line.ends_with("--entrypoint python --read-only iris:1.0 -V"), "{line}");
+        let said = line(&spec, &state);
+        assert!(said.starts_with("run --rm"), "{said}");
+        for part in ["--name x-1", "--network none", "--memory 1048576", "--user 1034:1034", "--cap-drop all"] {
+            assert!(said.contains(part), "no {part} in {said}");
+        }
+        assert!(said.ends_with("--entrypoint python --read-only iris:1.0 -V"), "{said}");
+
+        let publish = vec![Publish { host: ([127, 0, 0, 1], 0).into(), container: 3000 }];
+        spec.network = Network::Isolated { publish };
+        state.published = vec![Publish { host: ([127, 0, 0, 1], 4711).into(), container: 3000 }];
+        let said = line(&spec, &state);
+        assert!(said.contains("--publish 127.0.0.1:4711:3000") && !said.contains("--network"), "{said}");
     }
 }

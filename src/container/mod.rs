@@ -16,6 +16,7 @@
 
 mod cgroup;
 pub mod engine;
+mod error;
 mod forward;
 mod lifeline;
 mod log;
@@ -27,6 +28,7 @@ mod spec;
 mod state;
 mod supervise;
 
+pub use error::{Error, Failure};
 pub use signals::PassedOn;
 pub use spec::{Engine, Limits, Mount, Name, Network, Publish, Spec, Streams, Tmpfs};
 pub use state::{State, Status};
@@ -34,7 +36,6 @@ pub use state::{State, Status};
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::{self, BufRead as _};
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -44,7 +45,6 @@ use std::time::{Duration, Instant, SystemTime};
 use fs_err as fs;
 use nix::sys::signal::Signal;
 use nix::unistd::geteuid;
-use serde::{Deserialize, Serialize};
 
 use crate::progress::Progress;
 use log::LogReader;
@@ -61,174 +61,6 @@ pub fn take_over() -> Option<ExitCode> {
         return None;
     }
     args.next().map(|folder| supervise::supervise(Path::new(&folder)))
-}
-
-/// Why a container was not started, or could not be dealt with.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The disk or the kernel said no. The message says to what.
-    #[error(transparent)]
-    Io(#[from] io::Error),
-    /// It did not start.
-    #[error(transparent)]
-    Start(#[from] Failure),
-    /// A container has the name.
-    #[error("there is a container `{name}` already")]
-    NameTaken {
-        /// The name.
-        name: String,
-    },
-    /// The name cannot be one.
-    #[error("`{name}` cannot be the name of a container: use up to 63 letters, digits, `.`, `_` and `-`")]
-    BadName {
-        /// The name.
-        name: String,
-    },
-    /// No container has the name.
-    #[error("there is no container `{name}`")]
-    NoContainer {
-        /// The name.
-        name: String,
-        /// One that is there and looks alike.
-        similar: Option<String>,
-    },
-    /// It runs, and what was asked for can be done to none that does.
-    #[error("the container `{name}` is running")]
-    IsRunning {
-        /// The name.
-        name: String,
-    },
-    /// A file of the host would be there in the container, but not for its user.
-    #[error("{} is not readable for the container's user {user}", path.display())]
-    Unreadable {
-        /// The file or folder.
-        path: PathBuf,
-        /// The user's number.
-        user: u32,
-    },
-    /// An engine was asked for that is not installed.
-    #[error("`{name}` is not installed")]
-    NoEngine {
-        /// What was asked for.
-        name: String,
-        /// What is there.
-        installed: Vec<&'static str>,
-    },
-    /// The supervisor ended without a word: a bug, or somebody killed it.
-    #[error("the container's supervisor ended early{}", if said.is_empty() { String::new() } else { format!(": {said}") })]
-    Died {
-        /// What it wrote to its standard error.
-        said: String,
-    },
-}
-
-impl Error {
-    /// The next thing to try.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::Start(failure) => failure.hint(),
-            Self::NameTaken { name } => {
-                Some(format!("stop it with `ekiben stop {name}`, or give this one another name with `--name`"))
-            }
-            Self::NoContainer { similar: Some(similar), .. } => Some(format!("did you mean `{similar}`?")),
-            Self::NoContainer { similar: None, .. } => Some("see them all with `ekiben ps --all`".to_owned()),
-            Self::IsRunning { name } => Some(format!("stop it first: `ekiben stop {name}`")),
-            Self::Unreadable { path, .. } => Some(format!(
-                "make it readable: `chmod o+rX {}`, or run ekiben as the user who owns it",
-                path.display()
-            )),
-            Self::NoEngine { installed, .. } if installed.is_empty() => {
-                Some("leave `--engine` out: ekiben can run containers by itself".to_owned())
-            }
-            Self::NoEngine { installed, .. } => {
-                Some(format!("leave `--engine` out, or use one that is here: {}", installed.join(", ")))
-            }
-            _ => None,
-        }
-    }
-}
-
-/// Why a container did not start, as its supervisor noted it.
-#[derive(Clone, Debug, Serialize, Deserialize, thiserror::Error)]
-pub enum Failure {
-    /// No container can be started here at all.
-    #[error("no container can be started: {why}")]
-    NoSandbox {
-        /// What stands against it.
-        why: String,
-        /// What to do about it.
-        hint: String,
-    },
-    /// An address of the host cannot be listened on.
-    #[error("cannot listen on {address}: {why}")]
-    Address {
-        /// The address.
-        address: SocketAddr,
-        /// Another program listens on it.
-        in_use: bool,
-        /// What the kernel said.
-        why: String,
-    },
-    /// The program cannot be run.
-    #[error("cannot run `{program}` in the container: {why}")]
-    Command {
-        /// The program.
-        program: String,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// A mount point cannot be made.
-    #[error("nothing can be mounted at {} in the container: {why}", target.display())]
-    Mount {
-        /// In the container.
-        target: PathBuf,
-        /// Why not.
-        why: String,
-    },
-    /// Limits were required.
-    #[error("the container's limits cannot be set: {why}")]
-    Limits {
-        /// Why not.
-        why: String,
-    },
-    /// The container runtime said no.
-    #[error("the container runtime failed: {message}")]
-    Runtime {
-        /// What it said.
-        message: String,
-    },
-    /// The disk or the kernel said no.
-    #[error("{message}")]
-    Io {
-        /// To what.
-        message: String,
-    },
-}
-
-impl From<io::Error> for Failure {
-    fn from(error: io::Error) -> Self {
-        Self::Io { message: error.to_string() }
-    }
-}
-
-impl Failure {
-    /// The next thing to try.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::NoSandbox { hint, .. } => Some(hint.clone()),
-            Self::Address { in_use: true, .. } => {
-                Some("choose another port with `-p`, or port 0 for one that is free".to_owned())
-            }
-            Self::Address { address, .. } if address.port() < 1024 => {
-                Some("ports below 1024 are for root: choose another one with `-p`".to_owned())
-            }
-            Self::Limits { .. } => Some(
-                "run ekiben as root, or with control groups of its own: `systemd-run --user --scope -p Delegate=yes ekiben …`"
-                    .to_owned(),
-            ),
-            _ => None,
-        }
-    }
 }
 
 /// How a container ended.
@@ -294,7 +126,9 @@ pub struct Containers {
 impl Containers {
     /// Those in `folder`, which is `containers/` of the store.
     pub fn new(folder: &Path, launcher: Launcher, progress: Progress) -> Self {
-        Self { folder: folder.to_owned(), launcher, progress }
+        // Supervisors work in other folders. (It fails for an empty path alone.)
+        let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+        Self { folder, launcher, progress }
     }
 
     /// Starts a container, and returns when its program runs.
@@ -327,9 +161,9 @@ impl Containers {
     /// # Errors
     /// When it cannot be started. A program that fails is no error, but in [`Output::exit`].
     pub fn run_to_end(&self, spec: &Spec) -> Result<Output, Error> {
-        let spec = Spec { output: Streams::Separate, keep: true, ..spec.clone() };
+        let spec = Spec { output: Streams::Separate, keep: false, ..spec.clone() };
         let mut container = self.start(&spec, Life::Tied)?;
-        let exit = container.wait(&mut |_| {})?;
+        let (exit, _) = container.end(&mut |_| {})?;
         let read = |name: &str| fs::read(container.folder.join(name));
         let output = Output { exit, stdout: read("stdout")?, stderr: read("stderr")? };
         container.remove()?;
@@ -549,19 +383,22 @@ impl Container {
     /// # Errors
     /// When its supervisor was killed, or the disk says no.
     pub fn wait(&mut self, to: &mut dyn FnMut(&[u8])) -> Result<Exit, Error> {
+        let (exit, keep) = self.end(to)?;
+        if !keep {
+            self.remove()?;
+        }
+        Ok(exit)
+    }
+
+    /// Waits for its end, and says whether it is to be kept.
+    fn end(&mut self, to: &mut dyn FnMut(&[u8])) -> Result<(Exit, bool), Error> {
         self.follow(&mut LogReader::new(&self.folder.join("log")), to)?;
         if let Some(process) = &mut self.process {
             process.wait()?;
         }
         let record = Record::load_from(&self.folder)?;
-        let state = current(record.state.clone());
-        match state.status {
-            Status::Exited { code, out_of_memory } => {
-                if !state.keep {
-                    self.remove()?;
-                }
-                Ok(Exit { code, out_of_memory })
-            }
+        match record.state.status {
+            Status::Exited { code, out_of_memory } => Ok((Exit { code, out_of_memory }, record.state.keep)),
             Status::Failed(failure) => Err(failure.into()),
             _ => {
                 let said = fs::read_to_string(self.folder.join("trouble")).unwrap_or_default().trim().to_owned();
@@ -603,7 +440,8 @@ impl Container {
         }
     }
 
-    /// Tells it to end, and kills it when it takes longer than `grace`. Returns when it has ended.
+    /// Tells it to end, and kills it when it takes longer than `grace`, or than its own [`Spec::grace`]. Returns when it
+    /// has ended.
     ///
     /// # Errors
     /// When the disk or the kernel says no.

@@ -27,6 +27,36 @@ pub(super) fn refused(error: Errno) -> Failure {
     Failure::NoSandbox { why, hint: hint.to_owned() }
 }
 
+/// The container runtime failed with `message`, though the kernel gave namespaces: finds out whether it was a sandbox
+/// around this process.
+pub(super) fn explained(message: String) -> Failure {
+    if is_confined(&|path| std::fs::read_to_string(path).ok()) {
+        let (why, hint) = confined(&message);
+        return Failure::NoSandbox { why, hint: hint.to_owned() };
+    }
+    Failure::Runtime { message }
+}
+
+/// Whether this process is in a container itself, or under a filter of system calls.
+fn is_confined(read: &dyn Fn(&str) -> Option<String>) -> bool {
+    let status = read("/proc/self/status").unwrap_or_default();
+    let has_filter = status.lines().any(|line| line.strip_prefix("Seccomp:").is_some_and(|mode| mode.trim() == "2"));
+    // Containers hide parts of `/proc` under mounts; the kernel then lets nobody in them mount another.
+    let mounts = read("/proc/self/mountinfo").unwrap_or_default();
+    let hides = ["/proc/kcore", "/proc/keys", "/proc/sys"];
+    let is_masked = mounts.lines().any(|line| line.split(' ').nth(4).is_some_and(|point| hides.contains(&point)));
+    has_filter || is_masked || read("/.dockerenv").is_some() || read("/run/.containerenv").is_some()
+}
+
+fn confined(said: &str) -> (String, &'static str) {
+    (
+        format!("ekiben itself runs in a container or sandbox that forbids what one needs ({said})"),
+        "start that container with `--privileged`, or with `--security-opt seccomp=unconfined` and \
+         `--security-opt systempaths=unconfined` (docker) or `--security-opt unmask=ALL` (podman); in Kubernetes with \
+         `hostUsers: false` and `procMount: Unmasked`; packing, building and exporting need none of this",
+    )
+}
+
 fn reason(error: Errno, read: &dyn Fn(&str) -> Option<String>) -> (String, &'static str) {
     let setting = |path: &str| read(path).and_then(|text| text.trim().parse::<u64>().ok());
     if setting("/proc/sys/user/max_user_namespaces") == Some(0) {
@@ -50,15 +80,8 @@ fn reason(error: Errno, read: &dyn Fn(&str) -> Option<String>) -> (String, &'sta
              or with an AppArmor profile for ekiben that has `userns,`, or run ekiben as root",
         );
     }
-    let status = read("/proc/self/status").unwrap_or_default();
-    let has_filter = status.lines().any(|line| line.strip_prefix("Seccomp:").is_some_and(|mode| mode.trim() == "2"));
-    if has_filter || read("/.dockerenv").is_some() || read("/run/.containerenv").is_some() {
-        return (
-            format!("ekiben itself runs in a container or sandbox that forbids namespaces ({})", error.desc()),
-            "start that container with `--security-opt seccomp=unconfined --security-opt systempaths=unconfined` \
-             or `--privileged`, in Kubernetes with `hostUsers: false` and `procMount: Unmasked`; \
-             `ekiben build` and `ekiben push` need none of this",
-        );
+    if is_confined(read) {
+        return confined(error.desc());
     }
     if error == Errno::ENOSPC || error == Errno::EUSERS {
         return (
@@ -83,6 +106,11 @@ mod tests {
             ("/proc/sys/kernel/unprivileged_userns_clone", "0\n", "kernel.unprivileged_userns_clone"),
             ("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1\n", "AppArmor"),
             ("/proc/self/status", "Name:\tx\nSeccomp:\t2\n", "runs in a container or sandbox"),
+            (
+                "/proc/self/mountinfo",
+                "54 74 0:44 /null /proc/keys rw - tmpfs tmpfs rw\n",
+                "runs in a container or sandbox",
+            ),
             ("/.dockerenv", "", "runs in a container or sandbox"),
             ("/dev/null", "", "the kernel refused"),
         ];

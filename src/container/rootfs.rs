@@ -157,6 +157,15 @@ fn inside(root: &OwnedFd, path: &Path) -> nix::Result<OwnedFd> {
     openat2(root, path, how)
 }
 
+/// Whether a `/sys` can be mounted: not in a network namespace that belongs to somebody else, and not in a user
+/// namespace within a container that shows only parts of it.
+pub(super) fn can_mount_sys() -> bool {
+    // As libcontainer does it, which makes the mount read-only in a second step: that is too late where the one of the
+    // container around this process is read-only.
+    let mounted = mount(Some("sysfs"), "top", Some("sysfs"), MsFlags::empty(), None::<&str>).is_ok();
+    mounted && umount2("top", MntFlags::MNT_DETACH).is_ok()
+}
+
 pub(super) fn failed(what: &str, error: Errno) -> Failure {
     Failure::Io { message: format!("{what}: {}", error.desc()) }
 }

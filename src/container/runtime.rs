@@ -19,9 +19,9 @@ use nix::unistd::Pid;
 use oci_spec::OciSpecError;
 use oci_spec::runtime as oci;
 
-use super::Failure;
 use super::lifeline::Supervisor;
-use super::spec::{Network, Spec};
+use super::spec::Spec;
+use super::{Failure, probe};
 
 /// Standard input, output and error of the container's process.
 pub(super) struct Streams {
@@ -30,13 +30,9 @@ pub(super) struct Streams {
     pub(super) error: OwnedFd,
 }
 
-/// The bundle's `config.json`. `group`: the control group to make, in that of the supervisor, if one is wanted. `in_user_namespace`: the
-/// supervisor is not root on the host.
-pub(super) fn configuration(
-    spec: &Spec,
-    group: Option<&str>,
-    in_user_namespace: bool,
-) -> Result<oci::Spec, OciSpecError> {
+/// The bundle's `config.json`. `group`: the control group to make, in that of the supervisor, if one is wanted.
+/// `own_sys`: a `/sys` can be mounted here; else it is the host's.
+pub(super) fn configuration(spec: &Spec, group: Option<&str>, own_sys: bool) -> Result<oci::Spec, OciSpecError> {
     let (uid, gid) = spec.user;
     let capabilities = oci::LinuxCapabilitiesBuilder::default()
         .bounding(oci::Capabilities::new())
@@ -79,14 +75,14 @@ pub(super) fn configuration(
     oci::SpecBuilder::default()
         .version("1.0.2")
         .root(oci::RootBuilder::default().path("rootfs").readonly(true).build()?)
-        .mounts(mounts(spec, in_user_namespace)?)
+        .mounts(mounts(spec, own_sys)?)
         .process(process)
         .hostname(spec.hostname.clone())
         .linux(linux)
         .build()
 }
 
-fn mounts(spec: &Spec, in_user_namespace: bool) -> Result<Vec<oci::Mount>, OciSpecError> {
+fn mounts(spec: &Spec, own_sys: bool) -> Result<Vec<oci::Mount>, OciSpecError> {
     let mount = |kind: &str, source: &Path, target: &Path, options: &[&str]| {
         oci::MountBuilder::default()
             .typ(kind)
@@ -106,11 +102,10 @@ fn mounts(spec: &Spec, in_user_namespace: bool) -> Result<Vec<oci::Mount>, OciSp
             &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"],
         )?,
     ];
-    // Only the owner of a network namespace may mount its view of the devices.
-    mounts.push(if in_user_namespace && spec.network == Network::Host {
-        mount("none", path("/sys"), path("/sys"), &["rbind", "nosuid", "noexec", "nodev", "rro"])?
-    } else {
+    mounts.push(if own_sys {
         mount("sysfs", path("sysfs"), path("/sys"), &["nosuid", "noexec", "nodev", "ro"])?
+    } else {
+        mount("none", path("/sys"), path("/sys"), &["rbind", "nosuid", "noexec", "nodev", "rro"])?
     });
     for tmpfs in &spec.tmpfs {
         let size = format!("size={}", tmpfs.size);
@@ -169,7 +164,7 @@ fn refused(error: impl std::error::Error) -> Failure {
         }
         cause = error.source();
     }
-    Failure::Runtime { message }
+    probe::explained(message)
 }
 
 /// What libcontainer's child does last.

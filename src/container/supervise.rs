@@ -83,22 +83,28 @@ fn run(spec: &Spec, record: &mut state::Record, cgroup: &mut Cgroup) -> Result<S
     let supervisor = Supervisor::this()?;
     record.state.supervisor = Some(state::Process::this()?);
 
-    if let Engine::Manager { program, archive, image } = &spec.engine {
-        let (streams, output) = pipes(spec)?;
-        record.save()?;
-        let process = engine::start_manager(spec, &record.state.name, program, archive, image, streams, &supervisor)?;
-        let code = attend(spec, record, process, signals, output);
-        // What was killed is only what speaks with the manager.
-        engine::forget(program, &record.state.name);
-        return Ok(Status::Exited { code: code?, out_of_memory: false });
-    }
-
     let publish: &[spec::Publish] = match &spec.network {
         Network::Isolated { publish } => publish,
         Network::Host => &[],
     };
     let (listeners, published) = forward::listen(publish)?;
     record.state.published = published;
+    if let Engine::Manager { program, archive, image } = &spec.engine {
+        // The manager listens itself, on the addresses that have just been found to be free.
+        drop(listeners);
+        if !record.state.published.is_empty() {
+            let name = program.file_name().unwrap_or_default().display();
+            let warning = format!("a container of {name} whose ports are published can also reach the network");
+            record.state.warnings.push(warning);
+        }
+        record.save()?;
+        let (streams, output) = pipes(spec)?;
+        let process = engine::start_manager(spec, &record.state, program, archive, image, streams, &supervisor)?;
+        let code = attend(spec, record, process, signals, output);
+        // What was killed is only what speaks with the manager.
+        engine::forget(program, &record.state.name);
+        return Ok(Status::Exited { code: code?, out_of_memory: false });
+    }
     let in_user_namespace = enter_namespaces(spec)?;
     if spec.network != Network::Host {
         forward::loopback_up()?;
@@ -112,7 +118,7 @@ fn run(spec: &Spec, record: &mut state::Record, cgroup: &mut Cgroup) -> Result<S
     rootfs::assemble(spec, in_user_namespace)?;
     // Asked for a group that an ordinary user may not make, the other runtimes fail; libcontainer goes on without.
     let wanted = (spec.engine == Engine::Embedded || !in_user_namespace).then_some(group.as_str());
-    let configuration = runtime::configuration(spec, wanted, in_user_namespace).map_err(io::Error::other)?;
+    let configuration = runtime::configuration(spec, wanted, rootfs::can_mount_sys()).map_err(io::Error::other)?;
     configuration.save("config.json").map_err(io::Error::other)?;
     let (streams, output) = pipes(spec)?;
     let process = match &spec.engine {
