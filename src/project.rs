@@ -2,9 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use fs_err as fs;
+
 use crate::diagnostic::{Code, Diagnostic, Diagnostics, Label};
+use crate::digest::Digest;
 use crate::document::Document;
 use crate::files::{self, Files};
+use crate::lock;
 use crate::manifest::Manifest;
 use crate::schema::{self, Kind};
 use crate::validate::{self, Subject, form};
@@ -40,6 +44,15 @@ impl Project {
             Some(project) if !found.has_errors() => Ok((project, found)),
             _ => Err(found),
         }
+    }
+
+    /// The digest of all that the lock depends on: see [`lock::input_digest`].
+    ///
+    /// # Errors
+    /// When the file of requirements cannot be read any more.
+    pub fn input_digest(&self) -> std::io::Result<Digest> {
+        let requirements = self.files.requirements.as_ref().map(|file| fs::read_to_string(&file.host)).transpose()?;
+        Ok(lock::input_digest(&self.manifest, requirements.as_deref()))
     }
 
     fn read(path: &Path, found: &mut Diagnostics) -> Option<Self> {

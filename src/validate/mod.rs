@@ -14,7 +14,7 @@ use fs_err as fs;
 use crate::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::document::{Document, pointer};
 use crate::files::{File, Files};
-use crate::manifest::{Manifest, Requirements};
+use crate::manifest::Manifest;
 use crate::near::near;
 
 /// Debian suites that a base can be assembled from, each with its Python.
@@ -301,16 +301,8 @@ fn tests(&Subject { manifest, document, .. }: &Subject<'_>, found: &mut Diagnost
     }
 }
 
-/// Whether requirements stand in a file, and in which.
-fn requirements_file(manifest: &Manifest) -> Option<&str> {
-    match &manifest.python.as_ref()?.requirements {
-        Requirements::File(path) => Some(path),
-        Requirements::List(_) => None,
-    }
-}
-
 #[cfg(test)]
-mod tests_of_syntax {
+mod syntax_tests {
     use super::*;
 
     #[test]
