@@ -60,7 +60,13 @@ impl Files {
 /// A path without wildcards is taken as it is; a folder stands for all below it. Globs take neither what `.ekibenignore`
 /// names nor the manifest, the lock, `.git`, `__pycache__`, `.venv` and `*.ekiben`.
 pub fn select(root: &Path, manifest: &Manifest, document: &Document, found: &mut Diagnostics) -> Files {
-    let Ok(real) = fs::canonicalize(root) else { return Files::default() };
+    let real = match fs::canonicalize(root) {
+        Ok(real) => real,
+        Err(error) => {
+            found.push(Diagnostic::of_file(Code::Unreadable, crate::project::shown(root), error.to_string()));
+            return Files::default();
+        }
+    };
     let mut selection = Selection { root, real, document, found, patterns: Vec::new(), taken: Default::default() };
     for (role, steps, texts) in [
         (Role::Model, &["model", "files"][..], &manifest.model.files),

@@ -71,7 +71,8 @@ pub fn parse(source: &Arc<Source>, found: &mut Diagnostics) -> Option<Node> {
                 Some(key) => entries.add(source, key, node, reader.found),
                 None => {
                     let message = "a key has to be a text";
-                    reader.refuse(Code::UnusualYaml, node.span, message, "put the key in quotes");
+                    let help = "a text that begins with `{` or `[` needs quotes";
+                    reader.refuse(Code::UnusualYaml, node.span, message, help);
                     return None;
                 }
             },
@@ -275,8 +276,12 @@ impl Reader<'_> {
         }
         if error.info().contains("unknown anchor") {
             let name = word.split([' ', ',', ']', '}']).next().unwrap_or_default();
-            return of(Code::UnknownAlias, offset..offset + name.len(), "no anchor of this name comes before")
-                .help("a text that begins with `*` needs quotes");
+            let message = format!("`{name}` is an alias to YAML, and no such anchor comes before");
+            return of(Code::UnknownAlias, offset..offset + name.len(), &message)
+                .help(format!("put a text that begins with `*` in quotes: \"{name}\""));
+        }
+        if word.starts_with(['@', '`', '%']) {
+            return of(Code::Syntax, here, "a text may not begin with this character").help("put the text in quotes");
         }
         // Tabs: on the line itself, or on the one before that the parser ran past.
         for range in [this.clone(), self.source.line(line.saturating_sub(1))] {
@@ -299,7 +304,18 @@ impl Reader<'_> {
             return of(Code::Unclosed, quote..quote + 1, "the quote is not closed")
                 .help(format!("close it with {mark} on the same line"));
         }
+        if error.info().contains("trailing content") {
+            let error = of(Code::Syntax, here, "something follows the closing quote");
+            return match open_bracket(text, offset) {
+                Some(_) => error.help("put a comma between two items"),
+                None => error.help("put the whole text into the other kind of quotes"),
+            };
+        }
         if let Some(bracket) = open_bracket(text, offset) {
+            let close = if text.get(bracket..).is_some_and(|rest| rest.starts_with('[')) { ']' } else { '}' };
+            if word.contains(close) {
+                return of(Code::Syntax, here, "a comma is missing between two items").label("before this");
+            }
             return of(Code::Unclosed, bracket..bracket + 1, "the bracket is not closed").also(
                 self.source,
                 here,
@@ -309,9 +325,6 @@ impl Reader<'_> {
         let content = text.get(this.clone()).unwrap_or_default();
         let first = this.start + (content.len() - content.trim_start().len());
         let info = error.info();
-        if word.starts_with(['@', '`', '%']) {
-            return of(Code::Syntax, here, "a text may not begin with this character").help("put the text in quotes");
-        }
         if word.starts_with([']', '}']) {
             return of(Code::Syntax, here, "a bracket closes that was not opened");
         }
@@ -319,6 +332,12 @@ impl Reader<'_> {
         let before = text.get(..this.start).unwrap_or_default();
         let above = before.lines().rev().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'));
         let colon = |line: &str| line.contains(": ") || line.ends_with(':');
+        let glued = |line: &&str| line.strip_prefix('-').is_some_and(|item| item.starts_with(char::is_alphanumeric));
+        if let Some(line) = above.filter(glued) {
+            let start = before.rfind(line).unwrap_or(first);
+            return of(Code::Syntax, start..start + 1, "an item of a list needs a space after the dash")
+                .help(format!("write `- {}`", line.trim_start_matches('-')));
+        }
         let culprit = if colon(content.trim()) { above } else { Some(content.trim()) };
         if let Some(line) =
             culprit.filter(|line| !colon(line) && !line.starts_with(['-', '[', '{', ']', '}', '"', '\'']))
@@ -326,7 +345,7 @@ impl Reader<'_> {
             let start = text.get(..this.end).and_then(|text| text.rfind(line)).unwrap_or(first);
             let error = of(Code::Syntax, start..start + line.len(), "neither `key: value` nor an item of a list");
             return match line.split_once(':') {
-                Some((key, value)) => error.help(format!("put a space after the colon: `{key}: {value}`")),
+                Some((key, value)) => error.help(format!("put a space after the colon: `{key}: {}`", value.trim())),
                 None => error
                     .help("write a colon and a space after the key")
                     .help("or, if it goes on with the text of the line above, put the whole in quotes"),
