@@ -4,6 +4,7 @@
 //! at most [`MAX_DEPTH`] deep and as large as a small multiple of its text; every span lies within the text; keys of a
 //! mapping are unique (a second one is reported, and dropped).
 
+mod complaint;
 mod json;
 mod yaml;
 
