@@ -57,10 +57,9 @@ impl<'a> Complaint<'a> {
             let error = self.of(Code::UnknownAlias, here.start..here.start + name.len(), message);
             return Some(error.help(format!("put a text that begins with `*` in quotes: \"{name}\"")));
         }
-        let error = self.rest.starts_with(['@', '`', '%']).then(|| {
+        self.rest.starts_with(['@', '`', '%']).then(|| {
             self.of(Code::Syntax, here, "a text may not begin with this character").help("put the text in quotes")
-        });
-        error
+        })
     }
 
     /// A tab or another special space in the indentation of the line, or of the one before that the parser ran past.
@@ -87,14 +86,13 @@ impl<'a> Complaint<'a> {
             let error = self.of(Code::Unclosed, open..open + 1, "the quote is not closed");
             return Some(error.help(format!("close it with {mark} on the same line")));
         }
-        let error = self.info.contains("trailing content").then(|| {
+        self.info.contains("trailing content").then(|| {
             let error = self.of(Code::Syntax, self.here.clone(), "something follows the closing quote");
             match open_bracket(self.text, self.here.start) {
                 Some(_) => error.help("put a comma between two items"),
                 None => error.help("put the whole text into the other kind of quotes"),
             }
-        });
-        error
+        })
     }
 
     fn bracket(&self) -> Option<Diagnostic> {
@@ -154,22 +152,20 @@ impl<'a> Complaint<'a> {
 
     fn second_colon(&self) -> Option<Diagnostic> {
         let before = self.text.get(self.range.start..self.here.start)?;
-        let error = (self.info.contains("mapping values") && before.contains(": ")).then(|| {
+        (self.info.contains("mapping values") && before.contains(": ")).then(|| {
             self.of(Code::Syntax, self.here.clone(), "a second colon on the line")
                 .help("put the value in quotes if the colon belongs to it")
-        });
-        error
+        })
     }
 
     fn indentation(&self) -> Option<Diagnostic> {
         let signs = ["indent", "block", "mapping values", "expected"];
-        let error = signs.iter().any(|sign| self.info.contains(sign)).then(|| {
-            let start = self.place(self.content()).start;
+        signs.iter().any(|sign| self.info.contains(sign)).then(|| {
+            let Range { start, end } = self.place(self.content());
             let message = "the line is indented neither as the one above nor as its content";
-            self.of(Code::Indentation, start..start + 1, message)
+            self.of(Code::Indentation, start..end.min(start + 1), message)
                 .help("keys of the same mapping begin in the same column")
-        });
-        error
+        })
     }
 }
 
