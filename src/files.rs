@@ -63,7 +63,7 @@ pub fn select(root: &Path, manifest: &Manifest, document: &Document, found: &mut
     let real = match fs::canonicalize(root) {
         Ok(real) => real,
         Err(error) => {
-            found.push(Diagnostic::of_file(Code::Unreadable, crate::project::shown(root), error.to_string()));
+            found.push(Diagnostic::of_file(Code::Unreadable, crate::document::shown(root), error.to_string()));
             return Files::default();
         }
     };
@@ -306,7 +306,7 @@ impl Selection<'_> {
         for entry in walk {
             // A line of the ignore file that cannot be read comes with the folder that it is for.
             if let Some(error) = entry.as_ref().ok().and_then(|entry| entry.error()) {
-                let path = crate::project::shown(&self.root.join(IGNORE_FILE));
+                let path = crate::document::shown(&self.root.join(IGNORE_FILE));
                 self.say(Diagnostic::of_file(Code::BadGlob, path, error.to_string()));
             }
             match entry {
@@ -424,7 +424,7 @@ fn failed(error: &ignore::Error) -> Option<(&Path, Code, String)> {
 
 fn left_out(path: &ArchivePath) -> bool {
     let name = path.name();
-    let own = path.parent().is_none() && (crate::project::NAMES.contains(&name) || name == crate::lock::NAME);
+    let own = path.parent().is_none() && (crate::manifest::NAMES.contains(&name) || name == crate::lock::NAME);
     own || LEFT_OUT.contains(&name) || name.ends_with(".ekiben")
 }
 

@@ -12,6 +12,7 @@ pub mod digest;
 pub mod document;
 pub mod fetch;
 pub mod files;
+pub mod form;
 pub mod init;
 pub mod lock;
 pub mod manifest;

@@ -6,15 +6,13 @@ use fs_err as fs;
 
 use crate::diagnostic::{Code, Diagnostic, Diagnostics, Label};
 use crate::digest::Digest;
-use crate::document::Document;
+use crate::document::{Document, shown};
 use crate::files::{self, Files};
+use crate::form;
 use crate::lock;
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, NAMES};
 use crate::schema::{self, Kind};
-use crate::validate::{self, Subject, form};
-
-/// Names of a manifest, the usual one first.
-pub const NAMES: [&str; 4] = ["ekiben.yaml", "ekiben.yml", "ekiben.json", "ekiben.json5"];
+use crate::validate::{self, Subject};
 
 /// A project without mistakes.
 #[derive(Clone, Debug)]
@@ -103,13 +101,5 @@ fn find(path: &Path, found: &mut Diagnostics) -> Option<PathBuf> {
             found.push(error.help("remove one, or name the one that is meant"));
             None
         }
-    }
-}
-
-/// A path as a person would write it: without a `./` in front.
-pub(crate) fn shown(path: &Path) -> String {
-    match path.strip_prefix(".") {
-        Ok(rest) if !rest.as_os_str().is_empty() => rest.display().to_string(),
-        _ => path.display().to_string(),
     }
 }

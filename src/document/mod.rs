@@ -196,6 +196,14 @@ pub fn steps(pointer: &str) -> impl Iterator<Item = String> + '_ {
     pointer.split('/').skip(1).map(|step| step.replace("~1", "/").replace("~0", "~"))
 }
 
+/// A path as a person would write it: without a `./` in front.
+pub fn shown(path: &Path) -> String {
+    match path.strip_prefix(".") {
+        Ok(rest) if !rest.as_os_str().is_empty() => rest.display().to_string(),
+        _ => path.display().to_string(),
+    }
+}
+
 /// Reads a text file of at most `most` bytes, without its byte order mark. Mistakes go to `found`.
 pub fn read_text(path: &Path, shown: &str, most: u64, found: &mut Diagnostics) -> Option<Arc<Source>> {
     let mut refuse = |code, message: String| found.push(Diagnostic::of_file(code, shown, message));

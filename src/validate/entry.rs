@@ -86,7 +86,7 @@ impl Module {
         // What is not among the files is not there, or not in the project: then it is not for us to open.
         let path = ArchivePath::relative(file).ok()?;
         let File { host, .. } = subject.files.get(&path)?;
-        let source = read_text(host, &crate::project::shown(host), MAX_BYTES, found)?;
+        let source = read_text(host, &crate::document::shown(host), MAX_BYTES, found)?;
         if too_deep(source.text()) {
             found.push(Diagnostic::new(
                 Code::PythonSyntax,

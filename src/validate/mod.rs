@@ -3,7 +3,6 @@
 //! Nothing of the project is run, and nothing is asked over a network.
 
 mod entry;
-pub mod form;
 mod requirements;
 
 use std::io::Read;
@@ -100,7 +99,7 @@ fn service(&Subject { manifest, document, .. }: &Subject<'_>, found: &mut Diagno
 fn model(&Subject { root, files, .. }: &Subject<'_>, found: &mut Diagnostics) {
     for file in &files.model {
         let of = |code, message: &str| {
-            let path = crate::project::shown(&root.join(file.path.as_str()));
+            let path = crate::document::shown(&root.join(file.path.as_str()));
             Diagnostic::of_file(code, path, message)
         };
         if file.size == 0 {

@@ -39,7 +39,7 @@ pub fn check(subject: &Subject<'_>, found: &mut Diagnostics) {
 }
 
 fn check_file(file: &File, found: &mut Diagnostics) {
-    let shown = crate::project::shown(&file.host);
+    let shown = crate::document::shown(&file.host);
     let Some(source) = read_text(&file.host, &shown, MAX_BYTES, found) else { return };
     // What a pyproject.toml says is for uv to read.
     if file.path.name().ends_with(".toml") {
