@@ -1,8 +1,8 @@
 //! The manifest: what the person wrote, as values.
 //!
 //! These types are the one truth about the format: `schemas/manifest.schema.json` is made from them, and the doc
-//! comments of their fields are what an editor shows. How they are read, with positions, is [`crate::document`], [`crate::form`] and
-//! [`crate::validate`].
+//! comments of their fields are what an editor shows. How they are read, with positions, is [`crate::document`],
+//! [`crate::form`] and [`crate::validate`].
 
 use std::collections::BTreeMap;
 
