@@ -14,7 +14,7 @@ use ignore::WalkBuilder;
 use crate::archive::{ArchivePath, PathError};
 use crate::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::document::{Document, pointer};
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, Requirements};
 use crate::near::near;
 
 /// The file that says what is left out, in the syntax of `.gitignore`.
@@ -44,6 +44,15 @@ pub struct Files {
     pub code: Vec<File>,
     /// What `metadata` names; without those of the model.
     pub metadata: Vec<File>,
+    /// The file that `python.requirements` names. It belongs to none of the lists, if nothing else names it.
+    pub requirements: Option<File>,
+}
+
+impl Files {
+    /// The file of the model, the code or the metadata with this path.
+    pub fn get(&self, path: &ArchivePath) -> Option<&File> {
+        self.model.iter().chain(&self.code).chain(&self.metadata).find(|file| file.path == *path)
+    }
 }
 
 /// The files that `manifest` names below `root`. Mistakes go to `found`.
@@ -51,7 +60,13 @@ pub struct Files {
 /// A path without wildcards is taken as it is; a folder stands for all below it. Globs take neither what `.ekibenignore`
 /// names nor the manifest, the lock, `.git`, `__pycache__`, `.venv` and `*.ekiben`.
 pub fn select(root: &Path, manifest: &Manifest, document: &Document, found: &mut Diagnostics) -> Files {
-    let Ok(real) = fs::canonicalize(root) else { return Files::default() };
+    let real = match fs::canonicalize(root) {
+        Ok(real) => real,
+        Err(error) => {
+            found.push(Diagnostic::of_file(Code::Unreadable, crate::document::shown(root), error.to_string()));
+            return Files::default();
+        }
+    };
     let mut selection = Selection { root, real, document, found, patterns: Vec::new(), taken: Default::default() };
     for (role, steps, texts) in [
         (Role::Model, &["model", "files"][..], &manifest.model.files),
@@ -64,16 +79,20 @@ pub fn select(root: &Path, manifest: &Manifest, document: &Document, found: &mut
         }
     }
     for entry in manifest.service.entries() {
-        let Some((path, at)) = selection.inside(entry.file, &entry.pointer) else { continue };
-        match path.parent() {
-            // Whether the function's file is there, the folder alone does not tell.
-            Some(folder) if selection.locate(&path, &at).is_some() => selection.pattern(Role::Code, folder, &at),
-            Some(_) => {}
-            None => selection.literal(Role::Code, &path, &at),
+        // The function's file is taken even where the ignore file names it: there is no service without it.
+        if let Some(file) = selection.file(entry.file, &entry.pointer) {
+            if let Some(folder) = file.path.parent() {
+                selection.folder(Role::Code, folder, &entry.pointer, true);
+            }
+            selection.taken[Role::Code as usize].insert(file.path.clone(), file);
         }
     }
+    let requirements = match manifest.python.as_ref().map(|python| &python.requirements) {
+        Some(Requirements::File(path)) => selection.file(path, "/python/requirements"),
+        _ => None,
+    };
     selection.walk();
-    selection.finish()
+    Files { requirements, ..selection.finish() }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -119,43 +138,52 @@ impl Selection<'_> {
         self.found.push(diagnostic);
     }
 
-    /// The path, unless it leaves the project; with the pointer, for what comes next.
-    fn inside(&mut self, text: &str, at: &str) -> Option<(ArchivePath, String)> {
-        match ArchivePath::relative(text) {
-            Ok(path) => Some((path, at.to_owned())),
-            Err(PathError::Escapes(_)) => {
-                let error = self.document.at(Code::PathLeaves, at, format!("`{text}` leaves the project's folder"));
-                self.say(error.help("write a path relative to the manifest, without `..`"));
-                None
-            }
-            Err(error) => {
-                self.say(self.document.at(Code::NotAFile, at, error.to_string()));
-                None
-            }
+    /// The path, unless it leaves the project.
+    fn inside(&mut self, text: &str, at: &str) -> Option<ArchivePath> {
+        let error = match ArchivePath::relative(text) {
+            Ok(path) => return Some(path),
+            Err(PathError::Escapes(_)) => self
+                .document
+                .at(Code::PathLeaves, at, format!("`{text}` leaves the project's folder"))
+                .help("write a path relative to the manifest, without `..`"),
+            Err(error) => self.document.at(Code::NotAFile, at, error.to_string()),
+        };
+        self.say(error);
+        None
+    }
+
+    /// A file that is named as such, without wildcards.
+    fn file(&mut self, text: &str, at: &str) -> Option<File> {
+        let path = self.inside(text, at)?;
+        let metadata = self.locate(&path, at)?;
+        if metadata.is_file() {
+            return Some(self.found_at(path, metadata.len()));
         }
+        let message = format!("`{path}` is not a file");
+        self.say(self.document.at(Code::NotAFile, at, message));
+        None
     }
 
     fn add(&mut self, role: Role, text: &str, at: &str) {
-        let Some((path, at)) = self.inside(text, at) else { return };
-        if !path.as_str().contains(['*', '?', '[', '{', '\\']) {
-            return self.literal(role, &path, &at);
+        let Some(path) = self.inside(text, at) else { return };
+        if !is_glob(path.as_str()) {
+            return self.literal(role, &path, at);
         }
         let glob = match GlobBuilder::new(path.as_str()).literal_separator(true).build() {
             Ok(glob) => glob.compile_matcher(),
             Err(error) => {
                 let message = format!("the glob `{text}` cannot be read: {}", error.kind());
-                return self.say(self.document.at(Code::BadGlob, &at, message));
+                return self.say(self.document.at(Code::BadGlob, at, message));
             }
         };
-        let plain: Vec<&str> =
-            path.as_str().split('/').take_while(|name| !name.contains(['*', '?', '[', '{', '\\'])).collect();
+        let plain: Vec<&str> = path.as_str().split('/').take_while(|name| !is_glob(name)).collect();
         let base = ArchivePath::new(plain.join("/")).ok();
         let text = text.to_owned();
-        self.patterns.push(Pattern { role, base, glob: Some(glob), text, pointer: at, matched: false });
+        self.patterns.push(Pattern { role, base, glob: Some(glob), text, pointer: at.to_owned(), matched: false });
     }
 
     /// All in a folder.
-    fn pattern(&mut self, role: Role, folder: ArchivePath, at: &str) {
+    fn folder(&mut self, role: Role, folder: ArchivePath, at: &str, may_be_empty: bool) {
         let text = folder.to_string();
         self.patterns.push(Pattern {
             role,
@@ -163,14 +191,14 @@ impl Selection<'_> {
             glob: None,
             text,
             pointer: at.to_owned(),
-            matched: false,
+            matched: may_be_empty,
         });
     }
 
     fn literal(&mut self, role: Role, path: &ArchivePath, at: &str) {
         let Some(metadata) = self.locate(path, at) else { return };
         if metadata.is_dir() {
-            self.pattern(role, path.clone(), at);
+            self.folder(role, path.clone(), at, false);
         } else if metadata.is_file() {
             self.take(role, path.clone(), metadata.len());
         } else {
@@ -180,8 +208,12 @@ impl Selection<'_> {
     }
 
     fn take(&mut self, role: Role, path: ArchivePath, size: u64) {
-        let host = path.under(self.root);
-        self.taken[role as usize].insert(path.clone(), File { path, host, size });
+        let file = self.found_at(path, size);
+        self.taken[role as usize].insert(file.path.clone(), file);
+    }
+
+    fn found_at(&self, path: ArchivePath, size: u64) -> File {
+        File { host: path.under(self.root), path, size }
     }
 
     /// What lies at a path, if it is in the project.
@@ -207,6 +239,9 @@ impl Selection<'_> {
                 let mut error = self.document.at(Code::NoFile, at, format!("there is no file `{path}`"));
                 if let Some(near) = self.similar(path) {
                     error = error.label(format!("did you mean `{near}`?"));
+                }
+                if at == "/python/requirements" {
+                    error = error.help(format!("a requirement itself stands in a list: [{path}]"));
                 }
                 self.say(error);
                 None
@@ -269,6 +304,11 @@ impl Selection<'_> {
             .build();
         let mut unusable = Vec::new();
         for entry in walk {
+            // A line of the ignore file that cannot be read comes with the folder that it is for.
+            if let Some(error) = entry.as_ref().ok().and_then(|entry| entry.error()) {
+                let path = crate::document::shown(&self.root.join(IGNORE_FILE));
+                self.say(Diagnostic::of_file(Code::BadGlob, path, error.to_string()));
+            }
             match entry {
                 Ok(entry) if entry.file_type().is_some_and(|kind| kind.is_dir()) => {}
                 Ok(entry) => self.visit(&entry),
@@ -349,8 +389,13 @@ impl Selection<'_> {
             code: without(code, &[&model, &metadata]),
             metadata: without(metadata, &[&model]),
             model: model.into_values().collect(),
+            requirements: None,
         }
     }
+}
+
+fn is_glob(text: &str) -> bool {
+    text.contains(['*', '?', '[', '{', '\\'])
 }
 
 fn relative(root: &Path, path: &Path) -> Option<ArchivePath> {
@@ -379,7 +424,7 @@ fn failed(error: &ignore::Error) -> Option<(&Path, Code, String)> {
 
 fn left_out(path: &ArchivePath) -> bool {
     let name = path.name();
-    let own = path.parent().is_none() && (crate::project::NAMES.contains(&name) || name == crate::lock::NAME);
+    let own = path.parent().is_none() && (crate::manifest::NAMES.contains(&name) || name == crate::lock::NAME);
     own || LEFT_OUT.contains(&name) || name.ends_with(".ekiben")
 }
 

@@ -19,6 +19,7 @@ pub mod digest;
 pub mod document;
 pub mod fetch;
 pub mod files;
+pub mod form;
 pub mod generate;
 pub mod image;
 pub mod init;

@@ -16,11 +16,11 @@ use crate::debian;
 use crate::diagnostic::{Code, Diagnostics};
 use crate::digest::Digest;
 use crate::document::{Document, Value};
+use crate::form;
 use crate::manifest::{Manifest, Requirements};
 use crate::platform::Platform;
 use crate::python;
 use crate::schema::{self, Kind};
-use crate::validate::form;
 
 /// The name of the lock, beside the manifest.
 pub const NAME: &str = "ekiben.lock";
@@ -50,7 +50,7 @@ impl Lock {
     ///
     /// Mistakes go to `found`; none where there is one. Whether the file is there is for the caller to know.
     pub fn load(path: &Path, found: &mut Diagnostics) -> Option<Self> {
-        let shown = crate::project::shown(path);
+        let shown = crate::document::shown(path);
         let mut own = Diagnostics::new();
         let lock = Document::read(path, &shown, Kind::Lock.most(), &mut own).and_then(|document| {
             if let Some(error) = other_version(&document) {

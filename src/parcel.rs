@@ -3,7 +3,7 @@
 //! From a project's folder and its lock, or from a bundle's file: either gives the same parcel.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 
@@ -12,13 +12,13 @@ use crate::bundle::{self, Bundle, Weight};
 use crate::content::{self, Content};
 use crate::diagnostic::{Diagnostics, Source};
 use crate::document::{Document, Format};
+use crate::form;
 use crate::generate::{self, Api, Facts};
 use crate::lock::{self, Lock};
-use crate::manifest::{Manifest, Requirements};
-use crate::project::{self, Project};
+use crate::manifest::{self, Manifest};
+use crate::project::Project;
 use crate::schema::{self, Kind};
 use crate::session::Session;
-use crate::validate::form;
 
 /// Why there is no parcel.
 #[derive(Debug, thiserror::Error)]
@@ -95,12 +95,17 @@ impl Parcel {
             code.insert(top);
             bundle.add(file.path.clone(), Content::file(&file.host)?, is_executable(&file.host)?)?;
         }
-        let requirements = requirements_text(&manifest, &project.root)?;
-        for (name, content) in requirement_files(&manifest, &project.root, &lock)? {
+        // What installing the packages needs of the project: the requirements file, for its indexes, and local wheels.
+        let requirements = project.files.requirements.as_ref();
+        let named = requirements.map(|file| (file.path.clone(), file.host.clone()));
+        let wheels = local_wheels(&lock).into_iter().map(|name| Ok::<_, Error>((path(name)?, project.root.join(name))));
+        for found in named.map(Ok).into_iter().chain(wheels) {
+            let (name, host) = found?;
             if !bundle.members().contains_key(&name) {
-                bundle.add(name, content, false)?;
+                bundle.add(name, Content::file(&host)?, false)?;
             }
         }
+        let requirements = requirements.map(|file| fs::read_to_string(&file.host)).transpose()?;
 
         let read = |file: &str| fs::read_to_string(project.root.join(file));
         let api = Api::new(&manifest, &read)?;
@@ -130,9 +135,9 @@ impl Parcel {
     /// When it is no bundle, or what is in it has mistakes.
     pub fn open(session: &Session, path: &Path) -> Result<Self, Error> {
         let bundle = Bundle::open(session, path)?;
-        let missing = || bundle::Error::Incomplete { name: project::NAMES[0].to_owned() };
+        let missing = || bundle::Error::Incomplete { name: manifest::NAMES[0].to_owned() };
         let has = |name: &&&str| bundle.members().keys().any(|path| path.as_str() == **name);
-        let name = project::NAMES.iter().find(has).ok_or_else(missing)?;
+        let name = manifest::NAMES.iter().find(has).ok_or_else(missing)?;
         let manifest = read(&bundle, name, Kind::Manifest)?;
         let lock = read(&bundle, lock::NAME, Kind::Lock)?;
         Ok(Self { manifest, lock, bundle })
@@ -155,25 +160,8 @@ fn is_executable(path: &Path) -> Result<bool, Error> {
     Ok(fs::metadata(path)?.permissions().mode() & 0o100 != 0)
 }
 
-/// The text of the requirements file, where the manifest names one.
-fn requirements_text(manifest: &Manifest, root: &Path) -> Result<Option<String>, Error> {
-    match manifest.python.as_ref().map(|python| &python.requirements) {
-        Some(Requirements::File(file)) => Ok(Some(fs::read_to_string(root.join(file))?)),
-        _ => Ok(None),
-    }
-}
-
-/// What installing the packages needs of the project: the requirements file, for its indexes, and local wheels.
-fn requirement_files(manifest: &Manifest, root: &Path, lock: &Lock) -> Result<Vec<(ArchivePath, Content)>, Error> {
-    let mut names = BTreeSet::new();
-    if let Some(Requirements::File(file)) = manifest.python.as_ref().map(|python| &python.requirements) {
-        names.insert(file.clone());
-    }
+/// The wheels of the project that the lock names.
+fn local_wheels(lock: &Lock) -> BTreeSet<&str> {
     let packages = lock.platforms.values().flat_map(|locked| &locked.python);
-    names.extend(packages.filter_map(|package| package.url.clone()).filter(|url| !url.contains("://")));
-    let file = |name: String| {
-        let path = ArchivePath::relative(&name).map_err(std::io::Error::other)?;
-        Ok((path, Content::file(&root.join(&name))?))
-    };
-    names.into_iter().map(file).collect()
+    packages.filter_map(|package| package.url.as_deref()).filter(|url| !url.contains("://")).collect()
 }

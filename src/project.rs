@@ -2,15 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::diagnostic::{Code, Diagnostic, Diagnostics, Label};
-use crate::document::Document;
-use crate::files::{self, Files};
-use crate::manifest::Manifest;
-use crate::schema::{self, Kind};
-use crate::validate::{self, Subject, form};
+use fs_err as fs;
 
-/// Names of a manifest, the usual one first.
-pub const NAMES: [&str; 4] = ["ekiben.yaml", "ekiben.yml", "ekiben.json", "ekiben.json5"];
+use crate::diagnostic::{Code, Diagnostic, Diagnostics, Label};
+use crate::digest::Digest;
+use crate::document::{Document, shown};
+use crate::files::{self, Files};
+use crate::form;
+use crate::lock;
+use crate::manifest::{Manifest, NAMES};
+use crate::schema::{self, Kind};
+use crate::validate::{self, Subject};
 
 /// A project without mistakes.
 #[derive(Clone, Debug)]
@@ -40,6 +42,15 @@ impl Project {
             Some(project) if !found.has_errors() => Ok((project, found)),
             _ => Err(found),
         }
+    }
+
+    /// The digest of all that the lock depends on: see [`lock::input_digest`].
+    ///
+    /// # Errors
+    /// When the file of requirements cannot be read any more.
+    pub fn input_digest(&self) -> std::io::Result<Digest> {
+        let requirements = self.files.requirements.as_ref().map(|file| fs::read_to_string(&file.host)).transpose()?;
+        Ok(lock::input_digest(&self.manifest, requirements.as_deref()))
     }
 
     fn read(path: &Path, found: &mut Diagnostics) -> Option<Self> {
@@ -90,13 +101,5 @@ fn find(path: &Path, found: &mut Diagnostics) -> Option<PathBuf> {
             found.push(error.help("remove one, or name the one that is meant"));
             None
         }
-    }
-}
-
-/// A path as a person would write it: without a `./` in front.
-pub(crate) fn shown(path: &Path) -> String {
-    match path.strip_prefix(".") {
-        Ok(rest) if !rest.as_os_str().is_empty() => rest.display().to_string(),
-        _ => path.display().to_string(),
     }
 }

@@ -1,5 +1,7 @@
 //! What people get wrong, and what they are told.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -196,11 +198,41 @@ fn links_are_followed_inside_and_refused_outside() {
 }
 
 #[test]
+fn what_lies_outside_is_not_opened() {
+    use std::os::unix::fs::symlink;
+    let secret = tempfile::NamedTempFile::new().unwrap();
+    fs::write(secret.path(), "the secret = is (\n").unwrap();
+    let manifest = "name: iris\nservice: {predict: src/predict.py:predict}\npython: {requirements: requirements.txt}\n";
+    let folder = Folder::iris(manifest);
+    fs::remove_file(folder.path().join("src/predict.py")).unwrap();
+    symlink(secret.path(), folder.path().join("src/predict.py")).unwrap();
+    symlink(secret.path(), folder.path().join("requirements.txt")).unwrap();
+    let found = check(folder.path());
+    assert_eq!(codes(&found), [Code::LinkLeaves].into());
+    assert!(!rendered(&found).contains("secret = is"));
+}
+
+#[test]
+fn the_ignore_file_cannot_take_the_function_away() {
+    let folder = Folder::iris(IRIS);
+    folder.write("src/more.py", "");
+    folder.write(".ekibenignore", "*.py\n*.pkl\n");
+    let files = folder.project().files;
+    assert_eq!(files.code.iter().map(|f| f.path.as_str()).collect::<Vec<_>>(), ["src/predict.py"]);
+    assert_eq!(files.model.len(), 1);
+    folder.write(".ekibenignore", "[z-a]\n");
+    assert_eq!(codes(&check(folder.path())), [Code::BadGlob].into());
+}
+
+#[test]
 fn what_is_no_file_is_refused_without_waiting() {
     let folder = Folder::iris("name: iris\nmodel: {files: [pipe]}\nservice: {predict: src/predict.py:predict}\n");
     nix::unistd::mkfifo(&folder.path().join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
     assert_eq!(codes(&check(folder.path())), [Code::NotAFile].into());
     assert_eq!(codes(&check(&folder.path().join("pipe"))), [Code::Unreadable].into());
+    let folder = Folder::iris("name: iris\nservice: {predict: src/folder.py:predict}\n");
+    folder.write("src/folder.py/x", "");
+    assert_eq!(codes(&check(folder.path())), [Code::NotAFile].into());
 }
 
 #[test]

@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn the_data_has_stable_names() {
-        insta::assert_snapshot!(serde_json::to_string_pretty(&Json::from(&example())).unwrap(), @r#""#);
+        insta::assert_snapshot!(serde_json::to_string(&Json::from(&example())).unwrap(), @r#"{"code":"EK0201","severity":"error","message":"there is no key `requirments`","file":"a/ekiben.yaml","line":3,"column":3,"end":{"line":3,"column":14},"label":"did you mean `requirements`?","related":[{"file":"a/ekiben.yaml","line":2,"column":1,"end":{"line":2,"column":7},"label":"in here"}],"help":["the keys are `version` and `requirements`"]}"#);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! at most [`MAX_DEPTH`] deep and as large as a small multiple of its text; every span lies within the text; keys of a
 //! mapping are unique (a second one is reported, and dropped).
 
+mod complaint;
 mod json;
 mod yaml;
 
@@ -195,6 +196,14 @@ pub fn steps(pointer: &str) -> impl Iterator<Item = String> + '_ {
     pointer.split('/').skip(1).map(|step| step.replace("~1", "/").replace("~0", "~"))
 }
 
+/// A path as a person would write it: without a `./` in front.
+pub fn shown(path: &Path) -> String {
+    match path.strip_prefix(".") {
+        Ok(rest) if !rest.as_os_str().is_empty() => rest.display().to_string(),
+        _ => path.display().to_string(),
+    }
+}
+
 /// Reads a text file of at most `most` bytes, without its byte order mark. Mistakes go to `found`.
 pub fn read_text(path: &Path, shown: &str, most: u64, found: &mut Diagnostics) -> Option<Arc<Source>> {
     let mut refuse = |code, message: String| found.push(Diagnostic::of_file(code, shown, message));
@@ -287,6 +296,235 @@ impl Entries {
         } else {
             self.seen.insert(key.text.clone(), key.span.clone());
             self.entries.push((key, node));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parse(text: &str, format: Format) -> (Option<Document>, Diagnostics) {
+        let mut found = Diagnostics::new();
+        let document = Document::parse(&Source::new("x", text), format, &mut found);
+        (document, found)
+    }
+
+    fn check(text: &str, format: Format) {
+        let (document, found) = parse(text, format);
+        assert!(document.is_some() || found.has_errors(), "neither a tree nor an error: {text:?}");
+        for diagnostic in found.sorted() {
+            crate::diagnostic::Rendering::PLAIN.render(diagnostic);
+            assert!(diagnostic.primary.span.end <= text.len(), "{diagnostic:?}");
+        }
+        if let Some(document) = document {
+            check_spans(&document.root, text);
+            serde_json::to_string(&document.root.to_json()).unwrap();
+        }
+    }
+
+    fn check_spans(node: &Node, text: &str) {
+        assert!(text.get(node.span.clone()).is_some(), "{:?} in {text:?}", node.span);
+        match &node.value {
+            Value::Sequence(items) => items.iter().for_each(|item| check_spans(item, text)),
+            Value::Mapping(entries) => entries.iter().for_each(|(key, item)| {
+                assert!(text.get(key.span.clone()).is_some(), "{:?} in {text:?}", key.span);
+                check_spans(item, text);
+            }),
+            _ => {}
+        }
+    }
+
+    const FORMATS: [Format; 3] = [Format::Yaml, Format::Json, Format::Json5];
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn any_text_gives_a_tree_or_an_error(text in any::<String>()) {
+            FORMATS.iter().for_each(|format| check(&text, *format));
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            fs::write(file.path(), &bytes).unwrap();
+            let mut found = Diagnostics::new();
+            let document = Document::read(file.path(), "x", MAX_BYTES, &mut found);
+            prop_assert!(document.is_some() || found.has_errors());
+        }
+
+        #[test]
+        fn what_looks_like_a_document_gives_a_tree_or_an_error(
+            text in r#"([\[\]{}:,"'#&*!|>%@`?a1é“\-\\/ \n\t\r.]|: |- |\n  |&a |\*a|: "|0x|//|/\*|\{a: ){0,60}"#
+        ) {
+            FORMATS.iter().for_each(|format| check(&text, *format));
+        }
+
+        #[test]
+        fn what_serde_writes_is_read_as_it_was(value in json()) {
+            let text = serde_json::to_string_pretty(&value).unwrap();
+            for format in FORMATS {
+                let (document, found) = parse(&text, format);
+                prop_assert!(found.is_empty(), "{text}\n{found:?}");
+                prop_assert_eq!(document.unwrap().root.to_json(), value.clone());
+            }
+        }
+    }
+
+    fn json() -> impl Strategy<Value = serde_json::Value> {
+        let leaf = prop_oneof![
+            Just(serde_json::Value::Null),
+            any::<bool>().prop_map(Into::into),
+            any::<i64>().prop_map(Into::into),
+            any::<u64>().prop_map(Into::into),
+            (-1e300..1e300).prop_map(|number: f64| number.into()),
+            "[ -~é“\\n\\t]{0,20}".prop_map(Into::into),
+        ];
+        leaf.prop_recursive(4, 32, 5, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..5).prop_map(serde_json::Value::from),
+                proptest::collection::hash_map("[ -~é]{0,10}", inner, 0..5)
+                    .prop_map(|map| serde_json::Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    #[test]
+    fn no_text_takes_long() {
+        for piece in [
+            "[",
+            "{",
+            "]",
+            "- ",
+            "? ",
+            "a: ",
+            "a: b\n",
+            "- a\n",
+            "'",
+            "\"",
+            "&a ",
+            "*a ",
+            "&a [*a, ",
+            "!",
+            "#",
+            "%",
+            "|\n",
+            ">\n",
+            "\n",
+            "\t",
+            "\r",
+            ",",
+            ":",
+            "{a",
+            "[a: ",
+            "a\n",
+            "é",
+            "“",
+            "\u{a0}",
+            "\\",
+            "//",
+            "/*",
+            "{\"a\":",
+            "[1,",
+            "1",
+            "a ",
+            "[]",
+            "{}",
+            "&a x\n- *a\n- ",
+            "a:\n ",
+            "---\n",
+            "...\n",
+            "! ",
+            "'a' ",
+            "\"a\\n",
+            "? a\n",
+            "<<: *a\n",
+            "0x",
+            "-",
+            "\u{feff}",
+            "{'a': b, ",
+        ] {
+            let text: String = piece.repeat((1 << 20) / piece.len());
+            for format in FORMATS {
+                let start = std::time::Instant::now();
+                check(&text, format);
+                let took = start.elapsed();
+                assert!(took < std::time::Duration::from_secs(5), "{piece:?} as {format:?} took {took:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_core_schema_holds() {
+        for (text, json) in [
+            ("~", "null"),
+            ("Null", "null"),
+            ("True", "true"),
+            ("0x1F", "31"),
+            ("0o17", "15"),
+            ("017", "17"),
+            ("+3", "3"),
+            ("-0", "0"),
+            (".5", "0.5"),
+            ("1.", "1.0"),
+            ("1e3", "1000.0"),
+            ("-1.5E-2", "-0.015"),
+            ("yes", "\"yes\""),
+            ("1_000", "\"1_000\""),
+            ("12:30", "\"12:30\""),
+            ("2026-11-21", "\"2026-11-21\""),
+            ("inf", "\"inf\""),
+            ("0b1", "\"0b1\""),
+            ("1.2.3", "\"1.2.3\""),
+            ("e3", "\"e3\""),
+            (".", "\".\""),
+            ("'1'", "\"1\""),
+            ("!!str 1", "\"1\""),
+            ("! 1", "\"1\""),
+            ("0x", "\"0x\""),
+            ("99999999999999999999", "1e+20"),
+        ] {
+            let (document, found) = parse(text, Format::Yaml);
+            assert!(!found.has_errors(), "{text}: {found:?}");
+            assert_eq!(document.unwrap().root.to_json().to_string(), json, "{text}");
+        }
+    }
+
+    #[test]
+    fn json5_is_read_as_it_is_defined() {
+        let text = "// c\n{unquoted: 'and you can quote \"it\"', a$_b: 0xdecaf, half: .5, whole: 2., plus: +1, minus: -0x10,\n\
+                    'single': \"double\", line: 'one \\\n two', esc: '\\x41\\u{e9}'.length, }";
+        let text =
+            text.replace(", esc: '\\x41\\u{e9}'.length", ", esc: '\\x41\\u00e9\\v', null: null, true: [1, ] /* c */");
+        let (document, found) = parse(&text, Format::Json5);
+        assert!(found.is_empty(), "{found:?}");
+        let expected = serde_json::json!({
+            "unquoted": "and you can quote \"it\"", "a$_b": 0xdecaf, "half": 0.5, "whole": 2.0, "plus": 1, "minus": -16,
+            "single": "double", "line": "one  two", "esc": "Aé\u{b}", "null": null, "true": [1],
+        });
+        assert_eq!(document.unwrap().root.to_json(), expected);
+    }
+
+    #[test]
+    fn places_are_found_by_pointer() {
+        let text = "é: 1\na:\n  b/c: [x, {d: yy}]\n  e: &m {f: g}\nh: *m\n";
+        let (document, _) = parse(text, Format::Yaml);
+        let document = document.unwrap();
+        for (pointer, value, key) in [
+            ("/é", "1", "é"),
+            ("/a/b~1c/0", "x", "x"),
+            ("/a/b~1c/1/d", "yy", "d"),
+            ("/a/b~1c/7", "[x, {d: yy}]", "b/c"),
+            ("/a/nothing/more", "b/c: [x, {d: yy}]\n  e: &m {f: g}", "a"),
+            ("/a/e/f", "g", "f"),
+            ("/h/f", "g", "f"),
+            ("", "é", "é"),
+        ] {
+            assert_eq!(&text[document.span_of(pointer)], value, "{pointer}");
+            assert_eq!(&text[document.key_span_of(pointer)], key, "{pointer}");
         }
     }
 }

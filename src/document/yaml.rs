@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Tag};
+use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Tag};
 
-use super::{Entries, Key, MAX_DEPTH, Node, TYPOGRAPHIC, Value, is_hidden_space, too_deep, typographic};
+use super::{Entries, Key, MAX_DEPTH, Node, TYPOGRAPHIC, Value, complaint, is_hidden_space, too_deep, typographic};
 use crate::diagnostic::{Code, Diagnostic, Diagnostics, Source};
 
 /// Bytes, roughly, that anchors and aliases may copy in one document. A lavish manifest copies a few thousand.
@@ -23,8 +23,8 @@ pub fn parse(source: &Arc<Source>, found: &mut Diagnostics) -> Option<Node> {
         let (event, span) = match parser.next_event()? {
             Ok(event) => event,
             Err(error) => {
-                let diagnostic = reader.syntax_error(&error);
-                reader.found.push(diagnostic);
+                let offset = reader.bytes.of(*error.marker());
+                reader.found.push(complaint::explain(source, error.info(), offset));
                 return None;
             }
         };
@@ -71,7 +71,8 @@ pub fn parse(source: &Arc<Source>, found: &mut Diagnostics) -> Option<Node> {
                 Some(key) => entries.add(source, key, node, reader.found),
                 None => {
                     let message = "a key has to be a text";
-                    reader.refuse(Code::UnusualYaml, node.span, message, "put the key in quotes");
+                    let help = "a text that begins with `{` or `[` needs quotes";
+                    reader.refuse(Code::UnusualYaml, node.span, message, help);
                     return None;
                 }
             },
@@ -213,8 +214,7 @@ impl Reader<'_> {
         let text = self.source.text().get(span.clone()).unwrap_or_default();
         if let Some((at, c)) = text.char_indices().find(|(_, c)| is_hidden_space(*c)) {
             let place = span.start + at..span.start + at + c.len_utf8();
-            let message = format!("a special space (U+{:04X}) that YAML takes for a letter", u32::from(c));
-            self.refuse(Code::HiddenSpace, place, &message, "replace it by an ordinary space");
+            self.found.push(hidden_space(self.source, place, c));
         }
     }
 
@@ -258,145 +258,12 @@ impl Reader<'_> {
         let text = self.source.text().get(span.clone()).unwrap_or_default();
         float(text.trim()).is_some_and(|number| !number.is_finite())
     }
-
-    /// The parser's complaint in words that help, at the place of the cause where that can be told.
-    fn syntax_error(&self, error: &ScanError) -> Diagnostic {
-        let text = self.source.text();
-        let offset = self.bytes.of(*error.marker());
-        let (line, _) = self.source.position(offset);
-        let of = |code, span: Range<usize>, message: &str| Diagnostic::new(code, self.source, span, message);
-        let lines = || (1..=line).map(|line| self.source.line(line));
-        let this = self.source.line(line);
-        let word = text.get(offset..this.end).unwrap_or_default();
-        let here = offset..offset + word.chars().next().map_or(0, char::len_utf8);
-
-        if error.info().contains("recursion limit") {
-            return too_deep(self.source, here);
-        }
-        if error.info().contains("unknown anchor") {
-            let name = word.split([' ', ',', ']', '}']).next().unwrap_or_default();
-            return of(Code::UnknownAlias, offset..offset + name.len(), "no anchor of this name comes before")
-                .help("a text that begins with `*` needs quotes");
-        }
-        // Tabs: on the line itself, or on the one before that the parser ran past.
-        for range in [this.clone(), self.source.line(line.saturating_sub(1))] {
-            let content = text.get(range.clone()).unwrap_or_default();
-            let blank = content.len() - content.trim_start().len();
-            if let Some(tab) = content.get(..blank).and_then(|blank| blank.find('\t')) {
-                let at = range.start + tab;
-                return of(Code::Tab, at..at + 1, "a tab where YAML wants spaces")
-                    .help("replace each tab by two spaces");
-            }
-            if content.get(..blank).is_some_and(|blank| blank.contains(is_hidden_space)) {
-                let c = content.chars().find(|c| is_hidden_space(*c)).unwrap_or(' ');
-                let at = range.start + content.find(c).unwrap_or_default();
-                let message = format!("a special space (U+{:04X}) that YAML takes for a letter", u32::from(c));
-                return of(Code::HiddenSpace, at..at + c.len_utf8(), &message).help("replace it by an ordinary space");
-            }
-        }
-        if let Some(quote) = lines().find_map(|line| open_quote(text, line)) {
-            let mark = text.get(quote..quote + 1).unwrap_or_default();
-            return of(Code::Unclosed, quote..quote + 1, "the quote is not closed")
-                .help(format!("close it with {mark} on the same line"));
-        }
-        if let Some(bracket) = open_bracket(text, offset) {
-            return of(Code::Unclosed, bracket..bracket + 1, "the bracket is not closed").also(
-                self.source,
-                here,
-                "reading ended here",
-            );
-        }
-        let content = text.get(this.clone()).unwrap_or_default();
-        let first = this.start + (content.len() - content.trim_start().len());
-        let info = error.info();
-        if word.starts_with(['@', '`', '%']) {
-            return of(Code::Syntax, here, "a text may not begin with this character").help("put the text in quotes");
-        }
-        if word.starts_with([']', '}']) {
-            return of(Code::Syntax, here, "a bracket closes that was not opened");
-        }
-        // A line without a colon becomes one text with the lines after it: the complaint comes at the next colon.
-        let before = text.get(..this.start).unwrap_or_default();
-        let above = before.lines().rev().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'));
-        let colon = |line: &str| line.contains(": ") || line.ends_with(':');
-        let culprit = if colon(content.trim()) { above } else { Some(content.trim()) };
-        if let Some(line) =
-            culprit.filter(|line| !colon(line) && !line.starts_with(['-', '[', '{', ']', '}', '"', '\'']))
-        {
-            let start = text.get(..this.end).and_then(|text| text.rfind(line)).unwrap_or(first);
-            let error = of(Code::Syntax, start..start + line.len(), "neither `key: value` nor an item of a list");
-            return match line.split_once(':') {
-                Some((key, value)) => error.help(format!("put a space after the colon: `{key}: {value}`")),
-                None => error
-                    .help("write a colon and a space after the key")
-                    .help("or, if it goes on with the text of the line above, put the whole in quotes"),
-            };
-        }
-        let ahead = text.get(this.start..offset).unwrap_or_default();
-        if info.contains("mapping values") && ahead.contains(": ") {
-            return of(Code::Syntax, here, "a second colon on the line")
-                .help("put the value in quotes if the colon belongs to it");
-        }
-        if info.contains("indent")
-            || info.contains("block")
-            || info.contains("mapping values")
-            || info.contains("expected")
-        {
-            return of(
-                Code::Indentation,
-                first..first + 1,
-                "the line is indented neither as the one above nor as its content",
-            )
-            .help("keys of the same mapping begin in the same column");
-        }
-        of(Code::Syntax, here, info)
-    }
 }
 
-/// The first quote of a line that opens a text and is not closed on the line.
-///
-/// A text in quotes may go on over lines in YAML. Nobody writes that in a manifest on purpose, and this is asked only
-/// once the parser has complained.
-fn open_quote(text: &str, line: Range<usize>) -> Option<usize> {
-    let content = text.get(line.clone())?;
-    let mut open: Option<(usize, char)> = None;
-    let mut before = ' ';
-    let mut characters = content.char_indices().peekable();
-    while let Some((at, c)) = characters.next() {
-        match open {
-            Some((_, '"')) if c == '\\' => drop(characters.next()),
-            Some((_, '\'')) if c == '\'' && characters.peek().is_some_and(|(_, next)| *next == '\'') => {
-                characters.next();
-            }
-            Some((_, quote)) if c == quote => open = None,
-            Some(_) => {}
-            None if c == '#' && before == ' ' => break,
-            None if matches!(c, '"' | '\'') && matches!(before, ' ' | '[' | '{' | ',') => open = Some((at, c)),
-            None => {}
-        }
-        before = c;
-    }
-    open.map(|(at, _)| line.start + at)
-}
-
-/// The innermost bracket that is open at `end` in flow style, outside of quotes and comments.
-fn open_bracket(text: &str, end: usize) -> Option<usize> {
-    let mut open = Vec::new();
-    let (mut quote, mut before) = (None, ' ');
-    for (at, c) in text.get(..end)?.char_indices() {
-        match quote {
-            Some('#') if c == '\n' => quote = None,
-            Some(mark) if c == mark && mark != '#' && before != '\\' => quote = None,
-            Some(_) => {}
-            None if matches!(c, '"' | '\'') && matches!(before, ' ' | '[' | '{' | ',') => quote = Some(c),
-            None if c == '#' && before.is_whitespace() => quote = Some('#'),
-            None if matches!(c, '[' | '{') && (!open.is_empty() || before.is_whitespace()) => open.push(at),
-            None if matches!(c, ']' | '}') => drop(open.pop()),
-            None => {}
-        }
-        before = c;
-    }
-    open.pop()
+/// What to say about a space that YAML takes for a letter.
+pub(super) fn hidden_space(source: &Arc<Source>, place: Range<usize>, c: char) -> Diagnostic {
+    let message = format!("a special space (U+{:04X}) that YAML takes for a letter", u32::from(c));
+    Diagnostic::new(Code::HiddenSpace, source, place, message).help("replace it by an ordinary space")
 }
 
 fn weight(node: &Node) -> usize {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 
-use crate::project::NAMES;
+use crate::manifest::NAMES;
 
 /// What a project is to be made of.
 #[derive(Clone, Debug, Default)]

@@ -1,13 +1,16 @@
 //! The manifest: what the person wrote, as values.
 //!
 //! These types are the one truth about the format: `schemas/manifest.schema.json` is made from them, and the doc
-//! comments of their fields are what an editor shows. How they are read, with positions, is [`crate::document`] and
-//! [`crate::validate`].
+//! comments of their fields are what an editor shows. How they are read, with positions, is [`crate::document`],
+//! [`crate::form`] and [`crate::validate`].
 
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+/// Names of a manifest, the usual one first.
+pub const NAMES: [&str; 4] = ["ekiben.yaml", "ekiben.yml", "ekiben.json", "ekiben.json5"];
 
 /// A model, what it needs, and how it answers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -14,6 +14,7 @@ use super::Subject;
 use crate::archive::ArchivePath;
 use crate::diagnostic::{Code, Diagnostic, Diagnostics, Source};
 use crate::document::{MAX_BYTES, read_text};
+use crate::files::File;
 use crate::manifest::Entry;
 use crate::near::near;
 
@@ -82,11 +83,10 @@ struct Module {
 impl Module {
     /// None, with an error in `found` (here, or by who looks for the file), where it cannot be read.
     fn read(subject: &Subject<'_>, file: &str, found: &mut Diagnostics) -> Option<Self> {
-        let host = ArchivePath::relative(file).ok()?.under(subject.root);
-        if !host.is_file() {
-            return None;
-        }
-        let source = read_text(&host, &crate::project::shown(&host), MAX_BYTES, found)?;
+        // What is not among the files is not there, or not in the project: then it is not for us to open.
+        let path = ArchivePath::relative(file).ok()?;
+        let File { host, .. } = subject.files.get(&path)?;
+        let source = read_text(host, &crate::document::shown(host), MAX_BYTES, found)?;
         if too_deep(source.text()) {
             found.push(Diagnostic::new(
                 Code::PythonSyntax,

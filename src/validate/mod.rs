@@ -3,7 +3,6 @@
 //! Nothing of the project is run, and nothing is asked over a network.
 
 mod entry;
-pub mod form;
 mod requirements;
 
 use std::io::Read;
@@ -14,7 +13,7 @@ use fs_err as fs;
 use crate::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::document::{Document, pointer};
 use crate::files::{File, Files};
-use crate::manifest::{Manifest, Requirements};
+use crate::manifest::Manifest;
 use crate::near::near;
 
 /// Debian suites that a base can be assembled from, each with its Python.
@@ -100,7 +99,7 @@ fn service(&Subject { manifest, document, .. }: &Subject<'_>, found: &mut Diagno
 fn model(&Subject { root, files, .. }: &Subject<'_>, found: &mut Diagnostics) {
     for file in &files.model {
         let of = |code, message: &str| {
-            let path = crate::project::shown(&root.join(file.path.as_str()));
+            let path = crate::document::shown(&root.join(file.path.as_str()));
             Diagnostic::of_file(code, path, message)
         };
         if file.size == 0 {
@@ -301,16 +300,8 @@ fn tests(&Subject { manifest, document, .. }: &Subject<'_>, found: &mut Diagnost
     }
 }
 
-/// Whether requirements stand in a file, and in which.
-fn requirements_file(manifest: &Manifest) -> Option<&str> {
-    match &manifest.python.as_ref()?.requirements {
-        Requirements::File(path) => Some(path),
-        Requirements::List(_) => None,
-    }
-}
-
 #[cfg(test)]
-mod tests_of_syntax {
+mod syntax_tests {
     use super::*;
 
     #[test]

@@ -6,10 +6,10 @@ use std::str::FromStr;
 
 use pep508_rs::{Pep508Error, Requirement, VerbatimUrl};
 
-use super::{Subject, requirements_file};
-use crate::archive::ArchivePath;
+use super::Subject;
 use crate::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::document::{MAX_BYTES, read_text};
+use crate::files::File;
 use crate::manifest::Requirements;
 
 /// Checks them; mistakes go to `found`.
@@ -33,32 +33,16 @@ pub fn check(subject: &Subject<'_>, found: &mut Diagnostics) {
             }
         }
     }
-    if let Some(path) = requirements_file(subject.manifest) {
-        file(subject, path, found);
+    if let Some(file) = &subject.files.requirements {
+        check_file(file, found);
     }
 }
 
-fn file(&Subject { root, document, .. }: &Subject<'_>, path: &str, found: &mut Diagnostics) {
-    let at = "/python/requirements";
-    let Ok(path) = ArchivePath::relative(path) else {
-        let message = format!("`{path}` leaves the project's folder");
-        found.push(document.at(Code::PathLeaves, at, message).help("write a path relative to the manifest"));
-        return;
-    };
-    let host = path.under(root);
-    if !host.exists() {
-        let mut error = document.at(Code::NoFile, at, format!("there is no file `{path}`"));
-        // One requirement without a list around it looks like a path.
-        if parse(path.as_str()).is_ok() && !path.as_str().contains(['/', '.']) || path.as_str().contains("==") {
-            error = error.help(format!("a requirement stands in a list: [{path}]"));
-        }
-        found.push(error);
-        return;
-    }
-    let shown = crate::project::shown(&host);
-    let Some(source) = read_text(&host, &shown, MAX_BYTES, found) else { return };
+fn check_file(file: &File, found: &mut Diagnostics) {
+    let shown = crate::document::shown(&file.host);
+    let Some(source) = read_text(&file.host, &shown, MAX_BYTES, found) else { return };
     // What a pyproject.toml says is for uv to read.
-    if path.name().ends_with(".toml") {
+    if file.path.name().ends_with(".toml") {
         return;
     }
     for (start, line) in requirement_lines(source.text()) {
@@ -88,8 +72,7 @@ fn requirement_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
         let other = content.is_empty()
             || content.starts_with(['#', '-', '.', '/'])
             || content.contains("${")
-            || content.ends_with(".whl")
-            || content.split_once("://").is_some_and(|(scheme, _)| !scheme.contains('@'));
+            || !content.contains('@') && (content.ends_with(".whl") || content.contains("://"));
         (!skip && !other).then_some((begin + blank, content))
     })
 }
@@ -129,6 +112,6 @@ mod tests {
     fn only_requirements_are_read_in_a_file() {
         let text = "# c\n-r other.txt\n  a==1  # c\nb==2 \\\n  --hash=sha256:00\n./c.whl\nhttps://x/y.whl\nd @ https://x/d.whl\n";
         let lines: Vec<_> = requirement_lines(text).collect();
-        assert_eq!(lines, [(19, "a==1"), (29, "b==2"), (71, "d @ https://x/d.whl")]);
+        assert_eq!(lines, [(19, "a==1"), (29, "b==2"), (79, "d @ https://x/d.whl")]);
     }
 }

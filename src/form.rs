@@ -182,8 +182,12 @@ impl<'a> FormCheck<'a> {
         rule
     }
 
-    /// The rule, or the one that it refers to.
+    /// The rule, or the one that it refers to, directly or (beside a description) as the only one of `allOf`.
     fn resolved(&self, rule: &'a Json) -> &'a Json {
+        let rule = match rule.get("allOf").and_then(Json::as_array).map(Vec::as_slice) {
+            Some([only]) => only,
+            _ => rule,
+        };
         let name = rule.get("$ref").and_then(Json::as_str).and_then(|name| name.strip_prefix('#'));
         name.and_then(|name| self.schema.pointer(name)).unwrap_or(rule)
     }
