@@ -3,7 +3,7 @@
 //! From a project's folder and its lock, or from a bundle's file: either gives the same parcel.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use fs_err as fs;
 
