@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::archive::ArchivePath;
 use crate::compress::Compression;
-use crate::debian::{self, Package, Source, User};
+use crate::debian::{self, Package, Source, User, Wanted};
 use crate::digest::Digest;
 use crate::layer::{self, Layer};
 use crate::layout;
-use crate::manifest::Manifest;
+use crate::manifest::{Debian, Manifest};
 use crate::platform::Platform;
 use crate::python::Target;
 use crate::session::Session;
@@ -209,7 +209,9 @@ fn glibc(suite: &str) -> (u32, u32) {
 /// # Errors
 /// When an address is none.
 pub fn source(manifest: &Manifest) -> Result<Source, Error> {
-    Ok(Source::find(manifest.debian.mirror.as_deref(), manifest.debian.snapshot.as_deref())?)
+    let Debian { mirror, security, snapshot } = &manifest.debian;
+    let (mirror, security, snapshot) = (mirror.as_deref(), security.as_deref(), snapshot.as_deref());
+    Ok(Source::find(Wanted { mirror, security, snapshot })?)
 }
 
 /// The layer of a base; none for `scratch`. Made once for the same packages.

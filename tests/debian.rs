@@ -9,7 +9,8 @@ use std::time::Instant;
 
 use ekiben::archive::{ArchivePath, Kind, Limits, Reader, Writer, unpack};
 use ekiben::debian::{
-    Request, Resolution, Source, User, base_layer, base_packages, fetch, packages_layer, resolve, suite_for_python,
+    Request, Resolution, Source, User, Wanted, base_layer, base_packages, fetch, packages_layer, resolve,
+    suite_for_python,
 };
 use ekiben::digest::{Digest, HashingWriter};
 use ekiben::fetch::Client;
@@ -55,7 +56,7 @@ fn listing(layer: &[u8]) -> (HashSet<String>, u64) {
 #[test]
 fn python_on_bookworm_is_small_and_always_the_same_and_works() {
     let home = tempfile::tempdir().unwrap();
-    let source = Source::find(None, None).unwrap();
+    let source = Source::find(Wanted::default()).unwrap();
     for platform in Platform::ALL {
         let first = session(&home.path().join("first"));
         let start = Instant::now();
@@ -136,7 +137,7 @@ fn runs(root: &Path, layer: &[u8], version: &str) {
 #[test]
 fn system_packages_are_a_layer_of_their_own() {
     let home = tempfile::tempdir().unwrap();
-    let source = Source::find(None, None).unwrap();
+    let source = Source::find(Wanted::default()).unwrap();
     let session = session(home.path());
     let lock = locked(&session, &source, Platform::Amd64, &["libgomp1".to_owned(), "liblapack3".to_owned()]);
     assert_eq!(locked(&session, &source, Platform::Amd64, &[]).base, lock.base);
@@ -160,7 +161,7 @@ fn system_packages_are_a_layer_of_their_own() {
 #[test]
 fn the_other_suites_work_too() {
     let home = tempfile::tempdir().unwrap();
-    let source = Source::find(None, None).unwrap();
+    let source = Source::find(Wanted::default()).unwrap();
     let session = session(&home.path().join("store"));
     let Ok(platform) = Platform::host() else { return };
     for python in ["3.9", "3.13"] {

@@ -141,7 +141,10 @@ fn judge(error: &anyhow::Error) -> (Exit, Option<String>) {
                 _ => Exit::Failure,
             },
             crate::content::Error => |_| Exit::Failure,
-            crate::debian::Error => |_| Exit::Failure,
+            crate::debian::Error => |error| match error {
+                crate::debian::Error::Gone { .. } => Exit::Stale,
+                _ => Exit::Failure,
+            },
             crate::fetch::Error => |_| Exit::Unavailable,
             crate::generate::Error => |_| Exit::Failure,
             crate::image::Error => |_| Exit::Failure,

@@ -28,18 +28,28 @@ pub struct Source {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Root(String);
 
+/// What a person says of where the archives are. All may be left out.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wanted<'a> {
+    /// The root of the archive.
+    pub mirror: Option<&'a str>,
+    /// The root of the archive of security updates.
+    pub security: Option<&'a str>,
+    /// The root of an archive as it was at some time, for packages that the mirror has no more.
+    pub snapshot: Option<&'a str>,
+}
+
 impl Source {
-    /// Finds the archives. The mirror is the first of: `mirror` (the manifest's), `EKIBEN_DEBIAN_MIRROR`, the one that
-    /// the host's apt uses for a Debian suite, a public one.
+    /// Finds the archives. The mirror is the first of: the wanted one, `EKIBEN_DEBIAN_MIRROR`, the one that the host's
+    /// apt uses for a Debian suite, a public one.
     ///
-    /// The archive of security updates is the first of: `EKIBEN_DEBIAN_SECURITY_MIRROR`, the one that the host's apt
-    /// uses if the mirror is apt's too, the mirror's neighbour `debian-security`.
-    /// `snapshot` is the root of an archive as it was at some time, and serves for packages that the mirror has no more.
+    /// The archive of security updates is the first of: the wanted one, `EKIBEN_DEBIAN_SECURITY_MIRROR`, the one that
+    /// the host's apt uses if the mirror is apt's too, the mirror's neighbour `debian-security`.
     /// `EKIBEN_DEBIAN_KEYRING` names a file of keys to believe instead of Debian's.
     ///
     /// # Errors
     /// When an address or the keyring is none, or nothing says where the security updates are.
-    pub fn find(mirror: Option<&str>, snapshot: Option<&str>) -> Result<Self, Error> {
+    pub fn find(wanted: Wanted<'_>) -> Result<Self, Error> {
         let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
         let keys = match variable("EKIBEN_DEBIAN_KEYRING") {
             Some(name) => {
@@ -49,16 +59,16 @@ impl Source {
             None => Keyring::debian()
                 .map_err(|source| Error::Keyring { name: "the program".to_owned(), source: Box::new(source) })?,
         };
-        Self::choose(mirror, snapshot, variable, Path::new("/etc/apt"), keys)
+        Self::choose(wanted, variable, Path::new("/etc/apt"), keys)
     }
 
     fn choose(
-        mirror: Option<&str>,
-        snapshot: Option<&str>,
+        wanted: Wanted<'_>,
         variable: impl Fn(&'static str) -> Option<String>,
         apt: &Path,
         keys: Keyring,
     ) -> Result<Self, Error> {
+        let Wanted { mirror, security, snapshot } = wanted;
         let mut apt_security = None;
         let main = match mirror.map(str::to_owned).or_else(|| variable("EKIBEN_DEBIAN_MIRROR")) {
             Some(url) => Root::new(&url)?,
@@ -68,7 +78,7 @@ impl Source {
                 found.main.map_or_else(|| Root::new(PUBLIC), Ok)?
             }
         };
-        let security = match variable("EKIBEN_DEBIAN_SECURITY_MIRROR") {
+        let security = match security.map(str::to_owned).or_else(|| variable("EKIBEN_DEBIAN_SECURITY_MIRROR")) {
             Some(url) => Root::new(&url)?,
             None => match apt_security.or_else(|| main.security()) {
                 Some(root) => root,
@@ -81,7 +91,8 @@ impl Source {
     /// An archive for tests, and one of older packages.
     #[cfg(test)]
     pub(super) fn of(mirror: &str, snapshot: Option<&str>, keys: Keyring) -> Self {
-        Self::choose(Some(mirror), snapshot, |_| None, Path::new("/nowhere"), keys).unwrap()
+        let wanted = Wanted { mirror: Some(mirror), snapshot, ..Wanted::default() };
+        Self::choose(wanted, |_| None, Path::new("/nowhere"), keys).unwrap()
     }
 
     /// The root of `archive`.
@@ -297,7 +308,7 @@ mod tests {
             fs::write(apt.path().join(name), text).unwrap();
         }
         let variable = |name| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
-        Source::choose(mirror, None, variable, apt.path(), Keyring::debian().unwrap())
+        Source::choose(Wanted { mirror, ..Wanted::default() }, variable, apt.path(), Keyring::debian().unwrap())
     }
 
     fn roots(source: &Source) -> (&str, &str) {

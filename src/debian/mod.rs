@@ -30,7 +30,7 @@ pub use deb::DebError;
 pub use error::Error;
 pub use fetch::fetch;
 pub use keyring::Keyring;
-pub use mirror::Source;
+pub use mirror::{Source, Wanted};
 pub use resolve::{Request, Resolution, resolve};
 
 use std::panic::resume_unwind;
