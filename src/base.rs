@@ -205,13 +205,25 @@ fn glibc(suite: &str) -> (u32, u32) {
 }
 
 /// Where Debian's packages come from, for `manifest`.
-///
-/// # Errors
-/// When an address is none.
-pub fn source(manifest: &Manifest) -> Result<Source, Error> {
+fn source(manifest: &Manifest) -> Result<Source, Error> {
     let Debian { mirror, security, snapshot } = &manifest.debian;
     let (mirror, security, snapshot) = (mirror.as_deref(), security.as_deref(), snapshot.as_deref());
     Ok(Source::find(Wanted { mirror, security, snapshot })?)
+}
+
+/// Debian packages and all that they need, without a base to stand on: tools of a build.
+///
+/// # Errors
+/// As [`Base::lock`].
+pub fn packages(
+    session: &Session,
+    manifest: &Manifest,
+    suite: &str,
+    platform: Platform,
+    names: &[String],
+) -> Result<Vec<Package>, Error> {
+    let request = debian::Request { suite, platform, base: &[], system: names, installed: "" };
+    Ok(debian::resolve(session, &source(manifest)?, &request)?.system)
 }
 
 /// The layer of a base; none for `scratch`. Made once for the same packages.
@@ -220,7 +232,7 @@ pub fn source(manifest: &Manifest) -> Result<Source, Error> {
 /// When a package is gone, damaged, or at odds with another.
 pub fn layer(
     session: &Session,
-    source: &Source,
+    manifest: &Manifest,
     base: &Locked,
     platform: Platform,
     user: &User,
@@ -229,7 +241,7 @@ pub fn layer(
     let key =
         ("base", debian::RULES, crate::archive::epoch(), platform, suite, packages, (&user.name, user.uid, user.gid));
     let title = format!("Debian {suite}, {} packages", packages.len());
-    made_once(session, source, &key, packages, &title, |writer| {
+    made_once(session, manifest, &key, packages, &title, |writer| {
         Ok(debian::base_layer(session, packages, platform, Some(user), writer)?)
     })
     .map(Some)
@@ -239,19 +251,21 @@ pub fn layer(
 ///
 /// # Errors
 /// As [`layer`].
-pub fn system_layer(session: &Session, source: &Source, packages: &[Package]) -> Result<Option<Layer>, Error> {
+pub fn system_layer(session: &Session, manifest: &Manifest, packages: &[Package]) -> Result<Option<Layer>, Error> {
     if packages.is_empty() {
         return Ok(None);
     }
     let key = ("system", debian::RULES, crate::archive::epoch(), packages);
     let title = format!("Debian packages, {}", packages.len());
-    made_once(session, source, &key, packages, &title, |writer| Ok(debian::packages_layer(session, packages, writer)?))
-        .map(Some)
+    made_once(session, manifest, &key, packages, &title, |writer| {
+        Ok(debian::packages_layer(session, packages, writer)?)
+    })
+    .map(Some)
 }
 
 fn made_once(
     session: &Session,
-    source: &Source,
+    manifest: &Manifest,
     key: &impl Serialize,
     packages: &[Package],
     title: &str,
@@ -262,7 +276,7 @@ fn made_once(
     if let Some(layer) = session.store.recall("debian-layer", &key) {
         return Ok(layer);
     }
-    debian::fetch(session, source, packages)?;
+    debian::fetch(session, &source(manifest)?, packages)?;
     let layer = Layer::write(&session.store, Compression::Gzip, title, write)?;
     let mut blobs: Vec<_> = packages.iter().map(|package| package.digest).collect();
     blobs.push(layer.digest);

@@ -11,7 +11,7 @@ use fs_err as fs;
 
 use crate::base::{self, Base};
 use crate::container::{self, Mount, Name, Spec};
-use crate::debian::{self, User};
+use crate::debian::User;
 use crate::launch;
 use crate::layer::Layer;
 use crate::manifest::Manifest;
@@ -116,8 +116,7 @@ impl<'a> Toolchain<'a> {
             foreign = Base::of(self.manifest)?.lock(self.session, self.manifest, host)?.0;
             &foreign
         };
-        let source = base::source(self.manifest)?;
-        let layer = base::layer(self.session, &source, base, host, self.user)?;
+        let layer = base::layer(self.session, self.manifest, base, host, self.user)?;
         match layer {
             Some(layer) => Ok(layer.unpack(&self.session.store)?),
             None => Err(base::Error::Scratch { what: "Python" }.into()),
@@ -130,11 +129,9 @@ impl<'a> Toolchain<'a> {
         let Base::Debian { suite, .. } = Base::of(self.manifest)? else {
             return Err(base::Error::Scratch { what: "pip" }.into());
         };
-        let source = base::source(self.manifest)?;
         let wanted = ["python3-pip-whl".to_owned()];
-        let request = debian::Request { suite: &suite, platform: host, base: &[], system: &wanted, installed: "" };
-        let packages = debian::resolve(self.session, &source, &request).map_err(base::Error::from)?.system;
-        let layer: Option<Layer> = base::system_layer(self.session, &source, &packages)?;
+        let packages = base::packages(self.session, self.manifest, &suite, host, &wanted)?;
+        let layer: Option<Layer> = base::system_layer(self.session, self.manifest, &packages)?;
         let tree = layer.map(|layer| layer.unpack(&self.session.store)).transpose()?.unwrap_or_default();
         let wheels = fs::read_dir(tree.join("usr/share/python-wheels"))?.filter_map(|entry| Some(entry.ok()?.path()));
         let pip = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("pip-"));

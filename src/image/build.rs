@@ -92,11 +92,10 @@ pub fn build(session: &Session, parcel: &Parcel, platform: Platform) -> Result<I
         platform,
         locked: lock.platforms.keys().map(ToString::to_string).collect(),
     })?;
-    let source = base::source(manifest)?;
     let user = base::user();
     let mut layers = Vec::new();
-    layers.extend(base::layer(session, &source, &locked.base, platform, &user)?);
-    layers.extend(base::system_layer(session, &source, &locked.system)?);
+    layers.extend(base::layer(session, manifest, &locked.base, platform, &user)?);
+    layers.extend(base::system_layer(session, manifest, &locked.system)?);
     if let Some(python) = &lock.python {
         let target = base::target(&locked.base, python, platform);
         layers.extend(library_layer(session, parcel, locked, &target, layers.first())?);
