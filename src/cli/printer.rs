@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anstyle::{AnsiColor, Style};
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use serde::Serialize;
 
 use crate::progress::{Event, Sink, TaskId, Unit};
@@ -169,7 +169,12 @@ impl Sink for Printer {
     fn event(&self, event: Event) {
         match event {
             Event::Started { id, verb, subject, unit, total } => {
-                let bar = self.terminal.bars.as_ref().map(|bars| bars.add(bar(verb, subject, unit, total)));
+                let bar = self.terminal.bars.as_ref().map(|bars| {
+                    let bar = bars.add(bar(verb, subject, unit, total));
+                    // Not before it is one of the bars: alone, it would draw itself once more.
+                    bar.enable_steady_tick(Duration::from_millis(120));
+                    bar
+                });
                 self.terminal.tasks().insert(id, Shown { started: Instant::now(), bar });
             }
             Event::Advanced { id, by } => {
@@ -203,21 +208,29 @@ fn bar(verb: &'static str, subject: String, unit: Unit, total: Option<u64>) -> P
         Some(total) => ProgressBar::new(total),
         None => ProgressBar::no_length(),
     };
-    let template = match (unit, total) {
-        (Unit::Bytes, Some(_)) => {
-            "{prefix:>12.green.bold} {msg} [{wide_bar:.cyan/dim}] {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}"
-        }
-        (Unit::Bytes, None) => "{prefix:>12.green.bold} {msg} {binary_bytes} {binary_bytes_per_sec}",
-        (Unit::Items, Some(_)) => "{prefix:>12.green.bold} {msg} [{wide_bar:.cyan/dim}] {pos}/{len}",
-        (Unit::Items, None) => "{prefix:>12.green.bold} {msg} {spinner} {elapsed}",
+    // Until it is one of the bars, it draws nothing.
+    bar.set_draw_target(ProgressDrawTarget::hidden());
+    // On a narrow terminal the bar gives way, as a line that wraps is drawn again and again.
+    let wide = indicatif::TermLike::width(&console::Term::stderr()) >= 72;
+    let template = match (unit, total, wide) {
+        (Unit::Bytes, Some(_), true) => "{prefix:>12.green.bold} {msg} [{wide_bar:.cyan/dim}] {size} {rate} {eta}",
+        (Unit::Bytes, Some(_), false) => "{prefix:>12.green.bold} {msg} {size} {eta}",
+        (Unit::Bytes, None, _) => "{prefix:>12.green.bold} {msg} {size} {rate}",
+        (Unit::Items, Some(_), _) => "{prefix:>12.green.bold} {msg} [{wide_bar:.cyan/dim}] {pos}/{len}",
+        (Unit::Items, None, _) => "{prefix:>12.green.bold} {msg} {spinner} {elapsed}",
     };
     // The templates are constants that a test reads.
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    bar.set_style(style.progress_chars("━╸─"));
-    bar.set_prefix(verb);
-    bar.set_message(subject);
-    bar.enable_steady_tick(Duration::from_millis(120));
-    bar
+    let style = style
+        .with_key("size", |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+            let total = state.len().map(|total| format!("/{}", Size(total))).unwrap_or_default();
+            // Writing to a terminal's line cannot fail.
+            let _ = write!(out, "{}{total}", Size(state.pos()));
+        })
+        .with_key("rate", |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+            let _ = write!(out, "{}/s", Size(state.per_sec() as u64));
+        });
+    bar.with_style(style.progress_chars("━╸─")).with_prefix(verb).with_message(subject)
 }
 
 /// How long something took, in the dim look; nothing where it was but a moment.
