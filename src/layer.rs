@@ -25,10 +25,10 @@ use crate::store::{self, Store};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The store says no.
-    #[error(transparent)]
+    #[error("{0}")]
     Store(#[from] store::Error),
     /// A file could not be read or written.
-    #[error(transparent)]
+    #[error("{0}")]
     Io(#[from] io::Error),
     /// The layer's archive cannot be unpacked.
     #[error("the layer {digest} cannot be unpacked")]
@@ -39,7 +39,7 @@ pub enum Error {
         source: archive::Error,
     },
     /// A file that the layer is made from is another one now.
-    #[error(transparent)]
+    #[error("{0}")]
     Content(#[from] content::Error),
 }
 

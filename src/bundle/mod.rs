@@ -27,16 +27,16 @@ use crate::session::Session;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file cannot be read or written.
-    #[error(transparent)]
+    #[error("{0}")]
     Io(#[from] io::Error),
     /// A file of the model or the code cannot be read.
-    #[error(transparent)]
+    #[error("{0}")]
     Content(#[from] content::Error),
     /// A layer of weights cannot be made.
-    #[error(transparent)]
+    #[error("{0}")]
     Layer(#[from] layer::Error),
     /// The store says no.
-    #[error(transparent)]
+    #[error("{0}")]
     Store(#[from] crate::store::Error),
     /// The file is no bundle, or damaged.
     #[error("{} is not a bundle that can be read", path.display())]

@@ -83,7 +83,7 @@ impl Failure {
         let mut causes: Vec<String> = Vec::new();
         for cause in self.error.chain() {
             let text = cause.to_string();
-            // Transparent errors say the same twice.
+            // An error that only hands on another says the same as that one.
             if causes.last().is_none_or(|last| !last.ends_with(&text)) {
                 causes.push(text);
             }
@@ -141,7 +141,15 @@ fn judge(error: &anyhow::Error) -> (Exit, Option<String>) {
                 _ => Exit::Failure,
             },
             crate::content::Error => |_| Exit::Failure,
-            crate::debian::Error => |_| Exit::Failure,
+            crate::debian::Error => |error| {
+                use crate::debian::Error;
+                match error {
+                    Error::Gone { .. } => Exit::Stale,
+                    Error::Signature { .. } | Error::Release { .. } | Error::Expired { .. } => Exit::Unavailable,
+                    Error::Tampered { .. } | Error::Index { .. } => Exit::Unavailable,
+                    _ => Exit::Failure,
+                }
+            },
             crate::fetch::Error => |_| Exit::Unavailable,
             crate::generate::Error => |_| Exit::Failure,
             crate::image::Error => |_| Exit::Failure,
@@ -149,10 +157,26 @@ fn judge(error: &anyhow::Error) -> (Exit, Option<String>) {
             crate::init::Error => |_| Exit::Failure,
             crate::launch::Error => |_| Exit::Failure,
             crate::layer::Error => |_| Exit::Failure,
-            crate::parcel::Error => |_| Exit::Failure,
-            crate::python::Error => |_| Exit::Failure,
+            crate::parcel::Error => |error| match error {
+                crate::parcel::Error::Malformed { .. } => Exit::Invalid,
+                _ => Exit::Failure,
+            },
+            crate::python::Error => |error| match error {
+                crate::python::Error::UvOffline | crate::python::Error::FetchUv { .. } => Exit::Unavailable,
+                _ => Exit::Failure,
+            },
+            crate::python::Refusal => |refusal| {
+                use crate::python::Refusal;
+                match refusal {
+                    Refusal::OtherBytes { .. } => Exit::Stale,
+                    Refusal::Offline { .. } | Refusal::Unreachable { .. } => Exit::Unavailable,
+                    Refusal::Unauthorized { .. } => Exit::Unavailable,
+                    _ => Exit::Failure,
+                }
+            },
             crate::resolve::Error => |error| match error {
                 crate::resolve::Error::Stale | crate::resolve::Error::Missing => Exit::Stale,
+                crate::resolve::Error::Malformed(_) => Exit::Invalid,
                 _ => Exit::Failure,
             },
             crate::service::Error => |_| Exit::Failure,

@@ -67,10 +67,10 @@ pub fn take_over() -> Option<ExitCode> {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The disk or the kernel said no. The message says to what.
-    #[error(transparent)]
+    #[error("{0}")]
     Io(#[from] io::Error),
     /// It did not start.
-    #[error(transparent)]
+    #[error("{0}")]
     Start(#[from] Failure),
     /// A container has the name.
     #[error("there is a container `{name}` already")]

@@ -26,13 +26,13 @@ use crate::store::{self, ImageName, Store};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The store says no.
-    #[error(transparent)]
+    #[error("{0}")]
     Store(#[from] store::Error),
     /// A layer cannot be had.
-    #[error(transparent)]
+    #[error("{0}")]
     Layer(#[from] crate::layer::Error),
     /// A file could not be read or written. The message names it.
-    #[error(transparent)]
+    #[error("{0}")]
     Io(#[from] std::io::Error),
     /// The manifest or configuration is not what the specification says.
     #[error("the image {digest} is malformed")]
@@ -43,7 +43,7 @@ pub enum Error {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The image is for a processor that nothing here knows.
-    #[error(transparent)]
+    #[error("{0}")]
     Platform(#[from] UnknownPlatform),
     /// Something is in the way of what is to be exported.
     #[error("{} is there already", path.display())]
