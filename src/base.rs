@@ -224,7 +224,8 @@ pub fn layer(
     user: &User,
 ) -> Result<Option<Layer>, Error> {
     let Locked::Debian { suite, packages } = base else { return Ok(None) };
-    let key = ("base", debian::RULES, crate::archive::epoch(), platform, suite, packages, (&user.name, user.uid, user.gid));
+    let key =
+        ("base", debian::RULES, crate::archive::epoch(), platform, suite, packages, (&user.name, user.uid, user.gid));
     let title = format!("Debian {suite}, {} packages", packages.len());
     made_once(session, source, &key, packages, &title, |writer| {
         Ok(debian::base_layer(session, packages, platform, Some(user), writer)?)

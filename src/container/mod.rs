@@ -327,9 +327,9 @@ impl Containers {
     /// # Errors
     /// When it cannot be started. A program that fails is no error, but in [`Output::exit`].
     pub fn run_to_end(&self, spec: &Spec) -> Result<Output, Error> {
-        let spec = Spec { output: Streams::Separate, keep: true, ..spec.clone() };
+        let spec = Spec { output: Streams::Separate, keep: false, ..spec.clone() };
         let mut container = self.start(&spec, Life::Tied)?;
-        let exit = container.wait(&mut |_| {})?;
+        let (exit, _) = container.end(&mut |_| {})?;
         let read = |name: &str| fs::read(container.folder.join(name));
         let output = Output { exit, stdout: read("stdout")?, stderr: read("stderr")? };
         container.remove()?;
@@ -549,6 +549,15 @@ impl Container {
     /// # Errors
     /// When its supervisor was killed, or the disk says no.
     pub fn wait(&mut self, to: &mut dyn FnMut(&[u8])) -> Result<Exit, Error> {
+        let (exit, keep) = self.end(to)?;
+        if !keep {
+            self.remove()?;
+        }
+        Ok(exit)
+    }
+
+    /// Waits for its end, and says whether it is to be kept. It is still there afterwards.
+    fn end(&mut self, to: &mut dyn FnMut(&[u8])) -> Result<(Exit, bool), Error> {
         self.follow(&mut LogReader::new(&self.folder.join("log")), to)?;
         if let Some(process) = &mut self.process {
             process.wait()?;
@@ -556,12 +565,7 @@ impl Container {
         let record = Record::load_from(&self.folder)?;
         let state = current(record.state.clone());
         match state.status {
-            Status::Exited { code, out_of_memory } => {
-                if !state.keep {
-                    self.remove()?;
-                }
-                Ok(Exit { code, out_of_memory })
-            }
+            Status::Exited { code, out_of_memory } => Ok((Exit { code, out_of_memory }, state.keep)),
             Status::Failed(failure) => Err(failure.into()),
             _ => {
                 let said = fs::read_to_string(self.folder.join("trouble")).unwrap_or_default().trim().to_owned();

@@ -41,15 +41,42 @@ impl Home {
         home
     }
 
+    /// With a store that has all downloads of `fixtures/tiny`, and has built nothing.
+    pub fn fetched() -> Self {
+        let home = Self::empty();
+        copy(&kitchen().join("store/blobs"), &home.store().join("blobs"), true);
+        copy(&kitchen().join("store/memory"), &home.store().join("memory"), true);
+        home.forget_work();
+        home
+    }
+
+    /// Takes the memories of all work but downloads away, and the images.
+    pub fn forget_work(&self) {
+        let downloads = ["debian-index", "debian-packages", "debian-release", "debian-resolution", "uv"];
+        self.forget(|kind| !downloads.iter().any(|download| kind.starts_with(download)));
+    }
+
+    /// Takes memories of some kinds away, and the images.
+    pub fn forget(&self, is_forgotten: impl Fn(&str) -> bool) {
+        for kind in self.stored("memory").iter().filter(|kind| is_forgotten(kind)) {
+            fs::remove_dir_all(self.store().join("memory").join(kind)).unwrap();
+        }
+        for name in ["index.json", "index.lock"] {
+            let _ = fs::remove_file(self.store().join(name));
+        }
+        let _ = fs::remove_dir_all(self.store().join("trees"));
+    }
+
     /// The same home, but an ordinary user's. Where the tests are not run by root, it is one anyway.
     pub fn of_a_user(mut self) -> Self {
         self.user = nix::unistd::geteuid().is_root();
         if self.user {
-            let parts = ["blobs", "memory"].map(|part| self.store().join(part));
-            for part in parts.iter().filter(|part| part.exists()) {
+            let linked = self.folder().join("linked");
+            for part in ["blobs", "memory"].map(|part| self.store().join(part)).iter().filter(|part| part.exists()) {
                 // No links: who owns a file, owns all its names.
-                fs::remove_dir_all(part).unwrap();
-                copy(&kitchen().join("store").join(part.file_name().unwrap()), part, false);
+                fs::rename(part, &linked).unwrap();
+                copy(&linked, part, false);
+                fs::remove_dir_all(&linked).unwrap();
             }
             self.give(self.folder.path());
         }
