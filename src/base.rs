@@ -20,10 +20,10 @@ use crate::session::Session;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Debian's archive or its packages.
-    #[error(transparent)]
+    #[error("{0}")]
     Debian(#[from] debian::Error),
     /// The layer cannot be written.
-    #[error(transparent)]
+    #[error("{0}")]
     Layer(#[from] layer::Error),
     /// The manifest names a base of a kind that cannot be read.
     #[error("the base `{base}` cannot be used: this version builds on `auto`, `debian:SUITE` and `scratch`")]

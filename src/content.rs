@@ -17,7 +17,7 @@ use crate::archive::seekable;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The disk says no. The message names the file.
-    #[error(transparent)]
+    #[error("{0}")]
     Io(#[from] io::Error),
     /// A file is another one now.
     #[error("{} has changed since it was read ({change})", path.display())]

@@ -184,6 +184,32 @@ impl<W: Write> Write for HashingWriter<W> {
     }
 }
 
+/// Passes bytes on from a reader, and knows the digest of those that went through.
+pub struct HashingReader<R> {
+    inner: R,
+    hasher: Hasher,
+}
+
+impl<R: Read> HashingReader<R> {
+    /// Wraps `inner`.
+    pub fn new(inner: R) -> Self {
+        Self { inner, hasher: Hasher::new() }
+    }
+
+    /// The digest of what went through.
+    pub fn finish(self) -> Digest {
+        self.hasher.finish()
+    }
+}
+
+impl<R: Read> Read for HashingReader<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let taken = self.inner.read(buffer)?;
+        self.hasher.update(&buffer[..taken]);
+        Ok(taken)
+    }
+}
+
 /// The bytes that were read are not those that the digest or size promised.
 #[derive(Debug, thiserror::Error)]
 pub enum Mismatch {

@@ -25,16 +25,16 @@ use crate::store::{ImageName, Store};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A layer cannot be had.
-    #[error(transparent)]
+    #[error("{0}")]
     Layer(#[from] layer::Error),
     /// The image cannot be read or exported.
-    #[error(transparent)]
+    #[error("{0}")]
     Image(#[from] image::Error),
     /// The container did not start.
-    #[error(transparent)]
+    #[error("{0}")]
     Container(#[from] container::Error),
     /// A file could not be read or written. The message names it.
-    #[error(transparent)]
+    #[error("{0}")]
     Io(#[from] std::io::Error),
     /// The image does not say what to run.
     #[error("the image has no command to run")]

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::archive::{self, ArchivePath, BLOCK, Entry, padding};
 use crate::compress::Compression;
 use crate::content::{self, Content};
-use crate::digest::{Digest, HashingWriter, VerifyingReader};
+use crate::digest::{Digest, HashingReader, HashingWriter, Mismatch, VerifyingReader};
 use crate::progress::Task;
 use crate::store::{self, Store};
 
@@ -25,10 +25,10 @@ use crate::store::{self, Store};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The store says no.
-    #[error(transparent)]
+    #[error("{0}")]
     Store(#[from] store::Error),
     /// A file could not be read or written.
-    #[error(transparent)]
+    #[error("{0}")]
     Io(#[from] io::Error),
     /// The layer's archive cannot be unpacked.
     #[error("the layer {digest} cannot be unpacked")]
@@ -39,7 +39,7 @@ pub enum Error {
         source: archive::Error,
     },
     /// A file that the layer is made from is another one now.
-    #[error(transparent)]
+    #[error("{0}")]
     Content(#[from] content::Error),
 }
 
@@ -125,9 +125,13 @@ impl Layer {
     /// are read.
     ///
     /// # Errors
-    /// When the store cannot be written.
+    /// When such a layer would not be made of these files, or the store cannot be written.
     pub fn keep_recipe(&self, store: &Store, files: Vec<File>) -> Result<(), Error> {
         let recipe = Recipe { epoch: archive::epoch(), files };
+        if (self.compression, self.diff_id, self.size) != (Compression::None, self.digest, recipe.size()) {
+            let text = format!("`{}` is not a layer of the files that it should be made of", self.title);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text).into());
+        }
         let text = serde_json::to_vec(&recipe).map_err(io::Error::from)?;
         if store.recipe(&self.digest)?.is_none_or(|known| known != text) {
             store.put_recipe(&self.digest, &text)?;
@@ -168,10 +172,16 @@ impl Layer {
             let unpack = |source| Error::Unpack { digest: self.digest, source };
             let read = |source| unpack(archive::Error::Read { at: None, source });
             let stored = self.open(store)?;
-            let mut reader = crate::compress::decoder(stored).map_err(read)?;
+            let mut reader = HashingReader::new(crate::compress::decoder(stored).map_err(read)?);
             archive::unpack(&mut reader, folder, archive::Limits::default()).map_err(unpack)?;
             // Up to the end, where the digest is checked.
             io::copy(&mut reader, &mut io::sink()).map_err(read)?;
+            // Other images find the tree by this name.
+            let actual = reader.finish();
+            if actual != self.diff_id {
+                let mismatch = Mismatch::Digest { expected: self.diff_id, actual };
+                return Err(read(io::Error::new(io::ErrorKind::InvalidData, mismatch)));
+            }
             Ok(())
         })
     }
@@ -190,8 +200,18 @@ impl Recipe {
         Ok(Some(serde_json::from_slice(&text).map_err(damaged)?))
     }
 
-    /// The layer's bytes, one piece after the other; each file is opened when its turn comes.
+    /// How many bytes the layer has; as many as there can be, where its files are said to have more.
+    fn size(&self) -> u64 {
+        self.clone().pieces().fold(0, |sum, piece| sum.saturating_add(piece.size()))
+    }
+
+    /// The layer's bytes; each file is opened when its turn comes.
     fn open(self) -> impl Read + Send {
+        Pieces { pieces: self.pieces(), current: Box::new(io::empty()) }
+    }
+
+    /// The layer, one piece after the other.
+    fn pieces(self) -> impl Iterator<Item = Piece> + Send {
         let mut made = BTreeSet::new();
         let epoch = self.epoch;
         let pieces = self.files.into_iter().flat_map(move |File { path, content }| {
@@ -205,14 +225,22 @@ impl Recipe {
             headers.extend(archive::header(&Entry::file(path, size, false), epoch));
             [Piece::Bytes(headers), Piece::Content(content), Piece::Bytes(padding(size).to_vec())]
         });
-        let end = vec![0; 2 * BLOCK as usize];
-        Pieces { pieces: pieces.chain([Piece::Bytes(end)]), current: Box::new(io::empty()) }
+        pieces.chain([Piece::Bytes(vec![0; 2 * BLOCK as usize])])
     }
 }
 
 enum Piece {
     Bytes(Vec<u8>),
     Content(Content),
+}
+
+impl Piece {
+    fn size(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::Content(content) => content.size(),
+        }
+    }
 }
 
 /// Reads pieces in turn.

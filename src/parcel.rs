@@ -24,16 +24,16 @@ use crate::session::Session;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The bundle.
-    #[error(transparent)]
+    #[error("{0}")]
     Bundle(#[from] bundle::Error),
     /// A file of the project.
-    #[error(transparent)]
+    #[error("{0}")]
     Content(#[from] content::Error),
     /// What the service answers cannot be told.
-    #[error(transparent)]
+    #[error("{0}")]
     Generate(#[from] generate::Error),
     /// A file could not be read or written. The message names it.
-    #[error(transparent)]
+    #[error("{0}")]
     Io(#[from] std::io::Error),
     /// The manifest or the lock in the bundle has mistakes.
     #[error("`{name}` in the bundle has mistakes")]

@@ -18,19 +18,19 @@ use crate::toolchain::{self, Toolchain};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The base.
-    #[error(transparent)]
+    #[error("{0}")]
     Base(#[from] base::Error),
     /// Python packages.
-    #[error(transparent)]
+    #[error("{0}")]
     Python(#[from] python::Error),
     /// uv, or a Python for it.
-    #[error(transparent)]
+    #[error("{0}")]
     Toolchain(#[from] toolchain::Error),
     /// A file could not be read or written. The message names it.
-    #[error(transparent)]
+    #[error("{0}")]
     Io(#[from] std::io::Error),
     /// This machine's processor is none that images are built for.
-    #[error(transparent)]
+    #[error("{0}")]
     Platform(#[from] UnknownPlatform),
     /// The lock that is there cannot be read.
     #[error("the lock cannot be read")]

@@ -23,19 +23,19 @@ use crate::session::Session;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The base.
-    #[error(transparent)]
+    #[error("{0}")]
     Base(#[from] base::Error),
     /// uv, or a Python for it.
-    #[error(transparent)]
+    #[error("{0}")]
     Python(#[from] python::Error),
     /// The base's layer.
-    #[error(transparent)]
+    #[error("{0}")]
     Layer(#[from] crate::layer::Error),
     /// A file could not be read or written. The message names it.
-    #[error(transparent)]
+    #[error("{0}")]
     Io(#[from] std::io::Error),
     /// This machine's processor is none that bases are made for.
-    #[error(transparent)]
+    #[error("{0}")]
     Platform(#[from] UnknownPlatform),
 }
 

@@ -15,7 +15,7 @@ const FRAME: usize = 4 << 20;
 const LARGEST_FRAME: u32 = 64 << 20;
 
 /// Largest index that is believed, in bytes uncompressed.
-const LARGEST_INDEX: u64 = 256 << 20;
+const LARGEST_INDEX: u64 = 64 << 20;
 
 const LEVEL: i32 = 3;
 const TABLE_MAGIC: u32 = 0x184D_2A5E;
@@ -121,7 +121,7 @@ impl<R: Read + Seek> Reader<R> {
         for _ in 0..count {
             entries.read_exact(&mut entry)?;
             let (compressed, decompressed) = (word(&entry), word(&entry[4..]));
-            if compressed > LARGEST_FRAME.max(LARGEST_INDEX as u32) || decompressed > LARGEST_FRAME {
+            if compressed > LARGEST_FRAME || decompressed > LARGEST_FRAME {
                 return Err(invalid("its table names a frame over 64 MiB"));
             }
             frames.push(Frame { from, compressed, decompressed });

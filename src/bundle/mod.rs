@@ -27,16 +27,16 @@ use crate::session::Session;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file cannot be read or written.
-    #[error(transparent)]
+    #[error("{0}")]
     Io(#[from] io::Error),
     /// A file of the model or the code cannot be read.
-    #[error(transparent)]
+    #[error("{0}")]
     Content(#[from] content::Error),
     /// A layer of weights cannot be made.
-    #[error(transparent)]
+    #[error("{0}")]
     Layer(#[from] layer::Error),
     /// The store says no.
-    #[error(transparent)]
+    #[error("{0}")]
     Store(#[from] crate::store::Error),
     /// The file is no bundle, or damaged.
     #[error("{} is not a bundle that can be read", path.display())]
@@ -94,6 +94,17 @@ pub struct Member {
     pub executable: bool,
     /// Of its bytes.
     pub digest: Digest,
+}
+
+impl Member {
+    /// That it is not what the index says.
+    fn damaged(&self, member: &ArchivePath, source: Box<dyn std::error::Error + Send + Sync>) -> Error {
+        let path = match &self.content {
+            Content::File(stamp) | Content::Packed { bundle: stamp, .. } => stamp.path.clone(),
+            Content::Bytes(_) => PathBuf::new(),
+        };
+        Error::Damaged { path, member: member.clone(), source }
+    }
 }
 
 /// A weight file.
@@ -218,17 +229,14 @@ impl Bundle {
     }
 
     fn read_member(&self, path: &ArchivePath, member: &Member) -> Result<Vec<u8>, Error> {
-        let bytes = member.content.read(LARGEST_DOCUMENT)?;
-        let actual = Digest::of(&bytes);
-        if actual == member.digest {
-            return Ok(bytes);
+        let bytes = member.content.read(LARGEST_DOCUMENT).map_err(|error| match error {
+            content::Error::Io(source) => member.damaged(path, source.into()),
+            changed => changed.into(),
+        })?;
+        match Digest::of(&bytes) {
+            actual if actual == member.digest => Ok(bytes),
+            actual => Err(member.damaged(path, Mismatch::Digest { expected: member.digest, actual }.into())),
         }
-        let file = match &member.content {
-            Content::File(stamp) | Content::Packed { bundle: stamp, .. } => stamp.path.clone(),
-            Content::Bytes(_) => PathBuf::new(),
-        };
-        let source = Box::new(Mismatch::Digest { expected: member.digest, actual });
-        Err(Error::Damaged { path: file, member: path.clone(), source })
     }
 
     /// Opens a member; the reader verifies it, and fails at its end if it is not what it was.
@@ -292,15 +300,26 @@ impl Bundle {
         };
         let bundle = Stamp::new(path)?;
         let file = bundle.open()?;
-        let index = seekable::Reader::new(file).and_then(|mut archive| archive.index());
-        let index: Index = index
-            .map_err(Into::into)
-            .and_then(|bytes| serde_json::from_slice(&bytes).map_err(Into::into))
-            .map_err(malformed)?;
+        let read = |file| {
+            let mut archive = seekable::Reader::new(file)?;
+            Ok::<_, io::Error>((archive.index()?, archive.length()))
+        };
+        let (index, length) = read(file).map_err(|error| malformed(error.into()))?;
+        let index: Index = serde_json::from_slice(&index).map_err(|error| malformed(error.into()))?;
         if index.ekiben != 1 {
             return Err(malformed(
                 format!("it has version {} of the format, this ekiben reads 1", index.ekiben).into(),
             ));
+        }
+        let is_name =
+            |text: &str| ArchivePath::relative(text).is_ok_and(|path| path.name() == text && !text.is_empty());
+        if !is_name(&index.name) || !is_name(&index.version) {
+            return Err(malformed("its name or version is none".into()));
+        }
+        let places = index.members.iter().map(|member| (member.offset, member.size));
+        let mut places = places.chain(index.weights.iter().map(|weight| (weight.offset, weight.size)));
+        if places.any(|(offset, size)| offset.checked_add(size).is_none_or(|end| end > length)) {
+            return Err(malformed("its index names bytes behind its end".into()));
         }
         let packed = |offset, size| Content::Packed { bundle: bundle.clone(), offset, size };
         let mut members = BTreeMap::new();

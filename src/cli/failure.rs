@@ -1,11 +1,13 @@
 //! How a command ends: named exit codes, and the one look of an error.
 
+use std::error::Error;
 use std::io;
 use std::process::ExitCode;
 
 use serde_json::json;
 
 use super::printer::{ERROR, HINT, Output, Printer};
+use crate::{debian, python};
 
 /// How the program ends. The numbers are part of the interface and never change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +85,7 @@ impl Failure {
         let mut causes: Vec<String> = Vec::new();
         for cause in self.error.chain() {
             let text = cause.to_string();
-            // Transparent errors say the same twice.
+            // An error that only hands on another says the same as that one.
             if causes.last().is_none_or(|last| !last.ends_with(&text)) {
                 causes.push(text);
             }
@@ -116,11 +118,16 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
     }
 }
 
+/// An error, and the one that it carries where it is one of reading or writing: the chain of causes passes that over.
+fn with_inner<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error| Some(error.downcast_ref::<io::Error>()?.get_ref()? as _))
+}
+
 /// Asks every error of the chain that the library knows; the outermost that has an answer wins.
 fn judge(error: &anyhow::Error) -> (Exit, Option<String>) {
     let mut exit = Exit::Failure;
     let mut hint = None;
-    for cause in error.chain() {
+    for cause in error.chain().flat_map(with_inner) {
         macro_rules! ask {
             ($($kind:ty => $exit:expr),* $(,)?) => {
                 $(if let Some(known) = cause.downcast_ref::<$kind>() {
@@ -141,8 +148,13 @@ fn judge(error: &anyhow::Error) -> (Exit, Option<String>) {
                 _ => Exit::Failure,
             },
             crate::content::Error => |_| Exit::Failure,
-            crate::debian::Error => |error| match error {
-                crate::debian::Error::Gone { .. } => Exit::Stale,
+            debian::Error => |error| match error {
+                debian::Error::Gone { .. } => Exit::Stale,
+                debian::Error::Signature { .. }
+                | debian::Error::Release { .. }
+                | debian::Error::Expired { .. }
+                | debian::Error::Tampered { .. }
+                | debian::Error::Index { .. } => Exit::Unavailable,
                 _ => Exit::Failure,
             },
             crate::fetch::Error => |_| Exit::Unavailable,
@@ -152,10 +164,24 @@ fn judge(error: &anyhow::Error) -> (Exit, Option<String>) {
             crate::init::Error => |_| Exit::Failure,
             crate::launch::Error => |_| Exit::Failure,
             crate::layer::Error => |_| Exit::Failure,
-            crate::parcel::Error => |_| Exit::Failure,
-            crate::python::Error => |_| Exit::Failure,
+            crate::parcel::Error => |error| match error {
+                crate::parcel::Error::Malformed { .. } => Exit::Invalid,
+                _ => Exit::Failure,
+            },
+            python::Error => |error| match error {
+                python::Error::UvOffline | python::Error::FetchUv { .. } => Exit::Unavailable,
+                _ => Exit::Failure,
+            },
+            python::Refusal => |refusal| match refusal {
+                python::Refusal::OtherBytes { .. } => Exit::Stale,
+                python::Refusal::Offline { .. }
+                | python::Refusal::Unreachable { .. }
+                | python::Refusal::Unauthorized { .. } => Exit::Unavailable,
+                _ => Exit::Failure,
+            },
             crate::resolve::Error => |error| match error {
                 crate::resolve::Error::Stale | crate::resolve::Error::Missing => Exit::Stale,
+                crate::resolve::Error::Malformed(_) => Exit::Invalid,
                 _ => Exit::Failure,
             },
             crate::service::Error => |_| Exit::Failure,

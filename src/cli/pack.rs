@@ -49,7 +49,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         Some(file) => file,
     };
     let started = Instant::now();
-    let (digest, size) = bundle.pack(&session.progress, &path)?;
+    let (digest, size) = bundle.pack(&session, &path)?;
     let text = format!("{NAME}{}{NAME:#} {} {}", bundle.file_name(), Size(size), dim_time(started.elapsed()));
     context.printer.status("Packed", text);
     let (name, version, content) = (bundle.name().to_owned(), bundle.version().to_owned(), bundle.digest());

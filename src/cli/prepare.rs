@@ -11,7 +11,7 @@ use crate::diagnostic::Rendering;
 use crate::digest::Digest;
 use crate::image::{self, Image};
 use crate::manifest::Manifest;
-use crate::parcel::Parcel;
+use crate::parcel::{self, Parcel};
 use crate::platform::Platform;
 use crate::project::Project;
 use crate::resolve::{self, Renewal};
@@ -85,7 +85,11 @@ pub fn project(context: &Context, path: &Path) -> Result<Project, Failure> {
 /// Gets everything together: from a bundle's file, or from a project and its lock.
 pub fn parcel(context: &Context, session: &Session, inputs: &Inputs) -> Result<Parcel, Failure> {
     if is_bundle(&inputs.path) {
-        return Ok(Parcel::open(session, &inputs.path)?);
+        let parcel = Parcel::open(session, &inputs.path);
+        if let Err(parcel::Error::Malformed { diagnostics, .. }) = &parcel {
+            show(context, diagnostics);
+        }
+        return Ok(parcel?);
     }
     let project = project(context, &inputs.path)?;
     let renewal = if inputs.how.locked { Renewal::Never } else { Renewal::IfNeeded };
@@ -101,7 +105,11 @@ pub fn lock(
     renewal: Renewal,
 ) -> Result<crate::lock::Lock, Failure> {
     let started = Instant::now();
-    let (lock, written) = resolve::lock(session, project, renewal)?;
+    let result = resolve::lock(session, project, renewal);
+    if let Err(resolve::Error::Malformed(diagnostics)) = &result {
+        show(context, diagnostics);
+    }
+    let (lock, written) = result?;
     if written {
         context.printer.status("Locked", format!("{} {}", summary(&lock), dim_time(started.elapsed())));
     }

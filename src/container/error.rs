@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The disk or the kernel said no. The message says to what.
-    #[error(transparent)]
+    #[error("{0}")]
     Io(#[from] io::Error),
     /// It did not start.
-    #[error(transparent)]
+    #[error("{0}")]
     Start(#[from] Failure),
     /// A container has the name.
     #[error("there is a container `{name}` already")]

@@ -39,7 +39,7 @@ pub enum Error {
         source: Box<pgp::errors::Error>,
     },
     /// Something could not be downloaded.
-    #[error(transparent)]
+    #[error("{0}")]
     Fetch(#[from] fetch::Error),
     /// The mirror does not have the suite.
     #[error("there is no suite `{suite}` at {url}")]
@@ -150,7 +150,7 @@ pub enum Error {
         above: ArchivePath,
     },
     /// The store said no.
-    #[error(transparent)]
+    #[error("{0}")]
     Store(#[from] store::Error),
     /// The layer could not be written.
     #[error("the layer of Debian packages cannot be written")]

@@ -44,7 +44,7 @@ pub enum Error {
     #[error("a function cannot be called `{0}`: the service answers /{0} itself")]
     Reserved(String),
     /// A file could not be read.
-    #[error(transparent)]
+    #[error("{0}")]
     Io(#[from] std::io::Error),
     /// A function could not be found in its file.
     #[error("{file}")]

@@ -31,22 +31,22 @@ use crate::toolchain::{self, Toolchain};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The base.
-    #[error(transparent)]
+    #[error("{0}")]
     Base(#[from] base::Error),
     /// A layer.
-    #[error(transparent)]
+    #[error("{0}")]
     Layer(#[from] layer::Error),
     /// Python packages.
-    #[error(transparent)]
+    #[error("{0}")]
     Python(#[from] python::Error),
     /// uv, or the base's Python.
-    #[error(transparent)]
+    #[error("{0}")]
     Toolchain(#[from] toolchain::Error),
     /// A member of the bundle.
-    #[error(transparent)]
+    #[error("{0}")]
     Bundle(#[from] bundle::Error),
     /// A file could not be read or written. The message names it.
-    #[error(transparent)]
+    #[error("{0}")]
     Io(#[from] std::io::Error),
     /// The lock is for other platforms.
     #[error("the lock does not have {platform}, only {}", locked.join(", "))]

@@ -26,13 +26,13 @@ use crate::store::{self, ImageName, Store};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The store says no.
-    #[error(transparent)]
+    #[error("{0}")]
     Store(#[from] store::Error),
     /// A layer cannot be had.
-    #[error(transparent)]
+    #[error("{0}")]
     Layer(#[from] crate::layer::Error),
     /// A file could not be read or written. The message names it.
-    #[error(transparent)]
+    #[error("{0}")]
     Io(#[from] std::io::Error),
     /// The manifest or configuration is not what the specification says.
     #[error("the image {digest} is malformed")]
@@ -43,7 +43,7 @@ pub enum Error {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The image is for a processor that nothing here knows.
-    #[error(transparent)]
+    #[error("{0}")]
     Platform(#[from] UnknownPlatform),
     /// Something is in the way of what is to be exported.
     #[error("{} is there already", path.display())]
@@ -74,12 +74,14 @@ pub struct Image {
     layers: Vec<Layer>,
     config: Config,
     annotations: BTreeMap<String, String>,
+    /// As RFC 3339 has it.
+    created: String,
 }
 
 impl Image {
     /// An image of nothing.
     pub fn scratch(platform: Platform) -> Self {
-        Self { platform, layers: Vec::new(), config: Config::default(), annotations: BTreeMap::new() }
+        Self { platform, layers: Vec::new(), config: Config::default(), annotations: BTreeMap::new(), created: epoch() }
     }
 
     /// The image with one more layer on top.
@@ -177,7 +179,8 @@ impl Image {
             });
         }
         let annotations = manifest.annotations().clone().unwrap_or_default().into_iter().collect();
-        Ok(Self { platform, layers, config: config.config().clone().unwrap_or_default(), annotations })
+        let created = config.created().clone().unwrap_or_else(epoch);
+        Ok(Self { platform, layers, config: config.config().clone().unwrap_or_default(), annotations, created })
     }
 
     /// The image called `name`, and the digest of its manifest.
@@ -190,7 +193,7 @@ impl Image {
     }
 
     fn configuration(&self) -> Result<ImageConfiguration, Error> {
-        let created = created();
+        let created = &self.created;
         let history = self.layers.iter().map(|layer| {
             HistoryBuilder::default().created(created.clone()).created_by(layer.title.clone()).build().map_err(invalid)
         });
@@ -240,7 +243,7 @@ fn compression(media_type: &MediaType) -> Result<Compression, Box<dyn std::error
 }
 
 /// [`archive::epoch`] as RFC 3339 has it.
-fn created() -> String {
+fn epoch() -> String {
     let seconds = i64::try_from(archive::epoch()).unwrap_or(i64::MAX);
     jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::MAX).to_string()
 }

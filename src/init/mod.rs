@@ -44,7 +44,7 @@ pub enum Error {
         folder: PathBuf,
     },
     /// The disk said no.
-    #[error(transparent)]
+    #[error("{0}")]
     Io(#[from] std::io::Error),
     /// A template is wrong: a mistake in Ekiben.
     #[error("a template of the project cannot be filled in")]

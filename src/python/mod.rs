@@ -73,10 +73,10 @@ impl Target {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The disk said no. The message names the file.
-    #[error(transparent)]
+    #[error("{0}")]
     Io(#[from] io::Error),
     /// The store said no.
-    #[error(transparent)]
+    #[error("{0}")]
     Store(#[from] store::Error),
     /// A program could not be started.
     #[error("{} could not be started", program.display())]
@@ -112,7 +112,7 @@ pub enum Error {
         tree: PathBuf,
     },
     /// uv understood and said no.
-    #[error(transparent)]
+    #[error("{0}")]
     Refused(#[from] Refusal),
     /// uv's answer is not what its version should give.
     #[error("the answer of uv could not be understood: {0}")]

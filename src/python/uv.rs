@@ -5,10 +5,13 @@
 
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use fs_err as fs;
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::Signal;
 
 use super::refusal::words;
 use super::{Error, Interpreter};
@@ -176,8 +179,11 @@ fn unzip(wheel: &[u8], program: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Runs a program to its end.
+/// Runs a program to its end. It is killed when this process is: it would go on writing into a folder that is swept.
 pub(super) fn run(command: &mut Command) -> Result<Output, Error> {
+    let die_with_parent = || Ok(set_pdeathsig(Signal::SIGKILL)?);
+    // SAFETY: between fork and exec, prctl(2) is safe to call.
+    unsafe { command.pre_exec(die_with_parent) };
     command.output().map_err(|source| Error::Start { program: command.get_program().into(), source })
 }
 

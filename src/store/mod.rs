@@ -38,10 +38,10 @@ use crate::digest::{Digest, Mismatch};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The disk said no. The message names the file.
-    #[error(transparent)]
+    #[error("{0}")]
     Io(#[from] io::Error),
     /// Bytes that were to be kept are not those that were promised; they were not kept.
-    #[error(transparent)]
+    #[error("{0}")]
     Mismatch(#[from] Mismatch),
     /// A blob that an image needs is not there.
     #[error("the blob {digest} is not in the store {}", root.display())]

@@ -64,6 +64,8 @@ pub(super) fn sweep(parent: &Path) -> io::Result<()> {
         let lock = lock.into_parts().0;
         if lock.try_lock().is_ok() {
             match fs::remove_dir_all(lock_path.with_extension("")) {
+                // A child of the dead process is about to follow it, but still writes. The next sweep takes the rest.
+                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => continue,
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
