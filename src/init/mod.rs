@@ -172,12 +172,17 @@ impl Start {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder)?;
         }
+        let shown = path.strip_prefix(".").unwrap_or(path).to_owned();
         match fs::File::create_new(path) {
             Ok(mut file) => {
+                // Templates lose their last newline.
                 file.write_all(text.as_bytes())?;
-                self.written.push(path.to_owned());
+                if !text.is_empty() && !text.ends_with('\n') {
+                    file.write_all(b"\n")?;
+                }
+                self.written.push(shown);
             }
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => self.kept.push(path.to_owned()),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => self.kept.push(shown),
             Err(error) => return Err(error.into()),
         }
         Ok(())
