@@ -127,7 +127,6 @@ fn commands_in_the_container_give_output_and_exit_code() {
         let run = |script: &str| home.run(["run", "tiny:1", "--", "python", "-c", script]);
         let said = run("import sys; print('out'); print('err', file=sys.stderr); sys.exit(3)").ends(3);
         assert_eq!(said.out, "out\nerr\n");
-        run("import os, signal; os.kill(os.getpid(), signal.SIGKILL)").ends(137);
         let place = "import os; print(os.getuid(), open('/proc/self/status').read())";
         let status = run(place).ok().out;
         assert!(status.contains("CapEff:\t0000000000000000") && status.contains("NoNewPrivs:\t1"), "{status}");
@@ -161,11 +160,8 @@ fn it_cannot_call_out_unless_it_is_let() {
 #[test]
 fn a_port_that_is_taken_is_named_or_another_one_found() {
     let home = built();
-    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-        .unwrap()
-        .local_addr()
-        .map(|address| (TcpListener::bind(address).unwrap(), address.port().to_string()));
-    let (_listener, port) = taken.unwrap();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
     let refused = home.run(["run", "tiny:1", "-p", &port]).ends(1).says(&port).says("hint");
     assert!(refused.err.contains("port 0") && refused.err.contains("-p"), "{}", refused.err);
     home.run(["run", "tiny:1", "-p", "nonsense"]).ends(2).says("no address");
