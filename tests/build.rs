@@ -432,6 +432,8 @@ fn a_hostile_index_is_refused() {
     attack("/layers", Value::Array(Vec::new()));
     attack("/layers/0/digest", "sha256:00".into());
     attack("/layers/0/digest", Digest::of("other").to_string().into());
+    attack("/layers/0/diff_id", Digest::of("other").to_string().into());
+    attack("/layers/0/compression", "gzip".into());
     attack(&format!("/members/{member}/digest"), Digest::of("other").to_string().into());
     // Where a read succeeds, its digest is what was promised; what is wrong is found on the way out at the latest.
     for (what, index) in attacks {
