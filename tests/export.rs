@@ -208,6 +208,8 @@ impl Drop for Docker<'_> {
         let pid = nix::unistd::Pid::from_raw(self.daemon.id().try_into().unwrap());
         let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
         let _ = self.daemon.wait();
+        // The one thing that it leaves behind keeps the folder from being removed.
+        let _ = tool("umount").arg(self.folder.join("docker-run/netns/default")).status();
     }
 }
 

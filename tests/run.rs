@@ -48,7 +48,8 @@ impl Foreground {
             }
             said = format!("{said}{text}\n");
         }
-        panic!("`{}` did not become ready:\n{said}", line(&command));
+        let status = child.wait().unwrap();
+        panic!("`{}` did not become ready ({status}):\n{said}", line(&command));
     }
 
     fn signal(&self, signal: Signal) {

@@ -1,7 +1,7 @@
 //! An archive that can be read in the middle: independent zstd frames of bounded size, and a table of them at the end.
 //!
 //! Follows the Zstandard seekable format 0.1.0 (`contrib/seekable_format/zstd_seekable_compression_format.md` of
-//! zstd), without checksums, as zstd has its own. Any zstd reads it as one stream. Before the table stands one more
+//! zstd), without checksums in the table, as each frame has zstd's own. Any zstd reads it as one stream. Before the table stands one more
 //! skippable frame with an index that the writer chooses; in the table it is a frame of no decompressed bytes.
 
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -41,7 +41,7 @@ impl<W: Write> Writer<W> {
     pub fn finish(self, index: &[u8]) -> io::Result<W> {
         let (mut inner, mut frames) = self.blocks.finish()?;
         let too_large = |_| io::Error::new(io::ErrorKind::FileTooLarge, "the archive has too many members");
-        let index = zstd::bulk::compress(index, LEVEL)?;
+        let index = compress(index, LEVEL)?;
         let length = u32::try_from(index.len()).map_err(too_large)?;
         inner.write_all(&INDEX_MAGIC.to_le_bytes())?;
         inner.write_all(&length.to_le_bytes())?;
@@ -78,7 +78,14 @@ fn frame(block: &[u8]) -> io::Result<Vec<u8>> {
     let middle = block.len() / 2;
     let sample = &block[middle..block.len().min(middle + SAMPLE)];
     let shrinks = zstd::bulk::compress(sample, 1)?.len() < sample.len() / 20 * 19;
-    zstd::bulk::compress(block, if shrinks { LEVEL } else { 1 })
+    compress(block, if shrinks { LEVEL } else { 1 })
+}
+
+/// A frame with a checksum, so that `zstd -t` and every reader find what a disk or a wire did to it.
+fn compress(bytes: &[u8], level: i32) -> io::Result<Vec<u8>> {
+    let mut compressor = zstd::bulk::Compressor::new(level)?;
+    compressor.include_checksum(true)?;
+    compressor.compress(bytes)
 }
 
 /// Reads a seekable archive. Only the table is held in memory.

@@ -208,8 +208,8 @@ pub fn copy(from: &Path, to: &Path, link: bool) {
         let (from, to) = (entry.as_ref().unwrap().path(), to.join(entry.unwrap().file_name()));
         if from.is_dir() {
             copy(&from, &to, link);
-        } else if link {
-            fs::hard_link(&from, &to).unwrap();
+        } else if link && fs::hard_link(&from, &to).is_ok() {
+            // Where the temporary folder is on another file system, there are copies.
         } else if fs::read(&to).ok() != fs::read(&from).ok() {
             fs::copy(&from, &to).unwrap();
         }
