@@ -103,9 +103,9 @@ fn bundle(session: &Session, path: PathBuf) -> Result<BundleReport, Failure> {
     Ok(BundleReport {
         name: bundle.name().to_owned(),
         version: bundle.version().to_owned(),
-        digest: bundle.digest(),
+        digest: bundle.digest(session)?,
         members,
-        layers: layers(bundle.weight_layers(), &shared),
+        layers: layers(bundle.weight_layers(session)?, &shared),
         path,
     })
 }

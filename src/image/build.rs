@@ -102,10 +102,10 @@ pub fn build(session: &Session, parcel: &Parcel, platform: Platform) -> Result<I
         layers.extend(library_layer(session, parcel, locked, &target, layers.first())?);
         layers.extend(python_layers(session, parcel, locked, &target)?);
     }
-    layers.extend_from_slice(bundle.weight_layers());
+    layers.extend_from_slice(bundle.weight_layers(session)?);
     layers.push(code_layer(session, bundle)?);
     let image = layers.into_iter().fold(Image::scratch(platform), Image::with_layer);
-    Ok(configured(image, manifest, bundle))
+    Ok(configured(image, manifest, bundle, bundle.digest(session)?))
 }
 
 /// The bytecode of Python's own library, which Debian's packages do not bring: it makes the start of a service 0.4 s
@@ -281,9 +281,9 @@ fn code_layer(session: &Session, bundle: &Bundle) -> Result<Layer, Error> {
 }
 
 /// How the image is started, and what it says of itself.
-fn configured(image: Image, manifest: &Manifest, bundle: &Bundle) -> Image {
+fn configured(image: Image, manifest: &Manifest, bundle: &Bundle, digest: Digest) -> Image {
     let mut about: Vec<(String, String)> = vec![
-        ("io.ekiben.bundle.digest".to_owned(), bundle.digest().to_string()),
+        ("io.ekiben.bundle.digest".to_owned(), digest.to_string()),
         ("org.opencontainers.image.title".to_owned(), bundle.name().to_owned()),
         ("org.opencontainers.image.version".to_owned(), bundle.version().to_owned()),
     ];

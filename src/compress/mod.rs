@@ -1,11 +1,15 @@
 //! Compression of layers and archives: the same bytes at any number of threads, and readers that look at the bytes
 //! and not at the name.
 
+mod xz;
+
 use std::io::{self, BufRead, BufReader, Read, Write};
 
 use flate2::write::GzEncoder;
 use oci_spec::image::MediaType;
 use serde::{Deserialize, Serialize};
+
+use crate::workers::{self, Done, Work, Workers};
 
 /// How the bytes of a layer are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -30,20 +34,12 @@ impl Compression {
     }
 
     /// A writer that compresses what is written to it, on all processors. [`Encoder::finish`] has to be called.
-    ///
-    /// # Errors
-    /// When zstd cannot be set up.
-    pub fn encoder<W: Write>(self, inner: W) -> io::Result<Encoder<W>> {
-        Ok(match self {
+    pub fn encoder<W: Write>(self, inner: W) -> Encoder<W> {
+        match self {
             Self::None => Encoder::None(inner),
-            Self::Gzip => Encoder::Gzip(Blocks::new(inner, GZIP_BLOCK, gzip_member)),
-            Self::Zstd => {
-                let mut encoder = zstd::Encoder::new(inner, ZSTD_LEVEL)?;
-                // With one worker or more the bytes depend on the job size alone, not on the number of workers.
-                encoder.multithread(u32::try_from(threads()).unwrap_or(1))?;
-                Encoder::Zstd(encoder)
-            }
-        })
+            Self::Gzip => Encoder::Blocks(Blocks::new(inner, BLOCK, Method::Gzip)),
+            Self::Zstd => Encoder::Blocks(Blocks::new(inner, 4 * BLOCK, Method::Zstd(ZSTD_LEVEL))),
+        }
     }
 }
 
@@ -51,22 +47,16 @@ impl Compression {
 const GZIP_LEVEL: flate2::Compression = flate2::Compression::new(3);
 const ZSTD_LEVEL: i32 = 3;
 
-/// What one gzip member holds, in bytes. Members are independent, so that they can be made side by side; a file of
-/// several members is one gzip file (RFC 1952, section 2.2), as every runtime knows it from eStargz.
-const GZIP_BLOCK: usize = 1 << 20;
-
-fn threads() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
-}
+/// What one gzip member or zstd frame holds, in bytes. They are independent, so that they can be made side by side; a
+/// file of several is one file (RFC 1952, section 2.2; RFC 8878, section 3), as every runtime knows it from eStargz.
+const BLOCK: usize = 1 << 20;
 
 /// See [`Compression::encoder`].
 pub enum Encoder<W: Write> {
     /// Passes on.
     None(W),
     /// Compresses blocks side by side.
-    Gzip(Blocks<W>),
-    /// Leaves the threads to libzstd.
-    Zstd(zstd::Encoder<'static, W>),
+    Blocks(Blocks<W>),
 }
 
 impl<W: Write> Encoder<W> {
@@ -77,8 +67,7 @@ impl<W: Write> Encoder<W> {
     pub fn finish(self) -> io::Result<W> {
         match self {
             Self::None(inner) => Ok(inner),
-            Self::Gzip(blocks) => blocks.finish().map(|(inner, _)| inner),
-            Self::Zstd(encoder) => encoder.finish(),
+            Self::Blocks(blocks) => blocks.finish().map(|(inner, _)| inner),
         }
     }
 }
@@ -87,8 +76,7 @@ impl<W: Write> Write for Encoder<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::None(inner) => inner.write(bytes),
-            Self::Gzip(blocks) => blocks.write(bytes),
-            Self::Zstd(encoder) => encoder.write(bytes),
+            Self::Blocks(blocks) => blocks.write(bytes),
         }
     }
 
@@ -98,35 +86,100 @@ impl<W: Write> Write for Encoder<W> {
     }
 }
 
-/// Collects blocks of a fixed size and compresses as many at once as there are processors, each for itself.
+/// How one block becomes a file of its own, which may be put behind another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// A gzip member.
+    Gzip,
+    /// A zstd frame of this level, with a checksum. What does not shrink is stored.
+    Zstd(i32),
+    /// An xz stream. What does not shrink is stored.
+    Xz,
+}
+
+impl Method {
+    fn work(self) -> Work {
+        match self {
+            Self::Gzip => Box::new(gzip_member),
+            Self::Xz => Box::new(|block| if shrinks(block)? { xz::compressed(block) } else { Ok(xz::stored(block)) }),
+            Self::Zstd(level) => {
+                let mut encoders: [Option<zstd::bulk::Compressor<'static>>; 2] = [None, None];
+                Box::new(move |block| {
+                    let [stored, shrunk] = &mut encoders;
+                    let (encoder, level) = if shrinks(block)? { (shrunk, level) } else { (stored, FASTEST) };
+                    if encoder.is_none() {
+                        let mut new = zstd::bulk::Compressor::new(level)?;
+                        new.include_checksum(true)?;
+                        *encoder = Some(new);
+                    }
+                    encoder.as_mut().map_or_else(|| Ok(Vec::new()), |encoder| encoder.compress(block))
+                })
+            }
+        }
+    }
+}
+
+/// A level of zstd at which it looks for next to nothing, and stores what it does not find.
+const FASTEST: i32 = -50;
+
+/// Whether a block gets smaller by compression: a few samples tell. Most weights do not.
+fn shrinks(block: &[u8]) -> io::Result<bool> {
+    const SAMPLE: usize = 16 << 10;
+    const SAMPLES: usize = 4;
+    let step = block.len() / SAMPLES;
+    let sample: Vec<u8> = match step > SAMPLE {
+        true => (0..SAMPLES).flat_map(|i| &block[i * step..i * step + SAMPLE]).copied().collect(),
+        false => block.to_vec(),
+    };
+    Ok(zstd::bulk::compress(&sample, 1)?.len() < sample.len() / 20 * 19)
+}
+
+/// Cuts what is written to it into blocks of a fixed size, and compresses each for itself on all processors, while
+/// those behind it are written. The bytes do not depend on the number of processors.
 pub struct Blocks<W: Write> {
     inner: W,
-    pending: Vec<u8>,
-    threads: usize,
     size: usize,
-    compress: fn(&[u8]) -> io::Result<Vec<u8>>,
+    method: Method,
+    threads: usize,
+    pending: Vec<u8>,
+    /// Started with the first block that is full.
+    workers: Option<Workers>,
+    spare: Vec<Vec<u8>>,
     sizes: Vec<(u32, u32)>,
 }
 
 impl<W: Write> Blocks<W> {
-    /// Cuts what is written to it into blocks of `size` bytes, at most 1 GiB, and writes each to `inner` as
-    /// `compress` makes it.
-    pub fn new(inner: W, size: usize, compress: fn(&[u8]) -> io::Result<Vec<u8>>) -> Self {
-        Self { inner, pending: Vec::new(), threads: threads(), size, compress, sizes: Vec::new() }
+    /// Cuts what is written to it into blocks of `size` bytes, at most 1 GiB, and writes each to `inner` as `method`
+    /// makes it.
+    pub fn new(inner: W, size: usize, method: Method) -> Self {
+        let (pending, spare, sizes) = (Vec::new(), Vec::new(), Vec::new());
+        Self { inner, size, method, threads: workers::threads(), pending, workers: None, spare, sizes }
     }
 
-    fn flush_pending(&mut self) -> io::Result<()> {
-        let compress = self.compress;
-        let compressed = std::thread::scope(|scope| {
-            let blocks = self.pending.chunks(self.size);
-            let workers: Vec<_> = blocks.map(|block| scope.spawn(move || compress(block))).collect();
-            workers.into_iter().map(join).collect::<io::Result<Vec<_>>>()
-        })?;
-        for (block, compressed) in self.pending.chunks(self.size).zip(compressed) {
-            self.inner.write_all(&compressed)?;
-            self.sizes.push((compressed.len() as u32, block.len() as u32));
+    fn give(&mut self) -> io::Result<()> {
+        while self.workers.as_ref().is_some_and(Workers::is_full) {
+            self.take()?;
         }
-        self.pending.clear();
+        let next = self.spare.pop().unwrap_or_default();
+        let block = std::mem::replace(&mut self.pending, next);
+        let (threads, method) = (self.threads, self.method);
+        self.workers.get_or_insert_with(|| Workers::new(threads, || method.work())).give(block);
+        Ok(())
+    }
+
+    /// Writes the oldest block under way; false when there is none.
+    fn take(&mut self) -> io::Result<bool> {
+        let Some(done) = self.workers.as_mut().and_then(Workers::take) else { return Ok(false) };
+        let Done { mut input, output } = done?;
+        self.put(&output, input.len())?;
+        input.clear();
+        self.spare.push(input);
+        Ok(true)
+    }
+
+    fn put(&mut self, compressed: &[u8], original: usize) -> io::Result<()> {
+        self.inner.write_all(compressed)?;
+        self.sizes.push((compressed.len() as u32, original as u32));
         Ok(())
     }
 
@@ -135,18 +188,22 @@ impl<W: Write> Blocks<W> {
     /// # Errors
     /// When the writer fails.
     pub fn finish(mut self) -> io::Result<(W, Vec<(u32, u32)>)> {
-        self.flush_pending()?;
+        while self.take()? {}
+        if !self.pending.is_empty() {
+            let block = std::mem::take(&mut self.pending);
+            let compressed = (self.method.work())(&block)?;
+            self.put(&compressed, block.len())?;
+        }
         Ok((self.inner, self.sizes))
     }
 }
 
 impl<W: Write> Write for Blocks<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let room = self.threads * self.size - self.pending.len();
-        let taken = room.min(bytes.len());
+        let taken = (self.size - self.pending.len()).min(bytes.len());
         self.pending.extend_from_slice(&bytes[..taken]);
-        if taken == room {
-            self.flush_pending()?;
+        if self.pending.len() == self.size {
+            self.give()?;
         }
         Ok(taken)
     }
@@ -154,10 +211,6 @@ impl<W: Write> Write for Blocks<W> {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
-}
-
-fn join<T>(worker: std::thread::ScopedJoinHandle<'_, io::Result<T>>) -> io::Result<T> {
-    worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// One member, whose header says nothing of time, name or operating system (flate2 writes zero and "unknown").
@@ -200,7 +253,7 @@ mod tests {
     #[test]
     fn what_was_compressed_is_read_back_whatever_it_was() {
         for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
-            let mut encoder = compression.encoder(Vec::new()).unwrap();
+            let mut encoder = compression.encoder(Vec::new());
             encoder.write_all(&sample()).unwrap();
             let bytes = encoder.finish().unwrap();
             let mut back = Vec::new();
@@ -212,7 +265,7 @@ mod tests {
     #[test]
     fn the_number_of_threads_does_not_show() {
         let at = |threads| {
-            let mut blocks = Blocks { threads, ..Blocks::new(Vec::new(), GZIP_BLOCK, gzip_member) };
+            let mut blocks = Blocks { threads, ..Blocks::new(Vec::new(), BLOCK, Method::Gzip) };
             for piece in sample().chunks(77_777) {
                 blocks.write_all(piece).unwrap();
             }
