@@ -90,13 +90,14 @@ def project(folder, files, program):
             make(folder / name, mib)
         else:
             (folder / name).write_bytes(os.urandom(1024))
+    (folder / "src/predict.py").write_text("")
     command = "/nothing"
     if program:
         shutil.copy(program, folder / "src/busybox")
         command = "/app/src/busybox, true"
     (folder / "ekiben.yaml").write_text(
         f'name: {folder.name}\nversion: "1"\nbase: scratch\nmodel:\n  files: ["*.bin"]\nservice:\n'
-        f"  command: [{command}]\nfiles: [\"src/**\"]\n"
+        f"  command: [{command}]\ninclude: [src/**]\n"
     )
 
 

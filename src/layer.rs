@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::archive::{self, ArchivePath, BLOCK, Entry, padding};
-use crate::compress::Compression;
+use crate::compress::{Compression, Setting};
 use crate::content::{self, Content, Opener};
 use crate::digest::{BesideHasher, Digest, HashingWriter, Mismatch, VerifyingReader};
 use crate::progress::Task;
@@ -137,8 +137,7 @@ impl Layer {
         Self::of_hashed(store, title, files, digest, size)
     }
 
-    /// Makes a layer of files that stay where they are, hashed in passing: `read` is called for each in turn, and
-    /// writes its bytes to what it is given, which hashes them on a thread of its own.
+    /// Makes a layer of files that stay where they are, hashed in passing: see [`hash_in_passing`].
     ///
     /// # Errors
     /// Those of `read`, and when a file changes while it is read.
@@ -146,16 +145,9 @@ impl Layer {
         store: &Store,
         title: impl Into<String>,
         files: Vec<File>,
-        mut read: impl FnMut(&File, &mut dyn Write) -> Result<(), E>,
+        read: impl FnMut(&File, &mut dyn Write) -> Result<(), E>,
     ) -> Result<Self, E> {
-        let mut hasher = BesideHasher::new();
-        for piece in pieces(archive::epoch(), files.iter().cloned()) {
-            match piece {
-                Piece::Bytes(bytes) => hasher.write_all(&bytes).map_err(Error::from)?,
-                Piece::File(file) => read(&file, &mut hasher)?,
-            }
-        }
-        let (digest, size) = hasher.finish().map_err(Error::from)?;
+        let (digest, size) = hash_in_passing(archive::epoch(), &files, read)?;
         Ok(Self::of_hashed(store, title, files, digest, size)?)
     }
 
@@ -171,6 +163,36 @@ impl Layer {
         let layer = Self { compression: Compression::None, digest, size, diff_id: digest, title: title.into() };
         layer.keep_recipe(store, files)?;
         Ok(layer)
+    }
+
+    /// The same layer, with its bytes in the store as `setting` has them; made once. `task` advances by the bytes read.
+    ///
+    /// # Errors
+    /// When its bytes cannot be had, or the store cannot be written.
+    pub fn compressed(&self, store: &Store, setting: Setting, task: &Task) -> Result<Self, Error> {
+        // Texts and numbers always serialise.
+        let key = Digest::of(serde_json::to_vec(&("compressed", self.diff_id, setting)).unwrap_or_default());
+        if let Some(layer) = store.recall("compressed", &key) {
+            return Ok(layer);
+        }
+        let mut encoder = setting.encoder(store.blob_writer()?);
+        let mut stored = self.open(store)?;
+        task.copy(crate::compress::decoder(&mut stored)?, |bytes| encoder.write_all(bytes))?;
+        let (digest, size) = encoder.finish()?.commit()?;
+        let layer = Self { compression: setting.compression, digest, size, ..self.clone() };
+        store.remember("compressed", &key, &layer, vec![digest])?;
+        Ok(layer)
+    }
+
+    /// Sees whether the bytes can still be had: each file that they are made from is the one that was hashed.
+    ///
+    /// # Errors
+    /// When one is not, or the layer is nowhere.
+    pub fn check(&self, store: &Store) -> Result<(), Error> {
+        match self.files(store)? {
+            Some(files) => Ok(files.iter().try_for_each(|file| file.content.check())?),
+            None => Ok(store.open_blob(&self.digest).map(drop)?),
+        }
     }
 
     /// Keeps the recipe of a layer whose digest is known from elsewhere. Whether it is right is seen when its bytes
@@ -242,6 +264,26 @@ impl Recipe {
         let damaged = |source| store::Error::Damaged { path: store.recipe_path(digest), source };
         Ok(Some(serde_json::from_slice(&text).map_err(damaged)?))
     }
+}
+
+/// The digest and size of a layer of `files`, with `epoch` in its headers. `read` is called for each file in turn, and
+/// writes its bytes to what it is given, which hashes them on a thread of its own.
+///
+/// # Errors
+/// Those of `read`.
+pub fn hash_in_passing<E: From<Error>>(
+    epoch: u64,
+    files: &[File],
+    mut read: impl FnMut(&File, &mut dyn Write) -> Result<(), E>,
+) -> Result<(Digest, u64), E> {
+    let mut hasher = BesideHasher::new();
+    for piece in pieces(epoch, files.iter().cloned()) {
+        match piece {
+            Piece::Bytes(bytes) => hasher.write_all(&bytes).map_err(Error::from)?,
+            Piece::File(file) => read(&file, &mut hasher)?,
+        }
+    }
+    Ok(hasher.finish().map_err(Error::from)?)
 }
 
 /// What a layer's bytes are put together from.

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::panic::resume_unwind;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -22,6 +23,25 @@ pub struct Done {
 /// Processors that one process uses. More would need more memory than they are worth.
 pub fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from).min(16)
+}
+
+/// Does `work` to each of `items`, as many at once as there are processors, the last first.
+///
+/// # Errors
+/// The first of those that `work` gives; then what is not begun is left.
+pub fn side_by_side<T: Send, E: Send>(items: Vec<T>, work: impl Fn(T) -> Result<(), E> + Sync) -> Result<(), E> {
+    let items = Mutex::new(items);
+    let next = || items.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    std::thread::scope(|scope| {
+        let worker = || {
+            while let Some(item) = next() {
+                work(item).inspect_err(|_| items.lock().unwrap_or_else(PoisonError::into_inner).clear())?;
+            }
+            Ok(())
+        };
+        let workers: Vec<_> = (0..threads()).map(|_| scope.spawn(worker)).collect();
+        workers.into_iter().try_for_each(|worker| worker.join().unwrap_or_else(|panic| resume_unwind(panic)))
+    })
 }
 
 struct Job {
@@ -52,8 +72,8 @@ impl Workers {
                 }
             });
         }
-        // One more for each worker than it has in hand, so that none waits.
-        Self { jobs, under_way: VecDeque::new(), most: 2 * threads }
+        // More than they have in hand, so that none waits.
+        Self { jobs, under_way: VecDeque::new(), most: threads + 2 }
     }
 
     /// Whether [`Workers::take`] has to be called before more is given.

@@ -1,8 +1,9 @@
 //! An archive that can be read in the middle: independent zstd frames of bounded size, and a table of them at the end.
 //!
 //! Follows the Zstandard seekable format 0.1.0 (`contrib/seekable_format/zstd_seekable_compression_format.md` of
-//! zstd), without checksums, as zstd has its own. Any zstd reads it as one stream. Before the table stands one more
-//! skippable frame with an index that the writer chooses; in the table it is a frame of no decompressed bytes.
+//! zstd), without checksums in the table, as each frame has its own: a flipped bit is found by whoever decompresses.
+//! Any zstd reads it as one stream. Before the table stands one more skippable frame with an index that the writer
+//! chooses; in the table it is a frame of no decompressed bytes.
 
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
@@ -42,7 +43,9 @@ impl<W: Write> Writer<W> {
     pub fn finish(self, index: &[u8]) -> io::Result<W> {
         let (mut inner, mut frames) = self.blocks.finish()?;
         let too_large = |_| io::Error::new(io::ErrorKind::FileTooLarge, "the archive has too many members");
-        let index = zstd::bulk::compress(index, LEVEL)?;
+        let mut compressor = zstd::bulk::Compressor::new(LEVEL)?;
+        compressor.include_checksum(true)?;
+        let index = compressor.compress(index)?;
         let length = u32::try_from(index.len()).map_err(too_large)?;
         inner.write_all(&INDEX_MAGIC.to_le_bytes())?;
         inner.write_all(&length.to_le_bytes())?;

@@ -7,6 +7,7 @@
 //! known by the layers that they become, and verified as those. Paths cannot leave the bundle.
 
 mod pack;
+mod unpack;
 mod weights;
 
 use std::collections::BTreeMap;
@@ -20,9 +21,11 @@ pub use pack::Form;
 pub use weights::WEIGHTS;
 
 use crate::archive::{self, ArchivePath, seekable};
+use crate::compress::{Compression, Setting};
 use crate::content::{self, Content, Stamp};
 use crate::digest::{Digest, Mismatch, VerifyingReader};
 use crate::layer::{self, Layer};
+use crate::progress::Unit;
 use crate::session::Session;
 
 /// What can go wrong with a bundle.
@@ -118,6 +121,8 @@ pub struct Bundle {
     layers: OnceLock<Vec<Layer>>,
     /// The weights are hashed whatever is remembered of them.
     again: bool,
+    /// What the archive's index says of the layers, and the time in their headers.
+    packed: Option<(u64, Vec<Layer>)>,
 }
 
 /// Whether the file at `path` ends as bundles do.
@@ -142,7 +147,7 @@ impl Bundle {
     /// for their layers; where that was done before and the files are the same, not at all (unless `again`).
     pub fn new(name: &str, weights: Vec<Weight>, again: bool) -> Self {
         let (name, version, members, layers) = (name.to_owned(), String::new(), BTreeMap::new(), OnceLock::new());
-        Self { name, version, members, weights, layers, again }
+        Self { name, version, members, weights, layers, again, packed: None }
     }
 
     /// Adds a file.
@@ -210,6 +215,23 @@ impl Bundle {
         Ok(self.layers.get_or_init(|| layers))
     }
 
+    /// Has the layers of the weights compressed in an image, as `setting` says. Unlike those that are not, they lie in
+    /// the store.
+    ///
+    /// # Errors
+    /// When a weight file cannot be read, or the store cannot be written.
+    pub fn compress_weights(&mut self, session: &Session, setting: Setting) -> Result<(), Error> {
+        if setting.compression == Compression::None {
+            return Ok(());
+        }
+        let layers = self.weight_layers(session)?;
+        let bytes = layers.iter().map(|layer| layer.size).sum();
+        let task = session.progress.task("Compressing", "weights", Unit::Bytes, Some(bytes));
+        let layers = layers.iter().map(|layer| layer.compressed(&session.store, setting, &task));
+        self.layers = layers.collect::<Result<Vec<_>, _>>()?.into();
+        Ok(())
+    }
+
     /// A digest of all that is in it, the same for a folder and its archive, whatever way it is compressed.
     ///
     /// # Errors
@@ -238,17 +260,13 @@ impl Bundle {
     }
 
     fn read_member(&self, path: &ArchivePath, member: &Member) -> Result<Vec<u8>, Error> {
-        let damaged = |source: Box<dyn std::error::Error + Send + Sync>| {
-            let place = member.content.place().map(PathBuf::from).unwrap_or_default();
-            Error::Damaged { path: place, member: path.clone(), source }
-        };
         let bytes = member.content.read(LARGEST_DOCUMENT).map_err(|error| match error {
-            content::Error::Io(error) => damaged(error.into()),
+            content::Error::Io(error) => unpack::damaged(path, &member.content, error),
             changed => changed.into(),
         })?;
         let actual = Digest::of(&bytes);
         if actual != member.digest {
-            return Err(damaged(Mismatch::Digest { expected: member.digest, actual }.into()));
+            return Err(unpack::damaged(path, &member.content, Mismatch::Digest { expected: member.digest, actual }));
         }
         Ok(bytes)
     }
@@ -336,9 +354,10 @@ impl Bundle {
             .collect();
         // With another time in their headers, the layers are others than those that are known.
         let layers = match index.epoch == archive::epoch() {
-            true => weights::known_layers(&session.store, &index.name, &weights, index.layers)?.into(),
+            true => weights::known_layers(&session.store, &index.name, &weights, index.layers.clone())?.into(),
             false => OnceLock::new(),
         };
-        Ok(Self { name: index.name, version: index.version, members, weights, layers, again: false })
+        let packed = Some((index.epoch, index.layers));
+        Ok(Self { name: index.name, version: index.version, members, weights, layers, again: false, packed })
     }
 }

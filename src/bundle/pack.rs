@@ -13,7 +13,7 @@ use crate::progress::{Task, Unit};
 use crate::session::Session;
 
 /// What one xz stream of a bento holds, in bytes.
-const XZ_BLOCK: usize = 4 << 20;
+const XZ_BLOCK: usize = 1 << 20;
 
 /// How an archive is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,9 +46,7 @@ impl Bundle {
     }
 
     fn pack_to<W: Write>(&self, session: &Session, form: Form, writer: W) -> Result<W, Error> {
-        let members = self.members.values().map(|member| member.content.size());
-        let total = members.chain(self.weights.iter().map(|weight| weight.content.size())).sum();
-        let task = session.progress.task("Packing", self.file_name(), Unit::Bytes, Some(total));
+        let task = session.progress.task("Packing", self.file_name(), Unit::Bytes, Some(self.bytes()));
         let archive = match form {
             Form::Ekiben => Archive::Seekable(seekable::Writer::new(writer)),
             Form::Bento => Archive::Xz(Blocks::new(writer, XZ_BLOCK, Method::Xz)),

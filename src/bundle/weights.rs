@@ -3,9 +3,6 @@
 //! A large file has a layer of its own, so that another version of one file moves that file alone. Small ones share,
 //! and with very many shards large ones do too: runtimes take no more than 127 layers.
 
-use std::panic::resume_unwind;
-use std::sync::Mutex;
-
 use super::{Error, Weight};
 use crate::archive::ArchivePath;
 use crate::digest::Digest;
@@ -85,18 +82,9 @@ pub(super) fn layers(session: &Session, name: &str, weights: &[Weight], again: b
     if !unknown.is_empty() {
         let bytes = unknown.iter().map(|group| group.bytes()).sum();
         let task = session.progress.task("Hashing", "weights", Unit::Bytes, Some(bytes));
-        let work = Mutex::new(unknown);
-        let next = || work.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop();
-        std::thread::scope(|scope| {
-            let worker = || {
-                while let Some(group) = next() {
-                    let make = |title, files| Layer::of_files(&session.store, title, files, &task);
-                    group.hash(&session.store, |title, files| make(title, files).map_err(Error::from))?;
-                }
-                Ok::<_, Error>(())
-            };
-            let workers: Vec<_> = (0..workers::threads()).map(|_| scope.spawn(worker)).collect();
-            workers.into_iter().try_for_each(|worker| worker.join().unwrap_or_else(|panic| resume_unwind(panic)))
+        workers::side_by_side(unknown, |group| {
+            let make = |title, files| Ok::<_, Error>(Layer::of_files(&session.store, title, files, &task)?);
+            group.hash(&session.store, make)
         })?;
     }
     Ok(groups.into_iter().filter_map(|group| group.layer).collect())
@@ -121,7 +109,7 @@ pub(super) fn known_layers(
 }
 
 /// Which files share a layer: neighbours by path, up to a limit that doubles until there are few enough layers.
-fn split(name: &str, weights: &[Weight]) -> Result<Vec<Vec<File>>, Error> {
+pub(super) fn split(name: &str, weights: &[Weight]) -> Result<Vec<Vec<File>>, Error> {
     let folder = ArchivePath::relative(format!("{WEIGHTS}/{name}"))
         .map_err(|error| std::io::Error::new(std::io::ErrorKind::InvalidInput, error))?;
     let mut limit = ALONE;

@@ -117,10 +117,13 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 }
 
 /// Asks every error of the chain that the library knows; the outermost that has an answer wins.
-fn judge(error: &anyhow::Error) -> (Exit, Option<String>) {
+fn judge<'a>(error: &'a anyhow::Error) -> (Exit, Option<String>) {
     let mut exit = Exit::Failure;
     let mut hint = None;
-    for cause in error.chain() {
+    // A reader's error hides what it was made from.
+    let inside = |cause: &'a (dyn std::error::Error + 'static)| cause.downcast_ref::<io::Error>()?.get_ref();
+    let causes = error.chain().flat_map(|cause| [Some(cause), inside(cause).map(|inner| inner as _)]);
+    for cause in causes.flatten() {
         macro_rules! ask {
             ($($kind:ty => $exit:expr),* $(,)?) => {
                 $(if let Some(known) = cause.downcast_ref::<$kind>() {

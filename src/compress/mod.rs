@@ -4,6 +4,7 @@
 mod xz;
 
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::str::FromStr;
 
 use flate2::write::GzEncoder;
 use oci_spec::image::MediaType;
@@ -35,11 +36,50 @@ impl Compression {
 
     /// A writer that compresses what is written to it, on all processors. [`Encoder::finish`] has to be called.
     pub fn encoder<W: Write>(self, inner: W) -> Encoder<W> {
-        match self {
-            Self::None => Encoder::None(inner),
-            Self::Gzip => Encoder::Blocks(Blocks::new(inner, BLOCK, Method::Gzip)),
-            Self::Zstd => Encoder::Blocks(Blocks::new(inner, 4 * BLOCK, Method::Zstd(ZSTD_LEVEL))),
+        Setting { compression: self, level: ZSTD_LEVEL }.encoder(inner)
+    }
+}
+
+/// How somebody wants a layer to be stored, as in `zstd:19`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Setting {
+    /// In which format.
+    pub compression: Compression,
+    /// Of zstd.
+    level: i32,
+}
+
+impl Setting {
+    /// As [`Compression::encoder`].
+    pub fn encoder<W: Write>(self, inner: W) -> Encoder<W> {
+        match self.compression {
+            Compression::None => Encoder::None(inner),
+            Compression::Gzip => Encoder::Blocks(Blocks::new(inner, BLOCK, Method::Gzip)),
+            Compression::Zstd => Encoder::Blocks(Blocks::new(inner, BLOCK, Method::Zstd(self.level))),
         }
+    }
+}
+
+impl FromStr for Setting {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (format, level) = text.split_once(':').unwrap_or((text, ""));
+        let compression = match format {
+            "none" => Compression::None,
+            "gzip" => Compression::Gzip,
+            "zstd" => Compression::Zstd,
+            _ => return Err("write none, gzip, zstd, or zstd with a level, as zstd:9".to_owned()),
+        };
+        let no_level = || format!("`{level}` is no level of zstd: those are 1 to 22");
+        let level = match (compression, text.contains(':')) {
+            (_, false) => ZSTD_LEVEL,
+            (Compression::Zstd, true) => {
+                level.parse().ok().filter(|level| (1..=22).contains(level)).ok_or_else(no_level)?
+            }
+            _ => return Err(format!("{format} takes no level")),
+        };
+        Ok(Self { compression, level })
     }
 }
 

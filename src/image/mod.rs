@@ -20,6 +20,7 @@ use crate::compress::Compression;
 use crate::digest::Digest;
 use crate::layer::Layer;
 use crate::platform::{Platform, UnknownPlatform};
+use crate::progress::{Progress, Unit};
 use crate::store::{self, ImageName, Store};
 
 /// What can go wrong with an image.
@@ -123,6 +124,18 @@ impl Image {
     /// Bytes of all layers as they are stored.
     pub fn size(&self) -> u64 {
         self.layers.iter().map(|layer| layer.size).sum()
+    }
+
+    /// Reads all layers, and sees whether their bytes are those that they were.
+    ///
+    /// # Errors
+    /// When a layer's bytes cannot be had, or are others.
+    pub fn verify(&self, store: &Store, progress: &Progress) -> Result<(), Error> {
+        let task = progress.task("Verifying", "layers", Unit::Bytes, Some(self.size()));
+        for layer in &self.layers {
+            task.copy(layer.open(store)?, |_| Ok(()))?;
+        }
+        Ok(())
     }
 
     /// Puts configuration and manifest into the store, where the layers are, and gives the manifest's descriptor.
