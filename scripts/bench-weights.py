@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures what Ekiben does with weights beside the other tools that are installed, and writes docs/benchmarks.md.
 
-    scripts/bench-weights.py [--size MIB] [--rounds N] [--folder FOLDER] [--bentoml PROGRAM]
+    scripts/bench-weights.py [--size MIB] [--rounds N] [--folder FOLDER] [--no-build] [--bentoml PROGRAM]
 
 Runs are interleaved: each round runs each command once; medians are quoted. Needs 8 times the size on the disk of
 FOLDER, and removes all that it makes. Docker is measured where its daemon answers, and what it writes is that of the
@@ -106,9 +106,11 @@ def main():
     parser.add_argument("--size", type=int, default=2048, help="of the weights, in MiB")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", default=ROOT / "target", help="a folder on the disk that is measured")
+    parser.add_argument("--no-build", action="store_true", help="measure what lies in target/release")
     parser.add_argument("--bentoml", default=shutil.which("bentoml"), help="bentoml's program")
     args = parser.parse_args()
-    subprocess.run(["cargo", "build", "--release", "--bin", "ekiben", "--example", "hash"], cwd=ROOT, check=True)
+    if not args.no_build:
+        subprocess.run(["cargo", "build", "--release", "--bin", "ekiben", "--example", "hash"], cwd=ROOT, check=True)
     with tempfile.TemporaryDirectory(prefix="bench-", dir=args.folder) as folder:
         bench = Bench(args.rounds)
         measure(bench, pathlib.Path(folder).resolve(), args)

@@ -29,7 +29,7 @@ pub enum Error {
     Store(#[from] store::Error),
     /// A file could not be read or written.
     #[error(transparent)]
-    Io(#[from] io::Error),
+    Io(io::Error),
     /// The layer's archive cannot be unpacked.
     #[error("the layer {digest} cannot be unpacked")]
     Unpack {
@@ -71,6 +71,13 @@ impl Error {
             }
             _ => None,
         }
+    }
+}
+
+impl From<io::Error> for Error {
+    /// What a layer's own reader says is such an error already.
+    fn from(error: io::Error) -> Self {
+        error.downcast().unwrap_or_else(Self::Io)
     }
 }
 

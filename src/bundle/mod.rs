@@ -22,7 +22,7 @@ pub use weights::WEIGHTS;
 
 use crate::archive::{self, ArchivePath, seekable};
 use crate::compress::{Compression, Setting};
-use crate::content::{self, Content, Stamp};
+use crate::content::{self, Content, Opener, Stamp};
 use crate::digest::{Digest, Mismatch, VerifyingReader};
 use crate::layer::{self, Layer};
 use crate::progress::Unit;
@@ -271,12 +271,13 @@ impl Bundle {
         Ok(bytes)
     }
 
-    /// Opens a member; the reader verifies it, and fails at its end if it is not what it was.
+    /// Opens a member with `opener`; the reader verifies it, and fails at its end if it is not what it was.
     ///
     /// # Errors
     /// When its file has changed.
-    pub fn open_member(&self, member: &Member) -> Result<impl io::Read + use<>, Error> {
-        Ok(VerifyingReader::new(member.content.open()?, member.digest, member.content.size()))
+    pub fn open_member<'a>(&self, member: &Member, opener: &'a mut Opener) -> Result<impl io::Read + use<'a>, Error> {
+        opener.open(&member.content)?;
+        Ok(VerifyingReader::new(opener, member.digest, member.content.size()))
     }
 
     /// The folder in which the weights lie in a bundle: `models/NAME/VERSION`.

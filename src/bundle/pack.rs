@@ -8,6 +8,7 @@ use super::{Bundle, Error, Index, IndexMember, IndexWeight};
 use crate::archive::{self, ArchivePath, BLOCK, Entry, seekable};
 use crate::atomic;
 use crate::compress::{Blocks, Method};
+use crate::content::Opener;
 use crate::layer::Layer;
 use crate::progress::{Task, Unit};
 use crate::session::Session;
@@ -54,9 +55,11 @@ impl Bundle {
         let mut tar = Tar { archive, offset: 0, task: &task };
         // The small members first: whoever reads the archive as a stream soon knows what it is.
         let mut members = Vec::new();
+        let mut opener = Opener::default();
         for (path, member) in &self.members {
             let size = member.content.size();
-            let offset = tar.file(path, member.executable, size, &mut self.open_member(member)?, &mut io::sink())?;
+            let offset =
+                tar.file(path, member.executable, size, &mut self.open_member(member, &mut opener)?, &mut io::sink())?;
             let (path, executable, digest) = (path.clone(), member.executable, member.digest);
             members.push(IndexMember { path, offset, size, executable, digest });
         }
@@ -79,12 +82,14 @@ impl Bundle {
         let folder = self.weights_folder()?;
         let mut packed = Vec::new();
         let mut weights = self.weights.iter();
+        let mut opener = Opener::default();
         // The next file; what a layer's own archive puts around it is not this one's matter.
         let mut next = |tar: &mut Tar<'_, W>, hasher: &mut dyn Write| {
             let Some(weight) = weights.next() else { return Ok(()) };
             let size = weight.content.size();
             let path = folder.join(&weight.path);
-            let offset = tar.file(&path, false, size, &mut weight.content.open()?, hasher)?;
+            opener.open(&weight.content)?;
+            let offset = tar.file(&path, false, size, &mut opener, hasher)?;
             packed.push(IndexWeight { path: weight.path.clone(), offset, size });
             Ok::<_, Error>(())
         };

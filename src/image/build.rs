@@ -15,6 +15,7 @@ use crate::archive::{self, ArchivePath, Entry};
 use crate::base;
 use crate::bundle::{self, Bundle};
 use crate::compress::Compression;
+use crate::content::Opener;
 use crate::digest::Digest;
 use crate::layer::{self, Layer};
 use crate::layout;
@@ -268,11 +269,11 @@ fn code_layer(session: &Session, bundle: &Bundle) -> Result<Layer, Error> {
         return Ok(layer);
     }
     let layer = Layer::write::<Error>(&session.store, Compression::Gzip, "code and metadata", |writer| {
-        let mut folders = Folders::default();
+        let (mut folders, mut opener) = (Folders::default(), Opener::default());
         for (path, member) in members {
             let entry = Entry::file(top.join(path), member.content.size(), member.executable);
             folders.above(&entry.path, writer)?;
-            writer.file(&entry, bundle.open_member(member)?)?;
+            writer.file(&entry, bundle.open_member(member, &mut opener)?)?;
         }
         Ok(())
     })?;

@@ -34,7 +34,7 @@ pub enum Error {
     Layer(#[from] crate::layer::Error),
     /// A file could not be read or written. The message names it.
     #[error(transparent)]
-    Io(#[from] std::io::Error),
+    Io(std::io::Error),
     /// The manifest or configuration is not what the specification says.
     #[error("the image {digest} is malformed")]
     Malformed {
@@ -62,6 +62,13 @@ impl Error {
             Self::Exists { .. } => Some("choose another path, or remove it first".to_owned()),
             _ => None,
         }
+    }
+}
+
+impl From<std::io::Error> for Error {
+    /// What a layer's reader says is the layer's.
+    fn from(error: std::io::Error) -> Self {
+        error.downcast().map_or_else(Self::Io, Self::Layer)
     }
 }
 
