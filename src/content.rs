@@ -67,6 +67,14 @@ impl Content {
         Ok(Self::File(Stamp::new(path)?))
     }
 
+    /// The file or bundle in which the bytes lie; none for what is in memory.
+    pub fn place(&self) -> Option<&Path> {
+        match self {
+            Self::Bytes(_) => None,
+            Self::File(stamp) | Self::Packed { bundle: stamp, .. } => Some(&stamp.path),
+        }
+    }
+
     /// In bytes.
     pub fn size(&self) -> u64 {
         match self {
@@ -81,13 +89,9 @@ impl Content {
     /// # Errors
     /// [`Error::Changed`] when the file is another one now.
     pub fn open(&self) -> Result<Box<dyn Read + Send>, Error> {
-        Ok(match self {
-            Self::Bytes(bytes) => Box::new(io::Cursor::new(bytes.clone())),
-            Self::File(stamp) => Box::new(stamp.open()?.take(stamp.size)),
-            Self::Packed { bundle, offset, size } => {
-                Box::new(seekable::Reader::new(bundle.open()?)?.range(*offset, *size)?)
-            }
-        })
+        let mut opener = Opener::default();
+        opener.open(self)?;
+        Ok(Box::new(opener))
     }
 
     /// All the bytes, where there are at most `limit`.
@@ -120,6 +124,55 @@ impl Content {
         match self {
             Self::Bytes(_) => true,
             Self::File(stamp) | Self::Packed { bundle: stamp, .. } => stamp.is_settled(),
+        }
+    }
+}
+
+/// Reads one content after the other. Neighbours in a bundle share what is open and decompressed.
+#[derive(Default)]
+pub struct Opener {
+    bundle: Option<(Stamp, seekable::Reader<fs::File>)>,
+    current: Current,
+}
+
+#[derive(Default)]
+enum Current {
+    #[default]
+    Nothing,
+    Bytes(io::Cursor<Vec<u8>>),
+    File(io::Take<fs::File>),
+    Packed,
+}
+
+impl Opener {
+    /// Turns to `content`, which is read from here then.
+    ///
+    /// # Errors
+    /// [`Error::Changed`] when the file is another one now.
+    pub fn open(&mut self, content: &Content) -> Result<(), Error> {
+        self.current = match content {
+            Content::Bytes(bytes) => Current::Bytes(io::Cursor::new(bytes.clone())),
+            Content::File(stamp) => Current::File(stamp.open()?.take(stamp.size)),
+            Content::Packed { bundle, offset, size } => {
+                let reader = match &mut self.bundle {
+                    Some((open, reader)) if open == bundle => reader,
+                    other => &mut other.insert((bundle.clone(), seekable::Reader::new(bundle.open()?)?)).1,
+                };
+                reader.go_to(*offset, *size)?;
+                Current::Packed
+            }
+        };
+        Ok(())
+    }
+}
+
+impl Read for Opener {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match (&mut self.current, &mut self.bundle) {
+            (Current::Bytes(bytes), _) => bytes.read(buffer),
+            (Current::File(file), _) => file.read(buffer),
+            (Current::Packed, Some((_, reader))) => reader.read(buffer),
+            (Current::Nothing | Current::Packed, _) => Ok(0),
         }
     }
 }

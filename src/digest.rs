@@ -7,6 +7,8 @@
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::str::FromStr;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -145,6 +147,79 @@ impl Write for Hasher {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.update(bytes);
         Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A [`Hasher`] on a thread of its own: whoever writes to it has done with the bytes when they are copied.
+pub struct BesideHasher {
+    full: SyncSender<Vec<u8>>,
+    empty: Receiver<Vec<u8>>,
+    thread: JoinHandle<Digest>,
+    pending: Vec<u8>,
+    size: u64,
+}
+
+impl BesideHasher {
+    /// Bytes that are handed over at once, and how many such pieces are under way at most.
+    const PIECE: usize = 1 << 20;
+    const PIECES: usize = 8;
+
+    /// A hasher that has seen nothing.
+    pub fn new() -> Self {
+        let (full, received) = sync_channel::<Vec<u8>>(Self::PIECES);
+        let (back, empty) = sync_channel(Self::PIECES + 1);
+        let thread = std::thread::spawn(move || {
+            let mut hasher = Hasher::new();
+            for mut piece in received {
+                hasher.update(&piece);
+                piece.clear();
+                // Nobody wants it back at the end.
+                let _ = back.try_send(piece);
+            }
+            hasher.finish()
+        });
+        Self { full, empty, thread, pending: Vec::new(), size: 0 }
+    }
+
+    /// The digest of all that was written, and its size in bytes.
+    ///
+    /// # Errors
+    /// When the thread is gone.
+    pub fn finish(mut self) -> io::Result<(Digest, u64)> {
+        self.hand_over()?;
+        drop(self.full);
+        Ok((self.thread.join().map_err(|_| Self::gone())?, self.size))
+    }
+
+    fn hand_over(&mut self) -> io::Result<()> {
+        let next = self.empty.try_recv().unwrap_or_default();
+        self.full.send(std::mem::replace(&mut self.pending, next)).map_err(|_| Self::gone())
+    }
+
+    fn gone() -> io::Error {
+        io::Error::other("the hashing thread ended early")
+    }
+}
+
+impl Default for BesideHasher {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Write for BesideHasher {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let taken = (Self::PIECE - self.pending.len()).min(bytes.len());
+        self.pending.extend_from_slice(&bytes[..taken]);
+        self.size += taken as u64;
+        if self.pending.len() == Self::PIECE {
+            self.hand_over()?;
+        }
+        Ok(taken)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -291,6 +366,15 @@ mod tests {
     fn digest_text_round_trips() {
         assert_eq!(Digest::of("").to_string(), EMPTY);
         assert_eq!(EMPTY.parse::<Digest>().map_err(|e| e.to_string()), Ok(Digest::of("")));
+    }
+
+    #[test]
+    fn beside_comes_to_the_same() {
+        let bytes: Vec<u8> = (0..40_000_000u32).map(|i| (i / 3) as u8).collect();
+        let mut beside = BesideHasher::new();
+        beside.write_all(&bytes).unwrap();
+        assert_eq!(beside.finish().unwrap(), (Digest::of(&bytes), bytes.len() as u64));
+        assert_eq!(BesideHasher::new().finish().unwrap(), (Digest::of(""), 0));
     }
 
     #[test]

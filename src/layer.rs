@@ -15,9 +15,9 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::archive::{self, ArchivePath, BLOCK, Entry, padding};
-use crate::compress::Compression;
-use crate::content::{self, Content};
-use crate::digest::{Digest, HashingReader, HashingWriter, Mismatch, VerifyingReader};
+use crate::compress::{Compression, Setting};
+use crate::content::{self, Content, Opener};
+use crate::digest::{BesideHasher, Digest, HashingReader, HashingWriter, Mismatch, VerifyingReader};
 use crate::progress::Task;
 use crate::store::{self, Store};
 
@@ -29,7 +29,7 @@ pub enum Error {
     Store(#[from] store::Error),
     /// A file could not be read or written.
     #[error("{0}")]
-    Io(#[from] io::Error),
+    Io(io::Error),
     /// The layer's archive cannot be unpacked.
     #[error("the layer {digest} cannot be unpacked")]
     Unpack {
@@ -37,6 +37,24 @@ pub enum Error {
         digest: Digest,
         /// Why.
         source: archive::Error,
+    },
+    /// A file that the layer is made from cannot be read.
+    #[error("`{path}` cannot be read from {}", place.display())]
+    Read {
+        /// Where it lies in the image.
+        path: ArchivePath,
+        /// Where its bytes lie: a file or a bundle.
+        place: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The files that the layer is made from look unchanged, but hold other bytes.
+    #[error("the files of `{title}` hold other bytes than those that were hashed")]
+    OtherBytes {
+        /// Of the layer.
+        title: String,
+        /// How it was found.
+        source: Mismatch,
     },
     /// A file that the layer is made from is another one now.
     #[error("{0}")]
@@ -48,8 +66,18 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Content(error) => error.hint(),
+            Self::Read { .. } | Self::OtherBytes { .. } => {
+                Some("build again with `ekiben build --no-cache`, or fetch or pack the bundle again".to_owned())
+            }
             _ => None,
         }
+    }
+}
+
+impl From<io::Error> for Error {
+    /// What a layer's own reader says is such an error already.
+    fn from(error: io::Error) -> Self {
+        error.downcast().unwrap_or_else(Self::Io)
     }
 }
 
@@ -97,7 +125,7 @@ impl Layer {
         write: impl FnOnce(&mut archive::Writer<&mut dyn Write>) -> Result<(), E>,
     ) -> Result<Self, E> {
         let blob = store.blob_writer().map_err(Error::from)?;
-        let mut uncompressed = HashingWriter::new(compression.encoder(blob).map_err(Error::from)?);
+        let mut uncompressed = HashingWriter::new(compression.encoder(blob));
         let mut writer = archive::Writer::new(&mut uncompressed as &mut dyn Write);
         write(&mut writer)?;
         writer.finish().map_err(Error::from)?;
@@ -112,20 +140,73 @@ impl Layer {
     /// # Errors
     /// When a file cannot be read, or changes while it is.
     pub fn of_files(store: &Store, title: impl Into<String>, files: Vec<File>, task: &Task) -> Result<Self, Error> {
-        let recipe = Recipe { epoch: archive::epoch(), files };
-        let (digest, size) = task.hash(recipe.clone().open())?;
+        let (digest, size) = task.hash(Pieces::new(archive::epoch(), files.iter().cloned()))?;
+        Self::of_hashed(store, title, files, digest, size)
+    }
+
+    /// Makes a layer of files that stay where they are, hashed in passing: see [`hash_in_passing`].
+    ///
+    /// # Errors
+    /// Those of `read`, and when a file changes while it is read.
+    pub fn of_files_in_passing<E: From<Error>>(
+        store: &Store,
+        title: impl Into<String>,
+        files: Vec<File>,
+        read: impl FnMut(&File, &mut dyn Write) -> Result<(), E>,
+    ) -> Result<Self, E> {
+        let (digest, size) = hash_in_passing(archive::epoch(), &files, read)?;
+        Ok(Self::of_hashed(store, title, files, digest, size)?)
+    }
+
+    fn of_hashed(
+        store: &Store,
+        title: impl Into<String>,
+        files: Vec<File>,
+        digest: Digest,
+        size: u64,
+    ) -> Result<Self, Error> {
         // What was read is what the recipe says only if no file moved under our hands.
-        recipe.check()?;
+        files.iter().try_for_each(|file| file.content.check())?;
         let layer = Self { compression: Compression::None, digest, size, diff_id: digest, title: title.into() };
-        layer.keep_recipe(store, recipe.files)?;
+        layer.keep_recipe(store, files)?;
         Ok(layer)
+    }
+
+    /// The same layer, with its bytes in the store as `setting` has them; made once. `task` advances by the bytes read.
+    ///
+    /// # Errors
+    /// When its bytes cannot be had, or the store cannot be written.
+    pub fn compressed(&self, store: &Store, setting: Setting, task: &Task) -> Result<Self, Error> {
+        // Texts and numbers always serialise.
+        let key = Digest::of(serde_json::to_vec(&("compressed", self.diff_id, setting)).unwrap_or_default());
+        if let Some(layer) = store.recall("compressed", &key) {
+            return Ok(layer);
+        }
+        let mut encoder = setting.encoder(store.blob_writer()?);
+        let mut stored = self.open(store)?;
+        task.copy(crate::compress::decoder(&mut stored)?, |bytes| encoder.write_all(bytes))?;
+        let (digest, size) = encoder.finish()?.commit()?;
+        let layer = Self { compression: setting.compression, digest, size, ..self.clone() };
+        store.remember("compressed", &key, &layer, vec![digest])?;
+        Ok(layer)
+    }
+
+    /// Sees whether the bytes can still be had: each file that they are made from is the one that was hashed.
+    ///
+    /// # Errors
+    /// When one is not, or the layer is nowhere.
+    pub fn check(&self, store: &Store) -> Result<(), Error> {
+        match self.files(store)? {
+            Some(files) => Ok(files.iter().try_for_each(|file| file.content.check())?),
+            None => Ok(store.open_blob(&self.digest).map(drop)?),
+        }
     }
 
     /// Keeps the recipe of a layer whose digest is known from elsewhere. Whether it is right is seen when its bytes
     /// are read.
     ///
     /// # Errors
-    /// When such a layer would not be made of these files, or the store cannot be written.
+    /// When the store cannot be written.
     pub fn keep_recipe(&self, store: &Store, files: Vec<File>) -> Result<(), Error> {
         let recipe = Recipe { epoch: archive::epoch(), files };
         if (self.compression, self.diff_id, self.size) != (Compression::None, self.digest, recipe.size()) {
@@ -152,7 +233,8 @@ impl Layer {
         if !store.has_blob(&self.digest)
             && let Some(recipe) = Recipe::load(store, &self.digest)?
         {
-            return Ok(Box::new(VerifyingReader::new(recipe.open(), self.digest, self.size)));
+            let inner = VerifyingReader::new(Pieces::new(recipe.epoch, recipe.files), self.digest, self.size);
+            return Ok(Box::new(Titled { inner, title: self.title.clone() }));
         }
         Ok(Box::new(store.open_blob(&self.digest)?))
     }
@@ -216,65 +298,118 @@ impl Recipe {
 
     /// How many bytes the layer has; as many as there can be, where its files are said to have more.
     fn size(&self) -> u64 {
-        self.clone().pieces().fold(0, |sum, piece| sum.saturating_add(piece.size()))
-    }
-
-    /// The layer's bytes; each file is opened when its turn comes.
-    fn open(self) -> impl Read + Send {
-        Pieces { pieces: self.pieces(), current: Box::new(io::empty()) }
-    }
-
-    /// The layer, one piece after the other.
-    fn pieces(self) -> impl Iterator<Item = Piece> + Send {
-        let mut made = BTreeSet::new();
-        let epoch = self.epoch;
-        let pieces = self.files.into_iter().flat_map(move |File { path, content }| {
-            let mut headers = Vec::new();
-            for folder in path.ancestors() {
-                if made.insert(folder.clone()) {
-                    headers.extend(archive::header(&Entry::directory(folder), epoch));
-                }
-            }
-            let size = content.size();
-            headers.extend(archive::header(&Entry::file(path, size, false), epoch));
-            [Piece::Bytes(headers), Piece::Content(content), Piece::Bytes(padding(size).to_vec())]
-        });
-        pieces.chain([Piece::Bytes(vec![0; 2 * BLOCK as usize])])
+        let size = |piece| match piece {
+            Piece::Bytes(bytes) => bytes.len() as u64,
+            Piece::File(file) => file.content.size(),
+        };
+        pieces(self.epoch, self.files.iter().cloned()).fold(0, |sum, piece| sum.saturating_add(size(piece)))
     }
 }
 
-enum Piece {
-    Bytes(Vec<u8>),
-    Content(Content),
-}
-
-impl Piece {
-    fn size(&self) -> u64 {
-        match self {
-            Self::Bytes(bytes) => bytes.len() as u64,
-            Self::Content(content) => content.size(),
+/// The digest and size of a layer of `files`, with `epoch` in its headers. `read` is called for each file in turn, and
+/// writes its bytes to what it is given, which hashes them on a thread of its own.
+///
+/// # Errors
+/// Those of `read`.
+pub fn hash_in_passing<E: From<Error>>(
+    epoch: u64,
+    files: &[File],
+    mut read: impl FnMut(&File, &mut dyn Write) -> Result<(), E>,
+) -> Result<(Digest, u64), E> {
+    let mut hasher = BesideHasher::new();
+    for piece in pieces(epoch, files.iter().cloned()) {
+        match piece {
+            Piece::Bytes(bytes) => hasher.write_all(&bytes).map_err(Error::from)?,
+            Piece::File(file) => read(&file, &mut hasher)?,
         }
     }
+    Ok(hasher.finish().map_err(Error::from)?)
 }
 
-/// Reads pieces in turn.
+/// What a layer's bytes are put together from.
+enum Piece {
+    Bytes(Vec<u8>),
+    File(File),
+}
+
+/// The pieces of a layer of `files`, with the folders above them.
+fn pieces(epoch: u64, files: impl IntoIterator<Item = File>) -> impl Iterator<Item = Piece> {
+    let mut made = BTreeSet::new();
+    let pieces = files.into_iter().flat_map(move |file| {
+        let mut headers = Vec::new();
+        for folder in file.path.ancestors() {
+            if made.insert(folder.clone()) {
+                headers.extend(archive::header(&Entry::directory(folder), epoch));
+            }
+        }
+        let size = file.content.size();
+        headers.extend(archive::header(&Entry::file(file.path.clone(), size, false), epoch));
+        [Piece::Bytes(headers), Piece::File(file), Piece::Bytes(padding(size).to_vec())]
+    });
+    pieces.chain([Piece::Bytes(vec![0; 2 * BLOCK as usize])])
+}
+
+/// Reads pieces in turn; each file is opened when its turn comes. Errors name the file.
 struct Pieces<I> {
     pieces: I,
-    current: Box<dyn Read + Send>,
+    opener: Opener,
+    /// The file that is read.
+    file: Option<File>,
+}
+
+impl Pieces<()> {
+    fn new(
+        epoch: u64,
+        files: impl IntoIterator<Item = File, IntoIter: Send>,
+    ) -> Pieces<impl Iterator<Item = Piece> + Send> {
+        Pieces { pieces: pieces(epoch, files), opener: Opener::default(), file: None }
+    }
+}
+
+impl<I: Iterator<Item = Piece>> Pieces<I> {
+    /// An error with the name of the file that was read.
+    fn named(&self, error: impl Into<content::Error>) -> io::Error {
+        match (&self.file, error.into()) {
+            (Some(file), content::Error::Io(source)) => {
+                let (path, place) = (file.path.clone(), file.content.place().map(PathBuf::from).unwrap_or_default());
+                io::Error::new(source.kind(), Error::Read { path, place, source })
+            }
+            (_, error) => io::Error::other(Error::Content(error)),
+        }
+    }
 }
 
 impl<I: Iterator<Item = Piece>> Read for Pieces<I> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
-            let taken = self.current.read(buffer)?;
+            let taken = self.opener.read(buffer).map_err(|error| self.named(error))?;
             if taken > 0 || buffer.is_empty() {
                 return Ok(taken);
             }
-            self.current = match self.pieces.next() {
+            let content = match self.pieces.next() {
                 None => return Ok(0),
-                Some(Piece::Bytes(bytes)) => Box::new(io::Cursor::new(bytes)),
-                Some(Piece::Content(content)) => content.open().map_err(io::Error::other)?,
+                Some(Piece::Bytes(bytes)) => Content::Bytes(bytes),
+                Some(Piece::File(file)) => self.file.insert(file).content.clone(),
             };
+            self.opener.open(&content).map_err(|error| self.named(error))?;
         }
+    }
+}
+
+/// Says whose bytes they are that turn out to be others.
+struct Titled<R> {
+    inner: R,
+    title: String,
+}
+
+impl<R: Read> Read for Titled<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.inner.read(buffer).map_err(|error| match error.downcast::<Mismatch>() {
+            Ok(source) => {
+                let error = Error::OtherBytes { title: self.title.clone(), source };
+                io::Error::new(io::ErrorKind::InvalidData, error)
+            }
+            Err(error) => error,
+        })
     }
 }

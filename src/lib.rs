@@ -42,3 +42,4 @@ pub mod source;
 pub mod store;
 pub mod toolchain;
 pub mod validate;
+pub mod workers;

@@ -70,8 +70,8 @@ pub struct Parcel {
 }
 
 impl Parcel {
-    /// Packs a project in thought: the weights are hashed (unless they are known and `again` is false), all else is
-    /// read or generated, and nothing is written.
+    /// Packs a project in thought: all but the weights is read or generated, and nothing is written. The weights are
+    /// hashed when they are needed, unless they are known and `again` is false.
     ///
     /// # Errors
     /// When a file cannot be read, or two would lie at the same path.
@@ -82,7 +82,7 @@ impl Parcel {
             .model
             .iter()
             .map(|file| Ok(Weight { path: file.path.clone(), content: Content::file(&file.host)? }));
-        let mut bundle = Bundle::new(session, &manifest.name, weights.collect::<Result<_, Error>>()?, again)?;
+        let mut bundle = Bundle::new(&manifest.name, weights.collect::<Result<_, Error>>()?, again);
         let manifest_name = project.path.file_name().unwrap_or_default();
         let path = |text: &str| ArchivePath::relative(text).map_err(std::io::Error::other);
         bundle.add(path(&manifest_name.to_string_lossy())?, Content::file(&project.path)?, false)?;
@@ -109,7 +109,7 @@ impl Parcel {
 
         let read = |file: &str| fs::read_to_string(project.root.join(file));
         let api = Api::new(&manifest, &read)?;
-        bundle.set_version(manifest.version.as_ref().map(ToString::to_string));
+        bundle.set_version(session, manifest.version.as_ref().map(ToString::to_string))?;
         let version = bundle.version().to_owned();
         let code: Vec<_> = code.into_iter().collect();
         let weights: Vec<_> = bundle.weights().iter().map(|weight| weight.path.clone()).collect();

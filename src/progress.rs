@@ -133,15 +133,27 @@ impl Task {
     ///
     /// # Errors
     /// Those of the reader.
-    pub fn hash(&self, mut reader: impl Read) -> io::Result<(Digest, u64)> {
+    pub fn hash(&self, reader: impl Read) -> io::Result<(Digest, u64)> {
         let mut hasher = Hasher::new();
+        let size = self.copy(reader, |bytes| {
+            hasher.update(bytes);
+            Ok(())
+        })?;
+        Ok((hasher.finish(), size))
+    }
+
+    /// Reads `reader` to its end, advancing by the bytes, and hands them to `take`. Gives their number.
+    ///
+    /// # Errors
+    /// Those of the reader and of `take`.
+    pub fn copy(&self, mut reader: impl Read, mut take: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<u64> {
         let mut buffer = vec![0; 1 << 20];
         let mut size = 0;
         loop {
             match reader.read(&mut buffer) {
-                Ok(0) => return Ok((hasher.finish(), size)),
+                Ok(0) => return Ok(size),
                 Ok(taken) => {
-                    hasher.update(&buffer[..taken]);
+                    take(&buffer[..taken])?;
                     size += taken as u64;
                     self.advance(taken as u64);
                 }

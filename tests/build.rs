@@ -333,10 +333,11 @@ struct Parts {
 impl Parts {
     fn of(path: &Path) -> Self {
         let whole = fs::read(path).unwrap();
-        let open = || seekable::Reader::new(std::io::Cursor::new(&whole)).unwrap();
-        let index = serde_json::from_slice(&open().index().unwrap()).unwrap();
+        let mut archive = seekable::Reader::new(std::io::Cursor::new(&whole)).unwrap();
+        let index = serde_json::from_slice(&archive.index().unwrap()).unwrap();
         let mut tar = Vec::new();
-        open().range(0, open().length()).unwrap().read_to_end(&mut tar).unwrap();
+        archive.go_to(0, archive.length()).unwrap();
+        archive.read_to_end(&mut tar).unwrap();
         Self { tar, index, whole }
     }
 

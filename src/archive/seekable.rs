@@ -1,21 +1,23 @@
 //! An archive that can be read in the middle: independent zstd frames of bounded size, and a table of them at the end.
 //!
 //! Follows the Zstandard seekable format 0.1.0 (`contrib/seekable_format/zstd_seekable_compression_format.md` of
-//! zstd), without checksums in the table, as each frame has zstd's own. Any zstd reads it as one stream. Before the table stands one more
-//! skippable frame with an index that the writer chooses; in the table it is a frame of no decompressed bytes.
+//! zstd), without checksums in the table, as each frame has its own: a flipped bit is found by whoever decompresses.
+//! Any zstd reads it as one stream. Before the table stands one more skippable frame with an index that the writer
+//! chooses; in the table it is a frame of no decompressed bytes.
 
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
-use crate::compress::Blocks;
+use crate::compress::{Blocks, Method};
+use crate::workers::{self, Done, Workers};
 
 /// What one frame holds uncompressed, in bytes. A reader in the middle decompresses at most so much in vain.
-const FRAME: usize = 4 << 20;
+const FRAME: usize = 1 << 20;
 
 /// Largest frame that is believed, in bytes, compressed or not.
 const LARGEST_FRAME: u32 = 64 << 20;
 
 /// Largest index that is believed, in bytes uncompressed.
-const LARGEST_INDEX: u64 = 64 << 20;
+const LARGEST_INDEX: u64 = 256 << 20;
 
 const LEVEL: i32 = 3;
 const TABLE_MAGIC: u32 = 0x184D_2A5E;
@@ -31,7 +33,7 @@ pub struct Writer<W: Write> {
 impl<W: Write> Writer<W> {
     /// Writes to `inner`.
     pub fn new(inner: W) -> Self {
-        Self { blocks: Blocks::new(inner, FRAME, frame) }
+        Self { blocks: Blocks::new(inner, FRAME, Method::Zstd(LEVEL)) }
     }
 
     /// Writes what is left, the index and the table, and gives the writer back.
@@ -41,7 +43,9 @@ impl<W: Write> Writer<W> {
     pub fn finish(self, index: &[u8]) -> io::Result<W> {
         let (mut inner, mut frames) = self.blocks.finish()?;
         let too_large = |_| io::Error::new(io::ErrorKind::FileTooLarge, "the archive has too many members");
-        let index = compress(index, LEVEL)?;
+        let mut compressor = zstd::bulk::Compressor::new(LEVEL)?;
+        compressor.include_checksum(true)?;
+        let index = compressor.compress(index)?;
         let length = u32::try_from(index.len()).map_err(too_large)?;
         inner.write_all(&INDEX_MAGIC.to_le_bytes())?;
         inner.write_all(&length.to_le_bytes())?;
@@ -72,28 +76,18 @@ impl<W: Write> Write for Writer<W> {
     }
 }
 
-/// One frame. What does not get smaller by compression (most weights) costs next to no time: a sample tells.
-fn frame(block: &[u8]) -> io::Result<Vec<u8>> {
-    const SAMPLE: usize = 64 << 10;
-    let middle = block.len() / 2;
-    let sample = &block[middle..block.len().min(middle + SAMPLE)];
-    let shrinks = zstd::bulk::compress(sample, 1)?.len() < sample.len() / 20 * 19;
-    compress(block, if shrinks { LEVEL } else { 1 })
-}
-
-/// A frame with a checksum, so that `zstd -t` and every reader find what a disk or a wire did to it.
-fn compress(bytes: &[u8], level: i32) -> io::Result<Vec<u8>> {
-    let mut compressor = zstd::bulk::Compressor::new(level)?;
-    compressor.include_checksum(true)?;
-    compressor.compress(bytes)
-}
-
-/// Reads a seekable archive. Only the table is held in memory.
+/// Reads a seekable archive, from [`Reader::go_to`] on. In memory are the table and a few frames.
 pub struct Reader<R> {
     inner: R,
     frames: Vec<Frame>,
     /// Where the index lies, and its length.
     index: (u64, u32),
+    /// What is read next, and where that ends.
+    at: u64,
+    end: u64,
+    /// The frame that was read last, by its number.
+    current: Option<(usize, Vec<u8>)>,
+    ahead: Option<Ahead>,
 }
 
 #[derive(Clone, Copy)]
@@ -102,6 +96,13 @@ struct Frame {
     from: (u64, u64),
     compressed: u32,
     decompressed: u32,
+}
+
+/// Frames that are decompressed before anybody asks: the numbers from `first` to before `asked` are under way.
+struct Ahead {
+    workers: Workers,
+    first: usize,
+    asked: usize,
 }
 
 impl<R: Read + Seek> Reader<R> {
@@ -128,7 +129,7 @@ impl<R: Read + Seek> Reader<R> {
         for _ in 0..count {
             entries.read_exact(&mut entry)?;
             let (compressed, decompressed) = (word(&entry), word(&entry[4..]));
-            if compressed > LARGEST_FRAME || decompressed > LARGEST_FRAME {
+            if compressed > LARGEST_FRAME.max(LARGEST_INDEX as u32) || decompressed > LARGEST_FRAME {
                 return Err(invalid("its table names a frame over 64 MiB"));
             }
             frames.push(Frame { from, compressed, decompressed });
@@ -141,7 +142,7 @@ impl<R: Read + Seek> Reader<R> {
             Some(Frame { from, compressed, decompressed: 0 }) if compressed >= 8 => (from.0 + 8, compressed - 8),
             _ => return Err(invalid("it has no index of members")),
         };
-        Ok(Self { inner, frames, index })
+        Ok(Self { inner, frames, index, at: 0, end: 0, current: None, ahead: None })
     }
 
     /// The index that was given to [`Writer::finish`].
@@ -164,57 +165,104 @@ impl<R: Read + Seek> Reader<R> {
         self.frames.last().map_or(0, |last| last.from.1 + u64::from(last.decompressed))
     }
 
-    /// Reads `size` bytes from `offset`, decompressing only the frames that hold them.
+    /// Goes to where `size` bytes are read from `offset` on, and then no more. Only the frames that hold them are
+    /// decompressed, side by side where they are many. The last one stays at hand: neighbours cost nothing.
     ///
     /// # Errors
     /// When there are not so many. Frames that are damaged are found while reading.
-    pub fn range(self, offset: u64, size: u64) -> io::Result<Range<R>> {
-        if offset.checked_add(size).is_none_or(|end| end > self.length()) {
-            return Err(invalid("its index names bytes behind its end"));
-        }
-        let next = self.frames.partition_point(|frame| frame.from.1 + u64::from(frame.decompressed) <= offset);
-        Ok(Range { archive: self, next, skip: offset, left: size, frame: Vec::new(), at: 0 })
+    pub fn go_to(&mut self, offset: u64, size: u64) -> io::Result<()> {
+        let end = offset.checked_add(size).filter(|end| *end <= self.length());
+        (self.at, self.end) = (offset, end.ok_or_else(|| invalid("its index names bytes behind its end"))?);
+        Ok(())
     }
-}
 
-/// See [`Reader::range`].
-pub struct Range<R> {
-    archive: Reader<R>,
-    next: usize,
-    /// Where the first byte lies, decompressed; used for the first frame only.
-    skip: u64,
-    left: u64,
-    frame: Vec<u8>,
-    at: usize,
-}
+    /// The number of the frame that holds the byte at `offset`.
+    fn holder(&self, offset: u64) -> usize {
+        self.frames.partition_point(|frame| frame.from.1 + u64::from(frame.decompressed) <= offset)
+    }
 
-impl<R: Read + Seek> Read for Range<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.left == 0 {
-            return Ok(0);
-        }
-        while self.at == self.frame.len() {
-            let Some(frame) = self.archive.frames.get(self.next).copied() else {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            };
-            let mut compressed = vec![0; frame.compressed as usize];
-            self.archive.inner.seek(SeekFrom::Start(frame.from.0))?;
-            self.archive.inner.read_exact(&mut compressed)?;
-            self.frame = zstd::bulk::decompress(&compressed, frame.decompressed as usize)?;
-            if self.frame.len() != frame.decompressed as usize {
+    /// The frame with the number `wanted`, decompressed.
+    fn frame(&mut self, wanted: usize) -> io::Result<&[u8]> {
+        if self.current.as_ref().is_none_or(|(number, _)| *number != wanted) {
+            let (compressed, bytes) = self.decompress(wanted)?;
+            if self.frames.get(wanted).is_none_or(|frame| bytes.len() != frame.decompressed as usize) {
                 return Err(invalid("a frame does not hold what the table says"));
             }
-            self.at = self.skip.saturating_sub(frame.from.1) as usize;
-            self.skip = 0;
-            self.next += 1;
+            self.current = Some((wanted, bytes));
+            self.go_ahead(wanted + 1, compressed)?;
         }
-        let ready = &self.frame[self.at..];
-        let taken = ready.len().min(buffer.len()).min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        Ok(self.current.as_ref().map_or(&[], |(_, bytes)| bytes))
+    }
+
+    /// Gives the compressed bytes as well: their memory is used again.
+    fn decompress(&mut self, wanted: usize) -> io::Result<(Vec<u8>, Vec<u8>)> {
+        if let Some(ahead) = self.ahead.as_mut().filter(|ahead| (ahead.first..ahead.asked).contains(&wanted)) {
+            while let Some(done) = ahead.workers.take() {
+                let Done { input, output } = done?;
+                ahead.first += 1;
+                if ahead.first > wanted {
+                    return Ok((input, output));
+                }
+            }
+        }
+        self.ahead = None;
+        let compressed = self.compressed(wanted, Vec::new())?;
+        let bytes = decompressed(&compressed)?;
+        Ok((compressed, bytes))
+    }
+
+    /// Lets the workers have the frames from `next` on, as far as they are wanted.
+    fn go_ahead(&mut self, next: usize, mut memory: Vec<u8>) -> io::Result<()> {
+        /// Fewer frames than this are not worth threads.
+        const FEW: usize = 4;
+        let last = self.holder(self.end.saturating_sub(1));
+        if self.ahead.is_none() && last > next + FEW {
+            let workers = Workers::new(workers::threads(), || Box::new(decompressed));
+            self.ahead = Some(Ahead { workers, first: next, asked: next });
+        }
+        while let Some(number) = self.ahead.as_ref().filter(|ahead| !ahead.workers.is_full()).map(|ahead| ahead.asked)
+            && number <= last
+        {
+            let compressed = self.compressed(number, std::mem::take(&mut memory))?;
+            if let Some(ahead) = &mut self.ahead {
+                ahead.workers.give(compressed);
+                ahead.asked += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn compressed(&mut self, number: usize, mut memory: Vec<u8>) -> io::Result<Vec<u8>> {
+        let frame = *self.frames.get(number).ok_or(io::ErrorKind::UnexpectedEof)?;
+        memory.resize(frame.compressed as usize, 0);
+        self.inner.seek(SeekFrom::Start(frame.from.0))?;
+        self.inner.read_exact(&mut memory)?;
+        Ok(memory)
+    }
+}
+
+impl<R: Read + Seek> Read for Reader<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = usize::try_from(self.end - self.at).unwrap_or(usize::MAX).min(buffer.len());
+        if left == 0 {
+            return Ok(0);
+        }
+        let (at, number) = (self.at, self.holder(self.at));
+        let begin = self.frames.get(number).map_or(at, |frame| frame.from.1);
+        let frame = self.frame(number)?;
+        let ready = frame.get((at - begin) as usize..).unwrap_or_default();
+        let taken = ready.len().min(left);
         buffer[..taken].copy_from_slice(&ready[..taken]);
-        self.at += taken;
-        self.left -= taken as u64;
+        self.at += taken as u64;
         Ok(taken)
     }
+}
+
+/// One frame's bytes. Its header has to say how many there are, as [`Writer`]'s do.
+fn decompressed(frame: &[u8]) -> io::Result<Vec<u8>> {
+    let size = zstd::zstd_safe::get_frame_content_size(frame).ok().flatten();
+    let size = size.and_then(|size| u32::try_from(size).ok()).filter(|size| *size <= LARGEST_FRAME);
+    zstd::bulk::decompress(frame, size.ok_or_else(|| invalid("a frame does not say how large it is"))? as usize)
 }
 
 /// The little-endian number in the first four bytes.
@@ -252,18 +300,32 @@ mod tests {
         let bytes = sample();
         let archive = packed(&bytes);
         assert!(zstd::decode_all(&archive[..]).unwrap() == bytes);
-        let open = || Reader::new(io::Cursor::new(&archive)).unwrap();
-        assert_eq!(open().index().unwrap(), b"the index");
+        let mut reader = Reader::new(io::Cursor::new(&archive)).unwrap();
+        assert_eq!(reader.index().unwrap(), b"the index");
         let whole = bytes.len() as u64;
         for (offset, size) in
-            [(0, 10), (0, whole), (FRAME as u64 - 1, 2), (FRAME as u64, 1), (whole - 1, 1), (whole, 0)]
+            [(0, 10), (0, whole), (FRAME as u64 - 1, 2), (FRAME as u64, 1), (5, 7 << 20), (whole - 1, 1), (whole, 0)]
         {
             let mut part = Vec::new();
-            open().range(offset, size).unwrap().read_to_end(&mut part).unwrap();
+            reader.go_to(offset, size).unwrap();
+            reader.read_to_end(&mut part).unwrap();
             assert!(part == bytes[offset as usize..(offset + size) as usize], "{offset} {size}");
         }
-        assert!(open().range(whole, 1).is_err());
-        assert!(open().range(u64::MAX, 2).is_err());
+        assert!(reader.go_to(whole, 1).is_err());
+        assert!(reader.go_to(u64::MAX, 2).is_err());
+    }
+
+    #[test]
+    fn a_flipped_bit_is_found_wherever_it_is() {
+        let bytes = sample();
+        let archive = packed(&bytes);
+        for at in (50..archive.len() - 200).step_by(archive.len() / 23) {
+            let mut damaged = archive.clone();
+            damaged[at] ^= 4;
+            let mut reader = Reader::new(io::Cursor::new(&damaged)).unwrap();
+            reader.go_to(0, reader.length()).unwrap();
+            assert!(reader.read_to_end(&mut Vec::new()).is_err(), "{at}");
+        }
     }
 
     #[test]

@@ -7,20 +7,25 @@
 //! known by the layers that they become, and verified as those. Paths cannot leave the bundle.
 
 mod pack;
+mod unpack;
 mod weights;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
+pub use pack::Form;
 pub use weights::WEIGHTS;
 
 use crate::archive::{self, ArchivePath, seekable};
-use crate::content::{self, Content, Stamp};
+use crate::compress::{Compression, Setting};
+use crate::content::{self, Content, Opener, Stamp};
 use crate::digest::{Digest, Mismatch, VerifyingReader};
 use crate::layer::{self, Layer};
+use crate::progress::Unit;
 use crate::session::Session;
 
 /// What can go wrong with a bundle.
@@ -96,17 +101,6 @@ pub struct Member {
     pub digest: Digest,
 }
 
-impl Member {
-    /// That it is not what the index says.
-    fn damaged(&self, member: &ArchivePath, source: Box<dyn std::error::Error + Send + Sync>) -> Error {
-        let path = match &self.content {
-            Content::File(stamp) | Content::Packed { bundle: stamp, .. } => stamp.path.clone(),
-            Content::Bytes(_) => PathBuf::new(),
-        };
-        Error::Damaged { path, member: member.clone(), source }
-    }
-}
-
 /// A weight file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Weight {
@@ -123,7 +117,12 @@ pub struct Bundle {
     version: String,
     members: BTreeMap<ArchivePath, Member>,
     weights: Vec<Weight>,
-    layers: Vec<Layer>,
+    /// What the weights become, as soon as somebody has asked.
+    layers: OnceLock<Vec<Layer>>,
+    /// The weights are hashed whatever is remembered of them.
+    again: bool,
+    /// What the archive's index says of the layers, and the time in their headers.
+    packed: Option<(u64, Vec<Layer>)>,
 }
 
 /// Whether the file at `path` ends as bundles do.
@@ -144,14 +143,11 @@ struct Identity<'a> {
 }
 
 impl Bundle {
-    /// Starts a bundle from the weights, which are read and hashed here, each file once; where that was done before
-    /// and the files are the same, not at all (unless `again`).
-    ///
-    /// # Errors
-    /// When a file cannot be read.
-    pub fn new(session: &Session, name: &str, weights: Vec<Weight>, again: bool) -> Result<Self, Error> {
-        let layers = weights::layers(session, name, &weights, again)?;
-        Ok(Self { name: name.to_owned(), version: String::new(), members: BTreeMap::new(), weights, layers })
+    /// Starts a bundle from the weights. They are read and hashed when it is packed, or before where somebody asks
+    /// for their layers; where that was done before and the files are the same, not at all (unless `again`).
+    pub fn new(name: &str, weights: Vec<Weight>, again: bool) -> Self {
+        let (name, version, members, layers) = (name.to_owned(), String::new(), BTreeMap::new(), OnceLock::new());
+        Self { name, version, members, weights, layers, again, packed: None }
     }
 
     /// Adds a file.
@@ -169,9 +165,17 @@ impl Bundle {
         }
     }
 
-    /// Gives the bundle its version: the manifest's, or one that follows from all that was added until now.
-    pub fn set_version(&mut self, version: Option<String>) {
-        self.version = version.unwrap_or_else(|| self.identity(None).short());
+    /// Gives the bundle its version: the manifest's, or one that follows from all that was added until now, for which
+    /// the weights have to be hashed.
+    ///
+    /// # Errors
+    /// When a weight file cannot be read.
+    pub fn set_version(&mut self, session: &Session, version: Option<String>) -> Result<(), Error> {
+        self.version = match version {
+            Some(version) => version,
+            None => self.identity(session, None)?.short(),
+        };
+        Ok(())
     }
 
     /// What it is called.
@@ -199,22 +203,49 @@ impl Bundle {
         &self.weights
     }
 
-    /// The layers that the weights become in an image.
-    pub fn weight_layers(&self) -> &[Layer] {
-        &self.layers
+    /// The layers that the weights become in an image. Hashes those that are not known yet.
+    ///
+    /// # Errors
+    /// When a weight file cannot be read.
+    pub fn weight_layers(&self, session: &Session) -> Result<&[Layer], Error> {
+        if let Some(layers) = self.layers.get() {
+            return Ok(layers);
+        }
+        let layers = weights::layers(session, &self.name, &self.weights, self.again)?;
+        Ok(self.layers.get_or_init(|| layers))
+    }
+
+    /// Has the layers of the weights compressed in an image, as `setting` says. Unlike those that are not, they lie in
+    /// the store.
+    ///
+    /// # Errors
+    /// When a weight file cannot be read, or the store cannot be written.
+    pub fn compress_weights(&mut self, session: &Session, setting: Setting) -> Result<(), Error> {
+        if setting.compression == Compression::None {
+            return Ok(());
+        }
+        let layers = self.weight_layers(session)?;
+        let bytes = layers.iter().map(|layer| layer.size).sum();
+        let task = session.progress.task("Compressing", "weights", Unit::Bytes, Some(bytes));
+        let layers = layers.iter().map(|layer| layer.compressed(&session.store, setting, &task));
+        self.layers = layers.collect::<Result<Vec<_>, _>>()?.into();
+        Ok(())
     }
 
     /// A digest of all that is in it, the same for a folder and its archive, whatever way it is compressed.
-    pub fn digest(&self) -> Digest {
-        self.identity(Some(&self.version))
+    ///
+    /// # Errors
+    /// As [`Bundle::weight_layers`].
+    pub fn digest(&self, session: &Session) -> Result<Digest, Error> {
+        self.identity(session, Some(&self.version))
     }
 
-    fn identity(&self, version: Option<&str>) -> Digest {
+    fn identity(&self, session: &Session, version: Option<&str>) -> Result<Digest, Error> {
         let members = self.members.iter().map(|(path, member)| (path, member.executable, member.digest)).collect();
-        let layers = self.layers.iter().map(|layer| layer.diff_id).collect();
+        let layers = self.weight_layers(session)?.iter().map(|layer| layer.diff_id).collect();
         let identity = Identity { name: &self.name, version, members, layers };
         // Strings, numbers and lists always serialise.
-        Digest::of(serde_json::to_vec(&identity).unwrap_or_default())
+        Ok(Digest::of(serde_json::to_vec(&identity).unwrap_or_default()))
     }
 
     /// Reads a small member, verified.
@@ -230,21 +261,23 @@ impl Bundle {
 
     fn read_member(&self, path: &ArchivePath, member: &Member) -> Result<Vec<u8>, Error> {
         let bytes = member.content.read(LARGEST_DOCUMENT).map_err(|error| match error {
-            content::Error::Io(source) => member.damaged(path, source.into()),
+            content::Error::Io(error) => unpack::damaged(path, &member.content, error),
             changed => changed.into(),
         })?;
-        match Digest::of(&bytes) {
-            actual if actual == member.digest => Ok(bytes),
-            actual => Err(member.damaged(path, Mismatch::Digest { expected: member.digest, actual }.into())),
+        let actual = Digest::of(&bytes);
+        if actual != member.digest {
+            return Err(unpack::damaged(path, &member.content, Mismatch::Digest { expected: member.digest, actual }));
         }
+        Ok(bytes)
     }
 
-    /// Opens a member; the reader verifies it, and fails at its end if it is not what it was.
+    /// Opens a member with `opener`; the reader verifies it, and fails at its end if it is not what it was.
     ///
     /// # Errors
     /// When its file has changed.
-    pub fn open_member(&self, member: &Member) -> Result<impl io::Read + use<>, Error> {
-        Ok(VerifyingReader::new(member.content.open()?, member.digest, member.content.size()))
+    pub fn open_member<'a>(&self, member: &Member, opener: &'a mut Opener) -> Result<impl io::Read + use<'a>, Error> {
+        opener.open(&member.content)?;
+        Ok(VerifyingReader::new(opener, member.digest, member.content.size()))
     }
 
     /// The folder in which the weights lie in a bundle: `models/NAME/VERSION`.
@@ -331,11 +364,12 @@ impl Bundle {
             .into_iter()
             .map(|IndexWeight { path, offset, size }| Weight { path, content: packed(offset, size) })
             .collect();
-        let layers = if index.epoch == archive::epoch() {
-            weights::known_layers(&session.store, &index.name, &weights, index.layers)?
-        } else {
-            weights::layers(session, &index.name, &weights, false)?
+        // With another time in their headers, the layers are others than those that are known.
+        let layers = match index.epoch == archive::epoch() {
+            true => weights::known_layers(&session.store, &index.name, &weights, index.layers.clone())?.into(),
+            false => OnceLock::new(),
         };
-        Ok(Self { name: index.name, version: index.version, members, weights, layers })
+        let packed = Some((index.epoch, index.layers));
+        Ok(Self { name: index.name, version: index.version, members, weights, layers, again: false, packed })
     }
 }

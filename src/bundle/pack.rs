@@ -3,70 +3,145 @@
 use std::io::{self, Read, Write};
 use std::path::Path;
 
-use super::{Bundle, Error, Index, IndexMember, IndexWeight, Weight};
+use super::{Bundle, Error, Index, IndexMember, IndexWeight, Weight, unpack, weights};
 use crate::archive::{self, ArchivePath, BLOCK, Entry, seekable};
 use crate::atomic;
-use crate::content::Content;
-use crate::digest::{Digest, HashingWriter};
+use crate::compress::{Blocks, Method};
+use crate::content::{Content, Opener};
+use crate::digest::Mismatch;
+use crate::layer::{self, File, Layer};
 use crate::progress::{Task, Unit};
 use crate::session::Session;
 
+/// What one xz stream of a bento holds, in bytes.
+const XZ_BLOCK: usize = 1 << 20;
+
+/// How an archive is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// Seekable zstd with an index, as `docs/bundle.md` says.
+    Ekiben,
+    /// xz, which BentoML imports. Ekiben itself does not read it.
+    Bento,
+}
+
+impl Form {
+    /// The form that a file of this name has: `.bento` is BentoML's.
+    pub fn of(path: &Path) -> Self {
+        if path.extension().is_some_and(|extension| extension == "bento") { Self::Bento } else { Self::Ekiben }
+    }
+}
+
 impl Bundle {
-    /// Writes the bundle to `path`: whole, or not at all. Gives the digest of the file and its size in bytes.
+    /// Writes the bundle to `path`: whole, or not at all. Gives the size of the file in bytes.
+    ///
+    /// What is not known yet of the weights becomes known in passing: each byte is read once and hashed once, while
+    /// others are compressed and written.
     ///
     /// # Errors
-    /// When a file has changed since it was hashed, or the disk says no. What was at `path` before is still there then.
-    pub fn pack(&self, session: &Session, path: &Path) -> Result<(Digest, u64), Error> {
-        atomic::write(path, |file| {
-            let (_, digest, size) = self.pack_to(session, HashingWriter::new(file))?.finish();
-            Ok((digest, size))
-        })
+    /// When a file has changed since it was looked at, or the disk says no. What was at `path` before is still there
+    /// then.
+    pub fn pack(&self, session: &Session, form: Form, path: &Path) -> Result<u64, Error> {
+        atomic::write(path, |file| self.pack_to(session, form, &mut *file).map(drop))?;
+        Ok(fs_err::metadata(path)?.len())
     }
 
-    fn pack_to<W: Write>(&self, session: &Session, writer: W) -> Result<W, Error> {
-        let members = self.members.values().map(|member| member.content.size());
-        let total = members.chain(self.weights.iter().map(|weight| weight.content.size())).sum();
-        let task = session.progress.task("Packing", self.file_name(), Unit::Bytes, Some(total));
-        let mut tar = Tar { archive: seekable::Writer::new(writer), offset: 0, task: &task };
-        let mut index = Index {
-            ekiben: 1,
-            name: self.name.clone(),
-            version: self.version.clone(),
-            epoch: archive::epoch(),
-            members: Vec::new(),
-            weights: Vec::new(),
-            layers: self.layers.clone(),
+    fn pack_to<W: Write>(&self, session: &Session, form: Form, writer: W) -> Result<W, Error> {
+        let task = session.progress.task("Packing", self.file_name(), Unit::Bytes, Some(self.bytes()));
+        let archive = match form {
+            Form::Ekiben => Archive::Seekable(seekable::Writer::new(writer)),
+            Form::Bento => Archive::Xz(Blocks::new(writer, XZ_BLOCK, Method::Xz)),
         };
+        let mut tar = Tar { archive, offset: 0, task: &task };
         // The small members first: whoever reads the archive as a stream soon knows what it is.
+        let mut members = Vec::new();
+        let mut opener = Opener::default();
         for (path, member) in &self.members {
             let size = member.content.size();
-            let mut content = Noting { inner: self.open_member(member)?, failed: false };
-            let written = tar.file(path, member.executable, size, &mut content);
-            let offset = match written {
-                Err(Error::Io(source)) if content.failed => return Err(member.damaged(path, source.into())),
+            let mut content = Noting { inner: self.open_member(member, &mut opener)?, failed: false };
+            let offset = match tar.file(path, member.executable, size, &mut content, &mut io::sink()) {
+                Err(Error::Io(error)) if content.failed => return Err(unpack::damaged(path, &member.content, error)),
                 written => written?,
             };
             let (path, executable, digest) = (path.clone(), member.executable, member.digest);
-            index.members.push(IndexMember { path, offset, size, executable, digest });
+            members.push(IndexMember { path, offset, size, executable, digest });
         }
-        // Files are those that were hashed, as long as they do not change; what comes from a bundle is not verified yet.
-        if let Some(Weight { content: Content::Packed { bundle, .. }, .. }) = self.weights.first() {
-            for layer in &self.layers {
-                let verified = io::copy(&mut layer.open(&session.store)?, &mut io::sink());
-                verified.map_err(|source| Error::Malformed { path: bundle.path.clone(), source: source.into() })?;
-            }
+        let (weights, layers) = self.pack_weights(session, &mut tar)?;
+        tar.archive.write_all(&[0; 2 * BLOCK as usize])?;
+        let (name, version) = (self.name.clone(), self.version.clone());
+        let index = Index { ekiben: 1, name, version, epoch: archive::epoch(), members, weights, layers };
+        match tar.archive {
+            Archive::Seekable(writer) => Ok(writer.finish(&serde_json::to_vec(&index).map_err(io::Error::from)?)?),
+            Archive::Xz(blocks) => Ok(blocks.finish()?.0),
         }
+    }
+
+    /// The weights, which lie in the order of the layers that they become.
+    fn pack_weights<W: Write>(
+        &self,
+        session: &Session,
+        tar: &mut Tar<'_, W>,
+    ) -> Result<(Vec<IndexWeight>, Vec<Layer>), Error> {
         let folder = self.weights_folder()?;
-        for weight in &self.weights {
+        let mut packed = Vec::new();
+        let mut weights = self.weights.iter();
+        let mut opener = Opener::default();
+        // The next file; what a layer's own archive puts around it is not this one's matter.
+        let mut next = |tar: &mut Tar<'_, W>, hasher: &mut dyn Write| {
+            let Some(weight) = weights.next() else { return Ok(()) };
             let size = weight.content.size();
-            let offset = tar.file(&folder.join(&weight.path), false, size, &mut weight.content.open()?)?;
-            index.weights.push(IndexWeight { path: weight.path.clone(), offset, size });
+            let path = folder.join(&weight.path);
+            opener.open(&weight.content)?;
+            let mut content = Noting { inner: &mut opener, failed: false };
+            let offset = match tar.file(&path, false, size, &mut content, hasher) {
+                Err(Error::Io(error)) if content.failed => return Err(unpack::damaged(&path, &weight.content, error)),
+                written => written?,
+            };
+            packed.push(IndexWeight { path: weight.path.clone(), offset, size });
+            Ok::<_, Error>(())
+        };
+        if self.layers.get().is_none() {
+            let mut layers = Vec::new();
+            for mut group in weights::groups(&session.store, &self.name, &self.weights, self.again)? {
+                if group.layer.is_some() {
+                    group.files.iter().try_for_each(|_| next(tar, &mut io::sink()))?;
+                }
+                group.hash(&session.store, |title, files| {
+                    Layer::of_files_in_passing(&session.store, title, files, |_, hasher| next(tar, hasher))
+                })?;
+                layers.extend(group.layer);
+            }
+            self.layers.get_or_init(|| layers);
+        } else if let Some(Weight { content: Content::Packed { bundle, .. }, .. }) = self.weights.first() {
+            // A bundle only claims to know its layers.
+            for (files, layer) in weights::split(&self.name, &self.weights)?.iter().zip(self.weight_layers(session)?) {
+                let read = |_: &File, hasher: &mut dyn Write| next(tar, hasher);
+                let (actual, _) = layer::hash_in_passing(archive::epoch(), files, read)?;
+                if actual != layer.digest {
+                    let source = Box::new(Mismatch::Digest { expected: layer.digest, actual });
+                    return Err(Error::Malformed { path: bundle.path.clone(), source });
+                }
+            }
+        } else {
+            self.weights.iter().try_for_each(|_| next(tar, &mut io::sink()))?;
         }
         // The layers' digests stand for the weights only if no file has moved since they were hashed.
-        self.weights.iter().try_for_each(|weight: &Weight| Content::check(&weight.content))?;
-        tar.archive.write_all(&[0; 2 * BLOCK as usize])?;
-        let index = serde_json::to_vec(&index).map_err(io::Error::from)?;
-        Ok(tar.archive.finish(&index)?)
+        self.weights.iter().try_for_each(|weight| weight.content.check())?;
+        Ok((packed, self.weight_layers(session)?.to_vec()))
+    }
+}
+
+enum Archive<W: Write> {
+    Seekable(seekable::Writer<W>),
+    Xz(Blocks<W>),
+}
+
+impl<W: Write> Archive<W> {
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Seekable(writer) => writer.write_all(bytes),
+            Self::Xz(blocks) => blocks.write_all(bytes),
+        }
     }
 }
 
@@ -84,19 +159,28 @@ impl<R: Read> Read for Noting<R> {
 
 /// A tar archive that knows how far it is.
 struct Tar<'a, W: Write> {
-    archive: seekable::Writer<W>,
+    archive: Archive<W>,
     offset: u64,
     task: &'a Task,
 }
 
 impl<W: Write> Tar<'_, W> {
-    /// Writes a file, and gives the offset of its content.
-    fn file(&mut self, path: &ArchivePath, executable: bool, size: u64, content: &mut dyn Read) -> Result<u64, Error> {
+    /// Writes a file, its content also to `hasher`, and gives the offset of its content.
+    fn file(
+        &mut self,
+        path: &ArchivePath,
+        executable: bool,
+        size: u64,
+        content: &mut dyn Read,
+        hasher: &mut dyn Write,
+    ) -> Result<u64, Error> {
         let header = archive::header(&Entry::file(path.clone(), size, executable), archive::epoch());
         self.archive.write_all(&header)?;
         let offset = self.offset + header.len() as u64;
-        let mut buffered = io::BufReader::with_capacity(1 << 20, self.task.reading(content));
-        let copied = io::copy(&mut buffered, &mut self.archive)?;
+        let copied = self.task.copy(content, |bytes| {
+            hasher.write_all(bytes)?;
+            self.archive.write_all(bytes)
+        })?;
         if copied != size {
             let text = format!("`{path}` had {size} bytes and now has {copied}");
             return Err(io::Error::new(io::ErrorKind::InvalidData, text).into());

@@ -3,16 +3,14 @@
 //! A large file has a layer of its own, so that another version of one file moves that file alone. Small ones share,
 //! and with very many shards large ones do too: runtimes take no more than 127 layers.
 
-use std::collections::VecDeque;
-use std::sync::Mutex;
-
 use super::{Error, Weight};
 use crate::archive::ArchivePath;
 use crate::digest::Digest;
 use crate::layer::{File, Layer};
-use crate::progress::{Task, Unit};
+use crate::progress::Unit;
 use crate::session::Session;
 use crate::store::Store;
+use crate::workers;
 
 /// The folder of all models in an image.
 pub const WEIGHTS: &str = "models";
@@ -23,53 +21,73 @@ const ALONE: u64 = 4 << 20;
 /// Layers that weights may take. Base, packages and code need some of the 127 as well.
 const MOST_LAYERS: usize = 80;
 
-/// The layers that `weights` become, hashing side by side what is not known yet (all of it when `again`).
-pub(super) fn layers(session: &Session, name: &str, weights: &[Weight], again: bool) -> Result<Vec<Layer>, Error> {
-    let mut slots: Vec<Option<Layer>> = Vec::new();
-    let mut work = VecDeque::new();
-    for (slot, files) in groups(name, weights)?.into_iter().enumerate() {
-        let key = key(&files);
-        let known: Option<Layer> = if again { None } else { session.store.recall("weights", &key) };
-        match &known {
-            Some(layer) => layer.keep_recipe(&session.store, files)?,
-            None => work.push_back((slot, key, files)),
-        }
-        slots.push(known);
-    }
-    if work.is_empty() {
-        return Ok(slots.into_iter().flatten().collect());
-    }
-    let bytes = work.iter().flat_map(|(_, _, files)| files).map(|file| file.content.size()).sum();
-    let task = session.progress.task("Hashing", "weights", Unit::Bytes, Some(bytes));
-    let work = Mutex::new(work);
-    let next = || work.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop_front();
-    let made = std::thread::scope(|scope| {
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let worker = || {
-            let mut made = Vec::new();
-            while let Some((slot, key, files)) = next() {
-                made.push((slot, hash(&session.store, &key, files, &task)?));
-            }
-            Ok::<_, Error>(made)
-        };
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(worker)).collect();
-        let results =
-            workers.into_iter().map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-        results.collect::<Result<Vec<_>, _>>()
-    })?;
-    for (slot, layer) in made.into_iter().flatten() {
-        slots[slot] = Some(layer);
-    }
-    Ok(slots.into_iter().flatten().collect())
+/// Files that share a layer, which may not be known yet.
+pub(super) struct Group {
+    pub(super) files: Vec<File>,
+    /// Of all that the layer's digest depends on.
+    key: Digest,
+    pub(super) layer: Option<Layer>,
 }
 
-fn hash(store: &Store, key: &Digest, files: Vec<File>, task: &Task) -> Result<Layer, Error> {
-    let settled = files.iter().all(|file| file.content.is_settled());
-    let layer = Layer::of_files(store, title(&files), files, task)?;
-    if settled {
-        store.remember("weights", key, &layer, vec![layer.digest])?;
+/// The groups of `weights`, with the layers that are remembered (none when `again`).
+pub(super) fn groups(store: &Store, name: &str, weights: &[Weight], again: bool) -> Result<Vec<Group>, Error> {
+    let mut groups = Vec::new();
+    for files in split(name, weights)? {
+        // Paths, numbers and lists always serialise.
+        let key = Digest::of(serde_json::to_vec(&(crate::archive::epoch(), &files)).unwrap_or_default());
+        let layer: Option<Layer> = if again { None } else { store.recall("weights", &key) };
+        if let Some(layer) = &layer {
+            layer.keep_recipe(store, files.clone())?;
+        }
+        groups.push(Group { files, key, layer });
     }
-    Ok(layer)
+    Ok(groups)
+}
+
+impl Group {
+    /// For a person.
+    pub(super) fn title(&self) -> String {
+        match &self.files[..] {
+            [file] => format!("weights {}", file.path.name()),
+            files => format!("weights, {} files", files.len()),
+        }
+    }
+
+    fn bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.content.size()).sum()
+    }
+
+    /// Makes the layer known with `make`, and remembers it, if it is not known yet.
+    pub(super) fn hash<E: From<Error>>(
+        &mut self,
+        store: &Store,
+        make: impl FnOnce(String, Vec<File>) -> Result<Layer, E>,
+    ) -> Result<(), E> {
+        if self.layer.is_none() {
+            let settled = self.files.iter().all(|file| file.content.is_settled());
+            let layer = make(self.title(), self.files.clone())?;
+            if settled {
+                store.remember("weights", &self.key, &layer, vec![layer.digest]).map_err(Error::from)?;
+            }
+            self.layer = Some(layer);
+        }
+        Ok(())
+    }
+}
+
+/// The layers that `weights` become, hashing side by side what is not known yet (all of it when `again`).
+pub(super) fn layers(session: &Session, name: &str, weights: &[Weight], again: bool) -> Result<Vec<Layer>, Error> {
+    let mut groups = groups(&session.store, name, weights, again)?;
+    let unknown: Vec<_> = groups.iter_mut().filter(|group| group.layer.is_none()).collect();
+    if !unknown.is_empty() {
+        let bytes = unknown.iter().map(|group| group.bytes()).sum();
+        let task = session.progress.task("Hashing", "weights", Unit::Bytes, Some(bytes));
+        workers::side_by_side(unknown, |group| {
+            let make = |title, files| Ok::<_, Error>(Layer::of_files(&session.store, title, files, &task)?);
+            group.hash(&session.store, make)
+        })?;
+    }
+    Ok(groups.into_iter().filter_map(|group| group.layer).collect())
 }
 
 /// The layers of a bundle whose index has them: their recipes are kept, their bytes are verified as they are read.
@@ -79,7 +97,7 @@ pub(super) fn known_layers(
     weights: &[Weight],
     layers: Vec<Layer>,
 ) -> Result<Vec<Layer>, Error> {
-    let groups = groups(name, weights)?;
+    let groups = split(name, weights)?;
     if groups.len() != layers.len() {
         let text = "the index has another number of layers than its weights need";
         return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, text).into());
@@ -90,13 +108,8 @@ pub(super) fn known_layers(
     Ok(layers)
 }
 
-fn key(files: &[File]) -> Digest {
-    // Paths, numbers and lists always serialise.
-    Digest::of(serde_json::to_vec(&(crate::archive::epoch(), files)).unwrap_or_default())
-}
-
 /// Which files share a layer: neighbours by path, up to a limit that doubles until there are few enough layers.
-fn groups(name: &str, weights: &[Weight]) -> Result<Vec<Vec<File>>, Error> {
+pub(super) fn split(name: &str, weights: &[Weight]) -> Result<Vec<Vec<File>>, Error> {
     let folder = ArchivePath::relative(format!("{WEIGHTS}/{name}"))
         .map_err(|error| std::io::Error::new(std::io::ErrorKind::InvalidInput, error))?;
     let mut limit = ALONE;
@@ -120,13 +133,6 @@ fn groups(name: &str, weights: &[Weight]) -> Result<Vec<Vec<File>>, Error> {
     }
 }
 
-fn title(files: &[File]) -> String {
-    match files {
-        [file] => format!("weights {}", file.path.name()),
-        files => format!("weights, {} files", files.len()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -143,14 +149,14 @@ mod tests {
     #[test]
     fn large_files_stand_alone_and_small_ones_share() {
         let large = ALONE as usize + 1;
-        let groups = groups("m", &weights(&[10, 20, large, large, 30])).unwrap();
+        let groups = split("m", &weights(&[10, 20, large, large, 30])).unwrap();
         assert_eq!(groups.iter().map(Vec::len).collect::<Vec<_>>(), [2, 1, 1, 1]);
         assert_eq!(groups[0][0].path.as_str(), "models/m/00000");
     }
 
     #[test]
     fn there_are_never_more_layers_than_runtimes_take() {
-        let groups = groups("m", &weights(&[ALONE as usize; 200])).unwrap();
+        let groups = split("m", &weights(&[ALONE as usize; 200])).unwrap();
         assert!(groups.len() <= MOST_LAYERS);
         assert_eq!(groups.iter().map(Vec::len).sum::<usize>(), 200);
     }

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::prepare::Inputs;
 use super::printer::Report;
 use super::{Context, Exit, Failure, prepare};
+use crate::compress::Setting;
 use crate::digest::Digest;
 use crate::platform::Platform;
 use crate::store::ImageName;
@@ -31,6 +32,10 @@ pub struct Args {
     /// What the image is for: linux/amd64 or linux/arm64. Nothing is emulated.
     #[arg(long)]
     platform: Option<Platform>,
+    /// How layers of weights are stored: none, gzip, zstd, or zstd:LEVEL with a level of 1 to 22. Other than `none`,
+    /// the store holds a copy of the weights.
+    #[arg(long, value_name = "METHOD", default_value = "none")]
+    compression: Setting,
 }
 
 #[derive(Serialize)]
@@ -44,7 +49,8 @@ struct Image {
 
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let session = context.session()?;
-    let parcel = prepare::parcel(context, &session, &args.inputs)?;
+    let mut parcel = prepare::parcel(context, &session, &args.inputs)?;
+    parcel.bundle.compress_weights(&session, args.compression)?;
     let built = prepare::build(context, &session, parcel, args.platform, &args.tag)?;
     let (platform, size, layers) = (built.image.platform(), built.image.size(), built.image.layers().len());
     context.printer.report(&Image { name: built.name, digest: built.digest, platform, size, layers })?;

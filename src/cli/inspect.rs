@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::time::Instant;
 
 use serde::Serialize;
 
-use super::printer::{DIM, NAME, Report, Size, VERB};
+use super::printer::{DIM, NAME, Report, Size, VERB, dim_time};
 use super::{Context, Exit, Failure};
 use crate::bundle::Bundle;
 use crate::digest::Digest;
@@ -18,7 +19,7 @@ use crate::store::ImageName;
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben inspect iris:1.0\n\
-\x20 ekiben inspect iris-1.0.ekiben\n\
+\x20 ekiben inspect iris-1.0.ekiben --verify\n\
 \x20 ekiben inspect iris:1.0 --output json | jq '.layers[].digest'";
 
 /// Show what is in a bundle or an image: layers, sizes, what is shared, how it starts
@@ -28,6 +29,9 @@ pub struct Args {
     /// A bundle's file, or the name of an image in the local store.
     #[arg(value_name = "BUNDLE|IMAGE")]
     target: String,
+    /// Read every byte, and fail where one is not as it was: a member of a bundle, or a layer of an image.
+    #[arg(long)]
+    verify: bool,
 }
 
 #[derive(Serialize)]
@@ -75,19 +79,24 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let session = context.session()?;
     let path = PathBuf::from(&args.target);
     if path.is_file() {
-        context.printer.report(&bundle(&session, path)?)?;
+        context.printer.report(&bundle(context, &session, path, args.verify)?)?;
     } else {
         let name = args
             .target
             .parse::<ImageName>()
             .map_err(|error| Failure::new(Exit::Usage, format!("there is no file `{}`, and {error}", args.target)))?;
-        context.printer.report(&image(&session, name)?)?;
+        context.printer.report(&image(context, &session, name, args.verify)?)?;
     }
     Ok(Exit::Success)
 }
 
-fn bundle(session: &Session, path: PathBuf) -> Result<BundleReport, Failure> {
+fn bundle(context: &Context, session: &Session, path: PathBuf, verify: bool) -> Result<BundleReport, Failure> {
     let bundle = Bundle::open(session, &path)?;
+    if verify {
+        let started = Instant::now();
+        bundle.verify(session)?;
+        context.printer.status("Verified", format!("{} {}", Size(bundle.bytes()), dim_time(started.elapsed())));
+    }
     let members = bundle.members().iter().map(|(path, member)| MemberReport {
         path: path.to_string(),
         size: member.content.size(),
@@ -103,15 +112,20 @@ fn bundle(session: &Session, path: PathBuf) -> Result<BundleReport, Failure> {
     Ok(BundleReport {
         name: bundle.name().to_owned(),
         version: bundle.version().to_owned(),
-        digest: bundle.digest(),
+        digest: bundle.digest(session)?,
         members,
-        layers: layers(bundle.weight_layers(), &shared),
+        layers: layers(bundle.weight_layers(session)?, &shared),
         path,
     })
 }
 
-fn image(session: &Session, name: ImageName) -> Result<ImageReport, Failure> {
+fn image(context: &Context, session: &Session, name: ImageName, verify: bool) -> Result<ImageReport, Failure> {
     let (digest, image) = Image::find(&session.store, &name)?;
+    if verify {
+        let started = Instant::now();
+        image.verify(&session.store, &session.progress)?;
+        context.printer.status("Verified", format!("{} {}", Size(image.size()), dim_time(started.elapsed())));
+    }
     let shared = holders(session, Some(&name))?;
     let config = image.config();
     let list = |list: &Option<Vec<String>>| list.clone().unwrap_or_default();
@@ -197,8 +211,14 @@ impl Report for BundleReport {
     fn human(&self, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "{VERB}{} {}{VERB:#}  {}", self.name, self.version, self.path.display())?;
         writeln!(out, "{DIM}{}{DIM:#}\n", self.digest)?;
-        for MemberReport { path, size, .. } in &self.members {
+        const SHOWN: usize = 100;
+        for MemberReport { path, size, .. } in self.members.iter().take(SHOWN) {
             writeln!(out, "  {:>8} {path}", Size(*size))?;
+        }
+        let rest = self.members.get(SHOWN..).unwrap_or_default();
+        if !rest.is_empty() {
+            let bytes = rest.iter().map(|member| member.size).sum();
+            writeln!(out, "  {:>8} {DIM}in {} more files{DIM:#}", Size(bytes), rest.len())?;
         }
         if !self.layers.is_empty() {
             writeln!(out, "\nlayers of weights in an image")?;

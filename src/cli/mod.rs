@@ -19,6 +19,7 @@ mod run;
 mod serve;
 mod stop;
 mod test;
+mod unpack;
 mod validate;
 
 use std::process::ExitCode;
@@ -94,6 +95,7 @@ enum Command {
     Validate(validate::Args),
     Lock(lock::Args),
     Pack(pack::Args),
+    Unpack(unpack::Args),
     Build(build::Args),
     Run(run::Args),
     Test(test::Args),
@@ -137,6 +139,7 @@ pub fn main() -> ExitCode {
         Command::Validate(args) => validate::run(&context, args),
         Command::Lock(args) => lock::run(&context, args),
         Command::Pack(args) => pack::run(&context, args),
+        Command::Unpack(args) => unpack::run(&context, args),
         Command::Build(args) => build::run(&context, args),
         Command::Run(args) => run::run(&context, args),
         Command::Test(args) => test::run(&context, args),

@@ -9,21 +9,24 @@ use serde::Serialize;
 use super::prepare::Inputs;
 use super::printer::{NAME, Report, Size, dim_time};
 use super::{Context, Exit, Failure, prepare};
+use crate::bundle::Form;
 use crate::digest::Digest;
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben pack                      writes NAME-VERSION.ekiben\n\
-\x20 ekiben pack fixtures/iris -o /tmp/iris.ekiben";
+\x20 ekiben pack fixtures/iris -o /tmp/iris.ekiben\n\
+\x20 ekiben pack -o iris.bento        then: bentoml import iris.bento";
 
 /// Pack a project into a bundle: everything that its image is built from, in one file
 ///
-/// The file is a plain tar.zst that `tar --zstd -xf` unpacks, with an index that lets Ekiben read any part of it.
+/// The file is a plain tar.zst that `tar --zstd -xf` unpacks, with an index that lets Ekiben read any part of it. A
+/// name that ends in `.bento` gives an archive that `bentoml import` takes instead.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
     #[command(flatten)]
     inputs: Inputs,
-    /// Where to write the bundle: a file, or a folder.
+    /// Where to write the bundle: a file, or a folder. `.bento` is for BentoML.
     #[arg(long, short, value_name = "FILE")]
     out: Option<PathBuf>,
 }
@@ -33,10 +36,9 @@ struct Packed {
     path: PathBuf,
     name: String,
     version: String,
-    /// Of the file.
+    /// Of what is in it, however it is compressed.
     digest: Digest,
-    /// Of what is in it.
-    content: Digest,
+    /// Of the file, in bytes.
     size: u64,
 }
 
@@ -49,11 +51,12 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         Some(file) => file,
     };
     let started = Instant::now();
-    let (digest, size) = bundle.pack(&session, &path)?;
-    let text = format!("{NAME}{}{NAME:#} {} {}", bundle.file_name(), Size(size), dim_time(started.elapsed()));
+    let size = bundle.pack(&session, Form::of(&path), &path)?;
+    let file = path.file_name().unwrap_or_default().display();
+    let text = format!("{NAME}{file}{NAME:#} {} {}", Size(size), dim_time(started.elapsed()));
     context.printer.status("Packed", text);
-    let (name, version, content) = (bundle.name().to_owned(), bundle.version().to_owned(), bundle.digest());
-    context.printer.report(&Packed { path, name, version, digest, content, size })?;
+    let (name, version, digest) = (bundle.name().to_owned(), bundle.version().to_owned(), bundle.digest(&session)?);
+    context.printer.report(&Packed { path, name, version, digest, size })?;
     Ok(Exit::Success)
 }
 

@@ -15,6 +15,7 @@ use crate::archive::{self, ArchivePath, Entry};
 use crate::base;
 use crate::bundle::{self, Bundle};
 use crate::compress::Compression;
+use crate::content::Opener;
 use crate::digest::Digest;
 use crate::layer::{self, Layer};
 use crate::layout;
@@ -101,10 +102,10 @@ pub fn build(session: &Session, parcel: &Parcel, platform: Platform) -> Result<I
         layers.extend(library_layer(session, parcel, locked, &target, layers.first())?);
         layers.extend(python_layers(session, parcel, locked, &target)?);
     }
-    layers.extend_from_slice(bundle.weight_layers());
+    layers.extend_from_slice(bundle.weight_layers(session)?);
     layers.push(code_layer(session, bundle)?);
     let image = layers.into_iter().fold(Image::scratch(platform), Image::with_layer);
-    Ok(configured(image, manifest, bundle))
+    Ok(configured(image, manifest, bundle, bundle.digest(session)?))
 }
 
 /// The bytecode of Python's own library, which Debian's packages do not bring: it makes the start of a service 0.4 s
@@ -267,11 +268,11 @@ fn code_layer(session: &Session, bundle: &Bundle) -> Result<Layer, Error> {
         return Ok(layer);
     }
     let layer = Layer::write::<Error>(&session.store, Compression::Gzip, "code and metadata", |writer| {
-        let mut folders = Folders::default();
+        let (mut folders, mut opener) = (Folders::default(), Opener::default());
         for (path, member) in members {
             let entry = Entry::file(top.join(path), member.content.size(), member.executable);
             folders.above(&entry.path, writer)?;
-            writer.file(&entry, bundle.open_member(member)?)?;
+            writer.file(&entry, bundle.open_member(member, &mut opener)?)?;
         }
         Ok(())
     })?;
@@ -280,9 +281,9 @@ fn code_layer(session: &Session, bundle: &Bundle) -> Result<Layer, Error> {
 }
 
 /// How the image is started, and what it says of itself.
-fn configured(image: Image, manifest: &Manifest, bundle: &Bundle) -> Image {
+fn configured(image: Image, manifest: &Manifest, bundle: &Bundle, digest: Digest) -> Image {
     let mut about: Vec<(String, String)> = vec![
-        ("io.ekiben.bundle.digest".to_owned(), bundle.digest().to_string()),
+        ("io.ekiben.bundle.digest".to_owned(), digest.to_string()),
         ("org.opencontainers.image.title".to_owned(), bundle.name().to_owned()),
         ("org.opencontainers.image.version".to_owned(), bundle.version().to_owned()),
     ];

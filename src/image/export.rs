@@ -14,6 +14,7 @@ use oci_spec::image::{ANNOTATION_REF_NAME, ImageIndexBuilder, MediaType};
 
 use super::{Error, Image, document, invalid};
 use crate::archive::{self, ArchivePath, Entry};
+use crate::atomic::{self, Steady};
 use crate::digest::Digest;
 use crate::layer::Layer;
 use crate::progress::{Progress, Unit};
@@ -55,7 +56,9 @@ impl<'a> Layout<'a> {
             (blob(&digest), store.read_blob(&digest, super::LARGEST_DOCUMENT)?),
             (blob(&config_digest), config),
         ]);
-        let layers = image.layers().iter().map(|layer| (layer.digest, layer)).collect();
+        let layers: BTreeMap<_, _> = image.layers().iter().map(|layer| (layer.digest, layer)).collect();
+        // Before the first byte goes out.
+        layers.values().try_for_each(|layer| layer.check(store))?;
         Ok(Self { store, documents, layers })
     }
 
@@ -84,24 +87,20 @@ pub fn to_folder(
     }
     let layout = Layout::new(store, image, name)?;
     let task = progress.task("Exporting", path.display().to_string(), Unit::Bytes, Some(layout.bytes()));
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let folder = tempfile::Builder::new().prefix(".ekiben-").tempdir_in(parent)?;
-    fs::create_dir_all(folder.path().join("blobs/sha256"))?;
-    for (name, bytes) in &layout.documents {
-        // Only `docker load` asks for it, and that reads no folders.
-        if name != "manifest.json" {
-            fs::write(folder.path().join(name), bytes)?;
+    atomic::folder(path, |folder| {
+        fs::create_dir_all(folder.join("blobs/sha256"))?;
+        for (name, bytes) in &layout.documents {
+            // Only `docker load` asks for it, and that reads no folders.
+            if name != "manifest.json" {
+                fs::write(folder.join(name), bytes)?;
+            }
         }
-    }
-    for (digest, layer) in &layout.layers {
-        let mut file = io::BufWriter::with_capacity(1 << 20, fs::File::create(folder.path().join(blob(digest)))?);
-        io::copy(&mut task.reading(layer.open(store)?), &mut file)?;
-        file.flush()?;
-    }
-    use std::os::unix::fs::PermissionsExt as _;
-    fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755))?;
-    fs::rename(folder.path(), path)?;
-    Ok(())
+        for (digest, layer) in &layout.layers {
+            let mut file = Steady::new(fs::File::create(folder.join(blob(digest)))?);
+            task.copy(layer.open(store)?, |bytes| file.write_all(bytes))?;
+        }
+        Ok(())
+    })
 }
 
 /// Writes `image` as an archive that is both an OCI layout and a docker archive.

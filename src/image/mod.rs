@@ -20,6 +20,7 @@ use crate::compress::Compression;
 use crate::digest::Digest;
 use crate::layer::Layer;
 use crate::platform::{Platform, UnknownPlatform};
+use crate::progress::{Progress, Unit};
 use crate::store::{self, ImageName, Store};
 
 /// What can go wrong with an image.
@@ -33,7 +34,7 @@ pub enum Error {
     Layer(#[from] crate::layer::Error),
     /// A file could not be read or written. The message names it.
     #[error("{0}")]
-    Io(#[from] std::io::Error),
+    Io(std::io::Error),
     /// The manifest or configuration is not what the specification says.
     #[error("the image {digest} is malformed")]
     Malformed {
@@ -61,6 +62,13 @@ impl Error {
             Self::Exists { .. } => Some("choose another path, or remove it first".to_owned()),
             _ => None,
         }
+    }
+}
+
+impl From<std::io::Error> for Error {
+    /// What a layer's reader says is the layer's.
+    fn from(error: std::io::Error) -> Self {
+        error.downcast().map_or_else(Self::Io, Self::Layer)
     }
 }
 
@@ -125,6 +133,18 @@ impl Image {
     /// Bytes of all layers as they are stored.
     pub fn size(&self) -> u64 {
         self.layers.iter().map(|layer| layer.size).sum()
+    }
+
+    /// Reads all layers, and sees whether their bytes are those that they were.
+    ///
+    /// # Errors
+    /// When a layer's bytes cannot be had, or are others.
+    pub fn verify(&self, store: &Store, progress: &Progress) -> Result<(), Error> {
+        let task = progress.task("Verifying", "layers", Unit::Bytes, Some(self.size()));
+        for layer in &self.layers {
+            task.copy(layer.open(store)?, |_| Ok(()))?;
+        }
+        Ok(())
     }
 
     /// Puts configuration and manifest into the store, where the layers are, and gives the manifest's descriptor.

@@ -1,0 +1,149 @@
+//! Reading all of a bundle: to verify it, or to have its files in a folder.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use fs_err as fs;
+use fs_err::os::unix::fs::OpenOptionsExt as _;
+
+use super::weights;
+use super::{Bundle, Error, Member};
+use crate::archive::ArchivePath;
+use crate::atomic::{self, Steady};
+use crate::content::{self, Content, Opener};
+use crate::digest::{Hasher, Mismatch};
+use crate::layer;
+use crate::progress::{Task, Unit};
+use crate::session::Session;
+
+impl Bundle {
+    /// Bytes of all files.
+    pub fn bytes(&self) -> u64 {
+        let members = self.members.values().map(|member| member.content.size());
+        members.chain(self.weights.iter().map(|weight| weight.content.size())).sum()
+    }
+
+    /// Reads every byte, and sees whether it is the one that was packed.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`], which names the file.
+    pub fn verify(&self, session: &Session) -> Result<(), Error> {
+        let task = session.progress.task("Verifying", self.file_name(), Unit::Bytes, Some(self.bytes()));
+        let mut opener = Opener::default();
+        for (path, member) in &self.members {
+            check(path, member, &mut opener, &task, &mut io::sink())?;
+        }
+        self.each_weight(session, |path, content, hasher| {
+            read(path, content, &mut opener, &task, |bytes| hasher.write_all(bytes))
+        })
+    }
+
+    /// Writes all files into the folder `path`, which must not be there or be empty; each is verified.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`], which names the file, and what the disk says; then nothing is left at `path`.
+    pub fn unpack(&self, session: &Session, path: &Path) -> Result<(), Error> {
+        let task = session.progress.task("Unpacking", self.file_name(), Unit::Bytes, Some(self.bytes()));
+        atomic::folder(path, |folder| {
+            let mut opener = Opener::default();
+            for (path, member) in &self.members {
+                let mut file = create(folder, path, member.executable)?;
+                check(path, member, &mut opener, &task, &mut file)?;
+            }
+            self.each_weight(session, |path, content, hasher| {
+                let mut file = Steady::new(create(folder, path, false)?);
+                read(path, content, &mut opener, &task, |bytes| {
+                    hasher.write_all(bytes)?;
+                    file.write_all(bytes)
+                })
+            })
+        })
+    }
+
+    /// Calls `read` for each of the weights, and verifies what it hands to the hasher.
+    fn each_weight(
+        &self,
+        session: &Session,
+        mut read: impl FnMut(&ArchivePath, &Content, &mut dyn Write) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let (epoch, layers) = match &self.packed {
+            Some(packed) => packed.clone(),
+            None => (crate::archive::epoch(), self.weight_layers(session)?.to_vec()),
+        };
+        let folder = self.weights_folder()?;
+        let mut weights = self.weights.iter();
+        for (files, layer) in weights::split(&self.name, &self.weights)?.into_iter().zip(layers) {
+            let first = weights.clone().next();
+            let (actual, _) = layer::hash_in_passing(epoch, &files, |_, hasher| match weights.next() {
+                Some(weight) => read(&folder.join(&weight.path), &weight.content, hasher),
+                None => Ok(()),
+            })?;
+            if let Some(weight) = first.filter(|_| actual != layer.diff_id) {
+                let mismatch = Mismatch::Digest { expected: layer.diff_id, actual };
+                return Err(damaged(&folder.join(&weight.path), &weight.content, mismatch));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads a member, and sees whether it is the one that was packed.
+fn check(
+    path: &ArchivePath,
+    member: &Member,
+    opener: &mut Opener,
+    task: &Task,
+    out: &mut dyn Write,
+) -> Result<(), Error> {
+    let mut hasher = Hasher::new();
+    read(path, &member.content, opener, task, |bytes| {
+        hasher.update(bytes);
+        out.write_all(bytes)
+    })?;
+    let actual = hasher.finish();
+    match actual == member.digest {
+        true => Ok(()),
+        false => Err(damaged(path, &member.content, Mismatch::Digest { expected: member.digest, actual })),
+    }
+}
+
+/// Hands the bytes of a file to `take`. What cannot be decompressed is damage; what cannot be written is not.
+fn read(
+    path: &ArchivePath,
+    content: &Content,
+    opener: &mut Opener,
+    task: &Task,
+    mut take: impl FnMut(&[u8]) -> io::Result<()>,
+) -> Result<(), Error> {
+    let mut refused = None;
+    let result = opener.open(content).and_then(|()| {
+        let copied = task.copy(opener, |bytes| {
+            take(bytes).inspect_err(|error| refused = Some(io::Error::new(error.kind(), error.to_string())))
+        });
+        Ok(copied.map(drop)?)
+    });
+    match (refused, result) {
+        (Some(error), _) => Err(error.into()),
+        (None, Err(content::Error::Io(error))) => Err(damaged(path, content, error)),
+        (None, result) => Ok(result?),
+    }
+}
+
+pub(super) fn damaged(
+    member: &ArchivePath,
+    content: &Content,
+    source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+) -> Error {
+    let path = content.place().map(PathBuf::from).unwrap_or_default();
+    Error::Damaged { path, member: member.clone(), source: source.into() }
+}
+
+/// A new file below `folder`, in which there are no links: nobody else writes to it.
+fn create(folder: &Path, path: &ArchivePath, executable: bool) -> io::Result<fs::File> {
+    let path = path.under(folder);
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    let mode = if executable { 0o777 } else { 0o666 };
+    fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path)
+}
