@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 
 # What the tests call, and the Debian package that brings it.
 needed="skopeo:skopeo umoci:umoci podman:podman buildah:buildah runc:runc setpriv:util-linux busybox:busybox-static
-python3:python3 git:git"
+python3:python3 pip3:python3-pip git:git zstd:zstd xz:xz-utils"
 
 missing=""
 for pair in $needed; do

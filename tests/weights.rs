@@ -372,7 +372,9 @@ fn bentoml() -> PathBuf {
     let program = folder.join("bin/bentoml");
     if !program.exists() {
         let _ = fs::remove_dir_all(&folder);
-        let script = "python3 -m venv \"$1\"; \"$1/bin/pip\" install -q --disable-pip-version-check bentoml==1.4.39";
+        // Debian's Python cannot put pip into an environment, but its pip can install into one.
+        let script = "python3 -m venv --without-pip \"$1\"; \
+                      python3 -m pip -q --disable-pip-version-check --python \"$1/bin/python\" install bentoml==1.4.39";
         good(Command::new("sh").args(["-ec", script, "sh"]).arg(&folder).output().unwrap());
     }
     program
