@@ -23,8 +23,10 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 RELEASE = ROOT / "target/release"
 PAGE = ROOT / "docs/benchmarks.md"
-# bentoml is too slow for more.
+# bentoml is too slow for more, and for more than one round.
 BENTO_MIB = 96
+# What a container runs that only starts.
+NOTHING = ["--", "/bin/sh", "-c", ":"]
 
 
 def make(path, mib):
@@ -52,10 +54,8 @@ def daemon_written():
 
 
 class Bench:
-    def __init__(self, rounds):
-        self.rounds = rounds
+    def __init__(self):
         self.rows = {}
-        self.notes = {}
 
     def run(self, name, command, *, before=None, cwd=None, env=None, daemon=False):
         """Runs a command once, and keeps seconds, bytes written and peak memory."""
@@ -82,8 +82,8 @@ class Bench:
         return statistics.median(values) if values else None
 
 
-def project(folder, files, program):
-    """A project on nothing, with weights, and a program to start where there is one."""
+def project(folder, files, base="scratch"):
+    """A project with weights and a file of code."""
     (folder / "src").mkdir(parents=True)
     for name, mib in files.items():
         if mib:
@@ -91,13 +91,9 @@ def project(folder, files, program):
         else:
             (folder / name).write_bytes(os.urandom(1024))
     (folder / "src/predict.py").write_text("")
-    command = "/nothing"
-    if program:
-        shutil.copy(program, folder / "src/busybox")
-        command = "/app/src/busybox, true"
     (folder / "ekiben.yaml").write_text(
-        f'name: {folder.name}\nversion: "1"\nbase: scratch\nmodel:\n  files: ["*.bin"]\nservice:\n'
-        f"  command: [{command}]\ninclude: [src/**]\n"
+        f'name: {folder.name}\nversion: "1"\nbase: {base}\nmodel:\n  files: ["*.bin"]\n'
+        'service:\n  command: [/bin/sh]\ninclude: [src/**]\n'
     )
 
 
@@ -112,20 +108,15 @@ def main():
     if not args.no_build:
         subprocess.run(["cargo", "build", "--release", "--bin", "ekiben", "--example", "hash"], cwd=ROOT, check=True)
     with tempfile.TemporaryDirectory(prefix="bench-", dir=args.folder) as folder:
-        bench = Bench(args.rounds)
-        measure(bench, pathlib.Path(folder).resolve(), args)
-    write(bench, args)
+        measure(Bench(), pathlib.Path(folder).resolve(), args)
 
 
 def measure(bench, folder, args):
     ekiben, hasher = str(RELEASE / "ekiben"), str(RELEASE / "examples/hash")
-    busybox = shutil.which("busybox")
-    if busybox and b"statically linked" not in subprocess.run(["file", "-L", busybox], capture_output=True).stdout:
-        busybox = None
     big, two, small = folder / "big", folder / "two", folder / "small"
-    project(big, {"model.bin": args.size}, busybox)
-    project(two, {"a.bin": args.size // 2, "b.bin": args.size // 2}, busybox)
-    project(small, {"model.bin": 0}, busybox)
+    project(big, {"model.bin": args.size})
+    project(two, {"a.bin": args.size // 2, "b.bin": args.size // 2})
+    project(small, {"model.bin": 0})
     home = {"EKIBEN_HOME": str(folder / "home"), "BENTOML_HOME": str(folder / "bentoml"), "BENTOML_DO_NOT_TRACK": "1"}
     model = str(big / "model.bin")
 
@@ -143,13 +134,21 @@ def measure(bench, folder, args):
     os.link(model, context / "model.bin")
     (context / "Dockerfile").write_text("FROM scratch\nCOPY model.bin /models/big/model.bin\n")
     docker = shutil.which("docker") and subprocess.run(["docker", "info"], capture_output=True).returncode == 0
+    # On Debian, in a store of their own that stays.
+    runs = {**home, "EKIBEN_HOME": str(folder / "runs")}
+    for source in (big, small):
+        place = folder / f"run-{source.name}"
+        project(place, {}, "debian:bookworm")
+        os.link(source / "model.bin", place / "model.bin")
+        subprocess.run([ekiben, "build", "-q"], cwd=place, env={**os.environ, **runs}, check=True)
+        subprocess.run([ekiben, "run", f"{place.name}:1", *NOTHING], env={**os.environ, **runs}, check=True)
     bento = folder / "bento"
     if args.bentoml:
-        project(bento, {"model.bin": BENTO_MIB}, None)
+        project(bento, {"model.bin": BENTO_MIB})
         subprocess.run([ekiben, "pack", "-o", folder / "a.bento"], cwd=bento, env={**os.environ, **home}, check=True)
         subprocess.run([args.bentoml, "import", folder / "a.bento"], env={**os.environ, **home}, check=True)
 
-    for _ in range(bench.rounds):
+    for number in range(args.rounds):
         run = bench.run
         run("hashing the file once (`examples/hash`)", [hasher, model])
         run("**ekiben build**, first", [ekiben, "build"], cwd=big, env=home, before=fresh)
@@ -168,11 +167,9 @@ def measure(bench, folder, args):
         unpack = [ekiben, "unpack", str(folder / "big.ekiben"), str(unpacked)]
         run("**ekiben unpack**", unpack, env=home, before=lambda: shutil.rmtree(unpacked, ignore_errors=True))
         shutil.rmtree(unpacked)
-        if busybox:
-            for name, where in (("", big), (" of 1 KB", small)):
-                subprocess.run([ekiben, "build", "-q"], cwd=where, env={**os.environ, **home}, check=True, stdout=-3)
-                command = [ekiben, "run", f"{where.name}:1", "--", "/app/src/busybox", "true"]
-                run(f"**ekiben run** of a program that ends at once, model{name}", command, env=home)
+        for which in ("big", "small"):
+            what = f"model of {args.size} MiB" if which == "big" else "model of 1 KB"
+            run(f"**ekiben run** of nothing, {what}", [ekiben, "run", f"run-{which}:1", *NOTHING], env=runs)
         if docker:
             command = ["docker", "build", "-q", "--no-cache", "-t", "ekiben-bench", str(context)]
             run("docker build", command, daemon=True)
@@ -188,20 +185,19 @@ def measure(bench, folder, args):
                 subprocess.run(["umoci", *command], stderr=subprocess.DEVNULL, check=True)
             run("umoci insert", ["umoci", "insert", "--image", f"{layout}:bench", model, "/models/big/model.bin"])
             shutil.rmtree(layout)
-        if args.bentoml:
+        if args.bentoml and number == 0:
             target = folder / "b.bento"
             run(f"bentoml export of {BENTO_MIB} MiB", [args.bentoml, "export", "bento:1", str(target)], env=home, before=remove(target))
             command = [ekiben, "pack", "-o", str(target)]
             run(f"**ekiben pack** of {BENTO_MIB} MiB for BentoML", command, cwd=bento, env=home, before=remove(target))
             remove(target)()
-    if shutil.which("buildah"):
-        subprocess.run(["umount", folder / "buildah"], stderr=subprocess.DEVNULL)
+        write(bench, args, number + 1)
 
 
-def write(bench, args):
+def write(bench, args, rounds):
     base = bench.median(next(iter(bench.rows)))
     lines = [
-        f"One file of {args.size} MiB of random bytes as the model, no base; the median of {args.rounds} interleaved runs on",
+        f"One file of {args.size} MiB of random bytes as the model, no base; the median of {rounds} interleaved runs on",
         f"{os.cpu_count()} processors, Linux {platform.release().split('-')[0]}. `scripts/bench-weights.py` measures it again.",
         "",
         "| | time | times hashing | written | peak memory |",

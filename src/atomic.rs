@@ -37,6 +37,11 @@ pub fn write<T, E: From<io::Error>>(
 /// # Errors
 /// Those of `fill`, and those of the disk; then nothing is left.
 pub fn folder<T, E: From<io::Error>>(path: &Path, fill: impl FnOnce(&Path) -> Result<T, E>) -> Result<T, E> {
+    let occupied = || fs::read_dir(path).map_or(true, |mut entries| entries.next().is_some());
+    if path.symlink_metadata().is_ok() && occupied() {
+        let text = format!("{} is there already", path.display());
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, text).into());
+    }
     let parent = parent(path);
     sweep(parent)?;
     // Not `TempDir`'s own way, which nobody else may enter: the kernel takes off what the umask says.

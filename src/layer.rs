@@ -29,7 +29,7 @@ pub enum Error {
     Store(#[from] store::Error),
     /// A file could not be read or written.
     #[error("{0}")]
-    Io(io::Error),
+    Io(#[source] io::Error),
     /// The layer's archive cannot be unpacked.
     #[error("the layer {digest} cannot be unpacked")]
     Unpack {

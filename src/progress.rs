@@ -147,7 +147,9 @@ impl Task {
     /// # Errors
     /// Those of the reader and of `take`.
     pub fn copy(&self, mut reader: impl Read, mut take: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<u64> {
-        let mut buffer = vec![0; 1 << 20];
+        const LARGE: usize = 1 << 20;
+        // Small files are many, and a large buffer for each costs more than they do.
+        let mut buffer = vec![0; 1 << 16];
         let mut size = 0;
         loop {
             match reader.read(&mut buffer) {
@@ -156,6 +158,9 @@ impl Task {
                     take(&buffer[..taken])?;
                     size += taken as u64;
                     self.advance(taken as u64);
+                    if taken == buffer.len() && taken < LARGE {
+                        buffer = vec![0; LARGE];
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),

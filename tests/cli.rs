@@ -111,7 +111,7 @@ fn json_has_the_keys_that_scripts_rely_on() {
         (&["init", "empty"][..], "kept written".to_owned()),
         (&["validate", "tiny"], "diagnostics errors projects warnings".to_owned()),
         (&["lock", "tiny"], "lock path".to_owned()),
-        (&["pack", "tiny"], "content digest name path size version".to_owned()),
+        (&["pack", "tiny"], "digest name path size version".to_owned()),
         (&["build", "tiny"], "digest layers name platform size".to_owned()),
         (&["images"], "images[digest layers name platform size]".to_owned()),
         (

@@ -364,11 +364,16 @@ impl Bundle {
             .into_iter()
             .map(|IndexWeight { path, offset, size }| Weight { path, content: packed(offset, size) })
             .collect();
+        let groups = weights::split(&index.name, &weights)?;
+        if groups.len() != index.layers.len() {
+            return Err(malformed("its index has another number of layers than its weights need".into()));
+        }
         // With another time in their headers, the layers are others than those that are known.
-        let layers = match index.epoch == archive::epoch() {
-            true => weights::known_layers(&session.store, &index.name, &weights, index.layers.clone())?.into(),
-            false => OnceLock::new(),
-        };
+        let layers = OnceLock::new();
+        if index.epoch == archive::epoch() {
+            weights::keep(&session.store, groups, &index.layers)?;
+            layers.get_or_init(|| index.layers.clone());
+        }
         let packed = Some((index.epoch, index.layers));
         Ok(Self { name: index.name, version: index.version, members, weights, layers, again: false, packed })
     }

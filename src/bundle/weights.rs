@@ -90,22 +90,12 @@ pub(super) fn layers(session: &Session, name: &str, weights: &[Weight], again: b
     Ok(groups.into_iter().filter_map(|group| group.layer).collect())
 }
 
-/// The layers of a bundle whose index has them: their recipes are kept, their bytes are verified as they are read.
-pub(super) fn known_layers(
-    store: &Store,
-    name: &str,
-    weights: &[Weight],
-    layers: Vec<Layer>,
-) -> Result<Vec<Layer>, Error> {
-    let groups = split(name, weights)?;
-    if groups.len() != layers.len() {
-        let text = "the index has another number of layers than its weights need";
-        return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, text).into());
-    }
-    for (files, layer) in groups.into_iter().zip(&layers) {
+/// Keeps the recipes of a bundle's layers, which its index has: their bytes are verified as they are read.
+pub(super) fn keep(store: &Store, groups: Vec<Vec<File>>, layers: &[Layer]) -> Result<(), Error> {
+    for (files, layer) in groups.into_iter().zip(layers) {
         layer.keep_recipe(store, files)?;
     }
-    Ok(layers)
+    Ok(())
 }
 
 /// Which files share a layer: neighbours by path, up to a limit that doubles until there are few enough layers.

@@ -34,7 +34,7 @@ pub enum Error {
     Layer(#[from] crate::layer::Error),
     /// A file could not be read or written. The message names it.
     #[error("{0}")]
-    Io(std::io::Error),
+    Io(#[source] std::io::Error),
     /// The manifest or configuration is not what the specification says.
     #[error("the image {digest} is malformed")]
     Malformed {
