@@ -134,6 +134,8 @@ codes! {
     "A function NAME answers `POST /NAME`. The service itself answers `/predict`, `/healthz`, `/livez`, `/readyz`, `/metrics` and `/docs`."
     "EK0406" UnknownRoute Error "a test asks a path that nothing answers"
     "The path of a test is `/predict`, `/NAME` of a function, or one that every service answers, as `/readyz`."
+    "EK0407" OpaqueFunction Warning "what the function takes is not known before it runs"
+    "The name is imported or assigned in the file, not defined with `def`. Then neither the inputs nor the description of the service can be checked against its parameters. Define a function of this name that calls the other."
 
     "EK0501" BadRequirement Error "a Python requirement cannot be read"
     "Requirements are written as PEP 508 says: a name, then versions, as `scikit-learn==1.5.2` or `pandas>=2,<3`."

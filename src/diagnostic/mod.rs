@@ -55,6 +55,14 @@ impl Source {
         (line, self.text.get(start..offset).map_or(0, |before| before.chars().count()) + 1)
     }
 
+    /// The byte at a line and a column, both from 1; the end of the line where it has no such column.
+    pub fn offset(&self, line: usize, column: usize) -> usize {
+        let range = self.line(line);
+        let text = self.text.get(range.clone()).unwrap_or_default();
+        let before = text.char_indices().nth(column.saturating_sub(1)).map_or(text.len(), |(at, _)| at);
+        range.start + before
+    }
+
     /// The bytes of a line (from 1), without its end.
     pub fn line(&self, line: usize) -> Range<usize> {
         let at = |line: usize| self.line_starts().get(line).copied();

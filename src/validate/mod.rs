@@ -10,14 +10,12 @@ use std::path::Path;
 
 use fs_err as fs;
 
+use crate::debian::SUITES;
 use crate::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::document::{Document, pointer};
 use crate::files::{File, Files};
 use crate::manifest::Manifest;
 use crate::near::near;
-
-/// Debian suites that a base can be assembled from, each with its Python.
-pub const SUITES: [(&str, &str); 3] = [("bullseye", "3.9"), ("bookworm", "3.11"), ("trixie", "3.13")];
 
 /// Minor versions of Python 3 that there are bases and wheels for.
 const PYTHONS: std::ops::RangeInclusive<u32> = 8..=15;
