@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use ekiben::diagnostic::{Code, Diagnostics, Rendering};
 use ekiben::lock::Lock;
 use ekiben::project::Project;
+use ekiben::verdict;
 
 fn check(path: &Path) -> Diagnostics {
     if path.extension().is_some_and(|ending| ending == "lock") {
@@ -17,9 +18,9 @@ fn check(path: &Path) -> Diagnostics {
         Lock::load(path, &mut found);
         return found;
     }
-    match Project::load(path) {
-        Ok((_, found)) | Err(found) => found,
-    }
+    let mut found = Diagnostics::new();
+    verdict::of(&[path.to_owned()]).into_iter().for_each(|verdict| found.extend(verdict.diagnostics));
+    found
 }
 
 fn rendered(found: &Diagnostics) -> String {
@@ -31,16 +32,29 @@ fn codes(found: &Diagnostics) -> BTreeSet<Code> {
 }
 
 /// Codes that need more than one small file; the tests below reach them.
-const ELSEWHERE: [Code; 6] =
-    [Code::Unreadable, Code::TooLarge, Code::NoManifest, Code::TwoManifests, Code::LinkLeaves, Code::NotAFile];
+const ELSEWHERE: [Code; 7] = [
+    Code::Unreadable,
+    Code::TooLarge,
+    Code::NoManifest,
+    Code::TwoManifests,
+    Code::LinkLeaves,
+    Code::NotAFile,
+    Code::Unrecognised,
+];
 
 /// One file a mistake in `fixtures/invalid`, with what is said about it in a `.txt` of the same name.
 /// `EKIBEN_BLESS=1 cargo test --test validate` writes those anew.
 #[test]
 fn each_mistake_is_explained() {
+    let endings = ["yaml", "json", "json5", "lock", "pkl", "npy", "safetensors", "gguf", "onnx", "h5"];
     let mut files: Vec<PathBuf> =
         fs::read_dir("fixtures/invalid").unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.retain(|path| path.extension().is_some_and(|e| ["yaml", "json", "json5", "lock"].iter().any(|k| e == *k)));
+    files.retain(|path| path.extension().is_some_and(|e| endings.iter().any(|k| e == *k)));
+    // A folder in which each file has one mistake, or which as a whole has one.
+    files.retain(|path| !["model.pkl", "empty.pkl", "pointer.pkl"].iter().any(|name| path.ends_with(name)));
+    files.extend(
+        fs::read_dir("fixtures/invalid/folders").unwrap().map(|entry| entry.unwrap().path()).filter(|p| p.is_dir()),
+    );
     files.sort();
     let bless = std::env::var_os("EKIBEN_BLESS").is_some();
     let mut reached: BTreeSet<Code> = ELSEWHERE.into();
@@ -77,7 +91,7 @@ impl Folder {
     fn iris(manifest: &str) -> Self {
         Self::new(&[
             ("ekiben.yaml", manifest),
-            ("model.pkl", "x"),
+            ("model.pkl", "N."),
             ("src/predict.py", "def predict(features):\n    return features\n"),
         ])
     }
@@ -158,7 +172,7 @@ fn files_are_those_that_the_manifest_means() {
     assert_eq!(names(&files.model), ["model.pkl", "weights/a/c.bin", "weights/b.bin"]);
     assert_eq!(names(&files.code), ["extra/x/y.txt", "src/lib/a.py", "src/lib/z.py", "src/predict.py"]);
     assert_eq!(names(&files.metadata), ["src/about.json5"]);
-    assert_eq!(files.model[0].size, 1);
+    assert_eq!(files.model[0].size, 2);
 }
 
 #[test]
@@ -313,4 +327,61 @@ fn a_lock_is_read_as_it_was_written() {
             .to_string_lossy()
             .starts_with(".ekiben-lock"))
     );
+}
+
+#[test]
+fn what_is_nothing_that_is_checked_is_said() {
+    let folder = Folder::new(&[("notes.txt", "some words\n"), (".git/HEAD", "")]);
+    assert_eq!(codes(&check(&folder.path().join("notes.txt"))), [Code::Unrecognised].into());
+    // A file of a project stands for the project.
+    let folder = Folder::iris(IRIS);
+    let verdicts = verdict::of(&[folder.path().join("src/predict.py"), folder.path().join("model.pkl")]);
+    assert_eq!(verdicts.iter().map(|verdict| verdict.what).collect::<Vec<_>>(), [verdict::What::Project]);
+}
+
+#[test]
+fn the_page_of_diagnostics_is_that_of_the_code() {
+    let page = ekiben::diagnostic::reference();
+    if std::env::var_os("EKIBEN_BLESS").is_some() {
+        fs::write("docs/diagnostics.md", &page).unwrap();
+    }
+    assert!(fs::read_to_string("docs/diagnostics.md").unwrap_or_default() == page, "EKIBEN_BLESS=1 renews it");
+}
+
+#[test]
+fn examples_of_other_programs_are_valid() {
+    for folder in ["fixtures/analytics", "fixtures/metadata"] {
+        let found = check(Path::new(folder));
+        assert!(found.is_empty(), "{}", rendered(&found));
+    }
+}
+
+#[test]
+fn a_manifest_pasted_from_a_web_page_is_mended() {
+    let folder = Folder::new(&[("m.json", &fs::read_to_string("fixtures/invalid/analytics-pasted.json").unwrap())]);
+    let path = folder.path().join("m.json");
+    assert!(codes(&check(&path)).contains(&Code::TypographicQuotes));
+    let repairs = ekiben::repair::repair(std::slice::from_ref(&path)).unwrap();
+    assert_eq!(repairs.len(), 1);
+    assert!(check(&path).is_empty(), "{}", rendered(&check(&path)));
+    let read = |path: &Path| serde_json::from_str::<serde_json::Value>(&fs::read_to_string(path).unwrap()).unwrap();
+    assert_eq!(read(&path), read(Path::new("fixtures/analytics/manifest.json")));
+}
+
+#[test]
+fn repairs_keep_comments_and_are_done_once() {
+    let folder = Folder::iris(
+        "# the manifest\nnme: iris # its name\nversion: 1.10\nmodel: {fils: [model.pkl]}\nservice:\n\tpredict: “src/predict.py:predict”\npython:\n  requirements: [scipy=1.5, numpy==1.2]\n",
+    );
+    let paths = [folder.path().to_owned()];
+    ekiben::repair::repair(&paths).unwrap();
+    let text = fs::read_to_string(folder.path().join("ekiben.yaml")).unwrap();
+    assert_eq!(
+        text,
+        "# the manifest\nname: iris # its name\nversion: \"1.10\"\nmodel: {files: [model.pkl]}\nservice:\n  predict: \"src/predict.py:predict\"\npython:\n  requirements: [scipy==1.5, numpy==1.2]\n"
+    );
+    let again = ekiben::repair::repair(&paths).unwrap();
+    // What is sorted was no mistake, so it comes once the rest is right.
+    assert_eq!(again.len(), 1);
+    assert!(ekiben::repair::repair(&paths).unwrap().is_empty());
 }

@@ -77,9 +77,11 @@ fn explain(subject: &Subject<'_>, entry: &Entry<'_>, text: &Arc<Source>, error: 
             let missing = subject.document.at(Code::NoFunction, &entry.pointer, message);
             let here = near(name, functions).and_then(|near| source::function(text.text(), near).ok());
             match here {
-                Some(near) => missing
-                    .label(format!("did you mean `{}`?", near.name))
-                    .also(text, span(text, near.position, &near.name), "this one?"),
+                Some(near) => missing.label(format!("did you mean `{}`?", near.name)).also(
+                    text,
+                    span(text, near.position, &near.name),
+                    "this one?",
+                ),
                 None if functions.is_empty() => missing,
                 None => missing.help(format!("the functions in it are {}", functions.join(", "))),
             }
