@@ -241,3 +241,90 @@ proptest! {
         inspect(&bytes, "a.pt");
     }
 }
+
+/// Many inputs for every reader of foreign bytes, made from what is in `fixtures` by a few changes each, the same ones
+/// every time. `scripts/bench-validate.sh` runs a million: `EKIBEN_FUZZ` says how many.
+#[test]
+#[ignore = "takes minutes; scripts/bench-validate.sh runs it"]
+fn a_million_inputs_end_in_answers() {
+    use ekiben::diagnostic::Source;
+    use ekiben::document::{Document, Format};
+    use ekiben::schema::{self, Kind};
+    use rand::{Rng, SeedableRng};
+
+    let wanted: usize = std::env::var("EKIBEN_FUZZ").ok().and_then(|text| text.parse().ok()).unwrap_or(10_000);
+    let mut seeds: Vec<(String, Vec<u8>)> = Vec::new();
+    for folder in
+        ["fixtures/invalid", "fixtures/invalid/src", "fixtures/iris", "fixtures/analytics", "fixtures/metadata"]
+    {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            if path.is_file() && !name.ends_with(".txt") {
+                let mut bytes = fs::read(&path).unwrap();
+                bytes.truncate(4096);
+                seeds.push((name, bytes));
+            }
+        }
+    }
+    seeds.extend(HEADS.map(|head| ("a.pkl".to_owned(), [head, SYSTEM].concat())));
+    seeds.push(("a.pt".to_owned(), zipped(&[("archive/data.pkl", SYSTEM), ("a.npy", b"\x93NUMPY\x01\0")])));
+    seeds.sort();
+    let run = |seed: u64, count: usize| {
+        let mut random = rand::rngs::StdRng::seed_from_u64(seed);
+        let mut slowest = std::time::Duration::ZERO;
+        for _ in 0..count {
+            let (name, bytes) = &seeds[random.gen_range(0..seeds.len())];
+            let mut bytes = bytes.clone();
+            for _ in 0..random.gen_range(1..6) {
+                let at = random.gen_range(0..=bytes.len());
+                match random.gen_range(0..5) {
+                    0 => bytes.truncate(at),
+                    1 if at < bytes.len() => bytes[at] = random.r#gen(),
+                    2 if at < bytes.len() => bytes[at] ^= 1 << random.gen_range(0..8),
+                    3 => {
+                        let (_, other) = &seeds[random.gen_range(0..seeds.len())];
+                        let from = random.gen_range(0..=other.len());
+                        let to = (from + random.gen_range(0..40)).min(other.len());
+                        bytes.splice(at..at, other[from..to].iter().copied());
+                    }
+                    _ => bytes.splice(at..at, [0xff, 0xff, 0xff, 0x7f]).for_each(drop),
+                }
+            }
+            let start = std::time::Instant::now();
+            inspect(&bytes, name);
+            let text = String::from_utf8_lossy(&bytes);
+            if name.ends_with(".py") {
+                let _ = ekiben::source::function(&text, "predict");
+            } else if let Some(format) = match name.rsplit('.').next() {
+                Some("yaml") => Some(Format::Yaml),
+                Some("json" | "lock") => Some(Format::Json),
+                Some("json5") => Some(Format::Json5),
+                _ => None,
+            } {
+                let mut found = Diagnostics::new();
+                if let Some(document) = Document::parse(&Source::new("x", text), format, &mut found) {
+                    let kind = Kind::ALL[random.gen_range(0..Kind::ALL.len())];
+                    ekiben::form::read::<serde_json::Value>(&document, schema::of(kind), &mut found);
+                }
+                rendered(&found);
+            }
+            slowest = slowest.max(start.elapsed());
+        }
+        slowest
+    };
+    let slowest = std::thread::scope(|scope| {
+        let run = &run;
+        let halves: Vec<_> = (0..2).map(|seed| scope.spawn(move || run(seed, wanted.div_ceil(2)))).collect();
+        halves.into_iter().map(|half| half.join().unwrap()).max().unwrap()
+    });
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap().trim();
+    // What the script puts into the table.
+    fs::write(
+        Path::new(env!("CARGO_TARGET_TMPDIR")).join("fuzz.txt"),
+        format!("{wanted} {} {peak}", slowest.as_millis()),
+    )
+    .unwrap();
+    assert!(slowest < std::time::Duration::from_secs(5), "{slowest:?}");
+}

@@ -608,8 +608,7 @@ pub fn judge(module: &str, name: &str) -> Verdict {
         }
     }
     // Protocol 4 follows dots from attribute to attribute, so any module that imports `os` leads to `os.system`.
-    let steps = module.split('.').skip(1).chain(name.split('.').filter(|_| name.contains('.')));
-    if steps.clone().any(|step| DANGEROUS_ATTRIBUTES.contains(&step)) || DANGEROUS_ATTRIBUTES.contains(&name) {
+    if name.split('.').any(|step| DANGEROUS_ATTRIBUTES.contains(&step)) {
         return Verdict::Dangerous(IMPORTS);
     }
     let class = first.trim_start_matches('_').starts_with(|c: char| c.is_ascii_uppercase());
@@ -705,7 +704,7 @@ mod tests {
             assert_eq!(judge(module, name), Verdict::Known, "{module}.{name}");
         }
         for (module, name) in
-            [("mycode", "Model"), ("__main__", "Model"), ("sklearn.utils", "check_array"), ("osx", "a")]
+            [("mycode", "Model"), ("__main__", "Model"), ("sklearn.utils", "check_array"), ("osx", "a"), ("mypackage.types", "Box")]
         {
             assert_eq!(judge(module, name), Verdict::Unknown, "{module}.{name}");
         }
