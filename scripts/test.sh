@@ -17,6 +17,8 @@ missing=""
 for pair in $needed; do
     command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
 done
+# Environments of Python: the module is there on Debian, what it needs may not be.
+python3 -c "import ensurepip" 2>/dev/null || missing="$missing python3-venv"
 if [ -n "$missing" ] && [ "$(id -u)" = 0 ] && [ -z "${EKIBEN_TEST_SKIP_INSTALL:-}" ]; then
     echo "installing:$missing"
     apt-get update -qq

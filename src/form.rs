@@ -11,7 +11,7 @@ use jsonschema::types::JsonType;
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
-use crate::diagnostic::{Code, Diagnostic, Diagnostics};
+use crate::diagnostic::{Code, Diagnostic, Diagnostics, Fix};
 use crate::document::{Document, Node, Value, pointer, steps};
 use crate::near::near;
 use crate::schema::Schema;
@@ -209,6 +209,14 @@ impl<'a> FormCheck<'a> {
         }
     }
 
+    /// The place of a text without its quotes, if it stands there as it was read.
+    fn bare(&self, span: Range<usize>, text: &str) -> Option<Range<usize>> {
+        let written = self.document.source.text().get(span.clone())?;
+        let quotes = if written.len() == text.len() { 0 } else { 1 };
+        let bare = span.start + quotes..span.end.checked_sub(quotes)?;
+        (self.document.source.text().get(bare.clone())? == text).then_some(bare)
+    }
+
     fn unknown_key(&mut self, parent: &str, key: &str, rule: &'a Json) {
         let known: Vec<String> = properties(rule).map(|(key, _)| key.clone()).collect();
         let place = parent.to_owned() + &pointer([key]);
@@ -216,8 +224,12 @@ impl<'a> FormCheck<'a> {
             self.document.at_key(Code::UnknownKey, &place, format!("there is no key `{}` here", short(key)));
         let meant = near(key, &known);
         if let Some(meant) = meant {
-            self.meant.insert(parent.to_owned() + &pointer([meant]));
+            let meant_at = parent.to_owned() + &pointer([meant]);
             error = error.label(format!("did you mean `{meant}`?"));
+            let taken = self.node(&meant_at).is_some() || !self.meant.insert(meant_at);
+            if let Some(span) = self.bare(self.document.key_span_of(&place), key).filter(|_| !taken) {
+                error = error.fix(Fix::replace(format!("write `{meant}`"), span, meant));
+            }
         } else if let Some(above) = self.elsewhere(key, rule) {
             error = error.help(format!("`{key}` belongs to `{above}`"));
         }
@@ -247,6 +259,22 @@ impl<'a> FormCheck<'a> {
             return;
         }
         let mut error = self.document.at_key(Code::MissingKey, parent, format!("the key `{key}` is missing"));
+        // Where unknown keys are let be, a misspelt one is found only here.
+        let unknown: Vec<String> = match self.node(parent).map(|node| &node.value) {
+            Some(Value::Mapping(entries)) => {
+                let known = |key: &str| properties(rule).any(|(name, _)| name == key);
+                entries.iter().map(|(key, _)| key.text.clone()).filter(|key| !known(key)).collect()
+            }
+            _ => Vec::new(),
+        };
+        if let Some(meant) = near(key, &unknown) {
+            let span = self.document.key_span_of(&(parent.to_owned() + &pointer([meant])));
+            error.primary.span = span.clone();
+            error = error.label(format!("did you mean `{key}`?"));
+            if let Some(bare) = self.bare(span, meant) {
+                error = error.fix(Fix::replace(format!("write `{key}`"), bare, key));
+            }
+        }
         if let Some(about) = property.and_then(|rule| rule.get("description")).and_then(Json::as_str) {
             error = error.help(format!("`{key}`: {}", about.replace('\n', " ")));
         }
@@ -272,7 +300,13 @@ impl<'a> FormCheck<'a> {
         } else {
             self.document.at(Code::WrongType, at, format!("expected {}, and {there}", expected(types)))
         };
-        let error = help.into_iter().fold(error, Diagnostic::help);
+        let mut error = help.into_iter().fold(error, Diagnostic::help);
+        // Quotes keep what was written, such as the zero of 3.10; a number in JSON's other notations would be lost.
+        let simple = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '+'));
+        if matches!(value, Value::Bool(_) | Value::Number(_)) && types.contains(&JsonType::String) && simple(&written) {
+            let span = self.document.span_of(at);
+            error = error.fix(Fix::replace("put it in quotes", span, format!("\"{written}\"")));
+        }
         self.refuse(error, at);
     }
 
@@ -288,6 +322,29 @@ impl<'a> FormCheck<'a> {
     /// None of some alternatives fits: what is said is what is wrong with the one that was meant, which is the one of
     /// the right type, with the right keys.
     fn none_of(&mut self, at: &str, rule: &Json, context: &[Vec<ValidationError<'static>>]) {
+        // Alternatives that are told apart by a key, as `type`: the one that it names was meant.
+        let tags = |errors: &[ValidationError<'static>]| -> Vec<(String, Vec<String>)> {
+            let tag = |e: &&ValidationError<'_>| {
+                matches!(e.kind(), Kind::Enum { .. } | Kind::Constant { .. })
+                    && e.instance_path().as_str().rsplit_once('/').is_some_and(|(parent, _)| parent == at)
+            };
+            errors.iter().filter(tag).map(|e| (e.instance_path().as_str().to_owned(), choices_of(e))).collect()
+        };
+        let told: Vec<_> = context.iter().map(|errors| tags(errors)).collect();
+        if told.iter().any(|tags| !tags.is_empty()) {
+            let meant: Vec<_> = context.iter().zip(&told).filter(|(_, tags)| tags.is_empty()).collect();
+            match meant.as_slice() {
+                [(errors, _)] => return errors.iter().for_each(|error| self.say(error)),
+                [] => {
+                    let choices: Vec<String> = told.iter().flatten().flat_map(|(_, choices)| choices.clone()).collect();
+                    if let Some((place, _)) = told.iter().flatten().next() {
+                        self.unknown_choice(place, &choices);
+                        return self.wrong.push((at.to_owned(), None));
+                    }
+                }
+                _ => {}
+            }
+        }
         let here = |error: &ValidationError<'_>| error.instance_path().as_str() == at;
         let of_type: Vec<_> = context
             .iter()

@@ -5,9 +5,11 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+pub mod analytics;
 pub mod archive;
 pub mod atomic;
 pub mod base;
+pub mod bento;
 pub mod bundle;
 pub mod cli;
 pub mod compress;
@@ -28,12 +30,16 @@ pub mod layer;
 pub mod layout;
 pub mod lock;
 pub mod manifest;
+pub mod metadata;
+pub mod model;
 pub mod near;
+pub mod openapi;
 pub mod parcel;
 pub mod platform;
 pub mod progress;
 pub mod project;
 pub mod python;
+pub mod repair;
 pub mod resolve;
 pub mod schema;
 pub mod service;
@@ -42,4 +48,5 @@ pub mod source;
 pub mod store;
 pub mod toolchain;
 pub mod validate;
+pub mod verdict;
 pub mod workers;

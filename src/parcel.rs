@@ -142,6 +142,25 @@ impl Parcel {
         let lock = read(&bundle, lock::NAME, Kind::Lock)?;
         Ok(Self { manifest, lock, bundle })
     }
+
+    /// What is wrong with the models in it, which lies at `path`. They are read as data, nothing of them is loaded.
+    pub fn check(&self, path: &Path) -> Diagnostics {
+        let mut found = Diagnostics::new();
+        for weight in self.bundle.weights() {
+            let shown = format!("{}:{}", crate::document::shown(path), weight.path);
+            let open = || weight.content.open().map_err(std::io::Error::other);
+            let size = weight.content.size();
+            crate::validate::model::check_content(
+                &shown,
+                weight.path.as_str(),
+                size,
+                &open,
+                &self.manifest,
+                &mut found,
+            );
+        }
+        found
+    }
 }
 
 /// Reads a document of the bundle.

@@ -1,5 +1,6 @@
 //! A project: a folder with a manifest, read and checked.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
@@ -9,7 +10,7 @@ use crate::digest::Digest;
 use crate::document::{Document, shown};
 use crate::files::{self, Files};
 use crate::form;
-use crate::lock;
+use crate::lock::{self, Lock};
 use crate::manifest::{Manifest, NAMES};
 use crate::schema::{self, Kind};
 use crate::validate::{self, Subject};
@@ -67,7 +68,8 @@ impl Project {
         let said = found.errors_in(&document.source);
         let mut meant = Diagnostics::new();
         let files = files::select(&root, &manifest, &document, &mut meant);
-        let subject = Subject { root: &root, manifest: &manifest, document: &document, files: &files };
+        let locked = locked(&root.join(lock::NAME));
+        let subject = Subject { root: &root, manifest: &manifest, document: &document, files: &files, locked: &locked };
         validate::manifest(&subject, &mut meant);
         let unsaid = |Label { source, span, .. }: &Label| {
             source.path() != document.source.path()
@@ -76,6 +78,16 @@ impl Project {
         found.extend(meant.into_iter().filter(|diagnostic| unsaid(&diagnostic.primary)));
         Some(Self { root, path, manifest, document, files })
     }
+}
+
+/// The versions that a lock has. Whether the lock is right is for those to say who use it.
+fn locked(path: &Path) -> BTreeMap<String, pep440_rs::Version> {
+    let most = Kind::Lock.most();
+    let small = fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.len() <= most);
+    let text = small.then(|| fs::read_to_string(path).ok()).flatten().unwrap_or_default();
+    let lock: Option<Lock> = serde_json::from_str(&text).ok();
+    let packages = lock.iter().flat_map(|lock| lock.platforms.values()).flat_map(|locked| &locked.python);
+    packages.filter_map(|package| Some((package.name.clone(), package.version.parse().ok()?))).collect()
 }
 
 /// The manifest's file.

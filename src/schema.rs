@@ -15,6 +15,16 @@ pub enum Kind {
     Manifest,
     /// `ekiben.lock`.
     Lock,
+    /// `manifest.json` of the AI Analytics Runtime.
+    Analytics,
+    /// `bento.yaml`.
+    Bento,
+    /// `bentofile.yaml`.
+    Bentofile,
+    /// `categories_and_labels_data.json5`.
+    Metadata,
+    /// `openapi.yaml`.
+    Openapi,
 }
 
 /// A schema, ready for use.
@@ -30,21 +40,28 @@ pub struct Schema {
 
 impl Kind {
     /// Every kind there is.
-    pub const ALL: [Self; 2] = [Self::Manifest, Self::Lock];
+    pub const ALL: [Self; 7] =
+        [Self::Manifest, Self::Lock, Self::Analytics, Self::Bento, Self::Bentofile, Self::Metadata, Self::Openapi];
 
     /// What its schema is called: `manifest` for `schemas/manifest.schema.json`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Manifest => "manifest",
             Self::Lock => "lock",
+            Self::Analytics => "analytics",
+            Self::Bento => "bento",
+            Self::Bentofile => "bentofile",
+            Self::Metadata => "metadata",
+            Self::Openapi => "openapi",
         }
     }
 
-    /// Bytes that a file of this kind may have. A lock names every wheel that will do, so it may be large.
+    /// Bytes that a file of this kind may have. A lock names every wheel that will do, and metadata and descriptions are
+    /// written by programs, so they may be large.
     pub fn most(self) -> u64 {
         match self {
-            Self::Manifest => crate::document::MAX_BYTES,
-            Self::Lock => 16 << 20,
+            Self::Lock | Self::Metadata | Self::Openapi => 16 << 20,
+            _ => crate::document::MAX_BYTES,
         }
     }
 
@@ -53,6 +70,11 @@ impl Kind {
         match self {
             Self::Manifest => include_str!("../schemas/manifest.schema.json"),
             Self::Lock => include_str!("../schemas/lock.schema.json"),
+            Self::Analytics => include_str!("../schemas/analytics.schema.json"),
+            Self::Bento => include_str!("../schemas/bento.schema.json"),
+            Self::Bentofile => include_str!("../schemas/bentofile.schema.json"),
+            Self::Metadata => include_str!("../schemas/metadata.schema.json"),
+            Self::Openapi => include_str!("../schemas/openapi.schema.json"),
         }
     }
 }
@@ -77,6 +99,11 @@ mod tests {
         let schema = match kind {
             Kind::Manifest => generator.into_root_schema_for::<crate::manifest::Manifest>(),
             Kind::Lock => generator.into_root_schema_for::<crate::lock::Lock>(),
+            Kind::Analytics => generator.into_root_schema_for::<crate::analytics::Manifest>(),
+            Kind::Bento => generator.into_root_schema_for::<crate::bento::Bento>(),
+            Kind::Bentofile => generator.into_root_schema_for::<crate::bento::Bentofile>(),
+            Kind::Metadata => generator.into_root_schema_for::<crate::metadata::ProjectMetadata>(),
+            Kind::Openapi => generator.into_root_schema_for::<crate::openapi::OpenApi>(),
         };
         serde_json::to_string_pretty(&schema).unwrap() + "\n"
     }

@@ -6,6 +6,7 @@
 
 use std::fmt;
 
+use ruff_python_ast::token::TokenKind;
 use ruff_python_ast::{self as ast, Expr, Stmt};
 use ruff_text_size::{Ranged, TextRange, TextSize};
 use serde_json::Value;
@@ -23,6 +24,8 @@ pub struct Signature {
     pub docstring: Option<String>,
     /// Whether it is an `async def`.
     pub is_async: bool,
+    /// Whether a decorator may change what it takes.
+    pub decorated: bool,
     /// Of the name.
     pub position: Position,
 }
@@ -141,6 +144,9 @@ pub enum Error {
         /// In bytes.
         size: usize,
     },
+    /// Brackets, blocks or chains of operators without end.
+    #[error("a statement in the file is nested too deep")]
+    TooDeep,
     /// The machine gave no thread to read it in.
     #[error("the source could not be read: no thread could be started")]
     NoThread,
@@ -188,8 +194,53 @@ pub fn function(source: &str, name: &str) -> Result<Signature, Error> {
     })
 }
 
+/// Whether a source is nested deeper than any person writes.
+///
+/// The parser recurses, and so does the destruction of its tree; and what it reads may be hostile. Python itself stops
+/// at 200 brackets and 100 levels of indentation (`MAXSTACK`, `MAXINDENT` in its tokenizer). Chains of operators nest as
+/// well: 20,000 of them within one statement are let through, and lists of numbers of any length.
+fn too_deep(text: &str) -> bool {
+    let mut lexer = ruff_python_parser::lexer::lex(text, ruff_python_parser::Mode::Module);
+    let (mut brackets, mut indents, mut chain) = (0_usize, 0_usize, 0_usize);
+    let mut before = TokenKind::Newline;
+    loop {
+        let kind = lexer.next_token();
+        match kind {
+            TokenKind::EndOfFile => return false,
+            TokenKind::Newline => chain = 0,
+            TokenKind::Indent => indents += 1,
+            TokenKind::Dedent => indents = indents.saturating_sub(1),
+            TokenKind::Lpar
+            | TokenKind::Lsqb
+            | TokenKind::Lbrace
+            | TokenKind::FStringStart
+            | TokenKind::TStringStart => {
+                brackets += 1;
+                chain += usize::from(matches!(before, TokenKind::Name | TokenKind::Rpar | TokenKind::Rsqb));
+            }
+            TokenKind::Rpar | TokenKind::Rsqb | TokenKind::Rbrace | TokenKind::FStringEnd | TokenKind::TStringEnd => {
+                brackets = brackets.saturating_sub(1);
+            }
+            TokenKind::Comma | TokenKind::Colon | TokenKind::Equal => {}
+            // The sign of a number.
+            TokenKind::Int | TokenKind::Float if before.is_unary_arithmetic_operator() => {
+                chain = chain.saturating_sub(1);
+            }
+            kind if kind.is_operator() || kind.is_non_soft_keyword() => chain += 1,
+            _ => {}
+        }
+        if brackets > 200 || indents > 100 || chain > 20_000 {
+            return true;
+        }
+        before = kind;
+    }
+}
+
 fn read(source: &str, name: &str) -> Result<Signature, Error> {
     let source = source.strip_prefix('\u{feff}').unwrap_or(source);
+    if too_deep(source) {
+        return Err(Error::TooDeep);
+    }
     let module = ruff_python_parser::parse_module(source).map_err(|error| Error::Syntax {
         position: position(source, error.location.start()),
         message: bounded(&error.error.to_string()),
@@ -296,6 +347,7 @@ fn signature(source: &str, function: &ast::StmtFunctionDef) -> Signature {
         returns: function.returns.as_deref().map(|annotation| read_type(source, annotation, 0)),
         docstring: docstring(&function.body),
         is_async: function.is_async,
+        decorated: !function.decorator_list.is_empty(),
         position: position(source, function.name.start()),
     }
 }

@@ -5,11 +5,13 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use ekiben::diagnostic::{Code, Diagnostics, Rendering};
 use ekiben::lock::Lock;
 use ekiben::project::Project;
+use ekiben::verdict;
 
 fn check(path: &Path) -> Diagnostics {
     if path.extension().is_some_and(|ending| ending == "lock") {
@@ -17,9 +19,9 @@ fn check(path: &Path) -> Diagnostics {
         Lock::load(path, &mut found);
         return found;
     }
-    match Project::load(path) {
-        Ok((_, found)) | Err(found) => found,
-    }
+    let mut found = Diagnostics::new();
+    verdict::of(&[path.to_owned()]).into_iter().for_each(|verdict| found.extend(verdict.diagnostics));
+    found
 }
 
 fn rendered(found: &Diagnostics) -> String {
@@ -31,16 +33,29 @@ fn codes(found: &Diagnostics) -> BTreeSet<Code> {
 }
 
 /// Codes that need more than one small file; the tests below reach them.
-const ELSEWHERE: [Code; 6] =
-    [Code::Unreadable, Code::TooLarge, Code::NoManifest, Code::TwoManifests, Code::LinkLeaves, Code::NotAFile];
+const ELSEWHERE: [Code; 7] = [
+    Code::Unreadable,
+    Code::TooLarge,
+    Code::NoManifest,
+    Code::TwoManifests,
+    Code::LinkLeaves,
+    Code::NotAFile,
+    Code::Unrecognised,
+];
 
 /// One file a mistake in `fixtures/invalid`, with what is said about it in a `.txt` of the same name.
 /// `EKIBEN_BLESS=1 cargo test --test validate` writes those anew.
 #[test]
 fn each_mistake_is_explained() {
+    let endings = ["yaml", "json", "json5", "lock", "pkl", "npy", "safetensors", "gguf", "onnx", "h5"];
     let mut files: Vec<PathBuf> =
         fs::read_dir("fixtures/invalid").unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.retain(|path| path.extension().is_some_and(|e| ["yaml", "json", "json5", "lock"].iter().any(|k| e == *k)));
+    files.retain(|path| path.extension().is_some_and(|e| endings.iter().any(|k| e == *k)));
+    // A folder in which each file has one mistake, or which as a whole has one.
+    files.retain(|path| !["model.pkl", "empty.pkl", "pointer.pkl"].iter().any(|name| path.ends_with(name)));
+    files.extend(
+        fs::read_dir("fixtures/invalid/folders").unwrap().map(|entry| entry.unwrap().path()).filter(|p| p.is_dir()),
+    );
     files.sort();
     let bless = std::env::var_os("EKIBEN_BLESS").is_some();
     let mut reached: BTreeSet<Code> = ELSEWHERE.into();
@@ -77,7 +92,7 @@ impl Folder {
     fn iris(manifest: &str) -> Self {
         Self::new(&[
             ("ekiben.yaml", manifest),
-            ("model.pkl", "x"),
+            ("model.pkl", "N."),
             ("src/predict.py", "def predict(features):\n    return features\n"),
         ])
     }
@@ -158,7 +173,7 @@ fn files_are_those_that_the_manifest_means() {
     assert_eq!(names(&files.model), ["model.pkl", "weights/a/c.bin", "weights/b.bin"]);
     assert_eq!(names(&files.code), ["extra/x/y.txt", "src/lib/a.py", "src/lib/z.py", "src/predict.py"]);
     assert_eq!(names(&files.metadata), ["src/about.json5"]);
-    assert_eq!(files.model[0].size, 1);
+    assert_eq!(files.model[0].size, 2);
 }
 
 #[test]
@@ -313,4 +328,264 @@ fn a_lock_is_read_as_it_was_written() {
             .to_string_lossy()
             .starts_with(".ekiben-lock"))
     );
+}
+
+#[test]
+fn what_is_nothing_that_is_checked_is_said() {
+    let folder = Folder::new(&[("notes.txt", "some words\n"), (".git/HEAD", "")]);
+    assert_eq!(codes(&check(&folder.path().join("notes.txt"))), [Code::Unrecognised].into());
+    // A file of a project stands for the project.
+    let folder = Folder::iris(IRIS);
+    let verdicts = verdict::of(&[folder.path().join("src/predict.py"), folder.path().join("model.pkl")]);
+    assert_eq!(verdicts.iter().map(|verdict| verdict.what).collect::<Vec<_>>(), [verdict::What::Project]);
+}
+
+#[test]
+fn the_page_of_diagnostics_is_that_of_the_code() {
+    let page = ekiben::diagnostic::reference();
+    if std::env::var_os("EKIBEN_BLESS").is_some() {
+        fs::write("docs/diagnostics.md", &page).unwrap();
+    }
+    assert!(fs::read_to_string("docs/diagnostics.md").unwrap_or_default() == page, "EKIBEN_BLESS=1 renews it");
+}
+
+#[test]
+fn examples_of_other_programs_are_valid() {
+    for folder in ["fixtures/analytics", "fixtures/metadata"] {
+        let found = check(Path::new(folder));
+        assert!(found.is_empty(), "{}", rendered(&found));
+    }
+}
+
+#[test]
+fn a_manifest_pasted_from_a_web_page_is_mended() {
+    let folder = Folder::new(&[("m.json", &fs::read_to_string("fixtures/invalid/analytics-pasted.json").unwrap())]);
+    let path = folder.path().join("m.json");
+    assert!(codes(&check(&path)).contains(&Code::TypographicQuotes));
+    let repairs = ekiben::repair::repair(std::slice::from_ref(&path)).unwrap();
+    assert_eq!(repairs.len(), 1);
+    assert!(check(&path).is_empty(), "{}", rendered(&check(&path)));
+    let read = |path: &Path| serde_json::from_str::<serde_json::Value>(&fs::read_to_string(path).unwrap()).unwrap();
+    assert_eq!(read(&path), read(Path::new("fixtures/analytics/manifest.json")));
+}
+
+#[test]
+fn repairs_keep_comments_and_are_done_once() {
+    let folder = Folder::iris(
+        "# the manifest\nnme: iris # its name\nversion: 1.10\nmodel: {fils: [model.pkl]}\nservice:\n\tpredict: “src/predict.py:predict”\npython:\n  requirements: [scipy=1.5, numpy==1.2]\n",
+    );
+    let paths = [folder.path().to_owned()];
+    ekiben::repair::repair(&paths).unwrap();
+    let text = fs::read_to_string(folder.path().join("ekiben.yaml")).unwrap();
+    assert_eq!(
+        text,
+        "# the manifest\nname: iris # its name\nversion: \"1.10\"\nmodel: {files: [model.pkl]}\nservice:\n  predict: \"src/predict.py:predict\"\npython:\n  requirements: [scipy==1.5, numpy==1.2]\n"
+    );
+    let again = ekiben::repair::repair(&paths).unwrap();
+    // What is sorted was no mistake, so it comes once the rest is right.
+    assert_eq!(again.len(), 1);
+    assert!(ekiben::repair::repair(&paths).unwrap().is_empty());
+}
+
+/// Runs the program in a folder; its exit code, its stdout and its stderr.
+fn ekiben(folder: &Path, arguments: &[&str]) -> (i32, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_ekiben")).args(arguments).current_dir(folder).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+/// A folder with the manifest of an iris that has a mistake and a doubt.
+fn wrong() -> Folder {
+    let folder = Folder::iris(
+        "name: iris\nmodel: {files: [model.pkl]}\nservice: {predict: src/predict.py:predikt}\nlicenses: 100% <mine> & \"yours\"\n",
+    );
+    folder.write("a b,c.pkl", "nothing");
+    folder
+}
+
+#[test]
+fn machines_are_told_in_their_own_ways() {
+    let folder = wrong();
+    let paths = [".", "a b,c.pkl"];
+    let run = |output: &str| ekiben(folder.path(), &["validate", "--output", output, paths[0], paths[1]]);
+    let (code, text, _) = run("json");
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((code, &json["errors"], &json["warnings"]), (3, &2.into(), &1.into()));
+    // Before the command the option means the same.
+    assert_eq!(ekiben(folder.path(), &["--output", "json", "validate", ".", "a b,c.pkl"]).1, text);
+
+    let (code, text, _) = run("github");
+    assert_eq!(code, 3);
+    assert_eq!(
+        text,
+        "::error file=ekiben.yaml,line=3,col=20,endLine=3,endColumn=42,title=EK0402 the function is not in the file::there is no function `predikt` in src/predict.py%0Adid you mean `predict`?\n\
+         ::warning file=ekiben.yaml,line=4,col=11,endLine=4,endColumn=32,title=EK0603 not an SPDX licence expression::`100%25 <mine> & \"yours\"` is not an SPDX expression%0Aas `Apache-2.0`, `MIT OR Apache-2.0`, `LicenseRef-mine`\n\
+         ::error file=a b%2Cc.pkl,title=EK0801 a model's file is damaged::the model's file is damaged at byte 1: 0x6e is no opcode of a pickle%0Asave or copy it again, and compare its size with that of the original\n"
+    );
+    for command in ["images", "ps"] {
+        assert_eq!(ekiben(folder.path(), &[command, "--output", "sarif"]).0, 2);
+    }
+    assert_eq!(ekiben(folder.path(), &["validate", "--output", "xml"]).0, 2);
+}
+
+#[test]
+fn warnings_count_with_strict() {
+    let folder = Folder::iris(&format!("{IRIS}licenses: mine!\n"));
+    assert_eq!(ekiben(folder.path(), &["validate"]).0, 0);
+    assert_eq!(ekiben(folder.path(), &["validate", "--strict"]).0, 3);
+}
+
+#[test]
+fn the_program_explains_and_prints_schemas() {
+    let here = Path::new(".");
+    let (code, text, _) = ekiben(here, &["explain", "ek0802"]);
+    assert!(code == 0 && text.starts_with("error[EK0802]: loading the file would run commands or code\n\n"), "{text}");
+    assert_eq!(ekiben(here, &["explain", "EK9999"]).0, 2);
+    for kind in ["manifest", "lock", "analytics", "bento", "bentofile", "metadata", "openapi"] {
+        let (code, text, _) = ekiben(here, &["schema", kind]);
+        assert!(code == 0 && text == fs::read_to_string(format!("schemas/{kind}.schema.json")).unwrap());
+    }
+}
+
+#[test]
+fn a_repair_is_shown_as_a_difference() {
+    let folder = Folder::iris(IRIS);
+    folder.write("ekiben.yaml", &format!("# mine\n{}", IRIS.replace("files", "fils")));
+    let (code, _, shown) = ekiben(folder.path(), &["validate", "--fix"]);
+    assert_eq!(code, 0, "{shown}");
+    assert!(shown.contains("-model: {fils: [model.pkl]}\n+model: {files: [model.pkl]}\n"), "{shown}");
+    assert_eq!(fs::read_to_string(folder.path().join("ekiben.yaml")).unwrap(), format!("# mine\n{IRIS}"));
+}
+
+#[test]
+fn a_change_is_seen_while_watching() {
+    use std::io::{BufRead, BufReader};
+    let folder = Folder::iris(IRIS);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_ekiben"))
+        .args(["validate", "--watch", "--color", "never"])
+        .current_dir(folder.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.next().unwrap().contains("1 project valid"));
+    folder.write("src/predict.py", "def other(): pass\n");
+    assert!(lines.next().unwrap().contains("1 error"));
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+/// Python with tools from the package index, in an environment that is made once.
+fn tools() -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("validate-tools-1");
+    let python = folder.join("bin/python");
+    static MADE: std::sync::Once = std::sync::Once::new();
+    MADE.call_once(|| {
+        let lock = fs::File::create(folder.with_extension("lock")).unwrap();
+        lock.lock().unwrap();
+        if !folder.join("whole").exists() {
+            let run = |command: &mut Command| assert!(command.status().unwrap().success(), "{command:?}");
+            run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder));
+            run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args([
+                "pre-commit==4.7.0",
+                "sarif-pydantic==0.6.2",
+                "junitparser==5.0.3",
+            ]));
+            fs::write(folder.join("whole"), "").unwrap();
+        }
+    });
+    python
+}
+
+fn python(script: &str, input: &str) -> String {
+    use std::io::Write;
+    let mut child =
+        Command::new(tools()).args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn sarif_and_junit_are_read_by_others() {
+    let all = [
+        "validate",
+        "--output",
+        "sarif",
+        "fixtures/invalid/many.yaml",
+        "fixtures/invalid/dangerous.pkl",
+        "fixtures/iris",
+    ];
+    let (code, text, _) = ekiben(Path::new("."), &all);
+    assert_eq!(code, 3);
+    let script = "import sys; from sarif_pydantic import Sarif; log = Sarif.model_validate_json(sys.stdin.read())\n\
+                  print(log.version, sorted({result.rule_id for result in log.runs[0].results})[-1])";
+    assert_eq!(python(script, &text), "2.1.0 EK0802\n");
+    let log: serde_json::Value = serde_json::from_str(&text).unwrap();
+    for result in log["runs"][0]["results"].as_array().unwrap() {
+        let rule = &log["runs"][0]["tool"]["driver"]["rules"][result["ruleIndex"].as_u64().unwrap() as usize];
+        assert_eq!(rule["id"], result["ruleId"]);
+    }
+    let (_, text, _) = ekiben(Path::new("."), &[&["validate", "--output", "junit"], &all[3..]].concat());
+    let script = "import sys; from junitparser import JUnitXml; xml = JUnitXml.fromstring(sys.stdin.buffer.read())\n\
+                  suite = next(iter(xml)); print(suite.tests, suite.failures, [case.name for case in suite])";
+    let expected = "3 2 ['fixtures/invalid/many.yaml', 'fixtures/invalid/dangerous.pkl', 'fixtures/iris']\n";
+    assert_eq!(python(script, &text), expected);
+    // Whatever a file holds, the report is XML.
+    let folder = Folder::new(&[("ekiben.yaml", "\u{1}]]> & <b> \u{fffe}: [")]);
+    let (_, text, _) = ekiben(folder.path(), &["validate", "--output", "junit"]);
+    python("import sys, xml.dom.minidom; xml.dom.minidom.parseString(sys.stdin.buffer.read())", &text);
+}
+
+#[test]
+fn pre_commit_stops_a_bad_commit() {
+    let tools = tools();
+    let home = tempfile::tempdir().unwrap();
+    let program = Path::new(env!("CARGO_BIN_EXE_ekiben")).parent().unwrap();
+    let path =
+        format!("{}:{}:{}", program.display(), tools.parent().unwrap().display(), std::env::var("PATH").unwrap());
+    let run = |folder: &Path, program: &str, arguments: &[&str]| {
+        let output = Command::new(program)
+            .args(arguments)
+            .current_dir(folder)
+            .env("PATH", &path)
+            .env("HOME", home.path())
+            .env_remove("GIT_DIR")
+            .env_remove("GIT_INDEX_FILE")
+            .envs([("GIT_AUTHOR_NAME", "a"), ("GIT_AUTHOR_EMAIL", "a@b.c")])
+            .envs([("GIT_COMMITTER_NAME", "a"), ("GIT_COMMITTER_EMAIL", "a@b.c")])
+            .output()
+            .unwrap();
+        (output.status.success(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    };
+    // The hooks as a repository of their own: what pre-commit reads of the project, whatever is committed here.
+    let hooks = home.path().join("hooks");
+    fs::create_dir(&hooks).unwrap();
+    fs::copy(".pre-commit-hooks.yaml", hooks.join(".pre-commit-hooks.yaml")).unwrap();
+    for arguments in [&["init", "--quiet"][..], &["add", "."], &["commit", "--quiet", "-m", "hooks"]] {
+        assert!(run(&hooks, "git", arguments).0);
+    }
+    let (_, revision) = run(&hooks, "git", &["rev-parse", "HEAD"]);
+    let folder = Folder::iris(IRIS);
+    folder.write(
+        ".pre-commit-config.yaml",
+        &format!(
+            "repos: [{{repo: {}, rev: {}, hooks: [{{id: ekiben-validate-system}}]}}]\n",
+            hooks.display(),
+            revision.trim()
+        ),
+    );
+    for arguments in [&["init", "--quiet"][..], &["add", "."]] {
+        assert!(run(folder.path(), "git", arguments).0);
+    }
+    let (installed, said) = run(folder.path(), "pre-commit", &["install"]);
+    assert!(installed, "{said}");
+    let (good, said) = run(folder.path(), "git", &["commit", "-m", "good"]);
+    assert!(good, "{said}");
+    folder.write("model.pkl", "cposix\nsystem\n(S'id'\ntR.");
+    assert!(run(folder.path(), "git", &["add", "."]).0);
+    let (bad, said) = run(folder.path(), "git", &["commit", "-m", "bad"]);
+    assert!(!bad && said.contains("error[EK0802]: loading the file imports `posix.system`"), "{said}");
 }

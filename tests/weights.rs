@@ -219,7 +219,9 @@ fn a_flipped_bit_is_found_and_named() {
     home.well(&["inspect", "../a.ekiben", "--verify"]);
     let whole = fs::read(home.path("a.ekiben")).unwrap();
     // As long as the files that were hashed here are there, they are read, and not a bundle of the same.
-    ["a.bin", "b.bin"].map(|name| fs::remove_file(home.project().join(name)).unwrap());
+    for name in ["a.bin", "b.bin"] {
+        fs::remove_file(home.project().join(name)).unwrap();
+    }
     for (at, member) in [(100, "README.md"), (3 * MIB, "models/big/1/a.bin"), (8 * MIB, "models/big/1/b.bin")] {
         let mut bytes = whole.clone();
         bytes[at as usize] ^= 1;

@@ -3,6 +3,7 @@
 
 mod build;
 mod completions;
+mod explain;
 mod export;
 mod failure;
 mod images;
@@ -16,6 +17,7 @@ pub mod printer;
 mod prune;
 mod ps;
 mod run;
+mod schema;
 mod serve;
 mod stop;
 mod test;
@@ -73,8 +75,8 @@ struct Cli {
 #[derive(Args)]
 struct Global {
     /// How results are written.
-    #[arg(long, global = true, value_enum, default_value = "human", help_heading = "Global options")]
-    output: Output,
+    #[arg(long, global = true, value_parser = formats(), default_value = "human", help_heading = "Global options")]
+    output: Format,
     /// Say nothing but results, warnings and errors.
     #[arg(long, short, global = true, conflicts_with = "verbose", help_heading = "Global options")]
     quiet: bool,
@@ -87,6 +89,52 @@ struct Global {
     /// Use no network: what is not in the cache is an error.
     #[arg(long, global = true, env = "EKIBEN_OFFLINE", value_parser = clap::builder::FalseyValueParser::new(), help_heading = "Global options")]
     offline: bool,
+}
+
+/// How results are written. The last three are `validate`'s alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// For people.
+    Human,
+    /// One JSON document on stdout.
+    Json,
+    /// SARIF 2.1.0, for code scanning.
+    Sarif,
+    /// Annotations of GitHub's workflows.
+    Github,
+    /// A JUnit report.
+    Junit,
+}
+
+impl Format {
+    /// How the printer goes about it: only people get bars and colours.
+    fn output(self) -> Output {
+        if self == Self::Human { Output::Human } else { Output::Json }
+    }
+}
+
+/// The two that every command writes; the others are for `validate`, which has an option of its own.
+fn formats() -> impl clap::builder::TypedValueParser<Value = Format> {
+    use clap::ValueEnum as _;
+    use clap::builder::{EnumValueParser, PossibleValue};
+    #[derive(Clone)]
+    struct Two(EnumValueParser<Format>);
+    impl clap::builder::TypedValueParser for Two {
+        type Value = Format;
+        fn parse_ref(
+            &self,
+            command: &clap::Command,
+            argument: Option<&clap::Arg>,
+            value: &std::ffi::OsStr,
+        ) -> Result<Format, clap::Error> {
+            self.0.parse_ref(command, argument, value)
+        }
+        fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+            let two = [Format::Human, Format::Json];
+            Some(Box::new(two.into_iter().filter_map(|format| format.to_possible_value())))
+        }
+    }
+    Two(EnumValueParser::new())
 }
 
 #[derive(Subcommand)]
@@ -106,6 +154,8 @@ enum Command {
     Logs(logs::Args),
     Stop(stop::Args),
     Prune(prune::Args),
+    Schema(schema::Args),
+    Explain(explain::Args),
     Completions(completions::Args),
 }
 
@@ -133,7 +183,11 @@ pub fn main() -> ExitCode {
         (_, true) => Verbosity::Verbose,
         _ => Verbosity::Normal,
     };
-    let context = Context { printer: Printer::new(output, verbosity, color), offline };
+    if output != Format::Human && output != Format::Json && !matches!(cli.command, Command::Validate(_)) {
+        let text = "only `ekiben validate` writes sarif, github and junit";
+        command().error(clap::error::ErrorKind::InvalidValue, text).exit();
+    }
+    let context = Context { printer: Printer::new(output.output(), verbosity, color), offline };
     let result = match cli.command {
         Command::Init(args) => init::run(&context, args),
         Command::Validate(args) => validate::run(&context, args),
@@ -150,6 +204,8 @@ pub fn main() -> ExitCode {
         Command::Logs(args) => logs::run(&context, args),
         Command::Stop(args) => stop::run(&context, args),
         Command::Prune(args) => prune::run(&context, args),
+        Command::Schema(args) => schema::run(&context, args),
+        Command::Explain(args) => explain::run(&context, args),
         Command::Completions(args) => completions::run(&context, args),
     };
     match result {

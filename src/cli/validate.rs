@@ -2,32 +2,46 @@
 
 use std::io::{self, Write};
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
 use super::printer::{ERROR, NAME, Report, VERB, WARNING, dim_time};
-use super::{Context, Exit, Failure, prepare};
-use crate::diagnostic::{Diagnostics, Json, Severity};
-use crate::project::Project;
+use super::{Context, Exit, Failure, Format, prepare};
+use crate::diagnostic::{Code, Diagnostic, Json, Severity, github, junit, sarif};
+use crate::parcel::{self, Parcel};
+use crate::repair;
+use crate::verdict::{self, Verdict, What};
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben validate\n\
-\x20 ekiben validate models/*/ekiben.yaml\n\
-\x20 ekiben validate --output json";
+\x20 ekiben validate models/*/ekiben.yaml model.pkl\n\
+\x20 ekiben validate --fix manifest.json\n\
+\x20 ekiben validate --watch\n\
+\x20 ekiben validate --output sarif > ekiben.sarif";
 
 /// Find the mistakes in projects: all at once, each with its place and the way out
 ///
-/// None of the model's code is run, and the network is not used.
+/// What a file is, is recognised: manifests, locks, bundles, bentos, project metadata, OpenAPI documents, and models.
+/// None of the model's code is run, no pickle is loaded, and the network is not used.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Folders of projects, or manifests.
+    /// Folders or files.
     #[arg(value_name = "PATH", default_value = ".")]
     paths: Vec<PathBuf>,
     /// Warnings are errors.
     #[arg(long)]
     strict: bool,
+    /// Repair what is safe to repair, and show the difference.
+    #[arg(long)]
+    fix: bool,
+    /// Validate again whenever a file changes.
+    #[arg(long, short, conflicts_with = "fix")]
+    watch: bool,
+    /// How results are written.
+    #[arg(long, value_enum, default_value = "human", help_heading = "Global options")]
+    output: Format,
 }
 
 #[derive(Serialize)]
@@ -36,35 +50,101 @@ struct Validated<'a> {
     errors: usize,
     warnings: usize,
     diagnostics: Vec<Json<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    fixed: Vec<String>,
     #[serde(skip)]
     seconds: String,
 }
 
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
+    if args.watch {
+        return watch(context, &args);
+    }
+    let fixed = if args.fix { fix(context, &args)? } else { Vec::new() };
+    validate(context, &args, fixed)
+}
+
+fn validate(context: &Context, args: &Args, fixed: Vec<String>) -> Result<Exit, Failure> {
     let started = Instant::now();
-    let found: Vec<Diagnostics> = args
-        .paths
-        .iter()
-        .map(|path| match Project::load(path) {
-            Ok((_, warnings)) => warnings,
-            Err(mistakes) => mistakes,
-        })
-        .collect();
-    let all: Vec<_> = found.iter().flat_map(Diagnostics::sorted).collect();
+    let mut verdicts = verdict::of(&args.paths);
+    for verdict in verdicts.iter_mut().filter(|verdict| verdict.what == What::Bundle) {
+        bundle(context, verdict)?;
+    }
+    let all: Vec<&Diagnostic> = verdicts.iter().flat_map(|verdict| verdict.diagnostics.sorted()).collect();
     let errors = all.iter().filter(|diagnostic| diagnostic.severity() == Severity::Error).count();
     let warnings = all.len() - errors;
-    if context.printer.output() == super::printer::Output::Human {
-        found.iter().for_each(|diagnostics| prepare::show(context, diagnostics));
+    match args.output {
+        Format::Human | Format::Json => {
+            if args.output == Format::Human {
+                verdicts.iter().for_each(|verdict| prepare::show(context, &verdict.diagnostics));
+            }
+            context.printer.report(&Validated {
+                projects: verdicts.len(),
+                errors,
+                warnings,
+                diagnostics: all.iter().map(|diagnostic| Json::from(*diagnostic)).collect(),
+                fixed,
+                seconds: dim_time(started.elapsed()),
+            })?;
+        }
+        Format::Sarif => context.printer.raw(format!("{:#}\n", sarif(&all)).as_bytes())?,
+        Format::Github => context.printer.raw(github(all.iter().copied()).as_bytes())?,
+        Format::Junit => {
+            let files: Vec<_> = verdicts
+                .iter()
+                .map(|verdict| (crate::document::shown(&verdict.path), verdict.diagnostics.sorted()))
+                .collect();
+            context.printer.raw(junit(&files).as_bytes())?;
+        }
     }
-    context.printer.report(&Validated {
-        projects: args.paths.len(),
-        errors,
-        warnings,
-        diagnostics: all.iter().map(|diagnostic| Json::from(*diagnostic)).collect(),
-        seconds: dim_time(started.elapsed()),
-    })?;
     let invalid = errors > 0 || args.strict && warnings > 0;
     Ok(if invalid { Exit::Invalid } else { Exit::Success })
+}
+
+/// Opens a bundle and looks at what is in it.
+fn bundle(context: &Context, verdict: &mut Verdict) -> Result<(), Failure> {
+    let session = context.session()?;
+    match Parcel::open(&session, &verdict.path) {
+        Ok(parcel) => verdict.diagnostics.extend(parcel.check(&verdict.path)),
+        Err(parcel::Error::Malformed { diagnostics, .. }) => verdict.diagnostics.extend(diagnostics),
+        Err(error) => {
+            let causes: Vec<String> = anyhow::Error::from(error).chain().map(ToString::to_string).collect();
+            let path = crate::document::shown(&verdict.path);
+            verdict.diagnostics.push(Diagnostic::of_file(Code::BrokenModel, path, causes.join(": ")));
+        }
+    }
+    Ok(())
+}
+
+/// Repairs the files, and shows how they differ from what they were.
+fn fix(context: &Context, args: &Args) -> Result<Vec<String>, Failure> {
+    let repairs = repair::repair(&args.paths)?;
+    for repair in &repairs {
+        if args.output == Format::Human {
+            context.printer.line(repair.difference().trim_end());
+        }
+        context.printer.status("Fixed", crate::document::shown(&repair.path));
+    }
+    Ok(repairs.iter().map(|repair| crate::document::shown(&repair.path)).collect())
+}
+
+/// How often files are looked at. Asking for their times works on every disk, and for a project's folder takes less
+/// than a millisecond.
+const INTERVAL: Duration = Duration::from_millis(300);
+
+fn watch(context: &Context, args: &Args) -> Result<Exit, Failure> {
+    let mut last = None;
+    loop {
+        let now = verdict::stamps(&args.paths);
+        if last.as_ref() != Some(&now) {
+            if last.is_some() && args.output == Format::Human {
+                context.printer.line("");
+            }
+            validate(context, args, Vec::new())?;
+            last = Some(now);
+        }
+        std::thread::sleep(INTERVAL);
+    }
 }
 
 impl Report for Validated<'_> {

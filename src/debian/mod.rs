@@ -74,7 +74,7 @@ pub enum Archive {
 }
 
 /// The suites whose archive keys are known here, with the version of Python that each brings; the oldest first.
-const SUITES: [(&str, &str); 3] = [("bullseye", "3.9"), ("bookworm", "3.11"), ("trixie", "3.13")];
+pub const SUITES: [(&str, &str); 3] = [("bullseye", "3.9"), ("bookworm", "3.11"), ("trixie", "3.13")];
 
 /// The suite whose own Python has the version `version`, written `3.11`.
 pub fn suite_for_python(version: &str) -> Option<&'static str> {

@@ -2,7 +2,7 @@
 //!
 //! A number is for ever: it is never given to another rule. The hundreds say what kind: 00 the file as such,
 //! 01 its syntax, 02 its form, 03 files of the project, 04 the service, 05 packages and bases, 06 the rest of the
-//! manifest, 07 the lock.
+//! manifest, 07 the lock, 08 files of models, 09 documents of other programs.
 
 use std::fmt;
 
@@ -58,6 +58,8 @@ codes! {
     "Nothing but blank lines and comments is there. `ekiben init` writes a manifest to start from."
     "EK0007" SecondDocument Error "the file holds more than one document"
     "A line of `---` begins a second YAML document. One file describes one thing: remove the line, or move what follows into a file of its own."
+    "EK0008" Unrecognised Error "nothing that is checked here"
+    "The file is no manifest, lock, bento, bundle, project metadata, OpenAPI document or model, and no manifest stands in its folder or above it. Files are recognised by name and content."
 
     "EK0101" Syntax Error "the syntax is wrong"
     "The text is no YAML, JSON or JSON5. The place shown is where reading could not go on; the cause is there or shortly before."
@@ -121,6 +123,10 @@ codes! {
     "A file of the model has no bytes. An interrupted download or a full disk leaves such files."
     "EK0310" GitLfsPointer Error "a model file is a Git LFS pointer"
     "The file holds the address of the model, not the model: the repository was cloned without Git LFS. `git lfs pull` fetches the content."
+    "EK0311" Secret Warning "what is packed looks like a secret"
+    "The file has the name of a file of secrets, or holds a private key or an access token. Whoever has the bundle or the image can read it. Name it in `.ekibenignore`, give the secret to the container when it starts (`ekiben run --env`), and replace a token that was packed before."
+    "EK0312" Rubbish Warning "what is packed is of no use to the model"
+    "Folders of tools, caches and checkpoints of the training make the bundle large and are never read. Name them in `.ekibenignore`."
 
     "EK0401" ServiceKind Error "the service has no way to answer, or two"
     "A service has functions that Ekiben serves (`predict`, `functions`) or a server of its own (`command`): one of the two."
@@ -134,6 +140,8 @@ codes! {
     "A function NAME answers `POST /NAME`. The service itself answers `/predict`, `/healthz`, `/livez`, `/readyz`, `/metrics` and `/docs`."
     "EK0406" UnknownRoute Error "a test asks a path that nothing answers"
     "The path of a test is `/predict`, `/NAME` of a function, or one that every service answers, as `/readyz`."
+    "EK0407" OpaqueFunction Warning "what the function takes is not known before it runs"
+    "The name is imported or assigned in the file, not defined with `def`. Then neither the inputs nor the description of the service can be checked against its parameters. Define a function of this name that calls the other."
 
     "EK0501" BadRequirement Error "a Python requirement cannot be read"
     "Requirements are written as PEP 508 says: a name, then versions, as `scikit-learn==1.5.2` or `pandas>=2,<3`."
@@ -145,6 +153,8 @@ codes! {
     "Versions of Python are written as `3.11`: with quotes, without the third number."
     "EK0505" PythonNotInBase Error "the base has another Python"
     "A Debian suite has one version of Python 3: bullseye 3.9, bookworm 3.11, trixie 3.13. Ask for that one, or choose another base."
+    "EK0506" Contradiction Error "requirements that no version satisfies"
+    "Two requirements of the same package exclude each other, or one excludes itself: no version can be installed. Keep one of them."
 
     "EK0601" BadVariable Error "not a name of a variable"
     "Names of environment variables have letters, digits and `_`, and do not begin with a digit."
@@ -155,6 +165,38 @@ codes! {
 
     "EK0701" NewerLock Error "the lock is of another format"
     "The lock was written by another version of Ekiben. Update Ekiben, or renew the lock with `ekiben lock`."
+    "EK0702" LockedOtherwise Warning "the lock has another version than is required"
+    "The lock pins a version that the requirements exclude: they were changed since. The next `ekiben lock` or `ekiben build` renews it; with `--locked` the build is refused."
+
+    "EK0801" BrokenModel Error "a model's file is damaged"
+    "The file ends too early or contradicts itself, so that loading it will fail. An interrupted download or copy, and a full disk, leave such files. The offset is that of the byte at which reading ended."
+    "EK0802" DangerousGlobal Error "loading the file would run commands or code"
+    "A pickle is a small program that imports functions and calls them. This one imports what can run commands or any code, open files or connections, or reach such functions by detours. No model needs that: take the file for malicious unless you wrote it yourself. If you know why it is there, list it under `model.allow` in the manifest. The file was read as data; nothing of it was run."
+    "EK0803" UnknownGlobal Warning "a pickle imports what is not known to be harmless"
+    "Loading the file imports this class or function, which is neither known to be harmless nor part of the project. Look at it, and list it under `model.allow` in the manifest: `allow: [package.module.Name]`, or `package.*` for all of a package."
+    "EK0804" ComputedGlobal Error "a pickle hides what it imports"
+    "The name of what is imported is computed while the pickle is loaded, or stands for a number that another program registered. Picklers never write that; it is a way to hide an import from whoever looks. Take the file for malicious."
+    "EK0805" CarriesCode Error "a model's file carries code"
+    "Keras stores the function of a Lambda layer as marshalled byte code, which loading runs, whatever it does. Replace the layer by a class of its own, or list `keras.layers.Lambda` under `model.allow` in the manifest if you trust the file."
+    "EK0806" NotLookedInto Warning "a model's file could not be looked into"
+    "The file, or a part of it, is compressed or encrypted in a way that is not read here, or the disk failed. What loading it would do is not known."
+    "EK0807" NotRequired Warning "a model's file needs a package that is not required"
+    "Loading the file imports from this package, and neither the requirements nor the lock name it."
+    "EK0808" OtherVersion Warning "a model was saved with another version than is required"
+    "Objects in the file remember the version of the package that saved them, and the requirements exclude that version. Pickles of scikit-learn are good for the same minor version only: others may fail to load, or answer wrongly without a word."
+    "EK0809" WeightsBeside Error "weights beside the model are missing"
+    "The model keeps weights in other files, and one of them is not among the files of the model, or lies outside of its folder."
+    "EK0810" PickledInScript Warning "a pickle needs a class of the script that wrote it"
+    "What is defined in a script or notebook is pickled as part of `__main__`, and the service's `__main__` does not have it: loading will fail. Move the definition into a module, import it there and in the service, and save the model again."
+
+    "EK0901" Inconsistent Error "two parts of a document contradict each other"
+    "Both cannot hold. The message names them."
+    "EK0902" NameTwice Error "a name is there twice"
+    "Things of the same kind are told apart by their names, so each may be there once."
+    "EK0903" NotFoundByService Warning "the service will not find the file"
+    "A service reads its project metadata from `categories_and_labels_data.json5`. The SDK writes `categories_and_label_data.json5`, without the `s`: rename the file."
+    "EK0904" BrokenReference Error "a reference leads nowhere"
+    "The document refers to a part of itself, or to a file beside it, that is not there."
 }
 
 impl fmt::Display for Code {

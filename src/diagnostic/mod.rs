@@ -4,10 +4,20 @@
 //! lines and columns are made of them only here, 1-based, columns counted in Unicode scalar values.
 
 mod code;
+mod fix;
+mod github;
+mod junit;
+mod reference;
 mod render;
+mod sarif;
 
 pub use code::Code;
+pub use fix::{Edit, Fix, apply};
+pub use github::github;
+pub use junit::junit;
+pub use reference::reference;
 pub use render::{Json, Rendering};
+pub use sarif::sarif;
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -55,6 +65,14 @@ impl Source {
         (line, self.text.get(start..offset).map_or(0, |before| before.chars().count()) + 1)
     }
 
+    /// The byte at a line and a column, both from 1; the end of the line where it has no such column.
+    pub fn offset(&self, line: usize, column: usize) -> usize {
+        let range = self.line(line);
+        let text = self.text.get(range.clone()).unwrap_or_default();
+        let before = text.char_indices().nth(column.saturating_sub(1)).map_or(text.len(), |(at, _)| at);
+        range.start + before
+    }
+
     /// The bytes of a line (from 1), without its end.
     pub fn line(&self, line: usize) -> Range<usize> {
         let at = |line: usize| self.line_starts().get(line).copied();
@@ -93,13 +111,15 @@ pub struct Diagnostic {
     pub secondary: Vec<Label>,
     /// What to do about it, the best first.
     pub help: Vec<String>,
+    /// A safe repair of the text of the primary place, if there is one.
+    pub fix: Option<Fix>,
 }
 
 impl Diagnostic {
     /// `message` about the bytes `span` of `source`.
     pub fn new(code: Code, source: &Arc<Source>, span: Range<usize>, message: impl Into<String>) -> Self {
         let primary = Label { source: source.clone(), span, text: String::new() };
-        Self { code, message: message.into(), primary, secondary: Vec::new(), help: Vec::new() }
+        Self { code, message: message.into(), primary, secondary: Vec::new(), help: Vec::new(), fix: None }
     }
 
     /// `message` about a file of which no text is known.
@@ -125,6 +145,13 @@ impl Diagnostic {
     #[must_use]
     pub fn help(mut self, text: impl Into<String>) -> Self {
         self.help.push(text.into());
+        self
+    }
+
+    /// With a safe repair.
+    #[must_use]
+    pub fn fix(mut self, fix: Fix) -> Self {
+        self.fix = Some(fix);
         self
     }
 

@@ -117,6 +117,9 @@ pub struct Json<'a> {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     related: Vec<Place<'a>>,
     help: &'a [String],
+    /// What `--fix` would do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fix: Option<&'a str>,
 }
 
 /// A place: lines and columns from 1, columns in Unicode scalar values, the end exclusive. No line where the whole
@@ -161,6 +164,7 @@ impl<'a> From<&'a Diagnostic> for Json<'a> {
             place: (&diagnostic.primary).into(),
             related: diagnostic.secondary.iter().map(Place::from).collect(),
             help: &diagnostic.help,
+            fix: diagnostic.fix.as_ref().map(|fix| fix.title.as_str()),
         }
     }
 }

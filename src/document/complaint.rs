@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::{is_hidden_space, too_deep};
-use crate::diagnostic::{Code, Diagnostic, Source};
+use crate::diagnostic::{Code, Diagnostic, Fix, Source};
 
 /// The diagnostic for a complaint: what the parser says, and the byte at which it says it.
 pub fn explain(source: &Arc<Source>, info: &str, offset: usize) -> Diagnostic {
@@ -71,9 +71,10 @@ impl<'a> Complaint<'a> {
             let (at, c) = blank.char_indices().find(|(_, c)| *c == '\t' || is_hidden_space(*c))?;
             let place = range.start + at..range.start + at + c.len_utf8();
             Some(match c {
-                '\t' => {
-                    self.of(Code::Tab, place, "a tab where YAML wants spaces").help("replace each tab by two spaces")
-                }
+                '\t' => self
+                    .of(Code::Tab, place.clone(), "a tab where YAML wants spaces")
+                    .help("replace each tab by two spaces")
+                    .fix(Fix::replace("write two spaces", place, "  ")),
                 c => super::yaml::hidden_space(self.source, place, c),
             })
         })

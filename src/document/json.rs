@@ -10,7 +10,7 @@ use jsonc_parser::errors::ParseError;
 use jsonc_parser::tokens::Token;
 use jsonc_parser::{Scanner, ScannerOptions};
 
-use super::{Entries, Key, MAX_DEPTH, Node, TYPOGRAPHIC, Value, too_deep, typographic};
+use super::{Entries, Key, MAX_DEPTH, Node, TYPOGRAPHIC, Value, is_hidden_space, too_deep, typographic_json};
 use crate::diagnostic::{Code, Diagnostic, Diagnostics, Source};
 
 /// Reads a text, as JSON alone if `strict`. None, with an error in `found`, where there is no tree to go on with.
@@ -254,7 +254,7 @@ impl<'a> Reader<'a, '_> {
 
     fn bare_word(&self, word: &str, span: Range<usize>) -> Box<Diagnostic> {
         if word.starts_with(TYPOGRAPHIC) {
-            return Box::new(typographic(self.source, span));
+            return Box::new(typographic_json(self.source, span));
         }
         let help = match word {
             "True" | "TRUE" => "write true".to_owned(),
@@ -274,7 +274,12 @@ impl<'a> Reader<'a, '_> {
             let first = line.chars().next().map_or(0, char::len_utf8);
             let end = line.get(first..).and_then(|rest| rest.find(TYPOGRAPHIC).map(|at| first + at));
             let length = end.and_then(|at| Some(at + line.get(at..)?.chars().next()?.len_utf8())).unwrap_or(first);
-            return Box::new(typographic(self.source, range.start..range.start + length));
+            return Box::new(typographic_json(self.source, range.start..range.start + length));
+        }
+        if let Some(c) = rest.chars().next().filter(|c| is_hidden_space(*c)) {
+            let place = range.start..range.start + c.len_utf8();
+            let error = super::yaml::hidden_space(self.source, place, c);
+            return Box::new(error.fix(super::straighten::straighten(text)));
         }
         if rest.starts_with(['"', '\'']) && matches!(error.kind(), jsonc_parser::errors::ParseErrorKind::String(_)) {
             let line = rest.lines().next().unwrap_or_default();

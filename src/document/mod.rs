@@ -6,6 +6,7 @@
 
 mod complaint;
 mod json;
+mod straighten;
 mod yaml;
 
 use std::collections::HashMap;
@@ -268,6 +269,13 @@ fn typographic(source: &Arc<Source>, span: Range<usize>) -> Diagnostic {
     Diagnostic::new(Code::TypographicQuotes, source, span, "typographic quotes do not enclose a text")
         .label("pasted from a web page?")
         .help("type straight quotes: \" or '")
+}
+
+/// The same in JSON, where nothing can be read on: with the repair of the whole text.
+fn typographic_json(source: &Arc<Source>, span: Range<usize>) -> Diagnostic {
+    typographic(source, span)
+        .help("`ekiben validate --fix` straightens all quotes of the file")
+        .fix(straighten::straighten(source.text()))
 }
 
 /// What to say about nesting beyond [`MAX_DEPTH`].

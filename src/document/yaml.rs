@@ -8,7 +8,7 @@ use std::sync::Arc;
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Tag};
 
 use super::{Entries, Key, MAX_DEPTH, Node, TYPOGRAPHIC, Value, complaint, is_hidden_space, too_deep, typographic};
-use crate::diagnostic::{Code, Diagnostic, Diagnostics, Source};
+use crate::diagnostic::{Code, Diagnostic, Diagnostics, Fix, Source};
 
 /// Bytes, roughly, that anchors and aliases may copy in one document. A lavish manifest copies a few thousand.
 const MAX_COPIED: usize = 16 << 20;
@@ -200,7 +200,12 @@ impl Reader<'_> {
     /// A text without quotes, without what a web page or a word processor put into it.
     fn plain<'t>(&mut self, text: Cow<'t, str>, span: &Range<usize>) -> Cow<'t, str> {
         if text.starts_with(TYPOGRAPHIC) && text.ends_with(TYPOGRAPHIC) && text.chars().nth(1).is_some() {
-            self.found.push(typographic(self.source, span.clone()));
+            let error = typographic(self.source, span.clone());
+            let inner = text.trim_matches(TYPOGRAPHIC);
+            // What needs an escape between quotes is left to the person.
+            let simple = !inner.contains(['"', '\\', '\n']) && self.source.text().get(span.clone()) == Some(&*text);
+            let fix = Fix::replace("write straight quotes", span.clone(), format!("\"{inner}\""));
+            self.found.push(if simple { error.fix(fix) } else { error });
             text.trim_matches(TYPOGRAPHIC).to_owned().into()
         } else if text.starts_with(is_hidden_space) || text.ends_with(is_hidden_space) {
             self.hidden_space(span.clone());
@@ -262,8 +267,10 @@ impl Reader<'_> {
 
 /// What to say about a space that YAML takes for a letter.
 pub(super) fn hidden_space(source: &Arc<Source>, place: Range<usize>, c: char) -> Diagnostic {
-    let message = format!("a special space (U+{:04X}) that YAML takes for a letter", u32::from(c));
-    Diagnostic::new(Code::HiddenSpace, source, place, message).help("replace it by an ordinary space")
+    let message = format!("a special space (U+{:04X}) that is taken for a letter", u32::from(c));
+    Diagnostic::new(Code::HiddenSpace, source, place.clone(), message)
+        .help("replace it by an ordinary space")
+        .fix(Fix::replace("write an ordinary space", place, " "))
 }
 
 fn weight(node: &Node) -> usize {

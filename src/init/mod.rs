@@ -254,7 +254,7 @@ fn quote(text: &str) -> String {
 }
 
 /// The schema, where the project lies in a checkout that has it: an editor finds it there without a network.
-fn schema_beside(folder: &Path) -> Option<String> {
+pub(crate) fn schema_beside(folder: &Path) -> Option<String> {
     let real = fs::canonicalize(folder).ok()?;
     let (depth, _) =
         real.ancestors().enumerate().find(|(_, folder)| folder.join("schemas/manifest.schema.json").exists())?;
@@ -271,7 +271,14 @@ mod tests {
         for file in files {
             let path = folder.path().join(file);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, "x").unwrap();
+            // As little of each as is right.
+            let bytes: &[u8] = match path.extension().and_then(|ending| ending.to_str()) {
+                Some("pkl") => b"N.",
+                Some("onnx") => b"\x08\x07\x3a\x00",
+                Some("safetensors") => b"\x02\0\0\0\0\0\0\0{}",
+                _ => b"x",
+            };
+            fs::write(path, bytes).unwrap();
         }
         let model = model.map(|model| folder.path().join(model));
         let wish = Wish { folder: folder.path().to_owned(), model, name: Some("iris".to_owned()) };

@@ -123,6 +123,10 @@ pub struct Model {
     /// Globs, relative to the manifest. In the container the files lie read-only under `/models/NAME`.
     #[serde(default)]
     pub files: Vec<String>,
+    /// What loading the model's pickles may import though Ekiben does not know it: `package.module.Name`, or `package.*`
+    /// for all of a package.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allow: Vec<String>,
 }
 
 /// The Python side.

@@ -3,21 +3,21 @@
 //! Nothing of the project is run, and nothing is asked over a network.
 
 mod entry;
+pub mod model;
+mod packed;
 mod requirements;
 
-use std::io::Read;
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use fs_err as fs;
+use pep440_rs::Version;
 
-use crate::diagnostic::{Code, Diagnostic, Diagnostics};
+use crate::debian::SUITES;
+use crate::diagnostic::{Code, Diagnostics};
 use crate::document::{Document, pointer};
-use crate::files::{File, Files};
+use crate::files::Files;
 use crate::manifest::Manifest;
 use crate::near::near;
-
-/// Debian suites that a base can be assembled from, each with its Python.
-pub const SUITES: [(&str, &str); 3] = [("bullseye", "3.9"), ("bookworm", "3.11"), ("trixie", "3.13")];
 
 /// Minor versions of Python 3 that there are bases and wheels for.
 const PYTHONS: std::ops::RangeInclusive<u32> = 8..=15;
@@ -36,15 +36,18 @@ pub struct Subject<'a> {
     pub document: &'a Document,
     /// The files that it names.
     pub files: &'a Files,
+    /// The versions of Python packages that the lock has, by normalised name; empty where there is no lock.
+    pub locked: &'a BTreeMap<String, Version>,
 }
 
 /// Looks for mistakes of meaning; they go to `found`.
 pub fn manifest(subject: &Subject<'_>, found: &mut Diagnostics) {
     service(subject, found);
     entry::check(subject, found);
-    model(subject, found);
     python(subject, found);
-    requirements::check(subject, found);
+    let wanted = requirements::check(subject, found);
+    model::check(subject, &wanted, found);
+    packed::check(subject, found);
     packages(subject, found);
     base(subject, found);
     variables(subject, found);
@@ -94,30 +97,6 @@ fn service(&Subject { manifest, document, .. }: &Subject<'_>, found: &mut Diagno
             ));
         }
     }
-}
-
-fn model(&Subject { root, files, .. }: &Subject<'_>, found: &mut Diagnostics) {
-    for file in &files.model {
-        let of = |code, message: &str| {
-            let path = crate::document::shown(&root.join(file.path.as_str()));
-            Diagnostic::of_file(code, path, message)
-        };
-        if file.size == 0 {
-            found.push(of(Code::EmptyModelFile, "the model's file is empty"));
-        } else if is_lfs_pointer(file) {
-            let error = of(Code::GitLfsPointer, "this is a pointer of Git LFS, not the model itself");
-            found.push(error.help("fetch the content: `git lfs pull`"));
-        }
-    }
-}
-
-/// Git LFS specification, "The Pointer": a text of less than 1024 bytes that begins with its version.
-fn is_lfs_pointer(file: &File) -> bool {
-    let begins = b"version https://git-lfs.github.com/spec/";
-    let mut bytes = Vec::new();
-    file.size < 1024
-        && fs::File::open(&file.host).is_ok_and(|open| open.take(1024).read_to_end(&mut bytes).is_ok())
-        && bytes.starts_with(begins)
 }
 
 fn python(&Subject { manifest, document, .. }: &Subject<'_>, found: &mut Diagnostics) {

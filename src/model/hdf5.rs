@@ -1,0 +1,63 @@
+//! HDF5 (file format specification 3.0, section II.A), as Keras 2 writes its models: whether it is whole, and whether it
+//! holds a layer of code.
+
+use std::io::Read;
+
+use super::feed::{Feed, Stop};
+use super::{Fault, Format, Model, Origin};
+
+/// Bytes at the beginning of a file that are searched for the description of its layers.
+const SEARCHED: u64 = 16 << 20;
+
+/// What is said of a Lambda layer, wherever it is found.
+pub const LAMBDA: &str = "it has a Lambda layer, which is marshalled Python code";
+
+/// Looks into a file of `size` bytes.
+pub fn read(origin: &Origin<'_>, size: u64) -> std::io::Result<Model> {
+    let mut model = Model::of(Format::Hdf5);
+    let mut feed = origin.feed()?;
+    match end(&mut feed) {
+        Ok(end) if end > size => model.note(size, Err(Stop::Truncated)),
+        Ok(_) => {}
+        Err(stop) => model.note(feed.position(), Err(stop)),
+    }
+    let mut text = Vec::new();
+    origin.read()?.take(SEARCHED).read_to_end(&mut text)?;
+    if has_lambda(&text) {
+        model.faults.push(Fault::Code(LAMBDA.to_owned()));
+    }
+    Ok(model)
+}
+
+/// Whether Keras's description of a model, which is JSON, names a Lambda layer.
+pub fn has_lambda(text: &[u8]) -> bool {
+    ["\"class_name\": \"Lambda\"", "\"class_name\":\"Lambda\""]
+        .iter()
+        .any(|sign| text.windows(sign.len()).any(|window| window == sign.as_bytes()))
+}
+
+/// Where the file ends, by its superblock.
+fn end(feed: &mut Feed<'_>) -> Result<u64, Stop> {
+    feed.skip(8)?;
+    let version = feed.byte()?;
+    let wide = match version {
+        0 | 1 => {
+            feed.skip(4)?;
+            let wide = feed.byte()?;
+            feed.skip(if version == 0 { 10 } else { 14 })?;
+            wide
+        }
+        2 | 3 => {
+            let wide = feed.byte()?;
+            feed.skip(2)?;
+            wide
+        }
+        other => return Err(Stop::Malformed(format!("there is no version {other} of its superblock"))),
+    };
+    if !matches!(wide, 2 | 4 | 8) {
+        return Err(Stop::Malformed("its addresses have no size that there is".to_owned()));
+    }
+    // The base address and another one come before.
+    feed.skip(2 * u64::from(wide))?;
+    feed.number(usize::from(wide))
+}

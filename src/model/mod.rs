@@ -1,0 +1,248 @@
+//! Files of models, read as data: what they are, whether they are whole, and what loading them would import.
+//!
+//! A file is recognised by its content; its name decides only where the content cannot (pickles of protocols 0 and 1
+//! begin like any text). Invariants: nothing of a file is run or unpickled; only what is needed is read, so the size of
+//! the weights does not matter; any bytes end in a [`Model`] or an error of the disk, in bounded memory.
+
+mod feed;
+mod gguf;
+pub mod globals;
+mod hdf5;
+mod numpy;
+mod onnx;
+mod pickle;
+mod safetensors;
+mod zipped;
+
+use std::io::{self, Read, Seek as _};
+use std::path::Path;
+
+use fs_err as fs;
+
+pub use pickle::Pickles;
+
+use feed::{Feed, OnDisk, Stop, Stream};
+
+/// What a file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// A pickle, also joblib's, and PyTorch's before 1.6.
+    Pickle,
+    /// A pickle that joblib compressed.
+    CompressedPickle,
+    /// PyTorch's zip of a pickle and tensors, since 1.6.
+    PyTorch,
+    /// NumPy's array.
+    Numpy,
+    /// NumPy's zip of arrays.
+    NumpyZip,
+    /// Tensors without code.
+    Safetensors,
+    /// ONNX, a protocol buffer.
+    Onnx,
+    /// GGUF of ggml and llama.cpp.
+    Gguf,
+    /// HDF5, as Keras 2 writes it.
+    Hdf5,
+    /// Keras 3's zip.
+    Keras,
+    /// Another zip.
+    Zip,
+    /// The address of a file that Git LFS has not fetched.
+    LfsPointer,
+    /// None of these.
+    Other,
+}
+
+/// What was found in a file.
+#[derive(Debug)]
+pub struct Model {
+    /// What it is.
+    pub format: Format,
+    /// The pickles in it, each with the member of the archive that it is.
+    pub pickles: Vec<(Option<String>, Pickles)>,
+    /// What is wrong with it.
+    pub faults: Vec<Fault>,
+    /// Files beside it that it needs: the weights that an ONNX model keeps outside.
+    pub beside: Vec<String>,
+}
+
+/// Something that is wrong with a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It ends too early, or contradicts itself: what, and after which byte.
+    Broken(u64, String),
+    /// It carries code that loading runs.
+    Code(String),
+    /// It, or a part of it, could not be looked into.
+    Unread(String),
+}
+
+impl Model {
+    fn of(format: Format) -> Self {
+        Self { format, pickles: Vec::new(), faults: Vec::new(), beside: Vec::new() }
+    }
+
+    /// Notes why reading stopped, unless all was well.
+    fn note(&mut self, at: u64, result: Result<(), Stop>) {
+        match result {
+            Ok(()) => {}
+            Err(Stop::Io(error)) => self.faults.push(Fault::Unread(error.to_string())),
+            Err(stop) => self.faults.push(Fault::Broken(at, stop.to_string())),
+        }
+    }
+}
+
+/// Bytes that are decompressed of one file at the most. More is not looked at, and that is said.
+const MOST_DECOMPRESSED: u64 = 16 << 30;
+
+/// Where the bytes of a model are.
+pub enum Origin<'a> {
+    /// In a file.
+    File(&'a Path),
+    /// Where a stream of them can be opened any number of times.
+    Stream(&'a dyn Fn() -> io::Result<Box<dyn Read + Send>>),
+}
+
+/// Bytes that are written to a temporary file where an archive within a stream has to be read out of order.
+const MOST_SPOOLED: u64 = 1 << 30;
+
+impl Origin<'_> {
+    fn feed(&self) -> io::Result<Feed<'static>> {
+        Ok(match self {
+            Self::File(path) => Feed::new(OnDisk::new(fs::File::open(path)?)?),
+            Self::Stream(open) => Feed::new(Stream(open()?)),
+        })
+    }
+
+    fn read(&self) -> io::Result<Box<dyn Read + Send>> {
+        Ok(match self {
+            Self::File(path) => Box::new(fs::File::open(path)?),
+            Self::Stream(open) => open()?,
+        })
+    }
+
+    /// The same as a file; none where it would be too large.
+    fn file(&self, size: u64) -> io::Result<Option<std::fs::File>> {
+        match self {
+            Self::File(path) => Ok(Some(fs::File::open(path)?.into_parts().0)),
+            Self::Stream(_) if size > MOST_SPOOLED => Ok(None),
+            Self::Stream(open) => {
+                let mut file = tempfile::tempfile()?;
+                io::copy(&mut open()?, &mut file)?;
+                file.rewind()?;
+                Ok(Some(file))
+            }
+        }
+    }
+}
+
+/// Looks into the `size` bytes of a file called `name`.
+///
+/// # Errors
+/// When the disk says no.
+pub fn inspect(origin: &Origin<'_>, name: &str, size: u64) -> io::Result<Model> {
+    let mut head = Vec::new();
+    origin.read()?.take(64).read_to_end(&mut head)?;
+    let ending = name.rsplit_once('.').map(|(_, ending)| ending.to_ascii_lowercase()).unwrap_or_default();
+    // Git LFS specification, "The Pointer": a text of less than 1024 bytes that begins with its version.
+    if size < 1024 && head.starts_with(b"version https://git-lfs.github.com/spec/") {
+        return Ok(Model::of(Format::LfsPointer));
+    }
+    Ok(match head.as_slice() {
+        [0x93, b'N', b'U', b'M', b'P', b'Y', ..] => {
+            let mut model = Model::of(Format::Numpy);
+            numpy::read(&mut origin.feed()?, Some(size), None, &mut model);
+            model
+        }
+        [b'P', b'K', 3, 4, ..] | [b'P', b'K', 5, 6, ..] => match origin.file(size)? {
+            Some(file) => zipped::read(file, &ending),
+            None => {
+                let mut model = Model::of(Format::Zip);
+                model.faults.push(Fault::Unread("it is too large to be unpacked for a look".to_owned()));
+                model
+            }
+        },
+        [b'G', b'G', b'U', b'F', ..] => read_with(origin, Format::Gguf, size, gguf::read)?,
+        [0x89, b'H', b'D', b'F', b'\r', b'\n', 0x1a, b'\n', ..] => hdf5::read(origin, size)?,
+        [0x80, 0..=5, ..] => pickled(&mut origin.feed()?, Format::Pickle),
+        head if ending == "safetensors" || safetensors::begins(head, size) => {
+            read_with(origin, Format::Safetensors, size, safetensors::read)?
+        }
+        head => match decompressed(origin, head)? {
+            Some(mut feed) => {
+                let named = matches!(ending.as_str(), "pkl" | "pickle" | "joblib" | "z");
+                let model = pickled(&mut feed, Format::CompressedPickle);
+                // Any file may be compressed; only one that is called a model has to be one.
+                if named || is_pickle(&model) { model } else { Model::of(Format::Other) }
+            }
+            None if unreadable_compression(head) => {
+                let mut model = Model::of(Format::CompressedPickle);
+                model.faults.push(Fault::Unread("its compression (lz4, zstd or bzip2) is not read here".to_owned()));
+                model
+            }
+            None if ending == "onnx" => onnx::inspect(&mut origin.feed()?, size),
+            None => {
+                let named = matches!(ending.as_str(), "pkl" | "pickle" | "joblib" | "p");
+                let model = pickled(&mut origin.feed()?, Format::Pickle);
+                if named || is_pickle(&model) { model } else { Model::of(Format::Other) }
+            }
+        },
+    })
+}
+
+fn read_with(
+    origin: &Origin<'_>,
+    format: Format,
+    size: u64,
+    read: impl Fn(&mut Feed<'_>, u64) -> Result<(), Stop>,
+) -> io::Result<Model> {
+    let mut model = Model::of(format);
+    let mut feed = origin.feed()?;
+    let result = read(&mut feed, size);
+    model.note(feed.position(), result);
+    Ok(model)
+}
+
+/// Whether what was read as a pickle is one, for a file whose name says nothing: it imports something, and it either
+/// comes to its end or imports what a pickle that is cut off on purpose would.
+fn is_pickle(model: &Model) -> bool {
+    model.pickles.iter().any(|(_, pickles)| {
+        let harmful =
+            |(module, name): &(String, String)| matches!(globals::judge(module, name), globals::Verdict::Dangerous(_));
+        !pickles.globals.is_empty() && pickles.whole || pickles.globals.keys().any(harmful)
+    })
+}
+
+fn pickled(feed: &mut Feed<'_>, format: Format) -> Model {
+    let mut model = Model::of(format);
+    let mut pickles = pickle::read(feed);
+    if let Some((at, stop)) = pickles.broken.take() {
+        model.note(at, Err(stop));
+    }
+    model.pickles.push((None, pickles));
+    model
+}
+
+/// The bytes of a file that is compressed as joblib does it; none where it is not.
+fn decompressed(origin: &Origin<'_>, head: &[u8]) -> io::Result<Option<Feed<'static>>> {
+    let open = || Ok::<_, io::Error>(io::BufReader::with_capacity(64 << 10, origin.read()?));
+    let stream: Box<dyn Read> = match head {
+        [0x1f, 0x8b, ..] => Box::new(flate2::bufread::MultiGzDecoder::new(open()?)),
+        [0x78, 0x01 | 0x5e | 0x9c | 0xda, ..] => Box::new(flate2::bufread::ZlibDecoder::new(open()?)),
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Box::new(liblzma::bufread::XzDecoder::new_multi_decoder(open()?)),
+        [0x5d, 0, 0, ..] => {
+            // The memory limit is that of xz's own `-9`.
+            let stream = liblzma::stream::Stream::new_lzma_decoder(128 << 20).map_err(io::Error::other)?;
+            Box::new(liblzma::bufread::XzDecoder::new_stream(open()?, stream))
+        }
+        _ => return Ok(None),
+    };
+    Ok(Some(Feed::new(Stream(stream.take(MOST_DECOMPRESSED)))))
+}
+
+fn unreadable_compression(head: &[u8]) -> bool {
+    head.starts_with(&[0x04, 0x22, 0x4d, 0x18])
+        || head.starts_with(&[0x28, 0xb5, 0x2f, 0xfd])
+        || head.starts_with(b"BZh")
+}

@@ -1,0 +1,762 @@
+//! Pickles, read as the data that they are: which globals loading one would import. Nothing is ever unpickled.
+//!
+//! All protocols (Python's `pickletools` describes each opcode; PEP 307, 3154 and 574), pickles within pickles, several
+//! in a row, and joblib's, which put the bytes of arrays between opcodes (`joblib/numpy_pickle.py`). Where Python's
+//! unpickler would stop with an error this reader goes on as long as it can, so that what runs before the error is seen.
+//!
+//! Invariants: time is linear in the bytes that are read; what is kept on the stack and in the memo is bounded
+//! ([`MOST_VALUES`], [`MOST_TEXT`]); a text or an array of any size is skipped, not read.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::rc::Rc;
+
+use super::feed::{Feed, Stop};
+
+/// What loading a pickle would do, as far as data can tell.
+#[derive(Debug, Default)]
+pub struct Pickles {
+    /// What would be imported, by module and name, with the offset of its first mention.
+    pub globals: BTreeMap<(String, String), u64>,
+    /// Offsets of imports whose module or name is computed while loading, so that it cannot be told.
+    pub computed: BTreeSet<u64>,
+    /// Versions of packages that the objects remember, by the key that holds them, as `_sklearn_version`.
+    pub versions: BTreeMap<String, String>,
+    /// Where and why reading ended early.
+    pub broken: Option<(u64, Stop)>,
+    /// Whether at least one pickle was read to its end.
+    pub whole: bool,
+}
+
+/// Values on the stack, or in the memo, that are told apart; the others count as unknown.
+const MOST_VALUES: usize = 500_000;
+
+/// Bytes of texts that the memo keeps.
+const MOST_TEXT: usize = 16 << 20;
+
+/// The longest text that can be a name, in bytes.
+const LONGEST_NAME: u64 = 512;
+
+/// Globals that are told apart. A model's file has a few dozen.
+const MOST_GLOBALS: usize = 10_000;
+
+/// Pickles within pickles that are looked into.
+const DEEPEST: u8 = 4;
+
+/// Pickles in a row that are looked into; PyTorch's old format has five.
+const MOST_IN_A_ROW: usize = 100_000;
+
+/// Reads all pickles up to the end of the feed.
+///
+/// What follows a whole pickle and is none is let be, as Python does: it reads the first and stops.
+pub fn read(feed: &mut Feed<'_>) -> Pickles {
+    let mut pickles = Pickles::default();
+    for _ in 0..MOST_IN_A_ROW {
+        match feed.at_end() {
+            Ok(false) => {}
+            Ok(true) if pickles.whole => break,
+            Ok(true) => {
+                pickles.broken = Some((feed.position(), Stop::Truncated));
+                break;
+            }
+            Err(error) => {
+                pickles.broken = Some((feed.position(), error));
+                break;
+            }
+        }
+        let first = !pickles.whole;
+        match (Machine { feed, pickles: &mut pickles, stack: Stack::default(), memo: Memo::default() }).run(0) {
+            Ok(()) => pickles.whole = true,
+            Err(_) if !first => break,
+            Err(error) => {
+                pickles.broken = Some((feed.position(), error));
+                break;
+            }
+        }
+    }
+    pickles
+}
+
+/// What is known of a value.
+#[derive(Clone, Debug)]
+enum Value {
+    /// So many values of which nothing is known, one after the other.
+    Unknown(u32),
+    Mark,
+    Int(i64),
+    Text(Rc<str>),
+    Tuple(Rc<[Value]>),
+    Dict(Rc<RefCell<BTreeMap<Rc<str>, Value>>>),
+    Global(Rc<(String, String)>),
+    Dtype(Rc<Dtype>),
+    /// joblib's stand-in for an array whose bytes follow.
+    Wrapper,
+}
+
+const UNKNOWN: Value = Value::Unknown(1);
+
+/// A type of NumPy's.
+#[derive(Debug)]
+struct Dtype {
+    /// Bytes of an item.
+    size: u64,
+    /// Whether items are Python objects, so that they are pickled.
+    objects: Cell<bool>,
+}
+
+impl Dtype {
+    /// From what its constructor is given: `f8`, `O8`, `V24`, `<i4`.
+    fn parse(text: &str) -> Option<Self> {
+        let text = text.trim_start_matches(['<', '>', '|', '=']);
+        let kind = text.chars().next()?;
+        let count: u64 = text.get(kind.len_utf8()..)?.parse().ok()?;
+        let size = if kind == 'U' { count.checked_mul(4)? } else { count };
+        Some(Self { size, objects: Cell::new(kind == 'O') })
+    }
+}
+
+/// The stack, with neighbours that nothing is known of counted only.
+#[derive(Default)]
+struct Stack(Vec<Value>);
+
+impl Stack {
+    fn push(&mut self, value: Value) {
+        let value = match value {
+            Value::Mark => Value::Mark,
+            _ if self.0.len() >= MOST_VALUES => UNKNOWN,
+            value => value,
+        };
+        match (self.0.last_mut(), &value) {
+            (Some(Value::Unknown(count)), Value::Unknown(more)) if *count < u32::MAX => *count += more,
+            _ => self.0.push(value),
+        }
+    }
+
+    fn pop(&mut self) -> Value {
+        match self.0.last_mut() {
+            Some(Value::Unknown(count)) if *count > 1 => {
+                *count -= 1;
+                UNKNOWN
+            }
+            // Python would stop here, with an error.
+            _ => self.0.pop().unwrap_or(UNKNOWN),
+        }
+    }
+
+    fn top(&self) -> Value {
+        match self.0.last() {
+            Some(Value::Unknown(_)) | None => UNKNOWN,
+            Some(value) => value.clone(),
+        }
+    }
+
+    /// Takes all down to the mark. Runs of unknown values come as one.
+    fn down_to_mark(&mut self) -> Vec<Value> {
+        let mark = self.0.iter().rposition(|value| matches!(value, Value::Mark));
+        let values = self.0.split_off(mark.map_or(0, |mark| mark + 1));
+        self.0.pop();
+        values
+    }
+}
+
+/// What was put aside under a number. Unknown values are not kept.
+#[derive(Default)]
+struct Memo {
+    known: HashMap<u64, Value>,
+    text: usize,
+    /// Which numbers are taken: those below `dense`, and the `others` above it.
+    dense: u64,
+    others: HashSet<u64>,
+}
+
+impl Memo {
+    fn put(&mut self, number: u64, value: Value) {
+        if number == self.dense {
+            self.dense += 1;
+            while self.others.remove(&self.dense) {
+                self.dense += 1;
+            }
+        } else if number > self.dense && self.others.len() < MOST_VALUES {
+            self.others.insert(number);
+        }
+        let size = if let Value::Text(text) = &value { text.len() } else { 0 };
+        let keep = !matches!(value, Value::Unknown(_) | Value::Int(_) | Value::Mark)
+            && self.known.len() < MOST_VALUES
+            && self.text + size <= MOST_TEXT;
+        if keep {
+            self.text += size;
+            self.known.insert(number, value);
+        } else {
+            self.known.remove(&number);
+        }
+    }
+
+    /// Under the number that `MEMOIZE` means: how many there are.
+    fn memoize(&mut self, value: Value) {
+        self.put(self.dense + self.others.len() as u64, value);
+    }
+
+    fn get(&self, number: u64) -> Value {
+        self.known.get(&number).cloned().unwrap_or(UNKNOWN)
+    }
+}
+
+struct Machine<'a, 'b> {
+    feed: &'a mut Feed<'b>,
+    pickles: &'a mut Pickles,
+    stack: Stack,
+    memo: Memo,
+}
+
+impl Machine<'_, '_> {
+    /// Goes through one pickle, up to its end.
+    fn run(&mut self, depth: u8) -> Result<(), Stop> {
+        loop {
+            let start = self.feed.position();
+            match self.feed.byte()? {
+                b'.' => return Ok(()),
+                opcode => self.step(opcode, start, depth)?,
+            }
+        }
+    }
+
+    fn step(&mut self, opcode: u8, start: u64, depth: u8) -> Result<(), Stop> {
+        let value = match opcode {
+            // PROTO: Python refuses what is above 5 before it does anything.
+            0x80 => match self.feed.byte()? {
+                0..=5 => return Ok(()),
+                other => return Err(Stop::Malformed(format!("there is no pickle protocol {other}"))),
+            },
+            // FRAME, NEXT_BUFFER, READONLY_BUFFER, STOP's kin that change nothing here.
+            0x95 => return self.feed.skip(8),
+            0x97 => UNKNOWN,
+            0x98 => return Ok(()),
+            b'(' => Value::Mark,
+            b'0' => {
+                self.stack.pop();
+                return Ok(());
+            }
+            b'1' => {
+                self.stack.down_to_mark();
+                return Ok(());
+            }
+            b'2' => self.stack.top(),
+            // Numbers and constants.
+            b'N' | 0x88 | 0x89 => UNKNOWN,
+            b'F' | b'L' => self.skip_line()?,
+            b'I' => match self.text_line()?.as_deref().map(str::trim) {
+                Some("00" | "01") | None => UNKNOWN,
+                Some(text) => text.parse().map_or(UNKNOWN, Value::Int),
+            },
+            b'J' => Value::Int(i64::from(self.feed.number(4)? as u32 as i32)),
+            b'K' => Value::Int(i64::from(self.feed.byte()?)),
+            b'M' => Value::Int(self.feed.number(2)? as i64),
+            b'G' => self.skip(8)?,
+            0x8a => {
+                let length = usize::from(self.feed.byte()?);
+                self.long(length)?
+            }
+            0x8b => {
+                let length = self.signed_length()?;
+                self.skip(length)?
+            }
+            // Texts and bytes.
+            b'S' => self.text_line()?.map_or(UNKNOWN, |line| Value::Text(unquoted(line.trim_end()).into())),
+            b'V' => match self.feed.line(LONGEST_NAME as usize * 6)? {
+                Some(line) => Value::Text(raw_unicode(&line).into()),
+                None => UNKNOWN,
+            },
+            b'X' => {
+                let length = self.feed.number(4)?;
+                self.text(length)?
+            }
+            0x8c => {
+                let length = u64::from(self.feed.byte()?);
+                self.text(length)?
+            }
+            0x8d => {
+                let length = self.feed.number(8)?;
+                self.text(length)?
+            }
+            b'U' => {
+                let length = u64::from(self.feed.byte()?);
+                self.old_text(length, depth)?
+            }
+            b'T' => {
+                let length = self.signed_length()?;
+                self.old_text(length, depth)?
+            }
+            b'C' => {
+                let length = u64::from(self.feed.byte()?);
+                self.binary(length, depth)?
+            }
+            b'B' => {
+                let length = self.feed.number(4)?;
+                self.binary(length, depth)?
+            }
+            0x8e | 0x96 => {
+                let length = self.feed.number(8)?;
+                self.binary(length, depth)?
+            }
+            // Containers.
+            b')' => Value::Tuple(Rc::new([])),
+            b't' => {
+                let items = self.stack.down_to_mark();
+                tuple(items)
+            }
+            0x85..=0x87 => {
+                let mut items: Vec<_> = (0x84..opcode).map(|_| self.stack.pop()).collect();
+                items.reverse();
+                tuple(items)
+            }
+            b']' | 0x8f => UNKNOWN,
+            b'}' => Value::Dict(Rc::default()),
+            b'l' | 0x91 => {
+                self.stack.down_to_mark();
+                UNKNOWN
+            }
+            b'd' => {
+                let items = self.stack.down_to_mark();
+                let dict = Value::Dict(Rc::default());
+                self.fill(&dict, items);
+                dict
+            }
+            b'a' => {
+                self.stack.pop();
+                return Ok(());
+            }
+            b'e' | 0x90 => {
+                self.stack.down_to_mark();
+                return Ok(());
+            }
+            b's' => {
+                let value = self.stack.pop();
+                let key = self.stack.pop();
+                let dict = self.stack.top();
+                self.fill(&dict, vec![key, value]);
+                return Ok(());
+            }
+            b'u' => {
+                let items = self.stack.down_to_mark();
+                let dict = self.stack.top();
+                self.fill(&dict, items);
+                return Ok(());
+            }
+            // The memo.
+            b'p' => {
+                if let Some(number) = self.number_line()? {
+                    self.memo.put(number, self.stack.top());
+                }
+                return Ok(());
+            }
+            b'q' | b'r' => {
+                let number = self.feed.number(if opcode == b'q' { 1 } else { 4 })?;
+                self.memo.put(number, self.stack.top());
+                return Ok(());
+            }
+            0x94 => {
+                self.memo.memoize(self.stack.top());
+                return Ok(());
+            }
+            b'g' => self.number_line()?.map_or(UNKNOWN, |number| self.memo.get(number)),
+            b'h' => {
+                let number = self.feed.number(1)?;
+                self.memo.get(number)
+            }
+            b'j' => {
+                let number = self.feed.number(4)?;
+                self.memo.get(number)
+            }
+            // What is imported, made and called.
+            b'c' => {
+                let global = self.global_lines()?;
+                self.import(global, start)
+            }
+            b'i' => {
+                let global = self.global_lines()?;
+                self.stack.down_to_mark();
+                self.import(global, start);
+                UNKNOWN
+            }
+            0x93 => {
+                let name = self.stack.pop();
+                let module = self.stack.pop();
+                let global = match (module, name) {
+                    (Value::Text(module), Value::Text(name)) => Some((module.to_string(), name.to_string())),
+                    _ => None,
+                };
+                self.import(global, start)
+            }
+            // EXT1, EXT2, EXT4: an import by a number that the program which loads has registered.
+            0x82..=0x84 => {
+                self.feed.skip(1 << (opcode - 0x82))?;
+                self.import(None, start)
+            }
+            b'o' => {
+                self.stack.down_to_mark();
+                UNKNOWN
+            }
+            b'R' | 0x81 => {
+                let arguments = self.stack.pop();
+                let callable = self.stack.pop();
+                made(&callable, &arguments)
+            }
+            0x92 => {
+                self.stack.pop();
+                self.stack.pop();
+                let callable = self.stack.pop();
+                made(&callable, &UNKNOWN)
+            }
+            b'b' => {
+                let state = self.stack.pop();
+                return self.build(&state, depth);
+            }
+            b'P' => self.skip_line()?,
+            b'Q' => {
+                self.stack.pop();
+                UNKNOWN
+            }
+            other => return Err(Stop::Malformed(format!("0x{other:02x} is no opcode of a pickle"))),
+        };
+        self.stack.push(value);
+        Ok(())
+    }
+
+    fn skip(&mut self, count: u64) -> Result<Value, Stop> {
+        self.feed.skip(count)?;
+        Ok(UNKNOWN)
+    }
+
+    fn skip_line(&mut self) -> Result<Value, Stop> {
+        self.feed.line(0)?;
+        Ok(UNKNOWN)
+    }
+
+    /// None where it is longer than any name.
+    fn text_line(&mut self) -> Result<Option<String>, Stop> {
+        let line = self.feed.line(LONGEST_NAME as usize * 6)?;
+        Ok(line.map(|line| String::from_utf8_lossy(&line).into_owned()))
+    }
+
+    fn number_line(&mut self) -> Result<Option<u64>, Stop> {
+        Ok(self.text_line()?.and_then(|line| line.trim().parse().ok()))
+    }
+
+    fn signed_length(&mut self) -> Result<u64, Stop> {
+        let length = self.feed.number(4)? as u32 as i32;
+        u64::try_from(length).map_err(|_| Stop::Malformed("a length is negative".to_owned()))
+    }
+
+    fn long(&mut self, length: usize) -> Result<Value, Stop> {
+        let bytes = self.feed.take(length)?;
+        if length == 0 || length > 8 {
+            return Ok(if length == 0 { Value::Int(0) } else { UNKNOWN });
+        }
+        let negative = bytes.last().is_some_and(|last| last & 0x80 != 0);
+        let mut full = [if negative { 0xff } else { 0 }; 8];
+        full.iter_mut().zip(&bytes).for_each(|(to, from)| *to = *from);
+        Ok(Value::Int(i64::from_le_bytes(full)))
+    }
+
+    fn text(&mut self, length: u64) -> Result<Value, Stop> {
+        if length > LONGEST_NAME {
+            return self.skip(length);
+        }
+        let bytes = self.feed.take(length as usize)?;
+        Ok(String::from_utf8(bytes).map_or(UNKNOWN, |text| Value::Text(text.into())))
+    }
+
+    /// A text of Python 2, which may as well hold bytes.
+    fn old_text(&mut self, length: u64, depth: u8) -> Result<Value, Stop> {
+        if length > LONGEST_NAME { self.binary(length, depth) } else { self.text(length) }
+    }
+
+    /// Bytes. If they are a pickle themselves it is looked into: something may load it.
+    fn binary(&mut self, length: u64, depth: u8) -> Result<Value, Stop> {
+        let end = self.feed.position().saturating_add(length);
+        if length >= 4 && depth < DEEPEST {
+            let limit = self.feed.set_limit(end);
+            // The limit within another one is the nearer.
+            self.feed.set_limit(end.min(limit));
+            let begins = self.feed.take(2);
+            if begins.as_ref().is_ok_and(|begins| matches!(begins.as_slice(), [0x80, 0..=5])) {
+                // Bytes that only begin like one end with an error soon, which says nothing.
+                let _ =
+                    Machine { feed: self.feed, pickles: self.pickles, stack: Stack::default(), memo: Memo::default() }
+                        .run(depth + 1);
+            }
+            self.feed.set_limit(limit);
+        }
+        self.skip(end.saturating_sub(self.feed.position()))
+    }
+
+    fn fill(&mut self, dict: &Value, items: Vec<Value>) {
+        let Value::Dict(dict) = dict else { return };
+        // With unknown ones counted, keys and values stay in step.
+        let mut index = 0_u64;
+        let mut key: Option<Rc<str>> = None;
+        for value in items {
+            if let Value::Unknown(count) = value {
+                key = None;
+                index += u64::from(count);
+                continue;
+            }
+            if index.is_multiple_of(2) {
+                key = if let Value::Text(text) = &value { Some(text.clone()) } else { None };
+            } else if let Some(key) = key.take() {
+                if let Value::Text(version) = &value
+                    && key.ends_with("_version")
+                    && self.pickles.versions.len() < 64
+                {
+                    self.pickles.versions.insert(key.to_string(), version.to_string());
+                }
+                let mut dict = dict.borrow_mut();
+                // A dictionary within itself would never be freed.
+                if dict.len() < 64 && !matches!(value, Value::Dict(_) | Value::Tuple(_)) || &*key == "shape" {
+                    dict.insert(key, flat(value));
+                }
+            }
+            index += 1;
+        }
+    }
+
+    /// Module and name as the opcodes of the old protocols have them.
+    fn global_lines(&mut self) -> Result<Option<(String, String)>, Stop> {
+        let module = self.text_line()?;
+        let name = self.text_line()?;
+        Ok(module.zip(name))
+    }
+
+    fn import(&mut self, global: Option<(String, String)>, at: u64) -> Value {
+        let globals = &mut self.pickles.globals;
+        match global {
+            Some(global) if globals.len() < MOST_GLOBALS || globals.contains_key(&global) => {
+                globals.entry(global.clone()).or_insert(at);
+                Value::Global(Rc::new(global))
+            }
+            _ => {
+                if self.pickles.computed.len() < MOST_GLOBALS {
+                    self.pickles.computed.insert(at);
+                }
+                UNKNOWN
+            }
+        }
+    }
+
+    /// Gives an object its state. After joblib's stand-in for an array, the array's bytes follow.
+    fn build(&mut self, state: &Value, depth: u8) -> Result<(), Stop> {
+        match (self.stack.top(), state) {
+            (Value::Dtype(dtype), Value::Tuple(items)) => {
+                // The last number of the state has the flags; the lowest bit says that there are objects.
+                if let Some(Value::Int(flags)) = items.last() {
+                    dtype.objects.set(dtype.objects.get() || flags & 1 != 0);
+                }
+                Ok(())
+            }
+            (Value::Wrapper, Value::Dict(state)) => {
+                self.stack.pop();
+                self.stack.push(UNKNOWN);
+                let state = state.borrow();
+                self.array(&state, depth)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn array(&mut self, state: &BTreeMap<Rc<str>, Value>, depth: u8) -> Result<(), Stop> {
+        let unknown = || Stop::Malformed("an array of joblib's says not how large it is".to_owned());
+        let Some(Value::Dtype(dtype)) = state.get("dtype") else { return Err(unknown()) };
+        if dtype.objects.get() {
+            if depth >= DEEPEST {
+                return Err(Stop::Malformed("arrays of objects are nested too deep".to_owned()));
+            }
+            let mut inner =
+                Machine { feed: self.feed, pickles: self.pickles, stack: Stack::default(), memo: Memo::default() };
+            return inner.run(depth + 1);
+        }
+        let Some(Value::Tuple(shape)) = state.get("shape") else { return Err(unknown()) };
+        let mut size = dtype.size;
+        for length in shape.iter() {
+            let Value::Int(length) = length else { return Err(unknown()) };
+            let length = u64::try_from(*length).map_err(|_| unknown())?;
+            size = size.checked_mul(length).ok_or_else(unknown)?;
+        }
+        if state.contains_key("numpy_array_alignment_bytes") {
+            let padding = u64::from(self.feed.byte()?);
+            self.feed.skip(padding)?;
+        }
+        self.feed.skip(size)
+    }
+}
+
+/// What calling something with arguments makes.
+fn made(callable: &Value, arguments: &Value) -> Value {
+    let Value::Global(global) = callable else { return UNKNOWN };
+    match (global.0.as_str(), global.1.as_str(), arguments) {
+        ("numpy", "dtype", Value::Tuple(arguments)) => match arguments.first() {
+            Some(Value::Text(text)) => Dtype::parse(text).map_or(UNKNOWN, |dtype| Value::Dtype(Rc::new(dtype))),
+            _ => UNKNOWN,
+        },
+        ("joblib.numpy_pickle", "NumpyArrayWrapper", _) => Value::Wrapper,
+        // Protocols 0 and 1: the class is the first argument.
+        ("copyreg" | "copy_reg", "_reconstructor", Value::Tuple(arguments)) => match arguments.first() {
+            Some(class @ Value::Global(_)) => match made(class, &UNKNOWN) {
+                Value::Wrapper => Value::Wrapper,
+                _ => UNKNOWN,
+            },
+            _ => UNKNOWN,
+        },
+        _ => UNKNOWN,
+    }
+}
+
+/// A tuple, as far as anybody asks: short ones, and not what they hold at depth.
+fn tuple(items: Vec<Value>) -> Value {
+    let short = items.len() <= 32 && items.iter().all(|item| !matches!(item, Value::Unknown(count) if *count > 32));
+    if !short {
+        return UNKNOWN;
+    }
+    let single = items.into_iter().flat_map(|item| match item {
+        Value::Unknown(count) => vec![UNKNOWN; count as usize],
+        item => vec![flat_item(item)],
+    });
+    Value::Tuple(single.collect())
+}
+
+fn flat_item(value: Value) -> Value {
+    match value {
+        Value::Dict(_) | Value::Tuple(_) | Value::Mark => UNKNOWN,
+        value => value,
+    }
+}
+
+fn flat(value: Value) -> Value {
+    match value {
+        Value::Dict(_) | Value::Mark => UNKNOWN,
+        value => value,
+    }
+}
+
+/// The text between quotes, with the escapes that Python's `repr` makes.
+fn unquoted(line: &str) -> String {
+    let inner = match line.chars().next() {
+        Some(quote @ ('\'' | '"')) => line.get(1..).and_then(|rest| rest.strip_suffix(quote)).unwrap_or(line),
+        _ => line,
+    };
+    let mut text = String::new();
+    let mut characters = inner.chars().peekable();
+    while let Some(c) = characters.next() {
+        if c != '\\' {
+            text.push(c);
+            continue;
+        }
+        let Some(escape) = characters.next() else { break };
+        match escape {
+            'n' => text.push('\n'),
+            't' => text.push('\t'),
+            'r' => text.push('\r'),
+            'a' => text.push('\u{7}'),
+            'b' => text.push('\u{8}'),
+            'f' => text.push('\u{c}'),
+            'v' => text.push('\u{b}'),
+            'x' => text.extend(hex(&mut characters, 2)),
+            '0'..='7' => {
+                let mut number = escape.to_digit(8).unwrap_or_default();
+                for _ in 0..2 {
+                    let Some(digit) = characters.next_if(|c| c.is_digit(8)) else { break };
+                    number = number * 8 + digit.to_digit(8).unwrap_or_default();
+                }
+                text.extend(char::from_u32(number & 0xff));
+            }
+            other => text.push(other),
+        }
+    }
+    text
+}
+
+fn hex(characters: &mut std::iter::Peekable<std::str::Chars<'_>>, digits: usize) -> Option<char> {
+    let mut number = 0;
+    for _ in 0..digits {
+        number = number * 16 + characters.next_if(char::is_ascii_hexdigit)?.to_digit(16)?;
+    }
+    char::from_u32(number)
+}
+
+/// Python's `raw-unicode-escape`: Latin-1 with `\uXXXX` and `\UXXXXXXXX`.
+fn raw_unicode(line: &[u8]) -> String {
+    let latin: String = line.iter().map(|byte| char::from(*byte)).collect();
+    let mut text = String::new();
+    let mut characters = latin.chars().peekable();
+    while let Some(c) = characters.next() {
+        let digits = match (c, characters.peek()) {
+            ('\\', Some('u')) => 4,
+            ('\\', Some('U')) => 8,
+            _ => {
+                text.push(c);
+                continue;
+            }
+        };
+        characters.next();
+        text.extend(hex(&mut characters, digits));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::feed::Stream;
+    use super::*;
+
+    fn scan(bytes: &[u8]) -> Pickles {
+        read(&mut Feed::new(Stream(bytes)))
+    }
+
+    fn names(bytes: &[u8]) -> Vec<String> {
+        scan(bytes).globals.keys().map(|(module, name)| format!("{module}.{name}")).collect()
+    }
+
+    #[test]
+    fn imports_are_seen_however_they_are_spelt() {
+        for bytes in [
+            &b"cos\nsystem\n(S'x'\ntR."[..],
+            b"(S'x'\nios\nsystem\n.",
+            b"(cos\nsystem\nS'x'\no.",
+            b"\x80\x04\x8c\x02os\x8c\x06system\x93\x8c\x01x\x85R.",
+            b"S'o\\x73'\nS'syst\\145m'\n\x93.",
+            b"V\\u006fs\nVsystem\n\x93.",
+            b"\x80\x04X\x02\0\0\0osq\x00X\x06\0\0\0systemq\x010000h\x00h\x01\x93.",
+            b"\x80\x04\x8c\x02os\x94\x8c\x06system\x940h\x00h\x01\x93.",
+            b"\x80\x04\x8c\x01z\x94\x8c\x02osq\x00\x8c\x06system\x94h\x00h\x01\x93.",
+            b"\x80\x04C\x14\x80\x04\x8c\x02os\x8c\x06system\x93)R......",
+            b"N.cos\nsystem\n.",
+            b"cos\nsystem\n(S'x'\ntR\xff",
+            b"\x80\x04\x8c\x02os2\x8c\x06system\x93.",
+            b"\x80\x02U\x02osU\x06system\x93.",
+        ] {
+            assert!(names(bytes).contains(&"os.system".to_owned()), "{bytes:?}: {:?}", names(bytes));
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_computed_is_said() {
+        let found = scan(b"\x80\x04\x8c\x02os\x8c\x03str\x8c\x01x\x85R\x93.");
+        assert_eq!(found.computed.len(), 1);
+        assert_eq!(scan(b"\x80\x02\x82\x01.").computed.len(), 1);
+    }
+
+    #[test]
+    fn what_ends_early_is_broken() {
+        for bytes in
+            [&b""[..], b"\x80\x04", b"\x80\x04B\xff\xff\xff\x7fabc", b"\x80\x09.", b"cos\n", b"T\xff\xff\xff\xff."]
+        {
+            assert!(scan(bytes).broken.is_some(), "{bytes:?}");
+        }
+        assert!(scan(b"N.rest").broken.is_none());
+    }
+
+    #[test]
+    fn versions_are_remembered() {
+        let bytes = b"\x80\x04}(\x8c\x01a]\x8c\x10_sklearn_version\x8c\x051.5.2u.";
+        assert_eq!(scan(bytes).versions.get("_sklearn_version").map(String::as_str), Some("1.5.2"));
+    }
+}

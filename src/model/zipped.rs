@@ -1,0 +1,77 @@
+//! Models in zip archives: PyTorch's, Keras 3's and NumPy's.
+//!
+//! The central directory says what there is, as it does for those who load them. Members that are stored or deflated
+//! are read as streams; what is no pickle, array or description is not read at all.
+
+use std::io::Read;
+
+use super::feed::{Feed, Stream};
+use super::{Fault, Format, MOST_DECOMPRESSED, Model, hdf5, is_pickle, numpy, pickled};
+
+/// Members that are looked at.
+const MOST: usize = 200_000;
+
+/// Bytes of Keras's description of a model that are read.
+const MOST_DESCRIPTION: u64 = 16 << 20;
+
+/// Looks into an archive whose name ends in `ending`.
+pub fn read(file: std::fs::File, ending: &str) -> Model {
+    let mut archive = match zip::ZipArchive::new(std::io::BufReader::new(file)) {
+        Ok(archive) => archive,
+        Err(error) => {
+            let mut model = Model::of(Format::Zip);
+            model.faults.push(Fault::Broken(0, format!("the zip archive cannot be read: {error}")));
+            return model;
+        }
+    };
+    let names: Vec<String> =
+        archive.file_names().take(MOST + 1).map(|name| name.map(String::from).unwrap_or_default()).collect();
+    let has = |end: &str| names.iter().any(|name| name == end || name.ends_with(&format!("/{end}")));
+    let format = match ending {
+        _ if has("data.pkl") || has("constants.pkl") => Format::PyTorch,
+        "keras" => Format::Keras,
+        _ if has("config.json") && has("metadata.json") && has("model.weights.h5") => Format::Keras,
+        _ if !names.is_empty() && names.iter().all(|name| name.ends_with(".npy")) => Format::NumpyZip,
+        _ => Format::Zip,
+    };
+    let mut model = Model::of(format);
+    if names.len() > MOST {
+        model.faults.push(Fault::Unread(format!("it has more than {MOST} members")));
+    }
+    for index in 0..archive.len().min(MOST) {
+        let mut member = match archive.by_index(index) {
+            Ok(member) => member,
+            Err(error) => {
+                model.faults.push(Fault::Broken(0, format!("a member cannot be read: {error}")));
+                continue;
+            }
+        };
+        let name = member.name().map_or_else(|_| format!("number {index}"), String::from);
+        let ending = name.rsplit('.').next().unwrap_or_default().to_ascii_lowercase();
+        let mut head = Vec::new();
+        // A weight of PyTorch's is named by a number, and is not read beyond its first bytes.
+        if let Err(error) = (&mut member).take(6).read_to_end(&mut head) {
+            model.faults.push(Fault::Broken(0, format!("the member `{name}` cannot be read: {error}")));
+            continue;
+        }
+        let size = member.size();
+        let whole = std::io::Cursor::new(head.clone()).chain(member).take(MOST_DECOMPRESSED);
+        let named = matches!(ending.as_str(), "pkl" | "pickle" | "joblib" | "dat" | "data" | "p");
+        if head.starts_with(b"\x93NUMPY") {
+            numpy::read(&mut Feed::new(Stream(whole)), Some(size), Some(name), &mut model);
+        } else if named || matches!(head.as_slice(), [0x80, 0..=5, ..]) {
+            let found = pickled(&mut Feed::new(Stream(whole)), Format::Pickle);
+            let certain = matches!(ending.as_str(), "pkl" | "pickle" | "joblib");
+            if certain || is_pickle(&found) {
+                model.pickles.extend(found.pickles.into_iter().map(|(_, pickles)| (Some(name.clone()), pickles)));
+                model.faults.extend(found.faults);
+            }
+        } else if ending == "json" && format == Format::Keras {
+            let mut text = Vec::new();
+            if whole.take(MOST_DESCRIPTION).read_to_end(&mut text).is_ok() && hdf5::has_lambda(&text) {
+                model.faults.push(Fault::Code(hdf5::LAMBDA.to_owned()));
+            }
+        }
+    }
+    model
+}

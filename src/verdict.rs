@@ -1,0 +1,430 @@
+//! Anything that a person names, checked: what it is, and all that is wrong with it.
+//!
+//! A file is recognised by its name, or else by its content; a folder by what lies in it. Nothing is run, nothing is
+//! asked over a network, and the order of the verdicts does not depend on the disk.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use fs_err as fs;
+use ignore::WalkBuilder;
+use serde::de::DeserializeOwned;
+
+use crate::analytics;
+use crate::archive::ArchivePath;
+use crate::bento::{self, Bento, Bentofile};
+use crate::diagnostic::{Code, Diagnostic, Diagnostics};
+use crate::document::{Document, shown};
+use crate::form;
+use crate::lock::{self, Lock};
+use crate::manifest;
+use crate::metadata::{self, ProjectMetadata};
+use crate::model::{self, Format, Origin};
+use crate::openapi::OpenApi;
+use crate::project::Project;
+use crate::schema::{self, Kind};
+use crate::validate;
+
+/// What something is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum What {
+    /// A project: its manifest, and all that it names.
+    Project,
+    /// A lock.
+    Lock,
+    /// The manifest of a model for the AI Analytics Runtime.
+    Analytics,
+    /// A bento's folder, or its description alone.
+    Bento,
+    /// What BentoML builds from.
+    Bentofile,
+    /// Project metadata.
+    Metadata,
+    /// The description of a service.
+    Openapi,
+    /// A bundle of Ekiben's.
+    Bundle,
+    /// A model's file.
+    Model,
+    /// Nothing that is known, or not there.
+    Unknown,
+}
+
+/// What is to be said of something.
+#[derive(Debug)]
+pub struct Verdict {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What it is.
+    pub what: What,
+    /// What is wrong with it.
+    pub diagnostics: Diagnostics,
+}
+
+/// The verdicts on what the paths name: on each thing one, in the order of the paths, and by name within a folder.
+///
+/// A bundle is only recognised: who has a store opens it.
+pub fn of(paths: &[PathBuf]) -> Vec<Verdict> {
+    let mut seen = BTreeSet::new();
+    let mut things = Vec::new();
+    for path in paths {
+        for thing in recognise(path) {
+            if seen.insert(fs::canonicalize(&thing.path).unwrap_or_else(|_| thing.path.clone())) {
+                things.push(thing);
+            }
+        }
+    }
+    things.into_iter().map(Thing::judge).collect()
+}
+
+/// What tells whether a file was changed: its path, the time of its last change, and its size in bytes.
+pub type Stamp = (PathBuf, Option<std::time::SystemTime>, u64);
+
+/// The stamps of all files that the verdicts on `paths` may depend on.
+pub fn stamps(paths: &[PathBuf]) -> Vec<Stamp> {
+    let mut stamps = Vec::new();
+    for path in paths {
+        // A file is judged by what lies around it as well.
+        let root = if path.is_dir() { path.clone() } else { path.parent().map(Path::to_owned).unwrap_or_default() };
+        let root = if root.as_os_str().is_empty() { PathBuf::from(".") } else { root };
+        let walk = WalkBuilder::new(root)
+            .standard_filters(false)
+            .filter_entry(|entry| !PASSED.iter().any(|name| entry.file_name() == *name))
+            .sort_by_file_name(std::ffi::OsStr::cmp)
+            .build();
+        stamps.extend(walk.filter_map(Result::ok).filter_map(|entry| {
+            let metadata = entry.metadata().ok()?;
+            let size = if metadata.is_file() { metadata.len() } else { 0 };
+            Some((entry.into_path(), metadata.modified().ok().filter(|_| metadata.is_file()), size))
+        }));
+    }
+    stamps
+}
+
+/// Something that was recognised.
+struct Thing {
+    path: PathBuf,
+    what: What,
+    /// What is wrong with the path as such.
+    found: Diagnostics,
+}
+
+impl Thing {
+    fn new(path: impl Into<PathBuf>, what: What) -> Self {
+        Self { path: path.into(), what, found: Diagnostics::new() }
+    }
+
+    fn unknown(path: &Path, code: Code, message: &str, help: &str) -> Self {
+        let mut thing = Self::new(path, What::Unknown);
+        let error = Diagnostic::of_file(code, shown(path), message);
+        thing.found.push(if help.is_empty() { error } else { error.help(help) });
+        thing
+    }
+
+    fn judge(self) -> Verdict {
+        let Self { path, what, mut found } = self;
+        match what {
+            What::Unknown | What::Bundle => {}
+            What::Project => match Project::load(&path) {
+                Ok((_, warnings)) => found.extend(warnings),
+                Err(mistakes) => found.extend(mistakes),
+            },
+            What::Lock => drop(Lock::load(&path, &mut found)),
+            What::Analytics => judge_analytics(&path, &mut found),
+            What::Bento => judge_bento(&path, &mut found),
+            What::Bentofile => {
+                if let Some((document, file)) = read::<Bentofile>(&path, Kind::Bentofile, &mut found) {
+                    file.check(&document, &mut found);
+                }
+            }
+            What::Metadata => judge_metadata(&path, &mut found),
+            What::Openapi => {
+                if let Some((document, api)) = read::<OpenApi>(&path, Kind::Openapi, &mut found) {
+                    api.check(&document, &mut found);
+                }
+            }
+            What::Model => validate::model::check_file(&path, &mut found),
+        }
+        Verdict { path, what, diagnostics: found }
+    }
+}
+
+/// What a path stands for.
+fn recognise(path: &Path) -> Vec<Thing> {
+    if path.is_dir() {
+        return recognise_folder(path);
+    }
+    if !path.exists() {
+        return vec![Thing::unknown(path, Code::NoManifest, "there is no such file or folder", "")];
+    }
+    if !path.is_file() {
+        let message = "the file cannot be read: it is not a regular file";
+        return vec![Thing::unknown(path, Code::Unreadable, message, "")];
+    }
+    if let Some(what) = by_name(path).or_else(|| by_content(path)) {
+        // What belongs to a project is judged as a part of it, with what its manifest allows.
+        if what == What::Model
+            && let Some(project) = project_around(path)
+            && belongs(&project, path)
+        {
+            return vec![Thing::new(project, What::Project)];
+        }
+        return vec![Thing::new(path, what)];
+    }
+    match project_around(path) {
+        Some(project) => vec![Thing::new(project, What::Project)],
+        None if is_document(path) => vec![Thing::new(path, What::Project)],
+        None => {
+            let help = "name a manifest, a model's file, or a folder that holds some";
+            vec![Thing::unknown(path, Code::Unrecognised, "the file is nothing that ekiben checks", help)]
+        }
+    }
+}
+
+/// What the name of a file says.
+fn by_name(path: &Path) -> Option<What> {
+    let name = path.file_name()?.to_str()?;
+    if manifest::NAMES.contains(&name) {
+        Some(What::Project)
+    } else if name == lock::NAME {
+        Some(What::Lock)
+    } else if name == bento::NAME {
+        Some(What::Bento)
+    } else if bento::BENTOFILES.contains(&name) {
+        Some(What::Bentofile)
+    } else if metadata::NAMES.contains(&name) {
+        Some(What::Metadata)
+    } else if matches!(name, "openapi.yaml" | "openapi.yml" | "openapi.json") {
+        Some(What::Openapi)
+    } else if name.ends_with(".ekiben") {
+        Some(What::Bundle)
+    } else {
+        None
+    }
+}
+
+/// Bytes of a document that are looked at to find out what it is.
+const LOOKED_AT: usize = 64 << 10;
+
+/// What the content of a file says, whatever it is called.
+fn by_content(path: &Path) -> Option<What> {
+    use std::io::Read as _;
+    if is_document(path) {
+        let mut head = Vec::new();
+        fs::File::open(path).ok()?.take(LOOKED_AT as u64).read_to_end(&mut head).ok()?;
+        let text = String::from_utf8_lossy(&head);
+        // As keys in any of the languages, also between quotes that a web page made.
+        let has = |key: &str| {
+            text.match_indices(key).any(|(at, _)| {
+                let before = text.get(..at).and_then(|text| text.chars().next_back());
+                let after = text.get(at + key.len()..).unwrap_or_default();
+                let after = after.trim_start_matches(|c: char| !c.is_alphanumeric() && c != ':' && c != '_');
+                before.is_none_or(|c| !c.is_alphanumeric() && c != '_' && c != '/') && after.starts_with(':')
+            })
+        };
+        return if has("modelData") {
+            Some(What::Analytics)
+        } else if has("bentoml_version") {
+            Some(What::Bento)
+        } else if has("openapi") && has("paths") && has("info") {
+            Some(What::Openapi)
+        } else if has("schema") && has("data_type") && has("labels") {
+            Some(What::Metadata)
+        } else {
+            None
+        };
+    }
+    let size = fs::metadata(path).ok()?.len();
+    let model = model::inspect(&Origin::File(path), &path.to_string_lossy(), size).ok()?;
+    (size > 0 && model.format != Format::Other).then_some(What::Model)
+}
+
+fn is_document(path: &Path) -> bool {
+    let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+    matches!(ending, "yaml" | "yml" | "json" | "json5")
+}
+
+/// The manifest in the folder of a file or above it, up to the root of a repository.
+fn project_around(path: &Path) -> Option<PathBuf> {
+    let real = std::path::absolute(path).ok()?;
+    let mut written = path.parent().map(Path::to_owned);
+    for folder in real.ancestors().skip(1) {
+        if let Some(name) = manifest::NAMES.iter().find(|name| folder.join(name).is_file()) {
+            // As the person would write it, as long as the path that was given reaches that far.
+            return Some(written.unwrap_or_else(|| folder.to_owned()).join(name));
+        }
+        if folder.join(".git").exists() {
+            return None;
+        }
+        written = written.and_then(|folder| folder.parent().map(Path::to_owned));
+    }
+    None
+}
+
+/// Whether a file is among those that a project packs.
+fn belongs(project: &Path, path: &Path) -> bool {
+    let Ok(real) = fs::canonicalize(path) else { return false };
+    let loaded = Project::load(project);
+    let Ok((project, _)) = loaded else {
+        // Which files are its own cannot be told before its manifest is right: so both are judged.
+        return false;
+    };
+    project.files.model.iter().any(|file| fs::canonicalize(&file.host).is_ok_and(|host| host == real))
+}
+
+fn recognise_folder(folder: &Path) -> Vec<Thing> {
+    let manifests = manifest::NAMES.iter().filter(|name| folder.join(name).exists()).count();
+    if manifests > 0 {
+        let mut things = vec![Thing::new(folder, What::Project)];
+        let lock = folder.join(lock::NAME);
+        if lock.exists() {
+            things.push(Thing::new(lock, What::Lock));
+        }
+        things.extend(beside(folder));
+        return things;
+    }
+    if folder.join(bento::NAME).exists() {
+        return vec![Thing::new(folder, What::Bento)];
+    }
+    let things = walk(folder);
+    if things.is_empty() {
+        let help = "`ekiben init` writes one";
+        return vec![Thing::unknown(folder, Code::NoManifest, "there is no manifest in the folder", help)];
+    }
+    things
+}
+
+/// Documents in a project's folder, and in its `src`, that are known by their names.
+fn beside(folder: &Path) -> Vec<Thing> {
+    let mut things = Vec::new();
+    for folder in [folder.to_owned(), folder.join("src")] {
+        let Ok(entries) = fs::read_dir(&folder) else { continue };
+        let mut names: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+        names.sort();
+        for path in names {
+            let what = by_name(&path).or_else(|| {
+                (path.file_name()? == "manifest.json")
+                    .then(|| by_content(&path))?
+                    .filter(|what| *what == What::Analytics)
+            });
+            if let Some(what) = what.filter(|what| !matches!(what, What::Project | What::Lock | What::Bundle)) {
+                things.push(Thing::new(path, what));
+            }
+        }
+    }
+    things
+}
+
+/// Folders that nobody keeps anything of their own in.
+const PASSED: &[&str] = &[".git", "__pycache__", ".venv", "venv", "node_modules", ".tox", "target"];
+
+/// All that is known by its name below a folder, without what Git ignores.
+fn walk(folder: &Path) -> Vec<Thing> {
+    let walk = WalkBuilder::new(folder)
+        .hidden(false)
+        .require_git(false)
+        .add_custom_ignore_filename(crate::files::IGNORE_FILE)
+        .sort_by_file_name(std::ffi::OsStr::cmp)
+        .filter_entry(|entry| !PASSED.iter().any(|name| entry.file_name() == *name))
+        .build();
+    let mut things: Vec<Thing> = Vec::new();
+    for entry in walk.filter_map(Result::ok) {
+        let path = entry.path();
+        if !entry.file_type().is_some_and(|kind| kind.is_file()) {
+            continue;
+        }
+        let analytics = || {
+            (path.file_name()? == "manifest.json").then(|| by_content(path))?.filter(|what| *what == What::Analytics)
+        };
+        let Some(what) = by_name(path).or_else(analytics) else { continue };
+        // Documents within a bento are judged with it.
+        let within = |thing: &Thing| thing.what == What::Bento && path.starts_with(&thing.path);
+        if things.iter().rev().take(100).any(within) {
+            continue;
+        }
+        match (what, path.parent()) {
+            (What::Bento, Some(folder)) => things.push(Thing::new(folder, What::Bento)),
+            _ => things.push(Thing::new(path, what)),
+        }
+    }
+    things
+}
+
+/// Reads a document of a kind. None where its form is wrong, which is said.
+fn read<T: DeserializeOwned>(path: &Path, kind: Kind, found: &mut Diagnostics) -> Option<(Document, T)> {
+    let document = Document::read(path, &shown(path), kind.most(), found)?;
+    let reading = form::read::<T>(&document, schema::of(kind), found);
+    let value = reading.value.filter(|_| reading.sound)?;
+    Some((document, value))
+}
+
+fn judge_analytics(path: &Path, found: &mut Diagnostics) {
+    let Some((document, manifest)) = read::<analytics::Manifest>(path, Kind::Analytics, found) else { return };
+    manifest.check(&document, found);
+    let folder = path.parent().unwrap_or(Path::new(""));
+    for name in manifest.files() {
+        // The file may travel apart from the manifest; where it is there, it is looked at.
+        let Ok(name) = ArchivePath::relative(name) else {
+            let message = format!("`{name}` leaves the folder of the manifest");
+            found.push(document.at(Code::PathLeaves, "/modelData/payload", message));
+            continue;
+        };
+        let file = name.under(folder);
+        if file.is_file() {
+            validate::model::check_file(&file, found);
+        }
+    }
+}
+
+fn judge_metadata(path: &Path, found: &mut Diagnostics) {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    if metadata::NAMES.contains(&name) && name != metadata::NAME {
+        let message = format!("a service looks for `{}`, and will not find `{name}`", metadata::NAME);
+        let warning = Diagnostic::of_file(Code::NotFoundByService, shown(path), message);
+        found.push(warning.help(format!("rename the file to `{}`", metadata::NAME)));
+    }
+    if let Some((document, data)) = read::<ProjectMetadata>(path, Kind::Metadata, found) {
+        data.check(&document, found);
+    }
+}
+
+/// A bento's folder, or its description alone.
+fn judge_bento(path: &Path, found: &mut Diagnostics) {
+    let (folder, file) = if path.is_dir() {
+        (Some(path), path.join(bento::NAME))
+    } else {
+        (path.parent().filter(|folder| folder.join("models").is_dir()), path.to_owned())
+    };
+    let Some((document, bento)) = read::<Bento>(&file, Kind::Bento, found) else { return };
+    bento.check(&document, found);
+    let Some(folder) = folder else { return };
+    let models = folder.join("models");
+    for (at, model) in bento.all_models() {
+        let place = ArchivePath::relative(model.tag.replacen(':', "/", 1));
+        let there = place.is_ok_and(|place| place.under(&models).is_dir());
+        if models.is_dir() && !there {
+            let message = format!("the model `{}` is not in the bento", model.tag);
+            found.push(document.at(Code::BrokenReference, &format!("{at}/tag"), message));
+        }
+    }
+    let walk = WalkBuilder::new(folder).standard_filters(false).sort_by_file_name(std::ffi::OsStr::cmp).build();
+    for entry in walk.filter_map(Result::ok) {
+        let path = entry.path();
+        if !entry.file_type().is_some_and(|kind| kind.is_file()) || path == file {
+            continue;
+        }
+        match by_name(path) {
+            Some(What::Metadata) => judge_metadata(path, found),
+            Some(What::Openapi) => {
+                if let Some((document, api)) = read::<OpenApi>(path, Kind::Openapi, found) {
+                    api.check(&document, found);
+                }
+            }
+            _ if path.starts_with(&models) || by_content(path) == Some(What::Model) => {
+                validate::model::check_file(path, found);
+            }
+            _ => {}
+        }
+    }
+}
