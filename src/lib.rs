@@ -34,6 +34,7 @@ pub mod platform;
 pub mod progress;
 pub mod project;
 pub mod python;
+pub mod registry;
 pub mod resolve;
 pub mod schema;
 pub mod service;

@@ -151,6 +151,12 @@ fn judge(error: &anyhow::Error) -> (Exit, Option<String>) {
             crate::layer::Error => |_| Exit::Failure,
             crate::parcel::Error => |_| Exit::Failure,
             crate::python::Error => |_| Exit::Failure,
+            crate::registry::Error => |error| match error {
+                crate::registry::Error::Store(_) | crate::registry::Error::Layer(_) | crate::registry::Error::Io(_) => {
+                    Exit::Failure
+                }
+                _ => Exit::Unavailable,
+            },
             crate::resolve::Error => |error| match error {
                 crate::resolve::Error::Stale | crate::resolve::Error::Missing => Exit::Stale,
                 _ => Exit::Failure,

@@ -76,7 +76,7 @@ impl Error {
 }
 
 /// Version of what [`python_layers`] makes of the same packages. A change of it needs another number.
-const INSTALLATION: u32 = 1;
+pub(super) const INSTALLATION: u32 = 1;
 
 /// Members of a bundle that are of no use in an image.
 const NOT_IN_IMAGE: [&str; 6] =
