@@ -475,26 +475,42 @@ impl Repository {
     }
 
     /// Puts a manifest under `wanted`. That its answer gets lost is harmless: the same again does the same.
+    ///
+    /// Where several put the same one at once, distribution 2.8 reads files that another request is just writing, and
+    /// answers that the digest is wrong or a blob unknown. So a refusal is believed when it was given three times.
     pub(super) fn put_manifest(&self, wanted: &str, manifest: &Manifest) -> Result<(), Error> {
-        let target = Target::Path(format!("/v2/{}/manifests/{wanted}", self.name));
-        Tries::run(|| {
-            let mut call = Call::new(Method::PUT).header(CONTENT_TYPE, manifest.media_type.clone());
-            call.payload = Payload::Bytes(Bytes::from(manifest.bytes.clone()));
-            let answer = self.push_call(&target, &mut call, None)?;
-            match answer.status {
-                200..=299 => {
-                    let said = answer.header("docker-content-digest").and_then(|text| text.parse::<Digest>().ok());
-                    match said {
-                        Some(actual) if actual != manifest.digest => {
-                            let source = Mismatch::Digest { expected: manifest.digest, actual };
-                            Err(Error::Wrong { url: shown(&answer.url), source })
-                        }
-                        _ => Ok(()),
-                    }
-                }
-                _ => Err(self.refusal(answer)),
+        let mut refusals = 0;
+        loop {
+            let error = match Tries::run(|| self.try_put_manifest(wanted, manifest)) {
+                Err(error @ Error::Status { status: 400 | 404 | 409, .. }) => error,
+                result => return result,
+            };
+            refusals += 1;
+            if self.head(wanted, true)? == Some(manifest.digest) {
+                return Ok(());
             }
-        })
+            if refusals == 3 {
+                return Err(error);
+            }
+            std::thread::sleep(Tries::FIRST.mul_f64(0.5 + fastrand::f64()));
+        }
+    }
+
+    fn try_put_manifest(&self, wanted: &str, manifest: &Manifest) -> Result<(), Error> {
+        let target = Target::Path(format!("/v2/{}/manifests/{wanted}", self.name));
+        let mut call = Call::new(Method::PUT).header(CONTENT_TYPE, manifest.media_type.clone());
+        call.payload = Payload::Bytes(Bytes::from(manifest.bytes.clone()));
+        let answer = self.push_call(&target, &mut call, None)?;
+        if !matches!(answer.status, 200..=299) {
+            return Err(self.refusal(answer));
+        }
+        match answer.header("docker-content-digest").and_then(|text| text.parse::<Digest>().ok()) {
+            Some(actual) if actual != manifest.digest => {
+                let source = Mismatch::Digest { expected: manifest.digest, actual };
+                Err(Error::Wrong { url: shown(&answer.url), source })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether a blob is there.

@@ -66,7 +66,9 @@ pub fn find(
     }
     for layer in layers {
         crate::layer::keep_origin(&session.store, &layer.digest, &reference.place())?;
-        places::remember(session, &repository, &layer.digest)?;
+    }
+    for blob in manifest.blobs() {
+        places::remember(session, &repository, &blob.digest)?;
     }
     Ok(Found { manifest, digest })
 }

@@ -6,7 +6,8 @@
 //!
 //! - A small blob goes with the PUT itself, which saves a request.
 //! - After a lost connection the registry is asked how far it got, and the rest is sent. Where it does not know any
-//!   more, or what it has turns out to be wrong, the blob is sent again from the start.
+//!   more (distribution 2.8 takes no upload up again whose PATCH broke off), or what it has turns out to be wrong, the
+//!   blob is sent again from the start.
 //! - After a failed PUT the blob is looked up first: some registries commit late and answer 404 or a 5xx meanwhile.
 //! - A proxy in front that takes no large requests (413, or connections that break before anything got through) gets
 //!   pieces of 90 MB, then of 4 MB, which is what GHCR takes at most. Google's Artifact Registry takes no pieces at
@@ -53,7 +54,7 @@ pub(super) fn upload<'a>(
         return Ok(Outcome::Present);
     }
     let mut upload =
-        Upload { repository, link, cursor: Cursor::new(link.size, open, advance), pieces: None, resumes: true };
+        Upload { repository, link, cursor: Cursor::new(link.size, open, advance), piece: None, resumes: true };
     let Some(mut location) = upload.begin_or_mount(places)? else {
         advance(link.size);
         return Ok(Outcome::Mounted);
@@ -67,7 +68,7 @@ pub(super) fn upload<'a>(
         if repository.has_blob(&link.digest)? {
             return Ok(Outcome::Sent);
         }
-        if !upload.adapt(&error) && !tries.again(&error) {
+        if !upload.adapt(&error, &tries) && !tries.again(&error) {
             return Err(error);
         }
         location = upload.begin()?;
@@ -79,7 +80,7 @@ struct Upload<'a> {
     link: &'a Link,
     cursor: Cursor<'a>,
     /// Which of [`PIECES`] is sent at once; none for all.
-    pieces: Option<usize>,
+    piece: Option<u64>,
     /// Whether an interrupted upload may be taken up.
     resumes: bool,
 }
@@ -122,7 +123,7 @@ impl Upload<'_> {
         let mut offset = 0;
         while offset < self.link.size {
             let left = self.link.size - offset;
-            let length = self.pieces.and_then(|index| PIECES.get(index)).map_or(left, |&piece| piece.min(left));
+            let length = self.piece.map_or(left, |piece| piece.min(left));
             let mut call = Call::new(Method::PATCH);
             if offset > 0 || length < left {
                 call = call.header(CONTENT_RANGE, format!("{offset}-{}", offset + length - 1));
@@ -146,8 +147,6 @@ impl Upload<'_> {
                     let Some((got, next)) = self.status(&location) else { return Err(error) };
                     if got > offset {
                         tries.progress();
-                    } else if offset == 0 && length > PIECES[0] && self.pieces.is_none() && tries.is_nearly_over() {
-                        return Err(error);
                     }
                     (offset, location) = (got, next);
                 }
@@ -192,12 +191,12 @@ impl Upload<'_> {
     }
 
     /// Goes another way after `error`, where there is one left.
-    fn adapt(&mut self, error: &Error) -> bool {
-        let next = self.pieces.map_or(0, |index| index + 1);
-        let finer = PIECES.get(next).is_some_and(|piece| *piece < self.link.size);
+    fn adapt(&mut self, error: &Error, tries: &Tries) -> bool {
+        let sent = self.piece.unwrap_or(self.link.size);
+        let finer = PIECES.into_iter().find(|piece| *piece < sent);
         match error {
-            Error::Status { status: 413, .. } if finer => {
-                self.pieces = Some(next);
+            Error::Status { status: 413, .. } if finer.is_some() => {
+                self.piece = finer;
                 true
             }
             // What was resumed did not fit together.
@@ -206,8 +205,8 @@ impl Upload<'_> {
                 true
             }
             // Some proxies reset the connection rather than say 413.
-            Error::Transport { .. } if finer && self.pieces.is_none() => {
-                self.pieces = Some(next);
+            Error::Transport { .. } if finer.is_some() && self.piece.is_none() && tries.is_nearly_over() => {
+                self.piece = finer;
                 true
             }
             _ => false,
