@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::archive::{self, ArchivePath, BLOCK, Entry, padding};
 use crate::compress::Compression;
 use crate::content::{self, Content};
-use crate::digest::{Digest, HashingWriter, VerifyingReader};
+use crate::digest::{Digest, Hasher, HashingWriter, Mismatch, VerifyingReader};
 use crate::progress::Task;
 use crate::store::{self, Store};
 
@@ -210,12 +210,32 @@ impl Layer {
             let unpack = |source| Error::Unpack { digest: self.digest, source };
             let read = |source| unpack(archive::Error::Read { at: None, source });
             let stored = self.open(store)?;
-            let mut reader = crate::compress::decoder(stored).map_err(read)?;
-            archive::unpack(&mut reader, folder, archive::Limits::default()).map_err(unpack)?;
+            let mut reader = Hashed { inner: crate::compress::decoder(stored).map_err(read)?, hasher: Hasher::new() };
+            archive::unpack_layer(&mut reader, folder, archive::Limits::default()).map_err(unpack)?;
             // Up to the end, where the digest is checked.
             io::copy(&mut reader, &mut io::sink()).map_err(read)?;
+            // What is unpacked is found by its diff id, by other images too.
+            let actual = reader.hasher.finish();
+            if actual != self.diff_id {
+                let mismatch = Mismatch::Digest { expected: self.diff_id, actual };
+                return Err(read(io::Error::new(io::ErrorKind::InvalidData, mismatch)));
+            }
             Ok(())
         })
+    }
+}
+
+/// Passes on what is read, and hashes it.
+struct Hashed<R> {
+    inner: R,
+    hasher: Hasher,
+}
+
+impl<R: Read> Read for Hashed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let taken = self.inner.read(buffer)?;
+        self.hasher.update(buffer.get(..taken).unwrap_or_default());
+        Ok(taken)
     }
 }
 

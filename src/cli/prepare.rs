@@ -113,6 +113,7 @@ fn summary(lock: &crate::lock::Lock) -> String {
     let Some(locked) = lock.platforms.values().next() else { return String::new() };
     let debian = match &locked.base {
         crate::base::Locked::Debian { packages, .. } => packages.len() + locked.system.len(),
+        crate::base::Locked::Image { .. } => locked.system.len(),
         crate::base::Locked::Scratch => 0,
     };
     format!("{}, {}", count(debian, "Debian"), count(locked.python.len(), "Python"))

@@ -119,6 +119,13 @@ impl Image {
         self
     }
 
+    /// The image without the annotations of its manifest: they are about the one that it was made from.
+    pub fn without_annotations(mut self) -> Self {
+        self.annotations.clear();
+        self.documents = None;
+        self
+    }
+
     /// What it is made for.
     pub fn platform(&self) -> Platform {
         self.platform
