@@ -6,7 +6,7 @@ set -eu
 cd "$(dirname "$0")/.."
 
 # What the tests call, and the Debian package that brings it.
-needed="skopeo:skopeo umoci:umoci podman:podman buildah:buildah runc:runc setpriv:util-linux busybox:busybox-static
+needed="docker-registry:docker-registry htpasswd:apache2-utils openssl:openssl skopeo:skopeo umoci:umoci podman:podman buildah:buildah runc:runc setpriv:util-linux busybox:busybox-static
 python3:python3 git:git"
 
 missing=""

@@ -56,7 +56,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Content(error) => error.hint(),
-            Self::Elsewhere { origin, digest } => Some(format!("fetch it with `ekiben pull {origin}@{digest}`")),
+            Self::Elsewhere { .. } => Some("fetch the image's layers with `ekiben pull`".to_owned()),
             _ => None,
         }
     }

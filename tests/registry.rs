@@ -950,3 +950,120 @@ fn broken_networks_end_with_the_image_or_a_clear_error() {
     // So many tries bring nearly everything through.
     assert!(failed * 10 <= runs, "{failed} of {runs} did not get through: {reasons:#?}");
 }
+
+/// A tar archive of these entries; what ends in `/` is a folder.
+fn tar(entries: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    for (path, content) in entries {
+        let mut header = tar::Header::new_ustar();
+        let folder = path.ends_with('/');
+        header.set_entry_type(if folder { tar::EntryType::Directory } else { tar::EntryType::Regular });
+        header.set_mode(0o755);
+        header.set_size(content.len() as u64);
+        header.set_uid(7);
+        header.set_gid(8);
+        builder.append_data(&mut header, path, *content).unwrap();
+    }
+    builder.into_inner().unwrap()
+}
+
+/// A docker archive of busybox and two layers, the upper of which deletes things of the lower.
+fn docker_archive(to: &Path) {
+    let busybox = fs::read(busybox()).unwrap();
+    let lower = tar(&[
+        ("bin/", b""),
+        ("bin/busybox", &busybox),
+        ("bin/sh", &busybox),
+        ("etc/", b""),
+        ("etc/gone", b"1"),
+        ("etc/kept", b"1"),
+        ("old/", b""),
+        ("old/a", b"1"),
+        ("whole/", b""),
+        ("whole/x", b"1"),
+    ]);
+    let upper =
+        tar(&[("etc/.wh.gone", b""), ("old/", b""), ("old/.wh..wh..opq", b""), ("old/b", b"2"), (".wh.whole", b"")]);
+    let digest = |bytes: &[u8]| ekiben::digest::Digest::of(bytes).to_string();
+    let config = serde_json::json!({
+        "architecture": ekiben::platform::Platform::host().unwrap().architecture(), "os": "linux",
+        "config": { "Env": ["FROM_BASE=yes", "PORT=1"], "Cmd": ["never"] },
+        "rootfs": { "type": "layers", "diff_ids": [digest(&lower), digest(&upper)] },
+    });
+    let manifest = br#"[{"Config":"config.json","RepoTags":[],"Layers":["1.tar","2.tar"]}]"#;
+    let config = config.to_string();
+    let files: [(&str, &[u8]); 4] =
+        [("config.json", config.as_bytes()), ("1.tar", &lower), ("2.tar", &upper), ("manifest.json", manifest)];
+    fs::write(to, tar(&files)).unwrap();
+}
+
+#[test]
+fn images_are_bases_from_registries_layouts_and_archives() {
+    let registry = Registry::start();
+    let home = Home::new();
+    let project = home.project(&[1000]);
+    let folder = Path::new(&project);
+    docker_archive(&folder.join("base.tar"));
+    let reference = registry.reference("base:1");
+    let archive = format!("docker-archive:{project}/base.tar");
+    skopeo_ok(&["copy", "-q", "--dest-tls-verify=false", &archive, &format!("docker://{reference}")]);
+    skopeo_ok(&["copy", "-q", &archive, &format!("oci:{project}/layout")]);
+    for base in ["docker-archive:base.tar", "oci:layout", &reference] {
+        let manifest = format!(
+            "name: w\nversion: \"1\"\nbase: {base}\nmodel: {{files: ['*.bin']}}\nservice: {{command: [/bin/sh]}}\n"
+        );
+        fs::write(folder.join("ekiben.yaml"), manifest).unwrap();
+        let _ = fs::remove_file(folder.join("ekiben.lock"));
+        let them = Home::new();
+        let name = registry.reference("upon/w:1");
+        let before = registry.requests().len();
+        let digest = them.ok(&["build", &project, "-t", &name, "--push"]);
+        if base == reference {
+            // The base's layers were mounted, and never came here.
+            let requests = registry.requests();
+            let fetched: Vec<_> = requests[before..].iter().filter(|r| r.starts_with("GET /v2/base/blobs")).collect();
+            assert_eq!(fetched.len(), 1, "only the configuration: {fetched:?}");
+        }
+        is_whole(&name);
+        // The lock names the base by digest: the same image, whatever becomes of the tag.
+        assert_eq!(them.ok(&["build", &project, "--locked", "-t", &name]), digest);
+        let seen = them.json(&["inspect", &name]);
+        let env: Vec<_> = seen["env"].as_array().unwrap().iter().map(|v| v.as_str().unwrap()).collect();
+        assert!(env.contains(&"FROM_BASE=yes") && env.contains(&"PORT=3000") && !env.contains(&"PORT=1"), "{env:?}");
+
+        let script = "cd /; ls -d etc/* old/* whole; echo \"$FROM_BASE\"; busybox stat -c %u:%g etc/kept";
+        let run = them.run(&["run", &name, "--", "/bin/busybox", "sh", "-c", script]);
+        let out = String::from_utf8_lossy(&run.stdout).into_owned() + &String::from_utf8_lossy(&run.stderr);
+        for (text, there) in [("etc/kept", true), ("etc/gone", false), ("old/b", true), ("old/a", false), ("yes", true)]
+        {
+            assert_eq!(out.contains(text), there, "{base}: {text}: {out}");
+        }
+        assert!(out.contains("whole: No such file"), "{out}");
+        them.ok(&["export", &name, &them.path("out.tar").display().to_string()]);
+    }
+}
+
+/// Needs Debian's archive and a package index.
+#[test]
+fn python_and_debian_packages_go_upon_an_image() {
+    let registry = Registry::start();
+    let home = Home::new();
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/tiny");
+    let copied = Command::new("cp").arg("-r").arg(&fixture).arg(home.path("tiny")).status().unwrap();
+    assert!(copied.success());
+    let project = home.path("tiny").display().to_string();
+    let _ = fs::remove_file(home.path("tiny/ekiben.lock"));
+    let base = registry.reference("base:1");
+    let below = home.ok(&["build", &project, "-t", &base, "--push"]);
+    fs::remove_file(home.path("tiny/ekiben.lock")).unwrap();
+    let manifest = fs::read_to_string(home.path("tiny/ekiben.yaml")).unwrap();
+    let manifest = format!("{manifest}base: {base}\nsystem: {{packages: [libgomp1]}}\n");
+    fs::write(home.path("tiny/ekiben.yaml"), manifest).unwrap();
+    home.ok(&["test", &project]);
+    let lock: Value = serde_json::from_slice(&fs::read(home.path("tiny/ekiben.lock")).unwrap()).unwrap();
+    let locked = lock["platforms"].as_object().unwrap().values().next().unwrap();
+    assert_eq!(locked["base"]["image"]["digest"], below.as_str());
+    assert_eq!(locked["base"]["image"]["interpreter"], "/usr/bin/python3.11");
+    let names: Vec<_> = locked["system"].as_array().unwrap().iter().map(|p| p["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["libgomp1"]);
+}

@@ -277,7 +277,9 @@ impl Stack {
             let mut files: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
             files.sort();
             // Some have lists of digests beside each leaf.
-            for file in files.iter().filter(|file| file.is_file() && file.extension().is_none_or(|end| end != "md5sums")) {
+            for file in
+                files.iter().filter(|file| file.is_file() && file.extension().is_none_or(|end| end != "md5sums"))
+            {
                 let leaf = fs::read_to_string(file)?;
                 // The book says of each that it is installed; leaves do not need to.
                 text.push_str(&format!("\n{}\n", leaf.trim_end()));
