@@ -486,6 +486,34 @@ fn private_authorities_and_client_certificates_are_honoured() {
 }
 
 #[test]
+fn proxies_are_those_of_the_environment() {
+    let registry = Registry::start();
+    let home = Home::new();
+    let project = home.project(&[2_000_000]);
+    let reached = Arc::new(AtomicU64::new(0));
+    let count = reached.clone();
+    let port = proxy(registry.port, move |head| {
+        count.fetch_add(u64::from(head.path.starts_with("http://registry.test/v2/")), Ordering::Relaxed);
+        Fault::None
+    });
+    let build = |reference: &str, variables: &[(&str, &str)]| {
+        let mut command =
+            home.command(&["--plain-http", "registry.test", "build", &project, "-t", reference, "--push"]);
+        let through = format!("http://127.0.0.1:{port}");
+        command.env("http_proxy", through).envs(variables.iter().copied()).output().unwrap()
+    };
+    let through = build("registry.test/w:1", &[]);
+    assert!(through.status.success(), "{}", String::from_utf8_lossy(&through.stderr));
+    is_whole(&registry.reference("w:1"));
+    let before = reached.load(Ordering::Relaxed);
+    assert!(before > 0);
+    // This machine is never asked for through a proxy, nor is who is excepted.
+    assert!(build(&registry.reference("v:1"), &[("http_proxy", "http://127.0.0.1:9")]).status.success());
+    assert!(!build("registry.test/w:2", &[("no_proxy", "registry.test")]).status.success());
+    assert_eq!(reached.load(Ordering::Relaxed), before);
+}
+
+#[test]
 fn a_registry_that_only_reads_says_so() {
     let registry = Registry::start();
     let home = Home::new();
@@ -762,6 +790,34 @@ fn wrong_bytes_are_never_kept() {
             assert_eq!(digest.hex(), blob.file_name().into_string().unwrap());
         }
     }
+}
+
+#[test]
+fn what_has_rotted_or_changed_here_is_said_and_never_tagged() {
+    let registry = Registry::start();
+    let home = Home::new();
+    let project = home.project(&[2_000_000]);
+    home.ok(&["build", &project, "-t", "w:1"]);
+    let weights = home.path("project/w0.bin");
+    let (bytes, times) = (fs::read(&weights).unwrap(), fs::metadata(&weights).unwrap().modified().unwrap());
+    let reference = registry.reference("w:1");
+    fs::write(&weights, [&bytes[1..], b"x"].concat()).unwrap();
+    assert!(home.fails(&["push", "w:1", &reference]).contains("w0.bin"));
+    fs::write(&weights, &bytes).unwrap();
+    fs::File::options().write(true).open(&weights).unwrap().set_modified(times).unwrap();
+    // A blob of the store with a bit turned over.
+    let seen = home.json(&["inspect", "w:1"]);
+    let code = seen["layers"][1]["digest"].as_str().unwrap().strip_prefix("sha256:").unwrap().to_owned();
+    let blob = home.path("store/blobs/sha256").join(code);
+    let mut bytes = fs::read(&blob).unwrap();
+    bytes[20] ^= 1;
+    fs::write(&blob, bytes).unwrap();
+    // One that has not got it yet.
+    let registry = Registry::start();
+    let reference = registry.reference("w:1");
+    let said = home.fails(&["push", "w:1", &reference]);
+    assert!(said.contains("expected sha256:") || said.contains("w0.bin"), "{said}");
+    assert!(home.fails(&["pull", &reference]).contains("there is no image"));
 }
 
 #[test]

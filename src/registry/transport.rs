@@ -105,7 +105,7 @@ impl Pieces for Cursor<'_> {
             return Err(Error::Io(io::ErrorKind::UnexpectedEof.into()));
         }
         if position == self.size {
-            // Where the source checks its digest: before the last piece goes out.
+            // A source that has more, or finds at its end that something is wrong, says so before the last piece is out.
             io::copy(&mut (&mut reader).take(1), &mut io::sink()).map_err(Error::from_io)?;
         }
         (self.advance)(piece.len() as u64);
