@@ -20,7 +20,7 @@ done
 mib=${EKIBEN_BENCH_MIB:-2048} faults=${EKIBEN_BENCH_FAULTS:-200}
 cargo build --release --locked --quiet
 ekiben=$PWD/target/release/ekiben
-work=$(mktemp -d) pid="" docker_pid=""
+work=$(mktemp -d) pid=""
 cleanup() {
     [ -z "$pid" ] || kill "$pid" 2>/dev/null || true
     rm -rf "$work"
@@ -113,6 +113,8 @@ if command -v buildah >/dev/null; then
     buildah="buildah --root $work/buildah --runroot $work/buildah-run --storage-driver vfs"
     if $buildah pull -q "oci:$work/layout1" >"$work/id" 2>"$work/buildah.log"; then
         measure "first buildah" "$fresh" $buildah push -q --tls-verify=false "$(cat "$work/id")" "docker://$at/w:1"
+    else
+        cat "$work/buildah.log" >&2
     fi
     rm -rf "$work/buildah"
 fi
