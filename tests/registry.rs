@@ -233,6 +233,7 @@ fn what_is_pushed_is_pulled_by_all_and_only_missing_bytes_move() {
     assert_eq!(them.json(&["push", "mine:1", &registry.reference("third/w")])["pushed"][0]["sent"], 0);
 
     assert!(them.fails(&["pull", &registry.reference("none:1")]).contains("there is no image"));
+    assert_eq!(them.run(&["pull", &registry.reference("none:1")]).status.code(), Some(5));
     assert!(them.fails(&["push", "mine:1"]).contains("names no registry"));
     assert!(them.fails(&["--offline", "pull", &other]).contains("--offline"));
 }
