@@ -1,6 +1,11 @@
 //! What an image stands on: from what the manifest says to locked packages, and from those to layers.
 //!
-//! `auto` and `debian:SUITE` are assembled from Debian packages ([`crate::debian`]), `scratch` is nothing at all.
+//! `auto` and `debian:SUITE` are assembled from Debian packages ([`crate::debian`]), `scratch` is nothing at all, and
+//! all else is an image that somebody else made.
+
+mod image;
+
+use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -9,12 +14,16 @@ use crate::archive::ArchivePath;
 use crate::compress::Compression;
 use crate::debian::{self, Package, Source, User, Wanted};
 use crate::digest::Digest;
+use crate::image::{self as images, Image};
 use crate::layer::{self, Layer};
 use crate::layout;
 use crate::manifest::{Debian, Manifest};
 use crate::platform::Platform;
 use crate::python::Target;
 use crate::session::Session;
+use image::Stack;
+
+pub use image::Place;
 
 /// Why there is no base.
 #[derive(Debug, thiserror::Error)]
@@ -25,8 +34,49 @@ pub enum Error {
     /// The layer cannot be written.
     #[error("{0}")]
     Layer(#[from] layer::Error),
-    /// The manifest names a base of a kind that cannot be read.
-    #[error("the base `{base}` cannot be used: this version builds on `auto`, `debian:SUITE` and `scratch`")]
+    /// The base is an image that cannot be had.
+    #[error(transparent)]
+    Image(#[from] images::Error),
+    /// A registry or a layout holds something else than an image.
+    #[error(transparent)]
+    Registry(#[from] crate::registry::Error),
+    /// A file could not be read or written. The message names it.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// A folder or file is not the image that it should be.
+    #[error("there is no usable image in {}: {why}", path.display())]
+    Unreadable {
+        /// The folder or file.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
+    /// The image is for another platform.
+    #[error("the base {base} is for {has}, not for {wanted}")]
+    OtherPlatform {
+        /// The base.
+        base: String,
+        /// What it should be for.
+        wanted: Platform,
+        /// What it is for.
+        has: Platform,
+    },
+    /// Files hold another image than the one that was locked.
+    #[error("the base {base} is another one than was locked")]
+    Changed {
+        /// The base.
+        base: String,
+    },
+    /// An image lacks what the manifest needs of it.
+    #[error("the base {base} has no {what}")]
+    Lacks {
+        /// The base.
+        base: String,
+        /// `Python 3.12`, `GNU C library`, `Debian packages`.
+        what: String,
+    },
+    /// The manifest names a base of a kind that nobody knows.
+    #[error("the base `{base}` cannot be used")]
     Unsupported {
         /// As the manifest has it.
         base: String,
@@ -61,6 +111,11 @@ impl Error {
         match self {
             Self::Debian(error) => error.hint(),
             Self::Layer(error) => error.hint(),
+            Self::Image(error) => error.hint(),
+            Self::Registry(error) => error.hint(),
+            Self::Changed { .. } => Some("renew the lock with `ekiben lock --update`".to_owned()),
+            Self::Lacks { .. } => Some("choose another base, or `base: auto`".to_owned()),
+            Self::Io(_) | Self::Unreadable { .. } | Self::OtherPlatform { .. } => None,
             Self::Unsupported { .. } => Some("leave `base` out, and a Debian base is assembled".to_owned()),
             Self::NoSuite { .. } => Some("use Python 3.9, 3.11 or 3.13, which Debian's suites have".to_owned()),
             Self::OtherPython { has, .. } => Some(format!("set `base: auto`, or `version: \"{has}\"` below `python`")),
@@ -79,6 +134,13 @@ pub enum Base {
         /// As `3.11`.
         python: Option<String>,
     },
+    /// An image that somebody else made.
+    Image {
+        /// Where it is.
+        place: Place,
+        /// The Python that is wanted of it, as `3.11`; any, where the manifest names none.
+        python: Option<String>,
+    },
     /// Nothing.
     Scratch,
 }
@@ -94,12 +156,41 @@ pub enum Locked {
         /// In the order of their names.
         packages: Vec<Package>,
     },
+    /// An image that somebody else made. The manifest says where.
+    Image {
+        /// Digest of its manifest for the platform.
+        digest: Digest,
+        /// Its Python: `/usr/local/bin/python3.11`; none where the model needs none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        interpreter: Option<String>,
+        /// Its C library, as major and minor version; none where the model needs no Python.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        glibc: Option<(u32, u32)>,
+    },
     /// Nothing.
     Scratch,
 }
 
+impl Locked {
+    /// Where its Python `python`, as `3.11`, is.
+    pub fn interpreter(&self, python: &str) -> String {
+        match self {
+            Self::Image { interpreter: Some(path), .. } => path.clone(),
+            _ => format!("/usr/bin/python{python}"),
+        }
+    }
+
+    /// The version of its Python, as `3.11`, where it is an image that has one.
+    pub fn python(&self) -> Option<&str> {
+        match self {
+            Self::Image { interpreter: Some(path), .. } => path.rsplit_once("/python").map(|(_, version)| version),
+            _ => None,
+        }
+    }
+}
+
 /// The suite of an image that needs no Python.
-const DEFAULT_SUITE: &str = "bookworm";
+pub(crate) const DEFAULT_SUITE: &str = "bookworm";
 
 impl Base {
     /// The base that `manifest` asks for.
@@ -112,19 +203,26 @@ impl Base {
         match manifest.base.as_str() {
             "auto" => {
                 let suite = match &wanted {
-                    Some(version) => {
-                        debian::suite_for_python(version).ok_or_else(|| Error::NoSuite { version: version.clone() })?
-                    }
-                    None => DEFAULT_SUITE,
+                    Some(version) => debian::suite_for_python(version),
+                    None => Some(DEFAULT_SUITE),
                 };
-                Ok(Self::debian(suite, needs_python))
+                match (suite, wanted) {
+                    (Some(suite), _) => Ok(Self::debian(suite, needs_python)),
+                    (None, Some(version)) => {
+                        let place = Place::parse(&format!("docker.io/library/python:{version}-slim"))?;
+                        Ok(Self::Image { place, python: Some(version) })
+                    }
+                    (None, None) => unreachable!("the default suite is one"),
+                }
             }
             "scratch" if needs_python => Err(Error::Scratch { what: "Python" }),
             "scratch" if !manifest.system.packages.is_empty() => Err(Error::Scratch { what: "Debian packages" }),
             "scratch" => Ok(Self::Scratch),
             base => {
                 let unsupported = || Error::Unsupported { base: base.to_owned() };
-                let suite = base.strip_prefix("debian:").ok_or_else(unsupported)?;
+                let Some(suite) = base.strip_prefix("debian:") else {
+                    return Ok(Self::Image { place: Place::parse(base)?, python: wanted });
+                };
                 let has = debian::python_of(suite).ok_or_else(unsupported)?;
                 match wanted {
                     Some(wanted) if wanted != has => {
@@ -136,26 +234,25 @@ impl Base {
         }
     }
 
+    /// The same with paths that are meant from the folder `root`.
+    pub fn below(self, root: &Path) -> Self {
+        match self {
+            Self::Image { place, python } => Self::Image { place: place.below(root), python },
+            other => other,
+        }
+    }
+
     fn debian(suite: &str, needs_python: bool) -> Self {
         let python = debian::python_of(suite).filter(|_| needs_python).map(str::to_owned);
         Self::Debian { suite: suite.to_owned(), python }
     }
 
-    /// The Python that it brings, as `3.11`.
-    pub fn python(&self) -> Option<&str> {
+    /// The Python that it brings for packages, as `3.11`, when it was locked as `locked`.
+    pub fn python<'a>(&'a self, locked: &'a Locked) -> Option<&'a str> {
         match self {
             Self::Debian { python, .. } => python.as_deref(),
+            Self::Image { .. } => locked.python(),
             Self::Scratch => None,
-        }
-    }
-
-    /// What Python packages on it are for; none without a Python.
-    pub fn target(&self, platform: Platform) -> Option<Target> {
-        match self {
-            Self::Debian { suite, python: Some(python) } => {
-                Some(Target { python: python.clone(), platform, glibc: glibc(suite) })
-            }
-            _ => None,
         }
     }
 
@@ -169,13 +266,54 @@ impl Base {
         manifest: &Manifest,
         platform: Platform,
     ) -> Result<(Locked, Vec<Package>), Error> {
-        let Self::Debian { suite, python } = self else { return Ok((Locked::Scratch, Vec::new())) };
+        let (suite, python) = match self {
+            Self::Debian { suite, python } => (suite, python),
+            Self::Image { place, python } => {
+                return lock_image(session, manifest, place, python.as_deref(), platform);
+            }
+            Self::Scratch => return Ok((Locked::Scratch, Vec::new())),
+        };
         let base = debian::base_packages(python.as_deref());
         let system = &manifest.system.packages;
         let request = debian::Request { suite, platform, base: &base, system, installed: "" };
         let resolution = debian::resolve(session, &source(manifest)?, &request)?;
         Ok((Locked::Debian { suite: suite.clone(), packages: resolution.base }, resolution.system))
     }
+}
+
+/// Looks at an image for what the manifest needs of it, and not at all where it needs nothing.
+fn lock_image(
+    session: &Session,
+    manifest: &Manifest,
+    place: &Place,
+    python: Option<&str>,
+    platform: Platform,
+) -> Result<(Locked, Vec<Package>), Error> {
+    let digest = place.resolve(session, platform)?;
+    let needs_python = manifest.needs_python();
+    let system = &manifest.system.packages;
+    if !needs_python && system.is_empty() {
+        return Ok((Locked::Image { digest, interpreter: None, glibc: None }, Vec::new()));
+    }
+    let lacks = |what: String| Error::Lacks { base: place.to_string(), what };
+    let stack = Stack::of(session, &Image::load(&session.store, &digest)?)?;
+    let (mut interpreter, mut glibc) = (None, None);
+    if needs_python {
+        let wanted = || python.map_or_else(|| "Python".to_owned(), |version| format!("Python {version}"));
+        interpreter = Some(stack.python(python).ok_or_else(|| lacks(wanted()))?.0);
+        glibc = Some(stack.glibc(platform).ok_or_else(|| lacks("GNU C library, which wheels need".to_owned()))?);
+    }
+    let mut packages = Vec::new();
+    if !system.is_empty() {
+        let release = stack.text("/etc/os-release")?;
+        let suite = release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="));
+        let suite = suite.map(|name| name.trim_matches('"')).filter(|name| debian::python_of(name).is_some());
+        let suite = suite.ok_or_else(|| lacks("Debian packages, or is of a suite that is not known".to_owned()))?;
+        let installed = stack.installed()?;
+        let request = debian::Request { suite, platform, base: &[], system, installed: &installed };
+        packages = debian::resolve(session, &source(manifest)?, &request)?.system;
+    }
+    Ok((Locked::Image { digest, interpreter, glibc }, packages))
 }
 
 /// Who runs the program of an image.
@@ -188,11 +326,12 @@ pub fn user() -> User {
 
 /// What Python packages on a locked base are for.
 pub fn target(base: &Locked, python: &str, platform: Platform) -> Target {
-    let suite = match base {
-        Locked::Debian { suite, .. } => suite,
-        Locked::Scratch => DEFAULT_SUITE,
+    let glibc = match base {
+        Locked::Debian { suite, .. } => glibc(suite),
+        Locked::Image { glibc: Some(version), .. } => *version,
+        Locked::Image { glibc: None, .. } | Locked::Scratch => glibc(DEFAULT_SUITE),
     };
-    Target { python: python.to_owned(), platform, glibc: glibc(suite) }
+    Target { python: python.to_owned(), platform, glibc }
 }
 
 /// The version of the C library that wheels can count on.
@@ -226,11 +365,44 @@ pub fn packages(
     Ok(debian::resolve(session, &source(manifest)?, &request)?.system)
 }
 
-/// The layer of a base; none for `scratch`. Made once for the same packages.
+/// The base as an image. Layers made of packages are made once for the same packages; those of an image may still be
+/// in a registry.
 ///
 /// # Errors
-/// When a package is gone, damaged, or at odds with another.
-pub fn layer(
+/// When a package is gone, damaged, or at odds with another; when an image is gone.
+pub fn image(
+    session: &Session,
+    manifest: &Manifest,
+    base: &Locked,
+    platform: Platform,
+    user: &User,
+) -> Result<Image, Error> {
+    if let Locked::Image { digest, .. } = base {
+        let Base::Image { place, .. } = Base::of(manifest)? else {
+            return Err(Error::Changed { base: manifest.base.clone() });
+        };
+        return place.load(session, digest, platform);
+    }
+    let layer = layer(session, manifest, base, platform, user)?;
+    Ok(layer.into_iter().fold(Image::scratch(platform), Image::with_layer))
+}
+
+/// Folders with the base's layers unpacked, the lowest first.
+///
+/// # Errors
+/// As [`image`], and when a layer cannot be had or unpacked.
+pub fn trees(
+    session: &Session,
+    manifest: &Manifest,
+    base: &Locked,
+    platform: Platform,
+    user: &User,
+) -> Result<Vec<PathBuf>, Error> {
+    image::trees(session, &image(session, manifest, base, platform, user)?)
+}
+
+/// The layer of Debian packages that are a base.
+fn layer(
     session: &Session,
     manifest: &Manifest,
     base: &Locked,

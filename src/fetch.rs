@@ -3,6 +3,7 @@
 //! Certificates are the system's (`SSL_CERT_FILE` and `SSL_CERT_DIR` are honoured), proxies those of the environment.
 
 use std::io::{self, Read};
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -78,11 +79,22 @@ impl Error {
     }
 }
 
+/// What a person says about the network.
+#[derive(Clone, Debug, Default)]
+pub struct Network {
+    /// Each request fails with [`Error::Offline`].
+    pub offline: bool,
+    /// Files with certificates of authorities that are trusted beside the system's.
+    pub ca: Vec<PathBuf>,
+    /// Registries (`HOST[:PORT]`) that are spoken to without TLS.
+    pub plain_http: Vec<String>,
+}
+
 /// Downloads over HTTP. Cheap to clone; connections are shared, and none is opened before the first request.
 #[derive(Clone, Debug)]
 pub struct Client {
     inner: Arc<OnceLock<reqwest::blocking::Client>>,
-    offline: bool,
+    network: Arc<Network>,
 }
 
 impl Client {
@@ -90,12 +102,22 @@ impl Client {
 
     /// A client; with `offline` each request fails with [`Error::Offline`].
     pub fn new(offline: bool) -> Self {
-        Self { inner: Arc::default(), offline }
+        Self::with(Network { offline, ..Network::default() })
+    }
+
+    /// A client for the network as a person says that it is.
+    pub fn with(network: Network) -> Self {
+        Self { inner: Arc::default(), network: Arc::new(network) }
+    }
+
+    /// What was said about the network.
+    pub fn network(&self) -> &Network {
+        &self.network
     }
 
     /// Whether requests fail at once.
     pub fn is_offline(&self) -> bool {
-        self.offline
+        self.network.offline
     }
 
     /// Downloads `url` into memory.
@@ -136,7 +158,7 @@ impl Client {
     }
 
     fn get(&self, url: &str) -> Result<reqwest::blocking::Response, Error> {
-        if self.offline {
+        if self.network.offline {
             return Err(Error::Offline { url: url.to_owned() });
         }
         let transport =
@@ -144,7 +166,7 @@ impl Client {
         let client = match self.inner.get() {
             Some(client) => client,
             None => {
-                let built = build().map_err(transport)?;
+                let built = self.build(url)?;
                 self.inner.get_or_init(|| built)
             }
         };
@@ -153,6 +175,22 @@ impl Client {
             status if status.is_success() => Ok(response),
             status => Err(Error::Status { url: url.to_owned(), status: status.as_u16() }),
         }
+    }
+
+    fn build(&self, url: &str) -> Result<reqwest::blocking::Client, Error> {
+        let transport = |source| Error::Transport { url: url.to_owned(), source };
+        install_tls();
+        let mut builder = reqwest::blocking::Client::builder()
+            .user_agent(concat!("ekiben/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(Duration::from_secs(20))
+            // Of the blocking client: for each read, not for the whole answer.
+            .timeout(Duration::from_secs(60));
+        for file in &self.network.ca {
+            let pem = fs_err::read(file).map_err(|error| transport(error.into()))?;
+            let authorities = reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| transport(error.into()))?;
+            builder = builder.tls_certs_merge(authorities);
+        }
+        builder.build().map_err(|error| transport(error.into()))
     }
 
     fn retrying<T>(&self, mut attempt: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
@@ -166,16 +204,6 @@ impl Client {
         }
         attempt()
     }
-}
-
-fn build() -> reqwest::Result<reqwest::blocking::Client> {
-    install_tls();
-    reqwest::blocking::Client::builder()
-        .user_agent(concat!("ekiben/", env!("CARGO_PKG_VERSION")))
-        .connect_timeout(Duration::from_secs(20))
-        // Of the blocking client: for each read, not for the whole answer.
-        .timeout(Duration::from_secs(60))
-        .build()
 }
 
 /// Chooses the implementation of TLS's cryptography for this process; every HTTP client needs that first.

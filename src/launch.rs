@@ -18,6 +18,7 @@ use crate::content::Content;
 use crate::image::{self, Image, export};
 use crate::layer::{self, Layer};
 use crate::progress::Unit;
+use crate::registry;
 use crate::session::Session;
 use crate::store::{ImageName, Store};
 
@@ -30,6 +31,9 @@ pub enum Error {
     /// The image cannot be read or exported.
     #[error("{0}")]
     Image(#[from] image::Error),
+    /// A layer is in a registry, and stays there.
+    #[error(transparent)]
+    Registry(#[from] registry::Error),
     /// The container did not start.
     #[error("{0}")]
     Container(#[from] container::Error),
@@ -61,6 +65,7 @@ impl Error {
         match self {
             Self::Layer(error) => error.hint(),
             Self::Image(error) => error.hint(),
+            Self::Registry(error) => error.hint(),
             Self::Container(error) => error.hint(),
             Self::NoCommand => Some("say what to run after `--`".to_owned()),
             Self::Platform { host, .. } => Some(format!("build it with `--platform {host}`; nothing is emulated")),
@@ -123,6 +128,7 @@ pub fn start(
     if args.is_empty() {
         return Err(Error::NoCommand);
     }
+    registry::fetch(session, image.layers())?;
     let name = match &options.name {
         Some(name) => Name::Exactly(name.clone()),
         None => Name::Like(image_name.repository().rsplit('/').next().unwrap_or("container").to_owned()),

@@ -4,8 +4,8 @@
 //! opening or reading says so before a wrong byte goes out.
 //!
 //! The bytes lie in the store as a blob, or they are a [`Recipe`]: tar headers, and ranges of files that lie where
-//! the person keeps them. A weight file becomes such a layer without a second copy of it on the disk. OCI image
-//! specification 1.1, `layer.md`.
+//! the person keeps them. A weight file becomes such a layer without a second copy of it on the disk. A layer may also
+//! be in a registry still; then its recipe is where ([`origin`]). OCI image specification 1.1, `layer.md`.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -56,6 +56,14 @@ pub enum Error {
         /// How it was found.
         source: Mismatch,
     },
+    /// The layer is in a registry, and was not fetched yet.
+    #[error("the layer {digest} is still in {origin}")]
+    Elsewhere {
+        /// Of the layer.
+        digest: Digest,
+        /// Registry and repository.
+        origin: String,
+    },
     /// A file that the layer is made from is another one now.
     #[error("{0}")]
     Content(#[from] content::Error),
@@ -69,6 +77,7 @@ impl Error {
             Self::Read { .. } | Self::OtherBytes { .. } => {
                 Some("build again with `ekiben build --no-cache`, or fetch or pack the bundle again".to_owned())
             }
+            Self::Elsewhere { .. } => Some("fetch the image's layers with `ekiben pull`".to_owned()),
             _ => None,
         }
     }
@@ -102,6 +111,39 @@ struct Recipe {
     /// The time in the headers, in seconds since 1970.
     epoch: u64,
     files: Vec<File>,
+}
+
+/// Where a layer's bytes can be fetched from, in the place of a recipe.
+#[derive(Serialize, Deserialize)]
+struct Origin {
+    /// Registry and repository: `registry.example/iris`.
+    from: String,
+}
+
+/// Notes that the layer with the digest `digest` can be fetched from `repository`, unless its bytes are here or made
+/// here.
+///
+/// # Errors
+/// When the store cannot be written.
+pub fn keep_origin(store: &Store, digest: &Digest, repository: &str) -> Result<(), Error> {
+    if !store.has_content(digest) {
+        let text = serde_json::to_vec(&Origin { from: repository.to_owned() }).map_err(io::Error::from)?;
+        store.put_recipe(digest, &text)?;
+    }
+    Ok(())
+}
+
+/// Registry and repository from which a layer is still to be fetched; none when its bytes are here, or made here, or
+/// nobody knows.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn origin(store: &Store, digest: &Digest) -> Result<Option<String>, Error> {
+    if store.has_blob(digest) {
+        return Ok(None);
+    }
+    let text = store.recipe(digest)?;
+    Ok(text.and_then(|text| serde_json::from_slice::<Origin>(&text).ok()).map(|origin| origin.from))
 }
 
 /// A file of a [`Layer::of_files`].
@@ -239,6 +281,21 @@ impl Layer {
         Ok(Box::new(store.open_blob(&self.digest)?))
     }
 
+    /// Opens the bytes as they are stored, for those who hand them to somebody who verifies them: a registry. That files
+    /// are those that the layer was made of is checked, by what the file system says of them.
+    ///
+    /// # Errors
+    /// As [`Layer::open`].
+    pub fn open_unverified(&self, store: &Store) -> Result<Box<dyn Read + Send>, Error> {
+        if store.has_blob(&self.digest) {
+            return Ok(Box::new(fs_err::File::open(store.blob_path(&self.digest))?));
+        }
+        match Recipe::load(store, &self.digest)? {
+            Some(recipe) => Ok(Box::new(Pieces::new(recipe.epoch, recipe.files))),
+            None => self.open(store),
+        }
+    }
+
     /// The files that the layer is made of, where it is a recipe.
     ///
     /// # Errors
@@ -260,7 +317,7 @@ impl Layer {
             let read = |source| unpack(archive::Error::Read { at: None, source });
             let stored = self.open(store)?;
             let mut reader = HashingReader::new(crate::compress::decoder(stored).map_err(read)?);
-            archive::unpack(&mut reader, folder, archive::Limits::default()).map_err(unpack)?;
+            archive::unpack_layer(&mut reader, folder, archive::Limits::default()).map_err(unpack)?;
             // Up to the end, where the digest is checked.
             io::copy(&mut reader, &mut io::sink()).map_err(read)?;
             // Other images find the tree by this name.
@@ -283,6 +340,9 @@ impl fmt::Display for Layer {
 impl Recipe {
     fn load(store: &Store, digest: &Digest) -> Result<Option<Self>, Error> {
         let Some(text) = store.recipe(digest)? else { return Ok(None) };
+        if let Ok(Origin { from: origin }) = serde_json::from_slice(&text) {
+            return Err(Error::Elsewhere { digest: *digest, origin });
+        }
         let damaged = |source| store::Error::Damaged { path: store.recipe_path(digest), source };
         Ok(Some(serde_json::from_slice(&text).map_err(damaged)?))
     }

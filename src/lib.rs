@@ -39,6 +39,7 @@ pub mod platform;
 pub mod progress;
 pub mod project;
 pub mod python;
+pub mod registry;
 pub mod repair;
 pub mod resolve;
 pub mod schema;

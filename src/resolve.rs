@@ -90,13 +90,14 @@ pub fn lock(session: &Session, project: &Project, renewal: Renewal) -> Result<(L
         (Some(_), Renewal::Never) => Err(Error::Stale),
         (None, Renewal::Never) => Err(Error::Missing),
         (known, _) => {
-            let base = Base::of(&project.manifest)?;
+            let base = Base::of(&project.manifest)?.below(&project.root);
             let mut locked = BTreeMap::new();
             for platform in platforms {
                 let before = known.as_ref().and_then(|lock| lock.platforms.get(&platform));
                 locked.insert(platform, resolve(session, project, &base, platform, before)?);
             }
-            let lock = Lock { lock: 1, input, python: base.python().map(str::to_owned), platforms: locked };
+            let python = locked.values().find_map(|locked| base.python(&locked.base)).map(str::to_owned);
+            let lock = Lock { lock: 1, input, python, platforms: locked };
             lock.write(&path)?;
             Ok((lock, true))
         }
@@ -126,7 +127,8 @@ fn resolve(
     let manifest = &project.manifest;
     let (locked_base, system) = base.lock(session, manifest, platform)?;
     let mut packages = Vec::new();
-    if let Some(target) = base.target(platform) {
+    if let Some(python) = base.python(&locked_base) {
+        let target = base::target(&locked_base, python, platform);
         let user = base::user();
         let uv = Toolchain::new(session, manifest, &locked_base, platform, &user).uv(&target.python)?;
         let scratch = session.store.scratch().map_err(python::Error::from)?;

@@ -3,6 +3,7 @@
 //! Nothing here shows in what is built. Where this machine lacks something, the base lends it: its Python, through its
 //! own loader, and Debian's wheel of pip.
 
+use std::borrow::Cow;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Output};
@@ -34,6 +35,9 @@ pub enum Error {
     /// A file could not be read or written. The message names it.
     #[error("{0}")]
     Io(#[from] std::io::Error),
+    /// The base has several layers, whose Python only a sandbox can start.
+    #[error("the base's Python can be started in a sandbox alone, and there is none here")]
+    Layered,
     /// This machine's processor is none that bases are made for.
     #[error("{0}")]
     Platform(#[from] UnknownPlatform),
@@ -46,6 +50,7 @@ impl Error {
             Self::Base(error) => error.hint(),
             Self::Python(error) => error.hint(),
             Self::Layer(error) => error.hint(),
+            Self::Layered => Some("see why with `ekiben run`, install a Python, or set `base: auto`".to_owned()),
             Self::Io(_) | Self::Platform(_) => None,
         }
     }
@@ -79,7 +84,7 @@ impl<'a> Toolchain<'a> {
     pub fn uv(&self, python: &str) -> Result<Uv, Error> {
         let interpreter = match Interpreter::host() {
             Some(interpreter) => interpreter,
-            None => Interpreter::Loader(Loader::new(&self.tree()?, python)?),
+            None => Interpreter::Loader(self.loader(&self.trees()?.0, python)?),
         };
         let pip_wheel = || self.pip_wheel().map_err(Into::into);
         Ok(Uv::find(self.session, interpreter, &pip_wheel)?)
@@ -91,43 +96,53 @@ impl<'a> Toolchain<'a> {
     /// # Errors
     /// When the base cannot be made.
     pub fn compiler(&self, python: &str) -> Result<Box<dyn Runner>, Error> {
-        let tree = self.tree()?;
+        let (trees, base) = self.trees()?;
+        let interpreter = base.interpreter(python);
         let containers = launch::containers(self.session)?;
-        let probe = Spec::new(Name::Like("probe".to_owned()), vec![tree.clone()], vec!["/bin/true".to_owned()]);
-        match containers.run_to_end(&Spec { args: vec![interpreter_path(python), "--version".to_owned()], ..probe }) {
-            Ok(_) => Ok(Box::new(Sandboxed { containers, tree, python: python.to_owned() })),
+        let probe = Spec::new(Name::Like("probe".to_owned()), trees.clone(), Vec::new());
+        match containers.run_to_end(&Spec { args: vec![interpreter.clone(), "--version".to_owned()], ..probe }) {
+            Ok(_) => Ok(Box::new(Sandboxed { containers, trees, interpreter })),
             Err(error @ container::Error::Start(container::Failure::NoSandbox { .. })) => {
                 self.session.progress.detail(format!("bytecode is compiled outside of a sandbox: {error}"));
-                Ok(Box::new(Loader::new(&tree, python)?))
+                Ok(Box::new(self.loader(&trees, python)?))
             }
             Err(error) => Err(std::io::Error::other(error).into()),
         }
     }
 
-    /// The base unpacked, for this machine's processor.
-    fn tree(&self) -> Result<PathBuf, Error> {
+    /// The base's layers unpacked, the lowest first, for this machine's processor; and the base as it is locked for it.
+    fn trees(&self) -> Result<(Vec<PathBuf>, Cow<'a, base::Locked>), Error> {
         let host = Platform::host()?;
         let (locked, platform) = self.base;
-        let foreign;
         let base = if platform == host {
-            locked
+            Cow::Borrowed(locked)
         } else {
             // Bytecode does not depend on the processor, so neither does it on which packages these are exactly.
-            foreign = Base::of(self.manifest)?.lock(self.session, self.manifest, host)?.0;
-            &foreign
+            Cow::Owned(Base::of(self.manifest)?.lock(self.session, self.manifest, host)?.0)
         };
-        let layer = base::layer(self.session, self.manifest, base, host, self.user)?;
-        match layer {
-            Some(layer) => Ok(layer.unpack(&self.session.store)?),
-            None => Err(base::Error::Scratch { what: "Python" }.into()),
+        let trees = base::trees(self.session, self.manifest, &base, host, self.user)?;
+        if trees.is_empty() {
+            return Err(base::Error::Scratch { what: "Python" }.into());
+        }
+        Ok((trees, base))
+    }
+
+    /// The base's Python through its own loader.
+    fn loader(&self, trees: &[PathBuf], python: &str) -> Result<Loader, Error> {
+        match trees {
+            [tree] => Ok(Loader::new(tree, python)?),
+            // What is spread over several folders has no paths of its own.
+            _ => Err(Error::Layered),
         }
     }
 
     /// Debian's wheel of pip.
     fn pip_wheel(&self) -> Result<PathBuf, Error> {
         let host = Platform::host()?;
-        let Base::Debian { suite, .. } = Base::of(self.manifest)? else {
-            return Err(base::Error::Scratch { what: "pip" }.into());
+        // The wheel is the same for all: any suite will do.
+        let suite = match self.base.0 {
+            base::Locked::Debian { suite, .. } => suite,
+            base::Locked::Image { .. } | base::Locked::Scratch => base::DEFAULT_SUITE,
         };
         let wanted = ["python3-pip-whl".to_owned()];
         let packages = base::packages(self.session, self.manifest, &suite, host, &wanted)?;
@@ -140,23 +155,17 @@ impl<'a> Toolchain<'a> {
     }
 }
 
-/// Where the Python of a base lies.
-pub fn interpreter_path(python: &str) -> String {
-    format!("/usr/bin/python{python}")
-}
-
 /// The base's Python in a container without network that can write one folder.
 struct Sandboxed {
     containers: container::Containers,
-    tree: PathBuf,
-    python: String,
+    trees: Vec<PathBuf>,
+    interpreter: String,
 }
 
 impl Runner for Sandboxed {
     fn python(&self, arguments: &[&str], writable: &Path) -> Result<Output, Box<dyn std::error::Error + Send + Sync>> {
-        let args =
-            std::iter::once(interpreter_path(&self.python)).chain(arguments.iter().map(|text| (*text).to_owned()));
-        let mut spec = Spec::new(Name::Like("compile".to_owned()), vec![self.tree.clone()], args.collect());
+        let args = std::iter::once(self.interpreter.clone()).chain(arguments.iter().map(|text| (*text).to_owned()));
+        let mut spec = Spec::new(Name::Like("compile".to_owned()), self.trees.clone(), args.collect());
         spec.mounts = vec![Mount { source: writable.to_owned(), target: writable.to_owned(), writable: true }];
         spec.env.push("LC_ALL=C.UTF-8".to_owned());
         // The folder is its owner's: whoever runs this, who is root in the container, without root's capabilities.

@@ -10,7 +10,7 @@ pub mod seekable;
 mod write;
 
 pub use path::{ArchivePath, PathError};
-pub use read::{Error, Limits, Member, Reader, unpack};
+pub use read::{Error, Limits, Member, Reader, unpack, unpack_layer};
 pub use write::{BLOCK, Writer, header, padding};
 
 use std::time::{Duration, SystemTime};

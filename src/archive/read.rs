@@ -269,25 +269,58 @@ pub fn unpack<R: Read>(archive: R, root: &Path, limits: Limits) -> Result<(), Er
     Reader::new(archive, limits).for_each(|member| folders.put(member))
 }
 
+/// Unpacks a layer of an image as [`unpack`] does, to be laid over others: whiteouts (image specification 1.1,
+/// `layer.md`) become those of the kernel's overlay file system. Where root unpacks, files belong to whom the layer
+/// says.
+///
+/// # Errors
+/// As [`unpack`].
+pub fn unpack_layer<R: Read>(archive: R, root: &Path, limits: Limits) -> Result<(), Error> {
+    let mut folders = Folders::new(root)?;
+    folders.layer = true;
+    folders.owners = nix::unistd::geteuid().is_root();
+    Reader::new(archive, limits).for_each(|member| folders.put(member))
+}
+
+/// In front of the name of what a layer deletes.
+const WHITEOUT: &str = ".wh.";
+/// In a folder of which the layer deletes all that lower ones have.
+const OPAQUE: &str = ".wh..wh..opq";
+
 /// The tree that is being unpacked into.
 struct Folders {
     root: OwnedFd,
     root_path: PathBuf,
     made: HashSet<ArchivePath>,
+    /// Whiteouts are understood.
+    layer: bool,
+    /// Owners are set.
+    owners: bool,
     last: Option<(Option<ArchivePath>, OwnedFd)>,
 }
 
 impl Folders {
     fn new(root: &Path) -> Result<Self, Error> {
         let open = fs::File::open(root).map_err(|source| Error::Read { at: None, source })?;
-        Ok(Self { root: open.into_parts().0.into(), root_path: root.to_owned(), made: HashSet::new(), last: None })
+        Ok(Self {
+            root: open.into_parts().0.into(),
+            root_path: root.to_owned(),
+            made: HashSet::new(),
+            layer: false,
+            owners: false,
+            last: None,
+        })
     }
 
     fn put(&mut self, member: Member<'_>) -> Result<(), Error> {
         let Entry { path, mode, kind, .. } = &member.entry;
         let write = |source: io::Error| Error::Write { path: path.clone(), source };
         if let Kind::Directory = kind {
-            return self.directory(path, mode & 0o777 | 0o700);
+            self.directory(path, mode & 0o777 | 0o700)?;
+            return match self.owners {
+                true => own(&self.open(path)?, "", member.entry.owner).map_err(write),
+                false => Ok(()),
+            };
         }
         for folder in path.ancestors() {
             if !self.made.contains(&folder) {
@@ -304,6 +337,18 @@ impl Folders {
         }
         let Some((_, folder)) = &self.last else { return Ok(()) };
         let name = path.name();
+        if self.layer
+            && let Some(deleted) = name.strip_prefix(WHITEOUT)
+        {
+            return match deleted {
+                _ if name == OPAQUE => opaque(folder).map_err(write),
+                // Of aufs, which keeps its own books in them.
+                _ if deleted.starts_with(WHITEOUT) => Ok(()),
+                // Would name the folder itself, or the one above.
+                "" | "." | ".." => Err(Error::Unpack { path: path.clone(), reason: "it deletes nothing".to_owned() }),
+                deleted => whiteout(folder, deleted).map_err(write),
+            };
+        }
         // A later member replaces an earlier one of the same name, as tar does; a folder is never replaced.
         match nix::unistd::unlinkat(folder, name, nix::unistd::UnlinkatFlags::NoRemoveDir) {
             Ok(()) | Err(nix::Error::ENOENT) => {}
@@ -333,8 +378,11 @@ impl Folders {
                 let from = self.resolve(target, OFlag::O_PATH).map_err(missing)?;
                 let proc = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&from));
                 let follow = nix::fcntl::AtFlags::AT_SYMLINK_FOLLOW;
-                nix::unistd::linkat(nix::fcntl::AT_FDCWD, proc.as_str(), folder, name, follow).map_err(missing)?;
+                return nix::unistd::linkat(nix::fcntl::AT_FDCWD, proc.as_str(), folder, name, follow).map_err(missing);
             }
+        }
+        if self.owners {
+            own(folder, name, member.entry.owner).map_err(write)?;
         }
         Ok(())
     }
@@ -377,6 +425,41 @@ impl Folders {
             .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
         openat2(&self.root, path.as_str(), how)
     }
+}
+
+/// Gives `name` in `folder`, or the folder itself where it is empty, to its owner.
+fn own(folder: &OwnedFd, name: &str, (user, group): (u32, u32)) -> io::Result<()> {
+    use nix::fcntl::AtFlags;
+    let flags = if name.is_empty() { AtFlags::AT_EMPTY_PATH } else { AtFlags::AT_SYMLINK_NOFOLLOW };
+    let (user, group) = (nix::unistd::Uid::from_raw(user), nix::unistd::Gid::from_raw(group));
+    Ok(nix::unistd::fchownat(folder, name, Some(user), Some(group), flags)?)
+}
+
+/// What the kernel takes for a deleted file: a device that is none. Anybody may make it since Linux 5.8.
+fn whiteout(folder: &OwnedFd, name: &str) -> io::Result<()> {
+    match nix::unistd::unlinkat(folder, name, nix::unistd::UnlinkatFlags::NoRemoveDir) {
+        Ok(()) | Err(nix::Error::ENOENT) => {}
+        // The layer has a folder of the name too, which is meant to replace the deleted one.
+        Err(nix::Error::EISDIR | nix::Error::EPERM) => {
+            let how = OpenHow::new()
+                .flags(OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
+                .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
+            return opaque(&openat2(folder, name, how)?);
+        }
+        Err(error) => return Err(error.into()),
+    }
+    Ok(nix::sys::stat::mknodat(folder, name, nix::sys::stat::SFlag::S_IFCHR, Mode::empty(), 0)?)
+}
+
+/// Marks a folder of which lower layers show nothing: for mounts of ordinary users, and for those of root, who alone
+/// can set the other one.
+fn opaque(folder: &OwnedFd) -> io::Result<()> {
+    use rustix::fs::{XattrFlags, fsetxattr};
+    fsetxattr(folder, "user.overlay.opaque", b"y", XattrFlags::empty())?;
+    if nix::unistd::geteuid().is_root() {
+        fsetxattr(folder, "trusted.overlay.opaque", b"y", XattrFlags::empty())?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::prepare::Inputs;
 use super::printer::Report;
-use super::{Context, Exit, Failure, prepare};
+use super::{Context, Exit, Failure, prepare, push};
 use crate::compress::Setting;
 use crate::digest::Digest;
 use crate::platform::Platform;
@@ -14,8 +14,8 @@ use crate::store::ImageName;
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben build\n\
-\x20 ekiben build -t registry.example/iris:1.0 fixtures/iris\n\
-\x20 ekiben build iris-1.0.ekiben --platform linux/arm64";
+\x20 ekiben build -t registry.example/iris:1.0 --push fixtures/iris\n\
+\x20 ekiben build iris-1.0.ekiben --platform linux/amd64,linux/arm64";
 
 /// Build an OCI image from a project or a bundle, without Docker or any daemon
 ///
@@ -29,9 +29,12 @@ pub struct Args {
     /// What the image is called in the store; may be repeated. Without it: NAME:VERSION.
     #[arg(long, short, value_name = "NAME[:TAG]")]
     tag: Vec<ImageName>,
-    /// What the image is for: linux/amd64 or linux/arm64. Nothing is emulated.
-    #[arg(long)]
-    platform: Option<Platform>,
+    /// What the image is for: linux/amd64, linux/arm64, or both with a comma, which gives an index. Nothing is emulated.
+    #[arg(long, value_delimiter = ',')]
+    platform: Vec<Platform>,
+    /// Push it to where the tags say.
+    #[arg(long, requires = "tag")]
+    push: bool,
     /// How layers of weights are stored: none, gzip, zstd, or zstd:LEVEL with a level of 1 to 22. Other than `none`,
     /// the store holds a copy of the weights.
     #[arg(long, value_name = "METHOD", default_value = "none")]
@@ -42,7 +45,7 @@ pub struct Args {
 struct Image {
     name: ImageName,
     digest: Digest,
-    platform: Platform,
+    platforms: Vec<Platform>,
     size: u64,
     layers: usize,
 }
@@ -51,9 +54,15 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let session = context.session()?;
     let mut parcel = prepare::parcel(context, &session, &args.inputs)?;
     parcel.bundle.compress_weights(&session, args.compression)?;
-    let built = prepare::build(context, &session, parcel, args.platform, &args.tag)?;
-    let (platform, size, layers) = (built.image.platform(), built.image.size(), built.image.layers().len());
-    context.printer.report(&Image { name: built.name, digest: built.digest, platform, size, layers })?;
+    let targets = match args.push {
+        true => args.tag.iter().map(|name| push::target(&name.to_string())).collect::<Result<Vec<_>, _>>()?,
+        false => Vec::new(),
+    };
+    let built = prepare::build(context, &session, parcel, &args.platform, &args.tag)?;
+    push::push(context, &session, &built.digest, &targets)?;
+    let platforms = prepare::platforms_or_host(&args.platform)?;
+    let (size, layers) = (built.image.size(), built.image.layers().len());
+    context.printer.report(&Image { name: built.name, digest: built.digest, platforms, size, layers })?;
     Ok(Exit::Success)
 }
 

@@ -9,6 +9,7 @@ use super::printer::{Report, Size};
 use super::{Context, Exit, Failure};
 use crate::digest::Digest;
 use crate::image::{Image, export};
+use crate::registry;
 use crate::store::ImageName;
 
 const EXAMPLES: &str = "Examples:\n\
@@ -43,6 +44,7 @@ struct Exported {
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let session = context.session()?;
     let (digest, image) = Image::find(&session.store, &args.image)?;
+    registry::fetch(&session, image.layers())?;
     let Args { image: name, path, force } = args;
     if path == Path::new("-") {
         let out = io::BufWriter::with_capacity(1 << 20, io::stdout().lock());

@@ -140,7 +140,7 @@ fn judge(error: &anyhow::Error) -> (Exit, Option<String>) {
             };
         }
         ask! {
-            crate::base::Error => |_| Exit::Failure,
+            crate::base::Error => of_base,
             crate::bundle::Error => |_| Exit::Failure,
             crate::container::Error => |_| Exit::Failure,
             crate::container::Failure => |failure| match failure {
@@ -159,10 +159,16 @@ fn judge(error: &anyhow::Error) -> (Exit, Option<String>) {
             },
             crate::fetch::Error => |_| Exit::Unavailable,
             crate::generate::Error => |_| Exit::Failure,
-            crate::image::Error => |_| Exit::Failure,
-            crate::image::build::Error => |_| Exit::Failure,
+            crate::image::Error => of_image,
+            crate::image::build::Error => |error| match error {
+                crate::image::build::Error::Base(error) => of_base(error),
+                _ => Exit::Failure,
+            },
             crate::init::Error => |_| Exit::Failure,
-            crate::launch::Error => |_| Exit::Failure,
+            crate::launch::Error => |error| match error {
+                crate::launch::Error::Registry(error) => of_registry(error),
+                _ => Exit::Failure,
+            },
             crate::layer::Error => |_| Exit::Failure,
             crate::parcel::Error => |error| match error {
                 crate::parcel::Error::Malformed { .. } => Exit::Invalid,
@@ -179,9 +185,11 @@ fn judge(error: &anyhow::Error) -> (Exit, Option<String>) {
                 | python::Refusal::Unauthorized { .. } => Exit::Unavailable,
                 _ => Exit::Failure,
             },
+            crate::registry::Error => of_registry,
             crate::resolve::Error => |error| match error {
                 crate::resolve::Error::Stale | crate::resolve::Error::Missing => Exit::Stale,
                 crate::resolve::Error::Malformed(_) => Exit::Invalid,
+                crate::resolve::Error::Base(error) => of_base(error),
                 _ => Exit::Failure,
             },
             crate::service::Error => |_| Exit::Failure,
@@ -190,4 +198,29 @@ fn judge(error: &anyhow::Error) -> (Exit, Option<String>) {
         }
     }
     (exit, hint)
+}
+
+// Transparent errors hide those that they hold from the chain.
+
+fn of_registry(error: &crate::registry::Error) -> Exit {
+    use crate::registry::Error;
+    match error {
+        Error::Store(_) | Error::Layer(_) | Error::Io(_) | Error::File { .. } | Error::NoImage { .. } => Exit::Failure,
+        _ => Exit::Unavailable,
+    }
+}
+
+fn of_image(error: &crate::image::Error) -> Exit {
+    match error {
+        crate::image::Error::Registry(error) => of_registry(error),
+        _ => Exit::Failure,
+    }
+}
+
+fn of_base(error: &crate::base::Error) -> Exit {
+    match error {
+        crate::base::Error::Image(error) => of_image(error),
+        crate::base::Error::Registry(error) => of_registry(error),
+        _ => Exit::Failure,
+    }
 }

@@ -8,30 +8,37 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::printer::{DIM, NAME, Report, Size, VERB, dim_time};
-use super::{Context, Exit, Failure};
+use super::{Context, Exit, Failure, pull};
 use crate::bundle::Bundle;
 use crate::digest::Digest;
-use crate::image::Image;
+use crate::image::{Image, remote};
 use crate::layer::Layer;
 use crate::platform::Platform;
+use crate::registry::Reference;
 use crate::session::Session;
-use crate::store::ImageName;
+use crate::store::{self, ImageName};
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben inspect iris:1.0\n\
 \x20 ekiben inspect iris-1.0.ekiben --verify\n\
+\x20 ekiben inspect registry.example/iris:1.0 --platform linux/arm64\n\
 \x20 ekiben inspect iris:1.0 --output json | jq '.layers[].digest'";
 
 /// Show what is in a bundle or an image: layers, sizes, what is shared, how it starts
+///
+/// An image that is not in the local store is looked at in its registry, and not pulled.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// A bundle's file, or the name of an image in the local store.
+    /// A bundle's file, the name of an image in the local store, or an image in a registry.
     #[arg(value_name = "BUNDLE|IMAGE")]
     target: String,
     /// Read every byte, and fail where one is not as it was: a member of a bundle, or a layer of an image.
     #[arg(long)]
     verify: bool,
+    /// Which image of several in a registry.
+    #[arg(long)]
+    platform: Option<Platform>,
 }
 
 #[derive(Serialize)]
@@ -81,11 +88,23 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     if path.is_file() {
         context.printer.report(&bundle(context, &session, path, args.verify)?)?;
     } else {
-        let name = args
-            .target
-            .parse::<ImageName>()
-            .map_err(|error| Failure::new(Exit::Usage, format!("there is no file `{}`, and {error}", args.target)))?;
-        context.printer.report(&image(context, &session, name, args.verify)?)?;
+        let (reference, name) = pull::parse(&args.target)?;
+        let (digest, found) = match session.store.image(&name) {
+            Err(store::Error::NoImage { .. }) if Reference::names_registry(&args.target) => {
+                let image = remote::find(&session, &reference, args.platform.map_or_else(Platform::host, Ok)?)?.1;
+                (image.save(&session.store)?.0, image)
+            }
+            record => {
+                let digest = record?.digest;
+                (digest, Image::load(&session.store, &digest)?)
+            }
+        };
+        if args.verify {
+            let started = Instant::now();
+            found.verify(&session.store, &session.progress)?;
+            context.printer.status("Verified", format!("{} {}", Size(found.size()), dim_time(started.elapsed())));
+        }
+        context.printer.report(&image(&session, name, digest, &found)?)?;
     }
     Ok(Exit::Success)
 }
@@ -119,13 +138,7 @@ fn bundle(context: &Context, session: &Session, path: PathBuf, verify: bool) -> 
     })
 }
 
-fn image(context: &Context, session: &Session, name: ImageName, verify: bool) -> Result<ImageReport, Failure> {
-    let (digest, image) = Image::find(&session.store, &name)?;
-    if verify {
-        let started = Instant::now();
-        image.verify(&session.store, &session.progress)?;
-        context.printer.status("Verified", format!("{} {}", Size(image.size()), dim_time(started.elapsed())));
-    }
+fn image(session: &Session, name: ImageName, digest: Digest, image: &Image) -> Result<ImageReport, Failure> {
     let shared = holders(session, Some(&name))?;
     let config = image.config();
     let list = |list: &Option<Vec<String>>| list.clone().unwrap_or_default();

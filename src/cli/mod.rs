@@ -3,6 +3,8 @@
 
 mod build;
 mod completions;
+mod copy;
+mod ensure;
 mod explain;
 mod export;
 mod failure;
@@ -10,27 +12,33 @@ mod images;
 mod init;
 mod inspect;
 mod lock;
+mod login;
+mod logout;
 mod logs;
 mod pack;
 mod prepare;
 pub mod printer;
 mod prune;
 mod ps;
+mod pull;
+mod push;
 mod run;
 mod schema;
 mod serve;
 mod stop;
+mod tag;
 mod test;
 mod unpack;
 mod validate;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
-use crate::fetch::Client;
+use crate::fetch::{Client, Network};
 use crate::progress::Progress;
 use crate::session::Session;
 use crate::store::Store;
@@ -56,6 +64,7 @@ const STYLES: Styles = Styles::styled()
         "  ekiben validate                  find mistakes, in milliseconds\n",
         "  ekiben test                      build, run, and compare the answers with those expected\n",
         "  ekiben build -t iris:1.0         an OCI image\n",
+        "  ekiben push iris:1.0 HOST/iris   to a registry: only what it lacks moves\n",
         "  ekiben export iris:1.0 iris.tar  for docker load, podman load or skopeo\n\n",
         "Exit codes:\n",
         "  0  all is well            4  an answer was not the one expected\n",
@@ -89,6 +98,26 @@ struct Global {
     /// Use no network: what is not in the cache is an error.
     #[arg(long, global = true, env = "EKIBEN_OFFLINE", value_parser = clap::builder::FalseyValueParser::new(), help_heading = "Global options")]
     offline: bool,
+    /// A file with certificates of authorities to trust beside the system's; may be repeated.
+    #[arg(
+        long,
+        global = true,
+        env = "EKIBEN_CA",
+        value_delimiter = ':',
+        value_name = "FILE",
+        help_heading = "Global options"
+    )]
+    ca: Vec<PathBuf>,
+    /// A registry (HOST[:PORT]) to speak to without TLS; may be repeated.
+    #[arg(
+        long,
+        global = true,
+        env = "EKIBEN_PLAIN_HTTP",
+        value_delimiter = ',',
+        value_name = "HOST",
+        help_heading = "Global options"
+    )]
+    plain_http: Vec<String>,
 }
 
 /// How results are written. The last three are `validate`'s alone.
@@ -149,6 +178,13 @@ enum Command {
     Test(test::Args),
     Inspect(inspect::Args),
     Images(images::Args),
+    Tag(tag::Args),
+    Push(push::Args),
+    Pull(pull::Args),
+    Copy(copy::Args),
+    Ensure(ensure::Args),
+    Login(login::Args),
+    Logout(logout::Args),
     Export(export::Args),
     Ps(ps::Args),
     Logs(logs::Args),
@@ -162,7 +198,7 @@ enum Command {
 /// What a command gets: where to print, and how to reach the store.
 struct Context {
     printer: Printer,
-    offline: bool,
+    network: Network,
 }
 
 impl Context {
@@ -170,14 +206,14 @@ impl Context {
     fn session(&self) -> Result<Session, Failure> {
         let store = Store::open(&Store::default_root()?)?;
         let progress = Progress::new(Arc::new(self.printer.clone()));
-        Ok(Session { store, progress, client: Client::new(self.offline) })
+        Ok(Session { store, progress, client: Client::with(self.network.clone()) })
     }
 }
 
 /// Runs the program.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let Global { output, quiet, verbose, color, offline } = cli.global;
+    let Global { output, quiet, verbose, color, offline, ca, plain_http } = cli.global;
     let verbosity = match (quiet, verbose) {
         (true, _) => Verbosity::Quiet,
         (_, true) => Verbosity::Verbose,
@@ -187,7 +223,8 @@ pub fn main() -> ExitCode {
         let text = "only `ekiben validate` writes sarif, github and junit";
         command().error(clap::error::ErrorKind::InvalidValue, text).exit();
     }
-    let context = Context { printer: Printer::new(output.output(), verbosity, color), offline };
+    let network = Network { offline, ca, plain_http };
+    let context = Context { printer: Printer::new(output.output(), verbosity, color), network };
     let result = match cli.command {
         Command::Init(args) => init::run(&context, args),
         Command::Validate(args) => validate::run(&context, args),
@@ -199,6 +236,13 @@ pub fn main() -> ExitCode {
         Command::Test(args) => test::run(&context, args),
         Command::Inspect(args) => inspect::run(&context, args),
         Command::Images(args) => images::run(&context, args),
+        Command::Tag(args) => tag::run(&context, args),
+        Command::Push(args) => push::run(&context, args),
+        Command::Pull(args) => pull::run(&context, args),
+        Command::Copy(args) => copy::run(&context, args),
+        Command::Ensure(args) => ensure::run(&context, args),
+        Command::Login(args) => login::run(&context, args),
+        Command::Logout(args) => logout::run(&context, args),
         Command::Export(args) => export::run(&context, args),
         Command::Ps(args) => ps::run(&context, args),
         Command::Logs(args) => logs::run(&context, args),

@@ -121,26 +121,30 @@ fn summary(lock: &crate::lock::Lock) -> String {
     let Some(locked) = lock.platforms.values().next() else { return String::new() };
     let debian = match &locked.base {
         crate::base::Locked::Debian { packages, .. } => packages.len() + locked.system.len(),
+        crate::base::Locked::Image { .. } => locked.system.len(),
         crate::base::Locked::Scratch => 0,
     };
     format!("{}, {}", count(debian, "Debian"), count(locked.python.len(), "Python"))
 }
 
-/// Builds the image of `parcel`, and gives it the names `names` in the store (`NAME:VERSION` where there are none).
+/// Builds the image of `parcel` for this machine's platform, or an index for several, and gives it the names `names` in
+/// the store (`NAME:VERSION` where there are none).
 pub fn build(
     context: &Context,
     session: &Session,
     parcel: Parcel,
-    platform: Option<Platform>,
+    platforms: &[Platform],
     names: &[ImageName],
 ) -> Result<Built, Failure> {
     let started = Instant::now();
-    let platform = match platform {
-        Some(platform) => platform,
-        None => Platform::host()?,
+    let platforms = platforms_or_host(platforms)?;
+    let build = |platform: &Platform| image::build::build(session, &parcel, *platform);
+    let mut images = platforms.iter().map(build).collect::<Result<Vec<_>, _>>()?;
+    let (digest, descriptor) = match images.as_slice() {
+        [image] => image.save(&session.store)?,
+        images => image::index::save(&session.store, images)?,
     };
-    let image = image::build::build(session, &parcel, platform)?;
-    let (digest, descriptor) = image.save(&session.store)?;
+    let image = images.swap_remove(0);
     let default = format!("{}:{}", parcel.bundle.name(), parcel.bundle.version().replace('+', "_")).parse()?;
     let names = if names.is_empty() { std::slice::from_ref(&default) } else { names };
     for name in names {
@@ -153,11 +157,22 @@ pub fn build(
     Ok(Built { name, digest, image, manifest: Some(parcel.manifest) })
 }
 
+/// The platforms that were asked for, each once; this machine's where none was.
+pub fn platforms_or_host(platforms: &[Platform]) -> Result<Vec<Platform>, Failure> {
+    let mut platforms = platforms.to_vec();
+    platforms.sort();
+    platforms.dedup();
+    if platforms.is_empty() {
+        platforms.push(Platform::host()?);
+    }
+    Ok(platforms)
+}
+
 /// The image that `inputs` means: one that is built from what lies at the path, or one of that name in the store.
 pub fn image(context: &Context, session: &Session, inputs: &Inputs) -> Result<Built, Failure> {
     if inputs.path.exists() {
         let parcel = parcel(context, session, inputs)?;
-        return build(context, session, parcel, None, &[]);
+        return build(context, session, parcel, &[], &[]);
     }
     let text = inputs.path.display().to_string();
     let name: ImageName = text

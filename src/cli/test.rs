@@ -46,7 +46,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         return Err(failure.with_hint("add example requests under `tests:`, each with `request` and `expect`"));
     }
     let manifest = parcel.manifest.clone();
-    let built = prepare::build(context, &session, parcel, None, &[])?;
+    let built = prepare::build(context, &session, parcel, &[], &[])?;
     let mut options = args.how.options(Some(&manifest.resources));
     options.publish = vec![launch::any_port(serve::port(&built))];
     let mut running = serve::start(context, &session, &built, options, Life::Tied, false)?;

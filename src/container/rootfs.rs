@@ -29,6 +29,10 @@ pub(super) fn assemble(spec: &Spec, in_user_namespace: bool) -> Result<(), Failu
     }
     let mut layers = "top".to_owned();
     for (number, layer) in spec.lower.iter().enumerate().rev() {
+        // The kernel takes no folder twice, and of a layer that comes again only the upper one shows.
+        if spec.lower.iter().skip(number + 1).any(|above| above == layer) {
+            continue;
+        }
         symlink(layer, format!("l/{number}"))?;
         layers.push_str(&format!(":l/{number}"));
     }

@@ -77,7 +77,7 @@ impl Error {
 }
 
 /// Version of what [`python_layers`] makes of the same packages. A change of it needs another number.
-const INSTALLATION: u32 = 1;
+pub(super) const INSTALLATION: u32 = 1;
 
 /// Members of a bundle that are of no use in an image.
 const NOT_IN_IMAGE: [&str; 6] =
@@ -94,18 +94,24 @@ pub fn build(session: &Session, parcel: &Parcel, platform: Platform) -> Result<I
         locked: lock.platforms.keys().map(ToString::to_string).collect(),
     })?;
     let user = base::user();
+    let base = base::image(session, manifest, &locked.base, platform, &user)?;
     let mut layers = Vec::new();
-    layers.extend(base::layer(session, manifest, &locked.base, platform, &user)?);
     layers.extend(base::system_layer(session, manifest, &locked.system)?);
     if let Some(python) = &lock.python {
         let target = base::target(&locked.base, python, platform);
-        layers.extend(library_layer(session, parcel, locked, &target, layers.first())?);
+        layers.extend(library_layer(session, parcel, locked, &target, base.layers().first())?);
         layers.extend(python_layers(session, parcel, locked, &target)?);
     }
     layers.extend_from_slice(bundle.weight_layers(session)?);
     layers.push(code_layer(session, bundle)?);
-    let image = layers.into_iter().fold(Image::scratch(platform), Image::with_layer);
-    Ok(configured(image, manifest, bundle, bundle.digest(session)?))
+    let image = layers.into_iter().fold(base.without_annotations(), Image::with_layer);
+    let annotation = match &locked.base {
+        base::Locked::Image { digest, .. } => {
+            Some(("org.opencontainers.image.base.digest".to_owned(), digest.to_string()))
+        }
+        _ => None,
+    };
+    Ok(configured(image, manifest, bundle, bundle.digest(session)?).with_annotations(annotation))
 }
 
 /// The bytecode of Python's own library, which Debian's packages do not bring: it makes the start of a service 0.4 s
@@ -185,7 +191,8 @@ impl Folders {
 /// The layers of the Python environment, made once for the same packages.
 fn python_layers(session: &Session, parcel: &Parcel, locked: &Locked, target: &Target) -> Result<Vec<Layer>, Error> {
     let Target { python, platform, glibc } = target;
-    let key = ("python", INSTALLATION, crate::archive::epoch(), python, platform, glibc, &locked.python);
+    let interpreter = locked.base.interpreter(python);
+    let key = ("python", INSTALLATION, crate::archive::epoch(), &interpreter, platform, glibc, &locked.python);
     // Numbers, texts and lists always serialise.
     let key = Digest::of(serde_json::to_vec(&key).unwrap_or_default());
     if let Some(layers) = session.store.recall("python-layers", &key) {
@@ -200,7 +207,6 @@ fn python_layers(session: &Session, parcel: &Parcel, locked: &Locked, target: &T
     };
     let (project, work, venv) = (folder("project")?, folder("work")?, scratch.path().join("venv"));
     let requirements = requirements(&parcel.manifest, locked, &parcel.bundle, &project)?;
-    let interpreter = toolchain::interpreter_path(python);
     let asked = python::Installation {
         packages: &locked.python,
         target,
@@ -295,7 +301,12 @@ fn configured(image: Image, manifest: &Manifest, bundle: &Bundle, digest: Digest
     let mut labels: HashMap<_, _> = about.iter().cloned().collect();
     labels.extend(manifest.labels.clone());
     let env = layout::environment(manifest).into_iter().map(|(name, value)| format!("{name}={value}"));
-    let env = env.collect::<Vec<_>>();
+    // What the base says stays, unless it is said anew: `CUDA_VERSION`, `LD_LIBRARY_PATH`.
+    let mut env = env.collect::<Vec<_>>();
+    let name = |variable: &str| variable.split('=').next().unwrap_or_default().to_owned();
+    let own: BTreeSet<String> = env.iter().map(|variable| name(variable)).collect();
+    let inherited = image.config().env().clone().unwrap_or_default();
+    env.splice(0..0, inherited.into_iter().filter(|variable| !own.contains(&name(variable))));
     image.with_annotations(about).with_config(|config| {
         config.set_user(Some(format!("{0}:{0}", layout::USER)));
         config.set_env(Some(env));
@@ -303,6 +314,8 @@ fn configured(image: Image, manifest: &Manifest, bundle: &Bundle, digest: Digest
         config.set_working_dir(Some(layout::CODE.to_owned()));
         config.set_exposed_ports(Some(vec![format!("{}/tcp", manifest.service.port)]));
         config.set_stop_signal(Some("SIGTERM".to_owned()));
-        config.set_labels(Some(labels));
+        config.set_cmd(None);
+        let inherited = config.labels().clone().unwrap_or_default();
+        config.set_labels(Some(inherited.into_iter().chain(labels).collect()));
     })
 }

@@ -44,7 +44,7 @@ impl<'a> Layout<'a> {
             .manifests([descriptor])
             .build()
             .map_err(invalid)?;
-        let config = document(&image.configuration()?)?;
+        let config = image.config_document(store)?;
         let config_digest = Digest::of(&config);
         let tags: Vec<_> = name.map(ToString::to_string).into_iter().collect();
         let layers: Vec<_> = image.layers().iter().map(|layer| blob(&layer.digest)).collect();

@@ -4,13 +4,16 @@
 //! with sorted keys and one fixed time. OCI image specification 1.1, `manifest.md` and `config.md`.
 
 pub mod build;
+pub mod ensure;
 pub mod export;
+pub mod index;
+pub mod remote;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
 use oci_spec::image::{
-    Config, Descriptor, DescriptorBuilder, HistoryBuilder, ImageConfiguration, ImageConfigurationBuilder,
+    Config, Descriptor, DescriptorBuilder, HistoryBuilder, ImageConfiguration, ImageConfigurationBuilder, ImageIndex,
     ImageManifest, ImageManifestBuilder, MediaType, PlatformBuilder, RootFsBuilder,
 };
 use serde::Serialize;
@@ -32,6 +35,9 @@ pub enum Error {
     /// A layer cannot be had.
     #[error("{0}")]
     Layer(#[from] crate::layer::Error),
+    /// A registry.
+    #[error(transparent)]
+    Registry(#[from] crate::registry::Error),
     /// A file could not be read or written. The message names it.
     #[error("{0}")]
     Io(#[source] std::io::Error),
@@ -59,6 +65,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Layer(error) => error.hint(),
+            Self::Registry(error) => error.hint(),
             Self::Exists { .. } => Some("choose another path, or remove it first".to_owned()),
             _ => None,
         }
@@ -84,29 +91,55 @@ pub struct Image {
     annotations: BTreeMap<String, String>,
     /// As RFC 3339 has it.
     created: String,
+    /// What it was read from; none once it was edited.
+    documents: Option<Documents>,
+}
+
+/// Manifest and configuration of an image that others made: they stay as they are, to the byte.
+#[derive(Clone, Debug)]
+struct Documents {
+    manifest: Descriptor,
+    config: Digest,
 }
 
 impl Image {
     /// An image of nothing.
     pub fn scratch(platform: Platform) -> Self {
-        Self { platform, layers: Vec::new(), config: Config::default(), annotations: BTreeMap::new(), created: epoch() }
+        Self {
+            platform,
+            layers: Vec::new(),
+            config: Config::default(),
+            annotations: BTreeMap::new(),
+            created: epoch(),
+            documents: None,
+        }
     }
 
     /// The image with one more layer on top.
     pub fn with_layer(mut self, layer: Layer) -> Self {
         self.layers.push(layer);
+        self.documents = None;
         self
     }
 
     /// The image with `change` made to how it is started.
     pub fn with_config(mut self, change: impl FnOnce(&mut Config)) -> Self {
         change(&mut self.config);
+        self.documents = None;
         self
     }
 
     /// The image with annotations on its manifest; those of the same name are replaced.
     pub fn with_annotations(mut self, annotations: impl IntoIterator<Item = (String, String)>) -> Self {
         self.annotations.extend(annotations);
+        self.documents = None;
+        self
+    }
+
+    /// The image without the annotations of its manifest: they are about the one that it was made from.
+    pub fn without_annotations(mut self) -> Self {
+        self.annotations.clear();
+        self.documents = None;
         self
     }
 
@@ -152,32 +185,43 @@ impl Image {
     /// # Errors
     /// When the store cannot be written.
     pub fn save(&self, store: &Store) -> Result<(Digest, Descriptor), Error> {
+        if let Some(Documents { manifest, .. }) = &self.documents {
+            let digest = manifest.digest().as_ref().parse().map_err(std::io::Error::other)?;
+            return Ok((digest, manifest.clone()));
+        }
         let config = document(&self.configuration()?)?;
         let config_digest = store.put_bytes(&config)?;
         let manifest = document(&self.manifest(config_digest, config.len() as u64)?)?;
         let digest = store.put_bytes(&manifest)?;
-        let mut descriptor = descriptor(MediaType::ImageManifest, digest, manifest.len() as u64)?;
-        let platform = PlatformBuilder::default()
-            .os(oci_spec::image::Os::Linux)
-            .architecture(oci_spec::image::Arch::from(self.platform.architecture()))
-            .build()
-            .map_err(invalid)?;
-        descriptor.set_platform(Some(platform));
-        Ok((digest, descriptor))
+        let descriptor = descriptor(MediaType::ImageManifest, digest, manifest.len() as u64)?;
+        Ok((digest, for_platform(descriptor, self.platform)?))
     }
 
-    /// Reads the image whose manifest has the digest `digest`.
+    /// The bytes of its configuration.
+    fn config_document(&self, store: &Store) -> Result<Vec<u8>, Error> {
+        match &self.documents {
+            Some(Documents { config, .. }) => Ok(store.read_blob(config, LARGEST_DOCUMENT)?),
+            None => document(&self.configuration()?),
+        }
+    }
+
+    /// Reads the image whose manifest has the digest `digest`; of an index the one for this machine, or the first.
     ///
     /// # Errors
     /// When it is not in the store, or malformed.
     pub fn load(store: &Store, digest: &Digest) -> Result<Self, Error> {
         let malformed = |source: Box<dyn std::error::Error + Send + Sync>| Error::Malformed { digest: *digest, source };
-        let manifest: ImageManifest = serde_json::from_slice(&store.read_blob(digest, LARGEST_DOCUMENT)?)
-            .map_err(|error| malformed(error.into()))?;
+        let bytes = store.read_blob(digest, LARGEST_DOCUMENT)?;
+        if let Ok(index) = serde_json::from_slice::<ImageIndex>(&bytes) {
+            let digest = index::choose(&index).ok_or_else(|| malformed("it is an index of no images".into()))?;
+            return Self::load(store, &digest);
+        }
+        let manifest: ImageManifest = serde_json::from_slice(&bytes).map_err(|error| malformed(error.into()))?;
         let parse = |text: &str| text.parse::<Digest>().map_err(|error| malformed(error.into()));
-        let config = store.read_blob(&parse(manifest.config().digest().as_ref())?, LARGEST_DOCUMENT)?;
+        let config_digest = parse(manifest.config().digest().as_ref())?;
+        let config = store.read_blob(&config_digest, LARGEST_DOCUMENT)?;
         let config: ImageConfiguration = serde_json::from_slice(&config).map_err(|error| malformed(error.into()))?;
-        let platform = format!("{}/{}", config.os(), config.architecture()).parse()?;
+        let platform: Platform = format!("{}/{}", config.os(), config.architecture()).parse()?;
         let diff_ids = config.rootfs().diff_ids();
         if diff_ids.len() != manifest.layers().len() {
             return Err(malformed("manifest and configuration have different numbers of layers".into()));
@@ -200,7 +244,17 @@ impl Image {
         }
         let annotations = manifest.annotations().clone().unwrap_or_default().into_iter().collect();
         let created = config.created().clone().unwrap_or_else(epoch);
-        Ok(Self { platform, layers, config: config.config().clone().unwrap_or_default(), annotations, created })
+        let media_type = manifest.media_type().clone().unwrap_or(MediaType::ImageManifest);
+        let descriptor = for_platform(descriptor(media_type, *digest, bytes.len() as u64)?, platform)?;
+        let documents = Some(Documents { manifest: descriptor, config: config_digest });
+        Ok(Self {
+            platform,
+            layers,
+            config: config.config().clone().unwrap_or_default(),
+            annotations,
+            created,
+            documents,
+        })
     }
 
     /// The image called `name`, and the digest of its manifest.
@@ -266,6 +320,16 @@ fn compression(media_type: &MediaType) -> Result<Compression, Box<dyn std::error
 fn epoch() -> String {
     let seconds = i64::try_from(archive::epoch()).unwrap_or(i64::MAX);
     jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::MAX).to_string()
+}
+
+fn for_platform(mut descriptor: Descriptor, platform: Platform) -> Result<Descriptor, Error> {
+    let platform = PlatformBuilder::default()
+        .os(oci_spec::image::Os::Linux)
+        .architecture(oci_spec::image::Arch::from(platform.architecture()))
+        .build()
+        .map_err(invalid)?;
+    descriptor.set_platform(Some(platform));
+    Ok(descriptor)
 }
 
 fn descriptor(media_type: MediaType, digest: Digest, size: u64) -> Result<Descriptor, Error> {

@@ -1,0 +1,69 @@
+//! `ekiben ensure`
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use super::printer::{NAME, Report};
+use super::{Context, Exit, Failure, prepare, push};
+use crate::digest::Digest;
+use crate::image::ensure;
+use crate::platform::Platform;
+use crate::registry::{Reference, Registries};
+
+const EXAMPLES: &str = "Examples:\n\
+\x20 ekiben ensure registry.example/iris\n\
+\x20 ekiben ensure registry.example/iris:main fixtures/iris --locked\n\
+\x20 digest=$(ekiben ensure registry.example/iris) && deploy registry.example/iris@$digest";
+
+/// See that a registry has the image of a project or bundle: build and push it only if it is not there
+///
+/// Prints the digest alone. The image is looked for under a tag that is made from the bundle (with its lock) and the
+/// platforms: one request, whoever built it. Any number of jobs may do this at once. Where REF has a tag, an image that
+/// is pushed gets it too.
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// The repository, with or without a tag.
+    #[arg(value_name = "REF")]
+    reference: String,
+    #[command(flatten)]
+    inputs: prepare::Inputs,
+    /// What the image is for; as in `ekiben build`.
+    #[arg(long, value_delimiter = ',')]
+    platform: Vec<Platform>,
+}
+
+#[derive(Serialize)]
+struct Ensured {
+    reference: Reference,
+    digest: Digest,
+    /// Whether it had to be built.
+    built: bool,
+}
+
+pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
+    let named = push::target(&args.reference)?;
+    let session = context.session()?;
+    let platforms = prepare::platforms_or_host(&args.platform)?;
+    let parcel = prepare::parcel(context, &session, &args.inputs)?;
+    let reference = named.tagged(ensure::tag(&session, &parcel, &platforms)?);
+    let registries = Registries::new(&session)?;
+    if let Some(digest) = registries.repository(&reference).head(&reference.wanted(), false)? {
+        context.printer.status("Found", format!("{NAME}{reference}{NAME:#}"));
+        context.printer.report(&Ensured { reference, digest, built: false })?;
+        return Ok(Exit::Success);
+    }
+    let digest = prepare::build(context, &session, parcel, &platforms, &[])?.digest;
+    let mut targets = vec![reference.clone()];
+    targets.extend(named.tag().map(|tag| named.tagged(tag)));
+    push::push(context, &session, &digest, &targets)?;
+    context.printer.report(&Ensured { reference, digest, built: true })?;
+    Ok(Exit::Success)
+}
+
+impl Report for Ensured {
+    fn human(&self, out: &mut dyn Write) -> io::Result<()> {
+        writeln!(out, "{}", self.digest)
+    }
+}

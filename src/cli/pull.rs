@@ -1,0 +1,71 @@
+//! `ekiben pull`
+
+use std::io::{self, Write};
+use std::time::Instant;
+
+use serde::Serialize;
+
+use super::printer::{NAME, Report, Size, dim_time};
+use super::{Context, Exit, Failure};
+use crate::digest::Digest;
+use crate::image::remote;
+use crate::platform::Platform;
+use crate::registry::{Reference, ReferenceError};
+use crate::store::ImageName;
+
+const EXAMPLES: &str = "Examples:\n\
+\x20 ekiben pull registry.example/iris:1.0\n\
+\x20 ekiben pull docker.io/library/python:3.11-slim --platform linux/arm64";
+
+/// Pull an image from a registry into the local store; every byte is verified
+///
+/// Prints the digest of the image for the platform. Layers that are here are not fetched again, and a broken download
+/// goes on where it stopped.
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// The image: HOST/REPOSITORY, with :TAG or @DIGEST. Without a host, Docker Hub's.
+    #[arg(value_name = "REF")]
+    reference: String,
+    /// Which image of several: linux/amd64 or linux/arm64. Without it, this machine's.
+    #[arg(long)]
+    platform: Option<Platform>,
+}
+
+#[derive(Serialize)]
+struct Pulled {
+    name: ImageName,
+    digest: Digest,
+    /// Of what the reference names: the index, where there is one.
+    named: Digest,
+    platform: Platform,
+    size: u64,
+    layers: usize,
+}
+
+pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
+    let started = Instant::now();
+    let (reference, name) = parse(&args.reference)?;
+    let session = context.session()?;
+    let platform = args.platform.map_or_else(Platform::host, Ok)?;
+    let (named, image) = remote::pull(&session, &reference, platform)?;
+    let (digest, descriptor) = image.save(&session.store)?;
+    session.store.tag(&name, descriptor)?;
+    let (size, layers) = (image.size(), image.layers().len());
+    let text = format!("{NAME}{name}{NAME:#} {layers} layers, {} {}", Size(size), dim_time(started.elapsed()));
+    context.printer.status("Pulled", text);
+    context.printer.report(&Pulled { name, digest, named, platform: image.platform(), size, layers })?;
+    Ok(Exit::Success)
+}
+
+/// A reference, and what the image is called here.
+pub fn parse(text: &str) -> Result<(Reference, ImageName), Failure> {
+    let usage = |error: ReferenceError| Failure::new(Exit::Usage, error.to_string());
+    Ok((text.parse().map_err(usage)?, Reference::local_name(text).map_err(usage)?))
+}
+
+impl Report for Pulled {
+    fn human(&self, out: &mut dyn Write) -> io::Result<()> {
+        writeln!(out, "{}", self.digest)
+    }
+}

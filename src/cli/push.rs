@@ -1,0 +1,97 @@
+//! `ekiben push`
+
+use std::io::{self, Write};
+use std::time::Instant;
+
+use serde::Serialize;
+
+use super::printer::{NAME, Report, Size, dim_time};
+use super::{Context, Exit, Failure};
+use crate::digest::Digest;
+use crate::registry::{self, Pushed, Reference, Registries};
+use crate::session::Session;
+use crate::store::ImageName;
+
+const EXAMPLES: &str = "Examples:\n\
+\x20 ekiben push registry.example/iris:1.0\n\
+\x20 ekiben push iris:1.0 registry.example/iris:1.0 registry.example/iris:latest";
+
+/// Push an image to a registry: only the bytes that it lacks move
+///
+/// Prints the digest of the image. What the registry has is not sent again, and what another repository of it has is
+/// mounted from there. An interrupted upload is taken up where it stopped. The tag is set last, when all is there.
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// The image, by its name in the local store.
+    image: ImageName,
+    /// Where to; without it, to where the image's name says. A repository without a tag gets the image's.
+    #[arg(value_name = "REF")]
+    references: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct PushReport {
+    digest: Digest,
+    pushed: Vec<Pushed>,
+}
+
+pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
+    let own = args.image.to_string();
+    let texts = if args.references.is_empty() { std::slice::from_ref(&own) } else { &args.references[..] };
+    let mut targets = texts.iter().map(|text| target(text)).collect::<Result<Vec<_>, _>>()?;
+    for target in &mut targets {
+        if target.tag().is_none() && target.digest().is_none() {
+            *target = target.tagged(args.image.tag());
+        }
+    }
+    let session = context.session()?;
+    let digest = session.store.image(&args.image)?.digest;
+    let pushed = push(context, &session, &digest, &targets)?;
+    context.printer.report(&PushReport { digest, pushed })?;
+    Ok(Exit::Success)
+}
+
+/// A reference that names its registry: nobody means to push to Docker Hub by leaving it out.
+pub fn target(text: &str) -> Result<Reference, Failure> {
+    let reference = text.parse().map_err(|error| Failure::new(Exit::Usage, format!("{error}")))?;
+    if !Reference::names_registry(text) {
+        let failure = Failure::new(Exit::Usage, format!("`{text}` names no registry to push to"));
+        return Err(failure.with_hint(format!("write HOST/{text}; Docker Hub is docker.io")));
+    }
+    Ok(reference)
+}
+
+/// Pushes an image of the store to each of `targets`, and says so.
+pub fn push(
+    context: &Context,
+    session: &Session,
+    digest: &Digest,
+    targets: &[Reference],
+) -> Result<Vec<Pushed>, Failure> {
+    if targets.is_empty() {
+        return Ok(Vec::new());
+    }
+    let registries = Registries::new(session)?;
+    let mut all = Vec::new();
+    for target in targets {
+        let started = Instant::now();
+        let pushed = registry::push(session, &registries, digest, target)?;
+        say(context, "Pushed", &pushed, started);
+        all.push(pushed);
+    }
+    Ok(all)
+}
+
+/// Says what moved.
+pub fn say(context: &Context, verb: &str, pushed: &Pushed, started: Instant) {
+    let Pushed { reference, sent, spared, .. } = pushed;
+    let (sent, spared, time) = (Size(*sent), Size(*spared), dim_time(started.elapsed()));
+    context.printer.status(verb, format!("{NAME}{reference}{NAME:#} {sent} sent, {spared} there already {time}"));
+}
+
+impl Report for PushReport {
+    fn human(&self, out: &mut dyn Write) -> io::Result<()> {
+        writeln!(out, "{}", self.digest)
+    }
+}

@@ -1,0 +1,31 @@
+//! `ekiben tag`
+
+use super::printer::NAME;
+use super::{Context, Exit, Failure};
+use crate::store::ImageName;
+
+const EXAMPLES: &str = "Examples:\n\
+\x20 ekiben tag iris:1.0 registry.example/iris:1.0";
+
+/// Give an image in the local store another name
+///
+/// The image keeps its old name. For another tag in a registry use `ekiben copy`.
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// The image, by its name in the local store.
+    image: ImageName,
+    /// What it is called too.
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<ImageName>,
+}
+
+pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
+    let store = context.session()?.store;
+    let descriptor = store.image(&args.image)?.descriptor;
+    for name in &args.names {
+        store.tag(name, descriptor.clone())?;
+        context.printer.status("Tagged", format!("{NAME}{name}{NAME:#}"));
+    }
+    Ok(Exit::Success)
+}

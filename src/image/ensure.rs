@@ -1,0 +1,30 @@
+//! A registry as a cache of builds: the image of exactly this bundle is found under a tag made from what goes into it.
+//!
+//! The tag is `ekiben-` and the first 40 hexadecimal digits of the digest of the bundle's digest (which covers the lock
+//! and the manifest) and the platforms. Whoever builds the same gets the same bytes, so any number of builders may push
+//! at once: each puts the same manifest under the same tag, after all its blobs.
+
+use crate::digest::Digest;
+use crate::image::build;
+use crate::parcel::Parcel;
+use crate::platform::Platform;
+use crate::session::Session;
+
+/// Version of what the tag is made from. Images of another version are not found, and built again.
+const VERSION: u32 = 1;
+
+/// The tag under which the image of `parcel` for `platforms` is kept.
+///
+/// # Errors
+/// When the weights cannot be read.
+pub fn tag(session: &Session, parcel: &Parcel, platforms: &[Platform]) -> Result<String, crate::bundle::Error> {
+    let mut platforms = platforms.to_vec();
+    platforms.sort();
+    platforms.dedup();
+    let inputs = (VERSION, build::INSTALLATION, crate::debian::RULES, crate::archive::epoch());
+    // Numbers, texts and lists always serialise.
+    let key = serde_json::to_vec(&(inputs, parcel.bundle.digest(session)?, platforms)).unwrap_or_default();
+    let mut hex = Digest::of(key).hex();
+    hex.truncate(40);
+    Ok(format!("ekiben-{hex}"))
+}

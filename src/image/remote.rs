@@ -1,0 +1,27 @@
+//! An image in a registry, as an image here.
+
+use super::{Error, Image};
+use crate::digest::Digest;
+use crate::platform::Platform;
+use crate::registry::{self, Reference, Registries};
+use crate::session::Session;
+
+/// The image `reference` for `platform`, and the digest of what the reference names (an index, maybe). Its layers
+/// stay where they are until [`pull`], or somebody who needs them, fetches them.
+///
+/// # Errors
+/// When the registry has no such image, or nothing for the platform.
+pub fn find(session: &Session, reference: &Reference, platform: Platform) -> Result<(Digest, Image), Error> {
+    let found = registry::find(session, &Registries::new(session)?, reference, platform)?;
+    Ok((found.digest, Image::load(&session.store, &found.manifest.digest)?))
+}
+
+/// As [`find`], with all layers.
+///
+/// # Errors
+/// As [`find`], and when a layer cannot be had.
+pub fn pull(session: &Session, reference: &Reference, platform: Platform) -> Result<(Digest, Image), Error> {
+    let (digest, image) = find(session, reference, platform)?;
+    registry::fetch(session, image.layers())?;
+    Ok((digest, image))
+}
