@@ -419,6 +419,7 @@ const KNOWN: &[(&str, &[&str])] = &[
     ("numpy._core.numeric", &["_frombuffer"]),
     ("numpy.core._internal", &["_convert_to_stringdtype_kwargs"]),
     ("numpy._core._internal", &["_convert_to_stringdtype_kwargs"]),
+    ("numpy.ma", &["MaskedArray"]),
     ("numpy.ma.core", &["MaskedArray", "_mareconstruct"]),
     ("numpy.random._pickle", &["__randomstate_ctor", "__generator_ctor", "__bit_generator_ctor"]),
     ("numpy.random", &["__RandomState_ctor"]),
@@ -703,9 +704,13 @@ mod tests {
         ] {
             assert_eq!(judge(module, name), Verdict::Known, "{module}.{name}");
         }
-        for (module, name) in
-            [("mycode", "Model"), ("__main__", "Model"), ("sklearn.utils", "check_array"), ("osx", "a"), ("mypackage.types", "Box")]
-        {
+        for (module, name) in [
+            ("mycode", "Model"),
+            ("__main__", "Model"),
+            ("sklearn.utils", "check_array"),
+            ("osx", "a"),
+            ("mypackage.types", "Box"),
+        ] {
             assert_eq!(judge(module, name), Verdict::Unknown, "{module}.{name}");
         }
     }
