@@ -204,12 +204,19 @@ pub struct LayersModel {
 }
 
 impl Manifest {
-    /// The files beside the manifest that hold the model.
-    pub fn files(&self) -> Vec<&str> {
+    /// The files beside the manifest that hold the model, each with where it is named, as a JSON pointer.
+    pub fn files(&self) -> Vec<(String, &str)> {
+        let at = |key: &str| format!("/modelData/payload/{key}");
         match &self.model_data {
-            ModelData::Python(python) => vec![&python.model_file],
-            ModelData::H2o(h2o) => h2o.model_file.as_deref().into_iter().chain([h2o.jar_file.as_str()]).collect(),
-            ModelData::DockerLayers(layers) => layers.layers.iter().map(String::as_str).collect(),
+            ModelData::Python(python) => vec![(at("modelFile"), &python.model_file)],
+            ModelData::H2o(h2o) => {
+                let model = h2o.model_file.as_deref().map(|file| (at("modelFile"), file));
+                model.into_iter().chain([(at("jarFile"), h2o.jar_file.as_str())]).collect()
+            }
+            ModelData::DockerLayers(layers) => {
+                let layers = layers.layers.iter().enumerate();
+                layers.map(|(number, layer)| (at(&format!("layers/{number}")), layer.as_str())).collect()
+            }
         }
     }
 

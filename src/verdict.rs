@@ -319,7 +319,7 @@ fn beside(folder: &Path) -> Vec<Thing> {
 /// Folders that nobody keeps anything of their own in.
 const PASSED: &[&str] = &[".git", "__pycache__", ".venv", "venv", "node_modules", ".tox", "target"];
 
-/// All that is known by its name below a folder, without what Git ignores.
+/// All that is known by its name below a folder, and all models, without what Git ignores.
 fn walk(folder: &Path) -> Vec<Thing> {
     let walk = WalkBuilder::new(folder)
         .hidden(false)
@@ -337,18 +337,34 @@ fn walk(folder: &Path) -> Vec<Thing> {
         let analytics = || {
             (path.file_name()? == "manifest.json").then(|| by_content(path))?.filter(|what| *what == What::Analytics)
         };
-        let Some(what) = by_name(path).or_else(analytics) else { continue };
-        // Documents within a bento are judged with it.
-        let within = |thing: &Thing| thing.what == What::Bento && path.starts_with(&thing.path);
-        if things.iter().rev().take(100).any(within) {
+        let Some(what) = by_name(path).or_else(analytics).or_else(|| is_model_name(path).then_some(What::Model)) else {
             continue;
-        }
+        };
         match (what, path.parent()) {
             (What::Bento, Some(folder)) => things.push(Thing::new(folder, What::Bento)),
             _ => things.push(Thing::new(path, what)),
         }
     }
+    // The models of a project are judged with it, as far as its manifest names them; so is all that a bento holds.
+    let of = |wanted: What, folder: fn(&Path) -> Option<&Path>| -> BTreeSet<PathBuf> {
+        let things = things.iter().filter(|thing| thing.what == wanted);
+        things.filter_map(|thing| Some(folder(&thing.path)?.to_owned())).collect()
+    };
+    let (projects, bentos) = (of(What::Project, Path::parent), of(What::Bento, |path| Some(path)));
+    let within =
+        |path: &Path, folders: &BTreeSet<PathBuf>| path.ancestors().skip(1).any(|above| folders.contains(above));
+    things.retain(|Thing { path, what, .. }| {
+        !within(path, &bentos) && (*what != What::Model || !within(path, &projects))
+    });
     things
+}
+
+/// Whether a file is called as models are.
+fn is_model_name(path: &Path) -> bool {
+    const ENDINGS: &[&str] =
+        &["pkl", "pickle", "joblib", "pt", "pth", "npy", "npz", "safetensors", "onnx", "gguf", "h5", "hdf5", "keras"];
+    let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_ascii_lowercase();
+    ENDINGS.contains(&ending.as_str())
 }
 
 /// Reads a document of a kind. None where its form is wrong, which is said.
@@ -363,11 +379,11 @@ fn judge_analytics(path: &Path, found: &mut Diagnostics) {
     let Some((document, manifest)) = read::<analytics::Manifest>(path, Kind::Analytics, found) else { return };
     manifest.check(&document, found);
     let folder = path.parent().unwrap_or(Path::new(""));
-    for name in manifest.files() {
+    for (at, name) in manifest.files() {
         // The file may travel apart from the manifest; where it is there, it is looked at.
         let Ok(name) = ArchivePath::relative(name) else {
             let message = format!("`{name}` leaves the folder of the manifest");
-            found.push(document.at(Code::PathLeaves, "/modelData/payload", message));
+            found.push(document.at(Code::PathLeaves, &at, message));
             continue;
         };
         let file = name.under(folder);

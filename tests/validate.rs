@@ -341,6 +341,31 @@ fn what_is_nothing_that_is_checked_is_said() {
 }
 
 #[test]
+fn a_folder_is_gone_through_for_all_that_is_known() {
+    let folder = Folder::new(&[
+        ("one/ekiben.yaml", IRIS),
+        ("one/model.pkl", "N."),
+        ("one/src/predict.py", "def predict(features): pass\n"),
+        ("shelf/old.pkl", "cposix\nsystem\n."),
+        ("shelf/notes.txt", ""),
+        ("ignored/ekiben.yaml", "nonsense"),
+        (".gitignore", "ignored/\n"),
+        ("bento/bento.yaml", "service: a:B\nname: a\nversion: b\n"),
+        ("bento/apis/openapi.yaml", "openapi: 3.0.2\n"),
+    ]);
+    let verdicts = verdict::of(&[folder.path().to_owned()]);
+    let found: Vec<_> = verdicts
+        .iter()
+        .map(|verdict| (verdict.path.strip_prefix(folder.path()).unwrap().to_str().unwrap(), verdict.what))
+        .collect();
+    use verdict::What::{Bento, Model, Project};
+    assert_eq!(found, [("bento", Bento), ("one/ekiben.yaml", Project), ("shelf/old.pkl", Model)]);
+    assert_eq!(codes(&verdicts[0].diagnostics), [Code::MissingKey].into());
+    assert!(verdicts[1].diagnostics.is_empty());
+    assert_eq!(codes(&verdicts[2].diagnostics), [Code::DangerousGlobal].into());
+}
+
+#[test]
 fn the_page_of_diagnostics_is_that_of_the_code() {
     let page = ekiben::diagnostic::reference();
     if std::env::var_os("EKIBEN_BLESS").is_some() {
@@ -411,6 +436,7 @@ fn machines_are_told_in_their_own_ways() {
     let (code, text, _) = run("json");
     let json: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!((code, &json["errors"], &json["warnings"]), (3, &2.into(), &1.into()));
+    assert_eq!((&json["projects"], &json["files"]), (&1.into(), &1.into()));
     // Before the command the option means the same.
     assert_eq!(ekiben(folder.path(), &["--output", "json", "validate", ".", "a b,c.pkl"]).1, text);
 

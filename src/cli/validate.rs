@@ -47,6 +47,7 @@ pub struct Args {
 #[derive(Serialize)]
 struct Validated<'a> {
     projects: usize,
+    files: usize,
     errors: usize,
     warnings: usize,
     diagnostics: Vec<Json<'a>>,
@@ -73,13 +74,15 @@ fn validate(context: &Context, args: &Args, fixed: Vec<String>) -> Result<Exit, 
     let all: Vec<&Diagnostic> = verdicts.iter().flat_map(|verdict| verdict.diagnostics.sorted()).collect();
     let errors = all.iter().filter(|diagnostic| diagnostic.severity() == Severity::Error).count();
     let warnings = all.len() - errors;
+    let projects = verdicts.iter().filter(|verdict| verdict.what == What::Project).count();
     match args.output {
         Format::Human | Format::Json => {
             if args.output == Format::Human {
                 verdicts.iter().for_each(|verdict| prepare::show(context, &verdict.diagnostics));
             }
             context.printer.report(&Validated {
-                projects: verdicts.len(),
+                projects,
+                files: verdicts.len() - projects,
                 errors,
                 warnings,
                 diagnostics: all.iter().map(|diagnostic| Json::from(*diagnostic)).collect(),
@@ -150,7 +153,11 @@ fn watch(context: &Context, args: &Args) -> Result<Exit, Failure> {
 impl Report for Validated<'_> {
     fn human(&self, out: &mut dyn Write) -> io::Result<()> {
         let count = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
-        let projects = count(self.projects, "project");
+        let projects = match (self.projects, self.files) {
+            (projects, 0) => count(projects, "project"),
+            (0, files) => count(files, "file"),
+            (projects, files) => format!("{} and {}", count(projects, "project"), count(files, "file")),
+        };
         let time = &self.seconds;
         match (self.errors, self.warnings) {
             (0, 0) => writeln!(out, "{VERB}{projects} valid{VERB:#} {time}"),

@@ -126,6 +126,11 @@ pub struct Model {
     /// What loading the model's pickles may import though Ekiben does not know it: `package.module.Name`, or `package.*`
     /// for all of a package.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("items" = {
+        "type": "string",
+        "pattern": r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*\.(\*|[A-Za-z_][A-Za-z0-9_]*)$",
+        "patternErrorMessage": "a module and a name in it, as package.module.Name or package.*"
+    }))]
     pub allow: Vec<String>,
 }
 

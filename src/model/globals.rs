@@ -419,6 +419,7 @@ const KNOWN: &[(&str, &[&str])] = &[
     ("numpy._core.numeric", &["_frombuffer"]),
     ("numpy.core._internal", &["_convert_to_stringdtype_kwargs"]),
     ("numpy._core._internal", &["_convert_to_stringdtype_kwargs"]),
+    ("numpy.ma", &["MaskedArray"]),
     ("numpy.ma.core", &["MaskedArray", "_mareconstruct"]),
     ("numpy.random._pickle", &["__randomstate_ctor", "__generator_ctor", "__bit_generator_ctor"]),
     ("numpy.random", &["__RandomState_ctor"]),
