@@ -20,7 +20,9 @@ done
 mib=${EKIBEN_BENCH_MIB:-2048} faults=${EKIBEN_BENCH_FAULTS:-200}
 cargo build --release --locked --quiet
 ekiben=$PWD/target/release/ekiben
-work=$(mktemp -d) pid=""
+# No capital letters: buildah makes a name of the path.
+work=${TMPDIR:-/tmp}/ekiben-bench-$$ pid=""
+mkdir -m 700 "$work"
 cleanup() {
     [ -z "$pid" ] || kill "$pid" 2>/dev/null || true
     rm -rf "$work"
