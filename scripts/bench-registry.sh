@@ -20,12 +20,15 @@ done
 mib=${EKIBEN_BENCH_MIB:-2048} faults=${EKIBEN_BENCH_FAULTS:-200}
 cargo build --release --locked --quiet
 ekiben=$PWD/target/release/ekiben
-work=$(mktemp -d) pid=""
+# No capital letters: buildah makes a name of the path.
+work=${TMPDIR:-/tmp}/ekiben-bench-$$ pid=""
+mkdir -m 700 "$work"
 cleanup() {
     [ -z "$pid" ] || kill "$pid" 2>/dev/null || true
     rm -rf "$work"
 }
 trap cleanup EXIT
+trap 'exit 130' INT TERM
 export EKIBEN_HOME=$work/store HOME=$work
 port=$(python3 -c 'import socket; s=socket.socket(); s.bind(("127.0.0.1",0)); print(s.getsockname()[1])')
 at=127.0.0.1:$port
@@ -103,7 +106,8 @@ measure "first ekiben" "$fresh" "$ekiben" push w:1 "$at/w:1"
 measure "first skopeo" "$fresh" skopeo copy --preserve-digests --dest-tls-verify=false "oci:$work/layout1" "docker://$at/w:1"
 measure "change ekiben" "$changed" "$ekiben" push w:2 "$at/w:2"
 measure "change skopeo" "$changed" skopeo copy --preserve-digests --dest-tls-verify=false "oci:$work/layout2" "docker://$at/w:2"
-sent=$(eval "$changed" >/dev/null 2>&1; "$ekiben" push w:2 "$at/w:2" --output json | python3 -c 'import json,sys; print(json.load(sys.stdin)["pushed"][0]["sent"])')
+eval "$changed" >/dev/null 2>&1
+sent=$("$ekiben" push w:2 "$at/w:2" --output json | python3 -c 'import json,sys; print(json.load(sys.stdin)["pushed"][0]["sent"])')
 measure "same ekiben" "$same" "$ekiben" push w:2 "$at/w:2"
 measure "same skopeo" "$same" skopeo copy --preserve-digests --dest-tls-verify=false "oci:$work/layout2" "docker://$at/w:2"
 pulled="rm -rf $work/pulled"
