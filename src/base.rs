@@ -35,13 +35,13 @@ pub enum Error {
     #[error("{0}")]
     Layer(#[from] layer::Error),
     /// The base is an image that cannot be had.
-    #[error(transparent)]
+    #[error("{0}")]
     Image(#[from] images::Error),
     /// A registry or a layout holds something else than an image.
-    #[error(transparent)]
+    #[error("{0}")]
     Registry(#[from] crate::registry::Error),
     /// A file could not be read or written. The message names it.
-    #[error(transparent)]
+    #[error("{0}")]
     Io(#[from] std::io::Error),
     /// A folder or file is not the image that it should be.
     #[error("there is no usable image in {}: {why}", path.display())]

@@ -145,7 +145,7 @@ impl<'a> Toolchain<'a> {
             base::Locked::Image { .. } | base::Locked::Scratch => base::DEFAULT_SUITE,
         };
         let wanted = ["python3-pip-whl".to_owned()];
-        let packages = base::packages(self.session, self.manifest, &suite, host, &wanted)?;
+        let packages = base::packages(self.session, self.manifest, suite, host, &wanted)?;
         let layer: Option<Layer> = base::system_layer(self.session, self.manifest, &packages)?;
         let tree = layer.map(|layer| layer.unpack(&self.session.store)).transpose()?.unwrap_or_default();
         let wheels = fs::read_dir(tree.join("usr/share/python-wheels"))?.filter_map(|entry| Some(entry.ok()?.path()));

@@ -36,7 +36,7 @@ pub enum Error {
     #[error("{0}")]
     Layer(#[from] crate::layer::Error),
     /// A registry.
-    #[error(transparent)]
+    #[error("{0}")]
     Registry(#[from] crate::registry::Error),
     /// A file could not be read or written. The message names it.
     #[error("{0}")]

@@ -14,7 +14,7 @@ pub enum Stop {
     #[error("{0}")]
     Malformed(String),
     /// The disk, or what decompresses, says no.
-    #[error(transparent)]
+    #[error("{0}")]
     Io(#[from] io::Error),
 }
 
