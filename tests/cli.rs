@@ -109,10 +109,10 @@ fn json_has_the_keys_that_scripts_rely_on() {
     let layer = "compression diff_id digest shared_with size title";
     for (args, expected) in [
         (&["init", "empty"][..], "kept written".to_owned()),
-        (&["validate", "tiny"], "diagnostics errors projects warnings".to_owned()),
+        (&["validate", "tiny"], "diagnostics errors files projects warnings".to_owned()),
         (&["lock", "tiny"], "lock path".to_owned()),
         (&["pack", "tiny"], "digest name path size version".to_owned()),
-        (&["build", "tiny"], "digest layers name platform size".to_owned()),
+        (&["build", "tiny"], "digest layers name platforms size".to_owned()),
         (&["images"], "images[digest layers name platform size]".to_owned()),
         (
             &["inspect", "tiny:1"],

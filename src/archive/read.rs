@@ -432,7 +432,11 @@ fn own(folder: &OwnedFd, name: &str, (user, group): (u32, u32)) -> io::Result<()
     use nix::fcntl::AtFlags;
     let flags = if name.is_empty() { AtFlags::AT_EMPTY_PATH } else { AtFlags::AT_SYMLINK_NOFOLLOW };
     let (user, group) = (nix::unistd::Uid::from_raw(user), nix::unistd::Gid::from_raw(group));
-    Ok(nix::unistd::fchownat(folder, name, Some(user), Some(group), flags)?)
+    match nix::unistd::fchownat(folder, name, Some(user), Some(group), flags) {
+        // A root of a user namespace in which there is no such user: as for an ordinary user, it stays one's own.
+        Err(nix::Error::EINVAL) => Ok(()),
+        result => Ok(result?),
+    }
 }
 
 /// What the kernel takes for a deleted file: a device that is none. Anybody may make it since Linux 5.8.
