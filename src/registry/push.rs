@@ -178,7 +178,7 @@ impl Source<'_> {
             Box::new(move |from| match &origin {
                 Some(origin) => Ok(Box::new(origin.blob(link.digest, link.size, from))),
                 None => {
-                    // The registry hashes what it gets; to do so here as well would take a fifth of the time.
+                    // The registry hashes what it gets; to do so here as well would do the work twice.
                     let mut reader = layer(link).open_unverified(&session.store)?;
                     std::io::copy(&mut (&mut reader).take(from), &mut std::io::sink()).map_err(Error::from_io)?;
                     Ok(reader)

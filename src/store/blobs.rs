@@ -52,7 +52,7 @@ impl Store {
     /// # Errors
     /// [`Error::Mismatch`] if it is not, else what reading or writing says. Nothing is kept then.
     pub fn put_blob(&self, content: &mut dyn Read, digest: &Digest, size: u64) -> Result<(), Error> {
-        // Larger pieces than those of `io::copy`: a third less time for a blob of gigabytes.
+        // Larger pieces than those of `io::copy`: fewer calls for a blob of gigabytes.
         let mut writer = io::BufWriter::with_capacity(1 << 18, self.blob_writer()?);
         let content = &mut VerifyingReader::new(content, *digest, size);
         io::copy(content, &mut writer).map_err(unwrap_mismatch)?;
