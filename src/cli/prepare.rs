@@ -57,7 +57,7 @@ pub fn show(context: &Context, diagnostics: &Diagnostics) {
     }
 }
 
-/// Columns of the terminal; 100 where there is none.
+/// Columns of the terminal; 80 where there is none.
 pub fn width() -> usize {
     indicatif::TermLike::width(&console::Term::stderr()).into()
 }
