@@ -17,7 +17,7 @@ const FRAME: usize = 1 << 20;
 const LARGEST_FRAME: u32 = 64 << 20;
 
 /// Largest index that is believed, in bytes uncompressed.
-const LARGEST_INDEX: u64 = 256 << 20;
+const LARGEST_INDEX: u64 = 64 << 20;
 
 const LEVEL: i32 = 3;
 const TABLE_MAGIC: u32 = 0x184D_2A5E;
