@@ -13,7 +13,7 @@ use crate::archive::ArchivePath;
 use crate::bento::{Bento, BentoDocker, BentoImage, BentoVariable};
 use crate::diagnostic::{Code, Diagnostics};
 use crate::document::Document;
-use crate::manifest::{Manifest, Model, Python, Requirements, Service, System, Version};
+use crate::manifest::{Manifest, Model, Python, Requirements, Service, System, Test, Version};
 
 /// Files of a bento.
 pub struct Files<'a> {
@@ -61,7 +61,7 @@ pub(super) fn manifest(
         labels: labels.collect(),
         licenses: None,
         source: None,
-        model: Model::default(),
+        model: Model { files: Vec::new(), allow: recipe.allowed() },
         python: Some(Python { version: parts.python, requirements: Requirements::List(requirements) }),
         system: System { packages: parts.packages },
         base: base.map_or(parts.base, str::to_owned),
@@ -77,8 +77,21 @@ pub(super) fn manifest(
         metadata: Vec::new(),
         platforms: Vec::new(),
         resources: Default::default(),
-        tests: Vec::new(),
+        tests: tests(),
     }
+}
+
+/// What every bento answers, whatever its model is.
+fn tests() -> Vec<Test> {
+    let answers = |(name, path): (&str, &str)| Test {
+        name: name.to_owned(),
+        path: path.to_owned(),
+        request: None,
+        status: 200,
+        expect: None,
+        tolerance: 0.0,
+    };
+    [("is ready", "/readyz"), ("describes itself", "/docs.json"), ("counts requests", "/metrics")].map(answers).into()
 }
 
 /// What a manifest needs of the description.
@@ -127,6 +140,14 @@ impl Recipe<'_> {
         let text = (self.files.read)("env/python/requirements.txt").or_else(|| image.python_requirements.clone());
         let requirements = lines(&text.unwrap_or_default(), "src");
         Parts { base, python, requirements, packages: sorted(packages), env: self.env() }
+    }
+
+    /// What loading the models may import. BentoML's own way to save any object is cloudpickle, which writes code into
+    /// the pickle: no more can be in it than in the code of the bento.
+    fn allowed(&self) -> Vec<String> {
+        let own =
+            self.bento.all_models().iter().any(|(_, model)| model.module.as_deref() == Some("bentoml.picklable_model"));
+        own.then(|| "cloudpickle.*".to_owned()).into_iter().collect()
     }
 
     /// Models that BentoML fetches when it makes the image.
