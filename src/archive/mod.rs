@@ -7,6 +7,8 @@
 mod path;
 mod read;
 pub mod seekable;
+#[cfg(test)]
+pub(crate) mod testing;
 mod write;
 
 pub use path::{ArchivePath, PathError};

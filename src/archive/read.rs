@@ -469,29 +469,11 @@ fn opaque(folder: &OwnedFd) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::super::Writer;
+    use super::super::testing::forged;
     use super::*;
 
     fn path(text: &str) -> ArchivePath {
         ArchivePath::new(text).unwrap()
-    }
-
-    /// An archive as no honest program writes it: the name goes into the header as it is.
-    fn raw(entries: &[(&str, tar::EntryType, &str)]) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        for (name, kind, link) in entries {
-            let mut header = tar::Header::new_ustar();
-            header.set_entry_type(*kind);
-            header.set_mode(0o644);
-            header.set_size(0);
-            header.set_uid(0);
-            header.set_gid(0);
-            header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
-            header.as_old_mut().linkname[..link.len()].copy_from_slice(link.as_bytes());
-            header.set_cksum();
-            bytes.extend_from_slice(header.as_bytes());
-        }
-        bytes.extend_from_slice(&[0; 1024]);
-        bytes
     }
 
     fn unpacked(bytes: &[u8]) -> (tempfile::TempDir, Result<(), Error>) {
@@ -535,7 +517,7 @@ mod tests {
             (&[("pipe", T::Fifo, "")], "named pipe"),
         ];
         for (entries, expected) in cases {
-            let (_folder, result) = unpacked(&raw(entries));
+            let (_folder, result) = unpacked(&forged(entries));
             let error = result.expect_err("refused");
             let error = format!("{error}: {:?}", std::error::Error::source(&error));
             assert!(error.contains(expected), "{entries:?}: {error}");
