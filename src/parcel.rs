@@ -3,7 +3,7 @@
 //! From a project's folder and its lock, or from a bundle's file: either gives the same parcel.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 
@@ -36,8 +36,10 @@ pub enum Error {
     #[error("{0}")]
     Io(#[from] std::io::Error),
     /// The manifest or the lock in the bundle has mistakes.
-    #[error("`{name}` in the bundle has mistakes")]
+    #[error("`{name}` in {} has mistakes", path.display())]
     Malformed {
+        /// The bundle.
+        path: PathBuf,
         /// The member.
         name: String,
         /// Which.
@@ -135,11 +137,10 @@ impl Parcel {
     /// When it is no bundle, or what is in it has mistakes.
     pub fn open(session: &Session, path: &Path) -> Result<Self, Error> {
         let bundle = Bundle::open(session, path)?;
-        let missing = || bundle::Error::Incomplete { name: manifest::NAMES[0].to_owned() };
         let has = |name: &&&str| bundle.members().keys().any(|path| path.as_str() == **name);
-        let name = manifest::NAMES.iter().find(has).ok_or_else(missing)?;
-        let manifest = read(&bundle, name, Kind::Manifest)?;
-        let lock = read(&bundle, lock::NAME, Kind::Lock)?;
+        let name = manifest::NAMES.iter().find(has).ok_or_else(|| bundle.lacks(manifest::NAMES[0]))?;
+        let manifest = read(&bundle, path, name, Kind::Manifest)?;
+        let lock = read(&bundle, path, lock::NAME, Kind::Lock)?;
         Ok(Self { manifest, lock, bundle })
     }
 
@@ -147,7 +148,7 @@ impl Parcel {
     pub fn check(&self, path: &Path) -> Diagnostics {
         let mut found = Diagnostics::new();
         for weight in self.bundle.weights() {
-            let shown = format!("{}:{}", crate::document::shown(path), weight.path);
+            let shown = within(path, weight.path.as_str());
             let open = || weight.content.open().map_err(std::io::Error::other);
             let size = weight.content.size();
             crate::validate::model::check_content(
@@ -163,15 +164,22 @@ impl Parcel {
     }
 }
 
-/// Reads a document of the bundle.
-fn read<T: serde::de::DeserializeOwned>(bundle: &Bundle, name: &str, kind: Kind) -> Result<T, Error> {
+/// Reads a document of the bundle, which lies at `path`.
+fn read<T: serde::de::DeserializeOwned>(bundle: &Bundle, path: &Path, name: &str, kind: Kind) -> Result<T, Error> {
     let bytes = bundle.read(name)?;
     let mut diagnostics = Diagnostics::new();
     let text = String::from_utf8_lossy(&bytes);
-    let source = Source::new(name, text.strip_prefix('\u{feff}').unwrap_or(&text));
+    let source = Source::new(within(path, name), text.strip_prefix('\u{feff}').unwrap_or(&text));
     let document = Document::parse(&source, Format::of(Path::new(name)), &mut diagnostics);
     let value = document.and_then(|document| form::read(&document, schema::of(kind), &mut diagnostics).value);
-    value.ok_or(Error::Malformed { name: name.to_owned(), diagnostics })
+    // One of which something had to be left out is no manifest to build from.
+    let value = value.filter(|_| !diagnostics.has_errors());
+    value.ok_or_else(|| Error::Malformed { path: path.to_owned(), name: name.to_owned(), diagnostics })
+}
+
+/// How a member of the bundle at `path` is shown.
+fn within(path: &Path, member: &str) -> String {
+    format!("{}:{member}", crate::document::shown(path))
 }
 
 fn is_executable(path: &Path) -> Result<bool, Error> {
