@@ -551,7 +551,7 @@ fn is(method: &'static str, part: &'static str) -> impl Fn(&Head) -> bool + Send
 #[test]
 fn interrupted_uploads_and_downloads_go_on_where_they_stopped() {
     let (patch, get) =
-        (first(2, is("PATCH", "")), first(2, |head| head.method == "GET" && head.path.contains("blobs/sha256")));
+        (first(2, is("PATCH", "")), first(4, |head| head.method == "GET" && head.path.contains("blobs/sha256")));
     let ranges = Arc::new(Mutex::new(Vec::new()));
     let seen = ranges.clone();
     let (_registry, requests) = survives(&[20_000_000], move |head| {

@@ -12,6 +12,7 @@ pub(crate) mod testing;
 mod write;
 
 pub use path::{ArchivePath, PathError};
+pub(crate) use read::Noting;
 pub use read::{Error, Limits, Member, Reader, unpack, unpack_layer};
 pub use write::{BLOCK, Writer, header, padding};
 

@@ -256,6 +256,18 @@ fn check(header: &tar::Header, extension: &Extension, size: u64) -> Result<Optio
     Ok(Some(Entry { path, mode, owner, kind }))
 }
 
+/// Tells a failure to read from one to write.
+pub(crate) struct Noting<R> {
+    pub(crate) inner: R,
+    pub(crate) failed: bool,
+}
+
+impl<R: Read> Read for Noting<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.inner.read(buffer).inspect_err(|_| self.failed = true)
+    }
+}
+
 /// Unpacks an archive below `root`, an existing folder that nobody else writes to.
 ///
 /// Files belong to whoever runs this; of the modes only the bits below `0o777` are kept, and folders stay writable
@@ -360,7 +372,11 @@ impl Folders {
                 let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
                 let file = nix::fcntl::openat(folder, name, flags, Mode::from_bits_truncate(0o600));
                 let mut file = std::fs::File::from(file.map_err(|error| write(error.into()))?);
-                let copied = io::copy(member.content, &mut file).map_err(write)?;
+                let mut content = Noting { inner: member.content, failed: false };
+                let copied = io::copy(&mut content, &mut file).map_err(|source| match content.failed {
+                    true => Error::Read { at: None, source },
+                    false => write(source),
+                })?;
                 if copied < *size {
                     return Err(Error::Read { at: None, source: io::ErrorKind::UnexpectedEof.into() });
                 }
