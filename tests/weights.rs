@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod home;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
@@ -13,6 +15,7 @@ use ekiben::archive::ArchivePath;
 use ekiben::bundle::{Bundle, Form, Weight};
 use ekiben::content::Content;
 use ekiben::fetch::Client;
+use ekiben::layout::Layout;
 use ekiben::progress::Progress;
 use ekiben::session::Session;
 use ekiben::store::Store;
@@ -370,20 +373,6 @@ fn shards_and_small_files_share_layers() {
     good(home.command("skopeo", &["inspect", "oci:../layout:1"]).output().unwrap());
 }
 
-/// BentoML in a virtual environment, installed once.
-fn bentoml() -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bentoml");
-    let program = folder.join("bin/bentoml");
-    if !program.exists() {
-        let _ = fs::remove_dir_all(&folder);
-        // Debian's Python cannot put pip into an environment, but its pip can install into one.
-        let script = "python3 -m venv --without-pip \"$1\"; \
-                      python3 -m pip -q --disable-pip-version-check --python \"$1/bin/python\" install bentoml==1.4.39";
-        good(Command::new("sh").args(["-ec", script, "sh"]).arg(&folder).output().unwrap());
-    }
-    program
-}
-
 #[test]
 fn bentoml_imports_a_bento() {
     let home = home();
@@ -391,7 +380,7 @@ fn bentoml_imports_a_bento() {
     fs::write(home.project().join("zeros.bin"), vec![0; 3_000_000]).unwrap();
     let bento = home.path("big.bento");
     home.well(&["pack", "-o", bento.to_str().unwrap()]);
-    let program = bentoml();
+    let program = home::python_program("bentoml", "bentoml==1.4.39");
     let run = |args: &[&str]| {
         let mut command = home.command(program.to_str().unwrap(), args);
         good(command.env("BENTOML_HOME", home.path("bentoml")).env("BENTOML_DO_NOT_TRACK", "1").output().unwrap())
@@ -446,7 +435,7 @@ proptest! {
             listed.push(Weight { path: path(name), content: Content::file(&file).unwrap() });
             expected.insert(format!("models/m/1/{name}"), (false, any.bytes()));
         }
-        let mut bundle = Bundle::new("m", listed, false);
+        let mut bundle = Bundle::new("m", Layout::Ekiben, listed, false);
         for (name, any) in &members {
             bundle.add(path(name), Content::Bytes(any.bytes()), any.executable).unwrap();
             expected.insert(name.clone(), (any.executable, any.bytes()));

@@ -6,8 +6,7 @@ use std::time::Instant;
 use super::printer::{NAME, Size, dim_time};
 use super::{Context, Exit, Failure};
 use crate::bundle;
-use crate::diagnostic::Diagnostics;
-use crate::diagnostic::Rendering;
+use crate::diagnostic::{Diagnostics, Rendering};
 use crate::digest::Digest;
 use crate::image::{self, Image};
 use crate::import::bento as import;
@@ -94,8 +93,10 @@ pub fn project(context: &Context, path: &Path) -> Result<Project, Failure> {
 /// Prints the mistakes in what lies at `path`.
 pub fn mistaken(context: &Context, path: &Path, mistakes: &Diagnostics) -> Failure {
     show(context, mistakes);
-    let errors = mistakes.sorted().iter().filter(|d| d.severity() == crate::diagnostic::Severity::Error).count();
-    let errors = if errors == 1 { "1 mistake".to_owned() } else { format!("{errors} mistakes") };
+    let errors = match mistakes.errors() {
+        1 => "1 mistake".to_owned(),
+        errors => format!("{errors} mistakes"),
+    };
     Failure::new(Exit::Invalid, format!("{} has {errors}", path.display()))
 }
 
