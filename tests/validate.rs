@@ -524,7 +524,8 @@ fn bundle(folder: &Folder, name: &str, manifest: &str, end: &[u8]) -> PathBuf {
     fs::write(&weights, pickle).unwrap();
     let path = |name: &str| ArchivePath::relative(name).unwrap();
     let content = Content::file(&weights).unwrap();
-    let mut bundle = Bundle::new("w", vec![Weight { path: path("w.pkl"), content }], false);
+    let mut bundle =
+        Bundle::new("w", ekiben::layout::Layout::Ekiben, vec![Weight { path: path("w.pkl"), content }], false);
     let lock = Lock { lock: 1, input: Digest::of("x"), python: None, platforms: Default::default() };
     for (name, text) in [("ekiben.yaml", manifest.to_owned()), ("ekiben.lock", lock.to_text().unwrap())] {
         bundle.add(path(name), Content::Bytes(text.into_bytes()), false).unwrap();
