@@ -394,12 +394,7 @@ fn judge_analytics(path: &Path, found: &mut Diagnostics) {
 }
 
 fn judge_metadata(path: &Path, found: &mut Diagnostics) {
-    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    if metadata::NAMES.contains(&name) && name != metadata::NAME {
-        let message = format!("a service looks for `{}`, and will not find `{name}`", metadata::NAME);
-        let warning = Diagnostic::of_file(Code::NotFoundByService, shown(path), message);
-        found.push(warning.help(format!("rename the file to `{}`", metadata::NAME)));
-    }
+    found.extend(metadata::not_found_by_service(path, &shown(path)));
     if let Some((document, data)) = read::<ProjectMetadata>(path, Kind::Metadata, found) {
         data.check(&document, found);
     }

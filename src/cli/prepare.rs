@@ -84,14 +84,27 @@ pub fn project(context: &Context, path: &Path) -> Result<Project, Failure> {
 
 /// Gets everything together: from a bundle's file, or from a project and its lock.
 pub fn parcel(context: &Context, session: &Session, inputs: &Inputs) -> Result<Parcel, Failure> {
+    parcel_if(context, session, inputs, |_| Ok(()))
+}
+
+/// The same, if `check` has nothing against the manifest: it is asked before anything is locked.
+pub fn parcel_if(
+    context: &Context,
+    session: &Session,
+    inputs: &Inputs,
+    check: impl FnOnce(&Manifest) -> Result<(), Failure>,
+) -> Result<Parcel, Failure> {
     if is_bundle(&inputs.path) {
         let parcel = Parcel::open(session, &inputs.path);
         if let Err(parcel::Error::Malformed { diagnostics, .. }) = &parcel {
             show(context, diagnostics);
         }
-        return Ok(parcel?);
+        let parcel = parcel?;
+        check(&parcel.manifest)?;
+        return Ok(parcel);
     }
     let project = project(context, &inputs.path)?;
+    check(&project.manifest)?;
     let renewal = if inputs.how.locked { Renewal::Never } else { Renewal::IfNeeded };
     let lock = lock(context, session, &project, renewal)?;
     Ok(Parcel::of_project(session, &project, lock, inputs.how.no_cache)?)

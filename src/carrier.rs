@@ -1,0 +1,139 @@
+//! What carries project metadata: a file of it, a folder, a bundle.
+//!
+//! In folders and bundles it is found by its name, wherever it lies. Where there are several, the one counts that a
+//! service reads; what is not clear then is an error.
+
+use std::path::{Path, PathBuf};
+
+use ignore::WalkBuilder;
+
+use crate::archive::ArchivePath;
+use crate::bundle::{self, Bundle};
+use crate::diagnostic::{Code, Diagnostic, Diagnostics, Source};
+use crate::document::{Document, Format, shown};
+use crate::form;
+use crate::metadata::{self, ProjectMetadata};
+use crate::schema::{self, Kind};
+use crate::session::Session;
+
+/// Why there is no metadata.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is nothing at the path.
+    #[error("there is no file or folder `{}`", .0.display())]
+    NoCarrier(PathBuf),
+    /// None lies in it.
+    #[error("there is no project metadata in `{}`", .0.display())]
+    Nothing(PathBuf),
+    /// Which one is meant cannot be known.
+    #[error("there is more than one project metadata in `{}`: {}", path.display(), names.join(", "))]
+    Several {
+        /// What was named.
+        path: PathBuf,
+        /// What lies in it.
+        names: Vec<String>,
+    },
+    /// The bundle cannot be read.
+    #[error("{0}")]
+    Bundle(#[from] bundle::Error),
+}
+
+impl Error {
+    /// The next thing to try.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Nothing(_) => Some(format!("it is looked for as `{}`, or name the file itself", metadata::NAME)),
+            Self::Several { .. } => Some("name the file that is meant".to_owned()),
+            Self::Bundle(error) => error.hint(),
+            Self::NoCarrier(_) => None,
+        }
+    }
+}
+
+/// Project metadata as it was found.
+#[derive(Debug)]
+pub struct Carried {
+    /// Its text, with its place as a person would write it.
+    pub document: Document,
+    /// What it says.
+    pub metadata: ProjectMetadata,
+}
+
+/// Finds and reads the metadata in what a person names. What is wrong with its form goes to `found`; none where that
+/// leaves nothing to go on with.
+///
+/// # Errors
+/// When there is none, or it cannot be got at.
+pub fn open(session: &Session, path: &Path, found: &mut Diagnostics) -> Result<Option<Carried>, Error> {
+    let (file, place, document) = if path.is_dir() {
+        let file = path.join(one_of(path, in_folder(path))?);
+        let place = shown(&file);
+        let document = Document::read(&file, &place, Kind::Metadata.most(), found);
+        (file, place, document)
+    } else if !path.exists() {
+        return Err(Error::NoCarrier(path.to_owned()));
+    } else if bundle::is_bundle(path) || path.extension().is_some_and(|ending| ending == "ekiben") {
+        let bundle = Bundle::open(session, path)?;
+        let name = one_of(path, in_bundle(&bundle))?;
+        let place = format!("{}:{name}", shown(path));
+        let document = read_member(&bundle, &name, &place, found)?;
+        (name.into(), place, document)
+    } else {
+        let place = shown(path);
+        let document = Document::read(path, &place, Kind::Metadata.most(), found);
+        (path.to_owned(), place, document)
+    };
+    found.extend(metadata::not_found_by_service(&file, &place));
+    Ok(document.and_then(|document| {
+        let reading = form::read(&document, schema::of(Kind::Metadata), found);
+        Some(Carried { metadata: reading.value.filter(|_| reading.sound)?, document })
+    }))
+}
+
+/// The one that is meant.
+fn one_of(path: &Path, names: Vec<String>) -> Result<String, Error> {
+    let read_by_service = |name: &&String| Path::new(name).file_name().is_some_and(|name| name == metadata::NAME);
+    let preferred: Vec<&String> = names.iter().filter(read_by_service).collect();
+    match (names.as_slice(), preferred.as_slice()) {
+        ([], _) => Err(Error::Nothing(path.to_owned())),
+        ([name], _) => Ok(name.clone()),
+        (_, [name]) => Ok((*name).clone()),
+        _ => Err(Error::Several { path: path.to_owned(), names }),
+    }
+}
+
+fn is_metadata(name: &str) -> bool {
+    metadata::NAMES.contains(&name)
+}
+
+/// Levels of folders that are looked into: a project's own, `src`, and what lies in that.
+const LEVELS: usize = 4;
+
+fn in_folder(folder: &Path) -> Vec<String> {
+    let walk = WalkBuilder::new(folder)
+        .standard_filters(false)
+        .hidden(true)
+        .max_depth(Some(LEVELS))
+        .sort_by_file_name(std::ffi::OsStr::cmp)
+        .build();
+    let files = walk.filter_map(Result::ok).map(ignore::DirEntry::into_path).filter(|path| path.is_file());
+    let files = files.filter(|path| path.file_name().and_then(|name| name.to_str()).is_some_and(is_metadata));
+    files.filter_map(|path| Some(path.strip_prefix(folder).ok()?.to_str()?.to_owned())).collect()
+}
+
+fn in_bundle(bundle: &Bundle) -> Vec<String> {
+    let members = bundle.members().keys().filter(|path| is_metadata(path.name()));
+    members.map(ArchivePath::to_string).collect()
+}
+
+fn read_member(bundle: &Bundle, name: &str, place: &str, found: &mut Diagnostics) -> Result<Option<Document>, Error> {
+    let bytes = bundle.read(name)?;
+    if bytes.len() as u64 > Kind::Metadata.most() {
+        let message = format!("the file has more than {} MiB", Kind::Metadata.most() >> 20);
+        found.push(Diagnostic::of_file(Code::TooLarge, place, message));
+        return Ok(None);
+    }
+    let text = String::from_utf8_lossy(&bytes);
+    let source = Source::new(place, text.strip_prefix('\u{feff}').unwrap_or(&text));
+    Ok(Document::parse(&source, Format::of(Path::new(name)), found))
+}
