@@ -1,6 +1,6 @@
-//! What carries project metadata: a file of it, a folder, a bundle.
+//! What carries project metadata: a file of it, a folder, a bundle, a bento.
 //!
-//! In folders and bundles it is found by its name, wherever it lies. Where there are several, the one counts that a
+//! In these it is found by its name, wherever it lies. Where there are several, the one counts that a
 //! service reads; what is not clear then is an error.
 
 use std::path::{Path, PathBuf};
@@ -12,6 +12,7 @@ use crate::bundle::{self, Bundle};
 use crate::diagnostic::{Code, Diagnostic, Diagnostics, Source};
 use crate::document::{Document, Format, shown};
 use crate::form;
+use crate::import::bento::{self as import, Bento};
 use crate::metadata::{self, ProjectMetadata};
 use crate::schema::{self, Kind};
 use crate::session::Session;
@@ -36,6 +37,9 @@ pub enum Error {
     /// The bundle cannot be read.
     #[error("{0}")]
     Bundle(#[from] bundle::Error),
+    /// The bento cannot be read.
+    #[error("{0}")]
+    Bento(#[from] import::Error),
 }
 
 impl Error {
@@ -45,6 +49,7 @@ impl Error {
             Self::Nothing(_) => Some(format!("it is looked for as `{}`, or name the file itself", metadata::NAME)),
             Self::Several { .. } => Some("name the file that is meant".to_owned()),
             Self::Bundle(error) => error.hint(),
+            Self::Bento(error) => error.hint(),
             Self::NoCarrier(_) => None,
         }
     }
@@ -65,29 +70,48 @@ pub struct Carried {
 /// # Errors
 /// When there is none, or it cannot be got at.
 pub fn open(session: &Session, path: &Path, found: &mut Diagnostics) -> Result<Option<Carried>, Error> {
-    let (file, place, document) = if path.is_dir() {
-        let file = path.join(one_of(path, in_folder(path))?);
-        let place = shown(&file);
-        let document = Document::read(&file, &place, Kind::Metadata.most(), found);
-        (file, place, document)
-    } else if !path.exists() {
-        return Err(Error::NoCarrier(path.to_owned()));
-    } else if bundle::is_bundle(path) || path.extension().is_some_and(|ending| ending == "ekiben") {
+    if path.is_file() && (bundle::is_bundle(path) || path.extension().is_some_and(|ending| ending == "ekiben")) {
         let bundle = Bundle::open(session, path)?;
-        let name = one_of(path, in_bundle(&bundle))?;
+        let name = one_of(path, among(bundle.members().keys()))?;
         let place = format!("{}:{name}", shown(path));
-        let document = read_member(&bundle, &name, &place, found)?;
-        (name.into(), place, document)
-    } else {
-        let place = shown(path);
-        let document = Document::read(path, &place, Kind::Metadata.most(), found);
-        (path.to_owned(), place, document)
+        return Ok(parse(&name, &place, &bundle.read(&name)?, found));
+    }
+    let bento = import::find(path)?;
+    let path = bento.as_deref().unwrap_or(path);
+    if bento.is_some() && path.is_file() {
+        let bento = Bento::open(session, path)?;
+        let name = one_of(path, among(bento.files.iter().map(|file| &file.path)))?;
+        let place = format!("{}:{name}", shown(path));
+        let bytes = bento.get(&name).map(|file| file.content.read(Kind::Metadata.most())).transpose();
+        return Ok(parse(&name, &place, &bytes.map_err(import::Error::from)?.unwrap_or_default(), found));
+    }
+    let file = match path.is_dir() {
+        true => path.join(one_of(path, below(path))?),
+        false if path.exists() => path.to_owned(),
+        false => return Err(Error::NoCarrier(path.to_owned())),
     };
-    found.extend(metadata::not_found_by_service(&file, &place));
-    Ok(document.and_then(|document| {
-        let reading = form::read(&document, schema::of(Kind::Metadata), found);
-        Some(Carried { metadata: reading.value.filter(|_| reading.sound)?, document })
-    }))
+    let document = Document::read(&file, &shown(&file), Kind::Metadata.most(), found);
+    Ok(document.and_then(|document| read(&file, document, found)))
+}
+
+/// Reads a member of an archive, known as `place`.
+fn parse(name: &str, place: &str, bytes: &[u8], found: &mut Diagnostics) -> Option<Carried> {
+    if bytes.len() as u64 > Kind::Metadata.most() {
+        let message = format!("the file has more than {} MiB", Kind::Metadata.most() >> 20);
+        found.push(Diagnostic::of_file(Code::TooLarge, place, message));
+        return None;
+    }
+    let text = String::from_utf8_lossy(bytes);
+    let source = Source::new(place, text.strip_prefix('\u{feff}').unwrap_or(&text));
+    let document = Document::parse(&source, Format::of(Path::new(name)), found)?;
+    read(Path::new(name), document, found)
+}
+
+/// Reads the document that stands in `file`.
+fn read(file: &Path, document: Document, found: &mut Diagnostics) -> Option<Carried> {
+    found.extend(metadata::not_found_by_service(file, document.source.path()));
+    let reading = form::read(&document, schema::of(Kind::Metadata), found);
+    Some(Carried { metadata: reading.value.filter(|_| reading.sound)?, document })
 }
 
 /// The one that is meant.
@@ -109,7 +133,8 @@ fn is_metadata(name: &str) -> bool {
 /// Levels of folders that are looked into: a project's own, `src`, and what lies in that.
 const LEVELS: usize = 4;
 
-fn in_folder(folder: &Path) -> Vec<String> {
+/// Metadata in a folder, by its paths.
+fn below(folder: &Path) -> Vec<String> {
     let walk = WalkBuilder::new(folder)
         .standard_filters(false)
         .hidden(true)
@@ -121,19 +146,7 @@ fn in_folder(folder: &Path) -> Vec<String> {
     files.filter_map(|path| Some(path.strip_prefix(folder).ok()?.to_str()?.to_owned())).collect()
 }
 
-fn in_bundle(bundle: &Bundle) -> Vec<String> {
-    let members = bundle.members().keys().filter(|path| is_metadata(path.name()));
-    members.map(ArchivePath::to_string).collect()
-}
-
-fn read_member(bundle: &Bundle, name: &str, place: &str, found: &mut Diagnostics) -> Result<Option<Document>, Error> {
-    let bytes = bundle.read(name)?;
-    if bytes.len() as u64 > Kind::Metadata.most() {
-        let message = format!("the file has more than {} MiB", Kind::Metadata.most() >> 20);
-        found.push(Diagnostic::of_file(Code::TooLarge, place, message));
-        return Ok(None);
-    }
-    let text = String::from_utf8_lossy(&bytes);
-    let source = Source::new(place, text.strip_prefix('\u{feff}').unwrap_or(&text));
-    Ok(Document::parse(&source, Format::of(Path::new(name)), found))
+/// Metadata among members of an archive.
+fn among<'a>(members: impl Iterator<Item = &'a ArchivePath>) -> Vec<String> {
+    members.filter(|path| is_metadata(path.name())).map(ArchivePath::to_string).collect()
 }

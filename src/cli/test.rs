@@ -45,7 +45,7 @@ struct Tested {
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let credentials = args.secrets.credentials()?;
     let session = context.session()?;
-    let parcel = prepare::parcel_if(context, &session, &args.inputs, has_tests)?;
+    let parcel = prepare::parcel_if(context, &session, &args.inputs, &[], &has_tests)?;
     let manifest = parcel.manifest.clone();
     let built = prepare::build(context, &session, parcel, &[], &[])?;
     let mut options = args.how.options(Some(&manifest.resources));
@@ -67,7 +67,8 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
 fn has_tests(manifest: &Manifest) -> Result<(), Failure> {
     if manifest.tests.is_empty() {
         let failure = Failure::new(Exit::Usage, "the manifest has no tests");
-        return Err(failure.with_hint("add example requests under `tests:`, each with `request` and `expect`"));
+        let hint = "add example requests under `tests:`, each with `request` and `expect`; `ekiben invoke` asks once";
+        return Err(failure.with_hint(hint));
     }
     Ok(())
 }
