@@ -184,8 +184,8 @@ impl Service {
             (false, false) => builder,
             (false, true) => return Err(Error::Offline { url: shown }),
         };
-        let builder = fetch::trusting(builder, &network.ca)
-            .map_err(|source| Error::Transport { url: shown.clone(), source })?;
+        let builder =
+            fetch::trusting(builder, &network.ca).map_err(|source| Error::Transport { url: shown.clone(), source })?;
         Self::with_client(shown, builder)
     }
 

@@ -71,7 +71,13 @@ fn holds(folder: &Path, text: &str) -> bool {
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     entries.into_iter().any(|path| {
         let found = || fs::read(&path).is_ok_and(|bytes| bytes.windows(text.len()).any(|part| part == text.as_bytes()));
-        if path.is_symlink() { false } else if path.is_dir() { holds(&path, text) } else { found() }
+        if path.is_symlink() {
+            false
+        } else if path.is_dir() {
+            holds(&path, text)
+        } else {
+            found()
+        }
     })
 }
 
@@ -98,8 +104,10 @@ fn a_container_is_asked_by_its_name_and_by_its_address() {
     let port = free_port().to_string();
     home.run(["run", "echo", "--detach", "--name", "mine", "-p", &port]).ok();
     let address = format!("http://127.0.0.1:{port}");
-    for target in ["mine", &address, &format!("127.0.0.1:{port}"), &format!("localhost:{port}"), &format!("{address}/")] {
-        let ran = with_secret(&home, &["invoke", target, "/x", "-d", "{}", "--credential", "TOKEN", "--credential", "b=1"]);
+    for target in ["mine", &address, &format!("127.0.0.1:{port}"), &format!("localhost:{port}"), &format!("{address}/")]
+    {
+        let ran =
+            with_secret(&home, &["invoke", target, "/x", "-d", "{}", "--credential", "TOKEN", "--credential", "b=1"]);
         assert_eq!(ran.ok().json()["names"], json!(["env_b", "env_token"]), "{target}");
     }
     let mut piped = home.command(["invoke", "mine", "-d", "-"]);
@@ -138,7 +146,11 @@ fn a_credential_is_shown_nowhere() {
                  - {name: gets it, path: /x, request: {}, expect: {names: [env_token]}}\n";
     let home = home(tests);
     let plain = with_secret(&home, &["test", "echo", "--credential", "TOKEN"]).ends(4);
-    assert!(plain.out.contains("expected \"another\", got \"***\"") && plain.out.contains("✓ gets it"), "{}", plain.out);
+    assert!(
+        plain.out.contains("expected \"another\", got \"***\"") && plain.out.contains("✓ gets it"),
+        "{}",
+        plain.out
+    );
     assert!(plain.err.contains("the token is ***"), "{}", plain.err);
     let data = with_secret(&home, &["test", "echo", "--credential", "TOKEN", "--output", "json", "--verbose"]).ends(4);
     let given = format!("TOKEN={SECRET}");

@@ -31,7 +31,7 @@ const EXAMPLES: &str = "Examples:\n\
 #[command(after_help = EXAMPLES)]
 pub struct Args {
     /// The name of a running container, an address (http://HOST:PORT, 127.0.0.1:PORT, localhost:PORT), the path of a
-    /// project or a bundle, or the name of an image. A container counts before a folder of the same name, which is
+    /// project, a bundle or a bento, or the name of an image. A container counts before a folder of the same name, which is
     /// written ./NAME.
     #[arg(value_name = "TARGET")]
     target: String,

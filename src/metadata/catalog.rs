@@ -83,8 +83,7 @@ impl<'a> Catalog<'a> {
                     details.insert("has_multiple_top_candidates", label.has_multiple_top_candidates.into());
                     details.extend(label.threshold.map(|threshold| ("threshold", threshold.into())));
                     let (project, api_name) = (category.project, label.api_name.as_deref());
-                    let label_thing =
-                        Thing { id, project, api_name, is_default: false, details, inner: Things::new() };
+                    let label_thing = Thing { id, project, api_name, is_default: false, details, inner: Things::new() };
                     labels.insert(&label.name, label_thing);
                 }
                 let set_thing = Thing {

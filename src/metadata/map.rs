@@ -434,7 +434,10 @@ mod tests {
         assert_eq!(near("[{id: 63, project: 46, name: 'Bill'}]")[0], name("Bill"));
         assert_eq!(near("[{id: 63, project: 47, name: 'Bill'}]")[0], None);
         // The default label set of each.
-        assert_eq!(near("[{id: 1, name: 'Invoice', schema: [{id: 1, name: 'All'}, {id: 2, name: 'Lines'}]}]")[0], name("All"));
+        assert_eq!(
+            near("[{id: 1, name: 'Invoice', schema: [{id: 1, name: 'All'}, {id: 2, name: 'Lines'}]}]")[0],
+            name("All")
+        );
         let other = "[{id: 1, name: 'Invoice', schema: [{id: 1, name: 'Invoice', labels: [
             {id: 5, name: 'Totals', data_type: 'Number'}, {id: 6, name: 'VAT', data_type: 'Number'}]}]}]";
         assert!(near(other).contains(&name("Totals")));

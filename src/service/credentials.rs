@@ -121,13 +121,17 @@ mod tests {
     fn each_is_a_header_of_its_own() {
         let headers = parse(&["TOKEN=a=b c", "Key_2=", "FROM_OUTSIDE"]).unwrap().headers();
         let value = |name: &str| headers.get(name).map(|value| value.to_str().unwrap());
-        assert_eq!((value("ENV_TOKEN"), value("env_key_2"), value("env_from_outside")), (Some("a=b c"), Some(""), Some("outer")));
+        assert_eq!(
+            (value("ENV_TOKEN"), value("env_key_2"), value("env_from_outside")),
+            (Some("a=b c"), Some(""), Some("outer"))
+        );
         assert!(headers.values().all(HeaderValue::is_sensitive));
     }
 
     #[test]
     fn what_cannot_be_sent_is_refused_without_showing_it() {
-        for text in ["", "=secret", "my-token=secret", "a b=secret", "ü=secret", &format!("{}=secret", "n".repeat(101))] {
+        for text in ["", "=secret", "my-token=secret", "a b=secret", "ü=secret", &format!("{}=secret", "n".repeat(101))]
+        {
             assert!(matches!(parse(&[text]), Err(Error::Name)), "{text}");
         }
         for value in ["secret\n", " secret", "secret\r\nHost: x", "sécret", "secret\0"] {

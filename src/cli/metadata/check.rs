@@ -16,7 +16,7 @@ use crate::metadata::{Catalog, Entry, Mapping, Place, map};
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben metadata check\n\
-\x20 ekiben metadata check invoices-1.0.ekiben --against target/categories_and_labels_data.json5";
+\x20 ekiben metadata check extraction_63.bento --against target/categories_and_labels_data.json5";
 
 /// Find what contradicts itself in project metadata, and what another project lacks or has otherwise
 ///
@@ -26,7 +26,7 @@ const EXAMPLES: &str = "Examples:\n\
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// A file of metadata, or the folder of a project or a bundle that holds one.
+    /// A file of metadata, or what holds one: a project's folder, a bundle, a bento.
     #[arg(value_name = "BUNDLE", default_value = ".")]
     path: PathBuf,
     /// The metadata of the project that the model is to be used in, in any of these.
@@ -130,6 +130,9 @@ impl Report for Checked<'_> {
             writeln!(out, "  {WARNING}different{WARNING:#}  {}  {}", in_full(&entry.place), differences.join(", "))?;
         }
         let (missing, different) = (missing.len(), different.len());
-        writeln!(out, "\n{ERROR}{other} does not fit {path}: {missing} missing, {different} different{ERROR:#}{warnings}")
+        writeln!(
+            out,
+            "\n{ERROR}{other} does not fit {path}: {missing} missing, {different} different{ERROR:#}{warnings}"
+        )
     }
 }

@@ -13,7 +13,7 @@ use crate::diagnostic::Diagnostics;
 use crate::metadata::{Catalog, Entry, Kind, Mapping, Target, map};
 
 const EXAMPLES: &str = "Examples:\n\
-\x20 ekiben metadata map invoices-1.0.ekiben --against target.json5\n\
+\x20 ekiben metadata map extraction_63.bento --against target.json5\n\
 \x20 ekiben metadata map . --against ../target --create-missing --output json > mapping.json";
 
 /// Map the ids of project metadata onto those of another project, by name
@@ -24,7 +24,7 @@ const EXAMPLES: &str = "Examples:\n\
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// A file of metadata, or the folder of a project or a bundle that holds one.
+    /// A file of metadata, or what holds one: a project's folder, a bundle, a bento.
     #[arg(value_name = "BUNDLE")]
     path: PathBuf,
     /// The metadata of the project that is mapped onto, in any of these.
@@ -98,7 +98,8 @@ impl Report for Mapped {
         }
         let missing = self.mapping.missing().count();
         let (there, create) = (self.mapping.entries().count() - missing, self.mapping.create.len());
-        let text = format!("{there} mapped, {create} of them to be created, {missing} missing in {}", plain(&self.target));
+        let text =
+            format!("{there} mapped, {create} of them to be created, {missing} missing in {}", plain(&self.target));
         let style = if self.complete { VERB } else { ERROR };
         writeln!(out, "\n{style}{text}{style:#}")
     }

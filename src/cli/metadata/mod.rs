@@ -10,14 +10,14 @@ use crate::diagnostic::Diagnostics;
 use crate::metadata::{Difference, Entry, Place};
 
 const EXAMPLES: &str = "Examples:\n\
-\x20 ekiben metadata show invoices-1.0.ekiben\n\
+\x20 ekiben metadata show extraction_63.bento\n\
 \x20 ekiben metadata check . --against other/categories_and_labels_data.json5\n\
-\x20 ekiben metadata map invoices-1.0.ekiben --against target.json5 --create-missing --output json";
+\x20 ekiben metadata map extraction_63.bento --against target.json5 --create-missing --output json";
 
 /// Show and check a project's categories, label sets and labels, and map them onto another project
 ///
 /// Project metadata is `categories_and_labels_data.json5`, as Konfuzio's SDK writes it. It is read from the file itself,
-/// or from the folder of a project or the bundle in which it lies.
+/// or from the project, the bundle or the bento in which it lies.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {

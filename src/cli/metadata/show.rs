@@ -14,14 +14,14 @@ use crate::metadata::{Category, Label};
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben metadata show\n\
-\x20 ekiben metadata show invoices-1.0.ekiben\n\
+\x20 ekiben metadata show extraction_63.bento\n\
 \x20 ekiben metadata show . --output json | jq '.categories[].name'";
 
 /// Show the categories, their label sets, and the labels in those, with types and thresholds
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// A file of metadata, or the folder of a project or a bundle that holds one.
+    /// A file of metadata, or what holds one: a project's folder, a bundle, a bento.
     #[arg(value_name = "BUNDLE", default_value = ".")]
     path: PathBuf,
 }
