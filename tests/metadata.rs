@@ -6,7 +6,7 @@ mod home;
 
 use std::fs;
 
-use home::{Home, Ran};
+use home::{Home, Ran, ran, tool};
 use serde_json::{Value, json};
 
 const EXAMPLE: &str = include_str!("../fixtures/metadata/categories_and_labels_data.json5");
@@ -80,6 +80,31 @@ fn what_the_sdk_writes_is_read_though_its_services_do_not_find_it() {
     assert!(checked.out.contains("is consistent, 1 warning"), "{}", checked.out);
     let data = json(home.run(["metadata", "check", "sdk", "--output", "json"]).ok());
     assert_eq!((&data["warnings"], &data["diagnostics"][0]["code"]), (&json!(1), &json!("EK0903")));
+}
+
+#[test]
+fn a_bento_is_opened_in_each_of_its_forms() {
+    let home = home();
+    let name = "categories_and_label_data.json5";
+    home.write("store/bentos/extraction_63/1/bento.yaml", "service: s:S\nname: extraction_63\nversion: '1'\n");
+    home.write(&format!("store/bentos/extraction_63/1/src/{name}"), EXAMPLE);
+    home.write("store/bentos/extraction_63/latest", "1");
+    let folder = "store/bentos/extraction_63/1";
+    ran(tool("tar").args(["-czf", "extraction_63.bento", "-C", folder, "."]).current_dir(home.folder())).ok();
+    for (path, place) in [
+        ("extraction_63.bento", format!("extraction_63.bento:src/{name}")),
+        (folder, format!("{folder}/src/{name}")),
+        ("bento:extraction_63", home.path(&format!("{folder}/src/{name}"))),
+    ] {
+        let mut show = home.command(["metadata", "show", path, "--output", "json"]);
+        let shown = ran(show.env("BENTOML_HOME", home.path("store"))).ok().says("EK0903");
+        assert_eq!(shown.json()["path"], place);
+        assert_eq!(shown.json()["categories"][0]["schema"][1]["name"], "Line item");
+    }
+    home.run(["metadata", "map", "extraction_63.bento", "--against", "example"]).ok();
+    home.write("empty/bento.yaml", "service: s:S\nname: empty\nversion: '1'\n");
+    ran(tool("tar").args(["-cf", "empty.bento", "-C", "empty", "."]).current_dir(home.folder())).ok();
+    home.run(["metadata", "show", "empty.bento"]).ends(1).says("there is no project metadata in `empty.bento`");
 }
 
 #[test]

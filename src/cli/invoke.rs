@@ -26,7 +26,8 @@ const EXAMPLES: &str = "Examples:\n\
 
 /// Ask a model one thing: a running container, an address, or what is built and run for it
 ///
-/// The answer goes to stdout as it comes. Any status but 2xx ends the command with 4, and no answer at all with 5.
+/// The answer goes to stdout as it comes, however long it takes. Any status but 2xx ends the command with 4, and no
+/// answer at all with 5.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {

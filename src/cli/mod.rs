@@ -70,7 +70,7 @@ const STYLES: Styles = Styles::styled()
         "  ekiben push iris:1.0 HOST/iris   to a registry: only what it lacks moves\n",
         "  ekiben export iris:1.0 iris.tar  for docker load, podman load or skopeo\n\n",
         "Exit codes:\n",
-        "  0  all is well            4  an answer was not the one expected\n",
+        "  0  all is well            4  an answer or metadata is not as expected\n",
         "  1  something failed       5  the network, a mirror or a registry failed\n",
         "  2  wrong usage            6  no container can be started here\n",
         "  3  a document is invalid  7  the lock does not fit"

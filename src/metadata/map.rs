@@ -280,7 +280,8 @@ impl<'a> Mapper<'a> {
         let number = *self.created.entry((kind, thing.project, thing.id)).or_insert_with(|| {
             let reference = Target::New(create.len() + 1);
             // A category that exists has its default label set already.
-            let default = (kind == Kind::LabelSet).then(|| thing.is_default && matches!(within, Some(Target::New(_))));
+            let default =
+                (kind == Kind::LabelSet).then_some(thing.is_default && matches!(within, Some(Target::New(_))));
             let (name, details) = (name.to_owned(), thing.details.clone());
             create.push(Creation { reference, kind, source: thing.id, name, within: Vec::new(), default, details });
             create.len()
@@ -578,6 +579,15 @@ mod tests {
             for entry in planned.entries().filter(|entry| !missing.contains(&entry.place)) {
                 prop_assert!(matches!(entry.target, Some(Target::Existing(_))));
             }
+            // One source id is created once, and not at all where it exists at another place.
+            let lists = [(Kind::LabelSet, &listed.label_sets), (Kind::Label, &listed.labels)];
+            let existing: BTreeSet<(Kind, u64)> = lists
+                .into_iter()
+                .flat_map(|(kind, list)| list.iter().filter(|e| e.target.is_some()).map(move |e| (kind, e.source)))
+                .collect();
+            let created: Vec<_> = planned.create.iter().map(|creation| (creation.kind, creation.source)).collect();
+            prop_assert_eq!(created.iter().collect::<BTreeSet<_>>().len(), created.len());
+            prop_assert!(created.iter().all(|thing| !existing.contains(thing)));
             let after = mapped(&source, &applied(&target, &planned), true);
             prop_assert!(after.create.is_empty() && after.add.is_empty(), "{after:?}");
             for (before, after) in planned.entries().zip(after.entries()) {
