@@ -81,7 +81,7 @@ pub fn open(session: &Session, path: &Path, found: &mut Diagnostics) -> Result<O
     if bento.is_some() && path.is_file() {
         let bento = Bento::open(session, path)?;
         let name = one_of(path, among(bento.files.iter().map(|file| &file.path)))?;
-        let place = format!("{}:{name}", shown(path));
+        let place = bento.shown(&name);
         let bytes = bento.get(&name).map(|file| file.content.read(Kind::Metadata.most())).transpose();
         return Ok(parse(&name, &place, &bytes.map_err(import::Error::from)?.unwrap_or_default(), found));
     }
