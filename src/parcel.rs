@@ -221,7 +221,7 @@ impl Parcel {
     }
 }
 
-/// What is in a bento that BentoML made, without a lock. Its models, and all that is as large as they are, are weights.
+/// What is in a bento that BentoML made, without a lock.
 ///
 /// # Errors
 /// When a file cannot be read.
@@ -231,8 +231,7 @@ pub fn bento_bundle(
     manifest: &Manifest,
     again: bool,
 ) -> Result<Bundle, Error> {
-    let weighs = |file: &File| file.path.as_str().starts_with("models/") || file.content.size() >= bundle::ALONE;
-    let weight = |file: &File| weighs(file).then(|| file.path.clone());
+    let weight = |file: &File| bundle::weighs(&file.path, file.content.size()).then(|| file.path.clone());
     let mut bundle = bundled(bento, &manifest.name, Layout::Bento, again, weight)?;
     bundle.set_version(session, manifest.version.as_ref().map(ToString::to_string))?;
     Ok(bundle)

@@ -197,4 +197,6 @@ fn large_and_foreign_metadata_is_mapped_in_time() {
     home.write("two.json", labels("two"));
     let data = json(home.run(["metadata", "map", "one.json", "--against", "two.json", "--output", "json"]).ends(4));
     assert_eq!(data["labels"].as_array().unwrap().len(), 19_998);
+    let listed = home.run(["metadata", "check", "one.json", "--against", "two.json"]).ends(4).out;
+    assert!(listed.contains("19998 missing, 0 different"));
 }

@@ -116,14 +116,10 @@ impl Report for Checked<'_> {
         }
         // What is in something that is missing is missing with it.
         let gone: BTreeSet<&Place> = missing.iter().map(|entry| &entry.place).collect();
+        let parents: BTreeSet<Place> = missing.iter().filter_map(|entry| entry.place.parent()).collect();
         for entry in missing.iter().filter(|entry| entry.place.parent().is_none_or(|parent| !gone.contains(&parent))) {
-            let within = |other: &&&Place| other.parent().is_some_and(|parent| parent == entry.place);
-            let inner = match gone.iter().filter(within).count() {
-                0 => String::new(),
-                _ => " and all in it".to_owned(),
-            };
-            let near = near_in_words(entry);
-            writeln!(out, "  {ERROR}missing{ERROR:#}    {}{inner}{near}", in_full(&entry.place))?;
+            let inner = if parents.contains(&entry.place) { " and all in it" } else { "" };
+            writeln!(out, "  {ERROR}missing{ERROR:#}    {}{inner}{}", in_full(&entry.place), near_in_words(entry))?;
         }
         for entry in different {
             let differences: Vec<_> = entry.keeps.iter().map(in_words).collect();

@@ -280,7 +280,7 @@ pub fn describe(shown: &str, files: &Files<'_>, base: Option<&str>) -> (Option<M
 }
 
 /// Reads a description; mistakes go to `found`.
-fn read(shown: &str, text: &str, found: &mut Diagnostics) -> Option<(Document, crate::bento::Bento)> {
+pub fn read(shown: &str, text: &str, found: &mut Diagnostics) -> Option<(Document, crate::bento::Bento)> {
     let source = Source::new(shown, text.strip_prefix('\u{feff}').unwrap_or(text));
     let document = Document::parse(&source, Format::of(Path::new(crate::bento::NAME)), found)?;
     let bento = form::read(&document, schema::of(Kind::Bento), found).value?;
