@@ -11,6 +11,7 @@ pub mod atomic;
 pub mod base;
 pub mod bento;
 pub mod bundle;
+pub mod carrier;
 pub mod cli;
 pub mod compress;
 pub mod container;

@@ -11,10 +11,12 @@ mod failure;
 mod images;
 mod init;
 mod inspect;
+mod invoke;
 mod lock;
 mod login;
 mod logout;
 mod logs;
+mod metadata;
 mod pack;
 mod prepare;
 pub mod printer;
@@ -63,11 +65,12 @@ const STYLES: Styles = Styles::styled()
         "  ekiben init --from model.pkl     a project from what is already there\n",
         "  ekiben validate                  find mistakes, in milliseconds\n",
         "  ekiben test                      build, run, and compare the answers with those expected\n",
+        "  ekiben invoke . -d '{\"x\": 2}'    build, run, and ask once\n",
         "  ekiben build -t iris:1.0         an OCI image\n",
         "  ekiben push iris:1.0 HOST/iris   to a registry: only what it lacks moves\n",
         "  ekiben export iris:1.0 iris.tar  for docker load, podman load or skopeo\n\n",
         "Exit codes:\n",
-        "  0  all is well            4  an answer was not the one expected\n",
+        "  0  all is well            4  an answer or metadata is not as expected\n",
         "  1  something failed       5  the network, a mirror or a registry failed\n",
         "  2  wrong usage            6  no container can be started here\n",
         "  3  a document is invalid  7  the lock does not fit"
@@ -176,6 +179,7 @@ enum Command {
     Build(build::Args),
     Run(run::Args),
     Test(test::Args),
+    Invoke(invoke::Args),
     Inspect(inspect::Args),
     Images(images::Args),
     Tag(tag::Args),
@@ -190,6 +194,7 @@ enum Command {
     Logs(logs::Args),
     Stop(stop::Args),
     Prune(prune::Args),
+    Metadata(metadata::Args),
     Schema(schema::Args),
     Explain(explain::Args),
     Completions(completions::Args),
@@ -234,6 +239,7 @@ pub fn main() -> ExitCode {
         Command::Build(args) => build::run(&context, args),
         Command::Run(args) => run::run(&context, args),
         Command::Test(args) => test::run(&context, args),
+        Command::Invoke(args) => invoke::run(&context, args),
         Command::Inspect(args) => inspect::run(&context, args),
         Command::Images(args) => images::run(&context, args),
         Command::Tag(args) => tag::run(&context, args),
@@ -248,6 +254,7 @@ pub fn main() -> ExitCode {
         Command::Logs(args) => logs::run(&context, args),
         Command::Stop(args) => stop::run(&context, args),
         Command::Prune(args) => prune::run(&context, args),
+        Command::Metadata(args) => metadata::run(&context, args),
         Command::Schema(args) => schema::run(&context, args),
         Command::Explain(args) => explain::run(&context, args),
         Command::Completions(args) => completions::run(&context, args),
