@@ -635,6 +635,8 @@ pub fn distribution(module: &str) -> Option<&str> {
         "yaml" => "pyyaml",
         "google" => return None,
         "umap" => "umap-learn",
+        "category_encoders" => "category-encoders",
+        "sentence_transformers" => "sentence-transformers",
         "hdbscan"
         | "numpy"
         | "scipy"
@@ -654,8 +656,6 @@ pub fn distribution(module: &str) -> Option<&str> {
         | "gensim"
         | "nltk"
         | "prophet"
-        | "category_encoders"
-        | "sentence_transformers"
         | "onnx"
         | "onnxruntime" => top,
         _ => return None,
