@@ -11,8 +11,8 @@ use fs_err as fs;
 
 use crate::archive::ArchivePath;
 use crate::atomic;
-use crate::diagnostic::Diagnostics;
-use crate::document::shown;
+use crate::diagnostic::{Code, Diagnostic, Diagnostics, Severity};
+use crate::document::{MAX_BYTES, read_text, shown};
 use crate::files::{File, Files, PASSED};
 use crate::init::{plain, schema_beside};
 use crate::manifest::NAMES;
@@ -77,8 +77,13 @@ pub enum Error {
         why: &'static str,
     },
     /// It is dangerous or damaged; the diagnostics say in what way.
-    #[error("the model is refused: {}", .0.display())]
-    Refused(PathBuf),
+    #[error("the model is refused: {}", path.display())]
+    Refused {
+        /// The file or folder.
+        path: PathBuf,
+        /// Whether it would be taken if what it imports were allowed.
+        dangerous: bool,
+    },
     /// Something lies where the project would.
     #[error("{} is there already", .0.display())]
     Exists(PathBuf),
@@ -107,10 +112,12 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::NoModel { why: PROJECT | BENTO, .. } => Some("`ekiben build` takes it as it is".to_owned()),
-            Self::Refused(_) => {
+            Self::Refused { dangerous: true, .. } => {
                 Some("if you know why it imports what it does, name that: `--allow package.module.Name`".to_owned())
             }
-            Self::Exists(_) => Some("choose another folder with `--into`, or replace its files with `--force`".to_owned()),
+            Self::Exists(_) => {
+                Some("choose another folder with `--into`, or replace its files with `--force`".to_owned())
+            }
             Self::Name(_) => Some("use lowercase letters, digits, `-`, `_` and `.`, at most 63".to_owned()),
             Self::OneName(_) => Some("leave `--name` out: projects are called after their models".to_owned()),
             _ => None,
@@ -216,10 +223,19 @@ fn names(found: &[Found]) -> Vec<String> {
     let real: Vec<PathBuf> =
         found.iter().map(|one| std::path::absolute(&one.path).unwrap_or_else(|_| one.path.clone())).collect();
     let stem = |path: &Path, is_file: bool| {
-        let name = if is_file { path.file_stem() } else { path.file_name() };
-        plain(&name.unwrap_or_default().to_string_lossy())
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let without = |name: &str, endings: &[&str]| {
+            let found = name.rsplit_once('.').filter(|(_, ending)| endings.is_empty() || endings.contains(ending));
+            found.map_or_else(|| name.to_owned(), |(stem, _)| stem.to_owned())
+        };
+        // What compresses comes on top of the ending of what is compressed.
+        plain(&if is_file {
+            without(&without(&name, &["z", "gz", "bz2", "xz", "lzma"]), &[])
+        } else {
+            name.into_owned()
+        })
     };
-    let is_file = |at: usize| found.get(at).is_some_and(|one| matches!(one.what, Ok(None)));
+    let is_file = |at: usize| found.get(at).is_some_and(|one| !matches!(one.what, Ok(Some(_))));
     let above = |path: &Path| {
         let folders = path.ancestors().skip(1).take(4).map(|folder| stem(folder, false));
         folders.into_iter().find(|name| !SAY_NOTHING.contains(&name.as_str()))
@@ -271,13 +287,7 @@ struct Part {
     host: PathBuf,
 }
 
-fn make(
-    path: &Path,
-    kind: Option<Kind>,
-    name: &str,
-    wish: &Wish,
-    found: &mut Diagnostics,
-) -> Result<Converted, Error> {
+fn make(path: &Path, kind: Option<Kind>, name: &str, wish: &Wish, found: &mut Diagnostics) -> Result<Converted, Error> {
     if name.is_empty() || plain(name) != name {
         return Err(Error::Name(name.to_owned()));
     }
@@ -286,7 +296,7 @@ fn make(
     let (mut proposal, parts, files, code) = match kind {
         None => {
             let Some(model) = read_file(path, found) else {
-                return Err(if found.has_errors() { Error::Refused(path.to_owned()) } else { no_model("it is empty") });
+                return Err(if found.has_errors() { refused(path, found) } else { no_model("it is empty") });
             };
             let place = place_of(path)?;
             let proposal = proposal::of_file(&model, place.as_str());
@@ -310,15 +320,24 @@ fn make(
                 }
             }
             if found.has_errors() {
-                return Err(Error::Refused(path.to_owned()));
+                return Err(refused(path, found));
             }
             let folder = ArchivePath::relative(FOLDER).map_err(|_| Error::Outside(path.to_owned()))?;
             parts.iter_mut().for_each(|part| part.path = folder.join(&part.path));
             let proposal = proposal::of_folder(kind, path, FOLDER);
-            (proposal.ok_or_else(|| no_model("its description cannot be read"))?, parts, vec![FOLDER.to_owned()], Vec::new())
+            (
+                proposal.ok_or_else(|| no_model("its description cannot be read"))?,
+                parts,
+                vec![FOLDER.to_owned()],
+                Vec::new(),
+            )
         }
     };
-    proposal.settle(|module| code.iter().any(|(own, _)| own == module));
+    proposal.settle(|module| {
+        let (_, part) = code.iter().find(|(own, _)| own == module)?;
+        read_text(&part.host, &shown(&part.host), MAX_BYTES, &mut Diagnostics::new())
+            .map(|source| source.text().to_owned())
+    });
     let project = wish.into.join(name);
     fs::create_dir_all(&wish.into)?;
     let schema = schema_beside(&wish.into).map(|path| format!("../{path}"));
@@ -385,6 +404,12 @@ fn replace(project: &Path, fill: &mut dyn FnMut(&Path) -> Result<(), Error>) -> 
     Ok(())
 }
 
+fn refused(path: &Path, found: &Diagnostics) -> Error {
+    let mistakes = found.sorted().into_iter().filter(|diagnostic| diagnostic.severity() == Severity::Error);
+    let allowable = |diagnostic: &Diagnostic| matches!(diagnostic.code, Code::DangerousGlobal | Code::CarriesCode);
+    Error::Refused { path: path.to_owned(), dangerous: mistakes.into_iter().all(allowable) }
+}
+
 /// Says what is wrong with a file of a model, and notes what is allowed of what it imports.
 fn judge(
     path: &Path,
@@ -398,7 +423,7 @@ fn judge(
     let files = Files { code: code.collect(), ..Files::default() };
     judge_file(model, &shown(path), &wish.allow, &files, found);
     if found.has_errors() {
-        return Err(Error::Refused(path.to_owned()));
+        return Err(refused(path, found));
     }
     let imported = |entry: &&String| {
         let mut globals = model.pickles.iter().flat_map(|(_, pickles)| pickles.globals.keys());

@@ -122,7 +122,7 @@ fn row(conversion: &Conversion) -> Row<'_> {
     let (state, made, error) = match result {
         Ok(made) if made.proposal.is_ready() => (State::Ready, Some(made), None),
         Ok(made) => (State::Incomplete, Some(made), None),
-        Err(error @ Error::Refused(_)) => (State::Refused, None, Some(error)),
+        Err(error @ Error::Refused { .. }) => (State::Refused, None, Some(error)),
         Err(error) => (State::Failed, None, Some(error)),
     };
     Row {
@@ -175,20 +175,24 @@ impl Report for Shelf<'_> {
                     writeln!(out, "  {HINT}hint{HINT:#}: {hint}")?;
                 }
             }
-            if let Some(proposal) = row.proposal {
+            if let Some(proposal) = row.proposal.filter(|proposal| self.models.len() == 1 || !proposal.is_ready()) {
                 let class = proposal.class.as_deref().unwrap_or("what it is, it does not say");
                 writeln!(out, "\n{NAME}{}{NAME:#}: {class}", row.name)?;
-                reasons(out, proposal)?;
+                if self.models.len() == 1 { reasons(out, proposal)? } else { to_do(out, proposal)? }
             }
         }
         let made = self.ready + self.incomplete;
         if made > 0 {
             let project = self.models.iter().find_map(|row| row.project.as_deref()).unwrap_or_default();
-            writeln!(out, "\n{HINT}next{HINT:#}: `ekiben test {project}` asks the model the example request; write its answer below `expect:`")?;
+            writeln!(
+                out,
+                "\n{HINT}next{HINT:#}: `ekiben test {project}` asks the model the example request; write its answer below `expect:`"
+            )?;
         }
         if self.models.len() > 1 {
             let Self { ready, incomplete, refused, failed, .. } = self;
-            writeln!(out, "{ready} ready, {incomplete} incomplete, {refused} refused, {failed} failed")?;
+            writeln!(out, "\n{ready} ready, {incomplete} incomplete, {refused} refused, {failed} failed")?;
+            writeln!(out, "{DIM}why, and what is not known: --output json, or one model at a time{DIM:#}")?;
         }
         Ok(())
     }
@@ -200,11 +204,13 @@ pub fn reasons(out: &mut dyn Write, proposal: &Proposal) -> io::Result<()> {
     for pin in proposal.requirements.iter().chain(&proposal.packages) {
         writeln!(out, "  {} {DIM}{}{DIM:#}", pin.text, pin.reason)?;
     }
-    for open in &proposal.open {
-        writeln!(out, "  {WARNING}to do{WARNING:#}: {open}")?;
-    }
+    to_do(out, proposal)?;
     for unknown in &proposal.unknown {
         writeln!(out, "  {DIM}not known: {unknown}{DIM:#}")?;
     }
     Ok(())
+}
+
+fn to_do(out: &mut dyn Write, proposal: &Proposal) -> io::Result<()> {
+    proposal.open.iter().try_for_each(|open| writeln!(out, "  {WARNING}to do{WARNING:#}: {open}"))
 }

@@ -637,27 +637,9 @@ pub fn distribution(module: &str) -> Option<&str> {
         "umap" => "umap-learn",
         "category_encoders" => "category-encoders",
         "sentence_transformers" => "sentence-transformers",
-        "hdbscan"
-        | "numpy"
-        | "scipy"
-        | "pandas"
-        | "torch"
-        | "torchvision"
-        | "xgboost"
-        | "lightgbm"
-        | "catboost"
-        | "joblib"
-        | "statsmodels"
-        | "tensorflow"
-        | "keras"
-        | "transformers"
-        | "tokenizers"
-        | "spacy"
-        | "gensim"
-        | "nltk"
-        | "prophet"
-        | "onnx"
-        | "onnxruntime" => top,
+        "hdbscan" | "numpy" | "scipy" | "pandas" | "torch" | "torchvision" | "xgboost" | "lightgbm" | "catboost"
+        | "joblib" | "statsmodels" | "tensorflow" | "keras" | "transformers" | "tokenizers" | "spacy" | "gensim"
+        | "nltk" | "prophet" | "onnx" | "onnxruntime" => top,
         _ => return None,
     })
 }

@@ -630,12 +630,9 @@ impl Machine<'_, '_> {
             ("_codecs", "encode", Some(Value::Text(text))) => {
                 Value::Bytes(text.chars().map(|letter| u32::from(letter) as u8).collect())
             }
-            _ => objects.make(Node::Instance {
-                class: global.clone(),
-                arguments,
-                state: Value::None,
-                items: Vec::new(),
-            }),
+            _ => {
+                objects.make(Node::Instance { class: global.clone(), arguments, state: Value::None, items: Vec::new() })
+            }
         }
     }
 }

@@ -22,7 +22,8 @@ pub fn version(object: Object<'_>) -> Option<Pin> {
         let text = String::from_utf8_lossy(handle);
         let format: u32 = line(&text, "version")?.strip_prefix('v')?.parse().ok()?;
         // Format and major release have the same number since 4; what came before reads older ones.
-        return (format >= 4).then(|| Pin::new(format!("lightgbm>={format}"), format!("its trees have the format v{format}")));
+        return (format >= 4)
+            .then(|| Pin::new(format!("lightgbm>={format}"), format!("its trees have the format v{format}")));
     }
     let after = after(handle, b"version")?;
     let numbers: Vec<u64> = if let Some([b'#', b'L', rest @ ..]) = after.strip_prefix(b"[") {
@@ -31,7 +32,10 @@ pub fn version(object: Object<'_>) -> Option<Pin> {
         if count != [0, 0, 0, 0, 0, 0, 0, 3] {
             return None;
         }
-        rest.get(8..14)?.chunks_exact(2).map(|pair| if let [b'i' | b'U', n] = pair { Some(u64::from(*n)) } else { None }).collect::<Option<_>>()?
+        rest.get(8..14)?
+            .chunks_exact(2)
+            .map(|pair| if let [b'i' | b'U', n] = pair { Some(u64::from(*n)) } else { None })
+            .collect::<Option<_>>()?
     } else {
         let text = String::from_utf8_lossy(after.get(..after.len().min(32))?);
         let inner = text.strip_prefix("\":[")?.split(']').next()?;
@@ -95,7 +99,8 @@ fn xgboost(bytes: &[u8]) -> Option<Input> {
 
 /// The names of columns: a count, then each with its length.
 fn xgboost_names(bytes: &[u8]) -> Option<Vec<&str>> {
-    let length = |bytes: &[u8]| Some(u64::from_be_bytes(bytes.get(..8)?.try_into().ok()?)).filter(|length| *length <= 4096);
+    let length =
+        |bytes: &[u8]| Some(u64::from_be_bytes(bytes.get(..8)?.try_into().ok()?)).filter(|length| *length <= 4096);
     let mut rest = after(bytes, b"feature_names")?.strip_prefix(b"[#L")?;
     let count = length(rest)?;
     rest = rest.get(8..)?;

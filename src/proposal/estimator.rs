@@ -106,15 +106,36 @@ fn role_at(object: Object<'_>, depth: u8) -> Role {
         ("sklearn", "pipeline", "FeatureUnion") | ("sklearn", "compose", _) => TRANSFORM,
         (
             "sklearn",
-            "preprocessing" | "decomposition" | "feature_extraction" | "impute" | "feature_selection"
-            | "random_projection" | "kernel_approximation",
+            "preprocessing"
+            | "decomposition"
+            | "feature_extraction"
+            | "impute"
+            | "feature_selection"
+            | "random_projection"
+            | "kernel_approximation",
             _,
         ) => TRANSFORM,
         (
             "sklearn",
-            "calibration" | "cross_decomposition" | "discriminant_analysis" | "dummy" | "ensemble" | "covariance"
-            | "gaussian_process" | "isotonic" | "kernel_ridge" | "linear_model" | "mixture" | "model_selection"
-            | "multiclass" | "multioutput" | "naive_bayes" | "neighbors" | "neural_network" | "semi_supervised" | "svm"
+            "calibration"
+            | "cross_decomposition"
+            | "discriminant_analysis"
+            | "dummy"
+            | "ensemble"
+            | "covariance"
+            | "gaussian_process"
+            | "isotonic"
+            | "kernel_ridge"
+            | "linear_model"
+            | "mixture"
+            | "model_selection"
+            | "multiclass"
+            | "multioutput"
+            | "naive_bayes"
+            | "neighbors"
+            | "neural_network"
+            | "semi_supervised"
+            | "svm"
             | "tree",
             class,
             // Helpers such as a loss or a tree's nodes are no estimators.

@@ -280,7 +280,8 @@ fn transformers(folder: &Path, at: &str) -> Option<Proposal> {
 }
 
 fn weights(folder: &Path, proposal: &mut Proposal) {
-    let names = ["model.safetensors", "pytorch_model.bin", "model.safetensors.index.json", "pytorch_model.bin.index.json"];
+    let names =
+        ["model.safetensors", "pytorch_model.bin", "model.safetensors.index.json", "pytorch_model.bin.index.json"];
     let has = |folder: &Path| names.iter().any(|name| folder.join(name).is_file());
     if !has(folder) && !has(&folder.join("0_Transformer")) {
         proposal.open.push("the folder has no weights (model.safetensors or pytorch_model.bin)".to_owned());

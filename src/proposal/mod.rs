@@ -57,6 +57,9 @@ pub struct Proposal {
     /// Modules of the person's own that loading imports.
     #[serde(skip)]
     pub modules: Vec<String>,
+    /// The module of a class of which only its code can tell what can be asked.
+    #[serde(skip)]
+    asked: Option<String>,
     #[serde(skip)]
     code: Code,
 }
@@ -132,6 +135,7 @@ impl Proposal {
             open: Vec::new(),
             unknown: Vec::new(),
             modules: Vec::new(),
+            asked: None,
             code: Code::default(),
         }
     }
@@ -162,7 +166,9 @@ impl Proposal {
         let code = &mut self.code;
         let example = |name: String, request: Json, refused| Example { name, request, refused };
         let (parameter, hint, value) = match &input {
-            Input::Rows(row) if row.iter().any(|value| !value.is_number()) => ("features", "list[list[Any]]", "features"),
+            Input::Rows(row) if row.iter().any(|value| !value.is_number()) => {
+                ("features", "list[list[Any]]", "features")
+            }
             Input::Rows(_) | Input::Unknown => ("features", "list[list[float]]", "features"),
             Input::Columns(_) => ("rows", "list[dict[str, Any]]", "table"),
             Input::Texts => ("texts", "list[str]", "texts"),
@@ -174,7 +180,13 @@ impl Proposal {
         }
         match input {
             Input::Rows(row) => {
-                let values = if row.len() == 1 { "value" } else { "values" };
+                let numbers = row.iter().all(Json::is_number);
+                let values = match (numbers, row.len()) {
+                    (true, 1) => "number",
+                    (true, _) => "numbers",
+                    (false, 1) => "value",
+                    (false, _) => "values",
+                };
                 self.input = format!("rows of {} {values}", row.len());
                 code.width = Some(row.len());
                 let short: Vec<_> = row.iter().skip(1).cloned().collect();
@@ -330,7 +342,10 @@ pub fn of_file(model: &Model, path: &str) -> Option<Proposal> {
 
 /// The format that a file's name promises, where its content is not there to be asked.
 pub fn of_name(path: &str) -> Option<Proposal> {
-    let ending = path.rsplit_once('.')?.1.to_ascii_lowercase();
+    let (stem, ending) = path.rsplit_once('.')?;
+    // joblib compresses in these ways.
+    let compressed = matches!(ending, "z" | "gz" | "bz2" | "xz" | "lzma");
+    let ending = if compressed { stem.rsplit_once('.')?.1 } else { ending }.to_ascii_lowercase();
     let format = match ending.as_str() {
         "pkl" | "pickle" | "joblib" => Format::Pickle,
         "onnx" => Format::Onnx,
@@ -339,6 +354,9 @@ pub fn of_name(path: &str) -> Option<Proposal> {
         "keras" | "h5" => Format::Keras,
         _ => return None,
     };
+    if compressed && format != Format::Pickle {
+        return None;
+    }
     of_file(&Model { format, pickles: Vec::new(), faults: Vec::new(), beside: Vec::new() }, path)
 }
 

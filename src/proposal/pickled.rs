@@ -74,7 +74,11 @@ impl Proposal {
             named.collect::<Vec<_>>().join(", ")
         };
         let Some((key, chosen)) = predicting.first().or_else(|| others.first()).map(|found| **found) else {
-            let what = if root.is_map() { "a dictionary without a model that is known here" } else { "no object" };
+            let what = match root.items() {
+                Some(_) => "a list",
+                None if root.is_map() => "a dictionary without a model that is known here",
+                None => "a plain value",
+            };
             self.open.push(format!("the pickle holds {what}: say in src/predict.py how it answers"));
             return None;
         };
@@ -132,7 +136,7 @@ impl Proposal {
             }
             (None, true) => {
                 self.framework = "scikit-learn".to_owned();
-                self.require("scikit-learn", "made the model");
+                self.require("scikit-learn", "the model's class is one of its kind");
                 unpinned.push("scikit-learn");
             }
             (None, false) => {}
@@ -182,7 +186,8 @@ impl Proposal {
             let why = "# A script saved the model, so what that defined is looked for in `__main__`.\n";
             self.code.load = format!("{why}{}{}", set.collect::<String>(), self.code.load);
             let names = names.join("`, `");
-            self.open.push(format!("put the definition of `{names}` into src/script.py: the script that saved it had it"));
+            self.open
+                .push(format!("put the definition of `{names}` into src/script.py: the script that saved it had it"));
         }
     }
 
@@ -192,6 +197,9 @@ impl Proposal {
         let class = self.class.clone().unwrap_or_default();
         let package = estimator::package(object).unwrap_or_default().to_owned();
         let role = estimator::role(object);
+        if self.framework == "unknown" && object.class().is_some_and(|(module, _)| distribution(module).is_none()) {
+            self.framework = "own code".to_owned();
+        }
         let mut value = self.take(estimator::input(object)).to_owned();
         if value == "features" && matches!(package.as_str(), "lightgbm" | "xgboost") {
             self.code.imports.push("import numpy".to_owned());
@@ -219,19 +227,27 @@ impl Proposal {
                 format!("raise NotImplementedError(\"{class} cannot be asked about other data\")")
             }
             Role::Unknown => {
-                self.unknown.push(format!("whether {class} has a method `predict`, and what that takes"));
+                self.asked = object.class().map(|(module, _)| plain_name(module));
                 format!("return model.predict({value})")
             }
         };
     }
 
-    /// Settles what loading imports that no package known here has: `has` says whether a module is in the project.
-    pub fn settle(&mut self, has: impl Fn(&str) -> bool) {
+    /// Settles what loading imports that no package known here has: `source` gives the text of a module of the project.
+    pub fn settle(&mut self, source: impl Fn(&str) -> Option<String>) {
+        let mut predicts = false;
         for module in &self.modules {
-            if !has(module) {
-                let advice = "put its code into src/, or the package that has it into requirements.txt";
-                self.open.push(format!("loading imports `{module}`, which nobody here knows: {advice}"));
+            match source(module) {
+                Some(text) => predicts |= self.asked.as_ref() == Some(module) && text.contains("def predict("),
+                None => {
+                    let advice = "put its code into src/, or the package that has it into requirements.txt";
+                    self.open.push(format!("loading imports `{module}`, which nobody here knows: {advice}"));
+                }
             }
+        }
+        if self.asked.is_some() && !predicts {
+            let class = self.class.as_deref().unwrap_or("the model");
+            self.open.push(format!("whether {class} has a method `predict` is not known: src/predict.py calls that"));
         }
     }
 }
@@ -251,7 +267,9 @@ pub fn propose_torch(model: &Model, file: &str) -> Proposal {
     let class = root.and_then(Object::class);
     let modules = pickles.map(|pickles| pickles.globals.keys()).into_iter().flatten();
     let own: BTreeSet<String> = modules
-        .filter(|(module, _)| distribution(module).is_none() && !is_standard(module) && !module.starts_with("__torch__"))
+        .filter(|(module, _)| {
+            distribution(module).is_none() && !is_standard(module) && !module.starts_with("__torch__")
+        })
         .map(|(module, _)| plain_name(module))
         .collect();
     let tensors = match class {
@@ -271,8 +289,7 @@ pub fn propose_torch(model: &Model, file: &str) -> Proposal {
             "raise NotImplementedError(\"build the model, load its tensors into it, and call it here\")".to_owned();
         proposal.open.push("the file has tensors and no model: build the model in src/predict.py".to_owned());
     } else {
-        proposal.code.load =
-            format!("model = torch.load({file}, map_location=\"cpu\", weights_only=False).eval()");
+        proposal.code.load = format!("model = torch.load({file}, map_location=\"cpu\", weights_only=False).eval()");
         proposal.modules = own.into_iter().collect();
     }
     proposal.unknown.push("which version of torch saved it: `ekiben lock` takes the newest".to_owned());

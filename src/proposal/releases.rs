@@ -36,7 +36,7 @@ const SERIES: [Series; 12] = [
     Series { version: (1, 0), pythons: (7, 10), numpy: "1.23", scipy: "1.9" },
     Series { version: (1, 1), pythons: (8, 11), numpy: "1.24", scipy: "1.10" },
     Series { version: (1, 2), pythons: (8, 11), numpy: "1.25", scipy: "1.11" },
-    Series { version: (1, 3), pythons: (8, 12), numpy: "1.27", scipy: "1.12" },
+    Series { version: (1, 3), pythons: (8, 12), numpy: "2", scipy: "1.12" },
     Series { version: (1, 4), pythons: (9, 12), numpy: "2.1", scipy: "1.14" },
     Series { version: (1, 5), pythons: (9, 13), numpy: "2.2", scipy: "1.15" },
     Series { version: (1, 6), pythons: (9, 13), numpy: "2.3", scipy: "1.16" },
@@ -75,26 +75,30 @@ pub fn sklearn(version: &Version, numpy: Option<Numpy>) -> (Vec<Pin>, Range) {
         ((1, 7), 0..2) => (10, 13),
         _ => series.pythons,
     };
-    let came = format!("came with or before scikit-learn {}.{}", wanted.0, wanted.1);
+    let came =
+        |package: &str, next: &str| format!("{package} {next} came after scikit-learn {}.{}", wanted.0, wanted.1);
     // The first release that was built for NumPy 2 is 1.4.2.
     let before_two = wanted < (1, 4) || wanted == (1, 4) && part(2) < 2;
     pins.push(match numpy {
-        Some(Numpy::Two) => Pin::new(format!("numpy>=2,<{}", series.numpy), "wrote the arrays, and ".to_owned() + &came),
-        Some(Numpy::One) | None if before_two && series.numpy.starts_with('2') => {
-            Pin::new("numpy<2", came.clone())
+        Some(Numpy::Two) => {
+            let why = format!("NumPy 2 wrote the arrays; {}", came("NumPy", series.numpy));
+            Pin::new(format!("numpy>=2,<{}", series.numpy), why)
         }
-        Some(Numpy::One) if series.numpy.starts_with('2') => Pin::new("numpy<2", "wrote the arrays"),
-        _ => Pin::new(format!("numpy<{}", series.numpy), came.clone()),
+        _ if before_two && series.numpy.starts_with('2') => {
+            Pin::new("numpy<2", format!("scikit-learn {version} was built for NumPy 1"))
+        }
+        Some(Numpy::One) if series.numpy.starts_with('2') => numpy_pin(Numpy::One),
+        _ => Pin::new(format!("numpy<{}", series.numpy), came("NumPy", series.numpy)),
     });
-    pins.push(Pin::new(format!("scipy<{}", series.scipy), came));
+    pins.push(Pin::new(format!("scipy<{}", series.scipy), came("SciPy", series.scipy)));
     (pins, Range { from, to, who })
 }
 
 /// NumPy itself.
 pub fn numpy_pin(numpy: Numpy) -> Pin {
     match numpy {
-        Numpy::One => Pin::new("numpy<2", "wrote the arrays"),
-        Numpy::Two => Pin::new("numpy>=2", "wrote the arrays"),
+        Numpy::One => Pin::new("numpy<2", "NumPy 1 wrote the arrays"),
+        Numpy::Two => Pin::new("numpy>=2", "NumPy 2 wrote the arrays"),
     }
 }
 
@@ -157,7 +161,7 @@ mod tests {
         for (version, numpy, pins, python) in [
             ("1.5.2", Some(Numpy::Two), &["numpy>=2,<2.2", "scipy<1.15"][..], "3.11"),
             ("1.5.2", Some(Numpy::One), &["numpy<2", "scipy<1.15"], "3.11"),
-            ("1.3.2", Some(Numpy::One), &["numpy<1.27", "scipy<1.12"], "3.11"),
+            ("1.3.2", Some(Numpy::One), &["numpy<2", "scipy<1.12"], "3.11"),
             ("1.4.0", None, &["numpy<2", "scipy<1.14"], "3.11"),
             ("1.1.1", None, &["numpy<1.24", "scipy<1.10"], "3.9"),
             ("0.23.2", None, &["numpy<1.20", "scipy<1.6"], "3.8"),
