@@ -149,14 +149,14 @@ fn a_shelf_becomes_projects_with_what_the_models_say() {
 #[test]
 fn converted_projects_answer_as_their_models_do() {
     let home = Home::warm();
-    for (shelf, names) in
-        [(new_shelf(), &["iris", "mixed", "boosted"][..]), (old_shelf(), &["iris"]), (new_shelf(), &["own"])]
+    for (shelf, names, into) in
+        [(new_shelf(), &["iris", "mixed", "boosted", "own"][..], "new"), (old_shelf(), &["iris", "mixed"], "old")]
     {
         let answers: Value = serde_json::from_slice(&fs::read(shelf.join("answers.json")).unwrap()).unwrap();
         for name in names {
             let model = shelf.join(format!("{name}.pkl"));
-            home.run(["convert", model.to_str().unwrap(), "--into", "projects", "--force"]).ok();
-            let project = home.folder().join("projects").join(name);
+            home.run(["convert", model.to_str().unwrap(), "--into", into]).ok();
+            let project = home.folder().join(into).join(name);
             home.run(["validate".as_ref(), "--strict".as_ref(), project.as_os_str()]).ok();
             // What was written asks already; the answers of the model itself come on top.
             let manifest = project.join("ekiben.yaml");
@@ -181,7 +181,7 @@ fn an_older_release_gets_what_it_was_made_for() {
     let (home, shelf) = (Home::empty(), old_shelf());
     let report = home.run(["convert", shelf.to_str().unwrap(), "-o", "projects", "--output", "json"]).ok().json();
     let iris = row(&report, "iris");
-    assert_eq!(requirements(iris), ["scikit-learn==1.3.2", "numpy<1.27", "scipy<1.12"]);
+    assert_eq!(requirements(iris), ["scikit-learn==1.3.2", "numpy<2", "scipy<1.12"]);
     assert_eq!(
         iris["proposal"]["python"]["reason"],
         "scikit-learn 1.3.2 runs on 3.8 to 3.12; Debian bookworm has 3.11"
