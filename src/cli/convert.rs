@@ -181,13 +181,11 @@ impl Report for Shelf<'_> {
                 if self.models.len() == 1 { reasons(out, proposal)? } else { to_do(out, proposal)? }
             }
         }
-        let made = self.ready + self.incomplete;
-        if made > 0 {
-            let project = self.models.iter().find_map(|row| row.project.as_deref()).unwrap_or_default();
-            writeln!(
-                out,
-                "\n{HINT}next{HINT:#}: `ekiben test {project}` asks the model the example request; write its answer below `expect:`"
-            )?;
+        if let Some(project) =
+            self.models.iter().find(|row| row.state == State::Ready).and_then(|row| row.project.as_ref())
+        {
+            let next = "asks the model the example request; write its answer below `expect:`";
+            writeln!(out, "\n{HINT}next{HINT:#}: `ekiben test {project}` {next}")?;
         }
         if self.models.len() > 1 {
             let Self { ready, incomplete, refused, failed, .. } = self;

@@ -10,8 +10,14 @@ use std::rc::Rc;
 
 use serde_json::Value as Json;
 
-/// Containers, and what is in them, that are remembered; each counts as one, and 32 bytes of an array as well.
+/// Containers, and what is in them, that are remembered.
 const MOST: usize = 400_000;
+
+/// Bytes of one text or array that are looked at.
+pub(super) const MOST_BYTES: u64 = 64 << 10;
+
+/// Bytes of all of them.
+const MOST_BYTES_IN_ALL: u64 = 32 << 20;
 
 /// Items of one container that are remembered.
 const MOST_ITEMS: usize = 16_384;
@@ -116,14 +122,10 @@ pub(super) enum Node {
 
 impl Node {
     fn cost(&self) -> usize {
-        let of = |value: &Value| 1 + if let Value::Bytes(bytes) = value { bytes.len() / 32 } else { 0 };
         1 + match self {
-            Self::Sequence(items) => items.iter().map(of).sum(),
-            Self::Map(items) => items.iter().map(|(key, value)| of(key) + of(value)).sum(),
-            Self::Instance { state, items, .. } => {
-                of(state) + items.iter().map(|(key, value)| of(key) + of(value)).sum::<usize>()
-            }
-            Self::Array { bytes, .. } => bytes.as_ref().map_or(0, |bytes| bytes.len() / 32),
+            Self::Sequence(items) => items.len(),
+            Self::Map(items) | Self::Instance { items, .. } => 2 * items.len(),
+            Self::Array { shape, .. } => shape.len(),
         }
     }
 }
@@ -134,7 +136,9 @@ pub struct Objects {
     nodes: VecDeque<Node>,
     /// The number of the oldest that is remembered.
     first: u64,
+    /// Of what they hold, in values.
     cost: usize,
+    bytes: u64,
     pub(super) root: Option<Value>,
 }
 
@@ -150,16 +154,28 @@ impl Objects {
         self.root.as_ref().map(|value| Object { objects: self, value })
     }
 
+    /// How many of `size` bytes may be kept; none once there are enough.
+    pub(super) fn room(&mut self, size: u64) -> u64 {
+        let size = size.min(MOST_BYTES);
+        let room = self.bytes + size <= MOST_BYTES_IN_ALL;
+        self.bytes += if room { size } else { 0 };
+        if room { size } else { 0 }
+    }
+
     pub(super) fn make(&mut self, node: Node) -> Value {
         self.cost += node.cost();
         self.nodes.push_back(node);
+        self.forget();
+        Value::Node(self.first + self.nodes.len() as u64 - 1)
+    }
+
+    fn forget(&mut self) {
         while self.cost > MOST
             && let Some(oldest) = self.nodes.pop_front()
         {
             self.first += 1;
-            self.cost -= oldest.cost().min(self.cost);
+            self.cost = self.cost.saturating_sub(oldest.cost());
         }
-        Value::Node(self.first + self.nodes.len() as u64 - 1)
     }
 
     pub(super) fn sequence(&mut self, values: Vec<Value>) -> Value {
@@ -173,49 +189,42 @@ impl Objects {
         self.nodes.get(usize::try_from(number.checked_sub(self.first)?).ok()?)
     }
 
-    fn change(&mut self, value: &Value, change: impl FnOnce(&mut Node)) {
-        let Value::Node(number) = value else { return };
-        let index = number.checked_sub(self.first).and_then(|index| usize::try_from(index).ok());
-        if let Some(node) = index.and_then(|index| self.nodes.get_mut(index)) {
-            let before = node.cost();
-            change(node);
-            self.cost += node.cost().saturating_sub(before);
-        }
+    fn get_mut(&mut self, value: &Value) -> Option<&mut Node> {
+        let Value::Node(number) = value else { return None };
+        self.nodes.get_mut(usize::try_from(number.checked_sub(self.first)?).ok()?)
     }
 
     /// Adds items to a list.
     pub(super) fn append(&mut self, list: &Value, values: Vec<Value>) {
-        self.change(list, |node| {
-            let Node::Sequence(items) = node else { return };
-            for value in values {
-                let (value, count) = match value {
-                    Value::Unknown(count) => (UNKNOWN, count as usize),
-                    value => (value, 1),
-                };
-                let room = MOST_ITEMS - items.len();
-                items.extend(std::iter::repeat_n(value, count.min(room)));
-            }
-        });
+        let Some(Node::Sequence(items)) = self.get_mut(list) else { return };
+        let before = items.len();
+        for value in values {
+            let (value, count) = match value {
+                Value::Unknown(count) => (UNKNOWN, count as usize),
+                value => (value, 1),
+            };
+            items.extend(std::iter::repeat_n(value, count.min(MOST_ITEMS - items.len())));
+        }
+        self.cost += items.len() - before;
+        self.forget();
     }
 
     /// Puts an item into a dictionary, or an object that is one.
     pub(super) fn insert(&mut self, map: &Value, key: Value, value: Value) {
-        self.change(map, |node| {
-            if let Node::Map(items) | Node::Instance { items, .. } = node
-                && items.len() < MOST_ITEMS
-            {
-                items.push((key, value));
-            }
-        });
+        if let Some(Node::Map(items) | Node::Instance { items, .. }) = self.get_mut(map)
+            && items.len() < MOST_ITEMS
+        {
+            items.push((key, value));
+            self.cost += 2;
+            self.forget();
+        }
     }
 
     /// Gives an object its state.
     pub(super) fn set_state(&mut self, instance: &Value, new: Value) {
-        self.change(instance, |node| {
-            if let Node::Instance { state, .. } = node {
-                *state = new;
-            }
-        });
+        if let Some(Node::Instance { state, .. }) = self.get_mut(instance) {
+            *state = new;
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 
 use super::feed::{Feed, Stop};
-use super::object::{Dtype, Node, Objects, UNKNOWN, Value};
+use super::object::{Dtype, MOST_BYTES, Node, Objects, UNKNOWN, Value};
 
 /// What loading a pickle would do, as far as data can tell.
 #[derive(Debug, Default)]
@@ -40,9 +40,6 @@ const MOST_TEXT: usize = 16 << 20;
 
 /// The longest text that can be a name, in bytes.
 const LONGEST_NAME: u64 = 512;
-
-/// Bytes of a longer text, of bytes, or of an array, that are looked at.
-const MOST_BYTES: u64 = 64 << 10;
 
 /// Globals that are told apart. A model's file has a few dozen.
 const MOST_GLOBALS: usize = 10_000;
@@ -458,8 +455,9 @@ impl Machine<'_, '_> {
 
     /// The first of so many bytes; the others are skipped.
     fn beginning(&mut self, length: u64) -> Result<Value, Stop> {
-        let bytes = self.feed.take(length.min(MOST_BYTES) as usize)?;
-        self.feed.skip(length - bytes.len() as u64)?;
+        let room = self.pickles.objects.room(length);
+        let bytes = self.feed.take(room as usize)?;
+        self.feed.skip(length - room)?;
         Ok(Value::Bytes(bytes.into()))
     }
 
@@ -485,7 +483,8 @@ impl Machine<'_, '_> {
             }
             head = begins?;
         }
-        head.extend(self.feed.take(length.min(MOST_BYTES) as usize - head.len())?);
+        let room = self.pickles.objects.room(length);
+        head.extend(self.feed.take((room as usize).saturating_sub(head.len()))?);
         self.feed.skip(length - head.len() as u64)?;
         Ok(Value::Bytes(head.into()))
     }
@@ -598,12 +597,11 @@ impl Machine<'_, '_> {
             let padding = u64::from(self.feed.byte()?);
             self.feed.skip(padding)?;
         }
-        let bytes = if size <= MOST_BYTES {
-            Some(self.feed.take(size as usize)?)
-        } else {
+        let whole = size <= MOST_BYTES && self.pickles.objects.room(size) == size;
+        let bytes = if whole { Some(self.feed.take(size as usize)?) } else { None };
+        if !whole {
             self.feed.skip(size)?;
-            None
-        };
+        }
         Ok(self.pickles.objects.make(Node::Array { dtype, shape, bytes }))
     }
 
@@ -758,5 +756,33 @@ mod tests {
     fn versions_are_remembered() {
         let bytes = b"\x80\x04}(\x8c\x01a]\x8c\x10_sklearn_version\x8c\x051.5.2u.";
         assert_eq!(scan(bytes).versions.get("_sklearn_version").map(String::as_str), Some("1.5.2"));
+    }
+
+    #[test]
+    fn what_loading_would_make_is_known() {
+        // {'n': 3, 'x': A(), 'l': [1, 'b', None]}, where A() has the state {'k': 2.5}.
+        let bytes = b"\x80\x04}(\x8c\x01nK\x03\x8c\x01x\x8c\x01m\x8c\x01A\x93)\x81}\x8c\x01kG\x40\x04\0\0\0\0\0\0sb\
+            \x8c\x01l](K\x01\x8c\x01bNeu.";
+        let found = scan(bytes);
+        let root = found.objects.root().unwrap();
+        assert_eq!(root.get("n").and_then(|n| n.integer()), Some(3));
+        let object = root.get("x").unwrap();
+        assert_eq!(object.class(), Some(("m", "A")));
+        assert_eq!(object.get("k").and_then(|k| k.scalar()), Some(2.5.into()));
+        assert_eq!(root.get("l").and_then(|l| l.items()).map(|items| items.len()), Some(3));
+        assert!(root.get("other").is_none() && root.items().is_none());
+    }
+
+    #[test]
+    fn cycles_depth_and_great_numbers_do_no_harm() {
+        // A list within itself; lists within lists; more dictionaries than are remembered.
+        let own = scan(b"]q\0h\0a.");
+        assert_eq!(own.objects.root().and_then(|root| root.items()).map(|items| items.len()), Some(1));
+        let deep = [&b"]".repeat(300_000)[..], &b"a".repeat(299_999), b"."].concat();
+        assert!(scan(&deep).whole);
+        let many = [&b"]"[..], &b"}a".repeat(1_000_000), b"."].concat();
+        let many = scan(&many);
+        // The oldest, here the list itself, is forgotten.
+        assert!(many.whole && many.objects.root().is_some_and(|root| root.items().is_none()));
     }
 }

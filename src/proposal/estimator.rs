@@ -35,6 +35,9 @@ pub enum Input {
 /// Estimators within estimators that are looked into.
 const DEEPEST: u8 = 8;
 
+/// Estimators that are asked for examples: a hostile model may hold the same ones again and again.
+const MOST_ASKED: u32 = 200;
+
 /// More columns than these make no example that a person can read.
 const MOST_COLUMNS: u64 = 1000;
 
@@ -100,7 +103,7 @@ fn role_at(object: Object<'_>, depth: u8) -> Role {
         ("sklearn", "manifold", "Isomap" | "LocallyLinearEmbedding") => TRANSFORM,
         ("sklearn", "manifold", _) => Role::Unable,
         ("sklearn", "feature_selection", "RFE" | "RFECV") => PREDICT,
-        ("sklearn", "compose", "TransformedTargetRegressor" | "_target") => PREDICT,
+        ("sklearn", "compose", "TransformedTargetRegressor") => PREDICT,
         ("sklearn", "covariance", class) if class != "EllipticEnvelope" => Role::Unable,
         ("sklearn", "ensemble", "RandomTreesEmbedding") | ("sklearn", "neural_network", "BernoulliRBM") => TRANSFORM,
         ("sklearn", "pipeline", "FeatureUnion") | ("sklearn", "compose", _) => TRANSFORM,
@@ -204,71 +207,84 @@ fn names(array: Object<'_>) -> Option<Vec<String>> {
 }
 
 fn columns(object: Object<'_>, names: Vec<String>) -> Input {
-    let examples = examples(object, &names, names.len(), 0);
+    let examples = Examples::default().of(object, &names, names.len(), 0);
     Input::Columns(names.into_iter().zip(examples.into_iter().map(or_zero)).collect())
 }
 
 fn filled(object: Object<'_>, width: usize) -> Vec<Json> {
-    examples(object, &[], width, 0).into_iter().map(or_zero).collect()
+    Examples::default().of(object, &[], width, 0).into_iter().map(or_zero).collect()
 }
 
 fn or_zero(example: Option<Json>) -> Json {
     example.unwrap_or_else(|| 0.0.into())
 }
 
-/// Values that a model saw, or near to those, for each of `width` columns: means, categories, what gaps are filled with.
-fn examples(object: Object<'_>, names: &[String], width: usize, depth: u8) -> Vec<Option<Json>> {
-    let mut all = vec![None; width];
-    if depth >= DEEPEST {
-        return all;
-    }
-    let mut take = |found: Vec<Option<Json>>| {
-        for (place, value) in all.iter_mut().zip(found) {
-            if place.is_none() {
-                *place = value;
+/// Values that a model saw, or near to those: means, categories, what gaps are filled with.
+#[derive(Default)]
+struct Examples {
+    asked: u32,
+}
+
+impl Examples {
+    /// One for each of `width` columns.
+    fn of(&mut self, object: Object<'_>, names: &[String], width: usize, depth: u8) -> Vec<Option<Json>> {
+        let mut all = vec![None; width];
+        self.asked += 1;
+        if depth >= DEEPEST || self.asked > MOST_ASKED {
+            return all;
+        }
+        let mut take = |found: Vec<Option<Json>>| {
+            for (place, value) in all.iter_mut().zip(found) {
+                if place.is_none() {
+                    *place = value;
+                }
             }
-        }
-    };
-    // A step that changes the columns ends what is known of them.
-    const SAME_COLUMNS: [&str; 6] =
-        ["SimpleImputer", "StandardScaler", "MinMaxScaler", "MaxAbsScaler", "RobustScaler", "PowerTransformer"];
-    for step in steps(object) {
-        take(examples(step, names, width, depth + 1));
-        if !step.class().is_some_and(|(_, class)| SAME_COLUMNS.contains(&class)) {
-            break;
-        }
-    }
-    if let Some(inner) = inner(object) {
-        take(examples(inner, names, width, depth + 1));
-    }
-    for attribute in ["mean_", "statistics_", "center_", "data_min_"] {
-        if let Some(values) = object.get(attribute).and_then(Object::elements).filter(|values| values.len() == width) {
-            take(values.into_iter().map(presentable).collect());
-        }
-    }
-    if let Some(categories) = object.get("categories_").and_then(Object::items).filter(|c| c.len() == width) {
-        let first = |of: Object<'_>| of.elements()?.into_iter().find_map(|value| presentable(value));
-        take(categories.into_iter().map(first).collect());
-    }
-    for part in object.get("transformers_").and_then(Object::items).unwrap_or_default() {
-        let Some(part) = part.items() else { continue };
-        let (Some(transformer), Some(places)) = (part.get(1), part.get(2).and_then(|places| places.elements())) else {
-            continue;
         };
-        let found = examples(*transformer, &[], places.len(), depth + 1);
-        let mut spread = vec![None; width];
-        for (place, value) in places.iter().zip(found) {
-            let index = match place {
-                Json::String(name) => names.iter().position(|known| known == name),
-                place => place.as_u64().and_then(|place| usize::try_from(place).ok()),
-            };
-            if let Some(place) = index.and_then(|index| spread.get_mut(index)) {
-                *place = value;
+        // A step that changes the columns ends what is known of them.
+        const SAME_COLUMNS: [&str; 6] =
+            ["SimpleImputer", "StandardScaler", "MinMaxScaler", "MaxAbsScaler", "RobustScaler", "PowerTransformer"];
+        for step in steps(object) {
+            take(self.of(step, names, width, depth + 1));
+            if !step.class().is_some_and(|(_, class)| SAME_COLUMNS.contains(&class)) {
+                break;
             }
         }
-        take(spread);
+        if let Some(inner) = inner(object) {
+            take(self.of(inner, names, width, depth + 1));
+        }
+        for attribute in ["mean_", "statistics_", "center_", "data_min_"] {
+            if let Some(values) =
+                object.get(attribute).and_then(Object::elements).filter(|values| values.len() == width)
+            {
+                take(values.into_iter().map(presentable).collect());
+            }
+        }
+        if let Some(categories) = object.get("categories_").and_then(Object::items).filter(|c| c.len() == width) {
+            let first = |of: Object<'_>| of.elements()?.into_iter().find_map(presentable);
+            take(categories.into_iter().map(first).collect());
+        }
+        for part in object.get("transformers_").and_then(Object::items).unwrap_or_default() {
+            let Some(part) = part.items() else { continue };
+            let (Some(transformer), Some(places)) = (part.get(1), part.get(2).and_then(|places| places.elements()))
+            else {
+                continue;
+            };
+            let found = self.of(*transformer, &[], places.len().min(width), depth + 1);
+            // More places than columns are none.
+            let mut spread = vec![None; width];
+            for (place, value) in places.iter().take(width).zip(found) {
+                let index = match place {
+                    Json::String(name) => names.iter().position(|known| known == name),
+                    place => place.as_u64().and_then(|place| usize::try_from(place).ok()),
+                };
+                if let Some(place) = index.and_then(|index| spread.get_mut(index)) {
+                    *place = value;
+                }
+            }
+            take(spread);
+        }
+        all
     }
-    all
 }
 
 /// A value as a person would type it: numbers with four digits, no very long texts.

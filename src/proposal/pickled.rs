@@ -16,7 +16,7 @@ const SCRIPT: &str = "__main__";
 pub fn propose(model: &Model, file: &str) -> Proposal {
     let Some((_, pickles)) = model.pickles.first() else {
         let mut proposal = Proposal::empty("unknown");
-        proposal.load_pickle(file, false);
+        proposal.load_pickle(file, model.format == Format::CompressedPickle);
         proposal.take(Input::Unknown);
         proposal.code.answer = "return model.predict(features).tolist()".to_owned();
         proposal.open.push("name the packages that the model needs in requirements.txt".to_owned());
@@ -180,7 +180,8 @@ impl Proposal {
         self.python = python;
         self.open.extend(open);
         if !script.is_empty() {
-            let names: Vec<String> = script.into_iter().filter(|name| !name.is_empty()).collect();
+            let is_name = |name: &String| name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+            let names: Vec<String> = script.into_iter().filter(is_name).collect();
             self.code.imports.extend(["import script", "import sys"].map(str::to_owned));
             let set = names.iter().map(|name| format!("sys.modules[\"{SCRIPT}\"].{name} = script.{name}\n"));
             let why = "# A script saved the model, so what that defined is looked for in `__main__`.\n";
