@@ -13,6 +13,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use ekiben::model;
+use ekiben::proposal::{self, Words};
 use home::{Home, ran};
 use serde_json::{Value, json};
 
@@ -260,6 +262,60 @@ fn names_are_safe_and_unique() {
     // The same model twice is one.
     let report = home.run(["convert", "shelf/a/iris.pkl", "shelf/a/../a/iris.pkl", "--output", "json"]).ok().json();
     assert_eq!(report["models"].as_array().unwrap().len(), 1);
+}
+
+/// A text as a pickle has it.
+fn text(text: &str) -> Vec<u8> {
+    [b"X", &u32::try_from(text.len()).unwrap().to_le_bytes()[..], text.as_bytes()].concat()
+}
+
+#[test]
+fn foreign_names_get_into_code_and_yaml_as_texts_alone() {
+    let home = Home::empty();
+    let columns = ["a\"b", "x\n  - evil: 1", "{{ 1 }}{% if", "\"\"\"\\", "# no", "\u{1b}[31m", "ü"];
+    let mut pickle = [b"\x80\x04", &text("sklearn.x\"; import os")[..], &text("A\n\"\"\"B"), b"\x93)\x81}("].concat();
+    pickle.extend(text("feature_names_in_"));
+    pickle.extend([b"]("[..].to_vec(), columns.iter().flat_map(|name| text(name)).collect(), b"e".to_vec()].concat());
+    pickle.extend([text("_sklearn_version"), text("1.5.2\n--index-url http://evil"), b"ub.".to_vec()].concat());
+    home.write("names.pkl", pickle);
+    let report = home.run(["convert", "names.pkl", "--output", "json"]).ok().json();
+    let request = row(&report, "names")["proposal"]["tests"][0]["request"]["rows"][0].as_object().unwrap();
+    assert_eq!(request.len(), columns.len());
+    // What follows a version is not believed.
+    assert!(requirements(row(&report, "names")).contains(&"scikit-learn"), "{report:#}");
+    home.run(["validate", "names"]).ok();
+    let compiled =
+        Command::new("python3").args(["-m", "py_compile"]).arg(home.folder().join("names/src/predict.py")).output();
+    assert!(compiled.unwrap().status.success());
+    let said = home.run(["convert", "names.pkl", "-o", "again"]).ok();
+    assert!(!said.out.contains('\u{1b}'), "{}", said.out);
+}
+
+#[test]
+fn whatever_is_left_of_a_model_ends_in_a_proposal_or_none() {
+    let shelf = new_shelf();
+    for name in ["mixed.pkl", "forest.joblib", "boosted.pkl", "trees named.pkl"] {
+        let bytes = fs::read(shelf.join(name)).unwrap();
+        for at in 0..bytes.len().min(3000) {
+            let mut flipped = bytes.clone();
+            flipped[at] ^= 1 << (at % 8);
+            for bytes in [&bytes[..at], &flipped] {
+                let open = || Ok(Box::new(std::io::Cursor::new(bytes.to_vec())) as Box<dyn std::io::Read + Send>);
+                let model = model::inspect(&model::Origin::Stream(&open), name, bytes.len() as u64).unwrap();
+                let Some(proposal) = proposal::of_file(&model, name) else { continue };
+                let files = [name.to_owned()];
+                let words = Words {
+                    name: "x",
+                    files: &files,
+                    allow: &[],
+                    entry: "src/predict.py:predict",
+                    ours: true,
+                    schema: None,
+                };
+                proposal.texts(&words).unwrap();
+            }
+        }
+    }
 }
 
 #[test]
