@@ -361,7 +361,7 @@ fn folders_of_mlflow_and_transformers_are_models() {
     home.write(
         "runs/churn/MLmodel",
         "flavors:\n  python_function:\n    loader_module: mlflow.sklearn\n    python_version: 3.9.18\n  \
-         sklearn:\n    pickled_model: model.pkl\n    sklearn_version: 1.5.2\nsaved_input_example_info:\n  \
+         sklearn:\n    pickled_model: model.pkl\n    serialization_format: cloudpickle\nsaved_input_example_info:\n  \
          artifact_path: input_example.json\nsignature:\n  inputs: '[{\"type\": \"double\", \"name\": \"age\"}, \
          {\"type\": \"string\", \"name\": \"plan\"}]'\n",
     );

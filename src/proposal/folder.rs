@@ -76,7 +76,10 @@ fn text<'a>(value: &'a Json, pointer: &str) -> Option<&'a str> {
 fn mlflow(folder: &Path, place: &str) -> Option<Proposal> {
     let description = read(&folder.join("MLmodel"))?;
     let flavor = |name: &str, key: &str| text(&description, &format!("/flavors/{name}/{key}"));
-    let pickle = flavor("sklearn", "pickled_model").and_then(|path| ArchivePath::relative(path).ok());
+    // MLflow 3 also saves in the format of skops, which is no pickle.
+    let pickled = matches!(flavor("sklearn", "serialization_format"), None | Some("pickle" | "cloudpickle"));
+    let pickle = flavor("sklearn", "pickled_model").filter(|_| pickled);
+    let pickle = pickle.and_then(|path| ArchivePath::relative(path).ok());
     let pickle = pickle.filter(|path| path.under(folder).is_file());
     let mut proposal = match &pickle {
         Some(path) => {
@@ -168,7 +171,7 @@ fn required(folder: &Path, direct: bool, proposal: &mut Proposal) {
         let line = line.split(" #").next().unwrap_or_default().trim_end();
         match Requirement::<VerbatimUrl>::from_str(line) {
             // MLflow is there to load the model, which a pickle of scikit-learn does not need.
-            Ok(requirement) if direct && requirement.name.as_ref() == "mlflow" => {}
+            Ok(requirement) if direct && matches!(requirement.name.as_ref(), "mlflow" | "mlflow-skinny") => {}
             Ok(_) => pins.push(Pin::new(line, "MLflow wrote it down")),
             Err(_) => proposal.unknown.push(format!(
                 "what a line of MLflow's requirements is for, which was left out: {:?}",
