@@ -15,6 +15,7 @@ use crate::archive::ArchivePath;
 use crate::bento::{self, Bento, Bentofile};
 use crate::diagnostic::{Code, Diagnostic, Diagnostics, Source};
 use crate::document::{self, Document, shown};
+use crate::files::PASSED;
 use crate::form;
 use crate::import::bento as import;
 use crate::lock::{self, Lock};
@@ -330,9 +331,6 @@ fn beside(folder: &Path) -> Vec<Thing> {
     }
     things
 }
-
-/// Folders that nobody keeps anything of their own in.
-const PASSED: &[&str] = &[".git", "__pycache__", ".venv", "venv", "node_modules", ".tox", "target"];
 
 /// All that is known by its name below a folder, and all models, without what Git ignores.
 fn walk(folder: &Path) -> Vec<Thing> {

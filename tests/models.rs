@@ -249,7 +249,7 @@ proptest! {
             &b"(012FIJKLMNPQRSTUVX]ab}cdeghijloprqstu)GBC.\x80\x81\x82\x85\x86\x87\x88\x8a\x8b\x8c\x8d\x8e\x8f\x90\x91\x92\x93\x94\x95\x96\x97\x98\x01\x02\n'aos"[..]
         ), 0..200),
     ) {
-        inspect(&opcodes, "a.pkl");
+        ekiben::proposal::of_file(&inspect(&opcodes, "a.pkl"), "a.pkl");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 mod build;
 mod completions;
+mod convert;
 mod copy;
 mod ensure;
 mod explain;
@@ -172,6 +173,7 @@ fn formats() -> impl clap::builder::TypedValueParser<Value = Format> {
 #[derive(Subcommand)]
 enum Command {
     Init(init::Args),
+    Convert(convert::Args),
     Validate(validate::Args),
     Lock(lock::Args),
     Pack(pack::Args),
@@ -232,6 +234,7 @@ pub fn main() -> ExitCode {
     let context = Context { printer: Printer::new(output.output(), verbosity, color), network };
     let result = match cli.command {
         Command::Init(args) => init::run(&context, args),
+        Command::Convert(args) => convert::run(&context, args),
         Command::Validate(args) => validate::run(&context, args),
         Command::Lock(args) => lock::run(&context, args),
         Command::Pack(args) => pack::run(&context, args),

@@ -9,6 +9,7 @@ mod gguf;
 pub mod globals;
 mod hdf5;
 mod numpy;
+mod object;
 mod onnx;
 mod pickle;
 mod safetensors;
@@ -19,6 +20,7 @@ use std::path::Path;
 
 use fs_err as fs;
 
+pub use object::{Object, Objects};
 pub use pickle::Pickles;
 
 use feed::{Feed, OnDisk, Stop, Stream};
