@@ -9,6 +9,7 @@ mod home;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -230,6 +231,18 @@ fn hostile_and_broken_models_become_nothing_and_stop_no_other() {
     assert!(manifest.contains("  allow:\n    - os.system\n") && !manifest.contains("not.imported"), "{manifest}");
     home.run(["validate", "evil"]).ok();
     assert!(!Path::new(&mark).exists());
+    // A layer of code is refused and allowed in the same way.
+    let mut archive = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    for (name, text) in
+        [("config.json", "{\"class_name\": \"Lambda\"}"), ("metadata.json", "{}"), ("model.weights.h5", "")]
+    {
+        archive.start_file(name, zip::write::SimpleFileOptions::default()).unwrap();
+        archive.write_all(text.as_bytes()).unwrap();
+    }
+    home.write("layers.keras", archive.finish().unwrap().into_inner());
+    home.run(["convert", "layers.keras"]).ends(3).says("EK0805");
+    home.run(["convert", "layers.keras", "--allow", "keras.layers.Lambda"]).ok();
+    home.run(["validate", "layers"]).ok();
     // Without any that is refused, the exit code is another one.
     home.run(["convert", "missing.pkl"]).ends(1);
 }
