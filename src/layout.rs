@@ -38,8 +38,6 @@ pub enum Layout {
 
 /// The folder of a bento in its image.
 const BENTO: &str = "/home/bentoml/bento";
-/// The folder in which the processes of BentoML's services share their metrics.
-const METRICS: &str = "/home/bentoml/prometheus_multiproc_dir";
 
 impl Layout {
     /// Root of the code, and working directory.
@@ -55,25 +53,6 @@ impl Layout {
         match self {
             Self::Ekiben => USER_NAME,
             Self::Bento => "bentoml",
-        }
-    }
-
-    /// Folders that the service expects to find, beside those that hold files. BentoML makes them when it starts, and
-    /// cannot where the root is read-only.
-    pub fn folders(self) -> &'static [&'static str] {
-        match self {
-            Self::Ekiben => &[],
-            Self::Bento => {
-                &["/home/bentoml/bentos", "/home/bentoml/envs", "/home/bentoml/models", METRICS, "/home/bentoml/tmp"]
-            }
-        }
-    }
-
-    /// Folders that the service writes to.
-    pub fn volumes(self) -> &'static [&'static str] {
-        match self {
-            Self::Ekiben => &[],
-            Self::Bento => &[METRICS],
         }
     }
 

@@ -30,6 +30,9 @@ pub struct Spec {
     pub network: Network,
     /// What it may use up.
     pub limits: Limits,
+    /// Bytes that it may write into its root, beyond what lies in `tmpfs`; they are kept in memory, over the layers, and
+    /// gone when it ends. None: the root is read-only.
+    pub writable: Option<u64>,
     /// Where it can write. Emptied when it ends.
     pub tmpfs: Vec<Tmpfs>,
     /// What runs it.
@@ -153,6 +156,7 @@ impl Spec {
             hostname: "ekiben".to_owned(),
             network: Network::Isolated { publish: Vec::new() },
             limits: Limits::default(),
+            writable: None,
             tmpfs: vec![tmpfs("/tmp", 1 << 30), tmpfs("/run", 64 << 20), tmpfs("/dev/shm", 1 << 30)],
             engine: Engine::Embedded,
             output: Streams::Merged,
