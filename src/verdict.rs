@@ -420,8 +420,11 @@ fn judge_bento(path: &Path, found: &mut Diagnostics) {
         false => path.parent().filter(|folder| folder.join("models").is_dir()),
     };
     let Some(folder) = folder else {
-        if let Some((document, bento)) = read::<Bento>(path, Kind::Bento, found) {
-            bento.check(&document, found);
+        if let Some(source) = document::read_text(path, &shown(path), Kind::Bento.most(), found) {
+            let read = |name: &str| (name == bento::NAME).then(|| source.text().to_owned());
+            found.extend(
+                import::describe(source.path(), &import::Files { names: BTreeSet::new(), read: &read }, None).1,
+            );
         }
         return;
     };

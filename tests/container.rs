@@ -191,6 +191,22 @@ fn mounts_appear_where_the_layers_have_nothing() {
 }
 
 #[test]
+fn what_is_written_to_a_writable_root_is_bounded_and_gone() {
+    let home = home();
+    let mut spec = shell(
+        "echo x > /tmp/../etc/new && echo written; cat /etc/new; \
+         busybox dd if=/dev/zero of=/etc/large bs=1M count=4 2>/dev/null || echo full",
+    );
+    spec.writable = Some(2 << 20);
+    spec.user = (0, 0);
+    for _ in 0..2 {
+        let output = home.containers.run_to_end(&spec).unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "written\nx\nfull\n", "{output:?}");
+    }
+    assert!(!spec.lower[0].join("etc/new").exists());
+}
+
+#[test]
 fn a_file_that_its_user_may_not_read_is_named() {
     let home = home();
     let weights = home.folder.path().join("weights");

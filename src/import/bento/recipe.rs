@@ -131,6 +131,8 @@ impl Recipe<'_> {
         for (number, command) in image.commands.iter().enumerate() {
             match apt(command) {
                 Some(names) => packages.extend(names),
+                // What comes before the packages belongs to the base, which is another one.
+                None if self.replaced => {}
                 None => self.command(&format!("/image/commands/{number}"), command),
             }
         }
