@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 
 use crate::analytics;
 use crate::archive::ArchivePath;
-use crate::bento::{self, Bento, Bentofile};
+use crate::bento::{self, Bentofile};
 use crate::diagnostic::{Code, Diagnostic, Diagnostics, Source};
 use crate::document::{self, Document, shown};
 use crate::files::PASSED;
