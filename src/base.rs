@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::archive::{ArchivePath, Entry};
+use crate::archive::{ArchivePath, Entry, Kind};
 use crate::compress::Compression;
 use crate::debian::{self, Package, Source, User, Wanted};
 use crate::digest::Digest;
@@ -373,9 +373,9 @@ pub fn user_layer(
         true => None,
         false => Some(Layer::write::<Error>(&session.store, Compression::Gzip, "user", |writer| {
             for (entry, content) in &entries {
-                match content {
-                    Some(content) => writer.file(entry, content.as_slice())?,
-                    None => writer.entry(entry)?,
+                match entry.kind {
+                    Kind::File { .. } => writer.file(entry, content.as_slice())?,
+                    _ => writer.entry(entry)?,
                 }
             }
             Ok(())
@@ -386,8 +386,8 @@ pub fn user_layer(
     Ok(layer)
 }
 
-/// What a base lacks of `user`: files with their contents and folders, in the order of an archive.
-fn registered(stack: &Stack, user: &User) -> Result<Vec<(Entry, Option<Vec<u8>>)>, Error> {
+/// What a base lacks of `user`: folders, and files with their contents, in the order of an archive.
+fn registered(stack: &Stack, user: &User) -> Result<Vec<(Entry, Vec<u8>)>, Error> {
     let path = |text: &str| ArchivePath::new(text).map_err(std::io::Error::other);
     let folder = path("etc")?;
     let mut entries = Vec::new();
@@ -405,15 +405,15 @@ fn registered(stack: &Stack, user: &User) -> Result<Vec<(Entry, Option<Vec<u8>>)
             book.push(b'\n');
         }
         book.extend(line.into_bytes());
-        entries.push((Entry::file(path(name)?, book.len() as u64, false), Some(book)));
+        entries.push((Entry::file(path(name)?, book.len() as u64, false), book));
     }
     if !entries.is_empty() {
-        entries.insert(0, (Entry::directory(folder), None));
+        entries.insert(0, (Entry::directory(folder), Vec::new()));
     }
     let above: Vec<_> = user.home.ancestors().collect();
     if !stack.has(&user.home) && above.iter().all(|folder| !stack.has(folder) || stack.has_folder(folder)) {
-        entries.extend(above.into_iter().map(|folder| (Entry::directory(folder), None)));
-        entries.push((Entry::directory(user.home.clone()).owned_by(user.uid, user.gid), None));
+        entries.extend(above.into_iter().map(|folder| (Entry::directory(folder), Vec::new())));
+        entries.push((Entry::directory(user.home.clone()).owned_by(user.uid, user.gid), Vec::new()));
     }
     Ok(entries)
 }

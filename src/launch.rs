@@ -167,7 +167,7 @@ pub fn any_port(port: u16) -> Publish {
 
 /// Unpacked layers, the lowest first, and what is mounted on them.
 fn root(session: &Session, image: &Image, user: (u32, u32)) -> Result<(Vec<PathBuf>, Vec<Mount>), Error> {
-    let (mut lower, mut mounts) = (Vec::new(), Vec::new());
+    let mut mounts = Vec::new();
     let missing = |layer: &&Layer| !session.store.tree_path(&layer.diff_id).exists();
     let mut unpacked = Vec::new();
     for layer in image.layers() {
@@ -178,13 +178,8 @@ fn root(session: &Session, image: &Image, user: (u32, u32)) -> Result<(Vec<PathB
     }
     let work = unpacked.iter().copied().filter(missing).map(|layer| layer.size).sum::<u64>();
     let task = (work > 0).then(|| session.progress.task("Unpacking", "layers", Unit::Bytes, Some(work)));
-    for layer in unpacked {
-        let work = if missing(&layer) { layer.size } else { 0 };
-        lower.push(layer.unpack(&session.store)?);
-        if let Some(task) = &task {
-            task.advance(work);
-        }
-    }
+    let done = |layer: &Layer| task.iter().for_each(|task| task.advance(layer.size));
+    let lower = layer::unpack_all(&session.store, &unpacked, done)?;
     Ok((lower, mounts))
 }
 

@@ -7,7 +7,7 @@
 //! the person keeps them. A weight file becomes such a layer without a second copy of it on the disk. A layer may also
 //! be in a registry still; then its recipe is where ([`origin`]). OCI image specification 1.1, `layer.md`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
@@ -20,6 +20,7 @@ use crate::content::{self, Content, Opener};
 use crate::digest::{BesideHasher, Digest, HashingReader, HashingWriter, Mismatch, VerifyingReader};
 use crate::progress::Task;
 use crate::store::{self, Store};
+use crate::workers;
 
 /// What can go wrong with a layer.
 #[derive(Debug, thiserror::Error)]
@@ -330,6 +331,18 @@ impl Layer {
             Ok(())
         })
     }
+}
+
+/// Unpacks `layers` as [`Layer::unpack`] does, side by side, and gives their folders in the same order. `done` is called
+/// for each that was not there yet.
+///
+/// # Errors
+/// As [`Layer::unpack`], of the first that fails.
+pub fn unpack_all(store: &Store, layers: &[&Layer], done: impl Fn(&Layer) + Sync) -> Result<Vec<PathBuf>, Error> {
+    let missing: BTreeMap<_, _> = layers.iter().map(|layer| (layer.diff_id, *layer)).collect();
+    let missing = missing.into_values().filter(|layer| !store.tree_path(&layer.diff_id).exists()).collect();
+    workers::side_by_side(missing, |layer| layer.unpack(store).map(|_| done(layer)))?;
+    layers.iter().map(|layer| layer.unpack(store)).collect()
 }
 
 impl fmt::Display for Layer {

@@ -288,6 +288,7 @@ fn a_million_inputs_end_in_answers() {
         }
     }
     seeds.extend(HEADS.map(|head| ("a.pkl".to_owned(), [head, SYSTEM].concat())));
+    seeds.push(("a.pkl".to_owned(), zstd::encode_all(SYSTEM, 1).unwrap()));
     seeds.push(("a.pt".to_owned(), zipped(&[("archive/data.pkl", SYSTEM), ("a.npy", b"\x93NUMPY\x01\0")])));
     seeds.sort();
     let run = |seed: u64, count: usize| {

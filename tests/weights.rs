@@ -363,10 +363,24 @@ fn shards_and_small_files_share_layers() {
     for i in 0..3000 {
         fs::write(home.project().join(format!("small/{i:05}.bin")), format!("{i}")).unwrap();
     }
+    home::images::docker_archive(&home.path("base.tar"));
+    let manifest = fs::read_to_string(home.project().join("ekiben.yaml")).unwrap();
+    let manifest = manifest.replace("base: scratch", "base: 'docker-archive:../base.tar'");
+    fs::write(home.project().join("ekiben.yaml"), manifest).unwrap();
     let digest = home.well(&["build"]);
     let layers = home.json(&["inspect", "big:1"])["layers"].as_array().unwrap().len();
     assert!(layers < 100, "{layers} layers");
+    // Shards are mounted, small files unpacked, and the second time nothing is.
+    let script =
+        "cd /models/big; b=/bin/busybox; $b find . -type f | $b wc -l; $b cat small/0299*; $b wc -c shard-199.bin";
+    for _ in 0..2 {
+        let said = home.well(&["run", "big:1", "--", "sh", "-c", script]);
+        assert_eq!(said, "3200\n29902991299229932994299529962997299829995243079 shard-199.bin\n");
+    }
     home.well(&["pack", "-o", "../a.ekiben"]);
+    home.well(&["unpack", "../a.ekiben", "../unpacked"]);
+    let unpacked = tree(&home.path("unpacked/models/big/1"));
+    assert_eq!(unpacked.keys().filter(|name| name.ends_with(".bin")).count(), 3200);
     assert_eq!(home.well(&["build", "../a.ekiben"]), digest);
     home.well(&["inspect", "../a.ekiben", "--verify"]);
     home.well(&["export", "big:1", "../layout"]);

@@ -411,7 +411,7 @@ fn is_opaque(folder: &Path) -> bool {
 /// The image's layers unpacked, the lowest first; fetched where they are still in a registry.
 pub(super) fn trees(session: &Session, image: &Image) -> Result<Vec<PathBuf>, Error> {
     registry::fetch(session, image.layers()).map_err(crate::image::Error::from)?;
-    Ok(image.layers().iter().map(|layer| layer.unpack(&session.store)).collect::<Result<_, _>>()?)
+    Ok(layer::unpack_all(&session.store, &image.layers().iter().collect::<Vec<_>>(), |_| ())?)
 }
 
 #[cfg(test)]

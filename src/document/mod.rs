@@ -460,7 +460,8 @@ mod tests {
                 let start = std::time::Instant::now();
                 check(&text, format);
                 let took = start.elapsed();
-                assert!(took < std::time::Duration::from_secs(5), "{piece:?} as {format:?} took {took:?}");
+                // Generous, for busy machines: what grows with the square takes minutes.
+                assert!(took < std::time::Duration::from_secs(30), "{piece:?} as {format:?} took {took:?}");
             }
         }
     }
