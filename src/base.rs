@@ -16,7 +16,7 @@ use crate::debian::{self, Package, Source, User, Wanted};
 use crate::digest::Digest;
 use crate::image::{self as images, Image};
 use crate::layer::{self, Layer};
-use crate::layout;
+use crate::layout::{self, Layout};
 use crate::manifest::{Debian, Manifest};
 use crate::platform::Platform;
 use crate::python::Target;
@@ -317,11 +317,12 @@ fn lock_image(
 }
 
 /// Who runs the program of an image.
-pub fn user() -> User {
-    let home = ArchivePath::new(format!("home/{}", layout::USER_NAME));
+pub fn user(layout: Layout) -> User {
+    let name = layout.user_name();
+    let home = ArchivePath::new(format!("home/{name}"));
     // The name is a constant without `..`.
     let home = home.unwrap_or_else(|error| unreachable!("{error}"));
-    User { name: layout::USER_NAME.to_owned(), uid: layout::USER, gid: layout::USER, home }
+    User { name: name.to_owned(), uid: layout::USER, gid: layout::USER, home }
 }
 
 /// What Python packages on a locked base are for.

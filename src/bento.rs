@@ -54,15 +54,87 @@ pub struct Bento {
     /// The layout: 2 from 1.4.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spec: Option<u32>,
-    /// How its image is made (to 1.2).
+    /// How its image is made (to 1.3).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub docker: Option<BTreeMap<String, Json>>,
-    /// Its Python packages (to 1.2).
+    pub docker: Option<BentoDocker>,
+    /// Where its Python packages come from (to 1.3).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub python: Option<BTreeMap<String, Json>>,
+    pub python: Option<BentoPython>,
+    /// Its conda packages (to 1.3).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conda: Option<BTreeMap<String, Json>>,
     /// How its image is made (from 1.4).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub image: Option<BTreeMap<String, Json>>,
+    pub image: Option<BentoImage>,
+}
+
+/// How the image of a bento is made, to 1.3.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct BentoDocker {
+    /// The distribution: `debian`, `alpine`, `ubi8`, `amazonlinux`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distro: Option<String>,
+    /// Which Python, as `3.11`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub python_version: Option<String>,
+    /// Which CUDA.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cuda_version: Option<Json>,
+    /// Variables of the environment, as a mapping or a list of `NAME=VALUE`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub env: Option<Json>,
+    /// Packages of the distribution.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system_packages: Option<Vec<String>>,
+    /// A script that is run when the image is made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub setup_script: Option<String>,
+    /// The image that it stands on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_image: Option<String>,
+    /// A template of the Dockerfile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dockerfile_template: Option<String>,
+}
+
+/// Where the Python packages of a bento come from, to 1.3.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct BentoPython {
+    /// The package index.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index_url: Option<String>,
+    /// Whether there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_index: Option<bool>,
+    /// Pages with links to packages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub find_links: Option<Vec<String>>,
+    /// Further package indexes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extra_index_url: Option<Vec<String>>,
+    /// What pip is told besides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pip_args: Option<String>,
+}
+
+/// How the image of a bento is made, from 1.4.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct BentoImage {
+    /// The image that it stands on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_image: Option<String>,
+    /// Which Python, as `3.11`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub python_version: Option<String>,
+    /// Commands that are run before the Python packages are installed.
+    #[serde(default)]
+    pub commands: Vec<String>,
+    /// Python packages, as the text of a file of requirements.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub python_requirements: Option<String>,
+    /// Commands that are run after the Python packages were installed.
+    #[serde(default)]
+    pub post_commands: Vec<String>,
 }
 
 /// A model in a bento.
@@ -74,6 +146,9 @@ pub struct BentoModel {
     /// What loads it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub module: Option<String>,
+    /// Where it is: in the bento, which is `bentoml` or nothing, or in `huggingface` (from 1.4).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registry: Option<String>,
 }
 
 /// A service in a bento.
@@ -95,6 +170,9 @@ pub struct BentoVariable {
     /// Its value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<String>,
+    /// When it is needed (from 1.4): `all`, `build` or `runtime`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stage: Option<String>,
 }
 
 const TAG_PART: &str = "^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$";

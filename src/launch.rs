@@ -12,7 +12,7 @@ use fs_err as fs;
 use tempfile::TempDir;
 
 use crate::container::{
-    self, Container, Containers, Engine, Launcher, Life, Limits, Mount, Name, Network, Publish, Spec, engine,
+    self, Container, Containers, Engine, Launcher, Life, Limits, Mount, Name, Network, Publish, Spec, Tmpfs, engine,
 };
 use crate::content::Content;
 use crate::image::{self, Image, export};
@@ -98,6 +98,9 @@ pub struct Options {
 /// An image's layer of more files than this is unpacked rather than mounted file by file.
 const MOST_MOUNTS: usize = 64;
 
+/// What fits into a folder that the image declares as a volume, in bytes. It is gone when the container ends.
+const VOLUME: u64 = 1 << 30;
+
 /// The containers of a store.
 ///
 /// # Errors
@@ -143,6 +146,8 @@ pub fn start(
     spec.env = given(config.env()).into_iter().chain(options.env.iter().cloned()).collect();
     spec.cwd = config.working_dir().as_deref().filter(|folder| !folder.is_empty()).unwrap_or("/").into();
     spec.user = user;
+    let volumes = given(config.volumes()).into_iter();
+    spec.tmpfs.extend(volumes.map(|target| Tmpfs { target: target.into(), size: VOLUME }));
     spec.limits = options.limits;
     spec.keep = options.keep;
     spec.network = match options.host_network {

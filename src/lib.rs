@@ -24,6 +24,7 @@ pub mod files;
 pub mod form;
 pub mod generate;
 pub mod image;
+pub mod import;
 pub mod init;
 pub mod launch;
 pub mod layer;

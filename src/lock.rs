@@ -105,7 +105,10 @@ fn other_version(document: &Document) -> Option<crate::diagnostic::Diagnostic> {
 pub fn input_digest(manifest: &Manifest, requirements_file: Option<&str>) -> Digest {
     let python = manifest.python.as_ref().map(|python| {
         let requirements = match &python.requirements {
-            Requirements::List(list) => serde_json::json!(list.iter().map(|text| text.trim()).collect::<BTreeSet<_>>()),
+            Requirements::List(list) => {
+                let list = list.iter().map(|text| text.trim()).filter(|text| !text.starts_with('-'));
+                serde_json::json!(list.collect::<BTreeSet<_>>())
+            }
             Requirements::File(path) => {
                 let content = requirements_file.unwrap_or_default().replace("\r\n", "\n");
                 // A pyproject.toml and a requirements.txt of the same content are not the same.

@@ -8,12 +8,15 @@ use std::path::Path;
 use fs_err as fs;
 
 use crate::archive::ArchivePath;
+use crate::bento;
 use crate::bundle::{self, Bundle, Weight};
 use crate::content::{self, Content};
 use crate::diagnostic::{Diagnostics, Source};
 use crate::document::{Document, Format};
 use crate::form;
 use crate::generate::{self, Api, Facts};
+use crate::import::bento::{self as import, File};
+use crate::layout::Layout;
 use crate::lock::{self, Lock};
 use crate::manifest::{self, Manifest};
 use crate::project::Project;
@@ -82,7 +85,7 @@ impl Parcel {
             .model
             .iter()
             .map(|file| Ok(Weight { path: file.path.clone(), content: Content::file(&file.host)? }));
-        let mut bundle = Bundle::new(&manifest.name, weights.collect::<Result<_, Error>>()?, again);
+        let mut bundle = Bundle::new(&manifest.name, Layout::Ekiben, weights.collect::<Result<_, Error>>()?, again);
         let manifest_name = project.path.file_name().unwrap_or_default();
         let path = |text: &str| ArchivePath::relative(text).map_err(std::io::Error::other);
         bundle.add(path(&manifest_name.to_string_lossy())?, Content::file(&project.path)?, false)?;
@@ -137,9 +140,66 @@ impl Parcel {
         let bundle = Bundle::open(session, path)?;
         let missing = || bundle::Error::Incomplete { name: manifest::NAMES[0].to_owned() };
         let has = |name: &&&str| bundle.members().keys().any(|path| path.as_str() == **name);
-        let name = manifest::NAMES.iter().find(has).ok_or_else(missing)?;
-        let manifest = read(&bundle, name, Kind::Manifest)?;
+        let manifest = match bundle.layout() {
+            Layout::Ekiben => {
+                let name = manifest::NAMES.iter().find(has).ok_or_else(missing)?;
+                read(&bundle, name, Kind::Manifest)?
+            }
+            Layout::Bento if !has(&&bento::NAME) => return Err(missing().into()),
+            Layout::Bento => {
+                let names = bundle.members().keys().chain(bundle.weights().iter().map(|weight| &weight.path)).collect();
+                let read = |path: &str| String::from_utf8(bundle.read(path).ok()?).ok();
+                let described = import::describe(bento::NAME, &import::Files { names, read: &read }, None);
+                let wrong = |diagnostics| Error::Malformed { name: bento::NAME.to_owned(), diagnostics };
+                described.map_err(wrong)?.0
+            }
+        };
         let lock = read(&bundle, lock::NAME, Kind::Lock)?;
+        Ok(Self { manifest, lock, bundle })
+    }
+
+    /// A bento that BentoML made, with its manifest as [`import::Bento::describe`] has it, and its lock.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn of_bento(
+        session: &Session,
+        bento: &import::Bento,
+        manifest: Manifest,
+        lock: Lock,
+        again: bool,
+    ) -> Result<Self, Error> {
+        let weighs = |file: &File| file.path.as_str().starts_with("models/") || file.content.size() >= bundle::ALONE;
+        let mut bundle =
+            bundled(bento, &manifest.name, Layout::Bento, again, |file| weighs(file).then(|| file.path.clone()))?;
+        let text = lock.to_text().map_err(std::io::Error::from)?;
+        let path = ArchivePath::relative(lock::NAME).map_err(std::io::Error::other)?;
+        bundle.add(path, Content::Bytes(text.into_bytes()), false)?;
+        bundle.set_version(session, manifest.version.as_ref().map(ToString::to_string))?;
+        Ok(Self { manifest, lock, bundle })
+    }
+
+    /// A bundle that Ekiben wrote as a bento. Gives the same parcel as the bundle.
+    ///
+    /// # Errors
+    /// When what is in it has mistakes, or a file cannot be read.
+    pub fn of_own_bento(session: &Session, bento: &import::Bento, again: bool) -> Result<Self, Error> {
+        let read = |name: &str, kind: Kind| match bento.get(name) {
+            Some(file) => Ok(file.content.read(kind.most())?),
+            None => Err(Error::from(bundle::Error::Incomplete { name: name.to_owned() })),
+        };
+        let name = bento.own_manifest().map_or(manifest::NAMES[0], |file| file.path.as_str());
+        let manifest: Manifest = parse(name, &read(name, Kind::Manifest)?, Kind::Manifest)?;
+        let lock_text = read(lock::NAME, Kind::Lock)?;
+        let lock = parse(lock::NAME, &lock_text, Kind::Lock)?;
+        let description: bento::Bento = parse(bento::NAME, &read(bento::NAME, Kind::Bento)?, Kind::Bento)?;
+        let folder = format!("{}/{}/{}", bundle::WEIGHTS, manifest.name, description.version);
+        let folder = ArchivePath::relative(folder).map_err(std::io::Error::other)?;
+        let weight = |file: &File| file.path.below(&folder).filter(|path| path.as_str() != "model.yaml");
+        let mut bundle = bundled(bento, &manifest.name, Layout::Ekiben, again, weight)?;
+        let path = ArchivePath::relative(lock::NAME).map_err(std::io::Error::other)?;
+        bundle.add(path, Content::Bytes(lock_text), false)?;
+        bundle.set_version(session, Some(description.version))?;
         Ok(Self { manifest, lock, bundle })
     }
 
@@ -163,11 +223,36 @@ impl Parcel {
     }
 }
 
+/// The files of a bento but for its lock, those as weights for which `weight` gives a path.
+fn bundled(
+    bento: &import::Bento,
+    name: &str,
+    layout: Layout,
+    again: bool,
+    weight: impl Fn(&File) -> Option<ArchivePath>,
+) -> Result<Bundle, Error> {
+    let (mut weights, mut members) = (Vec::new(), Vec::new());
+    for file in bento.files.iter().filter(|file| file.path.as_str() != lock::NAME) {
+        match weight(file) {
+            Some(path) => weights.push(Weight { path, content: file.content.clone() }),
+            None => members.push(file),
+        }
+    }
+    let mut bundle = Bundle::new(name, layout, weights, again);
+    for file in members {
+        bundle.add(file.path.clone(), file.content.clone(), file.executable)?;
+    }
+    Ok(bundle)
+}
+
 /// Reads a document of the bundle.
 fn read<T: serde::de::DeserializeOwned>(bundle: &Bundle, name: &str, kind: Kind) -> Result<T, Error> {
-    let bytes = bundle.read(name)?;
+    parse(name, &bundle.read(name)?, kind)
+}
+
+fn parse<T: serde::de::DeserializeOwned>(name: &str, bytes: &[u8], kind: Kind) -> Result<T, Error> {
     let mut diagnostics = Diagnostics::new();
-    let text = String::from_utf8_lossy(&bytes);
+    let text = String::from_utf8_lossy(bytes);
     let source = Source::new(name, text.strip_prefix('\u{feff}').unwrap_or(&text));
     let document = Document::parse(&source, Format::of(Path::new(name)), &mut diagnostics);
     let value = document.and_then(|document| form::read(&document, schema::of(kind), &mut diagnostics).value);

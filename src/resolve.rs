@@ -1,13 +1,14 @@
 //! From a manifest to its lock.
 
-use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use crate::base::{self, Base};
 use crate::diagnostic::Diagnostics;
 use crate::digest::Digest;
 use crate::generate;
+use crate::layout::Layout;
 use crate::lock::{self, Lock, Locked};
-use crate::manifest::Requirements;
+use crate::manifest::{Manifest, Requirements};
 use crate::platform::{Platform, UnknownPlatform};
 use crate::project::Project;
 use crate::python;
@@ -68,21 +69,59 @@ pub enum Renewal {
     Never,
 }
 
-/// The lock of `project`: the one that lies beside the manifest if it fits, else a new one, which is written there.
-/// The second value says whether it was written.
+/// What is to be locked.
+#[derive(Clone, Debug)]
+pub struct Subject<'a> {
+    /// What the person wants.
+    pub manifest: &'a Manifest,
+    /// The folder that paths in the manifest are relative to.
+    pub root: &'a Path,
+    /// What it is locked for; where none is named, this machine's.
+    pub platforms: &'a [Platform],
+    /// Where the lock is kept.
+    pub path: PathBuf,
+    /// A lock that came along, for where none is kept.
+    pub shipped: Option<PathBuf>,
+}
+
+impl<'a> Subject<'a> {
+    /// A project, whose lock lies beside its manifest.
+    pub fn of(project: &'a Project) -> Self {
+        let path = project.root.join(lock::NAME);
+        Self {
+            manifest: &project.manifest,
+            root: &project.root,
+            platforms: &project.manifest.platforms,
+            path,
+            shipped: None,
+        }
+    }
+
+    /// The digest of all that the lock depends on.
+    fn input_digest(&self) -> Result<Digest, Error> {
+        let file = match self.manifest.python.as_ref().map(|python| &python.requirements) {
+            Some(Requirements::File(file)) => Some(fs_err::read_to_string(self.root.join(file))?),
+            _ => None,
+        };
+        Ok(lock::input_digest(self.manifest, file.as_deref()))
+    }
+}
+
+/// The lock of `subject`: the one that is kept if it fits, else a new one, which is written there. The second value
+/// says whether it was written.
 ///
 /// # Errors
 /// When something cannot be resolved, or the lock does not fit and must not be renewed.
-pub fn lock(session: &Session, project: &Project, renewal: Renewal) -> Result<(Lock, bool), Error> {
-    let path = project.root.join(lock::NAME);
-    let platforms = match project.manifest.platforms.as_slice() {
+pub fn lock(session: &Session, subject: &Subject<'_>, renewal: Renewal) -> Result<(Lock, bool), Error> {
+    let platforms = match subject.platforms {
         [] => vec![Platform::host()?],
         named => named.to_vec(),
     };
-    let input = input_digest(project)?;
-    let known = match path.exists() && renewal != Renewal::Always {
-        true => Some(read(&path)?),
-        false => None,
+    let input = subject.input_digest()?;
+    let mut places = std::iter::once(&subject.path).chain(&subject.shipped);
+    let known = match places.find(|path| path.exists()).filter(|_| renewal != Renewal::Always) {
+        Some(path) => Some(read(path)?),
+        None => None,
     };
     let fits = |lock: &Lock| !lock.is_stale(&input) && platforms.iter().all(|p| lock.platforms.contains_key(p));
     match (known, renewal) {
@@ -90,51 +129,47 @@ pub fn lock(session: &Session, project: &Project, renewal: Renewal) -> Result<(L
         (Some(_), Renewal::Never) => Err(Error::Stale),
         (None, Renewal::Never) => Err(Error::Missing),
         (known, _) => {
-            let base = Base::of(&project.manifest)?.below(&project.root);
-            let mut locked = BTreeMap::new();
-            for platform in platforms {
+            let base = Base::of(subject.manifest)?.below(subject.root);
+            // What fits, but lacks a platform, is completed.
+            let fresh = known.as_ref().filter(|lock| !lock.is_stale(&input));
+            let mut locked = fresh.map(|lock| lock.platforms.clone()).unwrap_or_default();
+            for platform in
+                platforms.into_iter().filter(|platform| fresh.is_none_or(|lock| !lock.platforms.contains_key(platform)))
+            {
                 let before = known.as_ref().and_then(|lock| lock.platforms.get(&platform));
-                locked.insert(platform, resolve(session, project, &base, platform, before)?);
+                locked.insert(platform, resolve(session, subject, &base, platform, before)?);
             }
             let python = locked.values().find_map(|locked| base.python(&locked.base)).map(str::to_owned);
             let lock = Lock { lock: 1, input, python, platforms: locked };
-            lock.write(&path)?;
+            lock.write(&subject.path)?;
             Ok((lock, true))
         }
     }
 }
 
-fn read(path: &std::path::Path) -> Result<Lock, Error> {
+fn read(path: &Path) -> Result<Lock, Error> {
     let mut found = Diagnostics::new();
     Lock::load(path, &mut found).ok_or(Error::Malformed(found))
 }
 
-fn input_digest(project: &Project) -> Result<Digest, Error> {
-    let file = match project.manifest.python.as_ref().map(|python| &python.requirements) {
-        Some(Requirements::File(file)) => Some(fs_err::read_to_string(project.root.join(file))?),
-        _ => None,
-    };
-    Ok(lock::input_digest(&project.manifest, file.as_deref()))
-}
-
 fn resolve(
     session: &Session,
-    project: &Project,
+    subject: &Subject<'_>,
     base: &Base,
     platform: Platform,
     before: Option<&Locked>,
 ) -> Result<Locked, Error> {
-    let manifest = &project.manifest;
+    let manifest = subject.manifest;
     let (locked_base, system) = base.lock(session, manifest, platform)?;
     let mut packages = Vec::new();
     if let Some(python) = base.python(&locked_base) {
         let target = base::target(&locked_base, python, platform);
-        let user = base::user();
+        let user = base::user(Layout::Ekiben);
         let uv = Toolchain::new(session, manifest, &locked_base, platform, &user).uv(&target.python)?;
         let scratch = session.store.scratch().map_err(python::Error::from)?;
         let own = if manifest.serves_functions() { &generate::REQUIREMENTS[..] } else { &[] };
         let asked = manifest.python.as_ref().map(|python| python.requirements.clone()).unwrap_or_default();
-        let root = std::path::absolute(&project.root)?;
+        let root = std::path::absolute(subject.root)?;
         let requirements = python::Requirements::new(&asked, &root)?.and(own.iter().copied());
         let asked = python::Resolution {
             requirements: &requirements,

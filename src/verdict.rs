@@ -416,7 +416,7 @@ fn judge_bento(path: &Path, found: &mut Diagnostics) {
     bento.check(&document, found);
     let Some(folder) = folder else { return };
     let models = folder.join("models");
-    for (at, model) in bento.all_models() {
+    for (at, model) in bento.all_models().into_iter().filter(|(_, model)| model.registry.is_none()) {
         let place = ArchivePath::relative(model.tag.replacen(':', "/", 1));
         let there = place.is_ok_and(|place| place.under(&models).is_dir());
         if models.is_dir() && !there {

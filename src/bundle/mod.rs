@@ -18,13 +18,15 @@ use std::sync::OnceLock;
 use serde::{Deserialize, Serialize};
 
 pub use pack::Form;
-pub use weights::WEIGHTS;
+pub use weights::{ALONE, WEIGHTS};
 
 use crate::archive::{self, ArchivePath, seekable};
 use crate::compress::{Compression, Setting};
 use crate::content::{self, Content, Opener, Stamp};
 use crate::digest::{Digest, Mismatch, VerifyingReader};
 use crate::layer::{self, Layer};
+use crate::layout::Layout;
+use crate::manifest;
 use crate::progress::Unit;
 use crate::session::Session;
 
@@ -104,7 +106,7 @@ pub struct Member {
 /// A weight file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Weight {
-    /// Where it lies below the folder of the model.
+    /// Where it lies below the folder of the model; in a bundle laid out as a bento, below its root.
     pub path: ArchivePath,
     /// Its bytes.
     pub content: Content,
@@ -115,6 +117,7 @@ pub struct Weight {
 pub struct Bundle {
     name: String,
     version: String,
+    layout: Layout,
     members: BTreeMap<ArchivePath, Member>,
     weights: Vec<Weight>,
     /// What the weights become, as soon as somebody has asked.
@@ -145,9 +148,9 @@ struct Identity<'a> {
 impl Bundle {
     /// Starts a bundle from the weights. They are read and hashed when it is packed, or before where somebody asks
     /// for their layers; where that was done before and the files are the same, not at all (unless `again`).
-    pub fn new(name: &str, weights: Vec<Weight>, again: bool) -> Self {
+    pub fn new(name: &str, layout: Layout, weights: Vec<Weight>, again: bool) -> Self {
         let (name, version, members, layers) = (name.to_owned(), String::new(), BTreeMap::new(), OnceLock::new());
-        Self { name, version, members, weights, layers, again, packed: None }
+        Self { name, version, layout, members, weights, layers, again, packed: None }
     }
 
     /// Adds a file.
@@ -188,6 +191,11 @@ impl Bundle {
         &self.version
     }
 
+    /// How its image is laid out.
+    pub fn layout(&self) -> Layout {
+        self.layout
+    }
+
     /// `NAME-VERSION.ekiben`.
     pub fn file_name(&self) -> String {
         format!("{}-{}.ekiben", self.name, self.version)
@@ -211,7 +219,7 @@ impl Bundle {
         if let Some(layers) = self.layers.get() {
             return Ok(layers);
         }
-        let layers = weights::layers(session, &self.name, &self.weights, self.again)?;
+        let layers = weights::layers(session, &self.image_folder()?, &self.weights, self.again)?;
         Ok(self.layers.get_or_init(|| layers))
     }
 
@@ -280,11 +288,29 @@ impl Bundle {
         Ok(VerifyingReader::new(opener, member.digest, member.content.size()))
     }
 
-    /// The folder in which the weights lie in a bundle: `models/NAME/VERSION`.
-    fn weights_folder(&self) -> Result<ArchivePath, Error> {
-        let path = ArchivePath::relative(format!("models/{}/{}", self.name, self.version));
-        path.map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error).into())
+    /// Where a weight file lies in the bundle: below `models/NAME/VERSION`, or where the bento has it.
+    ///
+    /// # Errors
+    /// When name or version are none.
+    pub fn places(&self) -> Result<impl Fn(&ArchivePath) -> ArchivePath + use<>, Error> {
+        let folder = match self.layout {
+            Layout::Ekiben => Some(folder(format!("{WEIGHTS}/{}/{}", self.name, self.version))?),
+            Layout::Bento => None,
+        };
+        Ok(move |path: &ArchivePath| folder.as_ref().map_or_else(|| path.clone(), |folder| folder.join(path)))
     }
+
+    /// The folder in which the weights lie in an image.
+    fn image_folder(&self) -> Result<ArchivePath, Error> {
+        folder(match self.layout {
+            Layout::Ekiben => format!("{WEIGHTS}/{}", self.name),
+            Layout::Bento => self.layout.code().trim_start_matches('/').to_owned(),
+        })
+    }
+}
+
+fn folder(path: String) -> Result<ArchivePath, Error> {
+    ArchivePath::relative(path).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error).into())
 }
 
 /// The index behind an archive.
@@ -364,17 +390,22 @@ impl Bundle {
             .into_iter()
             .map(|IndexWeight { path, offset, size }| Weight { path, content: packed(offset, size) })
             .collect();
-        let groups = weights::split(&index.name, &weights)?;
+        let layout = match manifest::NAMES.iter().any(|name| members.keys().any(|path| path.as_str() == *name)) {
+            true => Layout::Ekiben,
+            false => Layout::Bento,
+        };
+        let (name, version, layers) = (index.name, index.version, OnceLock::new());
+        let packed = Some((index.epoch, index.layers.clone()));
+        let bundle = Self { name, version, layout, members, weights, layers, again: false, packed };
+        let groups = weights::split(&bundle.image_folder()?, &bundle.weights)?;
         if groups.len() != index.layers.len() {
             return Err(malformed("its index has another number of layers than its weights need".into()));
         }
         // With another time in their headers, the layers are others than those that are known.
-        let layers = OnceLock::new();
         if index.epoch == archive::epoch() {
             weights::keep(&session.store, groups, &index.layers)?;
-            layers.get_or_init(|| index.layers.clone());
+            bundle.layers.get_or_init(|| index.layers);
         }
-        let packed = Some((index.epoch, index.layers));
-        Ok(Self { name: index.name, version: index.version, members, weights, layers, again: false, packed })
+        Ok(bundle)
     }
 }

@@ -82,7 +82,7 @@ impl Bundle {
         session: &Session,
         tar: &mut Tar<'_, W>,
     ) -> Result<(Vec<IndexWeight>, Vec<Layer>), Error> {
-        let folder = self.weights_folder()?;
+        let place = self.places()?;
         let mut packed = Vec::new();
         let mut weights = self.weights.iter();
         let mut opener = Opener::default();
@@ -90,7 +90,7 @@ impl Bundle {
         let mut next = |tar: &mut Tar<'_, W>, hasher: &mut dyn Write| {
             let Some(weight) = weights.next() else { return Ok(()) };
             let size = weight.content.size();
-            let path = folder.join(&weight.path);
+            let path = place(&weight.path);
             opener.open(&weight.content)?;
             let mut content = Noting { inner: &mut opener, failed: false };
             let offset = match tar.file(&path, false, size, &mut content, hasher) {
@@ -102,7 +102,7 @@ impl Bundle {
         };
         if self.layers.get().is_none() {
             let mut layers = Vec::new();
-            for mut group in weights::groups(&session.store, &self.name, &self.weights, self.again)? {
+            for mut group in weights::groups(&session.store, &self.image_folder()?, &self.weights, self.again)? {
                 if group.layer.is_some() {
                     group.files.iter().try_for_each(|_| next(tar, &mut io::sink()))?;
                 }
@@ -114,7 +114,8 @@ impl Bundle {
             self.layers.get_or_init(|| layers);
         } else if let Some(Weight { content: Content::Packed { bundle, .. }, .. }) = self.weights.first() {
             // A bundle only claims to know its layers.
-            for (files, layer) in weights::split(&self.name, &self.weights)?.iter().zip(self.weight_layers(session)?) {
+            let groups = weights::split(&self.image_folder()?, &self.weights)?;
+            for (files, layer) in groups.iter().zip(self.weight_layers(session)?) {
                 let read = |_: &File, hasher: &mut dyn Write| next(tar, hasher);
                 let (actual, _) = layer::hash_in_passing(archive::epoch(), files, read)?;
                 if actual != layer.digest {

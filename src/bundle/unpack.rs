@@ -71,17 +71,17 @@ impl Bundle {
             Some(packed) => packed.clone(),
             None => (crate::archive::epoch(), self.weight_layers(session)?.to_vec()),
         };
-        let folder = self.weights_folder()?;
+        let place = self.places()?;
         let mut weights = self.weights.iter();
-        for (files, layer) in weights::split(&self.name, &self.weights)?.into_iter().zip(layers) {
+        for (files, layer) in weights::split(&self.image_folder()?, &self.weights)?.into_iter().zip(layers) {
             let first = weights.clone().next();
             let (actual, _) = layer::hash_in_passing(epoch, &files, |_, hasher| match weights.next() {
-                Some(weight) => read(&folder.join(&weight.path), &weight.content, hasher),
+                Some(weight) => read(&place(&weight.path), &weight.content, hasher),
                 None => Ok(()),
             })?;
             if let Some(weight) = first.filter(|_| actual != layer.diff_id) {
                 let mismatch = Mismatch::Digest { expected: layer.diff_id, actual };
-                return Err(damaged(&folder.join(&weight.path), &weight.content, mismatch));
+                return Err(damaged(&place(&weight.path), &weight.content, mismatch));
             }
         }
         Ok(())

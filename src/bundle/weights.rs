@@ -16,7 +16,7 @@ use crate::workers;
 pub const WEIGHTS: &str = "models";
 
 /// Files smaller than this share a layer of about this size, in bytes.
-const ALONE: u64 = 4 << 20;
+pub const ALONE: u64 = 4 << 20;
 
 /// Layers that weights may take. Base, packages and code need some of the 127 as well.
 const MOST_LAYERS: usize = 80;
@@ -30,9 +30,14 @@ pub(super) struct Group {
 }
 
 /// The groups of `weights`, with the layers that are remembered (none when `again`).
-pub(super) fn groups(store: &Store, name: &str, weights: &[Weight], again: bool) -> Result<Vec<Group>, Error> {
+pub(super) fn groups(
+    store: &Store,
+    folder: &ArchivePath,
+    weights: &[Weight],
+    again: bool,
+) -> Result<Vec<Group>, Error> {
     let mut groups = Vec::new();
-    for files in split(name, weights)? {
+    for files in split(folder, weights)? {
         // Paths, numbers and lists always serialise.
         let key = Digest::of(serde_json::to_vec(&(crate::archive::epoch(), &files)).unwrap_or_default());
         let layer: Option<Layer> = if again { None } else { store.recall("weights", &key) };
@@ -76,8 +81,13 @@ impl Group {
 }
 
 /// The layers that `weights` become, hashing side by side what is not known yet (all of it when `again`).
-pub(super) fn layers(session: &Session, name: &str, weights: &[Weight], again: bool) -> Result<Vec<Layer>, Error> {
-    let mut groups = groups(&session.store, name, weights, again)?;
+pub(super) fn layers(
+    session: &Session,
+    folder: &ArchivePath,
+    weights: &[Weight],
+    again: bool,
+) -> Result<Vec<Layer>, Error> {
+    let mut groups = groups(&session.store, folder, weights, again)?;
     let unknown: Vec<_> = groups.iter_mut().filter(|group| group.layer.is_none()).collect();
     if !unknown.is_empty() {
         let bytes = unknown.iter().map(|group| group.bytes()).sum();
@@ -98,10 +108,9 @@ pub(super) fn keep(store: &Store, groups: Vec<Vec<File>>, layers: &[Layer]) -> R
     Ok(())
 }
 
-/// Which files share a layer: neighbours by path, up to a limit that doubles until there are few enough layers.
-pub(super) fn split(name: &str, weights: &[Weight]) -> Result<Vec<Vec<File>>, Error> {
-    let folder = ArchivePath::relative(format!("{WEIGHTS}/{name}"))
-        .map_err(|error| std::io::Error::new(std::io::ErrorKind::InvalidInput, error))?;
+/// Which files share a layer: neighbours by path, up to a limit that doubles until there are few enough layers. They
+/// lie in `folder` of the image.
+pub(super) fn split(folder: &ArchivePath, weights: &[Weight]) -> Result<Vec<Vec<File>>, Error> {
     let mut limit = ALONE;
     loop {
         let mut groups: Vec<(u64, Vec<File>)> = Vec::new();
@@ -136,17 +145,21 @@ mod tests {
         sizes.iter().enumerate().map(weight).collect()
     }
 
+    fn split(folder: &str, weights: &[Weight]) -> Result<Vec<Vec<File>>, Error> {
+        super::split(&ArchivePath::new(folder).unwrap(), weights)
+    }
+
     #[test]
     fn large_files_stand_alone_and_small_ones_share() {
         let large = ALONE as usize + 1;
-        let groups = split("m", &weights(&[10, 20, large, large, 30])).unwrap();
+        let groups = split("models/m", &weights(&[10, 20, large, large, 30])).unwrap();
         assert_eq!(groups.iter().map(Vec::len).collect::<Vec<_>>(), [2, 1, 1, 1]);
         assert_eq!(groups[0][0].path.as_str(), "models/m/00000");
     }
 
     #[test]
     fn there_are_never_more_layers_than_runtimes_take() {
-        let groups = split("m", &weights(&[ALONE as usize; 200])).unwrap();
+        let groups = split("models/m", &weights(&[ALONE as usize; 200])).unwrap();
         assert!(groups.len() <= MOST_LAYERS);
         assert_eq!(groups.iter().map(Vec::len).sum::<usize>(), 200);
     }

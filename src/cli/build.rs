@@ -52,7 +52,7 @@ struct Image {
 
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let session = context.session()?;
-    let mut parcel = prepare::parcel(context, &session, &args.inputs)?;
+    let mut parcel = prepare::parcel(context, &session, &args.inputs, &args.platform)?;
     parcel.bundle.compress_weights(&session, args.compression)?;
     let targets = match args.push {
         true => args.tag.iter().map(|name| push::target(&name.to_string())).collect::<Result<Vec<_>, _>>()?,

@@ -46,7 +46,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let named = push::target(&args.reference)?;
     let session = context.session()?;
     let platforms = prepare::platforms_or_host(&args.platform)?;
-    let parcel = prepare::parcel(context, &session, &args.inputs)?;
+    let parcel = prepare::parcel(context, &session, &args.inputs, &platforms)?;
     let reference = named.tagged(ensure::tag(&session, &parcel, &platforms)?);
     let registries = Registries::new(&session)?;
     if let Some(digest) = registries.repository(&reference).head(&reference.wanted(), false)? {

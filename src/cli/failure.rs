@@ -160,6 +160,12 @@ fn judge(error: &anyhow::Error) -> (Exit, Option<String>) {
             crate::fetch::Error => |_| Exit::Unavailable,
             crate::generate::Error => |_| Exit::Failure,
             crate::image::Error => of_image,
+            crate::import::bento::Error => |error| match error {
+                crate::import::bento::Error::Malformed { .. } | crate::import::bento::Error::NoDescription { .. } => {
+                    Exit::Invalid
+                }
+                _ => Exit::Failure,
+            },
             crate::image::build::Error => |error| match error {
                 crate::image::build::Error::Base(error) => of_base(error),
                 _ => Exit::Failure,

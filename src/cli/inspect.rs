@@ -121,8 +121,9 @@ fn bundle(context: &Context, session: &Session, path: PathBuf, verify: bool) -> 
         size: member.content.size(),
         digest: Some(member.digest),
     });
+    let place = bundle.places()?;
     let weights = bundle.weights().iter().map(|weight| MemberReport {
-        path: format!("models/{}/{}/{}", bundle.name(), bundle.version(), weight.path),
+        path: place(&weight.path).to_string(),
         size: weight.content.size(),
         digest: None,
     });

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::printer::Report;
 use super::{Context, Exit, Failure, prepare};
 use crate::lock;
-use crate::resolve::Renewal;
+use crate::resolve::{Renewal, Subject};
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben lock\n\
@@ -47,7 +47,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         (_, true) => Renewal::Never,
         _ => Renewal::IfNeeded,
     };
-    let lock = prepare::lock(context, &session, &project, renewal)?;
+    let lock = prepare::lock(context, &session, &Subject::of(&project), renewal)?;
     context.printer.report(&Locked { path: project.root.join(lock::NAME), lock })?;
     Ok(Exit::Success)
 }

@@ -44,7 +44,7 @@ struct Packed {
 
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let session = context.session()?;
-    let bundle = prepare::parcel(context, &session, &args.inputs)?.bundle;
+    let bundle = prepare::parcel(context, &session, &args.inputs, &[])?.bundle;
     let path = match args.out {
         None => PathBuf::from(bundle.file_name()),
         Some(folder) if folder.is_dir() => folder.join(bundle.file_name()),

@@ -10,11 +10,12 @@ use crate::diagnostic::Diagnostics;
 use crate::diagnostic::Rendering;
 use crate::digest::Digest;
 use crate::image::{self, Image};
+use crate::import::bento as import;
 use crate::manifest::Manifest;
 use crate::parcel::{self, Parcel};
 use crate::platform::Platform;
 use crate::project::Project;
-use crate::resolve::{self, Renewal};
+use crate::resolve::{self, Renewal, Subject};
 use crate::session::Session;
 use crate::store::ImageName;
 
@@ -22,7 +23,8 @@ use crate::store::ImageName;
 #[derive(clap::Args)]
 #[group(skip)]
 pub struct Inputs {
-    /// A project's folder, its manifest, or a bundle.
+    /// A project's folder, its manifest, a bundle, or a bento: its file, its folder, or bento:NAME:VERSION for one in
+    /// BentoML's store.
     #[arg(value_name = "PATH", default_value = ".")]
     pub path: PathBuf,
     #[command(flatten)]
@@ -39,6 +41,19 @@ pub struct How {
     /// Read and hash the weights again, even if they look unchanged.
     #[arg(long)]
     pub no_cache: bool,
+    /// What the image of a bento stands on, in place of what the bento says; as `base` in a manifest.
+    #[arg(long, value_name = "BASE")]
+    pub base: Option<String>,
+    /// Where the lock of a bento is kept. Without it: beside the bento, under its name with `.lock` behind it.
+    #[arg(long, value_name = "FILE")]
+    pub lock: Option<PathBuf>,
+}
+
+impl How {
+    /// What may be done to a lock.
+    fn renewal(&self) -> Renewal {
+        if self.locked { Renewal::Never } else { Renewal::IfNeeded }
+    }
 }
 
 /// An image, and what it was built from.
@@ -72,18 +87,35 @@ pub fn project(context: &Context, path: &Path) -> Result<Project, Failure> {
             context.printer.status("Validated", format!("{NAME}{name}{NAME:#} {}", dim_time(started.elapsed())));
             Ok(project)
         }
-        Err(mistakes) => {
-            show(context, &mistakes);
-            let errors =
-                mistakes.sorted().iter().filter(|d| d.severity() == crate::diagnostic::Severity::Error).count();
-            let errors = if errors == 1 { "1 mistake".to_owned() } else { format!("{errors} mistakes") };
-            Err(Failure::new(Exit::Invalid, format!("{} has {errors}", path.display())))
-        }
+        Err(mistakes) => Err(mistaken(context, path, &mistakes)),
     }
 }
 
-/// Gets everything together: from a bundle's file, or from a project and its lock.
-pub fn parcel(context: &Context, session: &Session, inputs: &Inputs) -> Result<Parcel, Failure> {
+/// Prints the mistakes in what lies at `path`.
+fn mistaken(context: &Context, path: &Path, mistakes: &Diagnostics) -> Failure {
+    show(context, mistakes);
+    let errors = mistakes.sorted().iter().filter(|d| d.severity() == crate::diagnostic::Severity::Error).count();
+    let errors = if errors == 1 { "1 mistake".to_owned() } else { format!("{errors} mistakes") };
+    Failure::new(Exit::Invalid, format!("{} has {errors}", path.display()))
+}
+
+/// Gets everything together: from a bundle's file, from a bento, or from a project and its lock. `platforms` is what a
+/// bento is locked for; for a project its manifest says that.
+pub fn parcel(
+    context: &Context,
+    session: &Session,
+    inputs: &Inputs,
+    platforms: &[Platform],
+) -> Result<Parcel, Failure> {
+    if !is_bundle(&inputs.path)
+        && let Some(path) = import::find(&inputs.path)?
+    {
+        return bento(context, session, &path, &inputs.how, platforms);
+    }
+    if inputs.how.base.is_some() || inputs.how.lock.is_some() {
+        let failure = Failure::new(Exit::Usage, "--base and --lock are for bentos");
+        return Err(failure.with_hint("set `base` in the manifest; its lock lies beside it"));
+    }
     if is_bundle(&inputs.path) {
         let parcel = Parcel::open(session, &inputs.path);
         if let Err(parcel::Error::Malformed { diagnostics, .. }) = &parcel {
@@ -92,20 +124,68 @@ pub fn parcel(context: &Context, session: &Session, inputs: &Inputs) -> Result<P
         return Ok(parcel?);
     }
     let project = project(context, &inputs.path)?;
-    let renewal = if inputs.how.locked { Renewal::Never } else { Renewal::IfNeeded };
-    let lock = lock(context, session, &project, renewal)?;
+    let renewal = inputs.how.renewal();
+    let lock = lock(context, session, &Subject::of(&project), renewal)?;
     Ok(Parcel::of_project(session, &project, lock, inputs.how.no_cache)?)
 }
 
-/// The project's lock, renewed as `renewal` says.
+/// A bento, and its lock.
+fn bento(
+    context: &Context,
+    session: &Session,
+    path: &Path,
+    how: &How,
+    platforms: &[Platform],
+) -> Result<Parcel, Failure> {
+    let started = Instant::now();
+    let bento = import::Bento::open(session, path)?;
+    if bento.own_manifest().is_some() {
+        let parcel = Parcel::of_own_bento(session, &bento, how.no_cache);
+        if let Err(parcel::Error::Malformed { diagnostics, .. }) = &parcel {
+            show(context, diagnostics);
+        }
+        return Ok(parcel?);
+    }
+    let base = how.base.as_deref().map(from_here).transpose()?;
+    let (manifest, warnings) =
+        bento.describe(base.as_deref()).map_err(|mistakes| mistaken(context, path, &mistakes))?;
+    show(context, &warnings);
+    context.printer.status("Read", format!("{NAME}{}{NAME:#} {}", manifest.name, dim_time(started.elapsed())));
+    let beside = || {
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(".lock");
+        path.with_file_name(name)
+    };
+    let subject = Subject {
+        manifest: &manifest,
+        root: &bento.root,
+        platforms,
+        path: how.lock.clone().unwrap_or_else(beside),
+        shipped: Some(bento.root.join(crate::lock::NAME)),
+    };
+    let lock = lock(context, session, &subject, how.renewal())?;
+    Ok(Parcel::of_bento(session, &bento, manifest, lock, how.no_cache)?)
+}
+
+/// A base whose path, where it has one, is meant from the current folder.
+fn from_here(base: &str) -> std::io::Result<String> {
+    for kind in ["oci:", "docker-archive:"] {
+        if let Some(path) = base.strip_prefix(kind) {
+            return Ok(format!("{kind}{}", std::path::absolute(path)?.display()));
+        }
+    }
+    Ok(base.to_owned())
+}
+
+/// The lock of a project or a bento, renewed as `renewal` says.
 pub fn lock(
     context: &Context,
     session: &Session,
-    project: &Project,
+    subject: &Subject<'_>,
     renewal: Renewal,
 ) -> Result<crate::lock::Lock, Failure> {
     let started = Instant::now();
-    let result = resolve::lock(session, project, renewal);
+    let result = resolve::lock(session, subject, renewal);
     if let Err(resolve::Error::Malformed(diagnostics)) = &result {
         show(context, diagnostics);
     }
@@ -170,8 +250,8 @@ pub fn platforms_or_host(platforms: &[Platform]) -> Result<Vec<Platform>, Failur
 
 /// The image that `inputs` means: one that is built from what lies at the path, or one of that name in the store.
 pub fn image(context: &Context, session: &Session, inputs: &Inputs) -> Result<Built, Failure> {
-    if inputs.path.exists() {
-        let parcel = parcel(context, session, inputs)?;
+    if inputs.path.exists() || inputs.path.to_string_lossy().starts_with(import::SCHEME) {
+        let parcel = parcel(context, session, inputs, &[])?;
         return build(context, session, parcel, &[], &[]);
     }
     let text = inputs.path.display().to_string();

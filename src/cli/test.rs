@@ -40,7 +40,7 @@ struct Tested {
 
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let session = context.session()?;
-    let parcel = prepare::parcel(context, &session, &args.inputs)?;
+    let parcel = prepare::parcel(context, &session, &args.inputs, &[])?;
     if parcel.manifest.tests.is_empty() {
         let failure = Failure::new(Exit::Usage, "the manifest has no tests");
         return Err(failure.with_hint("add example requests under `tests:`, each with `request` and `expect`"));

@@ -277,6 +277,8 @@ pub fn decoder<'a>(inner: impl Read + Send + 'a) -> io::Result<Box<dyn Read + Se
     } else if magic.starts_with(&[0xfd, b'7', b'z', b'X', b'Z', 0]) {
         let stream = liblzma::stream::Stream::new_stream_decoder(XZ_MEMORY, liblzma::stream::CONCATENATED)?;
         Box::new(liblzma::bufread::XzDecoder::new_stream(inner, stream))
+    } else if magic.starts_with(b"BZh") {
+        Box::new(bzip2::bufread::MultiBzDecoder::new(inner))
     } else {
         Box::new(inner)
     })

@@ -37,7 +37,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::{self, BufRead as _};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant, SystemTime};
@@ -121,6 +121,21 @@ pub struct Containers {
     folder: PathBuf,
     launcher: Launcher,
     progress: Progress,
+}
+
+/// The files by which a container knows names of machines: its own, or with the host's network those of the host.
+fn names(spec: &Spec, folder: &Path) -> io::Result<Vec<Mount>> {
+    const HOSTS: &str = "/etc/hosts";
+    let mount = |source: PathBuf, target: &str| Mount { source, target: target.into(), writable: false };
+    if spec.network == Network::Host {
+        let there = [HOSTS, "/etc/resolv.conf"].into_iter().filter(|path| Path::new(path).is_file());
+        return there.map(|path| Ok(mount(fs::canonicalize(path)?, path))).collect();
+    }
+    let hosts = folder.join("hosts");
+    fs::write(&hosts, format!("127.0.0.1 localhost {}\n::1 localhost\n", spec.hostname))?;
+    // The container's user reads it, whatever the umask.
+    fs::set_permissions(&hosts, PermissionsExt::from_mode(0o644))?;
+    Ok(vec![mount(fs::canonicalize(hosts)?, HOSTS)])
 }
 
 impl Containers {
@@ -299,6 +314,7 @@ impl Containers {
         for mount in &mut spec.mounts {
             mount.source = fs::canonicalize(&mount.source)?;
         }
+        spec.mounts.extend(names(&spec, folder)?);
         let manager = match &spec.engine {
             Engine::Manager { program, .. } => Some(program.clone()),
             _ => None,

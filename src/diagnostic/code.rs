@@ -197,6 +197,8 @@ codes! {
     "A service reads its project metadata from `categories_and_labels_data.json5`. The SDK writes `categories_and_label_data.json5`, without the `s`: rename the file."
     "EK0904" BrokenReference Error "a reference leads nowhere"
     "The document refers to a part of itself, or to a file beside it, that is not there."
+    "EK0905" NeedsCommands Error "an image that only commands can make"
+    "BentoML makes the image of this bento by running commands: a setup script, a template of a Dockerfile, shell commands, or another distribution's package manager. Ekiben runs none. Installing Debian packages with apt-get is understood, for anything else the message says what to do."
 }
 
 impl fmt::Display for Code {

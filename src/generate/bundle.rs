@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{Api, File, document, yaml};
 use crate::archive::{ArchivePath, epoch};
 use crate::digest::Digest;
-use crate::layout;
+use crate::layout::{self, Layout};
 use crate::lock::Lock;
 use crate::manifest::{Manifest, Requirements};
 use crate::platform::Platform;
@@ -221,7 +221,7 @@ fn dockerfile(facts: &Facts<'_>) -> String {
         line(copy("ekiben_service", layout::SERVICE));
     }
     line(copy("env/docker/entrypoint.sh", layout::ENTRYPOINT));
-    for (name, value) in layout::environment(manifest) {
+    for (name, value) in Layout::Ekiben.environment(manifest) {
         line(format!("ENV {name}={}", docker_quoted(&value)));
     }
     for (name, value) in labels(manifest, version) {

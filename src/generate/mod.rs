@@ -90,6 +90,9 @@ fn entrypoint(manifest: &Manifest) -> File {
     File::new("env/docker/entrypoint.sh", text).executable()
 }
 
+/// Starts the service of a bento, with the arguments and variables that BentoML's own entrypoint knows.
+pub const BENTO_ENTRYPOINT: &str = include_str!("templates/env/docker/bento.sh");
+
 /// A word of a POSIX shell's command line.
 fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '/' | ':' | '=' | ',' | '@' | '%');

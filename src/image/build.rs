@@ -17,8 +17,9 @@ use crate::bundle::{self, Bundle};
 use crate::compress::Compression;
 use crate::content::Opener;
 use crate::digest::Digest;
+use crate::generate;
 use crate::layer::{self, Layer};
-use crate::layout;
+use crate::layout::{self, Layout};
 use crate::lock::Locked;
 use crate::manifest::{Manifest, Python};
 use crate::parcel::Parcel;
@@ -79,10 +80,6 @@ impl Error {
 /// Version of what [`python_layers`] makes of the same packages. A change of it needs another number.
 pub(super) const INSTALLATION: u32 = 1;
 
-/// Members of a bundle that are of no use in an image.
-const NOT_IN_IMAGE: [&str; 6] =
-    ["README.md", "bento.yaml", "ekiben.lock", "env/docker/Dockerfile", "env/python", "models"];
-
 /// Builds the image of `parcel` for `platform`. What was made before of the same inputs is taken again.
 ///
 /// # Errors
@@ -93,7 +90,7 @@ pub fn build(session: &Session, parcel: &Parcel, platform: Platform) -> Result<I
         platform,
         locked: lock.platforms.keys().map(ToString::to_string).collect(),
     })?;
-    let user = base::user();
+    let user = base::user(bundle.layout());
     let base = base::image(session, manifest, &locked.base, platform, &user)?;
     let mut layers = Vec::new();
     layers.extend(base::system_layer(session, manifest, &locked.system)?);
@@ -130,7 +127,7 @@ fn library_layer(
     if let Some(layer) = session.store.recall("python-library", &key) {
         return Ok(Some(layer));
     }
-    let user = base::user();
+    let user = base::user(parcel.bundle.layout());
     let toolchain = Toolchain::new(session, &parcel.manifest, &locked.base, target.platform, &user);
     let compiler = toolchain.compiler(&target.python)?;
     let place = ArchivePath::new(format!("usr/lib/python{}", target.python)).map_err(std::io::Error::other)?;
@@ -174,14 +171,26 @@ fn files(folder: &Path, ending: &str) -> Result<Vec<ArchivePath>, Error> {
 
 /// The folders that a layer has so far.
 #[derive(Default)]
-struct Folders(BTreeSet<ArchivePath>);
+struct Folders {
+    written: BTreeSet<ArchivePath>,
+    /// Below this folder, and itself, they belong to whoever runs the image.
+    home: Option<ArchivePath>,
+}
 
 impl Folders {
+    /// A bento's own folders can be written to where the container's root can: services count on that.
+    fn of(layout: Layout) -> Self {
+        let home = (layout == Layout::Bento).then(|| base::user(layout).home);
+        Self { home, ..Self::default() }
+    }
+
     /// Writes the folders above `path` that are not there yet.
     fn above(&mut self, path: &ArchivePath, writer: &mut archive::Writer<&mut dyn Write>) -> Result<(), Error> {
         for folder in path.ancestors() {
-            if self.0.insert(folder.clone()) {
-                writer.entry(&Entry::directory(folder))?;
+            if self.written.insert(folder.clone()) {
+                let own = self.home.as_ref().is_some_and(|home| folder == *home || folder.below(home).is_some());
+                let user = if own { layout::USER } else { 0 };
+                writer.entry(&Entry::directory(folder).owned_by(user, user))?;
             }
         }
         Ok(())
@@ -198,7 +207,7 @@ fn python_layers(session: &Session, parcel: &Parcel, locked: &Locked, target: &T
     if let Some(layers) = session.store.recall("python-layers", &key) {
         return Ok(layers);
     }
-    let user = base::user();
+    let user = base::user(parcel.bundle.layout());
     let toolchain = Toolchain::new(session, &parcel.manifest, &locked.base, *platform, &user);
     let scratch = session.store.scratch().map_err(layer::Error::from)?;
     let folder = |name: &str| {
@@ -261,24 +270,31 @@ fn requirements(manifest: &Manifest, locked: &Locked, bundle: &Bundle, project: 
     Ok(Requirements::new(&asked, project)?)
 }
 
-/// Code, service and metadata, below [`layout::CODE`].
+/// All files but the weights: code, service and metadata. The bundle can be had back from the image.
 fn code_layer(session: &Session, bundle: &Bundle) -> Result<Layer, Error> {
-    let top = ArchivePath::new(layout::CODE).map_err(std::io::Error::other)?;
-    let left_out = |path: &str| NOT_IN_IMAGE.iter().any(|name| path == *name || path.starts_with(&format!("{name}/")));
-    let used = |path: &ArchivePath| !left_out(path.as_str());
-    let members: Vec<_> = bundle.members().iter().filter(|(path, _)| used(path)).collect();
-    let key: Vec<_> = members.iter().map(|(path, member)| (path, member.executable, member.digest)).collect();
+    let layout = bundle.layout();
+    let top = ArchivePath::new(layout.code()).map_err(std::io::Error::other)?;
+    let key: Vec<_> = bundle.members().iter().map(|(path, member)| (path, member.executable, member.digest)).collect();
     // Paths, flags and digests always serialise.
-    let key = Digest::of(serde_json::to_vec(&("code", crate::archive::epoch(), &key)).unwrap_or_default());
+    let key = Digest::of(serde_json::to_vec(&("code", crate::archive::epoch(), &top, &key)).unwrap_or_default());
     if let Some(layer) = session.store.recall("code", &key) {
         return Ok(layer);
     }
     let layer = Layer::write::<Error>(&session.store, Compression::Gzip, "code and metadata", |writer| {
-        let (mut folders, mut opener) = (Folders::default(), Opener::default());
-        for (path, member) in members {
+        let (mut folders, mut opener) = (Folders::of(layout), Opener::default());
+        for (path, member) in bundle.members() {
             let entry = Entry::file(top.join(path), member.content.size(), member.executable);
             folders.above(&entry.path, writer)?;
             writer.file(&entry, bundle.open_member(member, &mut opener)?)?;
+        }
+        for folder in layout.folders() {
+            folders.above(&ArchivePath::new(format!("{folder}/-")).map_err(std::io::Error::other)?, writer)?;
+        }
+        if layout == Layout::Bento {
+            let path = ArchivePath::new(layout::ENTRYPOINT).map_err(std::io::Error::other)?;
+            let entry = Entry::file(path, generate::BENTO_ENTRYPOINT.len() as u64, true);
+            folders.above(&entry.path, writer)?;
+            writer.file(&entry, generate::BENTO_ENTRYPOINT.as_bytes())?;
         }
         Ok(())
     })?;
@@ -300,7 +316,8 @@ fn configured(image: Image, manifest: &Manifest, bundle: &Bundle, digest: Digest
     }
     let mut labels: HashMap<_, _> = about.iter().cloned().collect();
     labels.extend(manifest.labels.clone());
-    let env = layout::environment(manifest).into_iter().map(|(name, value)| format!("{name}={value}"));
+    let layout = bundle.layout();
+    let env = layout.environment(manifest).into_iter().map(|(name, value)| format!("{name}={value}"));
     // What the base says stays, unless it is said anew: `CUDA_VERSION`, `LD_LIBRARY_PATH`.
     let mut env = env.collect::<Vec<_>>();
     let name = |variable: &str| variable.split('=').next().unwrap_or_default().to_owned();
@@ -311,8 +328,11 @@ fn configured(image: Image, manifest: &Manifest, bundle: &Bundle, digest: Digest
         config.set_user(Some(format!("{0}:{0}", layout::USER)));
         config.set_env(Some(env));
         config.set_entrypoint(Some(vec![layout::ENTRYPOINT.to_owned()]));
-        config.set_working_dir(Some(layout::CODE.to_owned()));
-        config.set_exposed_ports(Some(vec![format!("{}/tcp", manifest.service.port)]));
+        config.set_working_dir(Some(layout.code().to_owned()));
+        let ports = layout.ports(manifest);
+        config.set_exposed_ports(Some(ports.iter().map(|port| format!("{port}/tcp")).collect()));
+        let volumes = layout.volumes().iter().map(|folder| (*folder).to_owned()).collect::<Vec<_>>();
+        config.set_volumes(Some(volumes).filter(|volumes| !volumes.is_empty()));
         config.set_stop_signal(Some("SIGTERM".to_owned()));
         config.set_cmd(None);
         let inherited = config.labels().clone().unwrap_or_default();

@@ -30,7 +30,10 @@ impl Requirements {
     /// When a file cannot be read.
     pub fn new(requirements: &manifest::Requirements, project: &Path) -> Result<Self, Error> {
         match requirements {
-            manifest::Requirements::List(list) => Ok(Self { list: list.clone(), ..Self::default() }),
+            manifest::Requirements::List(list) => {
+                let options = list.iter().filter(|line| line.starts_with('-')).cloned().collect();
+                Ok(Self { list: list.clone(), options, ..Self::default() })
+            }
             manifest::Requirements::File(file) => {
                 let file = project.join(file);
                 let mut options = Vec::new();

@@ -1,0 +1,3 @@
+//! What other tools have packed, as Ekiben's own values. One module for each format.
+
+pub mod bento;
