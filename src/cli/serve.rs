@@ -60,10 +60,11 @@ pub struct Running {
     pub service: Service,
 }
 
-/// The port on which the image's service listens.
+/// The port on which the image's service listens: the lowest, where it declares several, as BentoML's images declare
+/// one for metrics too.
 pub fn port(built: &Built) -> u16 {
-    let declared = built.image.config().exposed_ports().iter().flatten().next();
-    declared.and_then(|port| port.split('/').next()?.parse().ok()).unwrap_or(3000)
+    let declared = built.image.config().exposed_ports().iter().flatten();
+    declared.filter_map(|port| port.split('/').next()?.parse().ok()).min().unwrap_or(3000)
 }
 
 /// Starts the image. Where the wanted address is taken and `movable` is set, another one is found.

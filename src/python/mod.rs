@@ -65,7 +65,10 @@ pub struct Target {
 impl Target {
     /// uv's name of the platform.
     fn uv_platform(&self) -> String {
-        format!("{}-manylinux_{}_{}", self.platform.machine(), self.glibc.0, self.glibc.1)
+        /// Newest that uv knows; wheels for it run on later ones too (PEP 600).
+        const NEWEST: (u32, u32) = (2, 40);
+        let (major, minor) = self.glibc.min(NEWEST);
+        format!("{}-manylinux_{major}_{minor}", self.platform.machine())
     }
 }
 
