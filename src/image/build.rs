@@ -78,7 +78,7 @@ impl Error {
 }
 
 /// Version of what [`python_layers`] makes of the same packages. A change of it needs another number.
-pub(super) const INSTALLATION: u32 = 1;
+pub(super) const INSTALLATION: u32 = 2;
 
 /// Builds the image of `parcel` for `platform`. What was made before of the same inputs is taken again.
 ///
@@ -159,8 +159,11 @@ fn library_layer(
 fn files(folder: &Path, ending: &str) -> Result<Vec<ArchivePath>, Error> {
     let mut found = Vec::new();
     for entry in ignore::WalkBuilder::new(folder).standard_filters(false).build() {
-        let path = entry.map_err(std::io::Error::other)?.into_path();
-        if path.extension().is_some_and(|extension| extension == ending) {
+        let entry = entry.map_err(std::io::Error::other)?;
+        // A link of the base's leads somewhere else on this machine.
+        let is_file = entry.file_type().is_some_and(|kind| kind.is_file());
+        let path = entry.into_path();
+        if is_file && path.extension().is_some_and(|extension| extension == ending) {
             let inside = path.strip_prefix(folder).map_err(std::io::Error::other)?;
             found.push(ArchivePath::from_path(inside).map_err(std::io::Error::other)?);
         }
