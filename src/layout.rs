@@ -21,6 +21,8 @@ pub const MODELS: &str = "/models";
 pub const USER: u32 = 1034;
 /// Their name.
 pub const USER_NAME: &str = "ekiben";
+/// The label, and its value, of images whose services count on writing beside their code and to their home.
+pub const WRITABLE: (&str, &str) = ("io.ekiben.root", "writable");
 
 /// The folder of a model's files.
 pub fn model(name: &str) -> String {
@@ -38,8 +40,6 @@ pub enum Layout {
 
 /// The folder of a bento in its image.
 const BENTO: &str = "/home/bentoml/bento";
-/// The folder in which the processes of BentoML's services share their metrics.
-const METRICS: &str = "/home/bentoml/prometheus_multiproc_dir";
 
 impl Layout {
     /// Root of the code, and working directory.
@@ -59,21 +59,17 @@ impl Layout {
     }
 
     /// Folders that the service expects to find, beside those that hold files. BentoML makes them when it starts, and
-    /// cannot where the root is read-only.
+    /// cannot where somebody runs it with a read-only root.
     pub fn folders(self) -> &'static [&'static str] {
         match self {
             Self::Ekiben => &[],
-            Self::Bento => {
-                &["/home/bentoml/bentos", "/home/bentoml/envs", "/home/bentoml/models", METRICS, "/home/bentoml/tmp"]
-            }
-        }
-    }
-
-    /// Folders that the service writes to.
-    pub fn volumes(self) -> &'static [&'static str] {
-        match self {
-            Self::Ekiben => &[],
-            Self::Bento => &[METRICS],
+            Self::Bento => &[
+                "/home/bentoml/bentos",
+                "/home/bentoml/envs",
+                "/home/bentoml/models",
+                "/home/bentoml/prometheus_multiproc_dir",
+                "/home/bentoml/tmp",
+            ],
         }
     }
 

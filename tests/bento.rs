@@ -203,7 +203,8 @@ fn requests(kind: &str) -> Vec<(&'static str, &'static str, String)> {
         _ => vec![("/classify", features), ("/classify", r#"{"features": "none"}"#)],
     };
     let posts = bodies.into_iter().map(|(path, body)| ("POST", path, body.to_owned()));
-    let mut all: Vec<_> = posts.chain([("GET", "/docs.json", String::new()), ("GET", "/nowhere", String::new())]).collect();
+    let mut all: Vec<_> =
+        posts.chain([("GET", "/docs.json", String::new()), ("GET", "/nowhere", String::new())]).collect();
     if ["extraction", "konfuzio"].contains(&kind) {
         all.push(("GET", "/v1/project-metadata", String::new()));
     }
@@ -287,7 +288,10 @@ fn as_on_the_host(home: &Home, bentoml: &BentoMl, kind: &str) {
     assert_eq!(statuses[0], if kind == "konfuzio" { 400 } else { 200 }, "{inside:?}");
     if kind == "konfuzio" {
         let (_, status, answer) = inside.last().unwrap();
-        assert_eq!((*status, &answer["annotation_sets"][0]["annotations"][0]["offset_string"]), (200, &json!(["A109"])));
+        assert_eq!(
+            (*status, &answer["annotation_sets"][0]["annotations"][0]["offset_string"]),
+            (200, &json!(["A109"]))
+        );
     }
 }
 
@@ -348,7 +352,8 @@ fn the_same_bento_is_the_same_image_in_any_form() {
 #[test]
 fn what_is_packed_is_imported_by_each_version() {
     let home = Home::empty();
-    let manifest = "name: big\nversion: \"1\"\nbase: scratch\nmodel: {files: [\"*.bin\"]}\nservice: {command: [/bin/sh]}\n";
+    let manifest =
+        "name: big\nversion: \"1\"\nbase: scratch\nmodel: {files: [\"*.bin\"]}\nservice: {command: [/bin/sh]}\n";
     home.write("big/ekiben.yaml", manifest);
     let mut noise = vec![0; 5 << 20];
     rand::thread_rng().fill_bytes(&mut noise);
@@ -389,8 +394,18 @@ fn what_only_a_build_of_a_dockerfile_could_do_is_named() {
         (MIDDLE, "distro: debian", "distro: alpine", "alpine"),
         (MIDDLE, "cuda_version: null", "cuda_version: 12.1.1", "cuda"),
         (MIDDLE, "environment_yml: null", "environment_yml: ./environment.yml", "conda"),
-        (NEW, "post_commands: []", "post_commands: ['python -m nltk.downloader punkt']", "python -m nltk.downloader punkt"),
-        (NEW, "  python_requirements:", "  - curl https://example.invalid | sh\n  python_requirements:", "curl https://example.invalid"),
+        (
+            NEW,
+            "post_commands: []",
+            "post_commands: ['python -m nltk.downloader punkt']",
+            "python -m nltk.downloader punkt",
+        ),
+        (
+            NEW,
+            "  python_requirements:",
+            "  - curl https://example.invalid | sh\n  python_requirements:",
+            "curl https://example.invalid",
+        ),
     ];
     for (version, from, to, said) in cases {
         let folder = with_description(&home, version, "iris", from, to);

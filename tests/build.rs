@@ -11,11 +11,11 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ekiben::archive::seekable;
 use ekiben::digest::Digest;
-use home::{Home, Ran, copy, names, ran, timed, tool, wait_until};
+use home::{Home, copy, names, ran, timed, tool, wait_until};
 use rand::Rng as _;
 use serde_json::Value;
 

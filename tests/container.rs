@@ -142,6 +142,30 @@ fn it_can_write_to_memory_alone() {
 }
 
 #[test]
+fn a_root_that_can_be_written_to_is_memory_over_the_layers() {
+    let layer = tempfile::tempdir().unwrap();
+    let place = layer.path().join("home");
+    std::fs::create_dir(&place).unwrap();
+    std::fs::write(place.join("file"), "old\n").unwrap();
+    for (path, mode) in [(layer.path(), 0o755), (&place, 0o777), (&place.join("file"), 0o666)] {
+        std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    }
+    let mut spec = shell(
+        "cat /home/file; echo new > /home/file; echo more > /home/other; cat /home/file /home/other; ls -a /home; \
+         dd if=/dev/zero of=/home/large bs=1M count=9 2>&1 | grep -o 'No space'; true",
+    );
+    spec.lower.push(layer.path().to_owned());
+    spec.writable = Some(8 << 20);
+    let runtimes = engine::find("runc").into_iter().map(|program| Engine::Runtime { program });
+    for engine in [Engine::Embedded].into_iter().chain(runtimes) {
+        spec.engine = engine;
+        let said = run(&spec).stdout;
+        assert_eq!(String::from_utf8(said).unwrap(), "old\nnew\nmore\n.\n..\nfile\nother\nNo space\n");
+        assert_eq!(std::fs::read_to_string(place.join("file")).unwrap(), "old\n");
+    }
+}
+
+#[test]
 fn it_cannot_call_out() {
     let server = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
     let port = server.local_addr().unwrap().port();

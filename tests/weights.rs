@@ -412,7 +412,7 @@ proptest! {
             listed.push(Weight { path: path(name), content: Content::file(&file).unwrap() });
             expected.insert(format!("models/m/1/{name}"), (false, any.bytes()));
         }
-        let mut bundle = Bundle::new("m", listed, false);
+        let mut bundle = Bundle::new("m", ekiben::layout::Layout::Ekiben, listed, false);
         for (name, any) in &members {
             bundle.add(path(name), Content::Bytes(any.bytes()), any.executable).unwrap();
             expected.insert(name.clone(), (any.executable, any.bytes()));

@@ -146,7 +146,10 @@ fn manager_args(spec: &Spec, state: &State, image: &str, is_podman: bool) -> Vec
     if let Some(program) = spec.args.first() {
         add("--entrypoint", program);
     }
-    args.extend(["--read-only".into(), image.into()]);
+    if spec.writable.is_none() {
+        args.push("--read-only".into());
+    }
+    args.push(image.into());
     args.extend(spec.args.iter().skip(1).map(OsString::from));
     args
 }

@@ -1,4 +1,5 @@
-//! The container's root: an overlay of its layers, read-only, with mount points for what is put on top.
+//! The container's root: an overlay of its layers, with mount points for what is put on top. It is read-only, or what
+//! is written to it lies in memory.
 //!
 //! Invariant: mounts are made in a mount namespace of the supervisor's own, so that they go when it goes, however it
 //! goes; the layers are never written to. Mount points that the layers lack lie in a small folder that is laid over
@@ -36,9 +37,9 @@ pub(super) fn assemble(spec: &Spec, in_user_namespace: bool) -> Result<(), Failu
         symlink(layer, format!("l/{number}"))?;
         layers.push_str(&format!(":l/{number}"));
     }
-    overlay(&layers, in_user_namespace)?;
+    overlay(&layers, None, in_user_namespace)?;
     let wanted = missing(spec)?;
-    if !wanted.is_empty() {
+    if !wanted.is_empty() || spec.writable.is_some() {
         umount2("rootfs", MntFlags::empty()).map_err(|error| failed("the root could not be unmounted", error))?;
         for (path, kind) in wanted {
             let path = Path::new("top").join(path);
@@ -50,16 +51,29 @@ pub(super) fn assemble(spec: &Spec, in_user_namespace: bool) -> Result<(), Failu
                 Kind::File => drop(fs::File::create(&path)?),
             }
         }
-        overlay(&layers, in_user_namespace)?;
+        overlay(&layers, spec.writable, in_user_namespace)?;
     }
     Ok(())
 }
 
-fn overlay(layers: &str, in_user_namespace: bool) -> Result<(), Failure> {
+/// Mounts the layers, read-only or with as many bytes of memory to write to.
+fn overlay(layers: &str, writable: Option<u64>, in_user_namespace: bool) -> Result<(), Failure> {
     // The extended attributes `trusted.*`, in which overlays usually note deleted folders, cannot be read there.
     let attributes = if in_user_namespace { ",userxattr" } else { "" };
-    let options = format!("lowerdir={layers}{attributes}");
-    let flags = MsFlags::MS_RDONLY | MsFlags::MS_NODEV | MsFlags::MS_NOSUID;
+    let mut options = format!("lowerdir={layers}{attributes}");
+    let mut flags = MsFlags::MS_NODEV | MsFlags::MS_NOSUID;
+    match writable {
+        None => flags |= MsFlags::MS_RDONLY,
+        Some(size) => {
+            fs::create_dir("written")?;
+            let size = format!("size={size},mode=755");
+            mount(Some("tmpfs"), "written", Some("tmpfs"), flags, Some(size.as_str()))
+                .map_err(|error| failed("the root could not be made writable", error))?;
+            fs::create_dir("written/files")?;
+            fs::create_dir("written/work")?;
+            options.push_str(",upperdir=written/files,workdir=written/work");
+        }
+    }
     mount(Some("overlay"), "rootfs", Some("overlay"), flags, Some(options.as_str())).map_err(|error| match error {
         Errno::ENODEV => Failure::NoSandbox {
             why: "the kernel has no overlay file system".to_owned(),

@@ -74,7 +74,7 @@ pub(super) fn configuration(spec: &Spec, group: Option<&str>, own_sys: bool) -> 
     };
     oci::SpecBuilder::default()
         .version("1.0.2")
-        .root(oci::RootBuilder::default().path("rootfs").readonly(true).build()?)
+        .root(oci::RootBuilder::default().path("rootfs").readonly(spec.writable.is_none()).build()?)
         .mounts(mounts(spec, own_sys)?)
         .process(process)
         .hostname(spec.hostname.clone())

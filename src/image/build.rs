@@ -320,6 +320,9 @@ fn configured(image: Image, manifest: &Manifest, bundle: &Bundle, digest: Digest
     let mut labels: HashMap<_, _> = about.iter().cloned().collect();
     labels.extend(manifest.labels.clone());
     let layout = bundle.layout();
+    if layout == Layout::Bento {
+        labels.insert(layout::WRITABLE.0.to_owned(), layout::WRITABLE.1.to_owned());
+    }
     let env = layout.environment(manifest).into_iter().map(|(name, value)| format!("{name}={value}"));
     // What the base says stays, unless it is said anew: `CUDA_VERSION`, `LD_LIBRARY_PATH`.
     let mut env = env.collect::<Vec<_>>();
@@ -334,8 +337,6 @@ fn configured(image: Image, manifest: &Manifest, bundle: &Bundle, digest: Digest
         config.set_working_dir(Some(layout.code().to_owned()));
         let ports = layout.ports(manifest);
         config.set_exposed_ports(Some(ports.iter().map(|port| format!("{port}/tcp")).collect()));
-        let volumes = layout.volumes().iter().map(|folder| (*folder).to_owned()).collect::<Vec<_>>();
-        config.set_volumes(Some(volumes).filter(|volumes| !volumes.is_empty()));
         config.set_stop_signal(Some("SIGTERM".to_owned()));
         config.set_cmd(None);
         let inherited = config.labels().clone().unwrap_or_default();
