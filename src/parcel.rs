@@ -149,9 +149,10 @@ impl Parcel {
             Layout::Bento => {
                 let names = bundle.members().keys().chain(bundle.weights().iter().map(|weight| &weight.path)).collect();
                 let read = |path: &str| String::from_utf8(bundle.read(path).ok()?).ok();
-                let described = import::describe(bento::NAME, &import::Files { names, read: &read }, None);
-                let wrong = |diagnostics| Error::Malformed { name: bento::NAME.to_owned(), diagnostics };
-                described.map_err(wrong)?.0
+                match import::describe(bento::NAME, &import::Files { names, read: &read }, None) {
+                    (Some(manifest), mistakes) if !mistakes.has_errors() => manifest,
+                    (_, diagnostics) => return Err(Error::Malformed { name: bento::NAME.to_owned(), diagnostics }),
+                }
             }
         };
         let lock = read(&bundle, lock::NAME, Kind::Lock)?;
@@ -169,13 +170,10 @@ impl Parcel {
         lock: Lock,
         again: bool,
     ) -> Result<Self, Error> {
-        let weighs = |file: &File| file.path.as_str().starts_with("models/") || file.content.size() >= bundle::ALONE;
-        let mut bundle =
-            bundled(bento, &manifest.name, Layout::Bento, again, |file| weighs(file).then(|| file.path.clone()))?;
+        let mut bundle = bento_bundle(session, bento, &manifest, again)?;
         let text = lock.to_text().map_err(std::io::Error::from)?;
         let path = ArchivePath::relative(lock::NAME).map_err(std::io::Error::other)?;
         bundle.add(path, Content::Bytes(text.into_bytes()), false)?;
-        bundle.set_version(session, manifest.version.as_ref().map(ToString::to_string))?;
         Ok(Self { manifest, lock, bundle })
     }
 
@@ -221,6 +219,22 @@ impl Parcel {
         }
         found
     }
+}
+
+/// What is in a bento that BentoML made, without a lock.
+///
+/// # Errors
+/// When a file cannot be read.
+pub fn bento_bundle(
+    session: &Session,
+    bento: &import::Bento,
+    manifest: &Manifest,
+    again: bool,
+) -> Result<Bundle, Error> {
+    let weight = |file: &File| bundle::weighs(&file.path, file.content.size()).then(|| file.path.clone());
+    let mut bundle = bundled(bento, &manifest.name, Layout::Bento, again, weight)?;
+    bundle.set_version(session, manifest.version.as_ref().map(ToString::to_string))?;
+    Ok(bundle)
 }
 
 /// The files of a bento but for its lock, those as weights for which `weight` gives a path.

@@ -13,9 +13,10 @@ use serde::de::DeserializeOwned;
 use crate::analytics;
 use crate::archive::ArchivePath;
 use crate::bento::{self, Bento, Bentofile};
-use crate::diagnostic::{Code, Diagnostic, Diagnostics};
-use crate::document::{Document, shown};
+use crate::diagnostic::{Code, Diagnostic, Diagnostics, Source};
+use crate::document::{self, Document, shown};
 use crate::form;
+use crate::import::bento as import;
 use crate::lock::{self, Lock};
 use crate::manifest;
 use crate::metadata::{self, ProjectMetadata};
@@ -35,7 +36,7 @@ pub enum What {
     Lock,
     /// The manifest of a model for the AI Analytics Runtime.
     Analytics,
-    /// A bento's folder, or its description alone.
+    /// A bento's folder, its archive, or its description alone.
     Bento,
     /// What BentoML builds from.
     Bentofile,
@@ -62,9 +63,16 @@ pub struct Verdict {
     pub diagnostics: Diagnostics,
 }
 
+impl Verdict {
+    /// Whether it is an archive, which who has a store opens.
+    pub fn is_archive(&self) -> bool {
+        self.path.is_file() && !is_document(&self.path)
+    }
+}
+
 /// The verdicts on what the paths name: on each thing one, in the order of the paths, and by name within a folder.
 ///
-/// A bundle is only recognised: who has a store opens it.
+/// A bundle, and a bento's archive, is only recognised: who has a store opens it.
 pub fn of(paths: &[PathBuf]) -> Vec<Verdict> {
     let mut seen = BTreeSet::new();
     let mut things = Vec::new();
@@ -132,7 +140,8 @@ impl Thing {
             },
             What::Lock => drop(Lock::load(&path, &mut found)),
             What::Analytics => judge_analytics(&path, &mut found),
-            What::Bento => judge_bento(&path, &mut found),
+            What::Bento if path.is_dir() || is_document(&path) => judge_bento(&path, &mut found),
+            What::Bento => {}
             What::Bentofile => {
                 if let Some((document, file)) = read::<Bentofile>(&path, Kind::Bentofile, &mut found) {
                     file.check(&document, &mut found);
@@ -199,6 +208,8 @@ fn by_name(path: &Path) -> Option<What> {
         Some(What::Openapi)
     } else if name.ends_with(".ekiben") {
         Some(What::Bundle)
+    } else if name.ends_with(".bento") {
+        Some(What::Bento)
     } else {
         None
     }
@@ -237,7 +248,11 @@ fn by_content(path: &Path) -> Option<What> {
     }
     let size = fs::metadata(path).ok()?.len();
     let model = model::inspect(&Origin::File(path), &path.to_string_lossy(), size).ok()?;
-    (size > 0 && model.format != Format::Other).then_some(What::Model)
+    match model.format {
+        _ if size == 0 => None,
+        Format::Other => matches!(import::find(path), Ok(Some(_))).then_some(What::Bento),
+        _ => Some(What::Model),
+    }
 }
 
 fn is_document(path: &Path) -> bool {
@@ -341,7 +356,7 @@ fn walk(folder: &Path) -> Vec<Thing> {
             continue;
         };
         match (what, path.parent()) {
-            (What::Bento, Some(folder)) => things.push(Thing::new(folder, What::Bento)),
+            (What::Bento, Some(folder)) if is_document(path) => things.push(Thing::new(folder, What::Bento)),
             _ => things.push(Thing::new(path, what)),
         }
     }
@@ -393,13 +408,18 @@ fn judge_analytics(path: &Path, found: &mut Diagnostics) {
     }
 }
 
-fn judge_metadata(path: &Path, found: &mut Diagnostics) {
+/// Whether a service finds project metadata under the name that it has.
+fn misnamed(path: &Path, shown: &str, found: &mut Diagnostics) {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     if metadata::NAMES.contains(&name) && name != metadata::NAME {
         let message = format!("a service looks for `{}`, and will not find `{name}`", metadata::NAME);
-        let warning = Diagnostic::of_file(Code::NotFoundByService, shown(path), message);
+        let warning = Diagnostic::of_file(Code::NotFoundByService, shown, message);
         found.push(warning.help(format!("rename the file to `{}`", metadata::NAME)));
     }
+}
+
+fn judge_metadata(path: &Path, found: &mut Diagnostics) {
+    misnamed(path, &shown(path), found);
     if let Some((document, data)) = read::<ProjectMetadata>(path, Kind::Metadata, found) {
         data.check(&document, found);
     }
@@ -407,40 +427,70 @@ fn judge_metadata(path: &Path, found: &mut Diagnostics) {
 
 /// A bento's folder, or its description alone.
 fn judge_bento(path: &Path, found: &mut Diagnostics) {
-    let (folder, file) = if path.is_dir() {
-        (Some(path), path.join(bento::NAME))
-    } else {
-        (path.parent().filter(|folder| folder.join("models").is_dir()), path.to_owned())
+    let folder = match path.is_dir() {
+        true => Some(path),
+        false => path.parent().filter(|folder| folder.join("models").is_dir()),
     };
-    let Some((document, bento)) = read::<Bento>(&file, Kind::Bento, found) else { return };
-    bento.check(&document, found);
-    let Some(folder) = folder else { return };
-    let models = folder.join("models");
-    for (at, model) in bento.all_models().into_iter().filter(|(_, model)| model.registry.is_none()) {
-        let place = ArchivePath::relative(model.tag.replacen(':', "/", 1));
-        let there = place.is_ok_and(|place| place.under(&models).is_dir());
-        if models.is_dir() && !there {
-            let message = format!("the model `{}` is not in the bento", model.tag);
-            found.push(document.at(Code::BrokenReference, &format!("{at}/tag"), message));
+    let Some(folder) = folder else {
+        if let Some((document, bento)) = read::<Bento>(path, Kind::Bento, found) {
+            bento.check(&document, found);
         }
+        return;
+    };
+    match import::Bento::of_folder(folder) {
+        Ok(bento) => self::bento(&bento, found),
+        Err(error) => found.push(Diagnostic::of_file(Code::Unreadable, shown(folder), error.to_string())),
     }
-    let walk = WalkBuilder::new(folder).standard_filters(false).sort_by_file_name(std::ffi::OsStr::cmp).build();
-    for entry in walk.filter_map(Result::ok) {
-        let path = entry.path();
-        if !entry.file_type().is_some_and(|kind| kind.is_file()) || path == file {
-            continue;
-        }
+}
+
+/// All that is wrong with a bento: its description, whether it can be built without running commands, its models, and
+/// the documents in it. Mistakes go to `found`.
+pub fn bento(bento: &import::Bento, found: &mut Diagnostics) {
+    let (manifest, mistakes) = bento.describe(None);
+    found.extend(mistakes);
+    let Some(manifest) = manifest else { return };
+    bento.check_models(found);
+    for file in &bento.files {
+        let (shown, path) = (bento.shown(file.path.as_str()), Path::new(file.path.as_str()));
         match by_name(path) {
-            Some(What::Metadata) => judge_metadata(path, found),
+            Some(What::Metadata) => {
+                misnamed(path, &shown, found);
+                if let Some((document, data)) = read_content::<ProjectMetadata>(file, &shown, Kind::Metadata, found) {
+                    data.check(&document, found);
+                }
+            }
             Some(What::Openapi) => {
-                if let Some((document, api)) = read::<OpenApi>(path, Kind::Openapi, found) {
+                if let Some((document, api)) = read_content::<OpenApi>(file, &shown, Kind::Openapi, found) {
                     api.check(&document, found);
                 }
             }
-            _ if path.starts_with(&models) || by_content(path) == Some(What::Model) => {
-                validate::model::check_file(path, found);
+            _ if path.starts_with("models") || file.content.place().and_then(by_content) == Some(What::Model) => {
+                let open = || file.content.open().map_err(std::io::Error::other);
+                let (name, size) = (file.path.as_str(), file.content.size());
+                validate::model::check_content(&shown, name, size, &open, &manifest, found);
             }
             _ => {}
         }
     }
+}
+
+/// Reads a document in a bento. None where its form is wrong, which is said.
+fn read_content<T: DeserializeOwned>(
+    file: &import::File,
+    shown: &str,
+    kind: Kind,
+    found: &mut Diagnostics,
+) -> Option<(Document, T)> {
+    let text = match file.content.read(kind.most()) {
+        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        Err(error) => {
+            found.push(Diagnostic::of_file(Code::Unreadable, shown, error.to_string()));
+            return None;
+        }
+    };
+    let source = Source::new(shown, text.strip_prefix('\u{feff}').unwrap_or(&text));
+    let document = Document::parse(&source, document::Format::of(Path::new(file.path.as_str())), found)?;
+    let reading = form::read::<T>(&document, schema::of(kind), found);
+    let value = reading.value.filter(|_| reading.sound)?;
+    Some((document, value))
 }

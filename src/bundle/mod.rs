@@ -18,7 +18,7 @@ use std::sync::OnceLock;
 use serde::{Deserialize, Serialize};
 
 pub use pack::Form;
-pub use weights::{ALONE, WEIGHTS};
+pub use weights::{WEIGHTS, weighs};
 
 use crate::archive::{self, ArchivePath, seekable};
 use crate::compress::{Compression, Setting};

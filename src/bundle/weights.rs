@@ -16,7 +16,12 @@ use crate::workers;
 pub const WEIGHTS: &str = "models";
 
 /// Files smaller than this share a layer of about this size, in bytes.
-pub const ALONE: u64 = 4 << 20;
+const ALONE: u64 = 4 << 20;
+
+/// Whether a file of a bento, of `size` bytes, is one of its weights: its models, and all that is as large as they are.
+pub fn weighs(path: &ArchivePath, size: u64) -> bool {
+    path.as_str().starts_with("models/") || size >= ALONE
+}
 
 /// Layers that weights may take. Base, packages and code need some of the 127 as well.
 const MOST_LAYERS: usize = 80;

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::printer::{Report, Size};
 use super::{Context, Exit, Failure};
+use crate::bundle::Form;
 use crate::digest::Digest;
 use crate::image::{Image, export};
 use crate::registry;
@@ -15,12 +16,14 @@ use crate::store::ImageName;
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben export iris:1.0 iris.tar && docker load -i iris.tar\n\
 \x20 ekiben export iris:1.0 - | podman load\n\
-\x20 ekiben export iris:1.0 layout/ && skopeo inspect oci:layout";
+\x20 ekiben export iris:1.0 layout/ && skopeo inspect oci:layout\n\
+\x20 ekiben export iris:1.0 --bento iris.bento && bentoml import iris.bento";
 
 /// Write an image as files that other tools read
 ///
 /// A path that ends in `.tar` (or `-`, for stdout) becomes one archive, which is an OCI archive and a docker archive
-/// at once. Any other path becomes a folder, an OCI image layout.
+/// at once. Any other path becomes a folder, an OCI image layout. With `--bento` the image becomes the bento again that
+/// it was built from, which `bentoml import` takes.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -28,6 +31,9 @@ pub struct Args {
     image: ImageName,
     /// Where to write: a folder, a `.tar`, or `-`.
     path: PathBuf,
+    /// Write the bento that the image was built from.
+    #[arg(long)]
+    bento: bool,
     /// Replace a file that is there.
     #[arg(long)]
     force: bool,
@@ -45,7 +51,16 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let session = context.session()?;
     let (digest, image) = Image::find(&session.store, &args.image)?;
     registry::fetch(&session, image.layers())?;
-    let Args { image: name, path, force } = args;
+    let Args { image: name, path, bento, force } = args;
+    if bento {
+        if path.exists() && !force {
+            return Err(crate::image::Error::Exists { path }.into());
+        }
+        let (bundle, _folder) = crate::image::bento::of_image(&session, &image)?;
+        let size = bundle.pack(&session, Form::Bento, &path)?;
+        context.printer.report(&Exported { image: name, digest, path, size })?;
+        return Ok(Exit::Success);
+    }
     if path == Path::new("-") {
         let out = io::BufWriter::with_capacity(1 << 20, io::stdout().lock());
         export::to_archive(&session.store, &session.progress, &image, Some(&name), out)?.flush()?;

@@ -166,6 +166,7 @@ fn judge(error: &anyhow::Error) -> (Exit, Option<String>) {
                 }
                 _ => Exit::Failure,
             },
+            crate::image::bento::Error => |_| Exit::Failure,
             crate::image::build::Error => |error| match error {
                 crate::image::build::Error::Base(error) => of_base(error),
                 _ => Exit::Failure,

@@ -2,17 +2,20 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde::Serialize;
 
 use super::printer::{DIM, NAME, Report, Size, VERB, dim_time};
-use super::{Context, Exit, Failure, pull};
-use crate::bundle::Bundle;
+use super::{Context, Exit, Failure, prepare, pull};
+use crate::bundle::{self, Bundle};
 use crate::digest::Digest;
 use crate::image::{Image, remote};
+use crate::import::bento::{self as import, Bento};
 use crate::layer::Layer;
+use crate::manifest::{Manifest, Requirements};
+use crate::parcel::{self, Parcel};
 use crate::platform::Platform;
 use crate::registry::Reference;
 use crate::session::Session;
@@ -30,8 +33,9 @@ const EXAMPLES: &str = "Examples:\n\
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// A bundle's file, the name of an image in the local store, or an image in a registry.
-    #[arg(value_name = "BUNDLE|IMAGE")]
+    /// A bundle's file, a bento (file, folder or bento:NAME:VERSION), the name of an image in the local store, or an
+    /// image in a registry.
+    #[arg(value_name = "BUNDLE|BENTO|IMAGE")]
     target: String,
     /// Read every byte, and fail where one is not as it was: a member of a bundle, or a layer of an image.
     #[arg(long)]
@@ -69,9 +73,42 @@ struct BundleReport {
     path: PathBuf,
     name: String,
     version: String,
-    digest: Digest,
+    /// None for a bento that Ekiben did not pack: what its requirements resolve to is not in it.
+    digest: Option<Digest>,
+    /// What its image is made of; only of a bento that Ekiben did not pack.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image: Option<ImageOf>,
     members: Vec<MemberReport>,
     layers: Vec<LayerReport>,
+}
+
+/// What a bento says of its image.
+#[derive(Serialize)]
+struct ImageOf {
+    base: String,
+    python: Option<String>,
+    requirements: Vec<String>,
+    system: Vec<String>,
+    env: BTreeMap<String, String>,
+    labels: BTreeMap<String, String>,
+}
+
+impl From<Manifest> for ImageOf {
+    fn from(manifest: Manifest) -> Self {
+        let python = manifest.python.unwrap_or_default();
+        let requirements = match python.requirements {
+            Requirements::List(list) => list,
+            Requirements::File(file) => vec![format!("-r {file}")],
+        };
+        Self {
+            base: manifest.base,
+            python: python.version,
+            requirements,
+            system: manifest.system.packages,
+            env: manifest.env,
+            labels: manifest.labels,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -85,7 +122,16 @@ struct MemberReport {
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let session = context.session()?;
     let path = PathBuf::from(&args.target);
-    if path.is_file() {
+    let found = if bundle::is_bundle(&path) { None } else { import::find(&path)? };
+    if let Some(found) = found {
+        if args.verify {
+            let failure = Failure::new(Exit::Usage, "a bento has no digests to verify");
+            return Err(
+                failure.with_hint("its archive's own checksums are verified when it is unpacked, which is done")
+            );
+        }
+        context.printer.report(&bento(context, &session, path, &found)?)?;
+    } else if path.is_file() {
         context.printer.report(&bundle(context, &session, path, args.verify)?)?;
     } else {
         let (reference, name) = pull::parse(&args.target)?;
@@ -116,6 +162,33 @@ fn bundle(context: &Context, session: &Session, path: PathBuf, verify: bool) -> 
         bundle.verify(session)?;
         context.printer.status("Verified", format!("{} {}", Size(bundle.bytes()), dim_time(started.elapsed())));
     }
+    let digest = bundle.digest(session)?;
+    contents(session, path, &bundle, Some(digest), None)
+}
+
+/// A bento, and what its image is made of.
+fn bento(context: &Context, session: &Session, path: PathBuf, found: &Path) -> Result<BundleReport, Failure> {
+    let bento = Bento::open(session, found)?;
+    if bento.own_manifest().is_some() {
+        let bundle = Parcel::of_own_bento(session, &bento, false)?.bundle;
+        let digest = bundle.digest(session)?;
+        return contents(session, path, &bundle, Some(digest), None);
+    }
+    let (Some(manifest), mistakes) = bento.describe(None) else {
+        return Err(prepare::mistaken(context, found, &bento.describe(None).1));
+    };
+    prepare::show(context, &mistakes);
+    let bundle = parcel::bento_bundle(session, &bento, &manifest, false)?;
+    contents(session, path, &bundle, None, Some(ImageOf::from(manifest)))
+}
+
+fn contents(
+    session: &Session,
+    path: PathBuf,
+    bundle: &Bundle,
+    digest: Option<Digest>,
+    image: Option<ImageOf>,
+) -> Result<BundleReport, Failure> {
     let members = bundle.members().iter().map(|(path, member)| MemberReport {
         path: path.to_string(),
         size: member.content.size(),
@@ -132,7 +205,8 @@ fn bundle(context: &Context, session: &Session, path: PathBuf, verify: bool) -> 
     Ok(BundleReport {
         name: bundle.name().to_owned(),
         version: bundle.version().to_owned(),
-        digest: bundle.digest(session)?,
+        digest,
+        image,
         members,
         layers: layers(bundle.weight_layers(session)?, &shared),
         path,
@@ -221,10 +295,39 @@ impl Report for ImageReport {
     }
 }
 
+impl ImageOf {
+    fn show(&self, out: &mut dyn Write) -> io::Result<()> {
+        let mut row = |key: &str, value: String| match value.is_empty() {
+            true => Ok(()),
+            false => writeln!(out, "  {key:<8} {value}"),
+        };
+        row("base", self.base.clone())?;
+        row("python", self.python.clone().unwrap_or_default())?;
+        row(
+            "needs",
+            self.requirements.iter().filter(|line| !line.starts_with('-')).cloned().collect::<Vec<_>>().join(", "),
+        )?;
+        row("system", self.system.join(", "))?;
+        for (index, (name, value)) in self.env.iter().enumerate() {
+            row(if index == 0 { "env" } else { "" }, format!("{name}={value}"))?;
+        }
+        for (index, (name, value)) in self.labels.iter().enumerate() {
+            row(if index == 0 { "labels" } else { "" }, format!("{name}={value}"))?;
+        }
+        writeln!(out)
+    }
+}
+
 impl Report for BundleReport {
     fn human(&self, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "{VERB}{} {}{VERB:#}  {}", self.name, self.version, self.path.display())?;
-        writeln!(out, "{DIM}{}{DIM:#}\n", self.digest)?;
+        match &self.digest {
+            Some(digest) => writeln!(out, "{DIM}{digest}{DIM:#}\n")?,
+            None => writeln!(out)?,
+        }
+        if let Some(image) = &self.image {
+            image.show(out)?;
+        }
         const SHOWN: usize = 100;
         for MemberReport { path, size, .. } in self.members.iter().take(SHOWN) {
             writeln!(out, "  {:>8} {path}", Size(*size))?;

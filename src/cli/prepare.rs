@@ -92,7 +92,7 @@ pub fn project(context: &Context, path: &Path) -> Result<Project, Failure> {
 }
 
 /// Prints the mistakes in what lies at `path`.
-fn mistaken(context: &Context, path: &Path, mistakes: &Diagnostics) -> Failure {
+pub fn mistaken(context: &Context, path: &Path, mistakes: &Diagnostics) -> Failure {
     show(context, mistakes);
     let errors = mistakes.sorted().iter().filter(|d| d.severity() == crate::diagnostic::Severity::Error).count();
     let errors = if errors == 1 { "1 mistake".to_owned() } else { format!("{errors} mistakes") };
@@ -147,9 +147,13 @@ fn bento(
         return Ok(parcel?);
     }
     let base = how.base.as_deref().map(from_here).transpose()?;
-    let (manifest, warnings) =
-        bento.describe(base.as_deref()).map_err(|mistakes| mistaken(context, path, &mistakes))?;
-    show(context, &warnings);
+    let manifest = match bento.describe(base.as_deref()) {
+        (Some(manifest), warnings) if !warnings.has_errors() => {
+            show(context, &warnings);
+            manifest
+        }
+        (_, mistakes) => return Err(mistaken(context, path, &mistakes)),
+    };
     context.printer.status("Read", format!("{NAME}{}{NAME:#} {}", manifest.name, dim_time(started.elapsed())));
     let beside = || {
         let mut name = path.file_name().unwrap_or_default().to_owned();

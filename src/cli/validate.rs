@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::printer::{ERROR, NAME, Report, VERB, WARNING, dim_time};
 use super::{Context, Exit, Failure, Format, prepare};
 use crate::diagnostic::{Code, Diagnostic, Json, Severity, github, junit, sarif};
+use crate::import::bento::Bento;
 use crate::parcel::{self, Parcel};
 use crate::repair;
 use crate::verdict::{self, Verdict, What};
@@ -68,8 +69,12 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
 fn validate(context: &Context, args: &Args, fixed: Vec<String>) -> Result<Exit, Failure> {
     let started = Instant::now();
     let mut verdicts = verdict::of(&args.paths);
-    for verdict in verdicts.iter_mut().filter(|verdict| verdict.what == What::Bundle) {
-        bundle(context, verdict)?;
+    for verdict in &mut verdicts {
+        match verdict.what {
+            What::Bundle => bundle(context, verdict)?,
+            What::Bento if verdict.is_archive() => bento(context, verdict)?,
+            _ => {}
+        }
     }
     let all: Vec<&Diagnostic> = verdicts.iter().flat_map(|verdict| verdict.diagnostics.sorted()).collect();
     let errors = all.iter().filter(|diagnostic| diagnostic.severity() == Severity::Error).count();
@@ -110,13 +115,25 @@ fn bundle(context: &Context, verdict: &mut Verdict) -> Result<(), Failure> {
     match Parcel::open(&session, &verdict.path) {
         Ok(parcel) => verdict.diagnostics.extend(parcel.check(&verdict.path)),
         Err(parcel::Error::Malformed { diagnostics, .. }) => verdict.diagnostics.extend(diagnostics),
-        Err(error) => {
-            let causes: Vec<String> = anyhow::Error::from(error).chain().map(ToString::to_string).collect();
-            let path = crate::document::shown(&verdict.path);
-            verdict.diagnostics.push(Diagnostic::of_file(Code::BrokenModel, path, causes.join(": ")));
-        }
+        Err(error) => broken(verdict, error.into()),
     }
     Ok(())
+}
+
+/// Unpacks a bento and looks at what is in it.
+fn bento(context: &Context, verdict: &mut Verdict) -> Result<(), Failure> {
+    let session = context.session()?;
+    match Bento::open(&session, &verdict.path) {
+        Ok(bento) => verdict::bento(&bento, &mut verdict.diagnostics),
+        Err(error) => broken(verdict, error.into()),
+    }
+    Ok(())
+}
+
+fn broken(verdict: &mut Verdict, error: anyhow::Error) {
+    let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
+    let path = crate::document::shown(&verdict.path);
+    verdict.diagnostics.push(Diagnostic::of_file(Code::BrokenModel, path, causes.join(": ")));
 }
 
 /// Repairs the files, and shows how they differ from what they were.

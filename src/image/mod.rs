@@ -3,6 +3,7 @@
 //! Invariant: the same layers and configuration give the same bytes of configuration and manifest. Both are written
 //! with sorted keys and one fixed time. OCI image specification 1.1, `manifest.md` and `config.md`.
 
+pub mod bento;
 pub mod build;
 pub mod ensure;
 pub mod export;

@@ -14,7 +14,7 @@ use fs_err as fs;
 
 use crate::archive::ArchivePath;
 use crate::content::{self, Content};
-use crate::diagnostic::{Diagnostics, Source};
+use crate::diagnostic::{Code, Diagnostics, Source};
 use crate::document::{Document, Format};
 use crate::form;
 use crate::manifest::{self, Manifest};
@@ -159,19 +159,34 @@ impl Bento {
     /// # Errors
     /// When it is none, damaged, or hostile.
     pub fn open(session: &Session, path: &Path) -> Result<Self, Error> {
-        let root = match path.is_dir() {
-            true => path.to_owned(),
-            false => archive::unpacked(session, path)?,
-        };
-        let files = files(&root, None)?;
-        let shown = crate::document::shown(path);
-        let shown = if path.is_dir() { format!("{}/", shown.trim_end_matches('/')) } else { format!("{shown}:") };
-        let mut bento = Self { root, files, shown };
-        if bento.get(crate::bento::NAME).is_none() {
-            return Err(Error::NoDescription { path: path.to_owned() });
+        if path.is_dir() {
+            return Self::of_folder(path);
         }
+        Self::of(path, archive::unpacked(session, path)?, format!("{}:", crate::document::shown(path)))
+    }
+
+    /// The bento that lies in the folder `root`.
+    ///
+    /// # Errors
+    /// When it is none, or has links that lead out of it.
+    pub fn of_folder(root: &Path) -> Result<Self, Error> {
+        let shown = crate::document::shown(root);
+        let mut bento = Self::of(root, root.to_owned(), format!("{}/", shown.trim_end_matches('/')))?;
         bento.add_stored_models()?;
         Ok(bento)
+    }
+
+    fn of(path: &Path, root: PathBuf, shown: String) -> Result<Self, Error> {
+        let bento = Self { files: files(&root, None)?, root, shown };
+        match bento.get(crate::bento::NAME) {
+            Some(_) => Ok(bento),
+            None => Err(Error::NoDescription { path: path.to_owned() }),
+        }
+    }
+
+    /// What a person calls the file at `path`.
+    pub fn shown(&self, path: &str) -> String {
+        format!("{}{path}", self.shown)
     }
 
     /// Takes the models that belong to a bento in BentoML's store from there, as BentoML does when it exports one.
@@ -206,7 +221,7 @@ impl Bento {
     /// Reads the description; mistakes go to `found`.
     fn read(&self, found: &mut Diagnostics) -> Option<(Document, crate::bento::Bento)> {
         let text = self.text(crate::bento::NAME).unwrap_or_default();
-        read(&format!("{}{}", self.shown, crate::bento::NAME), &text, found)
+        read(&self.shown(crate::bento::NAME), &text, found)
     }
 
     /// The text of a small file.
@@ -214,14 +229,29 @@ impl Bento {
         String::from_utf8(self.get(path)?.content.read(Kind::Bento.most()).ok()?).ok()
     }
 
-    /// Its description, and the manifest that follows from it, with another base where one is named.
-    ///
-    /// # Errors
-    /// All mistakes in the description, and all that only commands could make.
-    pub fn describe(&self, base: Option<&str>) -> Result<(Manifest, Diagnostics), Diagnostics> {
+    /// The manifest that follows from its description, with another base where one is named: see [`describe`].
+    pub fn describe(&self, base: Option<&str>) -> (Option<Manifest>, Diagnostics) {
         let names = self.files.iter().map(|file| &file.path).collect();
         let read = |path: &str| self.text(path);
-        describe(&format!("{}{}", self.shown, crate::bento::NAME), &Files { names, read: &read }, base)
+        describe(&self.shown(crate::bento::NAME), &Files { names, read: &read }, base)
+    }
+
+    /// Sees whether the models that the description names are in it; mistakes go to `found`.
+    pub fn check_models(&self, found: &mut Diagnostics) {
+        let Some((document, description)) = self.read(&mut Diagnostics::new()) else { return };
+        if !self.files.iter().any(|file| file.path.as_str().starts_with("models/"))
+            && !self.root.join("models").is_dir()
+        {
+            return;
+        }
+        for (at, model) in description.all_models().into_iter().filter(|(_, model)| model.registry.is_none()) {
+            let folder = ArchivePath::relative(format!("models/{}", model.tag.replacen(':', "/", 1)));
+            let there = folder.is_ok_and(|folder| self.files.iter().any(|file| file.path.below(&folder).is_some()));
+            if !there {
+                let message = format!("the model `{}` is not in the bento", model.tag);
+                found.push(document.at(Code::BrokenReference, &format!("{at}/tag"), message));
+            }
+        }
     }
 
     /// The file at `path`.
@@ -237,25 +267,20 @@ impl Bento {
 }
 
 /// The manifest that follows from the description among `files`, which a person knows as `shown`; with another base
-/// where one is named. With it come warnings.
-///
-/// # Errors
-/// All mistakes in the description, and all that only commands could make.
-pub fn describe(shown: &str, files: &Files<'_>, base: Option<&str>) -> Result<(Manifest, Diagnostics), Diagnostics> {
+/// where one is named. With it come all mistakes in the description, and all that only commands could make; there is
+/// no manifest where the description cannot be read.
+pub fn describe(shown: &str, files: &Files<'_>, base: Option<&str>) -> (Option<Manifest>, Diagnostics) {
     let mut found = Diagnostics::new();
     let text = (files.read)(crate::bento::NAME).unwrap_or_default();
     let manifest = read(shown, &text, &mut found).map(|(document, bento)| {
         bento.check(&document, &mut found);
         recipe::manifest(&bento, &document, files, base, &mut found)
     });
-    match manifest {
-        Some(manifest) if !found.has_errors() => Ok((manifest, found)),
-        _ => Err(found),
-    }
+    (manifest, found)
 }
 
 /// Reads a description; mistakes go to `found`.
-fn read(shown: &str, text: &str, found: &mut Diagnostics) -> Option<(Document, crate::bento::Bento)> {
+pub fn read(shown: &str, text: &str, found: &mut Diagnostics) -> Option<(Document, crate::bento::Bento)> {
     let source = Source::new(shown, text.strip_prefix('\u{feff}').unwrap_or(text));
     let document = Document::parse(&source, Format::of(Path::new(crate::bento::NAME)), found)?;
     let bento = form::read(&document, schema::of(Kind::Bento), found).value?;
