@@ -197,7 +197,7 @@ def measure(bench, folder, args):
 def write(bench, args, rounds):
     base = bench.median(next(iter(bench.rows)))
     lines = [
-        f"One file of {args.size} MiB of random bytes as the model, no base; the median of {rounds} interleaved runs on",
+        f"One file of {args.size} MiB of random bytes as the model, no base (`run` on Debian's); the median of {rounds} interleaved runs on",
         f"{os.cpu_count()} processors, Linux {platform.release().split('-')[0]}. `scripts/bench-weights.py` measures it again.",
         "",
         "| | time | times hashing | written | peak memory |",

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::archive::ArchivePath;
+use crate::archive::{ArchivePath, Entry};
 use crate::compress::Compression;
 use crate::debian::{self, Package, Source, User, Wanted};
 use crate::digest::Digest;
@@ -344,6 +344,101 @@ fn glibc(suite: &str) -> (u32, u32) {
     }
 }
 
+/// Version of what [`user_layer`] makes of the same base.
+pub(crate) const USER_RULES: u32 = 1;
+
+/// A layer that makes `user` known on an image that somebody else made: libraries ask for the name of whoever they run
+/// as, and for a home (PyTorch ends without). None where the base knows the number, and where nothing else needs what
+/// is in the base: then its layers may never come here.
+///
+/// # Errors
+/// As [`trees`].
+pub fn user_layer(
+    session: &Session,
+    manifest: &Manifest,
+    base: &Locked,
+    platform: Platform,
+    user: &User,
+) -> Result<Option<Layer>, Error> {
+    let Locked::Image { digest, interpreter: Some(_), .. } = base else { return Ok(None) };
+    let key = ("user", USER_RULES, crate::archive::epoch(), digest, (user.passwd(), user.group()));
+    // Numbers and texts always serialise.
+    let key = Digest::of(serde_json::to_vec(&key).unwrap_or_default());
+    if let Some(known) = session.store.recall("user", &key) {
+        return Ok(known);
+    }
+    let stack = Stack::of(session, &image(session, manifest, base, platform, user)?)?;
+    let entries = registered(&stack, user)?;
+    let layer = match entries.is_empty() {
+        true => None,
+        false => Some(Layer::write::<Error>(&session.store, Compression::Gzip, "user", |writer| {
+            for (entry, content) in &entries {
+                match content {
+                    Some(content) => writer.file(entry, content.as_slice())?,
+                    None => writer.entry(entry)?,
+                }
+            }
+            Ok(())
+        })?),
+    };
+    let blobs = layer.iter().map(|layer| layer.digest).collect();
+    session.store.remember("user", &key, &layer, blobs).map_err(layer::Error::from)?;
+    Ok(layer)
+}
+
+/// What a base lacks of `user`: files with their contents and folders, in the order of an archive.
+fn registered(stack: &Stack, user: &User) -> Result<Vec<(Entry, Option<Vec<u8>>)>, Error> {
+    let path = |text: &str| ArchivePath::new(text).map_err(std::io::Error::other);
+    let folder = path("etc")?;
+    let mut entries = Vec::new();
+    // Where it is a link, a folder would take the place of what it leads to.
+    if stack.has(&folder) && !stack.has_folder(&folder) {
+        return Ok(entries);
+    }
+    for (name, line) in [("etc/group", user.group()), ("etc/passwd", user.passwd())] {
+        let mut book = stack.bytes(name)?;
+        let number = |line: &[u8]| line.split(|byte| *byte == b':').nth(2).map(<[u8]>::to_vec);
+        if book.split(|byte| *byte == b'\n').any(|known| number(known) == number(line.as_bytes())) {
+            continue;
+        }
+        if !book.is_empty() && !book.ends_with(b"\n") {
+            book.push(b'\n');
+        }
+        book.extend(line.into_bytes());
+        entries.push((Entry::file(path(name)?, book.len() as u64, false), Some(book)));
+    }
+    if !entries.is_empty() {
+        entries.insert(0, (Entry::directory(folder), None));
+    }
+    let above: Vec<_> = user.home.ancestors().collect();
+    if !stack.has(&user.home) && above.iter().all(|folder| !stack.has(folder) || stack.has_folder(folder)) {
+        entries.extend(above.into_iter().map(|folder| (Entry::directory(folder), None)));
+        entries.push((Entry::directory(user.home.clone()).owned_by(user.uid, user.gid), None));
+    }
+    Ok(entries)
+}
+
+/// Python's own library in a base.
+pub struct Library {
+    /// Where it lies.
+    pub place: ArchivePath,
+    /// Its modules without bytecode, by their paths below it, and where they lie unpacked.
+    pub uncompiled: Vec<(ArchivePath, PathBuf)>,
+}
+
+/// Python's own library in `base`, whose layers are those of `image`; `python` is as `3.11`.
+///
+/// # Errors
+/// When a layer cannot be had or unpacked.
+pub fn library(session: &Session, base: &Locked, image: &Image, python: &str) -> Result<Library, Error> {
+    let interpreter = base.interpreter(python);
+    let prefix = interpreter.rsplitn(3, '/').nth(2).unwrap_or_default();
+    let place = ArchivePath::relative(format!("{}/lib/python{python}", prefix.trim_start_matches('/')));
+    let place = place.map_err(std::io::Error::other)?;
+    let uncompiled = Stack::of(session, image)?.uncompiled(&place, python)?;
+    Ok(Library { place, uncompiled })
+}
+
 /// Where Debian's packages come from, for `manifest`.
 fn source(manifest: &Manifest) -> Result<Source, Error> {
     let Debian { mirror, security, snapshot } = &manifest.debian;
@@ -400,6 +495,14 @@ pub fn trees(
     user: &User,
 ) -> Result<Vec<PathBuf>, Error> {
     image::trees(session, &image(session, manifest, base, platform, user)?)
+}
+
+/// Lays unpacked layers, the lowest first, over each other in the folder `into`, by links. Nothing of them is copied.
+///
+/// # Errors
+/// When they cannot be read, or `into` is on another file system or cannot be written.
+pub fn merge(trees: &[PathBuf], into: &Path) -> Result<(), Error> {
+    image::merge(trees, into)
 }
 
 /// The layer of Debian packages that are a base.

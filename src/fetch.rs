@@ -180,16 +180,12 @@ impl Client {
     fn build(&self, url: &str) -> Result<reqwest::blocking::Client, Error> {
         let transport = |source| Error::Transport { url: url.to_owned(), source };
         install_tls();
-        let mut builder = reqwest::blocking::Client::builder()
+        let builder = reqwest::blocking::Client::builder()
             .user_agent(concat!("ekiben/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(Duration::from_secs(20))
             // Of the blocking client: for each read, not for the whole answer.
             .timeout(Duration::from_secs(60));
-        for file in &self.network.ca {
-            let pem = fs_err::read(file).map_err(|error| transport(error.into()))?;
-            let authorities = reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| transport(error.into()))?;
-            builder = builder.tls_certs_merge(authorities);
-        }
+        let builder = trusting(builder, &self.network.ca).map_err(transport)?;
         builder.build().map_err(|error| transport(error.into()))
     }
 
@@ -204,6 +200,21 @@ impl Client {
         }
         attempt()
     }
+}
+
+/// A client that trusts the authorities in the files `ca` beside the system's.
+///
+/// # Errors
+/// When a file cannot be read, or holds no certificates.
+pub fn trusting(
+    mut builder: reqwest::blocking::ClientBuilder,
+    ca: &[PathBuf],
+) -> Result<reqwest::blocking::ClientBuilder, Box<dyn std::error::Error + Send + Sync>> {
+    for file in ca {
+        let authorities = reqwest::Certificate::from_pem_bundle(&fs_err::read(file)?)?;
+        builder = builder.tls_certs_merge(authorities);
+    }
+    Ok(builder)
 }
 
 /// Chooses the implementation of TLS's cryptography for this process; every HTTP client needs that first.

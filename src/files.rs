@@ -23,6 +23,9 @@ pub const IGNORE_FILE: &str = ".ekibenignore";
 /// Names of folders and files that no glob takes.
 const LEFT_OUT: &[&str] = &[".git", "__pycache__", ".venv", IGNORE_FILE];
 
+/// Folders that nobody keeps models or documents of their own in.
+pub const PASSED: &[&str] = &[".git", "__pycache__", ".venv", "venv", "node_modules", ".tox", "target"];
+
 /// A file of a project.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct File {

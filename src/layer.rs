@@ -49,10 +49,10 @@ pub enum Error {
         source: io::Error,
     },
     /// The files that the layer is made from look unchanged, but hold other bytes.
-    #[error("the files of `{title}` hold other bytes than those that were hashed")]
+    #[error("other bytes than those that were hashed: {files}")]
     OtherBytes {
-        /// Of the layer.
-        title: String,
+        /// Which, and where they lie.
+        files: String,
         /// How it was found.
         source: Mismatch,
     },
@@ -275,8 +275,9 @@ impl Layer {
         if !store.has_blob(&self.digest)
             && let Some(recipe) = Recipe::load(store, &self.digest)?
         {
+            let files = described(&recipe.files);
             let inner = VerifyingReader::new(Pieces::new(recipe.epoch, recipe.files), self.digest, self.size);
-            return Ok(Box::new(Titled { inner, title: self.title.clone() }));
+            return Ok(Box::new(Named { inner, files }));
         }
         Ok(Box::new(store.open_blob(&self.digest)?))
     }
@@ -457,16 +458,25 @@ impl<I: Iterator<Item = Piece>> Read for Pieces<I> {
 }
 
 /// Says whose bytes they are that turn out to be others.
-struct Titled<R> {
+struct Named<R> {
     inner: R,
-    title: String,
+    files: String,
 }
 
-impl<R: Read> Read for Titled<R> {
+/// `models/w/a.bin` and 2 more in /home/me/w.ekiben.
+fn described(files: &[File]) -> String {
+    let Some(first) = files.first() else { return "none".to_owned() };
+    let more = if files.len() > 1 { format!(" and {} more", files.len() - 1) } else { String::new() };
+    let place = first.content.place().filter(|place| files.iter().all(|file| file.content.place() == Some(place)));
+    let place = place.map(|place| format!(" in {}", place.display())).unwrap_or_default();
+    format!("`{}`{more}{place}", first.path)
+}
+
+impl<R: Read> Read for Named<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.inner.read(buffer).map_err(|error| match error.downcast::<Mismatch>() {
             Ok(source) => {
-                let error = Error::OtherBytes { title: self.title.clone(), source };
+                let error = Error::OtherBytes { files: self.files.clone(), source };
                 io::Error::new(io::ErrorKind::InvalidData, error)
             }
             Err(error) => error,

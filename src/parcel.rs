@@ -3,7 +3,7 @@
 //! From a project's folder and its lock, or from a bundle's file: either gives the same parcel.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 
@@ -39,8 +39,10 @@ pub enum Error {
     #[error("{0}")]
     Io(#[from] std::io::Error),
     /// The manifest or the lock in the bundle has mistakes.
-    #[error("`{name}` in the bundle has mistakes")]
+    #[error("`{name}` in {} has mistakes", path.display())]
     Malformed {
+        /// The bundle.
+        path: PathBuf,
         /// The member.
         name: String,
         /// Which.
@@ -138,24 +140,29 @@ impl Parcel {
     /// When it is no bundle, or what is in it has mistakes.
     pub fn open(session: &Session, path: &Path) -> Result<Self, Error> {
         let bundle = Bundle::open(session, path)?;
-        let missing = || bundle::Error::Incomplete { name: manifest::NAMES[0].to_owned() };
         let has = |name: &&&str| bundle.members().keys().any(|path| path.as_str() == **name);
         let manifest = match bundle.layout() {
             Layout::Ekiben => {
-                let name = manifest::NAMES.iter().find(has).ok_or_else(missing)?;
-                read(&bundle, name, Kind::Manifest)?
+                let name = manifest::NAMES.iter().find(has).ok_or_else(|| bundle.lacks(manifest::NAMES[0]))?;
+                read(&bundle, path, name, Kind::Manifest)?
             }
-            Layout::Bento if !has(&&bento::NAME) => return Err(missing().into()),
+            Layout::Bento if !has(&&bento::NAME) => return Err(bundle.lacks(manifest::NAMES[0]).into()),
             Layout::Bento => {
                 let names = bundle.members().keys().chain(bundle.weights().iter().map(|weight| &weight.path)).collect();
                 let read = |path: &str| String::from_utf8(bundle.read(path).ok()?).ok();
-                match import::describe(bento::NAME, &import::Files { names, read: &read }, None) {
+                match import::describe(&within(path, bento::NAME), &import::Files { names, read: &read }, None) {
                     (Some(manifest), mistakes) if !mistakes.has_errors() => manifest,
-                    (_, diagnostics) => return Err(Error::Malformed { name: bento::NAME.to_owned(), diagnostics }),
+                    (_, diagnostics) => {
+                        return Err(Error::Malformed {
+                            path: path.to_owned(),
+                            name: bento::NAME.to_owned(),
+                            diagnostics,
+                        });
+                    }
                 }
             }
         };
-        let lock = read(&bundle, lock::NAME, Kind::Lock)?;
+        let lock = read(&bundle, path, lock::NAME, Kind::Lock)?;
         Ok(Self { manifest, lock, bundle })
     }
 
@@ -184,13 +191,13 @@ impl Parcel {
     pub fn of_own_bento(session: &Session, bento: &import::Bento, again: bool) -> Result<Self, Error> {
         let read = |name: &str, kind: Kind| match bento.get(name) {
             Some(file) => Ok(file.content.read(kind.most())?),
-            None => Err(Error::from(bundle::Error::Incomplete { name: name.to_owned() })),
+            None => Err(Error::from(bundle::Error::Incomplete { bundle: bento.path.clone(), name: name.to_owned() })),
         };
         let name = bento.own_manifest().map_or(manifest::NAMES[0], |file| file.path.as_str());
-        let manifest: Manifest = parse(name, &read(name, Kind::Manifest)?, Kind::Manifest)?;
+        let manifest: Manifest = parse(&bento.path, name, &read(name, Kind::Manifest)?, Kind::Manifest)?;
         let lock_text = read(lock::NAME, Kind::Lock)?;
-        let lock = parse(lock::NAME, &lock_text, Kind::Lock)?;
-        let description: bento::Bento = parse(bento::NAME, &read(bento::NAME, Kind::Bento)?, Kind::Bento)?;
+        let lock = parse(&bento.path, lock::NAME, &lock_text, Kind::Lock)?;
+        let description: bento::Bento = parse(&bento.path, bento::NAME, &read(bento::NAME, Kind::Bento)?, Kind::Bento)?;
         let folder = format!("{}/{}/{}", bundle::WEIGHTS, manifest.name, description.version);
         let folder = ArchivePath::relative(folder).map_err(std::io::Error::other)?;
         let weight = |file: &File| file.path.below(&folder).filter(|path| path.as_str() != "model.yaml");
@@ -205,7 +212,7 @@ impl Parcel {
     pub fn check(&self, path: &Path) -> Diagnostics {
         let mut found = Diagnostics::new();
         for weight in self.bundle.weights() {
-            let shown = format!("{}:{}", crate::document::shown(path), weight.path);
+            let shown = within(path, weight.path.as_str());
             let open = || weight.content.open().map_err(std::io::Error::other);
             let size = weight.content.size();
             crate::validate::model::check_content(
@@ -259,18 +266,25 @@ fn bundled(
     Ok(bundle)
 }
 
-/// Reads a document of the bundle.
-fn read<T: serde::de::DeserializeOwned>(bundle: &Bundle, name: &str, kind: Kind) -> Result<T, Error> {
-    parse(name, &bundle.read(name)?, kind)
+/// Reads a document of the bundle, which lies at `path`.
+fn read<T: serde::de::DeserializeOwned>(bundle: &Bundle, path: &Path, name: &str, kind: Kind) -> Result<T, Error> {
+    parse(path, name, &bundle.read(name)?, kind)
 }
 
-fn parse<T: serde::de::DeserializeOwned>(name: &str, bytes: &[u8], kind: Kind) -> Result<T, Error> {
+fn parse<T: serde::de::DeserializeOwned>(path: &Path, name: &str, bytes: &[u8], kind: Kind) -> Result<T, Error> {
     let mut diagnostics = Diagnostics::new();
     let text = String::from_utf8_lossy(bytes);
-    let source = Source::new(name, text.strip_prefix('\u{feff}').unwrap_or(&text));
+    let source = Source::new(within(path, name), text.strip_prefix('\u{feff}').unwrap_or(&text));
     let document = Document::parse(&source, Format::of(Path::new(name)), &mut diagnostics);
     let value = document.and_then(|document| form::read(&document, schema::of(kind), &mut diagnostics).value);
-    value.ok_or(Error::Malformed { name: name.to_owned(), diagnostics })
+    // One of which something had to be left out is no manifest to build from.
+    let value = value.filter(|_| !diagnostics.has_errors());
+    value.ok_or_else(|| Error::Malformed { path: path.to_owned(), name: name.to_owned(), diagnostics })
+}
+
+/// How a member of the bundle at `path` is shown.
+fn within(path: &Path, member: &str) -> String {
+    format!("{}:{member}", crate::document::shown(path))
 }
 
 fn is_executable(path: &Path) -> Result<bool, Error> {

@@ -4,6 +4,7 @@
 //! own loader, and Debian's wheel of pip.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Output};
@@ -35,9 +36,6 @@ pub enum Error {
     /// A file could not be read or written. The message names it.
     #[error("{0}")]
     Io(#[from] std::io::Error),
-    /// The base has several layers, whose Python only a sandbox can start.
-    #[error("the base's Python can be started in a sandbox alone, and there is none here")]
-    Layered,
     /// This machine's processor is none that bases are made for.
     #[error("{0}")]
     Platform(#[from] UnknownPlatform),
@@ -50,7 +48,6 @@ impl Error {
             Self::Base(error) => error.hint(),
             Self::Python(error) => error.hint(),
             Self::Layer(error) => error.hint(),
-            Self::Layered => Some("see why with `ekiben run`, install a Python, or set `base: auto`".to_owned()),
             Self::Io(_) | Self::Platform(_) => None,
         }
     }
@@ -63,6 +60,7 @@ pub struct Toolchain<'a> {
     /// The base as it is locked, and the platform that it is locked for.
     base: (&'a base::Locked, Platform),
     user: &'a User,
+    merged: OnceCell<tempfile::TempDir>,
 }
 
 impl<'a> Toolchain<'a> {
@@ -74,7 +72,7 @@ impl<'a> Toolchain<'a> {
         platform: Platform,
         user: &'a User,
     ) -> Self {
-        Self { session, manifest, base: (base, platform), user }
+        Self { session, manifest, base: (base, platform), user, merged: OnceCell::new() }
     }
 
     /// uv, with a Python to look at: this machine's, or the one in the base.
@@ -129,11 +127,21 @@ impl<'a> Toolchain<'a> {
 
     /// The base's Python through its own loader.
     fn loader(&self, trees: &[PathBuf], python: &str) -> Result<Loader, Error> {
-        match trees {
-            [tree] => Ok(Loader::new(tree, python)?),
-            // What is spread over several folders has no paths of its own.
-            _ => Err(Error::Layered),
+        let tree = match trees {
+            [tree] => tree.as_path(),
+            _ => self.merged(trees)?,
+        };
+        Ok(Loader::new(tree, python)?)
+    }
+
+    /// The base's layers in one folder, which is there as long as this is.
+    fn merged(&self, trees: &[PathBuf]) -> Result<&Path, Error> {
+        if let Some(folder) = self.merged.get() {
+            return Ok(folder.path());
         }
+        let folder = self.session.store.scratch().map_err(crate::layer::Error::from)?;
+        base::merge(trees, folder.path())?;
+        Ok(self.merged.get_or_init(|| folder).path())
     }
 
     /// Debian's wheel of pip.

@@ -15,6 +15,7 @@ use crate::archive::ArchivePath;
 use crate::bento::{self, Bento, Bentofile};
 use crate::diagnostic::{Code, Diagnostic, Diagnostics, Source};
 use crate::document::{self, Document, shown};
+use crate::files::PASSED;
 use crate::form;
 use crate::import::bento as import;
 use crate::lock::{self, Lock};
@@ -331,9 +332,6 @@ fn beside(folder: &Path) -> Vec<Thing> {
     things
 }
 
-/// Folders that nobody keeps anything of their own in.
-const PASSED: &[&str] = &[".git", "__pycache__", ".venv", "venv", "node_modules", ".tox", "target"];
-
 /// All that is known by its name below a folder, and all models, without what Git ignores.
 fn walk(folder: &Path) -> Vec<Thing> {
     let walk = WalkBuilder::new(folder)
@@ -408,18 +406,8 @@ fn judge_analytics(path: &Path, found: &mut Diagnostics) {
     }
 }
 
-/// Whether a service finds project metadata under the name that it has.
-fn misnamed(path: &Path, shown: &str, found: &mut Diagnostics) {
-    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    if metadata::NAMES.contains(&name) && name != metadata::NAME {
-        let message = format!("a service looks for `{}`, and will not find `{name}`", metadata::NAME);
-        let warning = Diagnostic::of_file(Code::NotFoundByService, shown, message);
-        found.push(warning.help(format!("rename the file to `{}`", metadata::NAME)));
-    }
-}
-
 fn judge_metadata(path: &Path, found: &mut Diagnostics) {
-    misnamed(path, &shown(path), found);
+    found.extend(metadata::not_found_by_service(path, &shown(path)));
     if let Some((document, data)) = read::<ProjectMetadata>(path, Kind::Metadata, found) {
         data.check(&document, found);
     }
@@ -454,7 +442,7 @@ pub fn bento(bento: &import::Bento, found: &mut Diagnostics) {
         let (shown, path) = (bento.shown(file.path.as_str()), Path::new(file.path.as_str()));
         match by_name(path) {
             Some(What::Metadata) => {
-                misnamed(path, &shown, found);
+                found.extend(metadata::not_found_by_service(path, &shown));
                 if let Some((document, data)) = read_content::<ProjectMetadata>(file, &shown, Kind::Metadata, found) {
                     data.check(&document, found);
                 }

@@ -456,7 +456,7 @@ fn a_bundle_that_lies_harms_no_other_image() {
     copy(&home.folder().join("plain"), &other.folder().join("plain"), false);
     fs::copy(home.path("bad.ekiben"), other.path("bad.ekiben")).unwrap();
     other.run(["build", "bad.ekiben", "--platform", "linux/amd64", "--tag", "bad:1"]).ok();
-    other.run(["export", "bad:1", "bad.tar"]).ends(1);
+    other.run(["export", "bad:1", "bad.tar"]).ends(1).says("other bytes").says("/bad.ekiben");
     other.build("plain");
     other.run(["export", "plain:1", "plain.tar"]).ok();
 }

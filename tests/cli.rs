@@ -17,15 +17,23 @@ fn the_reference_is_what_help_says() {
     let home = Home::empty();
     let help = |args: &[&str]| ran(home.command(args).env_remove("COLUMNS")).ok().out.replace("  \n", "\n");
     let top = help(&["--help"]);
-    let commands = top.split_once("Commands:\n").unwrap().1.split_once("\n\n").unwrap().0;
+    // A description that goes on in another line is indented more.
+    let commands = |help: &str| {
+        let list = help.split_once("Commands:\n").map_or("", |(_, rest)| rest.split_once("\n\n").unwrap().0);
+        let lines = list.lines().filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+        let names = lines.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help");
+        names.map(str::to_owned).collect::<Vec<_>>()
+    };
     let mut reference = format!(
         "# The command line\n\nWhat `--help` says, made by `EKIBEN_BLESS=1 cargo test --test cli`.\n\n## ekiben\n\n```text\n{top}```\n"
     );
-    // A description that goes on in another line is indented more.
-    let lines = commands.lines().filter(|line| line.starts_with("  ") && !line.starts_with("   "));
-    for command in lines.filter_map(|line| line.split_whitespace().next()).filter(|command| *command != "help") {
-        let text = help(&[command, "--help"]);
+    for command in commands(&top) {
+        let text = help(&[&command, "--help"]);
         reference.push_str(&format!("\n## ekiben {command}\n\n```text\n{text}```\n"));
+        for inner in commands(&text) {
+            let text = help(&[&command, &inner, "--help"]);
+            reference.push_str(&format!("\n### ekiben {command} {inner}\n\n```text\n{text}```\n"));
+        }
     }
     if std::env::var_os("EKIBEN_BLESS").is_some() {
         fs::write(REFERENCE, &reference).unwrap();
@@ -108,7 +116,7 @@ fn json_has_the_keys_that_scripts_rely_on() {
     };
     let layer = "compression diff_id digest shared_with size title";
     for (args, expected) in [
-        (&["init", "empty"][..], "kept written".to_owned()),
+        (&["init", "empty"][..], "kept proposal written".to_owned()),
         (&["validate", "tiny"], "diagnostics errors files projects warnings".to_owned()),
         (&["lock", "tiny"], "lock path".to_owned()),
         (&["pack", "tiny"], "digest name path size version".to_owned()),

@@ -112,7 +112,7 @@ fn a_command_gives_its_output_and_exit_code() {
 #[test]
 fn it_has_no_rights_and_sees_nothing_of_the_host() {
     let said = output(
-        "cat /proc/self/status; echo pid $$; echo root $(ls -a /); echo etc $(ls -a /etc); hostname; id -u; id -g; \
+        "cat /proc/self/status; echo pid $$; echo root $(ls -a /); echo etc $(ls -a /etc); cat /etc/hosts; hostname; id -u; id -g; \
          echo processes $(ls /proc | grep -c '^[0-9]'); wc -l < /proc/net/route",
     );
     let has = |line: &str| assert!(said.lines().any(|other| other == line), "no `{line}` in\n{said}");
@@ -122,7 +122,8 @@ fn it_has_no_rights_and_sees_nothing_of_the_host() {
     has("NoNewPrivs:\t1");
     has("pid 1");
     has("root . .. bin dev etc proc run sys tmp");
-    has("etc . .. passwd");
+    has("etc . .. hosts passwd");
+    has("127.0.0.1 localhost ekiben");
     has("ekiben");
     has("1034");
     // Only the heading: there is no route.
@@ -207,7 +208,7 @@ fn mounts_appear_where_the_layers_have_nothing() {
         mount(&cache, "/cache", true),
     ];
     let output = home.containers.run_to_end(&spec).unwrap();
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "heavyheavyheavypasswd\n");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "heavyheavyheavyhosts\npasswd\n");
     assert!(String::from_utf8_lossy(&output.stderr).contains("Read-only file system"));
     assert_eq!(std::fs::read_to_string(cache.join("file")).unwrap(), "kept\n");
     assert_eq!(std::fs::read_to_string(&weights).unwrap(), "heavy");

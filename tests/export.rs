@@ -7,16 +7,16 @@ mod home;
 
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
+use home::engines::{Docker, LIMITS, buildah, podman};
 use home::{Home, ask, free_port, ran, timed, tool, wait_until};
 use serde_json::Value;
 
-/// Options of a container that podman and docker can start wherever this runs; the service listens on `port`.
+/// Options of a container whose service listens on `port`.
 fn container_options(port: u16) -> Vec<String> {
-    let limits = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024"].map(str::to_owned);
     let port = ["--network".to_owned(), "host".to_owned(), "--env".to_owned(), format!("PORT={port}")];
-    ["run", "--detach", "--name", "served"].map(str::to_owned).into_iter().chain(limits).chain(port).collect()
+    ["run", "--detach", "--name", "served"].into_iter().chain(LIMITS).map(str::to_owned).chain(port).collect()
 }
 
 /// What the service at `address` answers.
@@ -104,19 +104,6 @@ fn the_same_image_is_exported_to_the_same_bytes_and_nothing_is_overwritten() {
     assert_eq!(home::names(home.folder()), ["full", "one.tar", "store", "tiny", "two.tar"]);
 }
 
-/// podman with its own storage below `folder`.
-fn podman(folder: &Path) -> Command {
-    let mut command = tool("podman");
-    storage(&mut command, folder);
-    command.args(["--runtime", "runc", "--cgroup-manager", "cgroupfs", "--events-backend", "file"]);
-    command
-}
-
-fn storage(command: &mut Command, folder: &Path) {
-    command.arg("--root").arg(folder.join("storage")).arg("--runroot").arg(folder.join("run-storage"));
-    command.args(["--storage-driver", "vfs"]).current_dir(folder);
-}
-
 /// Takes a container away however the test ends.
 struct Served<'a> {
     /// podman or docker with its options.
@@ -161,58 +148,6 @@ fn podman_runs_it() {
     served.stop();
 }
 
-/// A docker daemon of this test's own.
-struct Docker<'a> {
-    folder: &'a Path,
-    daemon: Child,
-}
-
-impl<'a> Docker<'a> {
-    fn start(folder: &'a Path) -> Self {
-        let log = fs::File::create(folder.join("dockerd.log")).unwrap();
-        let daemon = tool("dockerd")
-            .arg("--data-root")
-            .arg(folder.join("docker"))
-            .arg("--exec-root")
-            .arg(folder.join("docker-run"))
-            .arg("--pidfile")
-            .arg(folder.join("docker.pid"))
-            .args(["--bridge=none", "--iptables=false", "--ip6tables=false", "--storage-driver=vfs"])
-            .arg("--host")
-            .arg(Self::socket(folder))
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let mut docker = Self { folder, daemon };
-        wait_until("dockerd", || {
-            let log = || fs::read_to_string(folder.join("dockerd.log")).unwrap();
-            assert!(docker.daemon.try_wait().unwrap().is_none(), "dockerd ended:\n{}", log());
-            docker.client().arg("version").output().is_ok_and(|output| output.status.success())
-        });
-        docker
-    }
-
-    fn socket(folder: &Path) -> String {
-        format!("unix://{}/docker.sock", folder.display())
-    }
-
-    fn client(&self) -> Command {
-        let mut command = tool("docker");
-        command.arg("--host").arg(Self::socket(self.folder)).current_dir(self.folder).env_remove("DOCKER_CONTEXT");
-        command
-    }
-}
-
-impl Drop for Docker<'_> {
-    fn drop(&mut self) {
-        let pid = nix::unistd::Pid::from_raw(self.daemon.id().try_into().unwrap());
-        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
-        let _ = self.daemon.wait();
-        // The one thing that it leaves behind keeps the folder from being removed.
-        let _ = tool("umount").arg(self.folder.join("docker-run/netns/default")).status();
-    }
-}
-
 #[test]
 fn docker_runs_it() {
     if !nix::unistd::geteuid().is_root() {
@@ -244,12 +179,7 @@ service: {command: ['true']}
 fn its_dockerfile_builds_a_service_that_answers_the_same() {
     let home = built();
     let expected = own_answers(&home);
-    let buildah = || {
-        let mut command = tool("buildah");
-        storage(&mut command, home.folder());
-        command.env("BUILDAH_ISOLATION", "chroot");
-        command
-    };
+    let buildah = || buildah(home.folder());
     home.write("base/ekiben.yaml", BASE);
     timed("base", || home.build("base"));
     home.run(["export", "base:1", "base.tar"]).ok();

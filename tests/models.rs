@@ -62,6 +62,7 @@ fn a_hidden_command_is_found_wherever_it_is() {
     for name in ["model.pkl", "model.bin", "model.txt", "model.joblib", "model"] {
         assert_eq!(said(name, SYSTEM), dangerous, "{name}");
         assert_eq!(said(name, &deflated(SYSTEM)), dangerous, "{name}, compressed");
+        assert_eq!(said(name, &zstd::encode_all(SYSTEM, 3).unwrap()), dangerous, "{name}, compressed with zstd");
     }
     for name in ["model.pt", "model.zip", "model.npz"] {
         for member in ["archive/data.pkl", "hidden.txt", "data/0"] {
@@ -80,6 +81,25 @@ fn a_hidden_command_is_found_wherever_it_is() {
     array.push(b'\n');
     array.extend(SYSTEM);
     assert_eq!(said("a.npy", &array), dangerous);
+}
+
+#[test]
+fn damage_within_a_compression_is_an_error() {
+    let bytes: Vec<u8> = (0..200_000u32).flat_map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    let mut pickle = b"\x80\x04B".to_vec();
+    pickle.extend((bytes.len() as u32).to_le_bytes());
+    pickle.extend(bytes);
+    pickle.push(b'.');
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(&pickle).unwrap();
+    let mut xz = liblzma::write::XzEncoder::new(Vec::new(), 1);
+    xz.write_all(&pickle).unwrap();
+    for whole in [gzip.finish().unwrap(), xz.finish().unwrap(), zstd::encode_all(&pickle[..], 1).unwrap()] {
+        assert_eq!(said("a.pkl", &whole), [].into());
+        assert_eq!(said("a.pkl", &whole[..whole.len() / 2]), [Code::BrokenModel].into());
+    }
+    // A frame that wants 2 GiB to be read is not wrong.
+    assert_eq!(said("a.pkl", b"\x28\xb5\x2f\xfd\x00\xa8\x01\x00\x00"), [Code::NotLookedInto].into());
 }
 
 #[test]
@@ -229,7 +249,7 @@ proptest! {
             &b"(012FIJKLMNPQRSTUVX]ab}cdeghijloprqstu)GBC.\x80\x81\x82\x85\x86\x87\x88\x8a\x8b\x8c\x8d\x8e\x8f\x90\x91\x92\x93\x94\x95\x96\x97\x98\x01\x02\n'aos"[..]
         ), 0..200),
     ) {
-        inspect(&opcodes, "a.pkl");
+        ekiben::proposal::of_file(&inspect(&opcodes, "a.pkl"), "a.pkl");
     }
 
     #[test]

@@ -1,97 +1,26 @@
 //! Registries as a user meets them: Debian's `docker-registry` on the loopback interface, with and without TLS and
-//! logins, skopeo and podman beside us, and a proxy that breaks things in between.
+//! logins, skopeo beside us, and a proxy that breaks things in between.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod home;
 
 use std::fs;
 use std::io::{BufReader, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use home::images::docker_archive;
+use home::registry::{Registry, is_whole, skopeo_ok};
 use rand::rngs::StdRng;
 use rand::{Rng as _, RngCore as _, SeedableRng as _};
 use serde_json::Value;
-
-fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
-}
-
-/// A registry of its own.
-struct Registry {
-    process: Child,
-    folder: tempfile::TempDir,
-    port: u16,
-}
-
-impl Registry {
-    fn start() -> Self {
-        Self::with("", "")
-    }
-
-    /// `http` and `more` are lines of its configuration, below `http:` and at the top; `FOLDER` is its folder.
-    fn with(http: &str, more: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        Self::on(folder, http, more)
-    }
-
-    fn on(folder: tempfile::TempDir, http: &str, more: &str) -> Self {
-        let port = free_port();
-        let root = folder.path().display().to_string();
-        let config = format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage:\n  filesystem: {{rootdirectory: FOLDER/data}}\n  \
-             delete: {{enabled: true}}\nMORE\nhttp:\n  addr: 127.0.0.1:{port}\nHTTP\n"
-        );
-        let config = config.replace("MORE", more).replace("HTTP", http).replace("FOLDER", &root);
-        fs::write(folder.path().join("config.yml"), config).unwrap();
-        let log = fs::File::create(folder.path().join("log")).unwrap();
-        let process = Command::new("docker-registry")
-            .args(["serve", &format!("{root}/config.yml")])
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .expect("docker-registry is needed");
-        let started = Instant::now();
-        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
-            assert!(started.elapsed() < Duration::from_secs(20), "{}", log_of(folder.path()));
-            thread::sleep(Duration::from_millis(20));
-        }
-        Self { process, folder, port }
-    }
-
-    fn stop(mut self) -> tempfile::TempDir {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
-        std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap())
-    }
-
-    fn reference(&self, name: &str) -> String {
-        format!("127.0.0.1:{}/{name}", self.port)
-    }
-
-    /// The requests that it answered, as `PUT /v2/…`, without queries.
-    fn requests(&self) -> Vec<String> {
-        let log = log_of(self.folder.path());
-        let lines = log.lines().filter_map(|line| line.split('"').nth(1)).filter(|text| text.contains(" /v2/"));
-        lines.map(|text| text.split([' ', '?']).take(2).collect::<Vec<_>>().join(" ")).collect()
-    }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-fn log_of(folder: &Path) -> String {
-    fs::read_to_string(folder.join("log")).unwrap_or_default()
-}
 
 /// Somebody with a home of their own.
 struct Home(tempfile::TempDir);
@@ -152,37 +81,6 @@ impl Home {
         fs::write(folder.join("ekiben.yaml"), manifest).unwrap();
         folder.display().to_string()
     }
-}
-
-/// Debian's static busybox.
-fn busybox() -> PathBuf {
-    let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join("registry-busybox");
-    let path = kept.join("bin/busybox");
-    if !path.exists() {
-        fs::create_dir_all(&kept).unwrap();
-        let script = "apt-get download busybox-static && dpkg-deb -x busybox-static_*.deb .";
-        let done = Command::new("sh").args(["-ec", script]).current_dir(&kept).output().unwrap();
-        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-    }
-    path
-}
-
-fn skopeo(args: &[&str]) -> Output {
-    Command::new("skopeo").args(args).output().unwrap()
-}
-
-/// What skopeo prints; it must succeed.
-fn skopeo_ok(args: &[&str]) -> String {
-    let output = skopeo(args);
-    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-/// Everything that an image names is in the registry: skopeo reads it to the end.
-fn is_whole(reference: &str) {
-    let folder = tempfile::tempdir().unwrap();
-    let to = format!("dir:{}", folder.path().display());
-    skopeo_ok(&["copy", "-q", "--src-tls-verify=false", &format!("docker://{reference}"), &to]);
 }
 
 #[test]
@@ -269,38 +167,6 @@ fn what_others_push_is_pulled_and_pushed_on_unchanged() {
         them.ok(&["export", &reference, &layout.display().to_string()]);
         skopeo_ok(&["inspect", &format!("oci:{}", layout.display())]);
     }
-}
-
-#[test]
-fn podman_runs_what_was_pushed() {
-    let registry = Registry::start();
-    let home = Home::new();
-    let folder = home.path("busybox");
-    fs::create_dir_all(&folder).unwrap();
-    fs::copy(busybox(), folder.join("busybox")).unwrap();
-    fs::set_permissions(folder.join("busybox"), fs::Permissions::from_mode(0o755)).unwrap();
-    let manifest = "name: b\nversion: \"1\"\nbase: scratch\nmodel: {files: [m.bin]}\nservice: {command: [./busybox, echo, hello]}\n\
-                    metadata: [busybox]\n";
-    fs::write(folder.join("m.bin"), "m").unwrap();
-    fs::write(folder.join("ekiben.yaml"), manifest).unwrap();
-    let reference = registry.reference("b:1");
-    home.ok(&["build", &folder.display().to_string(), "-t", &reference, "--push"]);
-    let root = home.path("podman");
-    let podman = |args: &[&str]| {
-        let output = Command::new("podman")
-            .args(["--root", &root.display().to_string(), "--runroot", &home.path("run").display().to_string()])
-            .args(["--runtime", "runc", "--storage-driver", "vfs"])
-            .args(args)
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
-    };
-    podman(&["pull", "-q", "--tls-verify=false", &reference]);
-    let limits = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024", "--network", "none"];
-    let run = [&["run", "--rm"], &limits[..], &["--entrypoint", "/app/busybox", &reference, "echo", "hello"]].concat();
-    assert_eq!(podman(&run).trim(), "hello");
-    podman(&["rmi", &reference]);
 }
 
 #[test]
@@ -685,7 +551,7 @@ fn is(method: &'static str, part: &'static str) -> impl Fn(&Head) -> bool + Send
 #[test]
 fn interrupted_uploads_and_downloads_go_on_where_they_stopped() {
     let (patch, get) =
-        (first(2, is("PATCH", "")), first(2, |head| head.method == "GET" && head.path.contains("blobs/sha256")));
+        (first(2, is("PATCH", "")), first(4, |head| head.method == "GET" && head.path.contains("blobs/sha256")));
     let ranges = Arc::new(Mutex::new(Vec::new()));
     let seen = ranges.clone();
     let (_registry, requests) = survives(&[20_000_000], move |head| {
@@ -1006,52 +872,6 @@ fn broken_networks_end_with_the_image_or_a_clear_error() {
     }
     // So many tries bring nearly everything through.
     assert!(failed * 10 <= runs, "{failed} of {runs} did not get through: {reasons:#?}");
-}
-
-/// A tar archive of these entries; what ends in `/` is a folder.
-fn tar(entries: &[(&str, &[u8])]) -> Vec<u8> {
-    let mut builder = tar::Builder::new(Vec::new());
-    for (path, content) in entries {
-        let mut header = tar::Header::new_ustar();
-        let folder = path.ends_with('/');
-        header.set_entry_type(if folder { tar::EntryType::Directory } else { tar::EntryType::Regular });
-        header.set_mode(0o755);
-        header.set_size(content.len() as u64);
-        header.set_uid(7);
-        header.set_gid(8);
-        builder.append_data(&mut header, path, *content).unwrap();
-    }
-    builder.into_inner().unwrap()
-}
-
-/// A docker archive of busybox and two layers, the upper of which deletes things of the lower.
-fn docker_archive(to: &Path) {
-    let busybox = fs::read(busybox()).unwrap();
-    let lower = tar(&[
-        ("bin/", b""),
-        ("bin/busybox", &busybox),
-        ("bin/sh", &busybox),
-        ("etc/", b""),
-        ("etc/gone", b"1"),
-        ("etc/kept", b"1"),
-        ("old/", b""),
-        ("old/a", b"1"),
-        ("whole/", b""),
-        ("whole/x", b"1"),
-    ]);
-    let upper =
-        tar(&[("etc/.wh.gone", b""), ("old/", b""), ("old/.wh..wh..opq", b""), ("old/b", b"2"), (".wh.whole", b"")]);
-    let digest = |bytes: &[u8]| ekiben::digest::Digest::of(bytes).to_string();
-    let config = serde_json::json!({
-        "architecture": ekiben::platform::Platform::host().unwrap().architecture(), "os": "linux",
-        "config": { "Env": ["FROM_BASE=yes", "PORT=1"], "Cmd": ["never"] },
-        "rootfs": { "type": "layers", "diff_ids": [digest(&lower), digest(&upper)] },
-    });
-    let manifest = br#"[{"Config":"config.json","RepoTags":[],"Layers":["1.tar","2.tar"]}]"#;
-    let config = config.to_string();
-    let files: [(&str, &[u8]); 4] =
-        [("config.json", config.as_bytes()), ("1.tar", &lower), ("2.tar", &upper), ("manifest.json", manifest)];
-    fs::write(to, tar(&files)).unwrap();
 }
 
 #[test]

@@ -8,9 +8,17 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use ekiben::archive::ArchivePath;
+use ekiben::bundle::{Bundle, Form, Weight};
+use ekiben::content::Content;
 use ekiben::diagnostic::{Code, Diagnostics, Rendering};
+use ekiben::digest::Digest;
+use ekiben::fetch::Client;
 use ekiben::lock::Lock;
+use ekiben::progress::Progress;
 use ekiben::project::Project;
+use ekiben::session::Session;
+use ekiben::store::Store;
 use ekiben::verdict;
 
 fn check(path: &Path) -> Diagnostics {
@@ -502,6 +510,81 @@ fn a_change_is_seen_while_watching() {
     child.wait().unwrap();
 }
 
+/// A bundle of `manifest` and one pickle of 4 MiB that cannot be compressed, followed by `end`.
+fn bundle(folder: &Folder, name: &str, manifest: &str, end: &[u8]) -> PathBuf {
+    let session = Session {
+        store: Store::open(&folder.path().join("store")).unwrap(),
+        progress: Progress::silent(),
+        client: Client::new(true),
+    };
+    let mut pickle = b"\x80\x04B\0\0\x40\0".to_vec();
+    pickle.extend((0..1u32 << 20).flat_map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes()));
+    pickle.extend(end);
+    let weights = folder.path().join(format!("{name}.pkl"));
+    fs::write(&weights, pickle).unwrap();
+    let path = |name: &str| ArchivePath::relative(name).unwrap();
+    let content = Content::file(&weights).unwrap();
+    let mut bundle =
+        Bundle::new("w", ekiben::layout::Layout::Ekiben, vec![Weight { path: path("w.pkl"), content }], false);
+    let lock = Lock { lock: 1, input: Digest::of("x"), python: None, platforms: Default::default() };
+    for (name, text) in [("ekiben.yaml", manifest.to_owned()), ("ekiben.lock", lock.to_text().unwrap())] {
+        bundle.add(path(name), Content::Bytes(text.into_bytes()), false).unwrap();
+    }
+    bundle.set_version(&session, Some("1".to_owned())).unwrap();
+    let file = folder.path().join(name);
+    bundle.pack(&session, Form::Ekiben, &file).unwrap();
+    file
+}
+
+#[test]
+fn a_bundle_is_judged_with_what_is_in_it() {
+    const MANIFEST: &str = "name: w\nmodel: {files: [w.pkl]}\nservice: {command: [/x]}\n";
+    let folder = Folder::new(&[]);
+    let validate = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_ekiben"))
+            .args([&["validate", "--color", "never"], arguments].concat())
+            .current_dir(folder.path())
+            .env("EKIBEN_HOME", folder.path().join("store"))
+            .output()
+            .unwrap();
+        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        (output.status.code().unwrap(), said)
+    };
+    let good = bundle(&folder, "good.ekiben", MANIFEST, b".");
+    let (code, said) = validate(&["good.ekiben"]);
+    assert!(code == 0 && said.contains("1 file valid"), "{said}");
+
+    bundle(&folder, "bad.ekiben", MANIFEST, b"cposix\nsystem\n(S'id'\ntR.");
+    let (code, said) = validate(&["bad.ekiben"]);
+    assert!(code == 3 && said.contains("bad.ekiben:w.pkl: error[EK0802]"), "{said}");
+    let (code, said) = validate(&["good.ekiben", "bad.ekiben", "--output", "json"]);
+    let json: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((code, &json["files"], &json["errors"]), (3, &2.into(), &1.into()));
+    // What the manifest in the bundle allows.
+    let allows = MANIFEST.replace("[w.pkl]", "[w.pkl], allow: [posix.system]");
+    bundle(&folder, "allowed.ekiben", &allows, b"cposix\nsystem\n(S'id'\ntR.");
+    assert_eq!(validate(&["allowed.ekiben"]).0, 0);
+    bundle(&folder, "mistaken.ekiben", &MANIFEST.replace("service", "serwice"), b".");
+    let (code, said) = validate(&["mistaken.ekiben"]);
+    assert!(code == 3 && said.contains("mistaken.ekiben:ekiben.yaml:3:1: error[EK0201]"), "{said}");
+
+    // Damaged wherever: no panic, and never good. In the frames of the weights, of the documents, and in the index.
+    let whole = fs::read(&good).unwrap();
+    let damaged = folder.path().join("damaged.ekiben");
+    for at in [100, whole.len() / 2, whole.len() - 120, whole.len() - 3] {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 0x10;
+        fs::write(&damaged, bytes).unwrap();
+        let (code, said) = validate(&["damaged.ekiben"]);
+        assert!(code == 3 && said.contains("damaged.ekiben"), "byte {at}: {said}");
+    }
+    for length in [0, 10, whole.len() / 2, whole.len() - 1] {
+        fs::write(&damaged, &whole[..length]).unwrap();
+        let (code, said) = validate(&["damaged.ekiben"]);
+        assert!(code == 3 && said.contains("damaged.ekiben"), "{length} bytes: {said}");
+    }
+}
+
 /// Python with tools from the package index, in an environment that is made once.
 fn tools() -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("validate-tools-1");
@@ -563,6 +646,56 @@ fn sarif_and_junit_are_read_by_others() {
     let folder = Folder::new(&[("ekiben.yaml", "\u{1}]]> & <b> \u{fffe}: [")]);
     let (_, text, _) = ekiben(folder.path(), &["validate", "--output", "junit"]);
     python("import sys, xml.dom.minidom; xml.dom.minidom.parseString(sys.stdin.buffer.read())", &text);
+}
+
+/// Does what `action.yml` says, as GitHub's runner does: its steps in turn, each a file for `sh -e`. Gives exit code and
+/// stdout of the first that fails, or of the last.
+fn act(folder: &Path, inputs: &[(&str, &str)]) -> (i32, String) {
+    let script = "import json, sys, yaml; print(json.dumps(yaml.safe_load(sys.stdin)))";
+    let action = python(script, &fs::read_to_string("action.yml").unwrap());
+    let action: serde_json::Value = serde_json::from_str(&action).unwrap();
+    assert_eq!(action["runs"]["using"], "composite");
+    assert!(inputs.iter().all(|(name, _)| action["inputs"].get(name).is_some()), "{inputs:?}");
+    let value = |expression: &str| {
+        let name = expression.strip_prefix("${{ inputs.").and_then(|rest| rest.strip_suffix(" }}")).unwrap();
+        let given = inputs.iter().find(|(input, _)| *input == name).map(|(_, value)| *value);
+        given.unwrap_or_else(|| action["inputs"][name]["default"].as_str().unwrap()).to_owned()
+    };
+    let program = Path::new(env!("CARGO_BIN_EXE_ekiben")).parent().unwrap().display();
+    let mut last = (0, String::new());
+    for step in action["runs"]["steps"].as_array().unwrap() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), step["run"].as_str().unwrap()).unwrap();
+        assert_eq!(step["shell"], "sh");
+        let mut command = Command::new("sh");
+        command.arg("-e").arg(file.path()).current_dir(folder);
+        command.env("PATH", format!("{program}:{}", std::env::var("PATH").unwrap()));
+        for (name, text) in step["env"].as_object().into_iter().flatten() {
+            command.env(name, value(text.as_str().unwrap()));
+        }
+        let output = command.output().unwrap();
+        last = (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap());
+        if last.0 != 0 {
+            break;
+        }
+    }
+    last
+}
+
+#[test]
+fn the_action_annotates_and_stops() {
+    let good = Folder::iris(&format!("{IRIS}licenses: mine!\n"));
+    let (code, text) = act(good.path(), &[]);
+    assert!(code == 0 && text.starts_with("::warning file=ekiben.yaml,line=4"), "{text}");
+    assert_eq!(act(good.path(), &[("strict", "true")]).0, 3);
+    let bad = Folder::new(&[("a b/model.pkl", "cposix\nsystem\n."), ("c/model.pkl", "N.")]);
+    assert_eq!(act(bad.path(), &[]).0, 3);
+    assert_eq!(act(bad.path(), &[("paths", "c c/*.pkl")]).0, 0);
+    assert_eq!(act(bad.path(), &[("paths", "*/model.pkl")]).0, 3);
+    let (code, text) = act(bad.path(), &[("sarif", "found.sarif")]);
+    assert!(code == 3 && text.contains("::error file=a b/model.pkl,title=EK0802"), "{text}");
+    let sarif: serde_json::Value = serde_json::from_slice(&fs::read(bad.path().join("found.sarif")).unwrap()).unwrap();
+    assert_eq!(sarif["runs"][0]["results"][0]["ruleId"], "EK0802");
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod home;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
@@ -13,6 +15,7 @@ use ekiben::archive::ArchivePath;
 use ekiben::bundle::{Bundle, Form, Weight};
 use ekiben::content::Content;
 use ekiben::fetch::Client;
+use ekiben::layout::Layout;
 use ekiben::progress::Progress;
 use ekiben::session::Session;
 use ekiben::store::Store;
@@ -412,7 +415,7 @@ proptest! {
             listed.push(Weight { path: path(name), content: Content::file(&file).unwrap() });
             expected.insert(format!("models/m/1/{name}"), (false, any.bytes()));
         }
-        let mut bundle = Bundle::new("m", ekiben::layout::Layout::Ekiben, listed, false);
+        let mut bundle = Bundle::new("m", Layout::Ekiben, listed, false);
         for (name, any) in &members {
             bundle.add(path(name), Content::Bytes(any.bytes()), any.executable).unwrap();
             expected.insert(name.clone(), (any.executable, any.bytes()));

@@ -7,9 +7,12 @@
 mod path;
 mod read;
 pub mod seekable;
+#[cfg(test)]
+pub(crate) mod testing;
 mod write;
 
 pub use path::{ArchivePath, PathError};
+pub(crate) use read::Noting;
 pub use read::{Error, Limits, Member, Reader, unpack, unpack_layer};
 pub use write::{BLOCK, Writer, header, padding};
 

@@ -256,6 +256,18 @@ fn check(header: &tar::Header, extension: &Extension, size: u64) -> Result<Optio
     Ok(Some(Entry { path, mode, owner, kind }))
 }
 
+/// Tells a failure to read from one to write.
+pub(crate) struct Noting<R> {
+    pub(crate) inner: R,
+    pub(crate) failed: bool,
+}
+
+impl<R: Read> Read for Noting<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.inner.read(buffer).inspect_err(|_| self.failed = true)
+    }
+}
+
 /// Unpacks an archive below `root`, an existing folder that nobody else writes to.
 ///
 /// Files belong to whoever runs this; of the modes only the bits below `0o777` are kept, and folders stay writable
@@ -360,7 +372,11 @@ impl Folders {
                 let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
                 let file = nix::fcntl::openat(folder, name, flags, Mode::from_bits_truncate(0o600));
                 let mut file = std::fs::File::from(file.map_err(|error| write(error.into()))?);
-                let copied = io::copy(member.content, &mut file).map_err(write)?;
+                let mut content = Noting { inner: member.content, failed: false };
+                let copied = io::copy(&mut content, &mut file).map_err(|source| match content.failed {
+                    true => Error::Read { at: None, source },
+                    false => write(source),
+                })?;
                 if copied < *size {
                     return Err(Error::Read { at: None, source: io::ErrorKind::UnexpectedEof.into() });
                 }
@@ -469,29 +485,11 @@ fn opaque(folder: &OwnedFd) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::super::Writer;
+    use super::super::testing::forged;
     use super::*;
 
     fn path(text: &str) -> ArchivePath {
         ArchivePath::new(text).unwrap()
-    }
-
-    /// An archive as no honest program writes it: the name goes into the header as it is.
-    fn raw(entries: &[(&str, tar::EntryType, &str)]) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        for (name, kind, link) in entries {
-            let mut header = tar::Header::new_ustar();
-            header.set_entry_type(*kind);
-            header.set_mode(0o644);
-            header.set_size(0);
-            header.set_uid(0);
-            header.set_gid(0);
-            header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
-            header.as_old_mut().linkname[..link.len()].copy_from_slice(link.as_bytes());
-            header.set_cksum();
-            bytes.extend_from_slice(header.as_bytes());
-        }
-        bytes.extend_from_slice(&[0; 1024]);
-        bytes
     }
 
     fn unpacked(bytes: &[u8]) -> (tempfile::TempDir, Result<(), Error>) {
@@ -535,7 +533,7 @@ mod tests {
             (&[("pipe", T::Fifo, "")], "named pipe"),
         ];
         for (entries, expected) in cases {
-            let (_folder, result) = unpacked(&raw(entries));
+            let (_folder, result) = unpacked(&forged(entries));
             let error = result.expect_err("refused");
             let error = format!("{error}: {:?}", std::error::Error::source(&error));
             assert!(error.contains(expected), "{entries:?}: {error}");

@@ -262,7 +262,8 @@ impl<R: Read + Seek> Read for Reader<R> {
 fn decompressed(frame: &[u8]) -> io::Result<Vec<u8>> {
     let size = zstd::zstd_safe::get_frame_content_size(frame).ok().flatten();
     let size = size.and_then(|size| u32::try_from(size).ok()).filter(|size| *size <= LARGEST_FRAME);
-    zstd::bulk::decompress(frame, size.ok_or_else(|| invalid("a frame does not say how large it is"))? as usize)
+    let size = size.ok_or_else(|| invalid("a frame does not say how large it is"))?;
+    zstd::bulk::decompress(frame, size as usize).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
 /// The little-endian number in the first four bytes.

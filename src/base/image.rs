@@ -3,6 +3,7 @@
 //! Invariant: a locked base is the same bytes for ever, as it is named by the digest of its manifest. Its layers stay
 //! where they are until somebody needs their content: a push to a registry that has them needs none of it.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
@@ -12,7 +13,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::Error;
-use crate::archive;
+use crate::archive::{self, ArchivePath};
 use crate::compress::{self, Compression};
 use crate::digest::{Digest, Hasher};
 use crate::image::{Image, remote};
@@ -246,10 +247,11 @@ impl Stack {
         use std::os::unix::fs::FileTypeExt as _;
         for tree in &self.trees {
             let mut real = tree.clone();
+            let mut hides = false;
             for (index, name) in path.iter().enumerate() {
+                hides |= is_opaque(&real);
                 real.push(name);
                 let Ok(metadata) = fs::symlink_metadata(&real) else {
-                    let hides = real.parent().is_some_and(is_opaque);
                     if hides {
                         return None;
                     }
@@ -267,6 +269,44 @@ impl Stack {
             }
         }
         None
+    }
+
+    /// Whether there is a folder at `path`, from the root, and no link to one.
+    pub(super) fn has_folder(&self, path: &ArchivePath) -> bool {
+        self.entry(&names(path)).is_some_and(|real| real.is_dir() && !real.is_symlink())
+    }
+
+    /// Whether there is anything at `path`, from the root.
+    pub(super) fn has(&self, path: &ArchivePath) -> bool {
+        self.entry(&names(path)).is_some()
+    }
+
+    /// Python's own modules below `library`, from the root, that have no bytecode beside them, by their paths below it.
+    /// `python` is as `3.11`.
+    pub(super) fn uncompiled(&self, library: &ArchivePath, python: &str) -> Result<Vec<(ArchivePath, PathBuf)>, Error> {
+        let mut found = BTreeMap::new();
+        let ending = format!("cpython-{}.pyc", python.replace('.', ""));
+        // Packages of the base are none of an environment's.
+        let is_own =
+            |entry: &ignore::DirEntry| !["site-packages", "dist-packages"].iter().any(|n| entry.file_name() == *n);
+        for tree in self.trees.iter().filter(|tree| is_plain(tree, library)) {
+            let root = library.under(tree);
+            let walk = ignore::WalkBuilder::new(&root).standard_filters(false).filter_entry(is_own).build();
+            for entry in walk {
+                let real = entry.map_err(io::Error::other)?.into_path();
+                let Some(stem) = real.extension().filter(|e| *e == "py").and(real.file_stem()) else { continue };
+                let inside = real.strip_prefix(&root).map_err(io::Error::other)?;
+                let inside = ArchivePath::from_path(inside).map_err(io::Error::other)?;
+                let path = library.join(&inside);
+                let folder = path.parent().unwrap_or_else(|| library.clone());
+                let cache = format!("{folder}/__pycache__/{}.{ending}", stem.to_string_lossy());
+                // What an upper layer has another one of, or has deleted, is not there.
+                if self.find(path.as_str()).as_ref() == Some(&real) && self.find(&cache).is_none() {
+                    found.insert(inside, real);
+                }
+            }
+        }
+        Ok(found.into_iter().collect())
     }
 
     /// What Debian's package manager has noted: its own book, and the leaves of it that distroless images have.
@@ -290,10 +330,12 @@ impl Stack {
 
     /// The text of a file; empty where there is none.
     pub(super) fn text(&self, path: &str) -> Result<String, Error> {
-        match self.find(path) {
-            Some(file) => Ok(fs::read_to_string(file)?),
-            None => Ok(String::new()),
-        }
+        String::from_utf8(self.bytes(path)?).map_err(|error| io::Error::other(format!("{path}: {error}")).into())
+    }
+
+    /// The bytes of a file; none where there is none.
+    pub(super) fn bytes(&self, path: &str) -> Result<Vec<u8>, Error> {
+        Ok(self.find(path).map(fs::read).transpose()?.unwrap_or_default())
     }
 
     /// Where the Python `wanted`, as `3.11`, is; or any, the newest, where none is wanted. Gives path and version.
@@ -324,6 +366,43 @@ impl Stack {
     }
 }
 
+fn names(path: &ArchivePath) -> Vec<String> {
+    path.as_str().split('/').map(str::to_owned).collect()
+}
+
+/// Whether a tree has the folder `path`, without a link on the way.
+fn is_plain(tree: &Path, path: &ArchivePath) -> bool {
+    let folders = path.ancestors().chain([path.clone()]);
+    folders.map(|folder| fs::symlink_metadata(folder.under(tree))).all(|it| it.is_ok_and(|it| it.is_dir()))
+}
+
+/// Lays unpacked layers, the lowest first, over each other in the folder `into`, by links: for whom no kernel mounts
+/// them.
+pub(super) fn merge(trees: &[PathBuf], into: &Path) -> Result<(), Error> {
+    for tree in trees {
+        for entry in ignore::WalkBuilder::new(tree).standard_filters(false).build().skip(1) {
+            let entry = entry.map_err(io::Error::other)?;
+            let (real, kind) = (entry.path(), entry.metadata().map_err(io::Error::other)?.file_type());
+            // Folders come before what is in them, so there is never a link on the way.
+            let to = into.join(real.strip_prefix(tree).map_err(io::Error::other)?);
+            match fs::symlink_metadata(&to) {
+                Ok(there) if there.is_dir() && kind.is_dir() && !is_opaque(real) => continue,
+                Ok(there) if there.is_dir() => fs::remove_dir_all(&to)?,
+                Ok(_) => fs::remove_file(&to)?,
+                Err(_) => {}
+            }
+            match () {
+                () if kind.is_dir() => fs::create_dir(&to)?,
+                () if kind.is_symlink() => fs_err::os::unix::fs::symlink(fs::read_link(real)?, &to)?,
+                () if kind.is_file() => fs::hard_link(real, &to)?,
+                // What was deleted.
+                () => {}
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Whether lower layers show nothing in a folder.
 fn is_opaque(folder: &Path) -> bool {
     rustix::fs::getxattr(folder, "user.overlay.opaque", &mut [0u8; 1][..]).is_ok()
@@ -333,4 +412,86 @@ fn is_opaque(folder: &Path) -> bool {
 pub(super) fn trees(session: &Session, image: &Image) -> Result<Vec<PathBuf>, Error> {
     registry::fetch(session, image.layers()).map_err(crate::image::Error::from)?;
     Ok(image.layers().iter().map(|layer| layer.unpack(&session.store)).collect::<Result<_, _>>()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::{Entry, Limits, Writer};
+
+    /// Layers of these files, unpacked. What ends in `/` is a folder, what has `->` in it a link.
+    fn unpacked(layers: &[&[&str]]) -> (tempfile::TempDir, Vec<PathBuf>) {
+        let home = tempfile::tempdir().unwrap();
+        let mut trees = Vec::new();
+        for (number, names) in layers.iter().enumerate() {
+            let mut writer = Writer::new(Vec::new());
+            for name in *names {
+                let path = |name: &str| ArchivePath::new(name).unwrap();
+                let content = number.to_string();
+                match (name.strip_suffix('/'), name.split_once("->")) {
+                    (Some(folder), _) => writer.entry(&Entry::directory(path(folder))).unwrap(),
+                    (_, Some((link, target))) => writer.entry(&Entry::symlink(path(link), target)).unwrap(),
+                    _ => writer.file(&Entry::file(path(name), 1, false), content.as_bytes()).unwrap(),
+                }
+            }
+            let tree = home.path().join(format!("tree{number}"));
+            fs::create_dir(&tree).unwrap();
+            archive::unpack_layer(&mut writer.finish().unwrap().as_slice(), &tree, Limits::default()).unwrap();
+            trees.push(tree);
+        }
+        (home, trees)
+    }
+
+    #[test]
+    fn layers_lie_over_each_other_as_mounted_ones_do() {
+        let lower: &[&str] = &["a/kept", "a/gone", "b/deep/gone", "c/file", "d/x", "e", "f->a", "g/in", "h->/a"];
+        let upper: &[&str] = &[
+            "a/.wh.gone",
+            "b/deep/new",
+            "b/.wh..wh..opq",
+            "c->a",
+            "d/x/",
+            "d/x/inner",
+            "e/",
+            "e/inner",
+            "f/",
+            "f/kept",
+            ".wh.g",
+        ];
+        let (home, trees) = unpacked(&[lower, upper]);
+        let merged = home.path().join("merged");
+        fs::create_dir(&merged).unwrap();
+        merge(&trees, &merged).unwrap();
+        let stack = Stack { trees: trees.into_iter().rev().collect() };
+        let all = "a/kept a/gone b/deep/gone b/deep/new c/file c/kept d/x d/x/inner e e/inner f/kept g/in h/kept";
+        let there: Vec<_> = all.split(' ').filter(|path| stack.find(path).is_some()).collect();
+        assert_eq!(there.join(" "), "a/kept b/deep/new c/kept d/x/inner e/inner f/kept h/kept");
+        // The same in the folder, but for the link that starts at the root.
+        let there: Vec<_> = all.split(' ').filter(|path| merged.join(path).is_file()).collect();
+        assert_eq!(there.join(" "), "a/kept b/deep/new c/kept d/x/inner e/inner f/kept");
+        assert_eq!(fs::read(merged.join("f/kept")).unwrap(), b"1");
+        assert_eq!(stack.bytes("f/kept").unwrap(), b"1");
+        let path = |text: &str| ArchivePath::new(text).unwrap();
+        assert!(stack.has(&path("c")) && !stack.has_folder(&path("c")) && stack.has_folder(&path("f")));
+        assert!(!stack.has(&path("g")) && !stack.has(&path("b/deep/gone")));
+    }
+
+    #[test]
+    fn modules_without_bytecode_are_found_through_all_layers() {
+        let lower: &[&str] = &[
+            "usr/lib/python3.11/os.py",
+            "usr/lib/python3.11/old.py",
+            "usr/lib/python3.11/json/decoder.py",
+            "usr/lib/python3.11/json/__pycache__/decoder.cpython-311.pyc",
+            "usr/lib/python3.11/site-packages/pip.py",
+        ];
+        let upper: &[&str] =
+            &["usr/lib/python3.11/.wh.old.py", "usr/lib/python3.11/new.py", "usr/lib/python3.11/x.txt"];
+        let (_home, trees) = unpacked(&[lower, upper]);
+        let stack = Stack { trees: trees.into_iter().rev().collect() };
+        let library = ArchivePath::new("usr/lib/python3.11").unwrap();
+        let found = stack.uncompiled(&library, "3.11").unwrap();
+        let paths: Vec<_> = found.iter().map(|(path, _)| path.as_str()).collect();
+        assert_eq!(paths, ["new.py", "os.py"]);
+    }
 }

@@ -70,8 +70,10 @@ pub enum Error {
         path: ArchivePath,
     },
     /// A member that every bundle has is not there.
-    #[error("the bundle has no `{name}`")]
+    #[error("{} has no `{name}`", bundle.display())]
     Incomplete {
+        /// The file, or what it would be called.
+        bundle: PathBuf,
         /// The member.
         name: String,
     },
@@ -124,8 +126,17 @@ pub struct Bundle {
     layers: OnceLock<Vec<Layer>>,
     /// The weights are hashed whatever is remembered of them.
     again: bool,
-    /// What the archive's index says of the layers, and the time in their headers.
-    packed: Option<(u64, Vec<Layer>)>,
+    /// The file that it was read from.
+    packed: Option<Packed>,
+}
+
+/// A bundle's file, and what its index says of the layers.
+#[derive(Clone, Debug)]
+struct Packed {
+    path: PathBuf,
+    /// The time in the layers' headers, in seconds since 1970.
+    epoch: u64,
+    layers: Vec<Layer>,
 }
 
 /// Whether the file at `path` ends as bundles do.
@@ -261,10 +272,16 @@ impl Bundle {
     /// # Errors
     /// When there is none, or it is not what it was.
     pub fn read(&self, path: &str) -> Result<Vec<u8>, Error> {
-        let missing = || Error::Incomplete { name: path.to_owned() };
+        let missing = || self.lacks(path);
         let name = ArchivePath::relative(path).map_err(|_| missing())?;
         let member = self.members.get(&name).ok_or_else(missing)?;
         self.read_member(&name, member)
+    }
+
+    /// That the member `name`, which every bundle has, is not there.
+    pub(crate) fn lacks(&self, name: &str) -> Error {
+        let bundle = self.packed.as_ref().map_or_else(|| self.file_name().into(), |packed| packed.path.clone());
+        Error::Incomplete { bundle, name: name.to_owned() }
     }
 
     fn read_member(&self, path: &ArchivePath, member: &Member) -> Result<Vec<u8>, Error> {
@@ -395,7 +412,7 @@ impl Bundle {
             false => Layout::Bento,
         };
         let (name, version, layers) = (index.name, index.version, OnceLock::new());
-        let packed = Some((index.epoch, index.layers.clone()));
+        let packed = Some(Packed { path: path.to_owned(), epoch: index.epoch, layers: index.layers.clone() });
         let bundle = Self { name, version, layout, members, weights, layers, again: false, packed };
         let groups = weights::split(&bundle.image_folder()?, &bundle.weights)?;
         if groups.len() != index.layers.len() {

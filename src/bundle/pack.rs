@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 
 use super::{Bundle, Error, Index, IndexMember, IndexWeight, Weight, unpack, weights};
-use crate::archive::{self, ArchivePath, BLOCK, Entry, seekable};
+use crate::archive::{self, ArchivePath, BLOCK, Entry, Noting, seekable};
 use crate::atomic;
 use crate::compress::{Blocks, Method};
 use crate::content::{Content, Opener};
@@ -143,18 +143,6 @@ impl<W: Write> Archive<W> {
             Self::Seekable(writer) => writer.write_all(bytes),
             Self::Xz(blocks) => blocks.write_all(bytes),
         }
-    }
-}
-
-/// Tells a failure to read from one to write.
-struct Noting<R> {
-    inner: R,
-    failed: bool,
-}
-
-impl<R: Read> Read for Noting<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.inner.read(buffer).inspect_err(|_| self.failed = true)
     }
 }
 

@@ -7,7 +7,7 @@ use fs_err as fs;
 use fs_err::os::unix::fs::OpenOptionsExt as _;
 
 use super::weights;
-use super::{Bundle, Error, Member};
+use super::{Bundle, Error, Member, Packed};
 use crate::archive::ArchivePath;
 use crate::atomic::{self, Steady};
 use crate::content::{self, Content, Opener};
@@ -68,7 +68,7 @@ impl Bundle {
         mut read: impl FnMut(&ArchivePath, &Content, &mut dyn Write) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let (epoch, layers) = match &self.packed {
-            Some(packed) => packed.clone(),
+            Some(Packed { epoch, layers, .. }) => (*epoch, layers.clone()),
             None => (crate::archive::epoch(), self.weight_layers(session)?.to_vec()),
         };
         let place = self.places()?;

@@ -20,7 +20,7 @@ pub enum Exit {
     Usage,
     /// A document has mistakes.
     Invalid,
-    /// A model's answer was not the one expected.
+    /// A model's answer was not the one expected, or metadata does not fit other metadata.
     Mismatch,
     /// The network, a mirror or a registry failed.
     Unavailable,
@@ -142,6 +142,7 @@ fn judge(error: &anyhow::Error) -> (Exit, Option<String>) {
         ask! {
             crate::base::Error => of_base,
             crate::bundle::Error => |_| Exit::Failure,
+            crate::carrier::Error => |_| Exit::Failure,
             crate::container::Error => |_| Exit::Failure,
             crate::container::Failure => |failure| match failure {
                 crate::container::Failure::NoSandbox { .. } => Exit::Sandbox,
@@ -199,7 +200,12 @@ fn judge(error: &anyhow::Error) -> (Exit, Option<String>) {
                 crate::resolve::Error::Base(error) => of_base(error),
                 _ => Exit::Failure,
             },
-            crate::service::Error => |_| Exit::Failure,
+            crate::service::CredentialError => |_| Exit::Usage,
+            crate::service::Error => |error| match error {
+                crate::service::Error::Transport { .. } | crate::service::Error::Offline { .. } => Exit::Unavailable,
+                crate::service::Error::Address { .. } => Exit::Usage,
+                _ => Exit::Failure,
+            },
             crate::store::Error => |_| Exit::Failure,
             crate::toolchain::Error => |_| Exit::Failure,
         }

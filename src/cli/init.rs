@@ -5,9 +5,11 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use super::convert::reasons;
 use super::printer::{HINT, Report};
 use super::{Context, Exit, Failure};
 use crate::init::{self, Wish};
+use crate::proposal::Proposal;
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben init\n\
@@ -16,7 +18,8 @@ const EXAMPLES: &str = "Examples:\n\
 
 /// Make a project from what is already there: a manifest that teaches, and a function to fill in
 ///
-/// No file that is there is changed, and a model's file is not opened.
+/// A model's file is read as data and never loaded: requirements, Python, function and example requests are what it says
+/// of itself. No file that is there is changed. For models that lie elsewhere, or many, there is `ekiben convert`.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -35,6 +38,7 @@ pub struct Args {
 struct Started {
     written: Vec<PathBuf>,
     kept: Vec<PathBuf>,
+    proposal: Proposal,
 }
 
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
@@ -43,7 +47,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     for path in &made.kept {
         context.printer.status("Kept", path.display().to_string());
     }
-    context.printer.report(&Started { written: made.written, kept: made.kept })?;
+    context.printer.report(&Started { written: made.written, kept: made.kept, proposal: made.proposal })?;
     Ok(Exit::Success)
 }
 
@@ -52,9 +56,12 @@ impl Report for Started {
         for path in &self.written {
             writeln!(out, "{}", path.display())?;
         }
-        writeln!(
-            out,
-            "{HINT}next{HINT:#}: fill in the function, describe an example under `tests:`, then `ekiben test`"
-        )
+        reasons(out, &self.proposal)?;
+        let next = match (self.proposal.is_ready(), self.proposal.tests.is_empty()) {
+            (true, false) => "`ekiben test` asks the model the example requests; write its answers below `expect:`",
+            (true, true) => "describe an example under `tests:`, then `ekiben test`",
+            (false, _) => "fill in the function, describe an example under `tests:`, then `ekiben test`",
+        };
+        writeln!(out, "{HINT}next{HINT:#}: {next}")
     }
 }

@@ -217,6 +217,8 @@ fn image(session: &Session, name: ImageName, digest: Digest, image: &Image) -> R
     let shared = holders(session, Some(&name))?;
     let config = image.config();
     let list = |list: &Option<Vec<String>>| list.clone().unwrap_or_default();
+    let mut ports = list(config.exposed_ports());
+    ports.sort();
     Ok(ImageReport {
         digest,
         platform: image.platform(),
@@ -226,7 +228,7 @@ fn image(session: &Session, name: ImageName, digest: Digest, image: &Image) -> R
         command: list(config.cmd()),
         user: config.user().clone(),
         env: list(config.env()),
-        ports: list(config.exposed_ports()),
+        ports,
         annotations: image.annotations().clone(),
         name,
     })

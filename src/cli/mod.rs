@@ -3,6 +3,7 @@
 
 mod build;
 mod completions;
+mod convert;
 mod copy;
 mod ensure;
 mod explain;
@@ -11,10 +12,12 @@ mod failure;
 mod images;
 mod init;
 mod inspect;
+mod invoke;
 mod lock;
 mod login;
 mod logout;
 mod logs;
+mod metadata;
 mod pack;
 mod prepare;
 pub mod printer;
@@ -63,11 +66,12 @@ const STYLES: Styles = Styles::styled()
         "  ekiben init --from model.pkl     a project from what is already there\n",
         "  ekiben validate                  find mistakes, in milliseconds\n",
         "  ekiben test                      build, run, and compare the answers with those expected\n",
+        "  ekiben invoke . -d '{\"x\": 2}'    build, run, and ask once\n",
         "  ekiben build -t iris:1.0         an OCI image\n",
         "  ekiben push iris:1.0 HOST/iris   to a registry: only what it lacks moves\n",
         "  ekiben export iris:1.0 iris.tar  for docker load, podman load or skopeo\n\n",
         "Exit codes:\n",
-        "  0  all is well            4  an answer was not the one expected\n",
+        "  0  all is well            4  an answer or metadata is not as expected\n",
         "  1  something failed       5  the network, a mirror or a registry failed\n",
         "  2  wrong usage            6  no container can be started here\n",
         "  3  a document is invalid  7  the lock does not fit"
@@ -169,6 +173,7 @@ fn formats() -> impl clap::builder::TypedValueParser<Value = Format> {
 #[derive(Subcommand)]
 enum Command {
     Init(init::Args),
+    Convert(convert::Args),
     Validate(validate::Args),
     Lock(lock::Args),
     Pack(pack::Args),
@@ -176,6 +181,7 @@ enum Command {
     Build(build::Args),
     Run(run::Args),
     Test(test::Args),
+    Invoke(invoke::Args),
     Inspect(inspect::Args),
     Images(images::Args),
     Tag(tag::Args),
@@ -190,6 +196,7 @@ enum Command {
     Logs(logs::Args),
     Stop(stop::Args),
     Prune(prune::Args),
+    Metadata(metadata::Args),
     Schema(schema::Args),
     Explain(explain::Args),
     Completions(completions::Args),
@@ -227,6 +234,7 @@ pub fn main() -> ExitCode {
     let context = Context { printer: Printer::new(output.output(), verbosity, color), network };
     let result = match cli.command {
         Command::Init(args) => init::run(&context, args),
+        Command::Convert(args) => convert::run(&context, args),
         Command::Validate(args) => validate::run(&context, args),
         Command::Lock(args) => lock::run(&context, args),
         Command::Pack(args) => pack::run(&context, args),
@@ -234,6 +242,7 @@ pub fn main() -> ExitCode {
         Command::Build(args) => build::run(&context, args),
         Command::Run(args) => run::run(&context, args),
         Command::Test(args) => test::run(&context, args),
+        Command::Invoke(args) => invoke::run(&context, args),
         Command::Inspect(args) => inspect::run(&context, args),
         Command::Images(args) => images::run(&context, args),
         Command::Tag(args) => tag::run(&context, args),
@@ -248,6 +257,7 @@ pub fn main() -> ExitCode {
         Command::Logs(args) => logs::run(&context, args),
         Command::Stop(args) => stop::run(&context, args),
         Command::Prune(args) => prune::run(&context, args),
+        Command::Metadata(args) => metadata::run(&context, args),
         Command::Schema(args) => schema::run(&context, args),
         Command::Explain(args) => explain::run(&context, args),
         Command::Completions(args) => completions::run(&context, args),

@@ -6,8 +6,7 @@ use std::time::Instant;
 use super::printer::{NAME, Size, dim_time};
 use super::{Context, Exit, Failure};
 use crate::bundle;
-use crate::diagnostic::Diagnostics;
-use crate::diagnostic::Rendering;
+use crate::diagnostic::{Diagnostics, Rendering};
 use crate::digest::Digest;
 use crate::image::{self, Image};
 use crate::import::bento as import;
@@ -94,8 +93,10 @@ pub fn project(context: &Context, path: &Path) -> Result<Project, Failure> {
 /// Prints the mistakes in what lies at `path`.
 pub fn mistaken(context: &Context, path: &Path, mistakes: &Diagnostics) -> Failure {
     show(context, mistakes);
-    let errors = mistakes.sorted().iter().filter(|d| d.severity() == crate::diagnostic::Severity::Error).count();
-    let errors = if errors == 1 { "1 mistake".to_owned() } else { format!("{errors} mistakes") };
+    let errors = match mistakes.errors() {
+        1 => "1 mistake".to_owned(),
+        errors => format!("{errors} mistakes"),
+    };
     Failure::new(Exit::Invalid, format!("{} has {errors}", path.display()))
 }
 
@@ -107,10 +108,21 @@ pub fn parcel(
     inputs: &Inputs,
     platforms: &[Platform],
 ) -> Result<Parcel, Failure> {
+    parcel_if(context, session, inputs, platforms, &|_| Ok(()))
+}
+
+/// The same, if `check` has nothing against the manifest: it is asked before anything is locked.
+pub fn parcel_if(
+    context: &Context,
+    session: &Session,
+    inputs: &Inputs,
+    platforms: &[Platform],
+    check: &dyn Fn(&Manifest) -> Result<(), Failure>,
+) -> Result<Parcel, Failure> {
     if !is_bundle(&inputs.path)
         && let Some(path) = import::find(&inputs.path)?
     {
-        return bento(context, session, &path, &inputs.how, platforms);
+        return bento(context, session, &path, &inputs.how, platforms, check);
     }
     if inputs.how.base.is_some() || inputs.how.lock.is_some() {
         let failure = Failure::new(Exit::Usage, "--base and --lock are for bentos");
@@ -121,9 +133,12 @@ pub fn parcel(
         if let Err(parcel::Error::Malformed { diagnostics, .. }) = &parcel {
             show(context, diagnostics);
         }
-        return Ok(parcel?);
+        let parcel = parcel?;
+        check(&parcel.manifest)?;
+        return Ok(parcel);
     }
     let project = project(context, &inputs.path)?;
+    check(&project.manifest)?;
     let renewal = inputs.how.renewal();
     let lock = lock(context, session, &Subject::of(&project), renewal)?;
     Ok(Parcel::of_project(session, &project, lock, inputs.how.no_cache)?)
@@ -136,6 +151,7 @@ fn bento(
     path: &Path,
     how: &How,
     platforms: &[Platform],
+    check: &dyn Fn(&Manifest) -> Result<(), Failure>,
 ) -> Result<Parcel, Failure> {
     let started = Instant::now();
     let bento = import::Bento::open(session, path)?;
@@ -144,7 +160,9 @@ fn bento(
         if let Err(parcel::Error::Malformed { diagnostics, .. }) = &parcel {
             show(context, diagnostics);
         }
-        return Ok(parcel?);
+        let parcel = parcel?;
+        check(&parcel.manifest)?;
+        return Ok(parcel);
     }
     let base = how.base.as_deref().map(from_here).transpose()?;
     let manifest = match bento.describe(base.as_deref()) {
@@ -154,6 +172,7 @@ fn bento(
         }
         (_, mistakes) => return Err(mistaken(context, path, &mistakes)),
     };
+    check(&manifest)?;
     context.printer.status("Read", format!("{NAME}{}{NAME:#} {}", manifest.name, dim_time(started.elapsed())));
     let beside = || {
         let mut name = path.file_name().unwrap_or_default().to_owned();

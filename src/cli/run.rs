@@ -112,7 +112,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         if serves {
             running.wait_ready(context, ready, args.how.timeout)?;
         }
-        let (name, address) = (running.container.name().to_owned(), running.service.url());
+        let (name, address) = (running.container.name().to_owned(), running.service.url().to_owned());
         context.printer.report(&Started { name, address })?;
         return Ok(Exit::Success);
     }

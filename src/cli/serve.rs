@@ -8,7 +8,7 @@ use super::{Context, Failure};
 use crate::container::{self, Container, Life, Limits, Publish};
 use crate::launch::{self, Options};
 use crate::manifest::Resources;
-use crate::service::Service;
+use crate::service::{Credentials, Service};
 use crate::session::Session;
 
 /// How a service is started.
@@ -30,6 +30,27 @@ pub struct How {
     /// Seconds that the service has to become ready.
     #[arg(long, default_value_t = 120, value_name = "SECONDS")]
     pub timeout: u64,
+}
+
+/// What a service gets with each request.
+#[derive(clap::Args)]
+#[group(skip)]
+pub struct Secrets {
+    /// A secret for the service, sent with each request as the header `ENV_NAME`; may be repeated.
+    ///
+    /// NAME has letters, digits and `_`. NAME alone takes the value from the variable NAME, and keeps it out of the
+    /// list of processes. Headers with `_` reach a service that is asked directly; proxies such as nginx drop them
+    /// unless told otherwise (`underscores_in_headers on`).
+    #[arg(long = "credential", value_name = "NAME[=VALUE]")]
+    secrets: Vec<String>,
+}
+
+impl Secrets {
+    /// Read here and not by clap, which would show a value that it refuses.
+    pub fn credentials(&self) -> Result<Credentials, Failure> {
+        let texts = self.secrets.iter().map(String::as_str);
+        Ok(Credentials::parse(texts, |name| std::env::var(name).ok())?)
+    }
 }
 
 impl How {
@@ -99,6 +120,11 @@ pub fn start(
 }
 
 impl Running {
+    /// The same, whose service gets `credentials` with each request.
+    pub fn with(self, credentials: Credentials) -> Self {
+        Self { service: self.service.with(credentials), ..self }
+    }
+
     /// Waits until the service is ready. When it ends before, its log is shown.
     pub fn wait_ready(&mut self, context: &Context, path: &str, timeout: u64) -> Result<(), Failure> {
         let ended = || match self.container.state() {
@@ -123,6 +149,7 @@ impl Running {
         let mut said = Vec::new();
         if self.container.logs(Some(20), false, &mut |bytes| said.extend_from_slice(bytes)).is_ok() {
             for line in String::from_utf8_lossy(&said).lines().flat_map(readable) {
+                let line = self.service.credentials().hide_in(&line);
                 context.printer.line(&format!("{DIM}{:>12}{DIM:#} {line}", "log"));
             }
         }

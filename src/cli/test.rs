@@ -11,13 +11,15 @@ use super::{Context, Exit, Failure, prepare, serve};
 use crate::container::Life;
 use crate::digest::Digest;
 use crate::launch;
+use crate::manifest::Manifest;
 use crate::service::Outcome;
 use crate::store::ImageName;
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben test\n\
 \x20 ekiben test fixtures/iris\n\
-\x20 ekiben test iris-1.0.ekiben --output json";
+\x20 ekiben test iris-1.0.ekiben --output json\n\
+\x20 TOKEN=… ekiben test --credential TOKEN        sends the header ENV_TOKEN";
 
 /// Build a model, run it, ask the manifest's example requests, and compare the answers
 #[derive(clap::Args)]
@@ -25,6 +27,8 @@ const EXAMPLES: &str = "Examples:\n\
 pub struct Args {
     #[command(flatten)]
     inputs: Inputs,
+    #[command(flatten)]
+    secrets: serve::Secrets,
     #[command(flatten)]
     how: serve::How,
 }
@@ -39,17 +43,14 @@ struct Tested {
 }
 
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
+    let credentials = args.secrets.credentials()?;
     let session = context.session()?;
-    let parcel = prepare::parcel(context, &session, &args.inputs, &[])?;
-    if parcel.manifest.tests.is_empty() {
-        let failure = Failure::new(Exit::Usage, "the manifest has no tests");
-        return Err(failure.with_hint("add example requests under `tests:`, each with `request` and `expect`"));
-    }
+    let parcel = prepare::parcel_if(context, &session, &args.inputs, &[], &has_tests)?;
     let manifest = parcel.manifest.clone();
     let built = prepare::build(context, &session, parcel, &[], &[])?;
     let mut options = args.how.options(Some(&manifest.resources));
     options.publish = vec![launch::any_port(serve::port(&built))];
-    let mut running = serve::start(context, &session, &built, options, Life::Tied, false)?;
+    let mut running = serve::start(context, &session, &built, options, Life::Tied, false)?.with(credentials);
     let _signals = running.container.pass_on_signals()?;
     running.wait_ready(context, &manifest.service.ready, args.how.timeout)?;
     let outcomes: Vec<_> = manifest.tests.iter().map(|test| running.service.ask(test)).collect();
@@ -61,6 +62,15 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let passed = outcomes.len() - failed;
     context.printer.report(&Tested { image: built.name, digest: built.digest, passed, failed, outcomes })?;
     Ok(if failed == 0 { Exit::Success } else { Exit::Mismatch })
+}
+
+fn has_tests(manifest: &Manifest) -> Result<(), Failure> {
+    if manifest.tests.is_empty() {
+        let failure = Failure::new(Exit::Usage, "the manifest has no tests");
+        let hint = "add example requests under `tests:`, each with `request` and `expect`; `ekiben invoke` asks once";
+        return Err(failure.with_hint(hint));
+    }
+    Ok(())
 }
 
 impl Report for Tested {

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::printer::{ERROR, NAME, Report, VERB, WARNING, dim_time};
 use super::{Context, Exit, Failure, Format, prepare};
-use crate::diagnostic::{Code, Diagnostic, Json, Severity, github, junit, sarif};
+use crate::diagnostic::{Code, Diagnostic, Json, github, junit, sarif};
 use crate::import::bento::Bento;
 use crate::parcel::{self, Parcel};
 use crate::repair;
@@ -77,7 +77,7 @@ fn validate(context: &Context, args: &Args, fixed: Vec<String>) -> Result<Exit, 
         }
     }
     let all: Vec<&Diagnostic> = verdicts.iter().flat_map(|verdict| verdict.diagnostics.sorted()).collect();
-    let errors = all.iter().filter(|diagnostic| diagnostic.severity() == Severity::Error).count();
+    let errors = verdicts.iter().map(|verdict| verdict.diagnostics.errors()).sum();
     let warnings = all.len() - errors;
     let projects = verdicts.iter().filter(|verdict| verdict.what == What::Project).count();
     match args.output {

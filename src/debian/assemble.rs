@@ -36,6 +36,19 @@ pub struct User {
     pub home: ArchivePath,
 }
 
+impl User {
+    /// The line of `/etc/passwd`, passwd(5).
+    pub fn passwd(&self) -> String {
+        let Self { name, uid, gid, home } = self;
+        format!("{name}:*:{uid}:{gid}::/{home}:/bin/sh\n")
+    }
+
+    /// The line of `/etc/group`, group(5).
+    pub fn group(&self) -> String {
+        format!("{}:*:{}:\n", self.name, self.gid)
+    }
+}
+
 /// Writes a base made of `packages`, which are in the store, with `user` beside Debian's own users.
 ///
 /// # Errors
@@ -298,10 +311,10 @@ impl<'a> Tree<'a> {
         let masters = fixed("usr/share/base-passwd");
         let mut passwd = self.content(&masters.join(&fixed("passwd.master")))?.unwrap_or_default();
         let mut group = self.content(&masters.join(&fixed("group.master")))?.unwrap_or_default();
-        if let Some(User { name, uid, gid, home }) = user {
-            passwd.extend_from_slice(format!("{name}:*:{uid}:{gid}::/{home}:/bin/sh\n").as_bytes());
-            group.extend_from_slice(format!("{name}:*:{gid}:\n").as_bytes());
-            self.add(Entry::directory(home.clone()).owned_by(*uid, *gid));
+        if let Some(user) = user {
+            passwd.extend_from_slice(user.passwd().as_bytes());
+            group.extend_from_slice(user.group().as_bytes());
+            self.add(Entry::directory(user.home.clone()).owned_by(user.uid, user.gid));
         }
         self.add_file(fixed("etc/passwd"), passwd);
         self.add_file(fixed("etc/group"), group);

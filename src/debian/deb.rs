@@ -282,27 +282,16 @@ mod tests {
 
     #[test]
     fn members_that_reach_outside_are_refused() {
-        let member = |name: &str, kind, link: &str| {
-            let mut header = tar::Header::new_ustar();
-            header.set_entry_type(kind);
-            header.set_mode(0o644);
-            header.set_size(0);
-            header.set_uid(0);
-            header.set_gid(0);
-            header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
-            header.as_old_mut().linkname[..link.len()].copy_from_slice(link.as_bytes());
-            header.set_cksum();
-            [header.as_bytes().as_slice(), &[0; 1024]].concat()
-        };
+        use crate::archive::testing::forged;
         use tar::EntryType as T;
         for (data, expected) in [
-            (member("../x", T::Regular, ""), "leaves"),
-            (member("/etc/passwd", T::Regular, ""), "leaves"),
-            (member("a/../../x", T::Regular, ""), "leaves"),
-            (member("x", T::Link, "../../etc/passwd"), "leaves"),
-            (member("dev/sda", T::Block, ""), "device node"),
-            (member("pipe", T::Fifo, ""), "named pipe"),
-            (member("usr/.wh.lib", T::Regular, ""), "would remove"),
+            (forged(&[("../x", T::Regular, "")]), "leaves"),
+            (forged(&[("/etc/passwd", T::Regular, "")]), "leaves"),
+            (forged(&[("a/../../x", T::Regular, "")]), "leaves"),
+            (forged(&[("x", T::Link, "../../etc/passwd")]), "leaves"),
+            (forged(&[("dev/sda", T::Block, "")]), "device node"),
+            (forged(&[("pipe", T::Fifo, "")]), "named pipe"),
+            (forged(&[("usr/.wh.lib", T::Regular, "")]), "would remove"),
         ] {
             let control = tar(&[file("control", "Package: a\n")]);
             let parts: [(&str, &[u8]); 3] =

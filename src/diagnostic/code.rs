@@ -190,7 +190,7 @@ codes! {
     "What is defined in a script or notebook is pickled as part of `__main__`, and the service's `__main__` does not have it: loading will fail. Move the definition into a module, import it there and in the service, and save the model again."
 
     "EK0901" Inconsistent Error "two parts of a document contradict each other"
-    "Both cannot hold. The message names them."
+    "Both cannot hold. The message names them. In project metadata, what stands at several places with one id is one thing, and has one name and one type."
     "EK0902" NameTwice Error "a name is there twice"
     "Things of the same kind are told apart by their names, so each may be there once."
     "EK0903" NotFoundByService Warning "the service will not find the file"
@@ -199,6 +199,8 @@ codes! {
     "The document refers to a part of itself, or to a file beside it, that is not there."
     "EK0905" NeedsCommands Error "an image that only commands can make"
     "BentoML makes the image of this bento by running commands: a setup script, a template of a Dockerfile, shell commands, or another distribution's package manager. Ekiben runs none. Installing Debian packages with apt-get is understood, for anything else the message says what to do."
+    "EK0906" NoDefaultLabelSet Warning "a category has no default label set"
+    "The default label set of a category holds what is found once in a document, and has the same id as the category. None of this one's label sets has it: the SDK makes an empty one in its place."
 }
 
 impl fmt::Display for Code {

@@ -191,9 +191,14 @@ impl Diagnostics {
         other.into_iter().for_each(|diagnostic| self.push(diagnostic));
     }
 
+    /// How many of them are errors.
+    pub fn errors(&self) -> usize {
+        self.found.iter().filter(|diagnostic| diagnostic.severity() == Severity::Error).count()
+    }
+
     /// Whether one of them is an error.
     pub fn has_errors(&self) -> bool {
-        self.found.iter().any(|diagnostic| diagnostic.severity() == Severity::Error)
+        self.errors() > 0
     }
 
     /// The places of the errors in `source`.

@@ -1,8 +1,7 @@
 //! From a bundle to an image: layers in order of how seldom they change, and how it is started.
 //!
-//! The lowest layer is the base, then Debian packages, Python's own library compiled, Python packages (very large ones
-//! alone), one layer per large
-//! weight file, and code and metadata on top. A change of code makes the last one anew, and nothing else.
+//! The lowest layers are the base, then its user where it lacks one, Debian packages, Python's own library compiled,
+//! Python packages (very large ones alone), one layer per large weight file, and code and metadata on top. A change of code makes the last one anew, and nothing else.
 
 use std::collections::{BTreeSet, HashMap};
 use std::io::Write;
@@ -93,10 +92,11 @@ pub fn build(session: &Session, parcel: &Parcel, platform: Platform) -> Result<I
     let user = base::user(bundle.layout());
     let base = base::image(session, manifest, &locked.base, platform, &user)?;
     let mut layers = Vec::new();
+    layers.extend(base::user_layer(session, manifest, &locked.base, platform, &user)?);
     layers.extend(base::system_layer(session, manifest, &locked.system)?);
     if let Some(python) = &lock.python {
         let target = base::target(&locked.base, python, platform);
-        layers.extend(library_layer(session, parcel, locked, &target, base.layers().first())?);
+        layers.extend(library_layer(session, parcel, locked, &target, &base)?);
         layers.extend(python_layers(session, parcel, locked, &target)?);
     }
     layers.extend_from_slice(bundle.weight_layers(session)?);
@@ -111,37 +111,55 @@ pub fn build(session: &Session, parcel: &Parcel, platform: Platform) -> Result<I
     Ok(configured(image, manifest, bundle, bundle.digest(session)?).with_annotations(annotation))
 }
 
-/// The bytecode of Python's own library, which Debian's packages do not bring: it makes the start of a service 0.4 s
-/// shorter. Made once for the same base; none where the base is not Debian's.
+/// The bytecode of Python's own library, which neither Debian's packages nor official images bring: it makes the start
+/// of a service 0.4 s shorter. Made once for the same base; none where there is nothing to compile.
 fn library_layer(
     session: &Session,
     parcel: &Parcel,
     locked: &Locked,
     target: &Target,
-    base: Option<&Layer>,
+    base: &Image,
 ) -> Result<Option<Layer>, Error> {
-    let (Some(base), base::Locked::Debian { .. }) = (base, &locked.base) else { return Ok(None) };
-    let key = ("library", INSTALLATION, crate::archive::epoch(), &target.python, base.diff_id);
+    let diff_ids: Vec<_> = base.layers().iter().map(|layer| layer.diff_id).collect();
+    let key = ("library", INSTALLATION, crate::archive::epoch(), &target.python, diff_ids);
     // Numbers and texts always serialise.
     let key = Digest::of(serde_json::to_vec(&key).unwrap_or_default());
-    if let Some(layer) = session.store.recall("python-library", &key) {
-        return Ok(Some(layer));
+    if let Some(known) = session.store.recall("python-library", &key) {
+        return Ok(known);
     }
+    let library = base::library(session, &locked.base, base, &target.python)?;
+    let layer = match library.uncompiled.is_empty() {
+        true => None,
+        false => Some(compiled(session, parcel, locked, target, &library)?),
+    };
+    let blobs = layer.iter().map(|layer| layer.digest).collect();
+    session.store.remember("python-library", &key, &layer, blobs).map_err(layer::Error::from)?;
+    Ok(layer)
+}
+
+/// The layer of a library's bytecode.
+fn compiled(
+    session: &Session,
+    parcel: &Parcel,
+    locked: &Locked,
+    target: &Target,
+    library: &base::Library,
+) -> Result<Layer, Error> {
     let user = base::user(parcel.bundle.layout());
     let toolchain = Toolchain::new(session, &parcel.manifest, &locked.base, target.platform, &user);
     let compiler = toolchain.compiler(&target.python)?;
-    let place = ArchivePath::new(format!("usr/lib/python{}", target.python)).map_err(std::io::Error::other)?;
-    let library = place.under(&base.unpack(&session.store)?);
     let scratch = session.store.scratch().map_err(layer::Error::from)?;
     let copy = scratch.path().join("library");
-    for source in files(&library, "py")? {
-        let to = source.under(&copy);
+    fs::create_dir(&copy)?;
+    for (path, source) in &library.uncompiled {
+        let to = path.under(&copy);
         fs::create_dir_all(to.parent().unwrap_or(&copy))?;
-        fs::copy(source.under(&library), to)?;
+        fs::copy(source, to)?;
     }
+    let place = &library.place;
     python::bytecode::compile(&*compiler, &copy, &format!("/{place}"))?;
     let title = format!("Python {} library, compiled", target.python);
-    let layer = Layer::write::<Error>(&session.store, Compression::Gzip, title, |writer| {
+    Layer::write(&session.store, Compression::Gzip, title, |writer| {
         let mut folders = Folders::default();
         for path in files(&copy, "pyc")? {
             let source = fs::File::open(path.under(&copy))?;
@@ -150,9 +168,7 @@ fn library_layer(
             writer.file(&entry, source)?;
         }
         Ok(())
-    })?;
-    session.store.remember("python-library", &key, &layer, vec![layer.digest]).map_err(layer::Error::from)?;
-    Ok(Some(layer))
+    })
 }
 
 /// The files below `folder` whose names end in `.ENDING`, sorted.

@@ -11,7 +11,7 @@ use crate::platform::Platform;
 use crate::session::Session;
 
 /// Version of what the tag is made from. Images of another version are not found, and built again.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// The tag under which the image of `parcel` for `platforms` is kept.
 ///
@@ -21,7 +21,8 @@ pub fn tag(session: &Session, parcel: &Parcel, platforms: &[Platform]) -> Result
     let mut platforms = platforms.to_vec();
     platforms.sort();
     platforms.dedup();
-    let inputs = (VERSION, build::INSTALLATION, crate::debian::RULES, crate::archive::epoch());
+    let rules = (build::INSTALLATION, crate::base::USER_RULES, crate::debian::RULES);
+    let inputs = (VERSION, rules, crate::archive::epoch());
     // Numbers, texts and lists always serialise.
     let key = serde_json::to_vec(&(inputs, parcel.bundle.digest(session)?, platforms)).unwrap_or_default();
     let mut hex = Digest::of(key).hex();

@@ -1,6 +1,7 @@
 //! A project to start from, made of what is already there.
 //!
-//! Invariant: no file that exists is changed. A model is judged by the ending of its name and not opened.
+//! Invariant: no file that exists is changed. A model is read as data and never loaded; what it says is what the project
+//! begins with ([`crate::proposal`]).
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -8,6 +9,8 @@ use std::path::{Path, PathBuf};
 use fs_err as fs;
 
 use crate::manifest::NAMES;
+use crate::model::{self, Origin};
+use crate::proposal::{self, Proposal, Words};
 
 /// What a project is to be made of.
 #[derive(Clone, Debug, Default)]
@@ -21,12 +24,14 @@ pub struct Wish {
 }
 
 /// What came of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Start {
     /// Files that were written.
     pub written: Vec<PathBuf>,
     /// Files that were there already, and are as they were.
     pub kept: Vec<PathBuf>,
+    /// What was read from the model.
+    pub proposal: Proposal,
 }
 
 /// What can go wrong.
@@ -64,55 +69,6 @@ impl Error {
     }
 }
 
-/// A way that models are kept in files.
-struct Framework {
-    endings: &'static [&'static str],
-    requirements: &'static [&'static str],
-    import: &'static str,
-    /// `{}` is the file's path in Python.
-    load: &'static str,
-    answer: &'static str,
-}
-
-const FRAMEWORKS: [Framework; 4] = [
-    Framework {
-        endings: &["pkl", "pickle", "joblib"],
-        requirements: &["joblib", "scikit-learn"],
-        import: "import joblib",
-        load: "joblib.load({})",
-        answer: "return model.predict(features).tolist()",
-    },
-    Framework {
-        endings: &["onnx"],
-        requirements: &["numpy", "onnxruntime"],
-        import: "import numpy\nimport onnxruntime",
-        load: "onnxruntime.InferenceSession({})",
-        answer: "name = model.get_inputs()[0].name\n    \
-                 return model.run(None, {name: numpy.array(features, dtype=numpy.float32)})[0].tolist()",
-    },
-    Framework {
-        endings: &["pt", "pth"],
-        requirements: &["torch"],
-        import: "import torch",
-        load: "torch.jit.load({}).eval()",
-        answer: "with torch.no_grad():\n        return model(torch.tensor(features)).tolist()",
-    },
-    Framework {
-        endings: &["safetensors"],
-        requirements: &["numpy", "safetensors"],
-        import: "from safetensors.numpy import load_file",
-        load: "load_file({})",
-        answer: "raise NotImplementedError(\"build the model from its tensors and call it here\")",
-    },
-];
-
-impl Framework {
-    fn of(file: &Path) -> Option<&'static Self> {
-        let ending = file.extension()?.to_str()?.to_ascii_lowercase();
-        FRAMEWORKS.iter().find(|framework| framework.endings.contains(&ending.as_str()))
-    }
-}
-
 /// Writes a manifest, a function and requirements into a folder, as far as they are not there.
 ///
 /// # Errors
@@ -128,43 +84,47 @@ pub fn start(wish: &Wish) -> Result<Start, Error> {
         None => models_in(folder)?,
     };
     let first = models.first().map(PathBuf::as_path);
-    let framework = first.and_then(Framework::of);
+    let mut proposal = first.and_then(|model| look(folder, model)).unwrap_or_else(Proposal::of_nothing);
+    proposal.settle(|module| {
+        let path = module.replace('.', "/");
+        let places = [format!("src/{path}.py"), format!("src/{path}/__init__.py")];
+        places.iter().find_map(|place| fs::read_to_string(folder.join(place)).ok())
+    });
     let name = match &wish.name {
         Some(name) => name.clone(),
         None => name_from(first, folder)?,
     };
     let (entry, source) = entry_in(folder);
 
-    let texts: Vec<&str> = models.iter().filter_map(|model| model.to_str()).collect();
-    let quoted: Vec<String> = texts.iter().map(|text| quote(text)).collect();
+    let files: Vec<String> = models.iter().filter_map(|model| model.to_str().map(str::to_owned)).collect();
     let schema = schema_beside(folder);
-    let manifest = minijinja::render!(
-        include_str!("ekiben.yaml.j2"),
-        name => quote(&name), models => quoted, schema, entry => quote(&entry), inputs => source.is_some(),
-        description => quote(&format!("What {name} does, in a sentence")),
-    );
-    let path = texts.first().map(|text| format!("MODEL / {text:?}")).unwrap_or_default();
-    let code = minijinja::render!(
-        include_str!("predict.py.j2"),
-        import => framework.map(|framework| framework.import),
-        load => framework.map(|framework| framework.load.replace("{}", &path)),
-        answer => framework.map_or("raise NotImplementedError(\"call the model here\")", |framework| framework.answer),
-    );
-    let requirements: String = framework
-        .map(|framework| framework.requirements)
-        .unwrap_or_default()
-        .iter()
-        .map(|r| format!("{r}\n"))
-        .collect();
-
-    let mut start = Start { written: Vec::new(), kept: Vec::new() };
+    let texts = proposal.texts(&Words {
+        name: &name,
+        files: &files,
+        allow: &[],
+        entry: &entry,
+        ours: source.is_some(),
+        schema: schema.as_deref(),
+    })?;
+    let mut start = Start { written: Vec::new(), kept: Vec::new(), proposal };
     if let Some(source) = source {
-        start.write(&folder.join(source), &code)?;
+        start.write(&folder.join(source), &texts.code)?;
     }
-    start.write(&folder.join("requirements.txt"), &requirements)?;
+    start.write(&folder.join("requirements.txt"), &texts.requirements)?;
     // The manifest comes last: a project that has one is complete.
-    start.write(&folder.join(NAMES[0]), &manifest)?;
+    start.write(&folder.join(NAMES[0]), &texts.manifest)?;
     Ok(start)
+}
+
+/// What a model in the folder says; by its name alone, where its content says nothing.
+fn look(folder: &Path, model: &Path) -> Option<Proposal> {
+    let (host, path) = (folder.join(model), model.to_str()?);
+    if host.is_dir() {
+        return proposal::of_folder(proposal::recognise(&host)?, &host, path);
+    }
+    let size = fs::metadata(&host).ok()?.len();
+    let read = model::inspect(&Origin::File(&host), path, size).ok();
+    read.and_then(|model| proposal::of_file(&model, path)).or_else(|| proposal::of_name(path))
 }
 
 impl Start {
@@ -175,11 +135,7 @@ impl Start {
         let shown = path.strip_prefix(".").unwrap_or(path).to_owned();
         match fs::File::create_new(path) {
             Ok(mut file) => {
-                // Templates lose their last newline.
                 file.write_all(text.as_bytes())?;
-                if !text.is_empty() && !text.ends_with('\n') {
-                    file.write_all(b"\n")?;
-                }
                 self.written.push(shown);
             }
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => self.kept.push(shown),
@@ -204,7 +160,7 @@ fn models_in(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let name = PathBuf::from(entry.file_name());
-        if entry.file_type()?.is_file() && Framework::of(&name).is_some() && name.to_str().is_some() {
+        if entry.file_type()?.is_file() && name.to_str().is_some_and(|name| proposal::of_name(name).is_some()) {
             models.push(name);
         }
     }
@@ -231,7 +187,8 @@ fn name_from(model: Option<&Path>, folder: &Path) -> Result<String, Error> {
     Ok(if name.is_empty() { "model".to_owned() } else { name })
 }
 
-fn plain(text: &str) -> String {
+/// A text as a name that a manifest takes; empty where nothing is left of it.
+pub(crate) fn plain(text: &str) -> String {
     let mapped: String = text
         .to_lowercase()
         .chars()
@@ -239,18 +196,6 @@ fn plain(text: &str) -> String {
         .take(63)
         .collect();
     mapped.trim_matches(['-', '.', '_']).to_owned()
-}
-
-/// A text as YAML takes it anywhere.
-fn quote(text: &str) -> String {
-    let simple = |c: char| c.is_ascii_alphanumeric() || "._-/:".contains(c);
-    let begins = text.starts_with(|c: char| c.is_ascii_alphabetic());
-    let word = matches!(text.to_ascii_lowercase().as_str(), "null" | "true" | "false" | "yes" | "no" | "on" | "off");
-    if begins && !word && text.chars().all(simple) && !text.ends_with(':') {
-        return text.to_owned();
-    }
-    // JSON's texts are YAML's.
-    serde_json::Value::from(text).to_string()
 }
 
 /// The schema, where the project lies in a checkout that has it: an editor finds it there without a network.
@@ -266,6 +211,10 @@ mod tests {
     use super::*;
     use crate::project::Project;
 
+    /// A model of scikit-learn's that takes rows of two numbers.
+    const PICKLE: &[u8] = b"\x80\x04\x8c\x1bsklearn.linear_model._basic\x8c\x10LinearRegression\x93)\x81}(\
+        \x8c\x0en_features_in_K\x02\x8c\x10_sklearn_version\x8c\x051.5.2ub.";
+
     fn started(files: &[&str], model: Option<&str>) -> (tempfile::TempDir, Start) {
         let folder = tempfile::tempdir().unwrap();
         for file in files {
@@ -273,7 +222,7 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             // As little of each as is right.
             let bytes: &[u8] = match path.extension().and_then(|ending| ending.to_str()) {
-                Some("pkl") => b"N.",
+                Some("pkl") => PICKLE,
                 Some("onnx") => b"\x08\x07\x3a\x00",
                 Some("safetensors") => b"\x02\0\0\0\0\0\0\0{}",
                 _ => b"x",
@@ -289,7 +238,7 @@ mod tests {
     #[test]
     fn what_it_writes_is_valid() {
         for (files, model, requirement) in [
-            (&["iris.pkl"][..], Some("iris.pkl"), "joblib\nscikit-learn\n"),
+            (&["iris.pkl"][..], Some("iris.pkl"), "scikit-learn==1.5.2\nnumpy<2.2\nscipy<1.15\n"),
             (&["a b.onnx"], None, "numpy\nonnxruntime\n"),
             (&["x/y.pt"], Some("x/y.pt"), "torch\n"),
             (&["m.safetensors"], None, "numpy\nsafetensors\n"),
@@ -305,7 +254,10 @@ mod tests {
             let shown: Vec<_> =
                 found.sorted().into_iter().map(|d| crate::diagnostic::Rendering::PLAIN.render(d)).collect();
             assert!(found.is_empty(), "{files:?}: {shown:#?}");
-            assert_eq!(fs::read_to_string(folder.path().join("requirements.txt")).unwrap(), requirement);
+            let written = fs::read_to_string(folder.path().join("requirements.txt")).unwrap();
+            let without: String =
+                written.lines().map(|line| line.split("  #").next().unwrap().to_owned() + "\n").collect();
+            assert_eq!(without, requirement);
         }
     }
 

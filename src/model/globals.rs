@@ -635,29 +635,11 @@ pub fn distribution(module: &str) -> Option<&str> {
         "yaml" => "pyyaml",
         "google" => return None,
         "umap" => "umap-learn",
-        "hdbscan"
-        | "numpy"
-        | "scipy"
-        | "pandas"
-        | "torch"
-        | "torchvision"
-        | "xgboost"
-        | "lightgbm"
-        | "catboost"
-        | "joblib"
-        | "statsmodels"
-        | "tensorflow"
-        | "keras"
-        | "transformers"
-        | "tokenizers"
-        | "spacy"
-        | "gensim"
-        | "nltk"
-        | "prophet"
-        | "category_encoders"
-        | "sentence_transformers"
-        | "onnx"
-        | "onnxruntime" => top,
+        "category_encoders" => "category-encoders",
+        "sentence_transformers" => "sentence-transformers",
+        "hdbscan" | "numpy" | "scipy" | "pandas" | "torch" | "torchvision" | "xgboost" | "lightgbm" | "catboost"
+        | "joblib" | "statsmodels" | "tensorflow" | "keras" | "transformers" | "tokenizers" | "spacy" | "gensim"
+        | "nltk" | "prophet" | "onnx" | "onnxruntime" => top,
         _ => return None,
     })
 }

@@ -9,6 +9,7 @@ mod gguf;
 pub mod globals;
 mod hdf5;
 mod numpy;
+mod object;
 mod onnx;
 mod pickle;
 mod safetensors;
@@ -19,6 +20,7 @@ use std::path::Path;
 
 use fs_err as fs;
 
+pub use object::{Object, Objects};
 pub use pickle::Pickles;
 
 use feed::{Feed, OnDisk, Stop, Stream};
@@ -87,10 +89,16 @@ impl Model {
     fn note(&mut self, at: u64, result: Result<(), Stop>) {
         match result {
             Ok(()) => {}
-            Err(Stop::Io(error)) => self.faults.push(Fault::Unread(error.to_string())),
+            Err(Stop::Io(error)) if !is_damage(&error) => self.faults.push(Fault::Unread(error.to_string())),
             Err(stop) => self.faults.push(Fault::Broken(at, stop.to_string())),
         }
     }
+}
+
+/// Whether what decompresses says that the bytes are wrong: not the disk, and not that it would need too much memory.
+fn is_damage(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
+    matches!(error.kind(), InvalidData | InvalidInput | UnexpectedEof)
 }
 
 /// Bytes that are decompressed of one file at the most. More is not looked at, and that is said.
@@ -178,7 +186,7 @@ pub fn inspect(origin: &Origin<'_>, name: &str, size: u64) -> io::Result<Model> 
             }
             None if unreadable_compression(head) => {
                 let mut model = Model::of(Format::CompressedPickle);
-                model.faults.push(Fault::Unread("its compression (lz4, zstd or bzip2) is not read here".to_owned()));
+                model.faults.push(Fault::Unread("its compression (lz4 or bzip2) is not read here".to_owned()));
                 model
             }
             None if ending == "onnx" => onnx::inspect(&mut origin.feed()?, size),
@@ -224,7 +232,7 @@ fn pickled(feed: &mut Feed<'_>, format: Format) -> Model {
     model
 }
 
-/// The bytes of a file that is compressed as joblib does it; none where it is not.
+/// The bytes of a file that is compressed as joblib or pandas does it; none where it is not.
 fn decompressed(origin: &Origin<'_>, head: &[u8]) -> io::Result<Option<Feed<'static>>> {
     let open = || Ok::<_, io::Error>(io::BufReader::with_capacity(64 << 10, origin.read()?));
     let stream: Box<dyn Read> = match head {
@@ -236,13 +244,31 @@ fn decompressed(origin: &Origin<'_>, head: &[u8]) -> io::Result<Option<Feed<'sta
             let stream = liblzma::stream::Stream::new_lzma_decoder(128 << 20).map_err(io::Error::other)?;
             Box::new(liblzma::bufread::XzDecoder::new_stream(open()?, stream))
         }
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => {
+            let mut decoder = zstd::Decoder::with_buffer(open()?)?;
+            // What is asked of all who read zstd is 8 MiB (RFC 8878, section 3.1.1.1.2); 128 MiB is what `zstd` allows.
+            decoder.window_log_max(27)?;
+            Box::new(Zstd(decoder))
+        }
         _ => return Ok(None),
     };
     Ok(Some(Feed::new(Stream(stream.take(MOST_DECOMPRESSED)))))
 }
 
+/// zstd's errors are all of one kind; these are of that which they are.
+struct Zstd<R: io::BufRead>(zstd::Decoder<'static, R>);
+
+impl<R: io::BufRead> Read for Zstd<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer).map_err(|error| match error.kind() {
+            io::ErrorKind::Other if !error.to_string().contains("too much memory") => {
+                io::Error::new(io::ErrorKind::InvalidData, error)
+            }
+            _ => error,
+        })
+    }
+}
+
 fn unreadable_compression(head: &[u8]) -> bool {
-    head.starts_with(&[0x04, 0x22, 0x4d, 0x18])
-        || head.starts_with(&[0x28, 0xb5, 0x2f, 0xfd])
-        || head.starts_with(b"BZh")
+    head.starts_with(&[0x04, 0x22, 0x4d, 0x18]) || head.starts_with(b"BZh")
 }

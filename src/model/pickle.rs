@@ -7,11 +7,11 @@
 //! Invariants: time is linear in the bytes that are read; what is kept on the stack and in the memo is bounded
 //! ([`MOST_VALUES`], [`MOST_TEXT`]); a text or an array of any size is skipped, not read.
 
-use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 
 use super::feed::{Feed, Stop};
+use super::object::{Dtype, MOST_BYTES, Node, Objects, UNKNOWN, Value};
 
 /// What loading a pickle would do, as far as data can tell.
 #[derive(Debug, Default)]
@@ -26,6 +26,10 @@ pub struct Pickles {
     pub broken: Option<(u64, Stop)>,
     /// Whether at least one pickle was read to its end.
     pub whole: bool,
+    /// The newest protocol that one of them needs.
+    pub protocol: u8,
+    /// What loading would make.
+    pub objects: Objects,
 }
 
 /// Values on the stack, or in the memo, that are told apart; the others count as unknown.
@@ -65,8 +69,13 @@ pub fn read(feed: &mut Feed<'_>) -> Pickles {
             }
         }
         let first = !pickles.whole;
-        match (Machine { feed, pickles: &mut pickles, stack: Stack::default(), memo: Memo::default() }).run(0) {
-            Ok(()) => pickles.whole = true,
+        let mut machine = Machine { feed, pickles: &mut pickles, stack: Stack::default(), memo: Memo::default() };
+        match machine.run(0) {
+            Ok(()) => {
+                let made = machine.stack.pop();
+                pickles.objects.root.get_or_insert(made);
+                pickles.whole = true;
+            }
             Err(_) if !first => break,
             Err(error) => {
                 pickles.broken = Some((feed.position(), error));
@@ -75,44 +84,6 @@ pub fn read(feed: &mut Feed<'_>) -> Pickles {
         }
     }
     pickles
-}
-
-/// What is known of a value.
-#[derive(Clone, Debug)]
-enum Value {
-    /// So many values of which nothing is known, one after the other.
-    Unknown(u32),
-    Mark,
-    Int(i64),
-    Text(Rc<str>),
-    Tuple(Rc<[Value]>),
-    Dict(Rc<RefCell<BTreeMap<Rc<str>, Value>>>),
-    Global(Rc<(String, String)>),
-    Dtype(Rc<Dtype>),
-    /// joblib's stand-in for an array whose bytes follow.
-    Wrapper,
-}
-
-const UNKNOWN: Value = Value::Unknown(1);
-
-/// A type of NumPy's.
-#[derive(Debug)]
-struct Dtype {
-    /// Bytes of an item.
-    size: u64,
-    /// Whether items are Python objects, so that they are pickled.
-    objects: Cell<bool>,
-}
-
-impl Dtype {
-    /// From what its constructor is given: `f8`, `O8`, `V24`, `<i4`.
-    fn parse(text: &str) -> Option<Self> {
-        let text = text.trim_start_matches(['<', '>', '|', '=']);
-        let kind = text.chars().next()?;
-        let count: u64 = text.get(kind.len_utf8()..)?.parse().ok()?;
-        let size = if kind == 'U' { count.checked_mul(4)? } else { count };
-        Some(Self { size, objects: Cell::new(kind == 'O') })
-    }
 }
 
 /// The stack, with neighbours that nothing is known of counted only.
@@ -179,10 +150,15 @@ impl Memo {
         } else if number > self.dense && self.others.len() < MOST_VALUES {
             self.others.insert(number);
         }
-        let size = if let Value::Text(text) = &value { text.len() } else { 0 };
-        let keep = !matches!(value, Value::Unknown(_) | Value::Int(_) | Value::Mark)
-            && self.known.len() < MOST_VALUES
-            && self.text + size <= MOST_TEXT;
+        let (size, most) = match &value {
+            Value::Unknown(_) | Value::Mark | Value::None | Value::Bool(_) | Value::Int(_) | Value::Float(_) => (0, 0),
+            Value::Text(text) => (text.len(), MOST_VALUES),
+            Value::Bytes(bytes) => (bytes.len(), MOST_VALUES),
+            // There has to be room for names.
+            Value::Node(_) => (0, MOST_VALUES / 2),
+            _ => (0, MOST_VALUES),
+        };
+        let keep = self.known.len() < most && self.text + size <= MOST_TEXT;
         if keep {
             self.text += size;
             self.known.insert(number, value);
@@ -224,7 +200,10 @@ impl Machine<'_, '_> {
         let value = match opcode {
             // PROTO: Python refuses what is above 5 before it does anything.
             0x80 => match self.feed.byte()? {
-                0..=5 => return Ok(()),
+                protocol @ 0..=5 => {
+                    self.pickles.protocol = self.pickles.protocol.max(protocol);
+                    return Ok(());
+                }
                 other => return Err(Stop::Malformed(format!("there is no pickle protocol {other}"))),
             },
             // FRAME, NEXT_BUFFER, READONLY_BUFFER, STOP's kin that change nothing here.
@@ -242,16 +221,22 @@ impl Machine<'_, '_> {
             }
             b'2' => self.stack.top(),
             // Numbers and constants.
-            b'N' | 0x88 | 0x89 => UNKNOWN,
-            b'F' | b'L' => self.skip_line()?,
+            b'N' => Value::None,
+            0x88 => Value::Bool(true),
+            0x89 => Value::Bool(false),
+            b'F' => self.text_line()?.and_then(|text| text.trim().parse().ok()).map_or(UNKNOWN, Value::Float),
+            b'L' => self.skip_line()?,
             b'I' => match self.text_line()?.as_deref().map(str::trim) {
-                Some("00" | "01") | None => UNKNOWN,
+                Some("00") => Value::Bool(false),
+                Some("01") => Value::Bool(true),
                 Some(text) => text.parse().map_or(UNKNOWN, Value::Int),
+                None => UNKNOWN,
             },
             b'J' => Value::Int(i64::from(self.feed.number(4)? as u32 as i32)),
             b'K' => Value::Int(i64::from(self.feed.byte()?)),
             b'M' => Value::Int(self.feed.number(2)? as i64),
-            b'G' => self.skip(8)?,
+            // The only number with its most significant byte first.
+            b'G' => Value::Float(f64::from_bits(self.feed.number(8)?.swap_bytes())),
             0x8a => {
                 let length = usize::from(self.feed.byte()?);
                 self.long(length)?
@@ -299,34 +284,31 @@ impl Machine<'_, '_> {
                 self.binary(length, depth)?
             }
             // Containers.
-            b')' => Value::Tuple(Rc::new([])),
-            b't' => {
+            b')' | b']' | 0x8f => self.pickles.objects.sequence(Vec::new()),
+            b't' | b'l' | 0x91 => {
                 let items = self.stack.down_to_mark();
-                tuple(items)
+                self.pickles.objects.sequence(items)
             }
             0x85..=0x87 => {
                 let mut items: Vec<_> = (0x84..opcode).map(|_| self.stack.pop()).collect();
                 items.reverse();
-                tuple(items)
+                self.pickles.objects.sequence(items)
             }
-            b']' | 0x8f => UNKNOWN,
-            b'}' => Value::Dict(Rc::default()),
-            b'l' | 0x91 => {
-                self.stack.down_to_mark();
-                UNKNOWN
-            }
+            b'}' => self.pickles.objects.make(Node::Map(Vec::new())),
             b'd' => {
                 let items = self.stack.down_to_mark();
-                let dict = Value::Dict(Rc::default());
+                let dict = self.pickles.objects.make(Node::Map(Vec::new()));
                 self.fill(&dict, items);
                 dict
             }
             b'a' => {
-                self.stack.pop();
+                let item = self.stack.pop();
+                self.pickles.objects.append(&self.stack.top(), vec![item]);
                 return Ok(());
             }
             b'e' | 0x90 => {
-                self.stack.down_to_mark();
+                let items = self.stack.down_to_mark();
+                self.pickles.objects.append(&self.stack.top(), items);
                 return Ok(());
             }
             b's' => {
@@ -375,8 +357,8 @@ impl Machine<'_, '_> {
             b'i' => {
                 let global = self.global_lines()?;
                 self.stack.down_to_mark();
-                self.import(global, start);
-                UNKNOWN
+                let class = self.import(global, start);
+                self.made(&class, UNKNOWN)
             }
             0x93 => {
                 let name = self.stack.pop();
@@ -393,23 +375,23 @@ impl Machine<'_, '_> {
                 self.import(None, start)
             }
             b'o' => {
-                self.stack.down_to_mark();
-                UNKNOWN
+                let class = self.stack.down_to_mark().into_iter().next().unwrap_or(UNKNOWN);
+                self.made(&class, UNKNOWN)
             }
             b'R' | 0x81 => {
                 let arguments = self.stack.pop();
                 let callable = self.stack.pop();
-                made(&callable, &arguments)
+                self.made(&callable, arguments)
             }
             0x92 => {
                 self.stack.pop();
-                self.stack.pop();
+                let arguments = self.stack.pop();
                 let callable = self.stack.pop();
-                made(&callable, &UNKNOWN)
+                self.made(&callable, arguments)
             }
             b'b' => {
                 let state = self.stack.pop();
-                return self.build(&state, depth);
+                return self.build(state, depth);
             }
             b'P' => self.skip_line()?,
             b'Q' => {
@@ -460,7 +442,7 @@ impl Machine<'_, '_> {
 
     fn text(&mut self, length: u64) -> Result<Value, Stop> {
         if length > LONGEST_NAME {
-            return self.skip(length);
+            return self.beginning(length);
         }
         let bytes = self.feed.take(length as usize)?;
         Ok(String::from_utf8(bytes).map_or(UNKNOWN, |text| Value::Text(text.into())))
@@ -471,53 +453,68 @@ impl Machine<'_, '_> {
         if length > LONGEST_NAME { self.binary(length, depth) } else { self.text(length) }
     }
 
+    /// The first of so many bytes; the others are skipped.
+    fn beginning(&mut self, length: u64) -> Result<Value, Stop> {
+        let room = self.pickles.objects.room(length);
+        let bytes = self.feed.take(room as usize)?;
+        self.feed.skip(length - room)?;
+        Ok(Value::Bytes(bytes.into()))
+    }
+
     /// Bytes. If they are a pickle themselves it is looked into: something may load it.
     fn binary(&mut self, length: u64, depth: u8) -> Result<Value, Stop> {
         let end = self.feed.position().saturating_add(length);
+        let mut head = Vec::new();
         if length >= 4 && depth < DEEPEST {
             let limit = self.feed.set_limit(end);
             // The limit within another one is the nearer.
             self.feed.set_limit(end.min(limit));
             let begins = self.feed.take(2);
-            if begins.as_ref().is_ok_and(|begins| matches!(begins.as_slice(), [0x80, 0..=5])) {
+            let nested = begins.as_ref().is_ok_and(|begins| matches!(begins.as_slice(), [0x80, 0..=5]));
+            if nested {
                 // Bytes that only begin like one end with an error soon, which says nothing.
                 let _ =
                     Machine { feed: self.feed, pickles: self.pickles, stack: Stack::default(), memo: Memo::default() }
                         .run(depth + 1);
             }
             self.feed.set_limit(limit);
+            if nested {
+                return self.skip(end.saturating_sub(self.feed.position()));
+            }
+            head = begins?;
         }
-        self.skip(end.saturating_sub(self.feed.position()))
+        let room = self.pickles.objects.room(length);
+        head.extend(self.feed.take((room as usize).saturating_sub(head.len()))?);
+        self.feed.skip(length - head.len() as u64)?;
+        Ok(Value::Bytes(head.into()))
     }
 
     fn fill(&mut self, dict: &Value, items: Vec<Value>) {
-        let Value::Dict(dict) = dict else { return };
-        // With unknown ones counted, keys and values stay in step.
-        let mut index = 0_u64;
-        let mut key: Option<Rc<str>> = None;
+        let mut key: Option<Value> = None;
         for value in items {
-            if let Value::Unknown(count) = value {
-                key = None;
-                index += u64::from(count);
-                continue;
+            let (value, mut count) = match value {
+                Value::Unknown(count) => (UNKNOWN, count),
+                value => (value, 1),
+            };
+            if let Some(key) = key.take() {
+                self.pair(dict, key, value.clone());
+                count -= 1;
             }
-            if index.is_multiple_of(2) {
-                key = if let Value::Text(text) = &value { Some(text.clone()) } else { None };
-            } else if let Some(key) = key.take() {
-                if let Value::Text(version) = &value
-                    && key.ends_with("_version")
-                    && self.pickles.versions.len() < 64
-                {
-                    self.pickles.versions.insert(key.to_string(), version.to_string());
-                }
-                let mut dict = dict.borrow_mut();
-                // A dictionary within itself would never be freed.
-                if dict.len() < 64 && !matches!(value, Value::Dict(_) | Value::Tuple(_)) || &*key == "shape" {
-                    dict.insert(key, flat(value));
-                }
+            // With unknown ones counted, keys and values stay in step.
+            if count % 2 == 1 {
+                key = Some(value);
             }
-            index += 1;
         }
+    }
+
+    fn pair(&mut self, dict: &Value, key: Value, value: Value) {
+        if let (Value::Text(key), Value::Text(version)) = (&key, &value)
+            && key.ends_with("_version")
+            && self.pickles.versions.len() < 64
+        {
+            self.pickles.versions.insert(key.to_string(), version.to_string());
+        }
+        self.pickles.objects.insert(dict, key, value);
     }
 
     /// Module and name as the opcodes of the old protocols have them.
@@ -544,96 +541,97 @@ impl Machine<'_, '_> {
     }
 
     /// Gives an object its state. After joblib's stand-in for an array, the array's bytes follow.
-    fn build(&mut self, state: &Value, depth: u8) -> Result<(), Stop> {
-        match (self.stack.top(), state) {
-            (Value::Dtype(dtype), Value::Tuple(items)) => {
-                // The last number of the state has the flags; the lowest bit says that there are objects.
+    fn build(&mut self, state: Value, depth: u8) -> Result<(), Stop> {
+        match self.stack.top() {
+            Value::Dtype(dtype) => {
+                let Some(Node::Sequence(items)) = self.pickles.objects.get(&state) else { return Ok(()) };
+                // The second item is the order of bytes; the last has the flags, of which the lowest bit says that
+                // there are objects.
+                dtype.big.set(dtype.big.get() || matches!(items.get(1), Some(Value::Text(order)) if &**order == ">"));
                 if let Some(Value::Int(flags)) = items.last() {
                     dtype.objects.set(dtype.objects.get() || flags & 1 != 0);
                 }
                 Ok(())
             }
-            (Value::Wrapper, Value::Dict(state)) => {
+            Value::Wrapper => {
                 self.stack.pop();
-                self.stack.push(UNKNOWN);
-                let state = state.borrow();
-                self.array(&state, depth)
+                let array = self.array(&state, depth)?;
+                self.stack.push(array);
+                Ok(())
             }
-            _ => Ok(()),
+            instance => {
+                self.pickles.objects.set_state(&instance, state);
+                Ok(())
+            }
         }
     }
 
-    fn array(&mut self, state: &BTreeMap<Rc<str>, Value>, depth: u8) -> Result<(), Stop> {
+    fn array(&mut self, state: &Value, depth: u8) -> Result<Value, Stop> {
         let unknown = || Stop::Malformed("an array of joblib's says not how large it is".to_owned());
-        let Some(Value::Dtype(dtype)) = state.get("dtype") else { return Err(unknown()) };
+        let objects = &self.pickles.objects;
+        let Some(Node::Map(state)) = objects.get(state) else { return Err(unknown()) };
+        let get = |name: &str| {
+            let found = state.iter().rev().find(|(key, _)| matches!(key, Value::Text(text) if &**text == name));
+            found.map(|(_, value)| value)
+        };
+        let Some(Value::Dtype(dtype)) = get("dtype").cloned() else { return Err(unknown()) };
         if dtype.objects.get() {
             if depth >= DEEPEST {
                 return Err(Stop::Malformed("arrays of objects are nested too deep".to_owned()));
             }
             let mut inner =
                 Machine { feed: self.feed, pickles: self.pickles, stack: Stack::default(), memo: Memo::default() };
-            return inner.run(depth + 1);
+            inner.run(depth + 1)?;
+            return Ok(inner.stack.pop());
         }
-        let Some(Value::Tuple(shape)) = state.get("shape") else { return Err(unknown()) };
-        let mut size = dtype.size;
-        for length in shape.iter() {
-            let Value::Int(length) = length else { return Err(unknown()) };
-            let length = u64::try_from(*length).map_err(|_| unknown())?;
-            size = size.checked_mul(length).ok_or_else(unknown)?;
-        }
-        if state.contains_key("numpy_array_alignment_bytes") {
+        let Some(Node::Sequence(lengths)) = get("shape").and_then(|shape| objects.get(shape)) else {
+            return Err(unknown());
+        };
+        let length = |length: &Value| match length {
+            Value::Int(length) => u64::try_from(*length).map_err(|_| unknown()),
+            _ => Err(unknown()),
+        };
+        let shape = lengths.iter().map(length).collect::<Result<Vec<_>, _>>()?;
+        let size = shape.iter().try_fold(dtype.size, |size, length| size.checked_mul(*length)).ok_or_else(unknown)?;
+        if get("numpy_array_alignment_bytes").is_some() {
             let padding = u64::from(self.feed.byte()?);
             self.feed.skip(padding)?;
         }
-        self.feed.skip(size)
+        let whole = size <= MOST_BYTES && self.pickles.objects.room(size) == size;
+        let bytes = if whole { Some(self.feed.take(size as usize)?) } else { None };
+        if !whole {
+            self.feed.skip(size)?;
+        }
+        Ok(self.pickles.objects.make(Node::Array { dtype, shape, bytes }))
     }
-}
 
-/// What calling something with arguments makes.
-fn made(callable: &Value, arguments: &Value) -> Value {
-    let Value::Global(global) = callable else { return UNKNOWN };
-    match (global.0.as_str(), global.1.as_str(), arguments) {
-        ("numpy", "dtype", Value::Tuple(arguments)) => match arguments.first() {
-            Some(Value::Text(text)) => Dtype::parse(text).map_or(UNKNOWN, |dtype| Value::Dtype(Rc::new(dtype))),
-            _ => UNKNOWN,
-        },
-        ("joblib.numpy_pickle", "NumpyArrayWrapper", _) => Value::Wrapper,
-        // Protocols 0 and 1: the class is the first argument.
-        ("copyreg" | "copy_reg", "_reconstructor", Value::Tuple(arguments)) => match arguments.first() {
-            Some(class @ Value::Global(_)) => match made(class, &UNKNOWN) {
-                Value::Wrapper => Value::Wrapper,
-                _ => UNKNOWN,
-            },
-            _ => UNKNOWN,
-        },
-        _ => UNKNOWN,
-    }
-}
-
-/// A tuple, as far as anybody asks: short ones, and not what they hold at depth.
-fn tuple(items: Vec<Value>) -> Value {
-    let short = items.len() <= 32 && items.iter().all(|item| !matches!(item, Value::Unknown(count) if *count > 32));
-    if !short {
-        return UNKNOWN;
-    }
-    let single = items.into_iter().flat_map(|item| match item {
-        Value::Unknown(count) => vec![UNKNOWN; count as usize],
-        item => vec![flat_item(item)],
-    });
-    Value::Tuple(single.collect())
-}
-
-fn flat_item(value: Value) -> Value {
-    match value {
-        Value::Dict(_) | Value::Tuple(_) | Value::Mark => UNKNOWN,
-        value => value,
-    }
-}
-
-fn flat(value: Value) -> Value {
-    match value {
-        Value::Dict(_) | Value::Mark => UNKNOWN,
-        value => value,
+    /// What calling something with arguments makes.
+    fn made(&mut self, callable: &Value, arguments: Value) -> Value {
+        let Value::Global(global) = callable else { return UNKNOWN };
+        let objects = &mut self.pickles.objects;
+        let first = match objects.get(&arguments) {
+            Some(Node::Sequence(arguments)) => arguments.first().cloned(),
+            _ => None,
+        };
+        match (global.0.as_str(), global.1.as_str(), first) {
+            ("numpy", "dtype", Some(Value::Text(text))) => {
+                Dtype::parse(&text).map_or(UNKNOWN, |dtype| Value::Dtype(Rc::new(dtype)))
+            }
+            ("joblib.numpy_pickle", "NumpyArrayWrapper", _) => Value::Wrapper,
+            // Protocols 0 and 1: the class is the first argument.
+            ("copyreg" | "copy_reg", "_reconstructor" | "__newobj__", Some(class @ Value::Global(_))) => {
+                let nothing = objects.sequence(Vec::new());
+                self.made(&class, nothing)
+            }
+            ("builtins" | "__builtin__", "bytearray" | "bytes", Some(bytes @ Value::Bytes(_))) => bytes,
+            // Bytes, as protocol 2 has them.
+            ("_codecs", "encode", Some(Value::Text(text))) => {
+                Value::Bytes(text.chars().map(|letter| u32::from(letter) as u8).collect())
+            }
+            _ => {
+                objects.make(Node::Instance { class: global.clone(), arguments, state: Value::None, items: Vec::new() })
+            }
+        }
     }
 }
 
@@ -758,5 +756,33 @@ mod tests {
     fn versions_are_remembered() {
         let bytes = b"\x80\x04}(\x8c\x01a]\x8c\x10_sklearn_version\x8c\x051.5.2u.";
         assert_eq!(scan(bytes).versions.get("_sklearn_version").map(String::as_str), Some("1.5.2"));
+    }
+
+    #[test]
+    fn what_loading_would_make_is_known() {
+        // {'n': 3, 'x': A(), 'l': [1, 'b', None]}, where A() has the state {'k': 2.5}.
+        let bytes = b"\x80\x04}(\x8c\x01nK\x03\x8c\x01x\x8c\x01m\x8c\x01A\x93)\x81}\x8c\x01kG\x40\x04\0\0\0\0\0\0sb\
+            \x8c\x01l](K\x01\x8c\x01bNeu.";
+        let found = scan(bytes);
+        let root = found.objects.root().unwrap();
+        assert_eq!(root.get("n").and_then(|n| n.integer()), Some(3));
+        let object = root.get("x").unwrap();
+        assert_eq!(object.class(), Some(("m", "A")));
+        assert_eq!(object.get("k").and_then(|k| k.scalar()), Some(2.5.into()));
+        assert_eq!(root.get("l").and_then(|l| l.items()).map(|items| items.len()), Some(3));
+        assert!(root.get("other").is_none() && root.items().is_none());
+    }
+
+    #[test]
+    fn cycles_depth_and_great_numbers_do_no_harm() {
+        // A list within itself; lists within lists; more dictionaries than are remembered.
+        let own = scan(b"]q\0h\0a.");
+        assert_eq!(own.objects.root().and_then(|root| root.items()).map(|items| items.len()), Some(1));
+        let deep = [&b"]".repeat(300_000)[..], &b"a".repeat(299_999), b"."].concat();
+        assert!(scan(&deep).whole);
+        let many = [&b"]"[..], &b"}a".repeat(1_000_000), b"."].concat();
+        let many = scan(&many);
+        // The oldest, here the list itself, is forgotten.
+        assert!(many.whole && many.objects.root().is_some_and(|root| root.items().is_none()));
     }
 }

@@ -21,7 +21,7 @@ pub use bytecode::Runner;
 pub use install::{Installation, install};
 pub use interpreter::{Interpreter, Loader};
 pub use refusal::Refusal;
-pub use requirements::Requirements;
+pub use requirements::{Requirements, logical_lines, name as required_name};
 pub use resolve::{Resolution, resolve};
 pub use split::{Group, split};
 pub use uv::{PipWheel, Uv};
@@ -128,6 +128,14 @@ pub enum Error {
         /// Where it would come from.
         from: &'static str,
     },
+    /// The index has other wheels than those whose digests are pinned.
+    #[error("no wheel of `{name}` {version} has a digest that the requirements pin")]
+    OtherDigests {
+        /// The package.
+        name: String,
+        /// Its version.
+        version: String,
+    },
     /// A local wheel lies where no bundle can take it along.
     #[error("the wheel {} of `{name}` lies outside of the project", path.display())]
     OutsideWheel {
@@ -163,6 +171,11 @@ impl Error {
             }
             Self::NotAWheel { name, .. } => {
                 format!("build a wheel (`uv build --wheel`), and require it by its path: `{name} @ ./wheels/…whl`")
+            }
+            Self::OtherDigests { .. } => {
+                "the package index may have been tampered with; if the pinned digest is that of a source distribution, \
+                 pin that of a wheel"
+                    .to_owned()
             }
             Self::OutsideWheel { .. } => "copy it into the project, and require it by its relative path".to_owned(),
             _ => return None,

@@ -1,10 +1,12 @@
 //! What the person requires, as uv is given it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 
 use super::Error;
+use crate::digest::Digest;
 use crate::manifest;
 
 /// The requirements of a project.
@@ -16,6 +18,8 @@ pub struct Requirements {
     file: Option<PathBuf>,
     /// Lines of requirement files that say where packages come from.
     options: Vec<String>,
+    /// What the lines say of the digests of wheels (`--hash=sha256:…`), by normalised name.
+    pins: BTreeMap<String, BTreeSet<Digest>>,
 }
 
 /// Largest file of requirements that is read, in bytes.
@@ -32,15 +36,17 @@ impl Requirements {
         match requirements {
             manifest::Requirements::List(list) => {
                 let options = list.iter().filter(|line| line.starts_with('-')).cloned().collect();
-                Ok(Self { list: list.clone(), options, ..Self::default() })
+                let mut pins = BTreeMap::new();
+                list.iter().for_each(|line| read_pins(line, &mut pins));
+                Ok(Self { list: list.clone(), options, pins, ..Self::default() })
             }
             manifest::Requirements::File(file) => {
                 let file = project.join(file);
-                let mut options = Vec::new();
+                let mut found = Self::default();
                 if file.extension().is_none_or(|extension| extension != "toml") {
-                    read_options(&file, project, DEEPEST, &mut options)?;
+                    found.read(&file, project, DEEPEST)?;
                 }
-                Ok(Self { file: Some(file), options, ..Self::default() })
+                Ok(Self { file: Some(file), ..found })
             }
         }
     }
@@ -61,40 +67,70 @@ impl Requirements {
         self.list.iter().map(|line| format!("{line}\n")).collect()
     }
 
+    /// The digests that are pinned for the wheels of `package`; none where any will do.
+    pub(super) fn pinned(&self, package: &str) -> Option<&BTreeSet<Digest>> {
+        self.pins.get(package)
+    }
+
     /// Where packages come from, as the first lines of a requirements file.
     pub(super) fn options_text(&self) -> String {
         self.options.iter().map(|line| format!("{line}\n")).collect()
     }
+
+    /// Collects the lines that name indexes and folders of wheels, and what is pinned, of a file and of those that it
+    /// includes.
+    fn read(&mut self, file: &Path, project: &Path, depth: u8) -> Result<(), Error> {
+        const INDEXES: [&str; 3] = ["-i", "--index-url", "--extra-index-url"];
+        const FOLDERS: [&str; 2] = ["-f", "--find-links"];
+        const INCLUDES: [&str; 2] = ["-r", "--requirement"];
+        if depth == 0 || fs::metadata(file)?.len() > LARGEST {
+            return Err(std::io::Error::other(format!("{} is too large or includes itself", file.display())).into());
+        }
+        for line in logical_lines(&fs::read_to_string(file)?) {
+            let (option, value) = match line.split_once([' ', '=', '\t']) {
+                Some((option, value)) => (option, value.trim_matches([' ', '=', '\t'])),
+                None => (line.as_str(), ""),
+            };
+            if INDEXES.contains(&option) {
+                self.options.push(format!("{option} {value}"));
+            } else if FOLDERS.contains(&option) {
+                // uv takes a relative path from where the file lies; the line will be in another file.
+                let local = file.parent().unwrap_or(project).join(value);
+                let place = if local.exists() { local.display().to_string() } else { value.to_owned() };
+                self.options.push(format!("{option} {place}"));
+            } else if option == "--no-index" {
+                self.options.push(option.to_owned());
+            } else if INCLUDES.contains(&option) {
+                self.read(&file.parent().unwrap_or(project).join(value), project, depth - 1)?;
+            } else {
+                read_pins(&line, &mut self.pins);
+            }
+        }
+        Ok(())
+    }
 }
 
-/// Collects the lines that name indexes and folders of wheels, of a file and of those that it includes.
-fn read_options(file: &Path, project: &Path, depth: u8, options: &mut Vec<String>) -> Result<(), Error> {
-    const INDEXES: [&str; 3] = ["-i", "--index-url", "--extra-index-url"];
-    const FOLDERS: [&str; 2] = ["-f", "--find-links"];
-    const INCLUDES: [&str; 2] = ["-r", "--requirement"];
-    if depth == 0 || fs::metadata(file)?.len() > LARGEST {
-        return Err(std::io::Error::other(format!("{} is too large or includes itself", file.display())).into());
+/// The lines of a file of requirements without comments; those that end in a backslash go on in the next.
+pub fn logical_lines(text: &str) -> impl Iterator<Item = String> {
+    let joined = text.replace("\\\r\n", " ").replace("\\\n", " ");
+    let lines: Vec<_> = joined.lines().map(|line| line.split(" #").next().unwrap_or(line).trim().to_owned()).collect();
+    lines.into_iter().filter(|line| !line.is_empty() && !line.starts_with('#'))
+}
+
+/// The normalised name that a line requires (PEP 503); none for options and paths.
+pub fn name(line: &str) -> Option<String> {
+    let end = line.find(|c: char| !(c.is_ascii_alphanumeric() || "-_.".contains(c))).unwrap_or(line.len());
+    let name = line.get(..end).filter(|name| !name.is_empty() && !line.starts_with(['-', '.']))?;
+    Some(name.to_ascii_lowercase().replace(['_', '.'], "-"))
+}
+
+/// Adds the digests that a line pins. Those of other algorithms than sha256 are not known in locks.
+fn read_pins(line: &str, pins: &mut BTreeMap<String, BTreeSet<Digest>>) {
+    let digests = line.split_whitespace().filter_map(|word| word.strip_prefix("--hash=")?.parse().ok());
+    let digests: BTreeSet<Digest> = digests.collect();
+    if let Some(name) = name(line).filter(|_| !digests.is_empty()) {
+        pins.entry(name).or_default().extend(digests);
     }
-    for line in fs::read_to_string(file)?.lines() {
-        let line = line.split(" #").next().unwrap_or(line).trim();
-        let (option, value) = match line.split_once([' ', '=', '\t']) {
-            Some((option, value)) => (option, value.trim_matches([' ', '=', '\t'])),
-            None => (line, ""),
-        };
-        if INDEXES.contains(&option) {
-            options.push(format!("{option} {value}"));
-        } else if FOLDERS.contains(&option) {
-            // uv takes a relative path from where the file lies; the line will be in another file.
-            let local = file.parent().unwrap_or(project).join(value);
-            let place = if local.exists() { local.display().to_string() } else { value.to_owned() };
-            options.push(format!("{option} {place}"));
-        } else if option == "--no-index" {
-            options.push(option.to_owned());
-        } else if INCLUDES.contains(&option) {
-            read_options(&file.parent().unwrap_or(project).join(value), project, depth - 1, options)?;
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -117,6 +153,24 @@ mod tests {
             wheels.display()
         );
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn what_is_pinned_is_known() {
+        let (one, two) = ("0".repeat(64), "f".repeat(64));
+        let line = format!("Six==1.16.0 --hash=sha256:{one} --hash=sha256:{two} --hash=md5:00");
+        let named = manifest::Requirements::List(vec![line, "h11".to_owned()]);
+        let requirements = Requirements::new(&named, Path::new(".")).unwrap();
+        assert_eq!(requirements.pinned("six").unwrap().len(), 2);
+        assert!(requirements.pinned("h11").is_none());
+    }
+
+    #[test]
+    fn names_are_those_of_packages() {
+        assert_eq!(name("Scikit_Learn==1.5.2").as_deref(), Some("scikit-learn"));
+        assert_eq!(name("bentoml[grpc]>=1").as_deref(), Some("bentoml"));
+        assert_eq!(name("--index-url x"), None);
+        assert_eq!(name("./x.whl"), None);
     }
 
     #[test]

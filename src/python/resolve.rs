@@ -53,7 +53,17 @@ pub fn resolve(uv: &Uv, asked: &Resolution<'_>, scratch: &Path, progress: &Progr
         let target = format!("Python {} on {}", asked.target.python, asked.target.platform);
         return Err(Refusal::of(&output.stderr, &target).into());
     }
-    let packages = read(&fs::read_to_string(&answer)?, asked.project, scratch)?;
+    let mut packages = read(&fs::read_to_string(&answer)?, asked.project, scratch)?;
+    // uv itself does not hold what it locks against the digests.
+    for package in &mut packages {
+        if let Some(pinned) = asked.requirements.pinned(&package.name) {
+            package.digests.retain(|digest| pinned.contains(digest));
+            if package.digests.is_empty() {
+                let (name, version) = (package.name.clone(), package.version.clone());
+                return Err(Error::OtherDigests { name, version });
+            }
+        }
+    }
     task.finish(format!("Resolved {} Python packages", packages.len()));
     Ok(packages)
 }

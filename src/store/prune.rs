@@ -54,6 +54,28 @@ struct RootFs {
     diff_ids: Vec<Digest>,
 }
 
+/// The parts of a layer's recipe that name files.
+#[derive(Deserialize)]
+struct Recipe {
+    #[serde(default)]
+    files: Vec<RecipeFile>,
+}
+
+#[derive(Deserialize)]
+struct RecipeFile {
+    content: RecipeContent,
+}
+
+#[derive(Deserialize)]
+struct RecipeContent {
+    file: Option<RecipePlace>,
+}
+
+#[derive(Deserialize)]
+struct RecipePlace {
+    path: PathBuf,
+}
+
 impl Store {
     /// Removes what `reach` covers, but never what an image needs. The unpacked layers in the folders
     /// `in_use` stay.
@@ -82,6 +104,7 @@ impl Store {
         } else {
             self.reach_memories(&mut blobs)?;
         }
+        self.reach_recipes(&blobs, &mut trees)?;
         let named = |name: &str| Digest::from_hex(name.trim_end_matches(".json")).ok();
         let kept = |name: &str| named(name).is_some_and(|digest| blobs.contains(&digest));
         pruned.take_children(&self.root().join("blobs/sha256"), kept)?;
@@ -117,6 +140,18 @@ impl Store {
         }
         for manifest in links.manifests {
             self.reach_manifest(manifest.digest, blobs, trees)?;
+        }
+        Ok(())
+    }
+
+    /// Layers are made of files of bentos that lie unpacked here.
+    fn reach_recipes(&self, blobs: &HashSet<Digest>, trees: &mut HashSet<Digest>) -> Result<(), Error> {
+        let folder = self.root().join("trees");
+        for digest in blobs {
+            let recipe = self.recipe(digest)?.and_then(|text| serde_json::from_slice::<Recipe>(&text).ok());
+            let files = recipe.iter().flat_map(|recipe| &recipe.files).filter_map(|file| file.content.file.as_ref());
+            let inside = files.filter_map(|file| file.path.strip_prefix(&folder).ok()?.iter().next()?.to_str());
+            trees.extend(inside.filter_map(|name| Digest::from_hex(name).ok()));
         }
         Ok(())
     }

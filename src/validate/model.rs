@@ -36,14 +36,20 @@ pub fn check(subject: &Subject<'_>, wanted: &[Wanted], found: &mut Diagnostics) 
 
 /// Looks at one file of a model that belongs to no project.
 pub fn check_file(path: &Path, found: &mut Diagnostics) {
+    if let Some(model) = read_file(path, found) {
+        judge_file(&model, &shown(path), &[], &Files::default(), found);
+    }
+}
+
+/// Reads one file of a model that belongs to no project. None where there is nothing in it to look at, which is said.
+pub fn read_file(path: &Path, found: &mut Diagnostics) -> Option<Model> {
     let shown = shown(path);
     match fs::metadata(path) {
-        Ok(metadata) => {
-            if let Some(model) = read(&Origin::File(path), &shown, &shown, metadata.len(), found) {
-                judge_file(&model, &shown, &[], &Files::default(), found);
-            }
+        Ok(metadata) => read(&Origin::File(path), &shown, &shown, metadata.len(), found),
+        Err(error) => {
+            found.push(Diagnostic::of_file(Code::Unreadable, shown, error.to_string()));
+            None
         }
-        Err(error) => found.push(Diagnostic::of_file(Code::Unreadable, shown, error.to_string())),
     }
 }
 
@@ -82,7 +88,8 @@ fn read(origin: &Origin<'_>, name: &str, shown: &str, size: u64, found: &mut Dia
     }
 }
 
-fn judge_file(model: &Model, path: &str, allow: &[String], files: &Files, found: &mut Diagnostics) {
+/// Says what is wrong with a file that is shown as `path`: what loading it may import says `allow`, or is one of `files`.
+pub fn judge_file(model: &Model, path: &str, allow: &[String], files: &Files, found: &mut Diagnostics) {
     let of = |code, message: String| Diagnostic::of_file(code, path, message);
     for fault in &model.faults {
         match fault {
@@ -146,7 +153,7 @@ fn shorten(text: &str) -> String {
 }
 
 /// Whether the manifest lets a pickle import it.
-fn allowed(module: &str, name: &str, allow: &[String]) -> bool {
+pub fn allowed(module: &str, name: &str, allow: &[String]) -> bool {
     let global = format!("{module}.{name}");
     allow.iter().any(|entry| match entry.strip_suffix(".*") {
         Some(package) => global.strip_prefix(package).is_some_and(|rest| rest.starts_with('.')),

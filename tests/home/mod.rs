@@ -6,6 +6,10 @@
 // Each test program uses a part of this.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
+pub mod engines;
+pub mod images;
+pub mod registry;
+
 use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, chown};
@@ -319,6 +323,20 @@ pub fn tool(name: &str) -> Command {
         }
         None => panic!("this test needs `{name}`: scripts/test.sh installs it"),
     }
+}
+
+/// A program of a package of the package index, in a virtual environment below the target folder. Installed once.
+pub fn python_program(program: &str, requirement: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(program);
+    let path = folder.join("bin").join(program);
+    if !path.exists() {
+        let _ = fs::remove_dir_all(&folder);
+        // Debian's Python cannot put pip into an environment, but its pip can install into one.
+        let script = "python3 -m venv --without-pip \"$1\"; \
+                      python3 -m pip -q --disable-pip-version-check --python \"$1/bin/python\" install \"$2\"";
+        ran(tool("sh").args(["-ec", script, "sh"]).arg(&folder).arg(requirement)).ok();
+    }
+    path
 }
 
 /// Waits until something is so; fails after a minute.

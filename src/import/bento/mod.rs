@@ -90,7 +90,9 @@ impl Error {
 /// A bento whose files lie in a folder.
 #[derive(Clone, Debug)]
 pub struct Bento {
-    /// The folder.
+    /// The archive or folder.
+    pub path: PathBuf,
+    /// The folder in which its files lie.
     pub root: PathBuf,
     /// Its files by path.
     pub files: Vec<File>,
@@ -177,7 +179,7 @@ impl Bento {
     }
 
     fn of(path: &Path, root: PathBuf, shown: String) -> Result<Self, Error> {
-        let bento = Self { files: files(&root, None)?, root, shown };
+        let bento = Self { files: files(&root, None)?, path: path.to_owned(), root, shown };
         match bento.get(crate::bento::NAME) {
             Some(_) => Ok(bento),
             None => Err(Error::NoDescription { path: path.to_owned() }),

@@ -13,7 +13,8 @@ use crate::archive::ArchivePath;
 use crate::bento::{Bento, BentoDocker, BentoImage, BentoVariable};
 use crate::diagnostic::{Code, Diagnostics};
 use crate::document::Document;
-use crate::manifest::{Manifest, Model, Python, Requirements, Service, System, Version};
+use crate::manifest::{Manifest, Model, Python, Requirements, Service, System, Test, Version};
+use crate::python::{logical_lines, required_name};
 
 /// Files of a bento.
 pub struct Files<'a> {
@@ -61,7 +62,7 @@ pub(super) fn manifest(
         labels: labels.collect(),
         licenses: None,
         source: None,
-        model: Model::default(),
+        model: Model { files: Vec::new(), allow: recipe.allowed() },
         python: Some(Python { version: parts.python, requirements: Requirements::List(requirements) }),
         system: System { packages: parts.packages },
         base: base.map_or(parts.base, str::to_owned),
@@ -77,8 +78,21 @@ pub(super) fn manifest(
         metadata: Vec::new(),
         platforms: Vec::new(),
         resources: Default::default(),
-        tests: Vec::new(),
+        tests: tests(),
     }
+}
+
+/// What every bento answers, whatever its model is.
+fn tests() -> Vec<Test> {
+    let answers = |(name, path): (&str, &str)| Test {
+        name: name.to_owned(),
+        path: path.to_owned(),
+        request: None,
+        status: 200,
+        expect: None,
+        tolerance: 0.0,
+    };
+    [("is ready", "/readyz"), ("describes itself", "/docs.json"), ("counts requests", "/metrics")].map(answers).into()
 }
 
 /// What a manifest needs of the description.
@@ -129,6 +143,14 @@ impl Recipe<'_> {
         Parts { base, python, requirements, packages: sorted(packages), env: self.env() }
     }
 
+    /// What loading the models may import. BentoML's own way to save any object is cloudpickle, which writes code into
+    /// the pickle: no more can be in it than in the code of the bento.
+    fn allowed(&self) -> Vec<String> {
+        let own =
+            self.bento.all_models().iter().any(|(_, model)| model.module.as_deref() == Some("bentoml.picklable_model"));
+        own.then(|| "cloudpickle.*".to_owned()).into_iter().collect()
+    }
+
     /// Models that BentoML fetches when it makes the image.
     fn refuse_downloads(&mut self) {
         for (at, model) in self.bento.all_models() {
@@ -176,13 +198,14 @@ impl Recipe<'_> {
             .find_map(|name| (self.files.read)(&format!("env/python/{name}")));
         requirements.extend(lines(&text.unwrap_or_default(), "env/python"));
         requirements.extend(self.files.wheels(WHEELS).map(|path| format!("./{path}")));
-        let names: BTreeSet<String> = requirements.iter().filter_map(|line| name(line)).collect();
+        let names: BTreeSet<String> = requirements.iter().filter_map(|line| required_name(line)).collect();
         let version = bento.bentoml_version.as_deref().unwrap_or_default();
         if !names.contains("bentoml") && !version.is_empty() {
             requirements.push(format!("bentoml=={}", version.split('+').next().unwrap_or(version)));
         }
         // BentoML to 1.3 imports pkg_resources, which images of Python to 3.11 bring, and newer setuptools lack.
-        let pinned = |line: &String| name(line).as_deref() == Some("setuptools") && line.contains(['=', '<', '>', '~']);
+        let pinned =
+            |line: &String| required_name(line).as_deref() == Some("setuptools") && line.contains(['=', '<', '>', '~']);
         if ["1.0.", "1.1.", "1.2.", "1.3."].iter().any(|old| version.starts_with(old))
             && !requirements.iter().any(pinned)
         {
@@ -243,9 +266,7 @@ impl Recipe<'_> {
 
 /// The lines of a file of requirements, whose relative paths are meant from `folder` of the bento.
 fn lines(text: &str, folder: &str) -> Vec<String> {
-    let joined = text.replace("\\\r\n", " ").replace("\\\n", " ");
-    let lines = joined.lines().map(|line| line.split(" #").next().unwrap_or(line).trim());
-    lines.filter(|line| !line.is_empty() && !line.starts_with('#')).map(|line| placed(line, folder)).collect()
+    logical_lines(text).map(|line| placed(&line, folder)).collect()
 }
 
 /// A requirement whose relative path, where it has one, is meant from the bento's root.
@@ -260,13 +281,6 @@ fn placed(line: &str, folder: &str) -> String {
         Some(inside) => format!("{before}./{folder}/{inside}"),
         None => line.to_owned(),
     }
-}
-
-/// The normalised name that a line requires (PEP 503); none for options and paths.
-fn name(line: &str) -> Option<String> {
-    let end = line.find(|c: char| !(c.is_ascii_alphanumeric() || "-_.".contains(c))).unwrap_or(line.len());
-    let name = line.get(..end).filter(|name| !name.is_empty() && !line.starts_with(['-', '.']))?;
-    Some(name.to_ascii_lowercase().replace(['_', '.'], "-"))
 }
 
 /// What of pip's arguments says where packages come from.
@@ -376,14 +390,6 @@ mod tests {
         assert_eq!(placed("./wheels/a-1.whl", "src"), "./src/wheels/a-1.whl");
         assert_eq!(placed("--find-links ./wheels", "src"), "--find-links ./src/wheels");
         assert_eq!(placed("scikit-learn==1.5.2", "src"), "scikit-learn==1.5.2");
-    }
-
-    #[test]
-    fn names_are_those_of_packages() {
-        assert_eq!(name("Scikit_Learn==1.5.2").as_deref(), Some("scikit-learn"));
-        assert_eq!(name("bentoml[grpc]>=1").as_deref(), Some("bentoml"));
-        assert_eq!(name("--index-url x"), None);
-        assert_eq!(name("./x.whl"), None);
     }
 
     #[test]

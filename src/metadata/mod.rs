@@ -1,15 +1,19 @@
 //! Project metadata that travels with a model: categories, their label sets, and the labels in those.
 //!
 //! The shape is that which `konfuzio-sdk` writes into its bentos, and reads from `src/categories_and_labels_data.json5`.
-//! Things are told apart by their names; the numbers are those of the project that the model comes from.
+//! Things are told apart by their names; the numbers are those of the project that the model comes from. What stands at
+//! several places with one number is one thing: a label in two label sets, a label set in two categories.
 
-use std::collections::BTreeMap;
+mod catalog;
+mod check;
+mod map;
+
+pub use catalog::{Catalog, Details, Kind};
+pub use check::not_found_by_service;
+pub use map::{Addition, Creation, Difference, Entry, Mapping, Place, Target, map};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-
-use crate::diagnostic::{Code, Diagnostics};
-use crate::document::Document;
 
 /// Where a service looks for it.
 pub const NAME: &str = "categories_and_labels_data.json5";
@@ -118,62 +122,11 @@ impl ProjectMetadata {
             Self::Project { categories } | Self::Categories(categories) => categories,
         }
     }
-
-    /// Looks for mistakes of meaning; they go to `found`.
-    pub fn check(&self, document: &Document, found: &mut Diagnostics) {
-        let root = match self {
-            Self::Project { .. } => "/categories",
-            Self::Categories(_) => "",
-        };
-        let categories = self.categories();
-        twice(document, root, "category", categories.iter().map(|category| &category.name), found);
-        for (number, category) in categories.iter().enumerate() {
-            let at = format!("{root}/{number}/schema");
-            twice(document, &at, "label set", category.schema.iter().map(|set| &set.name), found);
-            for (number, set) in category.schema.iter().enumerate() {
-                let at = format!("{at}/{number}/labels");
-                twice(document, &at, "label", set.labels.iter().map(|label| &label.name), found);
-            }
-            let own = category.schema.iter().filter(|set| set.id.is_some() && set.id == category.id).count();
-            if own > 1 {
-                let message =
-                    format!("{own} label sets have the number of the category, which only the default one has");
-                found.push(document.at_key(Code::Inconsistent, &at, message));
-            }
-        }
-        // A label that is in several sets is one label: it cannot have two types.
-        let mut types: BTreeMap<(u64, usize), (&str, String)> = BTreeMap::new();
-        for (c, category) in categories.iter().enumerate() {
-            for (s, set) in category.schema.iter().enumerate() {
-                for (l, label) in set.labels.iter().enumerate() {
-                    let Some(id) = label.id else { continue };
-                    let at = format!("{root}/{c}/schema/{s}/labels/{l}/data_type");
-                    let first = types.entry((id, c)).or_insert((&label.data_type, at.clone()));
-                    if first.0 != label.data_type {
-                        let message = format!("the label {id} is `{}` here", label.data_type);
-                        let error = document.at(Code::Inconsistent, &at, message);
-                        let there = document.span_of(&first.1);
-                        found.push(error.also(&document.source, there, "and something else here"));
-                    }
-                }
-            }
-        }
-    }
 }
 
-fn twice<'a>(
-    document: &Document,
-    at: &str,
-    what: &str,
-    names: impl Iterator<Item = &'a String>,
-    found: &mut Diagnostics,
-) {
-    let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
-    for (number, name) in names.enumerate() {
-        if let Some(first) = seen.insert(name, number) {
-            let message = format!("the {what} `{name}` is there twice");
-            let error = document.at(Code::NameTwice, &format!("{at}/{number}/name"), message).label("again here");
-            found.push(error.also(&document.source, document.span_of(&format!("{at}/{first}/name")), "first here"));
-        }
+impl Category {
+    /// Whether a label set is the default one: it has the category's number.
+    pub fn is_default(&self, set: &LabelSet) -> bool {
+        set.id.is_some() && set.id == self.id
     }
 }

@@ -1,0 +1,173 @@
+//! `ekiben invoke`
+
+use std::io::{self, IsTerminal as _, Read as _};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use base64::Engine as _;
+use fs_err as fs;
+use reqwest::Url;
+use serde_json::{Value, json};
+
+use super::prepare::Inputs;
+use super::printer::{Output, Time};
+use super::{Context, Exit, Failure, prepare, serve};
+use crate::container::Life;
+use crate::launch;
+use crate::service::{Answer, Credentials, Service};
+use crate::session::Session;
+
+const EXAMPLES: &str = "Examples:\n\
+\x20 ekiben invoke . --data '{\"x\": 2}'                    build and run the project for one request\n\
+\x20 ekiben invoke iris-x7k2 -d @request.json            a container of `ekiben ps`\n\
+\x20 ekiben invoke http://127.0.0.1:3000 /extract -d -   any address, the request from stdin\n\
+\x20 ekiben invoke iris-x7k2 /readyz                     without data: a GET\n\
+\x20 TOKEN=… ekiben invoke iris:1.0 -d '{}' --credential TOKEN";
+
+/// Ask a model one thing: a running container, an address, or what is built and run for it
+///
+/// The answer goes to stdout as it comes, however long it takes. Any status but 2xx ends the command with 4, and no
+/// answer at all with 5.
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// The name of a running container, an address (http://HOST:PORT, 127.0.0.1:PORT, localhost:PORT), the path of a
+    /// project, a bundle or a bento, or the name of an image. A container counts before a folder of the same name, which is
+    /// written ./NAME.
+    #[arg(value_name = "TARGET")]
+    target: String,
+    /// What is asked there.
+    #[arg(value_name = "PATH", default_value = "/predict")]
+    path: String,
+    /// The JSON to send with a POST: as it is, from a file, or from stdin. Without it: a GET.
+    #[arg(long, short, value_name = "JSON|@FILE|-")]
+    data: Option<String>,
+    #[command(flatten)]
+    secrets: serve::Secrets,
+    #[command(flatten)]
+    build: prepare::How,
+    #[command(flatten)]
+    how: serve::How,
+}
+
+pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
+    let credentials = args.secrets.credentials()?;
+    if !args.path.starts_with('/') {
+        return Err(Failure::new(Exit::Usage, format!("the path `{}` does not begin with `/`", args.path)));
+    }
+    let data = args.data.as_deref().map(read).transpose()?;
+    let session = context.session()?;
+    match running(context, &session, &args.target)? {
+        Some(service) => {
+            let answer = service.with(credentials).invoke(&args.path, data)?;
+            show(context, answer)
+        }
+        None => once(context, &session, args, credentials, data),
+    }
+}
+
+/// The JSON that is meant, which is sent as it stands.
+fn read(text: &str) -> Result<Vec<u8>, Failure> {
+    let bytes = match text.strip_prefix('@') {
+        Some(file) => fs::read(file)?,
+        None if text == "-" => {
+            let mut bytes = Vec::new();
+            io::stdin().lock().read_to_end(&mut bytes)?;
+            bytes
+        }
+        None => text.as_bytes().to_vec(),
+    };
+    if let Err(error) = serde_json::from_slice::<serde::de::IgnoredAny>(&bytes) {
+        let failure = Failure::new(Exit::Usage, format!("the data is no JSON: {error}"));
+        return Err(failure.with_hint("`--data '{\"x\": 2}'` sends JSON, `--data @request.json` a file with it"));
+    }
+    Ok(bytes)
+}
+
+/// The service that a person names, if it runs already.
+fn running(context: &Context, session: &Session, target: &str) -> Result<Option<Service>, Failure> {
+    if let Some(url) = address(target) {
+        return Ok(Some(Service::at(&url, &context.network)?));
+    }
+    let states = launch::containers(session)?.list()?;
+    let Some(state) = states.into_iter().find(|state| state.name == target) else { return Ok(None) };
+    match state.published.first() {
+        Some(publish) if state.is_live() => Ok(Some(Service::new(publish.host)?)),
+        None if state.is_live() => {
+            let failure = Failure::new(Exit::Failure, format!("the container `{target}` publishes no port"));
+            Err(failure.with_hint("name its address: `ekiben invoke http://HOST:PORT`"))
+        }
+        // What has ended is in nobody's way.
+        _ => Ok(None),
+    }
+}
+
+/// The address that `text` is. A name with a port alone may be that of an image.
+fn address(text: &str) -> Option<Url> {
+    let is_plain = text.parse::<SocketAddr>().is_ok()
+        || text.strip_prefix("localhost:").is_some_and(|port| port.parse::<u16>().is_ok());
+    let text = if is_plain { format!("http://{text}") } else { text.to_owned() };
+    text.contains("://").then(|| Url::parse(&text).ok()).flatten()
+}
+
+/// Builds what is named, if need be, and runs it for one request.
+fn once(
+    context: &Context,
+    session: &Session,
+    args: Args,
+    credentials: Credentials,
+    data: Option<Vec<u8>>,
+) -> Result<Exit, Failure> {
+    let built = prepare::image(context, session, &Inputs { path: PathBuf::from(args.target), how: args.build })?;
+    let mut options = args.how.options(built.manifest.as_ref().map(|manifest| &manifest.resources));
+    options.publish = vec![launch::any_port(serve::port(&built))];
+    let mut running = serve::start(context, session, &built, options, Life::Tied, false)?.with(credentials);
+    let _signals = running.container.pass_on_signals()?;
+    let ready = built.manifest.as_ref().map_or("/readyz", |manifest| &manifest.service.ready);
+    running.wait_ready(context, ready, args.how.timeout)?;
+    let answer = running.service.invoke(&args.path, data);
+    if !answer.as_ref().is_ok_and(|answer| answer.status.is_success()) {
+        running.show_log(context);
+    }
+    running.end()?;
+    show(context, answer?)
+}
+
+/// Writes the body to stdout. A status that is none of success is the command's failure.
+fn show(context: &Context, answer: Answer) -> Result<Exit, Failure> {
+    let Answer { url, status, location, content_type, body, time } = answer;
+    if context.printer.output() == Output::Human {
+        context.printer.status("Answered", format!("{status} in {}", Time(time)));
+        context.printer.raw(&body)?;
+        if io::stdout().is_terminal() && !body.is_empty() && !body.ends_with(b"\n") {
+            context.printer.raw(b"\n")?;
+        }
+    } else {
+        let (encoding, body) = match (serde_json::from_slice(&body), String::from_utf8(body)) {
+            (Ok(value), _) => ("json", value),
+            (Err(_), Ok(text)) => ("text", Value::String(text)),
+            (Err(_), Err(error)) => {
+                ("base64", Value::String(base64::engine::general_purpose::STANDARD.encode(error.as_bytes())))
+            }
+        };
+        let document = json!({
+            "url": url,
+            "status": status.as_u16(),
+            "seconds": time.as_secs_f64(),
+            "content_type": content_type,
+            // How `body` stands for the bytes.
+            "encoding": encoding,
+            "body": body,
+        });
+        context.printer.raw(format!("{document:#}\n").as_bytes())?;
+    }
+    if status.is_success() {
+        return Ok(Exit::Success);
+    }
+    let failure = Failure::new(Exit::Mismatch, format!("{url} answered {status}"));
+    Err(match (status.as_u16(), location) {
+        (300..=399, Some(location)) => failure.with_hint(format!("it redirects to {location}: ask there")),
+        (405, _) => failure.with_hint("`--data` sends a POST, without it a GET is sent"),
+        _ => failure,
+    })
+}
