@@ -22,7 +22,7 @@ pub const BENTOFILES: [&str; 2] = ["bentofile.yaml", "bentofile.yml"];
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Bento {
     /// What answers: module and object, as `service:Iris`.
-    #[schemars(length(min = 1))]
+    #[schemars(length(min = 1), extend("pattern" = SERVICE, "patternErrorMessage" = SERVICE_IN_WORDS))]
     pub service: String,
     /// What it is called.
     #[schemars(length(min = 1, max = 63), extend("pattern" = TAG_PART, "patternErrorMessage" = TAG_PART_IN_WORDS))]
@@ -175,6 +175,8 @@ pub struct BentoVariable {
     pub stage: Option<String>,
 }
 
+const SERVICE: &str = r"^\w+([./-]\w+)*(:\w+(\.\w+)*)?$";
+const SERVICE_IN_WORDS: &str = "a module and an object in it, as service:Iris";
 const TAG_PART: &str = "^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$";
 const TAG_PART_IN_WORDS: &str = "only letters, digits, `-`, `_` and `.`, the first and last a letter or digit";
 

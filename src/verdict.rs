@@ -251,6 +251,8 @@ fn by_content(path: &Path) -> Option<What> {
     let model = model::inspect(&Origin::File(path), &path.to_string_lossy(), size).ok()?;
     match model.format {
         _ if size == 0 => None,
+        // What is compressed may be either.
+        Format::Zip | Format::CompressedPickle if import::is_archive(path) => Some(What::Bento),
         Format::Other => matches!(import::find(path), Ok(Some(_))).then_some(What::Bento),
         _ => Some(What::Model),
     }

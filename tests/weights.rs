@@ -387,26 +387,6 @@ fn shards_and_small_files_share_layers() {
     good(home.command("skopeo", &["inspect", "oci:../layout:1"]).output().unwrap());
 }
 
-#[test]
-fn bentoml_imports_a_bento() {
-    let home = home();
-    home.weights("a.bin", 5 * MIB, 1);
-    fs::write(home.project().join("zeros.bin"), vec![0; 3_000_000]).unwrap();
-    let bento = home.path("big.bento");
-    home.well(&["pack", "-o", bento.to_str().unwrap()]);
-    let program = home::python_program("bentoml", "bentoml==1.4.39");
-    let run = |args: &[&str]| {
-        let mut command = home.command(program.to_str().unwrap(), args);
-        good(command.env("BENTOML_HOME", home.path("bentoml")).env("BENTOML_DO_NOT_TRACK", "1").output().unwrap())
-    };
-    run(&["import", bento.to_str().unwrap()]);
-    let listed: Value = serde_json::from_str(&run(&["list", "-o", "json"])).unwrap();
-    assert_eq!(listed[0]["tag"], "big:1");
-    let imported = tree(&home.path("bentoml"));
-    let weights = imported.iter().find(|(name, _)| name.ends_with("/a.bin")).unwrap().1;
-    assert!(weights.1 == random(5 * MIB, 1));
-}
-
 #[derive(Clone, Debug)]
 struct Any {
     executable: bool,

@@ -20,8 +20,8 @@ const EXAMPLES: &str = "Examples:\n\
 /// Run a model in a sandbox that cannot call out, and print where it answers
 ///
 /// PATH is built first when it is a project or a bundle, or it is the name of an image in the local store. The
-/// container has a network of its own, in which it can only answer; its root is read-only, and it runs as an ordinary
-/// user without capabilities. Ctrl-C stops it.
+/// container has a network of its own, in which it can only answer; its root is read-only (what a bento writes lies in
+/// memory, and is gone with the container), and it runs as an ordinary user without capabilities. Ctrl-C stops it.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {

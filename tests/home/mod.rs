@@ -145,6 +145,19 @@ impl Home {
         ran(&mut self.command(args))
     }
 
+    /// Runs the program with less memory than a large input would need if it were believed; it must end in time.
+    pub fn frugal(&self, args: &[&str]) -> Ran {
+        let command = self.command(args);
+        let mut limited = tool("prlimit");
+        limited.arg("--as=1000000000").arg("--").arg(command.get_program()).args(args);
+        limited.current_dir(self.folder()).env("EKIBEN_HOME", self.store());
+        let started = Instant::now();
+        let ran = ran(&mut limited);
+        assert_eq!(ran.signal, None, "`{}` was killed:\n{}", ran.line, ran.err);
+        assert!(started.elapsed() < Duration::from_secs(20), "`{}` took {:?}", ran.line, started.elapsed());
+        ran
+    }
+
     /// The digest of what `ekiben build` makes of `path`.
     pub fn build(&self, path: impl AsRef<OsStr>) -> String {
         self.run([OsStr::new("build"), path.as_ref()]).ok().out.trim().to_owned()

@@ -29,6 +29,19 @@ pub(super) fn is_archive(path: &Path) -> io::Result<bool> {
     Ok(MAGICS.iter().any(|magic| begin.starts_with(magic)) || begin.get(USTAR) == Some(b"ustar"))
 }
 
+/// Whether a file is an archive of a bento, as far as its beginning tells: a zip with a description, or a tar archive in
+/// any compression.
+pub(super) fn holds_bento(path: &Path) -> bool {
+    let Ok(file) = fs::File::open(path) else { return false };
+    if let Ok(zip) = zip::ZipArchive::new(io::BufReader::new(&file)) {
+        return zip.index_for_name(crate::bento::NAME).is_some();
+    }
+    let mut begin = Vec::new();
+    let file = fs::File::open(path).and_then(compress::decoder);
+    let read = file.and_then(|file| file.take(USTAR.end as u64).read_to_end(&mut begin));
+    read.is_ok() && begin.get(USTAR) == Some(b"ustar")
+}
+
 /// What an archive of `size` bytes may hold: models that are mostly zeros shrink to a hundredth, bombs to much less.
 fn limits(size: u64) -> Limits {
     Limits { members: 1_000_000, bytes: (1 << 30) + size.saturating_mul(200) }
@@ -94,7 +107,11 @@ fn unzip(file: fs::File, folder: &Path, limits: Limits) -> Result<(), Box<dyn st
     if zip.len() as u64 > limits.members {
         return Err(too_much(format!("{} members", limits.members)).into());
     }
+    // What it says of its sizes may be less than is true; what it admits need not be written to be refused.
     let mut left = limits.bytes;
+    if zip.decompressed_size().is_some_and(|size| size > u128::from(left)) {
+        return Err(too_much(format!("{left} bytes")).into());
+    }
     for index in 0..zip.len() {
         let mut member = zip.by_index(index)?;
         let path = ArchivePath::relative(member.name()?)?;

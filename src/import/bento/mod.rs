@@ -26,6 +26,9 @@ pub use recipe::Files;
 /// What a name begins with that means a bento in BentoML's store.
 pub const SCHEME: &str = "bento:";
 
+/// Files of one bento, with those that links lead to.
+const MOST_FILES: usize = 1_000_000;
+
 /// Why a bento cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -126,6 +129,11 @@ pub fn find(path: &Path) -> Result<Option<PathBuf>, Error> {
     Ok(is_bento.then(|| path.to_owned()))
 }
 
+/// Whether a file that may be something else is an archive of a bento.
+pub fn is_archive(path: &Path) -> bool {
+    archive::holds_bento(path)
+}
+
 /// Whether a folder has a manifest of Ekiben's.
 fn is_project(folder: &Path) -> bool {
     manifest::NAMES.iter().any(|name| folder.join(name).exists())
@@ -179,7 +187,11 @@ impl Bento {
     }
 
     fn of(path: &Path, root: PathBuf, shown: String) -> Result<Self, Error> {
-        let bento = Self { files: files(&root, None)?, path: path.to_owned(), root, shown };
+        let files = files(&root, None).map_err(|error| match error {
+            Error::File { file, why, .. } => Error::File { path: path.to_owned(), file, why },
+            error => error,
+        })?;
+        let bento = Self { files, path: path.to_owned(), root, shown };
         match bento.get(crate::bento::NAME) {
             Some(_) => Ok(bento),
             None => Err(Error::NoDescription { path: path.to_owned() }),
@@ -297,24 +309,39 @@ fn files(root: &Path, prefix: Option<&ArchivePath>) -> Result<Vec<File>, Error> 
         Error::File { path: root.to_owned(), file, why }
     };
     let mut found = Vec::new();
-    for entry in ignore::WalkBuilder::new(root).standard_filters(false).follow_links(true).build() {
-        let entry = entry.map_err(std::io::Error::other)?;
-        let path = entry.path();
-        if entry.path_is_symlink() && !fs::canonicalize(path)?.starts_with(&real) {
-            return Err(wrong(path, "is a link that leads out of the bento"));
+    // Folders, and whether a link led there.
+    let mut left = vec![(root.to_owned(), false)];
+    while let Some((folder, is_linked)) = left.pop() {
+        for entry in fs::read_dir(&folder)? {
+            let entry = entry?;
+            let path = entry.path();
+            let is_link = entry.file_type()?.is_symlink();
+            if is_link && !fs::canonicalize(&path).is_ok_and(|target| target.starts_with(&real)) {
+                return Err(wrong(&path, "is a link that leads nowhere or out of the bento"));
+            }
+            let metadata = fs::metadata(&path)?;
+            if metadata.is_dir() {
+                // Thirty folders with two links each to the next one have a billion paths.
+                if is_link && is_linked {
+                    return Err(wrong(&path, "is a link to a folder in a folder that a link leads to"));
+                }
+                left.push((path, is_link || is_linked));
+                continue;
+            }
+            if !metadata.is_file() {
+                return Err(wrong(&path, "is no regular file"));
+            }
+            let inside = path.strip_prefix(root).unwrap_or(&path);
+            // Names are shown to people, whose terminals obey control characters.
+            let name = ArchivePath::from_path(inside).ok().filter(|name| !name.as_str().contains(char::is_control));
+            let name = name.ok_or_else(|| wrong(&path, "has a name that is no plain text"))?;
+            let name = prefix.map_or_else(|| name.clone(), |prefix| prefix.join(&name));
+            let executable = metadata.permissions().mode() & 0o100 != 0;
+            found.push(File { path: name, content: Content::file(&path)?, executable });
+            if found.len() > MOST_FILES {
+                return Err(wrong(&path, "is one of more than a million files"));
+            }
         }
-        let metadata = entry.metadata().map_err(std::io::Error::other)?;
-        if metadata.is_dir() {
-            continue;
-        }
-        if !metadata.is_file() {
-            return Err(wrong(path, "is no regular file"));
-        }
-        let inside = path.strip_prefix(root).unwrap_or(path);
-        let name = ArchivePath::from_path(inside).map_err(|_| wrong(path, "has a name that is not UTF-8"))?;
-        let name = prefix.map_or_else(|| name.clone(), |prefix| prefix.join(&name));
-        let executable = metadata.permissions().mode() & 0o100 != 0;
-        found.push(File { path: name, content: Content::file(path)?, executable });
     }
     found.sort_by(|one, other| one.path.as_str().cmp(other.path.as_str()));
     Ok(found)

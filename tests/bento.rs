@@ -1,0 +1,457 @@
+//! Real BentoML beside Ekiben: the bentos that it builds are built, run and asked here and there, and what Ekiben packs
+//! goes back into it. And bentos that nobody should trust.
+//!
+//! Needs a package index (as pip is configured) and a `python3`. What is installed and built stays below the target
+//! folder.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
+
+mod home;
+
+use std::fs::{self, File};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::sync::{Mutex, MutexGuard};
+
+use ekiben::digest::Digest;
+use home::{Home, Ran, ask, free_port, names, ran, timed, tool, wait_until};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use rand::RngCore as _;
+use serde_json::{Value, json};
+
+/// A version of BentoML, with the packages of the bentos that it builds, and those bentos by their kind.
+#[derive(Clone, Copy, Debug)]
+struct Version {
+    name: &'static str,
+    packages: &'static [&'static str],
+    kinds: &'static [&'static str],
+}
+
+/// With bentos of the second layout.
+const NEW: Version = Version {
+    name: "1.4.39",
+    packages: &["bentoml==1.4.39", "scikit-learn==1.5.2"],
+    kinds: &["iris", "iris.tar", "iris.gz", "iris.bz2", "iris.zip", "pair", "listed", "system"],
+};
+
+/// With services, and the first layout.
+const MIDDLE: Version = Version {
+    name: "1.2.20",
+    packages: &[
+        "bentoml==1.2.20",
+        "scikit-learn==1.5.2",
+        "setuptools<80",
+        "pydantic<2.9",
+        "fastapi==0.115.0",
+        "cloudpickle==3.1.2",
+    ],
+    kinds: &["iris", "pair", "listed", "system", "extraction"],
+};
+
+/// With runners.
+const OLD: Version = Version {
+    name: "1.1.11",
+    packages: &["bentoml==1.1.11", "scikit-learn==1.5.2", "setuptools<80"],
+    kinds: &["runner"],
+};
+
+/// BentoML as konfuzio-sdk brings it, which builds its bentos itself.
+const KONFUZIO: Version = Version { name: "konfuzio", packages: &["konfuzio-sdk==0.3.52", "uv"], kinds: &["konfuzio"] };
+
+/// A version that is installed, with a store and exported bentos.
+struct BentoMl {
+    version: Version,
+    folder: PathBuf,
+}
+
+impl BentoMl {
+    /// Installs it and builds its bentos, if that is not done.
+    fn new(version: Version) -> Self {
+        let lab = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bentos");
+        let bentoml = Self { version, folder: lab.join(version.name) };
+        fs::create_dir_all(&lab).unwrap();
+        // Other tests want it too.
+        let lock = File::create(lab.join(format!("{}.lock", version.name))).unwrap();
+        lock.lock().unwrap();
+        let mark = mark(version);
+        if fs::read_to_string(bentoml.folder.join("mark")).ok().as_ref() != Some(&mark) {
+            let _ = fs::remove_dir_all(&bentoml.folder);
+            let uv = uv(&lab);
+            let python = bentoml.folder.join("venv/bin/python");
+            timed(&format!("installing {}", version.name), || {
+                let run = |args: &[&str]| ran(Command::new(&uv).args(["--quiet"]).args(args)).ok();
+                run(&["venv", "--python", "3.11", bentoml.folder.join("venv").to_str().unwrap()]);
+                let install = ["pip", "install", "--python", python.to_str().unwrap()];
+                run(&[&install, version.packages].concat());
+            });
+            timed(&format!("building with {}", version.name), || {
+                let script = if version.name == "konfuzio" { "konfuzio.py" } else { "make.py" };
+                let mut command = bentoml.command("python");
+                command.arg(Path::new(SOURCES).join(script)).arg(bentoml.folder.join("bentos"));
+                if version.name != "konfuzio" {
+                    command.args(version.kinds);
+                }
+                fs::create_dir_all(bentoml.folder.join("bentos")).unwrap();
+                // It locks with uv.
+                let path = std::env::join_paths(
+                    [uv.parent().unwrap().to_owned()]
+                        .into_iter()
+                        .chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())),
+                );
+                ran(command.env("PATH", path.unwrap())).ok();
+            });
+            fs::write(bentoml.folder.join("mark"), mark).unwrap();
+        }
+        bentoml
+    }
+
+    /// A program of its environment, with its store.
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(self.folder.join("venv/bin").join(program));
+        command.env("BENTOML_HOME", self.folder.join("home")).env("BENTOML_DO_NOT_TRACK", "True");
+        command.current_dir(&self.folder);
+        command
+    }
+
+    /// The archive of a kind.
+    fn bento(&self, kind: &str) -> String {
+        let name = if kind.contains('.') { kind.to_owned() } else { format!("{kind}.bento") };
+        self.folder.join("bentos").join(name).to_str().unwrap().to_owned()
+    }
+
+    /// `bentoml serve` of a tag in a store, ready.
+    fn serve(&self, home: &Path, tag: &str) -> Served {
+        let port = free_port();
+        let mut command = self.command("bentoml");
+        command.args(["serve", tag, "--port", &port.to_string()]).env("BENTOML_HOME", home);
+        // What the image of the kind `system` sets.
+        command.env("GREETING", "good day").env("MARK", "!").process_group(0);
+        let log = home.with_file_name(format!("log-{port}"));
+        let file = File::create(&log).unwrap();
+        let child = command.stdout(file.try_clone().unwrap()).stderr(file).spawn().unwrap();
+        let mut served = Served { child, address: format!("127.0.0.1:{port}") };
+        wait_until("ready", || {
+            let ended = served.child.try_wait().unwrap();
+            assert!(ended.is_none(), "`bentoml serve {tag}` ended:\n{}", fs::read_to_string(&log).unwrap());
+            std::net::TcpStream::connect(&served.address).is_ok() && ask(&served.address, "GET", "/readyz", "").0 == 200
+        });
+        served
+    }
+
+    /// Imports a bento into an empty store at `home`, and gives what is listed then.
+    fn import(&self, home: &Path, bento: &str) -> Value {
+        ran(self.command("bentoml").args(["import", bento]).env("BENTOML_HOME", home)).ok();
+        ran(self.command("bentoml").args(["list", "-o", "json"]).env("BENTOML_HOME", home)).ok().json()
+    }
+}
+
+const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/bentos");
+
+/// Of all that a version's bentos are made from.
+fn mark(version: Version) -> String {
+    fn add(folder: &Path, all: &mut Vec<u8>) {
+        for name in names(folder).iter().filter(|name| !["__pycache__", "hostile.py"].contains(&name.as_str())) {
+            let path = folder.join(name);
+            if path.is_dir() { add(&path, all) } else { all.extend(fs::read(path).unwrap()) }
+        }
+    }
+    let mut all = format!("{version:?}").into_bytes();
+    add(Path::new(SOURCES), &mut all);
+    Digest::of(all).to_string()
+}
+
+/// uv, which installs in seconds what takes pip a minute.
+fn uv(lab: &Path) -> PathBuf {
+    let lock = File::create(lab.join("uv.lock")).unwrap();
+    lock.lock().unwrap();
+    let program = lab.join("uv/bin/uv");
+    if !program.exists() {
+        let python = lab.join("uv/bin/python");
+        ran(Command::new("python3").args(["-m", "venv"]).arg(lab.join("uv"))).ok();
+        ran(Command::new(python).args(["-m", "pip", "install", "--quiet", "uv==0.13.8"])).ok();
+    }
+    program
+}
+
+/// Processes of `bentoml serve`, which end with it.
+struct Served {
+    child: Child,
+    address: String,
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = killpg(Pid::from_raw(self.child.id().try_into().unwrap()), Signal::SIGTERM);
+        let _ = self.child.wait();
+    }
+}
+
+/// What is asked of a kind: wherever it runs, the answer is the same.
+fn requests(kind: &str) -> Vec<(&'static str, &'static str, String)> {
+    let features = r#"{"features": [[1.4, 0.2], [4.6, 1.4], [6.0, 2.5]]}"#;
+    let bodies = match kind {
+        "pair" => vec![("/classify", r#"{"millimetres": [[14, 2], [46, 14], [60, 25]]}"#)],
+        "system" => vec![("/greet", r#"{"name": "you"}"#)],
+        "extraction" => {
+            let text = r#"{"text": "total 12.50, tax 2.00", "bboxes": {}, "pages": [], "raw_ocr_response": null}"#;
+            vec![("/extract", text), ("/extract", "{}")]
+        }
+        "konfuzio" => vec![("/extract", "{}")],
+        "runner" => vec![("/classify", features)],
+        _ => vec![("/classify", features), ("/classify", r#"{"features": "none"}"#)],
+    };
+    let posts = bodies.into_iter().map(|(path, body)| ("POST", path, body.to_owned()));
+    let mut all: Vec<_> =
+        posts.chain([("GET", "/docs.json", String::new()), ("GET", "/nowhere", String::new())]).collect();
+    if ["extraction", "konfuzio"].contains(&kind) {
+        all.push(("GET", "/v1/project-metadata", String::new()));
+    }
+    all
+}
+
+/// Path, status and body, which is JSON where it can be.
+fn answers(address: &str, requests: &[(&str, &str, String)]) -> Vec<(String, u16, Value)> {
+    let answer = |(method, path, body): &(&str, &str, String)| {
+        let (status, body) = ask(address, method, path, body);
+        ((*path).to_owned(), status, serde_json::from_str(&body).unwrap_or(Value::String(body)))
+    };
+    requests.iter().map(answer).collect()
+}
+
+/// A container of a bento, which is stopped and taken away.
+struct Container<'a> {
+    home: &'a Home,
+    name: String,
+    address: String,
+}
+
+impl<'a> Container<'a> {
+    fn start(home: &'a Home, target: &str) -> Self {
+        let started = home.run(["run", target, "--detach", "--output", "json"]).ok().json();
+        let text = |key: &str| started[key].as_str().unwrap().to_owned();
+        let container = Self { home, name: text("name"), address: text("address") };
+        assert_eq!(ask(&container.address, "GET", "/readyz", "").0, 200);
+        container
+    }
+}
+
+impl Drop for Container<'_> {
+    fn drop(&mut self) {
+        self.home.run(["stop", "--remove", &self.name]);
+    }
+}
+
+/// Bentos are run one after the other: each takes all processors to start.
+fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// Builds a bento, runs it and asks it, sends it back to BentoML, and asks that.
+fn as_on_the_host(home: &Home, bentoml: &BentoMl, kind: &str) {
+    let (bento, mut requests) = (bentoml.bento(kind), requests(kind));
+    if let Ok(request) = fs::read_to_string(Path::new(&bento).with_extension("json")) {
+        requests.push(("POST", "/extract", request));
+    }
+    let digest = timed(&format!("{} {kind}: build", bentoml.version.name), || home.build(&bento));
+    assert_eq!(home.build(&bento), digest, "built twice");
+    let shown = home.run(["inspect", &bento, "--output", "json"]).ok().json();
+    let (name, version) = (shown["name"].as_str().unwrap(), shown["version"].as_str().unwrap());
+    let tag = format!("{name}:{version}");
+
+    let container = timed(&format!("{} {kind}: run", bentoml.version.name), || Container::start(home, &tag));
+    let inside = answers(&container.address, &requests);
+    let asked = |path: &str| ask(&container.address, "POST", path, "{}");
+    if kind == "system" {
+        let python = if bentoml.version.name == NEW.name { "3.13" } else { "3.11" };
+        assert_eq!(asked("/python"), (200, python.to_owned()));
+        assert_eq!(asked("/sodium").0, 200);
+    }
+    drop(container);
+
+    // The bento in it goes back as it came.
+    let again = home.path(&format!("{kind}-again.bento"));
+    home.run(["export", "--bento", &tag, &again]).ok();
+    let bytes = fs::read(&again).unwrap();
+    home.run(["export", "--bento", &tag, &again, "--force"]).ok();
+    assert!(bytes == fs::read(&again).unwrap(), "exported twice");
+    let store = home.folder().join(format!("{kind}-store/bentoml"));
+    fs::create_dir_all(&store).unwrap();
+    let listed = bentoml.import(&store, &again);
+    assert_eq!(listed[0]["tag"], tag.as_str(), "{listed}");
+    let served = timed(&format!("{} {kind}: serve", bentoml.version.name), || bentoml.serve(&store, &tag));
+    let outside = answers(&served.address, &requests);
+    assert_eq!(inside, outside);
+    let statuses: Vec<_> = inside.iter().map(|answer| answer.1).collect();
+    assert_eq!(statuses[0], if kind == "konfuzio" { 400 } else { 200 }, "{inside:?}");
+    if kind == "konfuzio" {
+        let (_, status, answer) = inside.last().unwrap();
+        assert_eq!(
+            (*status, &answer["annotation_sets"][0]["annotations"][0]["offset_string"]),
+            (200, &json!(["A109"]))
+        );
+    }
+}
+
+#[test]
+fn bentos_of_1_4_answer_as_they_do_in_bentoml() {
+    let (bentoml, _alone, home) = (BentoMl::new(NEW), alone(), Home::warm());
+    ["iris", "pair", "listed", "system"].iter().for_each(|kind| as_on_the_host(&home, &bentoml, kind));
+}
+
+#[test]
+fn bentos_of_1_2_answer_as_they_do_in_bentoml() {
+    let (bentoml, _alone, home) = (BentoMl::new(MIDDLE), alone(), Home::warm());
+    MIDDLE.kinds.iter().for_each(|kind| as_on_the_host(&home, &bentoml, kind));
+}
+
+#[test]
+fn a_bento_with_a_runner_answers_as_it_does_in_bentoml() {
+    let (bentoml, _alone, home) = (BentoMl::new(OLD), alone(), Home::warm());
+    as_on_the_host(&home, &bentoml, "runner");
+}
+
+#[test]
+fn a_bento_of_konfuzio_answers_as_it_does_in_bentoml() {
+    let (bentoml, _alone, home) = (BentoMl::new(KONFUZIO), alone(), Home::warm());
+    as_on_the_host(&home, &bentoml, "konfuzio");
+}
+
+#[test]
+fn an_ordinary_user_runs_a_bento() {
+    let (bentoml, _alone, home) = (BentoMl::new(MIDDLE), alone(), Home::warm().of_a_user());
+    let bento = home.write("pair.bento", fs::read(bentoml.bento("pair")).unwrap());
+    let container = Container::start(&home, bento.to_str().unwrap());
+    let requests = requests("pair");
+    assert_eq!(answers(&container.address, &requests)[0], ("/classify".to_owned(), 200, json!([0, 1, 2])));
+}
+
+#[test]
+fn the_same_bento_is_the_same_image_in_any_form() {
+    let (bentoml, home) = (BentoMl::new(NEW), Home::warm());
+    let digest = home.build(bentoml.bento("iris"));
+    for ending in ["tar", "gz", "bz2", "zip"] {
+        let bento = bentoml.bento(&format!("iris.{ending}"));
+        assert_eq!(home.build(&bento), digest, "{ending}");
+        // What a name says of the form need not be so.
+        fs::copy(&bento, home.path(&format!("{ending}.bento"))).unwrap();
+        assert_eq!(home.build(home.path(&format!("{ending}.bento"))), digest, "{ending} as .bento");
+    }
+    fs::create_dir(home.path("unpacked")).unwrap();
+    ran(tool("tar").args(["-xJf", &bentoml.bento("iris"), "-C", &home.path("unpacked")])).ok();
+    assert_eq!(home.build(home.path("unpacked")), digest, "unpacked");
+    let mut stored = home.command(["build", "bento:iris:1"]);
+    let stored = ran(stored.env("BENTOML_HOME", bentoml.folder.join("home"))).ok();
+    assert_eq!(stored.out.trim(), digest, "in the store");
+    let mut missing = home.command(["build", "bento:irises:1"]);
+    ran(missing.env("BENTOML_HOME", bentoml.folder.join("home"))).ends(1).says("irises:1").says("bentoml list");
+}
+
+#[test]
+fn what_is_packed_is_imported_by_each_version() {
+    let home = Home::empty();
+    let manifest =
+        "name: big\nversion: \"1\"\nbase: scratch\nmodel: {files: [\"*.bin\"]}\nservice: {command: [/bin/sh]}\n";
+    home.write("big/ekiben.yaml", manifest);
+    let mut noise = vec![0; 5 << 20];
+    rand::thread_rng().fill_bytes(&mut noise);
+    home.write("big/noise.bin", &noise);
+    home.write("big/zeros.bin", vec![0; 3_000_000]);
+    home.run(["pack", "big", "-o", "big.bento"]).ok();
+    let bytes = fs::read(home.path("big.bento")).unwrap();
+    home.run(["pack", "big", "-o", "again.bento"]).ok();
+    assert!(bytes == fs::read(home.path("again.bento")).unwrap(), "packed twice");
+    for version in [NEW, MIDDLE, OLD] {
+        let store = home.folder().join(format!("{}/bentoml", version.name));
+        fs::create_dir_all(&store).unwrap();
+        let listed = BentoMl::new(version).import(&store, &home.path("big.bento"));
+        assert_eq!(listed[0]["tag"], "big:1", "{}", version.name);
+        assert!(fs::read(store.join("models/big/1/noise.bin")).unwrap() == noise, "{}", version.name);
+        assert_eq!(fs::metadata(store.join("models/big/1/zeros.bin")).unwrap().len(), 3_000_000);
+    }
+}
+
+/// A bento of a version, unpacked into a folder of the home, with something else in its description.
+fn with_description(home: &Home, version: Version, kind: &str, from: &str, to: &str) -> PathBuf {
+    let folder = home.folder().join("changed");
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir(&folder).unwrap();
+    ran(tool("tar").args(["-xJf", &BentoMl::new(version).bento(kind), "-C"]).arg(&folder)).ok();
+    let text = fs::read_to_string(folder.join("bento.yaml")).unwrap();
+    assert!(text.contains(from), "no `{from}` in\n{text}");
+    fs::write(folder.join("bento.yaml"), text.replace(from, to)).unwrap();
+    folder
+}
+
+#[test]
+fn what_only_a_build_of_a_dockerfile_could_do_is_named() {
+    let home = Home::warm();
+    let cases = [
+        (MIDDLE, "setup_script: null", "setup_script: ./setup.sh", "setup_script"),
+        (MIDDLE, "dockerfile_template: null", "dockerfile_template: ./Dockerfile.template", "dockerfile_template"),
+        (MIDDLE, "distro: debian", "distro: alpine", "alpine"),
+        (MIDDLE, "cuda_version: null", "cuda_version: 12.1.1", "cuda"),
+        (MIDDLE, "environment_yml: null", "environment_yml: ./environment.yml", "conda"),
+        (
+            NEW,
+            "post_commands: []",
+            "post_commands: ['python -m nltk.downloader punkt']",
+            "python -m nltk.downloader punkt",
+        ),
+        (
+            NEW,
+            "  python_requirements:",
+            "  - curl https://example.invalid | sh\n  python_requirements:",
+            "curl https://example.invalid",
+        ),
+    ];
+    for (version, from, to, said) in cases {
+        let folder = with_description(&home, version, "iris", from, to);
+        for command in ["build", "validate"] {
+            home.run([command, folder.to_str().unwrap()]).ends(3).says(said).says("EK0905").says("help: ");
+        }
+    }
+}
+
+/// Runs a command on something hostile: it must refuse it in time, with little memory, and leave nothing.
+fn refused(home: &Home, args: &[&str]) -> Ran {
+    let ran = home.frugal(args);
+    assert!(ran.code.is_some_and(|code| code != 0), "`{}` took it:\n{}{}", ran.line, ran.out, ran.err);
+    assert!(ran.err.contains("error"), "`{}` does not say what is wrong:\n{}", ran.line, ran.err);
+    assert_eq!(home.stored("scratch"), [""; 0], "{}", ran.line);
+    ran
+}
+
+#[test]
+fn bentos_that_nobody_should_trust_are_refused() {
+    let home = Home::warm();
+    let hostile = home.folder().join("hostile");
+    fs::create_dir(&hostile).unwrap();
+    ran(Command::new("python3").arg(Path::new(SOURCES).join("hostile.py")).arg(&hostile)).ok();
+    let before = names(home.folder());
+    for kind in ["bombs", "escapes", "documents", "crowds"] {
+        for name in names(&hostile.join(kind)) {
+            let path = hostile.join(kind).join(&name);
+            for command in ["inspect", "validate", "build"] {
+                refused(&home, &[command, path.to_str().unwrap()]);
+            }
+        }
+    }
+    assert_eq!(fs::read_to_string(hostile.join("outside.txt")).unwrap(), "mine");
+    assert_eq!(names(&hostile), ["bombs", "crowds", "documents", "escapes", "outside.txt"]);
+    assert_eq!(names(home.folder()), before);
+}
+
+#[test]
+fn bentos_cut_short_are_refused() {
+    let (bentoml, home) = (BentoMl::new(NEW), Home::warm());
+    for kind in ["iris", "iris.tar", "iris.gz", "iris.bz2", "iris.zip"] {
+        let whole = fs::read(bentoml.bento(kind)).unwrap();
+        for length in (0..whole.len()).step_by(1024) {
+            let cut = home.write(kind, &whole[..length]);
+            refused(&home, &["inspect", cut.to_str().unwrap()]);
+        }
+    }
+}
