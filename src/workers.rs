@@ -44,6 +44,22 @@ pub fn side_by_side<T: Send, E: Send>(items: Vec<T>, work: impl Fn(T) -> Result<
     })
 }
 
+/// Does two things at once.
+///
+/// # Errors
+/// That of the first, or else that of the second.
+pub fn both<A, B: Send, E: Send>(
+    first: impl FnOnce() -> Result<A, E>,
+    second: impl FnOnce() -> Result<B, E> + Send,
+) -> Result<(A, B), E> {
+    std::thread::scope(|scope| {
+        let second = scope.spawn(second);
+        let first = first();
+        let second = second.join().unwrap_or_else(|panic| resume_unwind(panic));
+        Ok((first?, second?))
+    })
+}
+
 struct Job {
     input: Vec<u8>,
     done: SyncSender<io::Result<Done>>,

@@ -8,6 +8,7 @@ use std::io::Write;
 use std::path::Path;
 
 use fs_err as fs;
+use tempfile::TempDir;
 
 use super::Image;
 use crate::archive::{self, ArchivePath, Entry};
@@ -24,9 +25,10 @@ use crate::manifest::{Manifest, Python};
 use crate::parcel::Parcel;
 use crate::platform::Platform;
 use crate::progress::Unit;
-use crate::python::{self, Requirements, Target};
+use crate::python::{self, Interpreter, Requirements, Target};
 use crate::session::Session;
 use crate::toolchain::{self, Toolchain};
+use crate::workers;
 
 /// Why an image was not built.
 #[derive(Debug, thiserror::Error)]
@@ -93,14 +95,25 @@ pub fn build(session: &Session, parcel: &Parcel, platform: Platform) -> Result<I
         locked: lock.platforms.keys().map(ToString::to_string).collect(),
     })?;
     let user = base::user(bundle.layout());
-    let base = base::image(session, manifest, &locked.base, platform, &user)?;
-    let mut layers = Vec::new();
-    layers.extend(base::user_layer(session, manifest, &locked.base, platform, &user)?);
-    layers.extend(base::system_layer(session, manifest, &locked.system)?);
-    if let Some(python) = &lock.python {
-        let target = base::target(&locked.base, python, platform);
-        layers.extend(library_layer(session, parcel, locked, &target, &base)?);
-        layers.extend(python_layers(session, parcel, locked, &target)?);
+    let target = lock.python.as_ref().map(|python| base::target(&locked.base, python, platform));
+    let lower = || {
+        let base = base::image(session, manifest, &locked.base, platform, &user)?;
+        let mut layers = Vec::new();
+        layers.extend(base::user_layer(session, manifest, &locked.base, platform, &user)?);
+        layers.extend(base::system_layer(session, manifest, &locked.system)?);
+        if let Some(target) = &target {
+            layers.extend(library_layer(session, parcel, locked, target, &base)?);
+        }
+        Ok::<_, Error>((base, layers))
+    };
+    let environment = || target.as_ref().map(|target| environment(session, parcel, locked, target)).transpose();
+    // Packages are installed while the base is put together, unless it has to lend its Python for that.
+    let ((base, mut layers), environment) = match Interpreter::host() {
+        Some(_) => workers::both(lower, environment)?,
+        None => (lower()?, environment()?),
+    };
+    if let (Some(target), Some(environment)) = (&target, environment) {
+        layers.extend(python_layers(session, parcel, locked, target, environment)?);
     }
     layers.extend_from_slice(bundle.weight_layers(session)?);
     layers.push(code_layer(session, bundle)?);
@@ -219,15 +232,27 @@ impl Folders {
     }
 }
 
-/// The layers of the Python environment, made once for the same packages.
-fn python_layers(session: &Session, parcel: &Parcel, locked: &Locked, target: &Target) -> Result<Vec<Layer>, Error> {
+/// How far a Python environment has come.
+enum Environment {
+    /// It was made before.
+    Known(Vec<Layer>),
+    /// Its packages lie in the folder `venv` of this one, not compiled yet.
+    Installed {
+        folder: TempDir,
+        /// Of all that goes into its layers.
+        key: Digest,
+    },
+}
+
+/// The layers of the Python environment where they were made before, else its packages.
+fn environment(session: &Session, parcel: &Parcel, locked: &Locked, target: &Target) -> Result<Environment, Error> {
     let Target { python, platform, glibc } = target;
     let interpreter = locked.base.interpreter(python);
     let key = ("python", INSTALLATION, crate::archive::epoch(), &interpreter, platform, glibc, &locked.python);
     // Numbers, texts and lists always serialise.
     let key = Digest::of(serde_json::to_vec(&key).unwrap_or_default());
     if let Some(layers) = session.store.recall("python-layers", &key) {
-        return Ok(layers);
+        return Ok(Environment::Known(layers));
     }
     let user = base::user(parcel.bundle.layout());
     let toolchain = Toolchain::new(session, &parcel.manifest, &locked.base, *platform, &user);
@@ -247,6 +272,25 @@ fn python_layers(session: &Session, parcel: &Parcel, locked: &Locked, target: &T
         place: layout::VENV,
     };
     python::install(&toolchain.uv(python)?, &asked, &venv, &work, &session.progress)?;
+    Ok(Environment::Installed { folder: scratch, key })
+}
+
+/// The layers of the Python environment, compiled.
+fn python_layers(
+    session: &Session,
+    parcel: &Parcel,
+    locked: &Locked,
+    target: &Target,
+    environment: Environment,
+) -> Result<Vec<Layer>, Error> {
+    let (folder, key) = match environment {
+        Environment::Known(layers) => return Ok(layers),
+        Environment::Installed { folder, key } => (folder, key),
+    };
+    let Target { python, platform, .. } = target;
+    let venv = folder.path().join("venv");
+    let user = base::user(parcel.bundle.layout());
+    let toolchain = Toolchain::new(session, &parcel.manifest, &locked.base, *platform, &user);
     let task = session.progress.task("Compiling", "bytecode", Unit::Items, None);
     python::bytecode::compile(&*toolchain.compiler(python)?, &venv, layout::VENV)?;
     task.finish("Compiled bytecode");
