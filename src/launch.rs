@@ -3,7 +3,7 @@
 //! Weights are not copied: a layer of files that lie on this machine is mounted file by file, read-only, as long as
 //! the files are those that the image was built from.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ use crate::container::{
 use crate::content::Content;
 use crate::image::{self, Image, export};
 use crate::layer::{self, Layer};
-use crate::layout::WRITABLE;
+use crate::layout::Layout;
 use crate::progress::Unit;
 use crate::registry;
 use crate::session::Session;
@@ -99,8 +99,8 @@ pub struct Options {
 /// An image's layer of more files than this is unpacked rather than mounted file by file.
 const MOST_MOUNTS: usize = 64;
 
-/// What fits into a root that can be written to, in bytes. It is gone when the container ends.
-const WRITTEN: u64 = 1 << 30;
+/// What a bento's service may write, in bytes. It is gone when the container ends.
+const WRITABLE: u64 = 1 << 30;
 
 /// The containers of a store.
 ///
@@ -147,9 +147,9 @@ pub fn start(
     spec.env = given(config.env()).into_iter().chain(options.env.iter().cloned()).collect();
     spec.cwd = config.working_dir().as_deref().filter(|folder| !folder.is_empty()).unwrap_or("/").into();
     spec.user = user;
-    let is_writable =
-        |labels: &HashMap<String, String>| labels.get(WRITABLE.0).is_some_and(|value| value == WRITABLE.1);
-    spec.writable = config.labels().as_ref().is_some_and(is_writable).then_some(WRITTEN);
+    // BentoML's services write into their home, and next to their code.
+    let is_bento = config.working_dir().as_deref() == Some(Layout::Bento.code());
+    spec.writable = is_bento.then_some(WRITABLE);
     spec.limits = options.limits;
     spec.keep = options.keep;
     spec.network = match options.host_network {

@@ -21,8 +21,6 @@ pub const MODELS: &str = "/models";
 pub const USER: u32 = 1034;
 /// Their name.
 pub const USER_NAME: &str = "ekiben";
-/// The label, and its value, of images whose services count on writing beside their code and to their home.
-pub const WRITABLE: (&str, &str) = ("io.ekiben.root", "writable");
 
 /// The folder of a model's files.
 pub fn model(name: &str) -> String {
@@ -55,21 +53,6 @@ impl Layout {
         match self {
             Self::Ekiben => USER_NAME,
             Self::Bento => "bentoml",
-        }
-    }
-
-    /// Folders that the service expects to find, beside those that hold files. BentoML makes them when it starts, and
-    /// cannot where somebody runs it with a read-only root.
-    pub fn folders(self) -> &'static [&'static str] {
-        match self {
-            Self::Ekiben => &[],
-            Self::Bento => &[
-                "/home/bentoml/bentos",
-                "/home/bentoml/envs",
-                "/home/bentoml/models",
-                "/home/bentoml/prometheus_multiproc_dir",
-                "/home/bentoml/tmp",
-            ],
         }
     }
 

@@ -1,5 +1,5 @@
-//! The container's root: an overlay of its layers, with mount points for what is put on top. It is read-only, or what
-//! is written to it lies in memory.
+//! The container's root: an overlay of its layers, read-only unless memory is laid over them, with mount points for what
+//! is put on top.
 //!
 //! Invariant: mounts are made in a mount namespace of the supervisor's own, so that they go when it goes, however it
 //! goes; the layers are never written to. Mount points that the layers lack lie in a small folder that is laid over
@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::fs::Permissions;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
 use std::path::{Component, Path, PathBuf};
 
 use fs_err as fs;
@@ -39,40 +39,45 @@ pub(super) fn assemble(spec: &Spec, in_user_namespace: bool) -> Result<(), Failu
     }
     overlay(&layers, None, in_user_namespace)?;
     let wanted = missing(spec)?;
-    if !wanted.is_empty() || spec.writable.is_some() {
-        umount2("rootfs", MntFlags::empty()).map_err(|error| failed("the root could not be unmounted", error))?;
-        for (path, kind) in wanted {
-            let path = Path::new("top").join(path);
-            match kind {
-                Kind::Folder(mode) => {
-                    fs::create_dir_all(&path)?;
-                    fs::set_permissions(&path, Permissions::from_mode(mode))?;
-                }
-                Kind::File => drop(fs::File::create(&path)?),
-            }
-        }
-        overlay(&layers, spec.writable, in_user_namespace)?;
+    if wanted.is_empty() && spec.writable.is_none() {
+        return Ok(());
     }
-    Ok(())
+    umount2("rootfs", MntFlags::empty()).map_err(|error| failed("the root could not be unmounted", error))?;
+    for (path, kind) in wanted {
+        let path = Path::new("top").join(path);
+        match kind {
+            Kind::Folder { mode, owner } => {
+                fs::create_dir_all(&path)?;
+                // In a user namespace all belongs to the one user that there is.
+                if !in_user_namespace {
+                    chown(&path, Some(owner.0), Some(owner.1))?;
+                }
+                fs::set_permissions(&path, Permissions::from_mode(mode))?;
+            }
+            Kind::File => drop(fs::File::create(&path)?),
+        }
+    }
+    overlay(&layers, spec.writable, in_user_namespace)
 }
 
-/// Mounts the layers, read-only or with as many bytes of memory to write to.
+/// Lays the layers over each other; on top of them, `writable` bytes of memory to write to.
 fn overlay(layers: &str, writable: Option<u64>, in_user_namespace: bool) -> Result<(), Failure> {
     // The extended attributes `trusted.*`, in which overlays usually note deleted folders, cannot be read there.
     let attributes = if in_user_namespace { ",userxattr" } else { "" };
     let mut options = format!("lowerdir={layers}{attributes}");
     let mut flags = MsFlags::MS_NODEV | MsFlags::MS_NOSUID;
-    match writable {
-        None => flags |= MsFlags::MS_RDONLY,
-        Some(size) => {
-            fs::create_dir("written")?;
-            let size = format!("size={size},mode=755");
-            mount(Some("tmpfs"), "written", Some("tmpfs"), flags, Some(size.as_str()))
-                .map_err(|error| failed("the root could not be made writable", error))?;
-            fs::create_dir("written/files")?;
-            fs::create_dir("written/work")?;
-            options.push_str(",upperdir=written/files,workdir=written/work");
-        }
+    if let Some(bytes) = writable {
+        fs::create_dir("memory")?;
+        let size = format!("size={bytes},mode=755");
+        mount(Some("tmpfs"), "memory", Some("tmpfs"), flags, Some(size.as_str()))
+            .map_err(|error| failed("no memory could be laid over the layers", error))?;
+        fs::create_dir("memory/upper")?;
+        fs::create_dir("memory/work")?;
+        // The uppermost folder is the container's root.
+        fs::set_permissions("memory/upper", Permissions::from_mode(0o755))?;
+        options.push_str(",upperdir=memory/upper,workdir=memory/work");
+    } else {
+        flags |= MsFlags::MS_RDONLY;
     }
     mount(Some("overlay"), "rootfs", Some("overlay"), flags, Some(options.as_str())).map_err(|error| match error {
         Errno::ENODEV => Failure::NoSandbox {
@@ -90,8 +95,11 @@ fn overlay(layers: &str, writable: Option<u64>, in_user_namespace: bool) -> Resu
 /// A mount point that the layers lack, or a folder on the way to one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
-    /// With these permissions.
-    Folder(u32),
+    /// With these permission bits, of this user and group.
+    Folder {
+        mode: u32,
+        owner: (u32, u32),
+    },
     File,
 }
 
@@ -159,13 +167,15 @@ fn add_missing(
     let mut path = absolute.strip_prefix(&base).map_err(io::Error::other)?.to_owned();
     // Folders that are laid over others give them their permissions.
     for above in path.ancestors().filter(|above| !above.as_os_str().is_empty()) {
-        let mode = fs::metadata(Path::new("rootfs").join(above))?.permissions().mode() & 0o7777;
-        wanted.insert((above.to_owned(), Kind::Folder(mode)));
+        let metadata = fs::metadata(Path::new("rootfs").join(above))?;
+        let (mode, owner) = (metadata.mode() & 0o7777, (metadata.uid(), metadata.gid()));
+        wanted.insert((above.to_owned(), Kind::Folder { mode, owner }));
     }
     let last = names.len() - 1;
     for (number, name) in names.iter().enumerate().skip(there) {
         path.push(name);
-        wanted.insert((path.clone(), if number == last && !is_folder { Kind::File } else { Kind::Folder(0o755) }));
+        let folder = Kind::Folder { mode: 0o755, owner: (0, 0) };
+        wanted.insert((path.clone(), if number == last && !is_folder { Kind::File } else { folder }));
     }
     Ok(())
 }

@@ -30,11 +30,11 @@ pub struct Spec {
     pub network: Network,
     /// What it may use up.
     pub limits: Limits,
+    /// Bytes that it may write into its root, beyond what lies in `tmpfs`; they are kept in memory, over the layers, and
+    /// gone when it ends. None: the root is read-only.
+    pub writable: Option<u64>,
     /// Where it can write. Emptied when it ends.
     pub tmpfs: Vec<Tmpfs>,
-    /// How much it can write to its root, in bytes of memory, as far as the permissions of files let it; nothing where
-    /// there is no number. Forgotten when it ends.
-    pub writable: Option<u64>,
     /// What runs it.
     pub engine: Engine,
     /// Whether its output is one log, or two files.
@@ -101,7 +101,7 @@ pub struct Publish {
 /// a warning says why, unless `required` is set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Limits {
-    /// Bytes of memory, with what it writes to its tmpfs and its root. There is no swap beyond it.
+    /// Bytes of memory, with what it has in its tmpfs. There is no swap beyond it.
     pub memory: Option<u64>,
     /// Processors, such as 1.5.
     pub cpus: Option<f64>,
@@ -156,8 +156,8 @@ impl Spec {
             hostname: "ekiben".to_owned(),
             network: Network::Isolated { publish: Vec::new() },
             limits: Limits::default(),
-            tmpfs: vec![tmpfs("/tmp", 1 << 30), tmpfs("/run", 64 << 20), tmpfs("/dev/shm", 1 << 30)],
             writable: None,
+            tmpfs: vec![tmpfs("/tmp", 1 << 30), tmpfs("/run", 64 << 20), tmpfs("/dev/shm", 1 << 30)],
             engine: Engine::Embedded,
             output: Streams::Merged,
             keep: false,

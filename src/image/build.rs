@@ -79,6 +79,9 @@ impl Error {
 /// Version of what [`python_layers`] makes of the same packages. A change of it needs another number.
 pub(super) const INSTALLATION: u32 = 2;
 
+/// Version of what [`code_layer`] makes of the same files. A change of it needs another number.
+const CODE: u32 = 1;
+
 /// Builds the image of `parcel` for `platform`. What was made before of the same inputs is taken again.
 ///
 /// # Errors
@@ -295,7 +298,9 @@ fn code_layer(session: &Session, bundle: &Bundle) -> Result<Layer, Error> {
     let top = ArchivePath::new(layout.code()).map_err(std::io::Error::other)?;
     let key: Vec<_> = bundle.members().iter().map(|(path, member)| (path, member.executable, member.digest)).collect();
     // Paths, flags and digests always serialise.
-    let key = Digest::of(serde_json::to_vec(&("code", crate::archive::epoch(), &top, &key)).unwrap_or_default());
+    let own = if layout == Layout::Bento { generate::BENTO_ENTRYPOINT } else { "" };
+    let key = ("code", CODE, crate::archive::epoch(), &top, own, &key);
+    let key = Digest::of(serde_json::to_vec(&key).unwrap_or_default());
     if let Some(layer) = session.store.recall("code", &key) {
         return Ok(layer);
     }
@@ -306,14 +311,11 @@ fn code_layer(session: &Session, bundle: &Bundle) -> Result<Layer, Error> {
             folders.above(&entry.path, writer)?;
             writer.file(&entry, bundle.open_member(member, &mut opener)?)?;
         }
-        for folder in layout.folders() {
-            folders.above(&ArchivePath::new(format!("{folder}/-")).map_err(std::io::Error::other)?, writer)?;
-        }
-        if layout == Layout::Bento {
+        if !own.is_empty() {
             let path = ArchivePath::new(layout::ENTRYPOINT).map_err(std::io::Error::other)?;
-            let entry = Entry::file(path, generate::BENTO_ENTRYPOINT.len() as u64, true);
+            let entry = Entry::file(path, own.len() as u64, true);
             folders.above(&entry.path, writer)?;
-            writer.file(&entry, generate::BENTO_ENTRYPOINT.as_bytes())?;
+            writer.file(&entry, own.as_bytes())?;
         }
         Ok(())
     })?;
@@ -336,9 +338,6 @@ fn configured(image: Image, manifest: &Manifest, bundle: &Bundle, digest: Digest
     let mut labels: HashMap<_, _> = about.iter().cloned().collect();
     labels.extend(manifest.labels.clone());
     let layout = bundle.layout();
-    if layout == Layout::Bento {
-        labels.insert(layout::WRITABLE.0.to_owned(), layout::WRITABLE.1.to_owned());
-    }
     let env = layout.environment(manifest).into_iter().map(|(name, value)| format!("{name}={value}"));
     // What the base says stays, unless it is said anew: `CUDA_VERSION`, `LD_LIBRARY_PATH`.
     let mut env = env.collect::<Vec<_>>();

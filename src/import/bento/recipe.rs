@@ -148,7 +148,9 @@ impl Recipe<'_> {
     fn allowed(&self) -> Vec<String> {
         let own =
             self.bento.all_models().iter().any(|(_, model)| model.module.as_deref() == Some("bentoml.picklable_model"));
-        own.then(|| "cloudpickle.*".to_owned()).into_iter().collect()
+        let names =
+            ["cloudpickle.*", "builtins.classmethod", "builtins.getattr", "builtins.map", "builtins.staticmethod"];
+        names.into_iter().filter(|_| own).map(str::to_owned).collect()
     }
 
     /// Models that BentoML fetches when it makes the image.
