@@ -442,7 +442,9 @@ pub fn bento(bento: &import::Bento, found: &mut Diagnostics) {
     let (manifest, mistakes) = bento.describe(None);
     found.extend(mistakes);
     let Some(manifest) = manifest else { return };
-    bento.check_models(found);
+    if bento.has_models() {
+        bento.check_models(found);
+    }
     for file in &bento.files {
         let (shown, path) = (bento.shown(file.path.as_str()), Path::new(file.path.as_str()));
         match by_name(path) {

@@ -431,9 +431,9 @@ fn a_hostile_index_is_refused() {
     // Where a read succeeds, its digest is what was promised; what is wrong is found on the way out at the latest.
     for (what, index) in attacks {
         home.write("bad.ekiben", parts.with(&serde_json::to_vec(&index).unwrap()));
-        let built = home.frugal(&["build", "bad.ekiben", "--platform", "linux/amd64", "--tag", "bad:1"]);
+        let built = home.frugal(&["build", "bad.ekiben", "--platform", "linux/amd64", "--tag", "bad:1"], 1_000_000_000);
         let ran = match built.code {
-            Some(0) => home.frugal(&["export", "bad:1", "out.tar"]),
+            Some(0) => home.frugal(&["export", "bad:1", "out.tar"], 1_000_000_000),
             _ => built,
         };
         assert!(matches!(ran.code, Some(1 | 3)), "{what}: {ran:?}");
@@ -466,7 +466,7 @@ fn bombs_are_defused() {
     let (home, parts) = bundle();
     let refused = |name: &str, index: &[u8]| {
         home.write(name, parts.with(index));
-        home.frugal(&["build", name]).ends(1).says(name);
+        home.frugal(&["build", name], 1_000_000_000).ends(1).says(name);
     };
     refused("zeros.ekiben", &vec![0; 400_000_000]);
     refused("deep.ekiben", &vec![b'['; 10_000_000]);
@@ -488,7 +488,7 @@ fn bombs_are_defused() {
     file.push(0);
     file.extend(0x8F92_EAB1u32.to_le_bytes());
     home.write("frame.ekiben", file);
-    home.frugal(&["build", "frame.ekiben"]).ends(1);
+    home.frugal(&["build", "frame.ekiben"], 1_000_000_000).ends(1);
 }
 
 #[test]
@@ -511,7 +511,7 @@ fn large_and_deep_manifests_are_refused() {
         home.write(&format!("project/{name}"), content);
         let path = format!("project/{name}");
         for command in ["validate", "build"] {
-            home.frugal(&[command, &path]).ends(3).says(name);
+            home.frugal(&[command, &path], 1_000_000_000).ends(3).says(name);
         }
     }
 }

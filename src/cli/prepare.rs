@@ -165,12 +165,14 @@ fn bento(
         return Ok(parcel);
     }
     let base = how.base.as_deref().map(from_here).transpose()?;
-    let manifest = match bento.describe(base.as_deref()) {
-        (Some(manifest), warnings) if !warnings.has_errors() => {
-            show(context, &warnings);
+    let (manifest, mut mistakes) = bento.describe(base.as_deref());
+    bento.check_models(&mut mistakes);
+    let manifest = match manifest {
+        Some(manifest) if !mistakes.has_errors() => {
+            show(context, &mistakes);
             manifest
         }
-        (_, mistakes) => return Err(mistaken(context, path, &mistakes)),
+        _ => return Err(mistaken(context, path, &mistakes)),
     };
     check(&manifest)?;
     context.printer.status("Read", format!("{NAME}{}{NAME:#} {}", manifest.name, dim_time(started.elapsed())));

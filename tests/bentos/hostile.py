@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Writes bentos that nobody should trust into a folder, for the tests: python hostile.py FOLDER.
 
-Only the standard library. What lies in FOLDER/bombs says that it holds gigabytes, FOLDER/escapes climbs out of where it
-is unpacked, FOLDER/documents lies in its bento.yaml, FOLDER/crowds has too many members or names.
+Only the standard library. What lies in FOLDER/bombs wants to fill disks and memory, FOLDER/escapes climbs out of where it
+is unpacked, FOLDER/documents lies in its bento.yaml. FOLDER/harmless is only strange.
 """
 
 import bz2
@@ -62,6 +62,10 @@ def member(name, content=b"", kind=tarfile.REGTYPE, link="", size=None):
     return info, content
 
 
+def packed(members):
+    return lzma.compress(tar(members))
+
+
 def files(**other):
     """The members of a bento in which all is right but what is said of it."""
     return [
@@ -83,7 +87,7 @@ def tar(members, ends=True):
     return out.getvalue() + (b"\0" * 1024 if ends else b"")
 
 
-def bombs(folder):
+def bombs(folder, _):
     """64 GiB of zeros in one member, and no more of them on the disk than the compression needs: streams follow each
     other in all three formats."""
     part = bytes(16 << 20)
@@ -100,15 +104,16 @@ def bombs(folder):
             file.write(compress(head))
             for _ in range(count):
                 file.write(one)
-    with zipfile.ZipFile(folder / "zeros.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+    small = io.BytesIO()
+    with zipfile.ZipFile(small, "w", zipfile.ZIP_DEFLATED) as archive:
         for info, content in files():
             archive.writestr(info.name, content)
-        with archive.open("models/iris/1/zeros", "w", force_zip64=True) as file:
-            for _ in range(64):
-                file.write(part)
-    # All entries are the same bytes of the file.
-    small = bytearray((folder / "zeros.zip").read_bytes())
-    (folder / "overlapping.zip").write_bytes(overlap(small))
+        archive.writestr("models/iris/1/zeros", part)
+    (folder / "overlapping.zip").write_bytes(overlap(bytearray(small.getvalue())))
+    # Each folder has two ways to the next one: a billion paths.
+    links = [member(f"src/{n}/file", b"x") for n in range(31)]
+    links += [member(f"src/{n}/{way}", kind=tarfile.SYMTYPE, link=f"../{n + 1}") for n in range(30) for way in "ab"]
+    (folder / "links.bento").write_bytes(packed([*files(), *links]))
     (folder / "description.xz").write_bytes(lzma.compress(tar([member("bento.yaml", size=1 << 34)], ends=False)) + one_xz(64))
     laughs = ["labels:", "  a0: &a0 ha"] + [f"  a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12)]
     (folder / "laughs.tar").write_bytes(tar([member("bento.yaml", description() + "\n".join(laughs).encode())]))
@@ -121,7 +126,7 @@ def one_xz(times):
 
 
 def overlap(archive):
-    """The central directory of a zip file names its largest member a thousand times more."""
+    """The central directory of a zip file names its last member, the same bytes, a thousand times more."""
     end = archive.rindex(b"PK\5\6")
     count = int.from_bytes(archive[end + 10 : end + 12], "little")
     size = int.from_bytes(archive[end + 12 : end + 16], "little")
@@ -144,7 +149,6 @@ def escapes(folder, outside):
         "parents": [member(f"src/../../{OUTSIDE}", evil)],
         "dot-parent": [member(f"./src/./../../{OUTSIDE}", evil)],
         "absolute": [member(str(outside), evil)],
-        "link-file": [member("src/out", kind=tarfile.SYMTYPE, link=str(outside)), member("src/out", evil)],
         "link-folder": [
             member("src/up", kind=tarfile.SYMTYPE, link="../.."),
             member(f"src/up/{OUTSIDE}", evil),
@@ -154,6 +158,8 @@ def escapes(folder, outside):
             member("src/b", kind=tarfile.SYMTYPE, link="a/.."),
             member(f"src/b/{OUTSIDE}", evil),
         ],
+        "link-loop": [member("src/loop", kind=tarfile.SYMTYPE, link="../src")],
+        "link-self": [member("src/self", kind=tarfile.SYMTYPE, link="self")],
         "link-read": [member("src/secret", kind=tarfile.SYMTYPE, link=str(outside))],
         "link-weights": [member("models/iris/1/secret", kind=tarfile.SYMTYPE, link=str(outside))],
         "link-model": [member("models/other", kind=tarfile.SYMTYPE, link=str(outside.parent))],
@@ -167,18 +173,17 @@ def escapes(folder, outside):
         "character-device": [member("src/null", kind=tarfile.CHRTYPE)],
         "pipe": [member("src/pipe", kind=tarfile.FIFOTYPE)],
         "description-link": [member("bento.yaml", kind=tarfile.SYMTYPE, link=str(outside))],
-        "null": [member("src/a\0b", evil)],
+        "terminal": [member("src/\x1b[2J.py", evil)],
+        "long": [member("src/" + "x" * 300)],
         "file-as-folder": [member("src/service.py/x", evil)],
     }
     for name, members in cases.items():
         first = [] if name == "description-link" else files()
-        (folder / f"{name}.bento").write_bytes(lzma.compress(tar(first + members)))
+        (folder / f"{name}.bento").write_bytes(packed(first + members))
     for name, path, mode in [
         ("parent", f"../{OUTSIDE}", 0o100644),
         ("absolute", str(outside), 0o100644),
-        ("backslash", f"..\\{OUTSIDE}", 0o100644),
         ("link", "src/secret", 0o120777),
-        ("device", "src/disk", 0o060644),
     ]:
         with zipfile.ZipFile(folder / f"{name}.zip", "w") as archive:
             for info, content in files():
@@ -197,6 +202,7 @@ def documents(folder, outside):
         "service-line": {"service": f'"service:Iris\\nRUN {touch}"'},
         "service-path": {"service": "'../../../x:Iris'"},
         "service-option": {"service": "'--reload'"},
+        "service-terminal": {"service": '"service:\\e[2JIris"'},
         "name-path": {"name": "../../iris"},
         "name-absolute": {"name": "/iris"},
         "name-command": {"name": f"'iris; {touch}'"},
@@ -219,30 +225,45 @@ def documents(folder, outside):
         "package-path": {"packages": "['../../x.deb']"},
     }
     for name, other in cases.items():
-        (folder / f"{name}.bento").write_bytes(lzma.compress(tar(files(**other))))
-    (folder / "none.bento").write_bytes(lzma.compress(tar(files()[1:])))
-    (folder / "binary.bento").write_bytes(lzma.compress(tar([member("bento.yaml", bytes(range(256)))])))
-    (folder / "list.bento").write_bytes(lzma.compress(tar([member("bento.yaml", b"- service\n")])))
-    (folder / "twice.bento").write_bytes(lzma.compress(tar(files() + files(service="other:Other"))))
+        (folder / f"{name}.bento").write_bytes(packed(files(**other)))
+    (folder / "none.bento").write_bytes(packed(files()[1:]))
+    (folder / "binary.bento").write_bytes(packed([member("bento.yaml", bytes(range(256)))]))
+    (folder / "list.bento").write_bytes(packed([member("bento.yaml", b"- service\n")]))
 
 
-def crowds(folder):
+def harmless(folder, outside):
+    """What looks like an attack, and is none."""
     many = [member(f"src/{number // 1000}/{number}.py") for number in range(100_000)]
-    (folder / "members.bento").write_bytes(lzma.compress(tar(files() + many), preset=0))
-    deep = "src/" + "/".join(["d"] * 1500) + "/x"
-    (folder / "deep.bento").write_bytes(lzma.compress(tar(files() + [member(deep)])))
-    (folder / "long.bento").write_bytes(lzma.compress(tar(files() + [member("src/" + "x" * 300)])))
-    (folder / "case.bento").write_bytes(lzma.compress(tar(files() + [member("SRC/service.py"), member("src/Service.py")])))
+    cases = {
+        "members": many,
+        "deep": [member("src/" + "/".join(["d"] * 1500) + "/x")],
+        "case": [member("SRC/service.py"), member("src/Service.py")],
+        "twice": files(service="other:Other"),
+        # A name ends there.
+        "null": [member("src/a\0b", b"mine")],
+        # Another file takes the place of the link.
+        "link-file": [member("src/out", kind=tarfile.SYMTYPE, link=str(outside)), member("src/out", b"mine")],
+    }
+    for name, members in cases.items():
+        (folder / f"{name}.bento").write_bytes(lzma.compress(tar(files() + members), preset=0))
+    # Names and kinds of another system mean nothing here.
+    for name, path, mode in [("backslash", f"..\\{OUTSIDE}", 0o100644), ("device", "src/disk", 0o060644)]:
+        with zipfile.ZipFile(folder / f"{name}.zip", "w") as archive:
+            for info, content in files():
+                archive.writestr(info.name, content)
+            info = zipfile.ZipInfo(path)
+            info.external_attr = mode << 16
+            archive.writestr(info, b"mine")
 
 
 def main(folder):
     folder = pathlib.Path(folder).resolve()
     outside = folder / OUTSIDE
     outside.write_text("mine")
-    for make in (bombs, escapes, documents, crowds):
+    for make in (bombs, escapes, documents, harmless):
         place = folder / make.__name__
         place.mkdir()
-        make(place, outside) if make in (escapes, documents) else make(place)
+        make(place, outside)
 
 
 if __name__ == "__main__":

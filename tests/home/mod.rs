@@ -145,11 +145,12 @@ impl Home {
         ran(&mut self.command(args))
     }
 
-    /// Runs the program with less memory than a large input would need if it were believed; it must end in time.
-    pub fn frugal(&self, args: &[&str]) -> Ran {
+    /// Runs the program with less memory (`most` bytes of addresses) than a large input would need if it were believed; it
+    /// must end in time.
+    pub fn frugal(&self, args: &[&str], most: u64) -> Ran {
         let command = self.command(args);
         let mut limited = tool("prlimit");
-        limited.arg("--as=1000000000").arg("--").arg(command.get_program()).args(args);
+        limited.arg(format!("--as={most}")).arg("--").arg(command.get_program()).args(args);
         limited.current_dir(self.folder()).env("EKIBEN_HOME", self.store());
         let started = Instant::now();
         let ran = ran(&mut limited);

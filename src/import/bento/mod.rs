@@ -253,11 +253,6 @@ impl Bento {
     /// Sees whether the models that the description names are in it; mistakes go to `found`.
     pub fn check_models(&self, found: &mut Diagnostics) {
         let Some((document, description)) = self.read(&mut Diagnostics::new()) else { return };
-        if !self.files.iter().any(|file| file.path.as_str().starts_with("models/"))
-            && !self.root.join("models").is_dir()
-        {
-            return;
-        }
         for (at, model) in description.all_models().into_iter().filter(|(_, model)| model.registry.is_none()) {
             let folder = ArchivePath::relative(format!("models/{}", model.tag.replacen(':', "/", 1)));
             let there = folder.is_ok_and(|folder| self.files.iter().any(|file| file.path.below(&folder).is_some()));
@@ -266,6 +261,11 @@ impl Bento {
                 found.push(document.at(Code::BrokenReference, &format!("{at}/tag"), message));
             }
         }
+    }
+
+    /// Whether there is a place for models in it: BentoML's store keeps them elsewhere, and so may who works on a bento.
+    pub fn has_models(&self) -> bool {
+        self.files.iter().any(|file| file.path.as_str().starts_with("models/")) || self.root.join("models").is_dir()
     }
 
     /// The file at `path`.
