@@ -23,7 +23,7 @@ use crate::python::Target;
 use crate::session::Session;
 use image::Stack;
 
-pub use image::Place;
+pub use image::{Place, merge};
 
 /// Why there is no base.
 #[derive(Debug, thiserror::Error)]
@@ -407,9 +407,10 @@ fn registered(stack: &Stack, user: &User) -> Result<Vec<(Entry, Vec<u8>)>, Error
         book.extend(line.into_bytes());
         entries.push((Entry::file(path(name)?, book.len() as u64, false), book));
     }
-    if !entries.is_empty() {
-        entries.insert(0, (Entry::directory(folder), Vec::new()));
+    if entries.is_empty() {
+        return Ok(entries);
     }
+    entries.insert(0, (Entry::directory(folder), Vec::new()));
     let above: Vec<_> = user.home.ancestors().collect();
     if !stack.has(&user.home) && above.iter().all(|folder| !stack.has(folder) || stack.has_folder(folder)) {
         entries.extend(above.into_iter().map(|folder| (Entry::directory(folder), Vec::new())));
@@ -495,14 +496,6 @@ pub fn trees(
     user: &User,
 ) -> Result<Vec<PathBuf>, Error> {
     image::trees(session, &image(session, manifest, base, platform, user)?)
-}
-
-/// Lays unpacked layers, the lowest first, over each other in the folder `into`, by links. Nothing of them is copied.
-///
-/// # Errors
-/// When they cannot be read, or `into` is on another file system or cannot be written.
-pub fn merge(trees: &[PathBuf], into: &Path) -> Result<(), Error> {
-    image::merge(trees, into)
 }
 
 /// The layer of Debian packages that are a base.

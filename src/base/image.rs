@@ -376,9 +376,12 @@ fn is_plain(tree: &Path, path: &ArchivePath) -> bool {
     folders.map(|folder| fs::symlink_metadata(folder.under(tree))).all(|it| it.is_ok_and(|it| it.is_dir()))
 }
 
-/// Lays unpacked layers, the lowest first, over each other in the folder `into`, by links: for whom no kernel mounts
-/// them.
-pub(super) fn merge(trees: &[PathBuf], into: &Path) -> Result<(), Error> {
+/// Lays unpacked layers, the lowest first, over each other in the folder `into`, for whom no kernel mounts them. Their
+/// files are linked, not copied.
+///
+/// # Errors
+/// When they cannot be read, or `into` is on another file system or cannot be written.
+pub fn merge(trees: &[PathBuf], into: &Path) -> Result<(), Error> {
     for tree in trees {
         for entry in ignore::WalkBuilder::new(tree).standard_filters(false).build().skip(1) {
             let entry = entry.map_err(io::Error::other)?;

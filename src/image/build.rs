@@ -1,7 +1,8 @@
 //! From a bundle to an image: layers in order of how seldom they change, and how it is started.
 //!
 //! The lowest layers are the base, then its user where it lacks one, Debian packages, Python's own library compiled,
-//! Python packages (very large ones alone), one layer per large weight file, and code and metadata on top. A change of code makes the last one anew, and nothing else.
+//! Python packages (very large ones alone), one layer per large weight file, and code and metadata on top. A change of
+//! code makes the last one anew, and nothing else.
 
 use std::collections::{BTreeSet, HashMap};
 use std::io::Write;
@@ -137,7 +138,8 @@ fn library_layer(
     base: &Image,
 ) -> Result<Option<Layer>, Error> {
     let diff_ids: Vec<_> = base.layers().iter().map(|layer| layer.diff_id).collect();
-    let key = ("library", INSTALLATION, crate::archive::epoch(), &target.python, diff_ids);
+    let interpreter = locked.base.interpreter(&target.python);
+    let key = ("library", INSTALLATION, crate::archive::epoch(), interpreter, diff_ids);
     // Numbers and texts always serialise.
     let key = Digest::of(serde_json::to_vec(&key).unwrap_or_default());
     if let Some(known) = session.store.recall("python-library", &key) {
@@ -146,21 +148,21 @@ fn library_layer(
     let library = base::library(session, &locked.base, base, &target.python)?;
     let layer = match library.uncompiled.is_empty() {
         true => None,
-        false => Some(compiled(session, parcel, locked, target, &library)?),
+        false => compiled(session, parcel, locked, target, &library)?,
     };
     let blobs = layer.iter().map(|layer| layer.digest).collect();
     session.store.remember("python-library", &key, &layer, blobs).map_err(layer::Error::from)?;
     Ok(layer)
 }
 
-/// The layer of a library's bytecode.
+/// The layer of a library's bytecode; none where only tests lack it, which are left out.
 fn compiled(
     session: &Session,
     parcel: &Parcel,
     locked: &Locked,
     target: &Target,
     library: &base::Library,
-) -> Result<Layer, Error> {
+) -> Result<Option<Layer>, Error> {
     let user = base::user(parcel.bundle.layout());
     let toolchain = Toolchain::new(session, &parcel.manifest, &locked.base, target.platform, &user);
     let compiler = toolchain.compiler(&target.python)?;
@@ -174,17 +176,22 @@ fn compiled(
     }
     let place = &library.place;
     python::bytecode::compile(&*compiler, &copy, &format!("/{place}"))?;
+    let compiled = files(&copy, "pyc")?;
+    if compiled.is_empty() {
+        return Ok(None);
+    }
     let title = format!("Python {} library, compiled", target.python);
-    Layer::write(&session.store, Compression::Gzip, title, |writer| {
+    let layer = Layer::write::<Error>(&session.store, Compression::Gzip, title, |writer| {
         let mut folders = Folders::default();
-        for path in files(&copy, "pyc")? {
+        for path in &compiled {
             let source = fs::File::open(path.under(&copy))?;
-            let entry = Entry::file(place.join(&path), source.metadata()?.len(), false);
+            let entry = Entry::file(place.join(path), source.metadata()?.len(), false);
             folders.above(&entry.path, writer)?;
             writer.file(&entry, source)?;
         }
         Ok(())
-    })
+    })?;
+    Ok(Some(layer))
 }
 
 /// The files below `folder` whose names end in `.ENDING`, sorted.
