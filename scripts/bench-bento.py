@@ -138,7 +138,9 @@ def make_base(docker, folder, through):
     for mark in root.glob("usr/lib/python3*/EXTERNALLY-MANAGED"):
         mark.unlink()
     shutil.copyfile("/etc/ssl/certs/ca-certificates.crt", root / "etc/ssl/certs/ca-certificates.crt")
-    run("sh", "-c", f"tar -C '{root}' -c . | '{docker.program}' import - {BASE}", env=docker.env)
+    # uv asks this variable for them.
+    change = "ENV SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt"
+    run("sh", "-c", f"tar -C '{root}' -c . | '{docker.program}' import --change '{change}' - {BASE}", env=docker.env)
     shutil.rmtree(root)
 
 
