@@ -373,16 +373,68 @@ fn what_is_packed_is_imported_by_each_version() {
     }
 }
 
-/// A bento of a version, unpacked into a folder of the home, with something else in its description.
-fn with_description(home: &Home, version: Version, kind: &str, from: &str, to: &str) -> PathBuf {
-    let folder = home.folder().join("changed");
+/// A bento of a version, unpacked into a folder of the home.
+fn unpacked(home: &Home, version: Version, kind: &str) -> PathBuf {
+    let folder = home.folder().join("unpacked");
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir(&folder).unwrap();
     ran(tool("tar").args(["-xJf", &BentoMl::new(version).bento(kind), "-C"]).arg(&folder)).ok();
+    folder
+}
+
+/// The same, with something else in its description.
+fn with_description(home: &Home, version: Version, kind: &str, from: &str, to: &str) -> PathBuf {
+    let folder = unpacked(home, version, kind);
     let text = fs::read_to_string(folder.join("bento.yaml")).unwrap();
     assert!(text.contains(from), "no `{from}` in\n{text}");
     fs::write(folder.join("bento.yaml"), text.replace(from, to)).unwrap();
     folder
+}
+
+#[test]
+fn wheels_in_a_bento_are_installed_and_its_lock_is_kept_where_it_is_wanted() {
+    let home = Home::warm();
+    let folder = unpacked(&home, MIDDLE, "system");
+    let wheels = folder.join("env/python/wheels");
+    fs::create_dir(&wheels).unwrap();
+    let wheel = "import zipfile\nz = zipfile.ZipFile('farewell-1-py3-none-any.whl', 'w')\n\
+                 z.writestr('farewell.py', 'WORD = \"bye\"')\nz.writestr('farewell-1.dist-info/RECORD', '')\n\
+                 z.writestr('farewell-1.dist-info/METADATA', 'Metadata-Version: 2.1\\nName: farewell\\nVersion: 1\\n')\n\
+                 z.writestr('farewell-1.dist-info/WHEEL', 'Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n')";
+    ran(Command::new("python3").args(["-c", wheel]).current_dir(&wheels)).ok();
+    let build = ["build", "unpacked", "--lock", "kept.lock"];
+    let digest = home.run(build).ok().out;
+    assert_eq!(names(home.folder()), ["kept.lock", "store", "unpacked"]);
+    let said = home.run(["run", "system:1", "--", "python", "-c", "import farewell; print(farewell.WORD)"]).ok();
+    assert_eq!(said.out, "bye\n");
+    assert_eq!(home.run(build.iter().chain(&["--locked"])).ok().out, digest);
+    home.run(["build", "unpacked", "--locked"]).ends(7);
+    assert_eq!(names(home.folder()), ["kept.lock", "store", "unpacked"]);
+}
+
+#[test]
+fn what_a_bento_requires_and_cannot_be_had_is_named() {
+    let home = Home::warm();
+    let folder = unpacked(&home, MIDDLE, "system");
+    let requirements = folder.join("env/python/requirements.txt");
+    fs::write(&requirements, fs::read_to_string(&requirements).unwrap() + "mysqlclient==2.2.4\n").unwrap();
+    home.run(["build", "unpacked"]).ends(1).says("mysqlclient").says("wheel");
+    with_description(&home, MIDDLE, "system", "\n  index_url: null", "\n  index_url: http://127.0.0.1:9/simple");
+    home.run(["build", "unpacked"]).ends(5).says("127.0.0.1:9");
+    with_description(&home, MIDDLE, "system", "libsodium23", "libsodium99");
+    home.run(["build", "unpacked"]).ends(1).says("libsodium99");
+}
+
+#[test]
+fn variables_of_other_stages_are_not_in_the_image() {
+    let home = Home::empty();
+    let env = |to: &str| {
+        let folder = with_description(&home, NEW, "system", "stage: all", to);
+        home.run(["inspect", folder.to_str().unwrap(), "--output", "json"]).ok().json()["image"]["env"].clone()
+    };
+    assert_eq!(env("stage: all"), json!({"GREETING": "good day", "MARK": "!"}));
+    assert_eq!(env("stage: runtime"), json!({}));
+    assert_eq!(env("stage: build"), json!({}));
 }
 
 #[test]
