@@ -137,8 +137,10 @@ def make_base(docker, folder, through):
     (root / "etc/apt/apt.conf.d/99proxy").write_text(f'Acquire::http::Proxy "{through}";\n')
     for mark in root.glob("usr/lib/python3*/EXTERNALLY-MANAGED"):
         mark.unlink()
-    shutil.copyfile("/etc/ssl/certs/ca-certificates.crt", root / "etc/ssl/certs/ca-certificates.crt")
-    run("sh", "-c", f"tar -C '{root}' -c . | '{docker.program}' import - {BASE}", env=docker.env)
+    certificates = "/etc/ssl/host.crt"
+    shutil.copyfile("/etc/ssl/certs/ca-certificates.crt", f"{root}{certificates}")
+    trust = " ".join(f"--change 'ENV {name}={certificates}'" for name in ("SSL_CERT_FILE", "PIP_CERT"))
+    run("sh", "-c", f"tar -C '{root}' -c . | '{docker.program}' import {trust} - {BASE}", env=docker.env)
     shutil.rmtree(root)
 
 
@@ -219,8 +221,9 @@ def measure(args, folder, docker, through):
         project = folder / "project"
         shutil.copytree(ROOT / "tests/bentos/iris", project, dirs_exist_ok=True)
         shutil.copy(unpacked / "src/bentofile.yaml", project)
-        for code in (project / "service.py", unpacked / "src/service.py"):
-            code.write_text(f"{code.read_text()}\n# {number}\n")
+        code = unpacked / "src/service.py"
+        for file in (project / "service.py", code):
+            file.write_text(f"{file.read_text()}\n# {number}\n")
         version = f"change-{number}"
         build = [bentoml, "build", "--version", version, project]
         note("bentoml build, code changed", run(*build, env=docker.env)[0])

@@ -29,10 +29,13 @@ struct Version {
     kinds: &'static [&'static str],
 }
 
+/// What BentoML locks with from 1.4 on. It also installs in seconds what takes pip a minute.
+const UV: &str = "uv==0.13.8";
+
 /// With bentos of the second layout.
 const NEW: Version = Version {
     name: "1.4.39",
-    packages: &["bentoml==1.4.39", "scikit-learn==1.5.2"],
+    packages: &["bentoml==1.4.39", "scikit-learn==1.5.2", UV],
     kinds: &["iris", "iris.tar", "iris.gz", "iris.bz2", "iris.zip", "pair", "listed", "system"],
 };
 
@@ -58,7 +61,7 @@ const OLD: Version = Version {
 };
 
 /// BentoML as konfuzio-sdk brings it, which builds its bentos itself.
-const KONFUZIO: Version = Version { name: "konfuzio", packages: &["konfuzio-sdk==0.3.52", "uv"], kinds: &["konfuzio"] };
+const KONFUZIO: Version = Version { name: "konfuzio", packages: &["konfuzio-sdk==0.3.52", UV], kinds: &["konfuzio"] };
 
 /// A version that is installed, with a store and exported bentos.
 struct BentoMl {
@@ -94,13 +97,7 @@ impl BentoMl {
                     command.args(version.kinds);
                 }
                 fs::create_dir_all(bentoml.folder.join("bentos")).unwrap();
-                // It locks with uv.
-                let path = std::env::join_paths(
-                    [uv.parent().unwrap().to_owned()]
-                        .into_iter()
-                        .chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())),
-                );
-                ran(command.env("PATH", path.unwrap())).ok();
+                ran(&mut command).ok();
             });
             fs::write(bentoml.folder.join("mark"), mark).unwrap();
         }
@@ -162,7 +159,7 @@ fn mark(version: Version) -> String {
     Digest::of(all).to_string()
 }
 
-/// uv, which installs in seconds what takes pip a minute.
+/// uv, in an environment of its own.
 fn uv(lab: &Path) -> PathBuf {
     let lock = File::create(lab.join("uv.lock")).unwrap();
     lock.lock().unwrap();
@@ -170,7 +167,7 @@ fn uv(lab: &Path) -> PathBuf {
     if !program.exists() {
         let python = lab.join("uv/bin/python");
         ran(Command::new("python3").args(["-m", "venv"]).arg(lab.join("uv"))).ok();
-        ran(Command::new(python).args(["-m", "pip", "install", "--quiet", "uv==0.13.8"])).ok();
+        ran(Command::new(python).args(["-m", "pip", "install", "--quiet", UV])).ok();
     }
     program
 }
