@@ -113,9 +113,16 @@ impl BentoMl {
     }
 
     /// The archive of a kind.
-    fn bento(&self, kind: &str) -> String {
+    fn archive(&self, kind: &str) -> PathBuf {
         let name = if kind.contains('.') { kind.to_owned() } else { format!("{kind}.bento") };
-        self.folder.join("bentos").join(name).to_str().unwrap().to_owned()
+        self.folder.join("bentos").join(name)
+    }
+
+    /// A copy of it in the home, where its lock will lie beside it.
+    fn bento(&self, home: &Home, kind: &str) -> String {
+        let archive = self.archive(kind);
+        let copy = home.write(archive.file_name().unwrap().to_str().unwrap(), fs::read(&archive).unwrap());
+        copy.to_str().unwrap().to_owned()
     }
 
     /// `bentoml serve` of a tag in a store, ready.
@@ -248,8 +255,8 @@ fn alone() -> MutexGuard<'static, ()> {
 
 /// Builds a bento, runs it and asks it, sends it back to BentoML, and asks that.
 fn as_on_the_host(home: &Home, bentoml: &BentoMl, kind: &str) {
-    let (bento, mut requests) = (bentoml.bento(kind), requests(kind));
-    if let Ok(request) = fs::read_to_string(Path::new(&bento).with_extension("json")) {
+    let (bento, mut requests) = (bentoml.bento(home, kind), requests(kind));
+    if let Ok(request) = fs::read_to_string(bentoml.archive(kind).with_extension("json")) {
         requests.push(("POST", "/extract", request));
     }
     let digest = timed(&format!("{} {kind}: build", bentoml.version.name), || home.build(&bento));
@@ -319,8 +326,7 @@ fn a_bento_of_konfuzio_answers_as_it_does_in_bentoml() {
 #[test]
 fn an_ordinary_user_runs_a_bento() {
     let (bentoml, _alone, home) = (BentoMl::new(MIDDLE), alone(), Home::warm().of_a_user());
-    let bento = home.write("pair.bento", fs::read(bentoml.bento("pair")).unwrap());
-    let container = Container::start(&home, bento.to_str().unwrap());
+    let container = Container::start(&home, &bentoml.bento(&home, "pair"));
     let requests = requests("pair");
     assert_eq!(answers(&container.address, &requests)[0], ("/classify".to_owned(), 200, json!([0, 1, 2])));
 }
@@ -328,18 +334,19 @@ fn an_ordinary_user_runs_a_bento() {
 #[test]
 fn the_same_bento_is_the_same_image_in_any_form() {
     let (bentoml, home) = (BentoMl::new(NEW), Home::warm());
-    let digest = home.build(bentoml.bento("iris"));
+    let bento = bentoml.bento(&home, "iris");
+    let digest = home.build(&bento);
     for ending in ["tar", "gz", "bz2", "zip"] {
-        let bento = bentoml.bento(&format!("iris.{ending}"));
+        let bento = bentoml.bento(&home, &format!("iris.{ending}"));
         assert_eq!(home.build(&bento), digest, "{ending}");
         // What a name says of the form need not be so.
         fs::copy(&bento, home.path(&format!("{ending}.bento"))).unwrap();
         assert_eq!(home.build(home.path(&format!("{ending}.bento"))), digest, "{ending} as .bento");
     }
     fs::create_dir(home.path("unpacked")).unwrap();
-    ran(tool("tar").args(["-xJf", &bentoml.bento("iris"), "-C", &home.path("unpacked")])).ok();
+    ran(tool("tar").args(["-xJf", &bento, "-C", &home.path("unpacked")])).ok();
     assert_eq!(home.build(home.path("unpacked")), digest, "unpacked");
-    let mut stored = home.command(["build", "bento:iris:1"]);
+    let mut stored = home.command(["build", "bento:iris:1", "--lock", "stored.lock"]);
     let stored = ran(stored.env("BENTOML_HOME", bentoml.folder.join("home"))).ok();
     assert_eq!(stored.out.trim(), digest, "in the store");
     let mut missing = home.command(["build", "bento:irises:1"]);
@@ -375,7 +382,7 @@ fn unpacked(home: &Home, version: Version, kind: &str) -> PathBuf {
     let folder = home.folder().join("unpacked");
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir(&folder).unwrap();
-    ran(tool("tar").args(["-xJf", &BentoMl::new(version).bento(kind), "-C"]).arg(&folder)).ok();
+    ran(tool("tar").arg("-xJf").arg(BentoMl::new(version).archive(kind)).arg("-C").arg(&folder)).ok();
     folder
 }
 
@@ -505,7 +512,7 @@ fn bentos_that_nobody_should_trust_are_refused() {
 fn bentos_cut_short_are_refused() {
     let (bentoml, home) = (BentoMl::new(NEW), Home::empty());
     for kind in ["iris", "iris.tar", "iris.gz", "iris.bz2", "iris.zip"] {
-        let whole = fs::read(bentoml.bento(kind)).unwrap();
+        let whole = fs::read(bentoml.archive(kind)).unwrap();
         // What follows the end of a tar archive's last member is nothing.
         let end = if kind == "iris.tar" { whole.iter().rposition(|&byte| byte != 0).unwrap() } else { whole.len() };
         for length in (0..end).step_by(1024) {
