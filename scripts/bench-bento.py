@@ -137,10 +137,10 @@ def make_base(docker, folder, through):
     (root / "etc/apt/apt.conf.d/99proxy").write_text(f'Acquire::http::Proxy "{through}";\n')
     for mark in root.glob("usr/lib/python3*/EXTERNALLY-MANAGED"):
         mark.unlink()
-    certificates = "/etc/ssl/host.crt"
-    shutil.copyfile("/etc/ssl/certs/ca-certificates.crt", f"{root}{certificates}")
-    trust = " ".join(f"--change 'ENV {name}={certificates}'" for name in ("SSL_CERT_FILE", "PIP_CERT"))
-    run("sh", "-c", f"tar -C '{root}' -c . | '{docker.program}' import {trust} - {BASE}", env=docker.env)
+    shutil.copyfile("/etc/ssl/certs/ca-certificates.crt", root / "etc/ssl/certs/ca-certificates.crt")
+    # uv asks this variable for them.
+    change = "ENV SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt"
+    run("sh", "-c", f"tar -C '{root}' -c . | '{docker.program}' import --change '{change}' - {BASE}", env=docker.env)
     shutil.rmtree(root)
 
 
