@@ -221,8 +221,9 @@ def measure(args, folder, docker, through):
         project = folder / "project"
         shutil.copytree(ROOT / "tests/bentos/iris", project, dirs_exist_ok=True)
         shutil.copy(unpacked / "src/bentofile.yaml", project)
-        for code in (project / "service.py", unpacked / "src/service.py"):
-            code.write_text(f"{code.read_text()}\n# {number}\n")
+        code = unpacked / "src/service.py"
+        for file in (project / "service.py", code):
+            file.write_text(f"{file.read_text()}\n# {number}\n")
         version = f"change-{number}"
         build = [bentoml, "build", "--version", version, project]
         note("bentoml build, code changed", run(*build, env=docker.env)[0])

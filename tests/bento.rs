@@ -29,10 +29,13 @@ struct Version {
     kinds: &'static [&'static str],
 }
 
+/// What BentoML locks with from 1.4 on. It also installs in seconds what takes pip a minute.
+const UV: &str = "uv==0.13.8";
+
 /// With bentos of the second layout.
 const NEW: Version = Version {
     name: "1.4.39",
-    packages: &["bentoml==1.4.39", "scikit-learn==1.5.2"],
+    packages: &["bentoml==1.4.39", "scikit-learn==1.5.2", UV],
     kinds: &["iris", "iris.tar", "iris.gz", "iris.bz2", "iris.zip", "pair", "listed", "system"],
 };
 
@@ -58,7 +61,7 @@ const OLD: Version = Version {
 };
 
 /// BentoML as konfuzio-sdk brings it, which builds its bentos itself.
-const KONFUZIO: Version = Version { name: "konfuzio", packages: &["konfuzio-sdk==0.3.52", "uv"], kinds: &["konfuzio"] };
+const KONFUZIO: Version = Version { name: "konfuzio", packages: &["konfuzio-sdk==0.3.52", UV], kinds: &["konfuzio"] };
 
 /// A version that is installed, with a store and exported bentos.
 struct BentoMl {
@@ -94,13 +97,7 @@ impl BentoMl {
                     command.args(version.kinds);
                 }
                 fs::create_dir_all(bentoml.folder.join("bentos")).unwrap();
-                // It locks with uv.
-                let path = std::env::join_paths(
-                    [uv.parent().unwrap().to_owned()]
-                        .into_iter()
-                        .chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())),
-                );
-                ran(command.env("PATH", path.unwrap())).ok();
+                ran(&mut command).ok();
             });
             fs::write(bentoml.folder.join("mark"), mark).unwrap();
         }
@@ -116,9 +113,16 @@ impl BentoMl {
     }
 
     /// The archive of a kind.
-    fn bento(&self, kind: &str) -> String {
+    fn archive(&self, kind: &str) -> PathBuf {
         let name = if kind.contains('.') { kind.to_owned() } else { format!("{kind}.bento") };
-        self.folder.join("bentos").join(name).to_str().unwrap().to_owned()
+        self.folder.join("bentos").join(name)
+    }
+
+    /// A copy of it in the home, where its lock will lie beside it.
+    fn bento(&self, home: &Home, kind: &str) -> String {
+        let archive = self.archive(kind);
+        let copy = home.write(archive.file_name().unwrap().to_str().unwrap(), fs::read(&archive).unwrap());
+        copy.to_str().unwrap().to_owned()
     }
 
     /// `bentoml serve` of a tag in a store, ready.
@@ -162,7 +166,7 @@ fn mark(version: Version) -> String {
     Digest::of(all).to_string()
 }
 
-/// uv, which installs in seconds what takes pip a minute.
+/// uv, in an environment of its own.
 fn uv(lab: &Path) -> PathBuf {
     let lock = File::create(lab.join("uv.lock")).unwrap();
     lock.lock().unwrap();
@@ -170,7 +174,7 @@ fn uv(lab: &Path) -> PathBuf {
     if !program.exists() {
         let python = lab.join("uv/bin/python");
         ran(Command::new("python3").args(["-m", "venv"]).arg(lab.join("uv"))).ok();
-        ran(Command::new(python).args(["-m", "pip", "install", "--quiet", "uv==0.13.8"])).ok();
+        ran(Command::new(python).args(["-m", "pip", "install", "--quiet", UV])).ok();
     }
     program
 }
@@ -251,8 +255,8 @@ fn alone() -> MutexGuard<'static, ()> {
 
 /// Builds a bento, runs it and asks it, sends it back to BentoML, and asks that.
 fn as_on_the_host(home: &Home, bentoml: &BentoMl, kind: &str) {
-    let (bento, mut requests) = (bentoml.bento(kind), requests(kind));
-    if let Ok(request) = fs::read_to_string(Path::new(&bento).with_extension("json")) {
+    let (bento, mut requests) = (bentoml.bento(home, kind), requests(kind));
+    if let Ok(request) = fs::read_to_string(bentoml.archive(kind).with_extension("json")) {
         requests.push(("POST", "/extract", request));
     }
     let digest = timed(&format!("{} {kind}: build", bentoml.version.name), || home.build(&bento));
@@ -322,8 +326,7 @@ fn a_bento_of_konfuzio_answers_as_it_does_in_bentoml() {
 #[test]
 fn an_ordinary_user_runs_a_bento() {
     let (bentoml, _alone, home) = (BentoMl::new(MIDDLE), alone(), Home::warm().of_a_user());
-    let bento = home.write("pair.bento", fs::read(bentoml.bento("pair")).unwrap());
-    let container = Container::start(&home, bento.to_str().unwrap());
+    let container = Container::start(&home, &bentoml.bento(&home, "pair"));
     let requests = requests("pair");
     assert_eq!(answers(&container.address, &requests)[0], ("/classify".to_owned(), 200, json!([0, 1, 2])));
 }
@@ -331,18 +334,19 @@ fn an_ordinary_user_runs_a_bento() {
 #[test]
 fn the_same_bento_is_the_same_image_in_any_form() {
     let (bentoml, home) = (BentoMl::new(NEW), Home::warm());
-    let digest = home.build(bentoml.bento("iris"));
+    let bento = bentoml.bento(&home, "iris");
+    let digest = home.build(&bento);
     for ending in ["tar", "gz", "bz2", "zip"] {
-        let bento = bentoml.bento(&format!("iris.{ending}"));
+        let bento = bentoml.bento(&home, &format!("iris.{ending}"));
         assert_eq!(home.build(&bento), digest, "{ending}");
         // What a name says of the form need not be so.
         fs::copy(&bento, home.path(&format!("{ending}.bento"))).unwrap();
         assert_eq!(home.build(home.path(&format!("{ending}.bento"))), digest, "{ending} as .bento");
     }
     fs::create_dir(home.path("unpacked")).unwrap();
-    ran(tool("tar").args(["-xJf", &bentoml.bento("iris"), "-C", &home.path("unpacked")])).ok();
+    ran(tool("tar").args(["-xJf", &bento, "-C", &home.path("unpacked")])).ok();
     assert_eq!(home.build(home.path("unpacked")), digest, "unpacked");
-    let mut stored = home.command(["build", "bento:iris:1"]);
+    let mut stored = home.command(["build", "bento:iris:1", "--lock", "stored.lock"]);
     let stored = ran(stored.env("BENTOML_HOME", bentoml.folder.join("home"))).ok();
     assert_eq!(stored.out.trim(), digest, "in the store");
     let mut missing = home.command(["build", "bento:irises:1"]);
@@ -373,16 +377,68 @@ fn what_is_packed_is_imported_by_each_version() {
     }
 }
 
-/// A bento of a version, unpacked into a folder of the home, with something else in its description.
-fn with_description(home: &Home, version: Version, kind: &str, from: &str, to: &str) -> PathBuf {
-    let folder = home.folder().join("changed");
+/// A bento of a version, unpacked into a folder of the home.
+fn unpacked(home: &Home, version: Version, kind: &str) -> PathBuf {
+    let folder = home.folder().join("unpacked");
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir(&folder).unwrap();
-    ran(tool("tar").args(["-xJf", &BentoMl::new(version).bento(kind), "-C"]).arg(&folder)).ok();
+    ran(tool("tar").arg("-xJf").arg(BentoMl::new(version).archive(kind)).arg("-C").arg(&folder)).ok();
+    folder
+}
+
+/// The same, with something else in its description.
+fn with_description(home: &Home, version: Version, kind: &str, from: &str, to: &str) -> PathBuf {
+    let folder = unpacked(home, version, kind);
     let text = fs::read_to_string(folder.join("bento.yaml")).unwrap();
     assert!(text.contains(from), "no `{from}` in\n{text}");
     fs::write(folder.join("bento.yaml"), text.replace(from, to)).unwrap();
     folder
+}
+
+#[test]
+fn wheels_in_a_bento_are_installed_and_its_lock_is_kept_where_it_is_wanted() {
+    let home = Home::warm();
+    let folder = unpacked(&home, MIDDLE, "system");
+    let wheels = folder.join("env/python/wheels");
+    fs::create_dir(&wheels).unwrap();
+    let wheel = "import zipfile\nz = zipfile.ZipFile('farewell-1-py3-none-any.whl', 'w')\n\
+                 z.writestr('farewell.py', 'WORD = \"bye\"')\nz.writestr('farewell-1.dist-info/RECORD', '')\n\
+                 z.writestr('farewell-1.dist-info/METADATA', 'Metadata-Version: 2.1\\nName: farewell\\nVersion: 1\\n')\n\
+                 z.writestr('farewell-1.dist-info/WHEEL', 'Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n')";
+    ran(Command::new("python3").args(["-c", wheel]).current_dir(&wheels)).ok();
+    let build = ["build", "unpacked", "--lock", "kept.lock"];
+    let digest = home.run(build).ok().out;
+    assert_eq!(names(home.folder()), ["kept.lock", "store", "unpacked"]);
+    let said = home.run(["run", "system:1", "--", "python", "-c", "import farewell; print(farewell.WORD)"]).ok();
+    assert_eq!(said.out, "bye\n");
+    assert_eq!(home.run(build.iter().chain(&["--locked"])).ok().out, digest);
+    home.run(["build", "unpacked", "--locked"]).ends(7);
+    assert_eq!(names(home.folder()), ["kept.lock", "store", "unpacked"]);
+}
+
+#[test]
+fn what_a_bento_requires_and_cannot_be_had_is_named() {
+    let home = Home::warm();
+    let folder = unpacked(&home, MIDDLE, "system");
+    let requirements = folder.join("env/python/requirements.txt");
+    fs::write(&requirements, fs::read_to_string(&requirements).unwrap() + "mysqlclient==2.2.4\n").unwrap();
+    home.run(["build", "unpacked"]).ends(1).says("mysqlclient").says("wheel");
+    with_description(&home, MIDDLE, "system", "\n  index_url: null", "\n  index_url: http://127.0.0.1:9/simple");
+    home.run(["build", "unpacked"]).ends(5).says("127.0.0.1:9");
+    with_description(&home, MIDDLE, "system", "libsodium23", "libsodium99");
+    home.run(["build", "unpacked"]).ends(1).says("libsodium99");
+}
+
+#[test]
+fn variables_of_other_stages_are_not_in_the_image() {
+    let home = Home::empty();
+    let env = |to: &str| {
+        let folder = with_description(&home, NEW, "system", "stage: all", to);
+        home.run(["inspect", folder.to_str().unwrap(), "--output", "json"]).ok().json()["image"]["env"].clone()
+    };
+    assert_eq!(env("stage: all"), json!({"GREETING": "good day", "MARK": "!"}));
+    assert_eq!(env("stage: runtime"), json!({}));
+    assert_eq!(env("stage: build"), json!({}));
 }
 
 #[test]
@@ -456,7 +512,7 @@ fn bentos_that_nobody_should_trust_are_refused() {
 fn bentos_cut_short_are_refused() {
     let (bentoml, home) = (BentoMl::new(NEW), Home::empty());
     for kind in ["iris", "iris.tar", "iris.gz", "iris.bz2", "iris.zip"] {
-        let whole = fs::read(bentoml.bento(kind)).unwrap();
+        let whole = fs::read(bentoml.archive(kind)).unwrap();
         // What follows the end of a tar archive's last member is nothing.
         let end = if kind == "iris.tar" { whole.iter().rposition(|&byte| byte != 0).unwrap() } else { whole.len() };
         for length in (0..end).step_by(1024) {
