@@ -8,6 +8,7 @@
 
 mod home;
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -15,17 +16,18 @@ use std::process::{Child, Command};
 use std::sync::{Mutex, MutexGuard};
 
 use ekiben::digest::Digest;
-use home::{Home, Ran, ask, free_port, names, ran, timed, tool, wait_until};
+use home::{Home, Ran, ask, free_port, names, python_program, ran, timed, tool, wait_until};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use rand::RngCore as _;
 use serde_json::{Value, json};
 
-/// A version of BentoML, with the packages of the bentos that it builds, and those bentos by their kind.
+/// A version of BentoML: what is installed, the script that builds bentos with it, and their kinds.
 #[derive(Clone, Copy, Debug)]
 struct Version {
     name: &'static str,
     packages: &'static [&'static str],
+    script: &'static str,
     kinds: &'static [&'static str],
 }
 
@@ -36,6 +38,7 @@ const UV: &str = "uv==0.13.8";
 const NEW: Version = Version {
     name: "1.4.39",
     packages: &["bentoml==1.4.39", "scikit-learn==1.5.2", UV],
+    script: "make.py",
     kinds: &["iris", "iris.tar", "iris.gz", "iris.bz2", "iris.zip", "pair", "listed", "system"],
 };
 
@@ -50,6 +53,7 @@ const MIDDLE: Version = Version {
         "fastapi==0.115.0",
         "cloudpickle==3.1.2",
     ],
+    script: "make.py",
     kinds: &["iris", "pair", "listed", "system", "extraction"],
 };
 
@@ -57,11 +61,13 @@ const MIDDLE: Version = Version {
 const OLD: Version = Version {
     name: "1.1.11",
     packages: &["bentoml==1.1.11", "scikit-learn==1.5.2", "setuptools<80"],
+    script: "make.py",
     kinds: &["runner"],
 };
 
 /// BentoML as konfuzio-sdk brings it, which builds its bentos itself.
-const KONFUZIO: Version = Version { name: "konfuzio", packages: &["konfuzio-sdk==0.3.52", UV], kinds: &["konfuzio"] };
+const KONFUZIO: Version =
+    Version { name: "konfuzio", packages: &["konfuzio-sdk==0.3.52", UV], script: "konfuzio.py", kinds: &["konfuzio"] };
 
 /// A version that is installed, with a store and exported bentos.
 struct BentoMl {
@@ -81,7 +87,7 @@ impl BentoMl {
         let mark = mark(version);
         if fs::read_to_string(bentoml.folder.join("mark")).ok().as_ref() != Some(&mark) {
             let _ = fs::remove_dir_all(&bentoml.folder);
-            let uv = uv(&lab);
+            let uv = python_program("uv", UV);
             let python = bentoml.folder.join("venv/bin/python");
             timed(&format!("installing {}", version.name), || {
                 let run = |args: &[&str]| ran(Command::new(&uv).args(["--quiet"]).args(args)).ok();
@@ -90,14 +96,9 @@ impl BentoMl {
                 run(&[&install, version.packages].concat());
             });
             timed(&format!("building with {}", version.name), || {
-                let script = if version.name == "konfuzio" { "konfuzio.py" } else { "make.py" };
                 let mut command = bentoml.command("python");
-                command.arg(Path::new(SOURCES).join(script)).arg(bentoml.folder.join("bentos"));
-                if version.name != "konfuzio" {
-                    command.args(version.kinds);
-                }
-                fs::create_dir_all(bentoml.folder.join("bentos")).unwrap();
-                ran(&mut command).ok();
+                command.arg(Path::new(SOURCES).join(version.script)).arg(bentoml.folder.join("bentos"));
+                ran(command.args(version.kinds)).ok();
             });
             fs::write(bentoml.folder.join("mark"), mark).unwrap();
         }
@@ -166,19 +167,6 @@ fn mark(version: Version) -> String {
     Digest::of(all).to_string()
 }
 
-/// uv, in an environment of its own.
-fn uv(lab: &Path) -> PathBuf {
-    let lock = File::create(lab.join("uv.lock")).unwrap();
-    lock.lock().unwrap();
-    let program = lab.join("uv/bin/uv");
-    if !program.exists() {
-        let python = lab.join("uv/bin/python");
-        ran(Command::new("python3").args(["-m", "venv"]).arg(lab.join("uv"))).ok();
-        ran(Command::new(python).args(["-m", "pip", "install", "--quiet", UV])).ok();
-    }
-    program
-}
-
 /// Processes of `bentoml serve`, which end with it.
 struct Served {
     child: Child,
@@ -222,6 +210,24 @@ fn answers(address: &str, requests: &[(&str, &str, String)]) -> Vec<(String, u16
         ((*path).to_owned(), status, serde_json::from_str(&body).unwrap_or(Value::String(body)))
     };
     requests.iter().map(answer).collect()
+}
+
+/// The files in an archive, with their digests.
+fn files_of(archive: &Path) -> BTreeMap<String, Digest> {
+    fn add(folder: &Path, above: &str, all: &mut BTreeMap<String, Digest>) {
+        for name in names(folder) {
+            let path = folder.join(&name);
+            match path.is_dir() {
+                true => add(&path, &format!("{above}{name}/"), all),
+                false => drop(all.insert(format!("{above}{name}"), Digest::of(fs::read(path).unwrap()))),
+            }
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    ran(tool("tar").arg("-xJf").arg(archive).arg("-C").arg(folder.path())).ok();
+    let mut all = BTreeMap::new();
+    add(folder.path(), "", &mut all);
+    all
 }
 
 /// A container of a bento, which is stopped and taken away.
@@ -275,12 +281,15 @@ fn as_on_the_host(home: &Home, bentoml: &BentoMl, kind: &str) {
     }
     drop(container);
 
-    // The bento in it goes back as it came.
+    // The bento in it goes back as it came, but for the lock, which goes along.
     let again = home.path(&format!("{kind}-again.bento"));
     home.run(["export", "--bento", &tag, &again]).ok();
     let bytes = fs::read(&again).unwrap();
     home.run(["export", "--bento", &tag, &again, "--force"]).ok();
     assert!(bytes == fs::read(&again).unwrap(), "exported twice");
+    let mut files = files_of(Path::new(&again));
+    files.remove("ekiben.lock");
+    assert_eq!(files, files_of(&bentoml.archive(kind)));
     let store = home.folder().join(format!("{kind}-store/bentoml"));
     fs::create_dir_all(&store).unwrap();
     let listed = bentoml.import(&store, &again);

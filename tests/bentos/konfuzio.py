@@ -71,6 +71,7 @@ def train():
 def main(folder):
     logging.disable(logging.ERROR)
     folder = pathlib.Path(folder).resolve()
+    folder.mkdir(parents=True, exist_ok=True)
     _, archive = train().save_bento(output_dir=str(folder))
     os.replace(archive, folder / "konfuzio.bento")
     text, _ = invoice(9)

@@ -330,6 +330,8 @@ pub fn tool(name: &str) -> Command {
 pub fn python_program(program: &str, requirement: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(program);
     let path = folder.join("bin").join(program);
+    let lock = File::create(folder.with_extension("lock")).unwrap();
+    lock.lock().unwrap();
     if !path.exists() {
         let _ = fs::remove_dir_all(&folder);
         // Debian's Python cannot put pip into an environment, but its pip can install into one.
