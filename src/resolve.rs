@@ -11,9 +11,10 @@ use crate::lock::{self, Lock, Locked};
 use crate::manifest::{Manifest, Requirements};
 use crate::platform::{Platform, UnknownPlatform};
 use crate::project::Project;
-use crate::python;
+use crate::python::{self, Interpreter, Uv};
 use crate::session::Session;
 use crate::toolchain::{self, Toolchain};
+use crate::workers;
 
 /// Why there is no lock.
 #[derive(Debug, thiserror::Error)]
@@ -160,12 +161,21 @@ fn resolve(
     before: Option<&Locked>,
 ) -> Result<Locked, Error> {
     let manifest = subject.manifest;
-    let (locked_base, system) = base.lock(session, manifest, platform)?;
+    // uv may have to be fetched, which needs nothing of the base where this machine has a Python and its pip.
+    let no_wheel = || Err("the base is not known yet".into());
+    let early = || match Interpreter::host() {
+        Some(interpreter) if manifest.needs_python() => Ok::<_, Error>(Uv::find(session, interpreter, &no_wheel).ok()),
+        _ => Ok(None),
+    };
+    let ((locked_base, system), uv) = workers::both(|| Ok(base.lock(session, manifest, platform)?), early)?;
     let mut packages = Vec::new();
     if let Some(python) = base.python(&locked_base) {
         let target = base::target(&locked_base, python, platform);
         let user = base::user(Layout::Ekiben);
-        let uv = Toolchain::new(session, manifest, &locked_base, platform, &user).uv(&target.python)?;
+        let uv = match uv {
+            Some(uv) => uv,
+            None => Toolchain::new(session, manifest, &locked_base, platform, &user).uv(&target.python)?,
+        };
         let scratch = session.store.scratch().map_err(python::Error::from)?;
         let own = if manifest.serves_functions() { &generate::REQUIREMENTS[..] } else { &[] };
         let asked = manifest.python.as_ref().map(|python| python.requirements.clone()).unwrap_or_default();
