@@ -211,7 +211,7 @@ fn is_pulled_run_and_built_upon(registry: &Registry, reference: &str, manifest: 
     let script = "cd /; ls etc old whole; echo $FROM_BASE";
     let shows = |name: &str| {
         let said = home.run(["run", name, "--", "/bin/busybox", "sh", "-c", script]).ok().out;
-        assert_eq!(said, "ls: whole: No such file or directory\netc:\nkept\n\nold:\nb\nyes\n");
+        assert_eq!(said, "ls: whole: No such file or directory\netc:\nhosts\nkept\n\nold:\nb\nyes\n");
     };
     home.write("w/w.bin", "w");
     let text = "version: '1'\nmodel: {files: [w.bin]}\nservice: {command: [/bin/sh]}\n";
