@@ -13,7 +13,6 @@ use std::fs::{self, File};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
-use std::sync::{Mutex, MutexGuard};
 
 use ekiben::digest::Digest;
 use home::{Home, Ran, ask, free_port, names, python_program, ran, timed, tool, wait_until};
@@ -253,12 +252,6 @@ impl Drop for Container<'_> {
     }
 }
 
-/// Bentos are run one after the other: each takes all processors to start.
-fn alone() -> MutexGuard<'static, ()> {
-    static ONE: Mutex<()> = Mutex::new(());
-    ONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
-
 /// Builds a bento, runs it and asks it, sends it back to BentoML, and asks that.
 fn as_on_the_host(home: &Home, bentoml: &BentoMl, kind: &str) {
     let (bento, mut requests) = (bentoml.bento(home, kind), requests(kind));
@@ -308,45 +301,12 @@ fn as_on_the_host(home: &Home, bentoml: &BentoMl, kind: &str) {
     }
 }
 
-#[test]
-fn bentos_of_1_4_answer_as_they_do_in_bentoml() {
-    let (bentoml, _alone, home) = (BentoMl::new(NEW), alone(), Home::warm());
-    ["iris", "pair", "listed", "system"].iter().for_each(|kind| as_on_the_host(&home, &bentoml, kind));
-}
-
-#[test]
-fn bentos_of_1_2_answer_as_they_do_in_bentoml() {
-    let (bentoml, _alone, home) = (BentoMl::new(MIDDLE), alone(), Home::warm());
-    MIDDLE.kinds.iter().for_each(|kind| as_on_the_host(&home, &bentoml, kind));
-}
-
-#[test]
-fn a_bento_with_a_runner_answers_as_it_does_in_bentoml() {
-    let (bentoml, _alone, home) = (BentoMl::new(OLD), alone(), Home::warm());
-    as_on_the_host(&home, &bentoml, "runner");
-}
-
-#[test]
-fn a_bento_of_konfuzio_answers_as_it_does_in_bentoml() {
-    let (bentoml, _alone, home) = (BentoMl::new(KONFUZIO), alone(), Home::warm());
-    as_on_the_host(&home, &bentoml, "konfuzio");
-}
-
-#[test]
-fn an_ordinary_user_runs_a_bento() {
-    let (bentoml, _alone, home) = (BentoMl::new(MIDDLE), alone(), Home::warm().of_a_user());
-    let container = Container::start(&home, &bentoml.bento(&home, "pair"));
-    let requests = requests("pair");
-    assert_eq!(answers(&container.address, &requests)[0], ("/classify".to_owned(), 200, json!([0, 1, 2])));
-}
-
-#[test]
-fn the_same_bento_is_the_same_image_in_any_form() {
-    let (bentoml, home) = (BentoMl::new(NEW), Home::warm());
-    let bento = bentoml.bento(&home, "iris");
+/// Builds a bento as an archive of each kind, under names that lie, as a folder, and from BentoML's store.
+fn same_in_any_form(home: &Home, bentoml: &BentoMl) {
+    let bento = bentoml.bento(home, "iris");
     let digest = home.build(&bento);
     for ending in ["tar", "gz", "bz2", "zip"] {
-        let bento = bentoml.bento(&home, &format!("iris.{ending}"));
+        let bento = bentoml.bento(home, &format!("iris.{ending}"));
         assert_eq!(home.build(&bento), digest, "{ending}");
         // What a name says of the form need not be so.
         fs::copy(&bento, home.path(&format!("{ending}.bento"))).unwrap();
@@ -360,6 +320,40 @@ fn the_same_bento_is_the_same_image_in_any_form() {
     assert_eq!(stored.out.trim(), digest, "in the store");
     let mut missing = home.command(["build", "bento:irises:1"]);
     ran(missing.env("BENTOML_HOME", bentoml.folder.join("home"))).ends(1).says("irises:1").says("bentoml list");
+}
+
+#[test]
+fn bentos_of_1_4_answer_as_they_do_in_bentoml_whatever_form_they_have() {
+    let (bentoml, home) = (BentoMl::new(NEW), Home::warm());
+    ["iris", "pair", "listed", "system"].iter().for_each(|kind| as_on_the_host(&home, &bentoml, kind));
+    same_in_any_form(&home, &bentoml);
+}
+
+#[test]
+fn bentos_of_1_2_answer_as_they_do_in_bentoml() {
+    let (bentoml, home) = (BentoMl::new(MIDDLE), Home::warm());
+    MIDDLE.kinds.iter().for_each(|kind| as_on_the_host(&home, &bentoml, kind));
+}
+
+#[test]
+fn a_bento_with_a_runner_answers_as_it_does_in_bentoml() {
+    let (bentoml, home) = (BentoMl::new(OLD), Home::warm());
+    as_on_the_host(&home, &bentoml, "runner");
+}
+
+#[test]
+fn a_bento_of_konfuzio_answers_as_it_does_in_bentoml() {
+    let (bentoml, home) = (BentoMl::new(KONFUZIO), Home::warm());
+    as_on_the_host(&home, &bentoml, "konfuzio");
+}
+
+#[test]
+fn an_ordinary_user_runs_a_bento() {
+    let (bentoml, home) = (BentoMl::new(MIDDLE), Home::warm().of_a_user());
+    let container = Container::start(&home, &bentoml.bento(&home, "extraction"));
+    let answers = answers(&container.address, &requests("extraction"));
+    let found = &answers[0].2["annotation_sets"][0]["annotations"];
+    assert_eq!((answers[0].1, &found[0]["offset_string"]), (200, &json!("12.50")), "{answers:?}");
 }
 
 #[test]

@@ -22,6 +22,8 @@ BENTOML = tuple(int(number) for number in bentoml.__version__.split(".")[:2])
 # BentoML 1.2 needs an old pydantic, and all before 1.4 pkg_resources, which setuptools has lost.
 OLD = {(1, 1): ["setuptools<80"], (1, 2): ["setuptools<80", "pydantic<2.9"]}.get(BENTOML, [])
 SKLEARN = ["scikit-learn==1.5.2", *OLD]
+# The same for two kinds, so that they are installed once.
+SMALL = ["fastapi==0.115.0", "cloudpickle==3.1.2", *OLD]
 IRIS = "iris:1"
 AI = "rfextractionai:1"
 
@@ -62,7 +64,7 @@ def bentofile(kind):
     if kind == "system":
         return {
             "service": "service:System",
-            "python": {"packages": OLD, "lock_packages": False},
+            "python": {"packages": SMALL, "lock_packages": False},
             # 1.2 knows Python to 3.11.
             "docker": {"python_version": "3.13" if BENTOML >= (1, 4) else "3.11", "system_packages": ["libsodium23"]},
             "envs": [{"name": "GREETING", "value": "good day"}, {"name": "MARK", "value": "!"}],
@@ -82,7 +84,7 @@ def bentofile(kind):
                 "request": "ExtractRequest20241227",
                 "response": "ExtractResponse20240117",
             },
-            "python": {**python, "packages": ["fastapi==0.115.0", "cloudpickle==3.1.2", *OLD]},
+            "python": {**python, "packages": SMALL},
         }
     sys.exit(f"there is no kind {kind}")
 
