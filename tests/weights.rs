@@ -416,7 +416,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_tree_comes_back_from_its_bundle(members in any_tree(), weights in any_tree()) {
+    fn any_tree_comes_back_from_its_bundle(members in any_tree(), weights in any_tree(), own in any::<bool>()) {
         let home = home();
         let session = home.session();
         let path = |name: &str| ArchivePath::relative(name).unwrap();
@@ -426,10 +426,19 @@ proptest! {
             let file = home.path("w").join(name);
             fs::create_dir_all(file.parent().unwrap()).unwrap();
             fs::write(&file, any.bytes()).unwrap();
-            listed.push(Weight { path: path(name), content: Content::file(&file).unwrap() });
-            expected.insert(format!("models/m/1/{name}"), (false, any.bytes()));
+            // In a bento, a weight lies where it lies; in a bundle of Ekiben's, in the model's folder.
+            let (weight, place) = match own {
+                true => (name.clone(), format!("models/m/1/{name}")),
+                false => (format!("models/{name}"), format!("models/{name}")),
+            };
+            listed.push(Weight { path: path(&weight), content: Content::file(&file).unwrap() });
+            expected.insert(place, (false, any.bytes()));
         }
-        let mut bundle = Bundle::new("m", Layout::Ekiben, listed, false);
+        let mut bundle = Bundle::new("m", if own { Layout::Ekiben } else { Layout::Bento }, listed, false);
+        // By which the two are told apart.
+        let description = if own { "ekiben.yaml" } else { "bento.yaml" };
+        bundle.add(path(description), Content::Bytes(vec![1]), false).unwrap();
+        expected.insert(description.to_owned(), (false, vec![1]));
         for (name, any) in &members {
             bundle.add(path(name), Content::Bytes(any.bytes()), any.executable).unwrap();
             expected.insert(name.clone(), (any.executable, any.bytes()));
