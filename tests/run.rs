@@ -168,6 +168,9 @@ fn a_port_that_is_taken_is_named_or_another_one_found() {
     assert!(refused.err.contains("port 0") && refused.err.contains("-p"), "{}", refused.err);
     home.run(["run", "tiny:1", "-p", "nonsense"]).ends(2).says("no address");
     assert_eq!(home.stored("containers"), [""; 0]);
+    // The service may be told another one of its own.
+    let told = home.run(["run", "tiny:1", "--detach", "--output", "json", "-e", "PORT=4000"]).ok().json();
+    assert_eq!(ask(told["address"].as_str().unwrap(), "GET", "/healthz", "").0, 200);
     // Where no port was asked for, any will do.
     let first = home.run(["run", "tiny:1", "--detach", "--output", "json"]).ok().json();
     let second = home.run(["run", "tiny:1", "--detach", "--output", "json"]).ok().json();

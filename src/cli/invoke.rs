@@ -120,7 +120,7 @@ fn once(
 ) -> Result<Exit, Failure> {
     let built = prepare::image(context, session, &Inputs { path: PathBuf::from(args.target), how: args.build })?;
     let mut options = args.how.options(built.manifest.as_ref().map(|manifest| &manifest.resources));
-    options.publish = vec![launch::any_port(serve::port(&built))];
+    options.publish = vec![launch::any_port(serve::port(&built, &options.env))];
     let mut running = serve::start(context, session, &built, options, Life::Tied, false)?.with(credentials);
     let _signals = running.container.pass_on_signals()?;
     let ready = built.manifest.as_ref().map_or("/readyz", |manifest| &manifest.service.ready);

@@ -92,7 +92,7 @@ struct Started {
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let session = context.session()?;
     let built = prepare::image(context, &session, &args.inputs)?;
-    let port = serve::port(&built);
+    let port = serve::port(&built, &args.how.env);
     let mut options = args.how.options(built.manifest.as_ref().map(|manifest| &manifest.resources));
     options.name = args.name;
     options.host_network = args.network == Network::Host;

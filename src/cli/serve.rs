@@ -81,11 +81,13 @@ pub struct Running {
     pub service: Service,
 }
 
-/// The port on which the image's service listens: the lowest, where it declares several, as BentoML's images declare
-/// one for metrics too.
-pub fn port(built: &Built) -> u16 {
+/// The port on which the image's service listens: the one that a variable names, else the lowest that the image declares,
+/// as BentoML's images declare one for metrics too.
+pub fn port(built: &Built, env: &[String]) -> u16 {
+    let named = env.iter().rev().find_map(|variable| variable.strip_prefix("PORT="));
     let declared = built.image.config().exposed_ports().iter().flatten();
-    declared.filter_map(|port| port.split('/').next()?.parse().ok()).min().unwrap_or(3000)
+    let declared = declared.filter_map(|port| port.split('/').next()?.parse().ok()).min();
+    named.and_then(|port| port.parse().ok()).or(declared).unwrap_or(3000)
 }
 
 /// Starts the image. Where the wanted address is taken and `movable` is set, another one is found.
@@ -105,14 +107,14 @@ pub fn start(
             ..
         }))) if movable => {
             session.progress.detail(format!("{address} is taken, so another port is used"));
-            options.publish = vec![launch::any_port(port(built))];
+            options.publish = vec![launch::any_port(port(built, &options.env))];
             launch::start(session, &built.name, &built.image, &options, life)?
         }
         container => container?,
     };
     let address = match container.state()?.published.first() {
         Some(Publish { host, .. }) => *host,
-        None => std::net::SocketAddr::from(([127, 0, 0, 1], port(built))),
+        None => std::net::SocketAddr::from(([127, 0, 0, 1], port(built, &options.env))),
     };
     let text = format!("{NAME}{}{NAME:#} in {}", container.name(), Time(started.elapsed()));
     context.printer.status("Started", text);

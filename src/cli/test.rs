@@ -49,7 +49,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let manifest = parcel.manifest.clone();
     let built = prepare::build(context, &session, parcel, &[], &[])?;
     let mut options = args.how.options(Some(&manifest.resources));
-    options.publish = vec![launch::any_port(serve::port(&built))];
+    options.publish = vec![launch::any_port(serve::port(&built, &options.env))];
     let mut running = serve::start(context, &session, &built, options, Life::Tied, false)?.with(credentials);
     let _signals = running.container.pass_on_signals()?;
     running.wait_ready(context, &manifest.service.ready, args.how.timeout)?;
