@@ -157,8 +157,9 @@ struct Identity<'a> {
 }
 
 impl Bundle {
-    /// Starts a bundle from the weights; one laid out as Ekiben does it gets a manifest, by which it is known again. They are read and hashed when it is packed, or before where somebody asks
-    /// for their layers; where that was done before and the files are the same, not at all (unless `again`).
+    /// Starts a bundle from the weights. They are read and hashed when it is packed, or before where somebody asks for
+    /// their layers; where that was done before and the files are the same, not at all (unless `again`). One laid out as
+    /// Ekiben does it gets a manifest, by which it is known again.
     pub fn new(name: &str, layout: Layout, weights: Vec<Weight>, again: bool) -> Self {
         let (name, version, members, layers) = (name.to_owned(), String::new(), BTreeMap::new(), OnceLock::new());
         Self { name, version, layout, members, weights, layers, again, packed: None }

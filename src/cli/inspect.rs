@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::printer::{DIM, NAME, Report, Size, VERB, dim_time};
+use super::printer::{DIM, NAME, Report, Size, VERB, dim_time, plain};
 use super::{Context, Exit, Failure, prepare, pull};
 use crate::bundle::{self, Bundle};
 use crate::digest::Digest;
@@ -285,7 +285,7 @@ impl Report for ImageReport {
         writeln!(out)?;
         let mut row = |key: &str, value: String| match value.is_empty() {
             true => Ok(()),
-            false => writeln!(out, "  {key:<8} {value}"),
+            false => writeln!(out, "  {key:<8} {}", plain(&value)),
         };
         row("starts", [self.entrypoint.join(" "), self.command.join(" ")].join(" ").trim().to_owned())?;
         row("user", self.user.clone().unwrap_or_default())?;
@@ -301,7 +301,7 @@ impl ImageOf {
     fn show(&self, out: &mut dyn Write) -> io::Result<()> {
         let mut row = |key: &str, value: String| match value.is_empty() {
             true => Ok(()),
-            false => writeln!(out, "  {key:<8} {value}"),
+            false => writeln!(out, "  {key:<8} {}", plain(&value)),
         };
         row("base", self.base.clone())?;
         row("python", self.python.clone().unwrap_or_default())?;

@@ -233,6 +233,11 @@ fn bar(verb: &'static str, subject: String, unit: Unit, total: Option<u64>) -> P
     bar.with_style(style.progress_chars("━╸─")).with_prefix(verb).with_message(subject)
 }
 
+/// A foreign text as a terminal may have it: control characters would be obeyed.
+pub fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
 /// How long something took, in the dim look; nothing where it was but a moment.
 pub fn dim_time(time: Duration) -> String {
     if time < Duration::from_millis(1) { String::new() } else { format!("{DIM}in {}{DIM:#}", Time(time)) }
