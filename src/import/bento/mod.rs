@@ -224,8 +224,11 @@ impl Bento {
             let known = self.files.iter().any(|file| file.path.below(&inside).is_some());
             if let Some(latest) = latest.filter(|_| !known && place.under(&store).is_dir()) {
                 self.files.extend(files(&place.under(&store), Some(&inside))?);
-                let content = Content::Bytes(version.as_bytes().to_vec());
-                self.files.push(File { path: latest, content, executable: false });
+                // Of several versions, the one that is named first.
+                if !self.files.iter().any(|file| file.path == latest) {
+                    let content = Content::Bytes(version.as_bytes().to_vec());
+                    self.files.push(File { path: latest, content, executable: false });
+                }
             }
         }
         self.files.sort_by(|one, other| one.path.as_str().cmp(other.path.as_str()));
