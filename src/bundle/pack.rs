@@ -21,7 +21,7 @@ const XZ_BLOCK: usize = 1 << 20;
 pub enum Form {
     /// Seekable zstd with an index, as `docs/bundle.md` says.
     Ekiben,
-    /// xz, which BentoML imports. Ekiben itself does not read it.
+    /// xz, which BentoML imports. Ekiben reads it as any bento.
     Bento,
 }
 

@@ -44,12 +44,17 @@ struct Packed {
 
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let session = context.session()?;
+    let base = args.inputs.how.base.clone();
     let bundle = prepare::parcel(context, &session, &args.inputs, &[])?.bundle;
     let path = match args.out {
         None => PathBuf::from(bundle.file_name()),
         Some(folder) if folder.is_dir() => folder.join(bundle.file_name()),
         Some(file) => file,
     };
+    if base.is_some() && Form::of(&path) == Form::Ekiben {
+        let failure = Failure::new(Exit::Usage, "a bundle keeps the base that its bento names");
+        return Err(failure.with_hint("pack it as a `.bento`, and name the base when it is built"));
+    }
     let started = Instant::now();
     let size = bundle.pack(&session, Form::of(&path), &path)?;
     let file = path.file_name().unwrap_or_default().display();

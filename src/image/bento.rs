@@ -84,8 +84,8 @@ pub fn of_image(session: &Session, image: &Image) -> Result<(Bundle, TempDir), E
         (below(&code) || layout == Layout::Ekiben && below(&models)) && !below(&venv)
     };
     let mut files = BTreeMap::new();
-    for layer in image.layers() {
-        collect(session, layer, &wanted, scratch.path().to_owned(), &mut files)?;
+    for (number, layer) in image.layers().iter().enumerate() {
+        collect(session, layer, &wanted, scratch.path().join(number.to_string()), &mut files)?;
     }
 
     let text = files.get(&code.join(&place(bento::NAME)?)).map(|file: &File| file.content.read(1 << 20)).transpose()?;
@@ -120,7 +120,7 @@ pub fn of_image(session: &Session, image: &Image) -> Result<(Bundle, TempDir), E
 }
 
 /// Adds the wanted files of a layer to those of the layers below: as contents that lie elsewhere where it is made of
-/// such, else as files in `folder`.
+/// such, else as files in `folder`, a new one.
 fn collect(
     session: &Session,
     layer: &layer::Layer,
@@ -134,11 +134,14 @@ fn collect(
         }
         return Ok(());
     }
+    fs::create_dir(&folder)?;
+    let mut count = 0;
     let reader = compress::decoder(layer.open(&session.store)?)?;
     archive::Reader::new(reader, Limits::default()).for_each(|member| {
         let path = member.entry.path.clone();
         if let (Kind::File { size }, true) = (&member.entry.kind, wanted(&path)) {
-            let host = folder.join(files.len().to_string());
+            let host = folder.join(count.to_string());
+            count += 1;
             let copied = std::io::copy(member.content, &mut fs::File::create(&host)?)?;
             if copied < *size {
                 return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
