@@ -256,6 +256,16 @@ impl Base {
         }
     }
 
+    /// What Python packages on it are for, where that is known before it is locked.
+    pub fn target(&self, platform: Platform) -> Option<Target> {
+        match self {
+            Self::Debian { suite, python: Some(python) } => {
+                Some(Target { python: python.clone(), platform, glibc: glibc(suite) })
+            }
+            _ => None,
+        }
+    }
+
     /// Resolves the base, and the Debian packages that the manifest wants on top of it.
     ///
     /// # Errors
@@ -361,9 +371,7 @@ pub fn user_layer(
     user: &User,
 ) -> Result<Option<Layer>, Error> {
     let Locked::Image { digest, interpreter: Some(_), .. } = base else { return Ok(None) };
-    let key = ("user", USER_RULES, crate::archive::epoch(), digest, (user.passwd(), user.group()));
-    // Numbers and texts always serialise.
-    let key = Digest::of(serde_json::to_vec(&key).unwrap_or_default());
+    let key = layer::key(&("user", USER_RULES, digest, (user.passwd(), user.group())));
     if let Some(known) = session.store.recall("user", &key) {
         return Ok(known);
     }
@@ -507,8 +515,7 @@ fn layer(
     user: &User,
 ) -> Result<Option<Layer>, Error> {
     let Locked::Debian { suite, packages } = base else { return Ok(None) };
-    let key =
-        ("base", debian::RULES, crate::archive::epoch(), platform, suite, packages, (&user.name, user.uid, user.gid));
+    let key = ("base", debian::RULES, platform, suite, packages, (&user.name, user.uid, user.gid));
     let title = format!("Debian {suite}, {} packages", packages.len());
     made_once(session, manifest, &key, packages, &title, |writer| {
         Ok(debian::base_layer(session, packages, platform, Some(user), writer)?)
@@ -524,7 +531,7 @@ pub fn system_layer(session: &Session, manifest: &Manifest, packages: &[Package]
     if packages.is_empty() {
         return Ok(None);
     }
-    let key = ("system", debian::RULES, crate::archive::epoch(), packages);
+    let key = ("system", debian::RULES, packages);
     let title = format!("Debian packages, {}", packages.len());
     made_once(session, manifest, &key, packages, &title, |writer| {
         Ok(debian::packages_layer(session, packages, writer)?)
@@ -540,8 +547,7 @@ fn made_once(
     title: &str,
     write: impl FnOnce(&mut crate::archive::Writer<&mut dyn std::io::Write>) -> Result<(), Error>,
 ) -> Result<Layer, Error> {
-    // Numbers, texts and lists always serialise.
-    let key = Digest::of(serde_json::to_vec(key).unwrap_or_default());
+    let key = layer::key(key);
     if let Some(layer) = session.store.recall("debian-layer", &key) {
         return Ok(layer);
     }

@@ -147,6 +147,12 @@ pub fn origin(store: &Store, digest: &Digest) -> Result<Option<String>, Error> {
     Ok(text.and_then(|text| serde_json::from_slice::<Origin>(&text).ok()).map(|origin| origin.from))
 }
 
+/// Under what a layer that is made of `inputs` is remembered: all else that its bytes depend on goes into it too.
+pub fn key(inputs: &impl Serialize) -> Digest {
+    // Numbers, texts and lists always serialise.
+    Digest::of(serde_json::to_vec(&(crate::compress::RULES, archive::epoch(), inputs)).unwrap_or_default())
+}
+
 /// A file of a [`Layer::of_files`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct File {
@@ -220,8 +226,7 @@ impl Layer {
     /// # Errors
     /// When its bytes cannot be had, or the store cannot be written.
     pub fn compressed(&self, store: &Store, setting: Setting, task: &Task) -> Result<Self, Error> {
-        // Texts and numbers always serialise.
-        let key = Digest::of(serde_json::to_vec(&("compressed", self.diff_id, setting)).unwrap_or_default());
+        let key = key(&("compressed", self.diff_id, setting));
         if let Some(layer) = store.recall("compressed", &key) {
             return Ok(layer);
         }

@@ -11,7 +11,7 @@ use crate::lock::{self, Lock, Locked};
 use crate::manifest::{Manifest, Requirements};
 use crate::platform::{Platform, UnknownPlatform};
 use crate::project::Project;
-use crate::python::{self, Interpreter, Uv};
+use crate::python::{self, Interpreter, Package, Target, Uv};
 use crate::session::Session;
 use crate::toolchain::{self, Toolchain};
 use crate::workers;
@@ -83,10 +83,13 @@ pub struct Subject<'a> {
     pub path: PathBuf,
     /// A lock that came along, for where none is kept.
     pub shipped: Option<PathBuf>,
+    /// The layout of the image that is built as soon as there is a lock, if one is: its base is put together while
+    /// Python packages are resolved.
+    pub layout: Option<Layout>,
 }
 
 impl<'a> Subject<'a> {
-    /// A project, whose lock lies beside its manifest.
+    /// A project, whose lock lies beside its manifest; nothing is built of it yet.
     pub fn of(project: &'a Project) -> Self {
         let path = project.root.join(lock::NAME);
         Self {
@@ -95,6 +98,7 @@ impl<'a> Subject<'a> {
             platforms: &project.manifest.platforms,
             path,
             shipped: None,
+            layout: None,
         }
     }
 
@@ -161,33 +165,60 @@ fn resolve(
     before: Option<&Locked>,
 ) -> Result<Locked, Error> {
     let manifest = subject.manifest;
-    // uv may have to be fetched, which needs nothing of the base where this machine has a Python and its pip.
-    let no_wheel = || Err("the base is not known yet".into());
-    let early = || match Interpreter::host() {
-        Some(interpreter) if manifest.needs_python() => Ok::<_, Error>(Uv::find(session, interpreter, &no_wheel).ok()),
-        _ => Ok(None),
+    let preferred = before.map(|locked| locked.python.as_slice()).unwrap_or_default();
+    let lower = || {
+        let (locked, system) = base.lock(session, manifest, platform)?;
+        if let (Some(layout), Ok(host)) = (subject.layout, Platform::host())
+            && host == platform
+            && manifest.needs_python()
+        {
+            base::trees(session, manifest, &locked, platform, &base::user(layout))?;
+        }
+        Ok((locked, system))
     };
-    let ((locked_base, system), uv) = workers::both(|| Ok(base.lock(session, manifest, platform)?), early)?;
-    let mut packages = Vec::new();
-    if let Some(python) = base.python(&locked_base) {
-        let target = base::target(&locked_base, python, platform);
-        let user = base::user(Layout::Ekiben);
-        let uv = match uv {
-            Some(uv) => uv,
-            None => Toolchain::new(session, manifest, &locked_base, platform, &user).uv(&target.python)?,
+    // Neither uv, which may have to be fetched, nor packages need anything of the base, where this machine has a Python
+    // and its pip, and the base is one whose Python is known.
+    let no_wheel = || Err("the base is not known yet".into());
+    let early = || {
+        let interpreter = Interpreter::host().filter(|_| manifest.needs_python());
+        let Some(uv) = interpreter.and_then(|interpreter| Uv::find(session, interpreter, &no_wheel).ok()) else {
+            return Ok((None, None));
         };
-        let scratch = session.store.scratch().map_err(python::Error::from)?;
-        let own = if manifest.serves_functions() { &generate::REQUIREMENTS[..] } else { &[] };
-        let asked = manifest.python.as_ref().map(|python| python.requirements.clone()).unwrap_or_default();
-        let root = std::path::absolute(subject.root)?;
-        let requirements = python::Requirements::new(&asked, &root)?.and(own.iter().copied());
-        let asked = python::Resolution {
-            requirements: &requirements,
-            target: &target,
-            project: &root,
-            preferred: before.map(|locked| locked.python.as_slice()).unwrap_or_default(),
-        };
-        packages = python::resolve(&uv, &asked, scratch.path(), &session.progress)?;
-    }
-    Ok(Locked { base: locked_base, system, python: packages })
+        let target = base.target(platform);
+        let packages = target.map(|target| packages(session, subject, &uv, &target, preferred)).transpose()?;
+        Ok::<_, Error>((Some(uv), packages))
+    };
+    let ((locked_base, system), (uv, early)) = workers::both(lower, early)?;
+    let python = match (early, base.python(&locked_base)) {
+        (Some(packages), _) => packages,
+        (None, None) => Vec::new(),
+        (None, Some(python)) => {
+            let target = base::target(&locked_base, python, platform);
+            let user = base::user(Layout::Ekiben);
+            let uv = match uv {
+                Some(uv) => uv,
+                None => Toolchain::new(session, manifest, &locked_base, platform, &user).uv(&target.python)?,
+            };
+            packages(session, subject, &uv, &target, preferred)?
+        }
+    };
+    Ok(Locked { base: locked_base, system, python })
+}
+
+/// The Python packages that meet the requirements; of those `preferred` that do, the same versions.
+fn packages(
+    session: &Session,
+    subject: &Subject<'_>,
+    uv: &Uv,
+    target: &Target,
+    preferred: &[Package],
+) -> Result<Vec<Package>, Error> {
+    let scratch = session.store.scratch().map_err(python::Error::from)?;
+    let manifest = subject.manifest;
+    let own = if manifest.serves_functions() { &generate::REQUIREMENTS[..] } else { &[] };
+    let asked = manifest.python.as_ref().map(|python| python.requirements.clone()).unwrap_or_default();
+    let root = std::path::absolute(subject.root)?;
+    let requirements = python::Requirements::new(&asked, &root)?.and(own.iter().copied());
+    let asked = python::Resolution { requirements: &requirements, target, project: &root, preferred };
+    Ok(python::resolve(uv, &asked, scratch.path(), &session.progress)?)
 }

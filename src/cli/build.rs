@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::prepare::Inputs;
+use super::prepare::{Goal, Inputs};
 use super::printer::Report;
 use super::{Context, Exit, Failure, prepare, push};
 use crate::compress::Setting;
@@ -52,7 +52,7 @@ struct Image {
 
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let session = context.session()?;
-    let mut parcel = prepare::parcel(context, &session, &args.inputs, &args.platform)?;
+    let mut parcel = prepare::parcel(context, &session, &args.inputs, &args.platform, Goal::Image)?;
     parcel.bundle.compress_weights(&session, args.compression)?;
     let targets = match args.push {
         true => args.tag.iter().map(|name| push::target(&name.to_string())).collect::<Result<Vec<_>, _>>()?,

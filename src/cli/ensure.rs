@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
+use super::prepare::Goal;
 use super::printer::{NAME, Report};
 use super::{Context, Exit, Failure, prepare, push};
 use crate::digest::Digest;
@@ -46,7 +47,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let named = push::target(&args.reference)?;
     let session = context.session()?;
     let platforms = prepare::platforms_or_host(&args.platform)?;
-    let parcel = prepare::parcel(context, &session, &args.inputs, &platforms)?;
+    let parcel = prepare::parcel(context, &session, &args.inputs, &platforms, Goal::Image)?;
     let reference = named.tagged(ensure::tag(&session, &parcel, &platforms)?);
     let registries = Registries::new(&session)?;
     if let Some(digest) = registries.repository(&reference).head(&reference.wanted(), false)? {

@@ -10,6 +10,7 @@ use crate::diagnostic::{Diagnostics, Rendering};
 use crate::digest::Digest;
 use crate::image::{self, Image};
 use crate::import::bento as import;
+use crate::layout::Layout;
 use crate::manifest::Manifest;
 use crate::parcel::{self, Parcel};
 use crate::platform::Platform;
@@ -53,6 +54,13 @@ impl How {
     fn renewal(&self) -> Renewal {
         if self.locked { Renewal::Never } else { Renewal::IfNeeded }
     }
+}
+
+/// What everything is got together for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Goal {
+    Bundle,
+    Image,
 }
 
 /// An image, and what it was built from.
@@ -107,8 +115,9 @@ pub fn parcel(
     session: &Session,
     inputs: &Inputs,
     platforms: &[Platform],
+    goal: Goal,
 ) -> Result<Parcel, Failure> {
-    parcel_if(context, session, inputs, platforms, &|_| Ok(()))
+    parcel_if(context, session, inputs, platforms, goal, &|_| Ok(()))
 }
 
 /// The same, if `check` has nothing against the manifest: it is asked before anything is locked.
@@ -117,12 +126,13 @@ pub fn parcel_if(
     session: &Session,
     inputs: &Inputs,
     platforms: &[Platform],
+    goal: Goal,
     check: &dyn Fn(&Manifest) -> Result<(), Failure>,
 ) -> Result<Parcel, Failure> {
     if !is_bundle(&inputs.path)
         && let Some(path) = import::find(&inputs.path)?
     {
-        return bento(context, session, &path, &inputs.how, platforms, check);
+        return bento(context, session, &path, &inputs.how, platforms, goal, check);
     }
     if inputs.how.base.is_some() || inputs.how.lock.is_some() {
         let failure = Failure::new(Exit::Usage, "--base and --lock are for bentos");
@@ -140,7 +150,8 @@ pub fn parcel_if(
     let project = project(context, &inputs.path)?;
     check(&project.manifest)?;
     let renewal = inputs.how.renewal();
-    let lock = lock(context, session, &Subject::of(&project), renewal)?;
+    let layout = (goal == Goal::Image).then_some(Layout::Ekiben);
+    let lock = lock(context, session, &Subject { layout, ..Subject::of(&project) }, renewal)?;
     Ok(Parcel::of_project(session, &project, lock, inputs.how.no_cache)?)
 }
 
@@ -151,6 +162,7 @@ fn bento(
     path: &Path,
     how: &How,
     platforms: &[Platform],
+    goal: Goal,
     check: &dyn Fn(&Manifest) -> Result<(), Failure>,
 ) -> Result<Parcel, Failure> {
     let started = Instant::now();
@@ -187,6 +199,7 @@ fn bento(
         platforms,
         path: how.lock.clone().unwrap_or_else(beside),
         shipped: Some(bento.root.join(crate::lock::NAME)),
+        layout: (goal == Goal::Image).then_some(Layout::Bento),
     };
     let lock = lock(context, session, &subject, how.renewal())?;
     Ok(Parcel::of_bento(session, &bento, manifest, lock, how.no_cache)?)
@@ -276,7 +289,7 @@ pub fn platforms_or_host(platforms: &[Platform]) -> Result<Vec<Platform>, Failur
 /// The image that `inputs` means: one that is built from what lies at the path, or one of that name in the store.
 pub fn image(context: &Context, session: &Session, inputs: &Inputs) -> Result<Built, Failure> {
     if inputs.path.exists() || inputs.path.to_string_lossy().starts_with(import::SCHEME) {
-        let parcel = parcel(context, session, inputs, &[])?;
+        let parcel = parcel(context, session, inputs, &[], Goal::Image)?;
         return build(context, session, parcel, &[], &[]);
     }
     let text = inputs.path.display().to_string();

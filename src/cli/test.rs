@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::prepare::Inputs;
+use super::prepare::{Goal, Inputs};
 use super::printer::{DIM, ERROR, Report, Time, VERB};
 use super::{Context, Exit, Failure, prepare, serve};
 use crate::container::Life;
@@ -45,7 +45,7 @@ struct Tested {
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let credentials = args.secrets.credentials()?;
     let session = context.session()?;
-    let parcel = prepare::parcel_if(context, &session, &args.inputs, &[], &has_tests)?;
+    let parcel = prepare::parcel_if(context, &session, &args.inputs, &[], Goal::Image, &has_tests)?;
     let manifest = parcel.manifest.clone();
     let built = prepare::build(context, &session, parcel, &[], &[])?;
     let mut options = args.how.options(Some(&manifest.resources));

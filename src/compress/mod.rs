@@ -6,7 +6,7 @@ mod xz;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::str::FromStr;
 
-use flate2::write::GzEncoder;
+use libdeflater::{CompressionLvl, Compressor};
 use oci_spec::image::MediaType;
 use serde::{Deserialize, Serialize};
 
@@ -83,8 +83,11 @@ impl FromStr for Setting {
     }
 }
 
-/// Fast, and within 8 % of the size of level 6 on site-packages.
-const GZIP_LEVEL: flate2::Compression = flate2::Compression::new(3);
+/// Version of what the encoders here write. A change of it needs another number.
+pub const RULES: u32 = 2;
+
+/// Of libdeflate. On site-packages: 2 % more bytes than zlib's level 6, in half of the time.
+const GZIP_LEVEL: i32 = 2;
 const ZSTD_LEVEL: i32 = 3;
 
 /// What one gzip member or zstd frame holds, in bytes. They are independent, so that they can be made side by side; a
@@ -140,7 +143,11 @@ pub enum Method {
 impl Method {
     fn work(self) -> Work {
         match self {
-            Self::Gzip => Box::new(gzip_member),
+            Self::Gzip => {
+                let level = CompressionLvl::new(GZIP_LEVEL).unwrap_or_default();
+                let mut encoder = Compressor::new(level);
+                Box::new(move |block| gzip_member(&mut encoder, block))
+            }
             Self::Xz => Box::new(|block| if shrinks(block)? { xz::compressed(block) } else { Ok(xz::stored(block)) }),
             Self::Zstd(level) => {
                 let mut encoders: [Option<zstd::bulk::Compressor<'static>>; 2] = [None, None];
@@ -253,11 +260,12 @@ impl<W: Write> Write for Blocks<W> {
     }
 }
 
-/// One member, whose header says nothing of time, name or operating system (flate2 writes zero and "unknown").
-fn gzip_member(block: &[u8]) -> io::Result<Vec<u8>> {
-    let mut encoder = GzEncoder::new(Vec::with_capacity(block.len() / 2), GZIP_LEVEL);
-    encoder.write_all(block)?;
-    encoder.finish()
+/// One member, whose header says nothing of time, name or operating system (libdeflate writes zero and "unknown").
+fn gzip_member(encoder: &mut Compressor, block: &[u8]) -> io::Result<Vec<u8>> {
+    let mut member = vec![0; encoder.gzip_compress_bound(block.len())];
+    let size = encoder.gzip_compress(block, &mut member).map_err(io::Error::other)?;
+    member.truncate(size);
+    Ok(member)
 }
 
 /// Reads what is compressed in whatever way its first bytes say: gzip (also in several members), zstd (several

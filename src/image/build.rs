@@ -80,7 +80,7 @@ impl Error {
 }
 
 /// Version of what [`python_layers`] makes of the same packages. A change of it needs another number.
-pub(super) const INSTALLATION: u32 = 2;
+pub(super) const INSTALLATION: u32 = 3;
 
 /// Version of what [`code_layer`] makes of the same files. A change of it needs another number.
 const CODE: u32 = 1;
@@ -139,9 +139,7 @@ fn library_layer(
 ) -> Result<Option<Layer>, Error> {
     let diff_ids: Vec<_> = base.layers().iter().map(|layer| layer.diff_id).collect();
     let interpreter = locked.base.interpreter(&target.python);
-    let key = ("library", INSTALLATION, crate::archive::epoch(), interpreter, diff_ids);
-    // Numbers and texts always serialise.
-    let key = Digest::of(serde_json::to_vec(&key).unwrap_or_default());
+    let key = layer::key(&("library", INSTALLATION, interpreter, diff_ids));
     if let Some(known) = session.store.recall("python-library", &key) {
         return Ok(known);
     }
@@ -175,8 +173,7 @@ fn compiled(
         fs::copy(source, to)?;
     }
     let place = &library.place;
-    python::bytecode::compile(&*compiler, &copy, &format!("/{place}"))?;
-    let compiled = files(&copy, "pyc")?;
+    let compiled = python::bytecode::compile(&*compiler, &copy, &format!("/{place}"), &session.progress)?;
     if compiled.is_empty() {
         return Ok(None);
     }
@@ -192,23 +189,6 @@ fn compiled(
         Ok(())
     })?;
     Ok(Some(layer))
-}
-
-/// The files below `folder` whose names end in `.ENDING`, sorted.
-fn files(folder: &Path, ending: &str) -> Result<Vec<ArchivePath>, Error> {
-    let mut found = Vec::new();
-    for entry in ignore::WalkBuilder::new(folder).standard_filters(false).build() {
-        let entry = entry.map_err(std::io::Error::other)?;
-        // A link of the base's leads somewhere else on this machine.
-        let is_file = entry.file_type().is_some_and(|kind| kind.is_file());
-        let path = entry.into_path();
-        if is_file && path.extension().is_some_and(|extension| extension == ending) {
-            let inside = path.strip_prefix(folder).map_err(std::io::Error::other)?;
-            found.push(ArchivePath::from_path(inside).map_err(std::io::Error::other)?);
-        }
-    }
-    found.sort();
-    Ok(found)
 }
 
 /// The folders that a layer has so far.
@@ -255,9 +235,7 @@ enum Environment {
 fn environment(session: &Session, parcel: &Parcel, locked: &Locked, target: &Target) -> Result<Environment, Error> {
     let Target { python, platform, glibc } = target;
     let interpreter = locked.base.interpreter(python);
-    let key = ("python", INSTALLATION, crate::archive::epoch(), &interpreter, platform, glibc, &locked.python);
-    // Numbers, texts and lists always serialise.
-    let key = Digest::of(serde_json::to_vec(&key).unwrap_or_default());
+    let key = layer::key(&("python", INSTALLATION, &interpreter, platform, glibc, &locked.python));
     if let Some(layers) = session.store.recall("python-layers", &key) {
         return Ok(Environment::Known(layers));
     }
@@ -299,7 +277,7 @@ fn python_layers(
     let user = base::user(parcel.bundle.layout());
     let toolchain = Toolchain::new(session, &parcel.manifest, &locked.base, *platform, &user);
     let task = session.progress.task("Compiling", "bytecode", Unit::Items, None);
-    python::bytecode::compile(&*toolchain.compiler(python)?, &venv, layout::VENV)?;
+    python::bytecode::compile(&*toolchain.compiler(python)?, &venv, layout::VENV, &session.progress)?;
     task.finish("Compiled bytecode");
 
     let groups = python::split(&venv, python, layout::VENV)?;
@@ -347,11 +325,10 @@ fn requirements(manifest: &Manifest, locked: &Locked, bundle: &Bundle, project: 
 fn code_layer(session: &Session, bundle: &Bundle) -> Result<Layer, Error> {
     let layout = bundle.layout();
     let top = ArchivePath::new(layout.code()).map_err(std::io::Error::other)?;
-    let key: Vec<_> = bundle.members().iter().map(|(path, member)| (path, member.executable, member.digest)).collect();
-    // Paths, flags and digests always serialise.
+    let members: Vec<_> =
+        bundle.members().iter().map(|(path, member)| (path, member.executable, member.digest)).collect();
     let own = if layout == Layout::Bento { generate::BENTO_ENTRYPOINT } else { "" };
-    let key = ("code", CODE, crate::archive::epoch(), &top, own, &key);
-    let key = Digest::of(serde_json::to_vec(&key).unwrap_or_default());
+    let key = layer::key(&("code", CODE, &top, own, &members));
     if let Some(layer) = session.store.recall("code", &key) {
         return Ok(layer);
     }

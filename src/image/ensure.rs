@@ -4,8 +4,8 @@
 //! and the manifest) and the platforms. Whoever builds the same gets the same bytes, so any number of builders may push
 //! at once: each puts the same manifest under the same tag, after all its blobs.
 
-use crate::digest::Digest;
 use crate::image::build;
+use crate::layer;
 use crate::parcel::Parcel;
 use crate::platform::Platform;
 use crate::session::Session;
@@ -21,11 +21,8 @@ pub fn tag(session: &Session, parcel: &Parcel, platforms: &[Platform]) -> Result
     let mut platforms = platforms.to_vec();
     platforms.sort();
     platforms.dedup();
-    let rules = (build::INSTALLATION, crate::base::USER_RULES, crate::debian::RULES);
-    let inputs = (VERSION, rules, crate::archive::epoch());
-    // Numbers, texts and lists always serialise.
-    let key = serde_json::to_vec(&(inputs, parcel.bundle.digest(session)?, platforms)).unwrap_or_default();
-    let mut hex = Digest::of(key).hex();
+    let rules = (VERSION, build::INSTALLATION, crate::base::USER_RULES, crate::debian::RULES);
+    let mut hex = layer::key(&(rules, parcel.bundle.digest(session)?, platforms)).hex();
     hex.truncate(40);
     Ok(format!("ekiben-{hex}"))
 }

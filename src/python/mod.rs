@@ -10,6 +10,7 @@
 pub mod bytecode;
 mod install;
 mod interpreter;
+mod pyc;
 mod record;
 mod refusal;
 mod requirements;

@@ -32,11 +32,15 @@ const VERSION: &str = "0.13.8";
 /// Largest uv that is taken out of a wheel, in bytes.
 const LARGEST: u64 = 256 << 20;
 
-/// The digest of the wheel of [`VERSION`] for a platform (`manylinux_2_17`, 17 MB).
-fn wheel_digest(platform: Platform) -> &'static str {
+/// The wheel of [`VERSION`] for a platform (17 MB): its platform tag, and its digest.
+fn wheel(platform: Platform) -> (&'static str, &'static str) {
     match platform {
-        Platform::Amd64 => "sha256:e18a57b8b352eb7c8feb317b9f6f533c8f0ad9673fd6cf34bbe3cf1a9f6a8984",
-        Platform::Arm64 => "sha256:0b3e8b1a4f5e405e31e2ff33de8af4744831e9f7338539671efbd8c3c94e791d",
+        Platform::Amd64 => {
+            ("manylinux_2_17_x86_64", "sha256:e18a57b8b352eb7c8feb317b9f6f533c8f0ad9673fd6cf34bbe3cf1a9f6a8984")
+        }
+        Platform::Arm64 => {
+            ("manylinux_2_17_aarch64", "sha256:0b3e8b1a4f5e405e31e2ff33de8af4744831e9f7338539671efbd8c3c94e791d")
+        }
     }
 }
 
@@ -70,14 +74,15 @@ impl Uv {
     pub fn pinned(session: &Session, interpreter: Interpreter, pip_wheel: PipWheel<'_>) -> Result<Self, Error> {
         let offline = session.client.is_offline();
         let platform = Platform::host().map_err(io::Error::other)?;
-        let digest: Digest = wheel_digest(platform).parse().map_err(io::Error::other)?;
+        let (tag, digest) = wheel(platform);
+        let digest: Digest = digest.parse().map_err(io::Error::other)?;
         let folder = session.store.tree::<Error>(&digest, |folder| {
             if !session.store.has_blob(&digest) {
                 if offline {
                     return Err(Error::UvOffline);
                 }
                 let task = session.progress.task("Fetching", format!("uv {VERSION}"), Unit::Items, Some(1));
-                fetch(session, &interpreter, &digest, pip_wheel)?;
+                fetch(session, &interpreter, tag, &digest, pip_wheel)?;
                 task.finish(format!("Fetched uv {VERSION}"));
             }
             unzip(&session.store.read_blob(&digest, LARGEST)?, &folder.join("uv"))
@@ -137,19 +142,30 @@ fn version(stdout: &[u8]) -> Option<(u64, u64)> {
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
+/// Tells by its status whether Python has pip; to start pip itself takes four times as long.
+const HAS_PIP: &str = "import importlib.util, sys; sys.exit(importlib.util.find_spec('pip') is None)";
+
 /// Has pip download the wheel, so that the person's own index settings, certificates and proxies hold, and keeps it.
-fn fetch(session: &Session, interpreter: &Interpreter, digest: &Digest, pip_wheel: PipWheel<'_>) -> Result<(), Error> {
+fn fetch(
+    session: &Session,
+    interpreter: &Interpreter,
+    tag: &str,
+    digest: &Digest,
+    pip_wheel: PipWheel<'_>,
+) -> Result<(), Error> {
     let scratch = session.store.scratch()?;
     let python = interpreter.program(scratch.path())?;
     let downloads = scratch.path().join("downloads");
     let requirement = scratch.path().join("uv.txt");
     fs::write(&requirement, format!("uv=={VERSION} --hash={digest}\n"))?;
     let mut pip = Command::new(&python);
-    match run(Command::new(&python).args(["-m", "pip", "--version"])) {
+    match run(Command::new(&python).args(["-c", HAS_PIP])) {
         Ok(output) if output.status.success() => pip.args(["-m", "pip"]),
         _ => pip.arg(pip_wheel().map_err(Error::NoPip)?.join("pip")),
     };
-    pip.args(["download", "--quiet", "--no-deps", "--require-hashes", "--only-binary", ":all:", "--no-input"])
+    // uv has thousands of wheels: held against this one's tags alone, they take pip 0.25 s less.
+    pip.args(["download", "--platform", tag, "--implementation", "py", "--abi", "none"])
+        .args(["--quiet", "--no-deps", "--require-hashes", "--only-binary", ":all:", "--no-input"])
         .arg("--dest")
         .arg(&downloads)
         .arg("--requirement")
