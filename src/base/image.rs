@@ -19,6 +19,7 @@ use crate::digest::{Digest, Hasher};
 use crate::image::{Image, remote};
 use crate::layer;
 use crate::platform::Platform;
+use crate::python::bytecode;
 use crate::registry::{self, Content, Manifest, Reference};
 use crate::session::Session;
 
@@ -285,7 +286,6 @@ impl Stack {
     /// `python` is as `3.11`.
     pub(super) fn uncompiled(&self, library: &ArchivePath, python: &str) -> Result<Vec<(ArchivePath, PathBuf)>, Error> {
         let mut found = BTreeMap::new();
-        let ending = format!("cpython-{}.pyc", python.replace('.', ""));
         // Packages of the base are none of an environment's.
         let is_own =
             |entry: &ignore::DirEntry| !["site-packages", "dist-packages"].iter().any(|n| entry.file_name() == *n);
@@ -294,14 +294,15 @@ impl Stack {
             let walk = ignore::WalkBuilder::new(&root).standard_filters(false).filter_entry(is_own).build();
             for entry in walk {
                 let real = entry.map_err(io::Error::other)?.into_path();
-                let Some(stem) = real.extension().filter(|e| *e == "py").and(real.file_stem()) else { continue };
+                if real.extension().is_none_or(|extension| extension != "py") {
+                    continue;
+                }
                 let inside = real.strip_prefix(&root).map_err(io::Error::other)?;
                 let inside = ArchivePath::from_path(inside).map_err(io::Error::other)?;
                 let path = library.join(&inside);
-                let folder = path.parent().unwrap_or_else(|| library.clone());
-                let cache = format!("{folder}/__pycache__/{}.{ending}", stem.to_string_lossy());
+                let cache = bytecode::place_of(&path, python);
                 // What an upper layer has another one of, or has deleted, is not there.
-                if self.find(path.as_str()).as_ref() == Some(&real) && self.find(&cache).is_none() {
+                if self.find(path.as_str()).as_ref() == Some(&real) && self.find(cache.as_str()).is_none() {
                     found.insert(inside, real);
                 }
             }

@@ -164,27 +164,21 @@ fn compiled(
     let user = base::user(parcel.bundle.layout());
     let toolchain = Toolchain::new(session, &parcel.manifest, &locked.base, target.platform, &user);
     let compiler = toolchain.compiler(&target.python)?;
-    let scratch = session.store.scratch().map_err(layer::Error::from)?;
-    let copy = scratch.path().join("library");
-    fs::create_dir(&copy)?;
-    for (path, source) in &library.uncompiled {
-        let to = path.under(&copy);
-        fs::create_dir_all(to.parent().unwrap_or(&copy))?;
-        fs::copy(source, to)?;
-    }
+    let work = session.store.scratch().map_err(layer::Error::from)?;
     let place = &library.place;
-    let compiled = python::bytecode::compile(&*compiler, &copy, &format!("/{place}"), &session.progress)?;
+    let sources = library.uncompiled.iter().map(|(path, source)| (path, source.as_path()));
+    let (at, progress) = (format!("/{place}"), &session.progress);
+    let compiled = python::bytecode::compile(&*compiler, &target.python, sources, &at, work.path(), progress)?;
     if compiled.is_empty() {
         return Ok(None);
     }
     let title = format!("Python {} library, compiled", target.python);
     let layer = Layer::write::<Error>(&session.store, Compression::Gzip, title, |writer| {
         let mut folders = Folders::default();
-        for path in &compiled {
-            let source = fs::File::open(path.under(&copy))?;
-            let entry = Entry::file(place.join(path), source.metadata()?.len(), false);
+        for (path, stored) in &compiled {
+            let entry = Entry::file(place.join(path), stored.size, false);
             folders.above(&entry.path, writer)?;
-            writer.file(&entry, source)?;
+            writer.file(&entry, stored.open()?)?;
         }
         Ok(())
     })?;
@@ -277,10 +271,21 @@ fn python_layers(
     let user = base::user(parcel.bundle.layout());
     let toolchain = Toolchain::new(session, &parcel.manifest, &locked.base, *platform, &user);
     let task = session.progress.task("Compiling", "bytecode", Unit::Items, None);
-    python::bytecode::compile(&*toolchain.compiler(python)?, &venv, layout::VENV, &session.progress)?;
+    let mut files = python::files(&venv)?;
+    let sources = files.iter().filter_map(|(path, (_, stored))| {
+        let stored = stored.as_ref().filter(|_| path.as_str().ends_with(".py"))?;
+        Some((path, stored.file.as_path()))
+    });
+    let (compiler, work) = (toolchain.compiler(python)?, folder.path().join("bytecode"));
+    fs::create_dir(&work)?;
+    let compiled = python::bytecode::compile(&*compiler, python, sources, layout::VENV, &work, &session.progress)?;
+    files.extend(compiled.into_iter().map(|(path, stored)| {
+        let entry = Entry::file(path.clone(), stored.size, false);
+        (path, (entry, Some(stored)))
+    }));
     task.finish("Compiled bytecode");
 
-    let groups = python::split(&venv, python, layout::VENV)?;
+    let groups = python::split(&files, &venv, python, layout::VENV)?;
     let bytes = groups.iter().map(|group| group.size).sum();
     let task = session.progress.task("Compressing", "Python packages", Unit::Bytes, Some(bytes));
     let mut layers = Vec::new();
@@ -289,7 +294,7 @@ fn python_layers(
         layers.push(Layer::write::<Error>(&session.store, Compression::Gzip, title, |writer| {
             for (entry, source) in &group.entries {
                 match source {
-                    Some(source) => writer.file(entry, task.reading(fs::File::open(source)?))?,
+                    Some(source) => writer.file(entry, task.reading(source.open()?))?,
                     None => writer.entry(entry)?,
                 }
             }

@@ -4,9 +4,11 @@
 //! files are checked by nobody at run time (PEP 552, "unchecked hash"), as the image is immutable; they do not depend on
 //! the processor, so any platform's packages are compiled by the host platform's build of the same Python.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::io::{self, BufRead as _, BufReader, BufWriter, Read, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
 use std::process::Output;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use fs_err as fs;
 
@@ -26,71 +28,136 @@ pub trait Runner {
     fn python(&self, arguments: &[&str], writable: &Path) -> Result<Output, Box<dyn std::error::Error + Send + Sync>>;
 }
 
-/// Compiles all Python files below `folder`, which will lie at `place` in the image. Gives the compiled ones by their
-/// paths below the folder, sorted.
+/// A file, or a part of one.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    /// The file.
+    pub file: PathBuf,
+    /// Where the part begins, in bytes.
+    pub offset: u64,
+    /// In bytes.
+    pub size: u64,
+}
+
+impl Stored {
+    /// Opens it.
+    ///
+    /// # Errors
+    /// When the file cannot be opened.
+    pub fn open(&self) -> io::Result<impl Read> {
+        let mut file = fs::File::open(&self.file)?;
+        if self.offset > 0 {
+            file.seek(SeekFrom::Start(self.offset))?;
+        }
+        Ok(file.take(self.size))
+    }
+}
+
+/// Where the bytecode of `source` lies for the Python `python`, as `3.11` (PEP 3147).
+pub fn place_of(source: &ArchivePath, python: &str) -> ArchivePath {
+    let (folder, file) = source.as_str().rsplit_once('/').unwrap_or(("", source.as_str()));
+    let stem = file.strip_suffix(".py").unwrap_or(file);
+    let path = format!("{folder}/__pycache__/{stem}.cpython-{}.pyc", python.replace('.', ""));
+    // A path between two of a valid one is valid.
+    ArchivePath::new(path.trim_start_matches('/')).unwrap_or_else(|error| unreachable!("{error}"))
+}
+
+/// Compiles `sources`, which are given by the paths that they will have below `place` in the image, for the Python
+/// `python`, as `3.11`. Gives the bytecode by its paths there; its bytes lie in `work`, an empty folder.
 ///
-/// Files that do not compile are left as they are: packages carry templates and tests of syntax errors. The tests of
-/// packages are left out: of pandas, scikit-learn and fastapi they are 54 % of the bytecode (58 of 107 MB) and half
-/// of the time, and no service imports them; one that does merely starts more slowly.
+/// Files that do not compile have none: packages carry templates and tests of syntax errors. The tests of packages are
+/// left out: of pandas, scikit-learn and fastapi they are 54 % of the bytecode (58 of 107 MB) and half of the time, and
+/// no service imports them; one that does merely starts more slowly.
 ///
 /// # Errors
 /// When Python could not be run to its end.
-pub fn compile(
+pub fn compile<'a>(
     runner: &dyn Runner,
-    folder: &Path,
+    python: &str,
+    sources: impl IntoIterator<Item = (&'a ArchivePath, &'a Path)>,
     place: &str,
+    work: &Path,
     progress: &Progress,
-) -> Result<Vec<ArchivePath>, Error> {
+) -> Result<BTreeMap<ArchivePath, Stored>, Error> {
     const SCRIPT: &str = include_str!("compile.py");
-    let folder = fs::canonicalize(folder)?;
-    let text = folder.to_str().ok_or_else(|| Error::Compile(format!("{} is not UTF-8", folder.display())))?;
-    let left_out = format!("^{}/(.*/)?tests?/", escaped(text));
-    let output = runner.python(&["-s", "-S", "-c", SCRIPT, text, place, &left_out], &folder).map_err(Error::Runner)?;
+    let work = fs::canonicalize(work)?;
+    let sources: Vec<_> = sources.into_iter().filter(|(path, _)| !is_test(path)).collect();
+    let paths = gather(sources, place, &work)?;
+    let text = work.to_str().ok_or_else(|| Error::Compile(format!("{} is not UTF-8", work.display())))?;
+    let output = runner.python(&["-s", "-S", "-c", SCRIPT, text], &work).map_err(Error::Runner)?;
     if !output.stdout.trim_ascii_end().ends_with(b"compiled") || !output.status.success() {
         return Err(Error::Compile(format!("{}: {}", output.status, words(&output.stderr))));
     }
-    let compiled = compiled(&folder)?;
-    let known = AtomicBool::new(compiled.is_empty());
-    workers::side_by_side(compiled.iter().collect(), |file| {
-        let path = file.under(&folder);
-        let mut bytes = fs::read(&path)?;
-        if pyc::put_in_order(&mut bytes) {
-            known.store(true, Ordering::Relaxed);
-            fs::write(&path, bytes)?;
-        }
+    let mut shares = Vec::new();
+    for entry in fs::read_dir(&work)? {
+        shares.extend(Some(entry?.path()).filter(|path| path.file_stem().is_some_and(|stem| stem == "compiled")));
+    }
+    let found = Mutex::new(Vec::new());
+    workers::side_by_side(shares, |share| {
+        let mut ordered = put_in_order(&share)?;
+        found.lock().unwrap_or_else(PoisonError::into_inner).append(&mut ordered);
         Ok::<_, Error>(())
     })?;
-    if !known.into_inner() {
+    let found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if !found.is_empty() && !found.iter().any(|compiled| compiled.in_order) {
         progress.warn("the bytecode of this Python is newer than ekiben: built elsewhere, it may get another digest");
     }
-    Ok(compiled)
+    let beside = |compiled: Compiled| {
+        let source = paths.get(compiled.source).ok_or_else(|| Error::Compile("it was not asked for".to_owned()))?;
+        Ok((place_of(source, python), compiled.stored))
+    };
+    found.into_iter().map(beside).collect()
 }
 
-/// The files below `folder` with bytecode, sorted.
-fn compiled(folder: &Path) -> Result<Vec<ArchivePath>, Error> {
-    let mut found = Vec::new();
-    for entry in ignore::WalkBuilder::new(folder).standard_filters(false).build() {
-        let entry = entry.map_err(std::io::Error::other)?;
-        // A link of the base's leads somewhere else on this machine.
-        let is_file = entry.file_type().is_some_and(|kind| kind.is_file());
-        let path = entry.into_path();
-        if is_file && path.extension().is_some_and(|extension| extension == "pyc") {
-            let inside = path.strip_prefix(folder).map_err(std::io::Error::other)?;
-            found.push(ArchivePath::from_path(inside).map_err(std::io::Error::other)?);
-        }
+/// A source of a package's tests.
+fn is_test(path: &ArchivePath) -> bool {
+    path.ancestors().any(|folder| matches!(folder.name(), "test" | "tests"))
+}
+
+/// Writes the sources and their index into `work`, the largest first, and gives their paths in that order.
+fn gather<'a>(sources: Vec<(&'a ArchivePath, &Path)>, place: &str, work: &Path) -> Result<Vec<&'a ArchivePath>, Error> {
+    let mut parts = Vec::new();
+    let mut all = BufWriter::new(fs::File::create(work.join("sources"))?);
+    let mut offset = 0;
+    for (path, source) in sources {
+        let size = io::copy(&mut fs::File::open(source)?, &mut all)?;
+        parts.push((size, offset, path));
+        offset += size;
     }
-    found.sort();
+    all.flush()?;
+    parts.sort_by(|a, b| b.0.cmp(&a.0).then(a.2.cmp(b.2)));
+    let index = parts.iter().map(|(size, offset, path)| format!("{offset}\0{size}\0{place}/{path}"));
+    fs::write(work.join("index"), index.collect::<Vec<_>>().join("\0"))?;
+    Ok(parts.into_iter().map(|(_, _, path)| path).collect())
+}
+
+/// The bytecode of one source.
+struct Compiled {
+    /// The source's place in the index.
+    source: usize,
+    stored: Stored,
+    /// Whether its bytes are known to follow from the source.
+    in_order: bool,
+}
+
+/// Reads what one process compiled, and writes it beside with bytes that follow from the sources.
+fn put_in_order(share: &Path) -> Result<Vec<Compiled>, Error> {
+    let file = share.with_extension("ordered");
+    let (mut share, mut ordered) = (BufReader::new(fs::File::open(share)?), BufWriter::new(fs::File::create(&file)?));
+    let (mut found, mut offset) = (Vec::new(), 0);
+    while !share.fill_buf()?.is_empty() {
+        let mut header = [0; 8];
+        share.read_exact(&mut header)?;
+        let [source, size] =
+            [0, 4].map(|at| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]));
+        let mut pyc = Vec::new();
+        share.by_ref().take(size.into()).read_to_end(&mut pyc)?;
+        let in_order = pyc::put_in_order(&mut pyc);
+        ordered.write_all(&pyc)?;
+        let size = pyc.len() as u64;
+        found.push(Compiled { source: source as usize, stored: Stored { file: file.clone(), offset, size }, in_order });
+        offset += size;
+    }
+    ordered.flush()?;
     Ok(found)
-}
-
-/// A pattern of Python's `re` that matches `text` itself.
-fn escaped(text: &str) -> String {
-    let mut pattern = String::new();
-    for c in text.chars() {
-        if c.is_ascii_punctuation() || c.is_ascii_whitespace() {
-            pattern.push('\\');
-        }
-        pattern.push(c);
-    }
-    pattern
 }

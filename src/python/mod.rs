@@ -18,13 +18,13 @@ mod resolve;
 mod split;
 mod uv;
 
-pub use bytecode::Runner;
+pub use bytecode::{Runner, Stored};
 pub use install::{Installation, install};
 pub use interpreter::{Interpreter, Loader};
 pub use refusal::Refusal;
 pub use requirements::{Requirements, logical_lines, name as required_name};
 pub use resolve::{Resolution, resolve};
-pub use split::{Group, split};
+pub use split::{Group, files, split};
 pub use uv::{PipWheel, Uv};
 
 use std::io;

@@ -2,13 +2,13 @@
 //! again because another package changed; the rest share one.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use fs_err as fs;
 use std::os::unix::fs::PermissionsExt as _;
 
 use super::install::{dist_infos, site_packages};
-use super::{Error, record};
+use super::{Error, Stored, record};
 use crate::archive::{ArchivePath, Entry, Kind};
 
 /// From this size on, with its bytecode, a package has a layer of its own. In bytes.
@@ -26,18 +26,30 @@ pub struct Group {
     /// Of its files, in bytes.
     pub size: u64,
     /// All that is in the layer, sorted by path, folders first; files with where their content lies.
-    pub entries: Vec<(Entry, Option<PathBuf>)>,
+    pub entries: Vec<(Entry, Option<Stored>)>,
 }
 
-/// Splits the environment in `venv`, which will lie at `place` in the image (as `/app/.venv`). Large packages come
-/// first, by name, and the rest last.
+/// All files, links and empty folders of the environment in `venv`, by their paths in it; files with where their
+/// content lies.
+pub type Files = BTreeMap<ArchivePath, (Entry, Option<Stored>)>;
+
+/// The files of the environment in `venv`.
 ///
 /// # Errors
 /// When a file cannot be read, or is none of a file, a folder and a link.
-pub fn split(venv: &Path, python: &str, place: &str) -> Result<Vec<Group>, Error> {
+pub fn files(venv: &Path) -> Result<Files, Error> {
+    let mut found = BTreeMap::new();
+    walk(venv, None, &mut found)?;
+    Ok(found)
+}
+
+/// Splits `files` of the environment in `venv`, which will lie at `place` in the image (as `/app/.venv`). Large packages
+/// come first, by name, and the rest last.
+///
+/// # Errors
+/// When what packages say of their files cannot be read.
+pub fn split(files: &Files, venv: &Path, python: &str, place: &str) -> Result<Vec<Group>, Error> {
     let place = ArchivePath::new(place).map_err(|error| malformed(venv, &error))?;
-    let mut files = Vec::new();
-    walk(venv, None, &mut files)?;
     let owners = owners(venv, python)?;
     let site = format!("{}/", site_packages(python));
     let owner = |path: &ArchivePath| {
@@ -45,7 +57,7 @@ pub fn split(venv: &Path, python: &str, place: &str) -> Result<Vec<Group>, Error
         owners.get(inside).or_else(|| owners.get(&source_of(inside)?)).map(String::as_str)
     };
     let mut sizes: BTreeMap<&str, u64> = BTreeMap::new();
-    for (entry, _) in &files {
+    for (entry, _) in files.values() {
         if let (Some(owner), Kind::File { size }) = (owner(&entry.path), &entry.kind) {
             *sizes.entry(owner).or_default() += size;
         }
@@ -53,8 +65,8 @@ pub fn split(venv: &Path, python: &str, place: &str) -> Result<Vec<Group>, Error
     let mut large: Vec<(u64, &str)> = sizes.iter().filter(|(_, size)| **size >= LARGE).map(|(n, s)| (*s, *n)).collect();
     large.sort_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(b.1)));
     large.truncate(MOST);
-    let mut grouped: BTreeMap<Option<&str>, Vec<(Entry, PathBuf)>> = BTreeMap::new();
-    for (entry, source) in &files {
+    let mut grouped: BTreeMap<Option<&str>, Vec<(Entry, Option<Stored>)>> = BTreeMap::new();
+    for (entry, source) in files.values() {
         let alone = owner(&entry.path).filter(|owner| large.iter().any(|(_, name)| name == owner));
         grouped.entry(alone).or_default().push((entry.clone(), source.clone()));
     }
@@ -68,28 +80,22 @@ fn malformed(path: &Path, why: &dyn std::fmt::Display) -> Error {
     Error::Package { path: path.to_owned(), why: why.to_string() }
 }
 
-fn group(package: Option<String>, files: Vec<(Entry, PathBuf)>, place: &ArchivePath) -> Group {
+fn group(package: Option<String>, files: Vec<(Entry, Option<Stored>)>, place: &ArchivePath) -> Group {
     let mut size = 0;
-    let mut entries: BTreeMap<ArchivePath, (Entry, Option<PathBuf>)> = BTreeMap::new();
+    let mut entries: Files = BTreeMap::new();
     for (mut entry, source) in files {
         entry.path = place.join(&entry.path);
         for folder in entry.path.ancestors() {
             entries.entry(folder.clone()).or_insert_with(|| (Entry::directory(folder), None));
         }
-        let source = match entry.kind {
-            Kind::File { size: bytes } => {
-                size += bytes;
-                Some(source)
-            }
-            _ => None,
-        };
+        size += source.as_ref().map_or(0, |source| source.size);
         entries.insert(entry.path.clone(), (entry, source));
     }
     Group { package, size, entries: entries.into_values().collect() }
 }
 
-/// All files, links and empty folders below `folder`; `at` is its path in the environment.
-fn walk(folder: &Path, at: Option<&ArchivePath>, found: &mut Vec<(Entry, PathBuf)>) -> Result<(), Error> {
+/// Finds what is below `folder`; `at` is its path in the environment.
+fn walk(folder: &Path, at: Option<&ArchivePath>, found: &mut Files) -> Result<(), Error> {
     for item in fs::read_dir(folder)? {
         let item = item?;
         let source = item.path();
@@ -101,10 +107,11 @@ fn walk(folder: &Path, at: Option<&ArchivePath>, found: &mut Vec<(Entry, PathBuf
         } else if metadata.is_symlink() {
             let target = fs::read_link(&source)?;
             let target = target.to_str().ok_or_else(|| malformed(&source, &"the link's target is not UTF-8"))?;
-            found.push((Entry::symlink(path, target), source));
+            found.insert(path.clone(), (Entry::symlink(path, target), None));
         } else if metadata.is_file() {
             let executable = metadata.permissions().mode() & 0o100 != 0;
-            found.push((Entry::file(path, metadata.len(), executable), source));
+            let (entry, size) = (Entry::file(path.clone(), metadata.len(), executable), metadata.len());
+            found.insert(path, (entry, Some(Stored { file: source, offset: 0, size })));
         } else {
             return Err(malformed(&source, &"it is neither file, folder nor link"));
         }
@@ -156,7 +163,7 @@ mod tests {
             fs::write(site.join(name).join("__pycache__/__init__.cpython-311.pyc"), "x").unwrap();
             fs::write(site.join(format!("{name}-1.0.dist-info/RECORD")), format!("{name}/__init__.py,,\n")).unwrap();
         }
-        let groups = split(venv.path(), "3.11", "/app/.venv").unwrap();
+        let groups = split(&files(venv.path()).unwrap(), venv.path(), "3.11", "/app/.venv").unwrap();
         let names: Vec<_> = groups.iter().map(|group| group.package.as_deref()).collect();
         assert_eq!(names, [Some("big 1.0"), None]);
         assert_eq!(groups[0].size, LARGE + 1);
