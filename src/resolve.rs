@@ -168,9 +168,9 @@ fn resolve(
     let preferred = before.map(|locked| locked.python.as_slice()).unwrap_or_default();
     let lower = || {
         let (locked, system) = base.lock(session, manifest, platform)?;
-        if let (Some(layout), Ok(host)) = (subject.layout, Platform::host())
-            && host == platform
-            && manifest.needs_python()
+        // This machine's needs to be there whatever is built, as its Python compiles.
+        if let Some(layout) = subject.layout.filter(|_| manifest.needs_python())
+            && Platform::host().is_ok_and(|host| host == platform)
         {
             base::trees(session, manifest, &locked, platform, &base::user(layout))?;
         }

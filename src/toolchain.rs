@@ -4,10 +4,10 @@
 //! own loader, and Debian's wheel of pip.
 
 use std::borrow::Cow;
-use std::cell::OnceCell;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Output};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use fs_err as fs;
 
@@ -53,6 +53,9 @@ impl Error {
     }
 }
 
+/// The base's layers unpacked, the lowest first, and the base as it is locked for this machine's processor.
+type Trees<'a> = (Vec<PathBuf>, Cow<'a, base::Locked>);
+
 /// The tools for one project on one base.
 pub struct Toolchain<'a> {
     session: &'a Session,
@@ -60,7 +63,9 @@ pub struct Toolchain<'a> {
     /// The base as it is locked, and the platform that it is locked for.
     base: (&'a base::Locked, Platform),
     user: &'a User,
-    merged: OnceCell<tempfile::TempDir>,
+    /// The base's layers unpacked: once, however many threads ask.
+    trees: Mutex<Option<Trees<'a>>>,
+    merged: OnceLock<tempfile::TempDir>,
 }
 
 impl<'a> Toolchain<'a> {
@@ -72,7 +77,7 @@ impl<'a> Toolchain<'a> {
         platform: Platform,
         user: &'a User,
     ) -> Self {
-        Self { session, manifest, base: (base, platform), user, merged: OnceCell::new() }
+        Self { session, manifest, base: (base, platform), user, trees: Mutex::default(), merged: OnceLock::new() }
     }
 
     /// uv, with a Python to look at: this machine's, or the one in the base.
@@ -93,23 +98,19 @@ impl<'a> Toolchain<'a> {
     ///
     /// # Errors
     /// When the base cannot be made.
-    pub fn compiler(&self, python: &str) -> Result<Box<dyn Runner>, Error> {
+    pub fn compiler<'t>(&'t self, python: &'t str) -> Result<impl Runner + 't, Error> {
         let (trees, base) = self.trees()?;
         let interpreter = base.interpreter(python);
         let containers = launch::containers(self.session)?;
-        let probe = Spec::new(Name::Like("probe".to_owned()), trees.clone(), Vec::new());
-        match containers.run_to_end(&Spec { args: vec![interpreter.clone(), "--version".to_owned()], ..probe }) {
-            Ok(_) => Ok(Box::new(Sandboxed { containers, trees, interpreter })),
-            Err(error @ container::Error::Start(container::Failure::NoSandbox { .. })) => {
-                self.session.progress.detail(format!("bytecode is compiled outside of a sandbox: {error}"));
-                Ok(Box::new(self.loader(&trees, python)?))
-            }
-            Err(error) => Err(std::io::Error::other(error).into()),
-        }
+        Ok(Sandboxed { toolchain: self, python, containers, trees, interpreter })
     }
 
-    /// The base's layers unpacked, the lowest first, for this machine's processor; and the base as it is locked for it.
-    fn trees(&self) -> Result<(Vec<PathBuf>, Cow<'a, base::Locked>), Error> {
+    /// The base for this machine's processor.
+    fn trees(&self) -> Result<Trees<'a>, Error> {
+        let mut known = self.trees.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(trees) = &*known {
+            return Ok(trees.clone());
+        }
         let host = Platform::host()?;
         let (locked, platform) = self.base;
         let base = if platform == host {
@@ -122,7 +123,7 @@ impl<'a> Toolchain<'a> {
         if trees.is_empty() {
             return Err(base::Error::Scratch { what: "Python" }.into());
         }
-        Ok((trees, base))
+        Ok(known.insert((trees, base)).clone())
     }
 
     /// The base's Python through its own loader.
@@ -164,13 +165,16 @@ impl<'a> Toolchain<'a> {
 }
 
 /// The base's Python in a container without network that can write one folder.
-struct Sandboxed {
+struct Sandboxed<'t, 'a> {
+    toolchain: &'t Toolchain<'a>,
+    /// As `3.11`.
+    python: &'t str,
     containers: container::Containers,
     trees: Vec<PathBuf>,
     interpreter: String,
 }
 
-impl Runner for Sandboxed {
+impl Runner for Sandboxed<'_, '_> {
     fn python(&self, arguments: &[&str], writable: &Path) -> Result<Output, Box<dyn std::error::Error + Send + Sync>> {
         let args = std::iter::once(self.interpreter.clone()).chain(arguments.iter().map(|text| (*text).to_owned()));
         let mut spec = Spec::new(Name::Like("compile".to_owned()), self.trees.clone(), args.collect());
@@ -178,7 +182,14 @@ impl Runner for Sandboxed {
         spec.env.push("LC_ALL=C.UTF-8".to_owned());
         // The folder is its owner's: whoever runs this, who is root in the container, without root's capabilities.
         spec.user = (0, 0);
-        let output = self.containers.run_to_end(&spec)?;
+        let output = match self.containers.run_to_end(&spec) {
+            Err(error @ container::Error::Start(container::Failure::NoSandbox { .. })) => {
+                let progress = &self.toolchain.session.progress;
+                progress.detail(format!("bytecode is compiled outside of a sandbox: {error}"));
+                return self.toolchain.loader(&self.trees, self.python)?.python(arguments, writable);
+            }
+            output => output?,
+        };
         let status = ExitStatus::from_raw(output.exit.code << 8);
         Ok(Output { status, stdout: output.stdout, stderr: output.stderr })
     }

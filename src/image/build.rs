@@ -7,6 +7,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::io::Write;
 use std::path::Path;
+use std::sync::mpsc;
 
 use fs_err as fs;
 use tempfile::TempDir;
@@ -97,25 +98,38 @@ pub fn build(session: &Session, parcel: &Parcel, platform: Platform) -> Result<I
     })?;
     let user = base::user(bundle.layout());
     let target = lock.python.as_ref().map(|python| base::target(&locked.base, python, platform));
-    let lower = || {
-        let base = base::image(session, manifest, &locked.base, platform, &user)?;
+    let toolchain = Toolchain::new(session, manifest, &locked.base, platform, &user);
+    let (toolchain, target, user) = (&toolchain, target.as_ref(), &user);
+    let (send, base_is_there) = mpsc::channel();
+    let lower = move || {
+        let base = base::image(session, manifest, &locked.base, platform, user)?;
+        // Whoever waited is gone if it failed.
+        let _ = send.send(());
         let mut layers = Vec::new();
-        layers.extend(base::user_layer(session, manifest, &locked.base, platform, &user)?);
+        layers.extend(base::user_layer(session, manifest, &locked.base, platform, user)?);
         layers.extend(base::system_layer(session, manifest, &locked.system)?);
-        if let Some(target) = &target {
-            layers.extend(library_layer(session, parcel, locked, target, &base)?);
+        if let Some(target) = target {
+            layers.extend(library_layer(session, toolchain, locked, target, &base)?);
         }
         Ok::<_, Error>((base, layers))
     };
-    let environment = || target.as_ref().map(|target| environment(session, parcel, locked, target)).transpose();
-    // Packages are installed while the base is put together, unless it has to lend its Python for that.
-    let ((base, mut layers), environment) = match Interpreter::host() {
-        Some(_) => workers::both(lower, environment)?,
-        None => (lower()?, environment()?),
+    let packages = move || {
+        let Some(target) = target else { return Ok(Vec::new()) };
+        match environment(session, toolchain, parcel, locked, target)? {
+            Environment::Known(layers) => Ok(layers),
+            Environment::Installed { folder, key } => match base_is_there.recv() {
+                Ok(()) => python_layers(session, toolchain, target, folder.path(), &key),
+                // It will never be, and the other thread says why.
+                Err(_) => Ok(Vec::new()),
+            },
+        }
     };
-    if let (Some(target), Some(environment)) = (&target, environment) {
-        layers.extend(python_layers(session, parcel, locked, target, environment)?);
-    }
+    // Packages are installed while the base is put together, unless it has to lend its Python for that.
+    let ((base, mut layers), packages) = match Interpreter::host() {
+        Some(_) => workers::both(lower, packages)?,
+        None => (lower()?, packages()?),
+    };
+    layers.extend(packages);
     layers.extend_from_slice(bundle.weight_layers(session)?);
     layers.push(code_layer(session, bundle)?);
     let image = layers.into_iter().fold(base.without_annotations(), Image::with_layer);
@@ -132,7 +146,7 @@ pub fn build(session: &Session, parcel: &Parcel, platform: Platform) -> Result<I
 /// of a service 0.4 s shorter. Made once for the same base; none where there is nothing to compile.
 fn library_layer(
     session: &Session,
-    parcel: &Parcel,
+    toolchain: &Toolchain,
     locked: &Locked,
     target: &Target,
     base: &Image,
@@ -146,7 +160,7 @@ fn library_layer(
     let library = base::library(session, &locked.base, base, &target.python)?;
     let layer = match library.uncompiled.is_empty() {
         true => None,
-        false => compiled(session, parcel, locked, target, &library)?,
+        false => compiled(session, toolchain, target, &library)?,
     };
     let blobs = layer.iter().map(|layer| layer.digest).collect();
     session.store.remember("python-library", &key, &layer, blobs).map_err(layer::Error::from)?;
@@ -156,19 +170,16 @@ fn library_layer(
 /// The layer of a library's bytecode; none where only tests lack it, which are left out.
 fn compiled(
     session: &Session,
-    parcel: &Parcel,
-    locked: &Locked,
+    toolchain: &Toolchain,
     target: &Target,
     library: &base::Library,
 ) -> Result<Option<Layer>, Error> {
-    let user = base::user(parcel.bundle.layout());
-    let toolchain = Toolchain::new(session, &parcel.manifest, &locked.base, target.platform, &user);
     let compiler = toolchain.compiler(&target.python)?;
     let work = session.store.scratch().map_err(layer::Error::from)?;
     let place = &library.place;
     let sources = library.uncompiled.iter().map(|(path, source)| (path, source.as_path()));
     let (at, progress) = (format!("/{place}"), &session.progress);
-    let compiled = python::bytecode::compile(&*compiler, &target.python, sources, &at, work.path(), progress)?;
+    let compiled = python::bytecode::compile(&compiler, &target.python, sources, &at, work.path(), progress)?;
     if compiled.is_empty() {
         return Ok(None);
     }
@@ -226,15 +237,19 @@ enum Environment {
 }
 
 /// The layers of the Python environment where they were made before, else its packages.
-fn environment(session: &Session, parcel: &Parcel, locked: &Locked, target: &Target) -> Result<Environment, Error> {
+fn environment(
+    session: &Session,
+    toolchain: &Toolchain,
+    parcel: &Parcel,
+    locked: &Locked,
+    target: &Target,
+) -> Result<Environment, Error> {
     let Target { python, platform, glibc } = target;
     let interpreter = locked.base.interpreter(python);
     let key = layer::key(&("python", INSTALLATION, &interpreter, platform, glibc, &locked.python));
     if let Some(layers) = session.store.recall("python-layers", &key) {
         return Ok(Environment::Known(layers));
     }
-    let user = base::user(parcel.bundle.layout());
-    let toolchain = Toolchain::new(session, &parcel.manifest, &locked.base, *platform, &user);
     let scratch = session.store.scratch().map_err(layer::Error::from)?;
     let folder = |name: &str| {
         let path = scratch.path().join(name);
@@ -254,31 +269,25 @@ fn environment(session: &Session, parcel: &Parcel, locked: &Locked, target: &Tar
     Ok(Environment::Installed { folder: scratch, key })
 }
 
-/// The layers of the Python environment, compiled.
+/// The layers of the Python environment whose packages lie in `folder`, compiled; they are remembered under `key`.
 fn python_layers(
     session: &Session,
-    parcel: &Parcel,
-    locked: &Locked,
+    toolchain: &Toolchain,
     target: &Target,
-    environment: Environment,
+    folder: &Path,
+    key: &Digest,
 ) -> Result<Vec<Layer>, Error> {
-    let (folder, key) = match environment {
-        Environment::Known(layers) => return Ok(layers),
-        Environment::Installed { folder, key } => (folder, key),
-    };
-    let Target { python, platform, .. } = target;
-    let venv = folder.path().join("venv");
-    let user = base::user(parcel.bundle.layout());
-    let toolchain = Toolchain::new(session, &parcel.manifest, &locked.base, *platform, &user);
+    let python = &target.python;
+    let venv = folder.join("venv");
     let task = session.progress.task("Compiling", "bytecode", Unit::Items, None);
     let mut files = python::files(&venv)?;
     let sources = files.iter().filter_map(|(path, (_, stored))| {
         let stored = stored.as_ref().filter(|_| path.as_str().ends_with(".py"))?;
         Some((path, stored.file.as_path()))
     });
-    let (compiler, work) = (toolchain.compiler(python)?, folder.path().join("bytecode"));
+    let (compiler, work) = (toolchain.compiler(python)?, folder.join("bytecode"));
     fs::create_dir(&work)?;
-    let compiled = python::bytecode::compile(&*compiler, python, sources, layout::VENV, &work, &session.progress)?;
+    let compiled = python::bytecode::compile(&compiler, python, sources, layout::VENV, &work, &session.progress)?;
     files.extend(compiled.into_iter().map(|(path, stored)| {
         let entry = Entry::file(path.clone(), stored.size, false);
         (path, (entry, Some(stored)))
@@ -304,7 +313,7 @@ fn python_layers(
     let compressed: u64 = layers.iter().map(|layer| layer.size).sum();
     task.finish(format!("Compressed Python packages to {} MB", compressed / 1_000_000));
     let blobs = layers.iter().map(|layer| layer.digest).collect();
-    session.store.remember("python-layers", &key, &layers, blobs).map_err(layer::Error::from)?;
+    session.store.remember("python-layers", key, &layers, blobs).map_err(layer::Error::from)?;
     Ok(layers)
 }
 

@@ -142,7 +142,9 @@ struct Compiled {
 
 /// Reads what one process compiled, and writes it beside with bytes that follow from the sources.
 fn put_in_order(share: &Path) -> Result<Vec<Compiled>, Error> {
-    let file = share.with_extension("ordered");
+    let mut file = share.as_os_str().to_owned();
+    file.push(".ordered");
+    let file = PathBuf::from(file);
     let (mut share, mut ordered) = (BufReader::new(fs::File::open(share)?), BufWriter::new(fs::File::create(&file)?));
     let (mut found, mut offset) = (Vec::new(), 0);
     while !share.fill_buf()?.is_empty() {

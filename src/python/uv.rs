@@ -3,6 +3,7 @@
 //! The person's own settings for uv hold (environment, user configuration, certificates, proxies, netrc), and those of
 //! the project's folder; those of folders above it, and whatever environment is active, do not.
 
+use std::ffi::OsStr;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
@@ -142,8 +143,8 @@ fn version(stdout: &[u8]) -> Option<(u64, u64)> {
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
-/// Tells by its status whether Python has pip; to start pip itself takes four times as long.
-const HAS_PIP: &str = "import importlib.util, sys; sys.exit(importlib.util.find_spec('pip') is None)";
+/// What Python ends with where it has no pip.
+const NO_PIP: &str = "No module named pip";
 
 /// Has pip download the wheel, so that the person's own index settings, certificates and proxies hold, and keeps it.
 fn fetch(
@@ -158,20 +159,24 @@ fn fetch(
     let downloads = scratch.path().join("downloads");
     let requirement = scratch.path().join("uv.txt");
     fs::write(&requirement, format!("uv=={VERSION} --hash={digest}\n"))?;
-    let mut pip = Command::new(&python);
-    match run(Command::new(&python).args(["-c", HAS_PIP])) {
-        Ok(output) if output.status.success() => pip.args(["-m", "pip"]),
-        _ => pip.arg(pip_wheel().map_err(Error::NoPip)?.join("pip")),
+    let download = |pip: &[&OsStr]| {
+        let mut command = Command::new(&python);
+        // uv has thousands of wheels: held against this one's tags alone, they take pip 0.25 s less.
+        command
+            .args(pip)
+            .args(["download", "--platform", tag, "--implementation", "py", "--abi", "none"])
+            .args(["--quiet", "--no-deps", "--require-hashes", "--only-binary", ":all:", "--no-input"])
+            .arg("--dest")
+            .arg(&downloads)
+            .arg("--requirement")
+            .arg(&requirement)
+            .env("PIP_DISABLE_PIP_VERSION_CHECK", "1");
+        run(&mut command)
     };
-    // uv has thousands of wheels: held against this one's tags alone, they take pip 0.25 s less.
-    pip.args(["download", "--platform", tag, "--implementation", "py", "--abi", "none"])
-        .args(["--quiet", "--no-deps", "--require-hashes", "--only-binary", ":all:", "--no-input"])
-        .arg("--dest")
-        .arg(&downloads)
-        .arg("--requirement")
-        .arg(&requirement)
-        .env("PIP_DISABLE_PIP_VERSION_CHECK", "1");
-    let output = run(&mut pip)?;
+    let mut output = download(&["-m".as_ref(), "pip".as_ref()])?;
+    if String::from_utf8_lossy(&output.stderr).trim_end().ends_with(NO_PIP) {
+        output = download(&[pip_wheel().map_err(Error::NoPip)?.join("pip").as_os_str()])?;
+    }
     if !output.status.success() {
         return Err(Error::FetchUv { version: VERSION, words: words(&output.stderr) });
     }
