@@ -4,6 +4,7 @@
 
 use std::io::{self, Read};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -17,6 +18,12 @@ pub enum Error {
     /// `--offline` was given, and it is not in the cache.
     #[error("{url} is needed, but not in the cache, and the network is off (--offline)")]
     Offline {
+        /// What was asked for.
+        url: String,
+    },
+    /// Something else failed before, so that nobody needs it any more.
+    #[error("{url} is not needed any more")]
+    Stopped {
         /// What was asked for.
         url: String,
     },
@@ -95,6 +102,7 @@ pub struct Network {
 pub struct Client {
     inner: Arc<OnceLock<reqwest::blocking::Client>>,
     network: Arc<Network>,
+    stopped: Arc<AtomicBool>,
 }
 
 impl Client {
@@ -107,7 +115,22 @@ impl Client {
 
     /// A client for the network as a person says that it is.
     pub fn with(network: Network) -> Self {
-        Self { inner: Arc::default(), network: Arc::new(network) }
+        Self { inner: Arc::default(), network: Arc::new(network), stopped: Arc::default() }
+    }
+
+    /// The same client, which can be stopped by itself.
+    pub fn apart(&self) -> Self {
+        Self { stopped: Arc::default(), ..self.clone() }
+    }
+
+    /// From now on each request fails at once with [`Error::Stopped`].
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it was stopped.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
     }
 
     /// What was said about the network.
@@ -160,6 +183,9 @@ impl Client {
     fn get(&self, url: &str) -> Result<reqwest::blocking::Response, Error> {
         if self.network.offline {
             return Err(Error::Offline { url: url.to_owned() });
+        }
+        if self.is_stopped() {
+            return Err(Error::Stopped { url: url.to_owned() });
         }
         let transport =
             |source: reqwest::Error| Error::Transport { url: url.to_owned(), source: source.without_url().into() };

@@ -166,15 +166,16 @@ fn resolve(
 ) -> Result<Locked, Error> {
     let manifest = subject.manifest;
     let preferred = before.map(|locked| locked.python.as_slice()).unwrap_or_default();
+    let downloads = Session { client: session.client.apart(), ..session.clone() };
     let lower = || {
-        let (locked, system) = base.lock(session, manifest, platform)?;
+        let (locked, system) = base.lock(&downloads, manifest, platform)?;
         // This machine's needs to be there whatever is built, as its Python compiles.
         if let Some(layout) = subject.layout.filter(|_| manifest.needs_python())
             && Platform::host().is_ok_and(|host| host == platform)
         {
-            base::trees(session, manifest, &locked, platform, &base::user(layout))?;
+            base::trees(&downloads, manifest, &locked, platform, &base::user(layout))?;
         }
-        Ok((locked, system))
+        Ok::<_, Error>((locked, system))
     };
     // Neither uv, which may have to be fetched, nor packages need anything of the base, where this machine has a Python
     // and its pip, and the base is one whose Python is known.
@@ -188,7 +189,14 @@ fn resolve(
         let packages = target.map(|target| packages(session, subject, &uv, &target, preferred)).transpose()?;
         Ok::<_, Error>((Some(uv), packages))
     };
-    let ((locked_base, system), (uv, early)) = workers::both(lower, early)?;
+    // Nobody waits for a base whose packages cannot be had.
+    let lower = || Ok::<_, Error>(lower().map_err(|error| (error, downloads.client.is_stopped())));
+    let early = || Ok(early().inspect_err(|_| downloads.client.stop()));
+    let ((locked_base, system), (uv, early)) = match workers::both(lower, early)? {
+        (Err((_, true)), Err(cause)) => return Err(cause),
+        (Err((error, _)), _) => return Err(error),
+        (Ok(lower), early) => (lower, early?),
+    };
     let python = match (early, base.python(&locked_base)) {
         (Some(packages), _) => packages,
         (None, None) => Vec::new(),
