@@ -83,6 +83,33 @@ fn a_folder_and_its_bundle_have_the_same_digest_for_everybody_everywhere() {
     assert!(fs::read(first.path("image.tar")).unwrap() == fs::read(third.path("image.tar")).unwrap());
 }
 
+#[test]
+fn bytecode_is_the_same_whatever_its_compiler_did_before() {
+    // What one process of these Pythons compiles depends on what it has compiled, and on the seed of its hashes.
+    for (python, suite) in [("3.9", "bullseye"), ("3.13", "trixie")] {
+        let manifest = format!(
+            "name: p\nversion: '1'\npython: {{version: '{python}'}}\nplatforms: [linux/amd64]\n\
+             model: {{files: [w.bin]}}\nservice: {{command: [python, -V]}}\n"
+        );
+        let (first, second) = (Home::fetched(), Home::empty());
+        let build = |home: &Home, processors: &str, seed: &str| {
+            home.write("p/w.bin", "weights");
+            home.write("p/ekiben.yaml", &manifest);
+            let command = home.command(["build", "--platform", "linux/amd64", "p"]);
+            let mut build = tool("taskset");
+            build.arg("--cpu-list").arg(processors).arg(command.get_program()).args(command.get_args());
+            build.current_dir(home.folder()).env("EKIBEN_HOME", home.store()).env("PYTHONHASHSEED", seed);
+            timed(&format!("build on {suite}, processors {processors}"), || ran(&mut build).ok().out)
+        };
+        let digest = build(&first, "0,1", "1");
+        for part in ["blobs", "memory"] {
+            copy(&first.store().join(part), &second.store().join(part), true);
+        }
+        second.forget_work();
+        assert_eq!(build(&second, "0", "2"), digest, "on {suite}");
+    }
+}
+
 /// A project that nothing of the host or the archives goes into.
 fn plain(home: &Home) -> PathBuf {
     let manifest = "name: plain\nversion: '1'\nbase: scratch\nplatforms: [linux/amd64]\nmodel: {files: ['*.bin']}\n\

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::collections::BTreeMap;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -15,7 +16,8 @@ use ekiben::platform::Platform;
 use ekiben::progress::Progress;
 use ekiben::python::Package;
 use ekiben::python::{
-    self, Installation, Interpreter, Loader, Refusal, Requirements, Resolution, Runner, Target, Uv, bytecode,
+    self, Files, Installation, Interpreter, Loader, Refusal, Requirements, Resolution, Runner, Stored, Target, Uv,
+    bytecode,
 };
 use ekiben::session::Session;
 use ekiben::store::Store;
@@ -72,16 +74,30 @@ impl Runner for Host {
     }
 }
 
-/// Everything in a tree that ends up in an image.
-fn content(venv: &Path) -> BTreeMap<String, String> {
+/// The files of an environment, with the bytecode that `runner` makes of them; it lies in `work`.
+fn compiled(venv: &Path, runner: &dyn Runner, work: &Path) -> Files {
+    std::fs::create_dir(work).unwrap();
+    let mut files = python::files(venv).unwrap();
+    bytecode::add(&mut files, runner, "3.11", "/app/.venv", work, &Progress::silent()).unwrap();
+    files
+}
+
+/// Everything of an environment that ends up in an image.
+fn content(venv: &Path, files: &Files) -> BTreeMap<String, String> {
     let mut all = BTreeMap::new();
-    for group in python::split(venv, "3.11", "/app/.venv").unwrap() {
-        for (entry, source) in group.entries {
-            let bytes = source.map(|source| Digest::of(std::fs::read(source).unwrap()).to_string());
+    for group in python::split(files, venv, "3.11", "/app/.venv").unwrap() {
+        for (entry, stored) in group.entries {
+            let bytes = stored.map(|stored| Digest::of(bytes(&stored)).to_string());
             all.insert(entry.path.to_string(), format!("{:o} {:?} {bytes:?}", entry.mode, entry.kind));
         }
     }
     all
+}
+
+fn bytes(stored: &Stored) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    stored.open().unwrap().read_to_end(&mut bytes).unwrap();
+    bytes
 }
 
 const TINY: [&str; 2] = ["uvicorn==0.30.6", "numpy==1.26.4"];
@@ -99,11 +115,9 @@ fn the_same_lock_gives_the_same_tree_for_either_platform() {
         let first = place.install(&packages, &target, &format!("{}-1", platform.architecture())).unwrap();
         let second =
             place.install(&packages, &target, &format!("a/longer/path/{}-2", platform.architecture())).unwrap();
-        for venv in [&first, &second] {
-            bytecode::compile(&Host, &venv.join("lib"), "/app/.venv/lib").unwrap();
-        }
-        let tree = content(&first);
-        assert_eq!(tree, content(&second));
+        let [files, again] = [&first, &second].map(|venv| compiled(venv, &Host, &venv.with_extension("bytecode")));
+        let tree = content(&first, &files);
+        assert_eq!(tree, content(&second, &again));
 
         let names: Vec<&str> = tree.keys().map(String::as_str).collect();
         for trace in ["REQUESTED", "direct_url.json", "uv_cache.json", ".lock"] {
@@ -120,8 +134,8 @@ fn the_same_lock_gives_the_same_tree_for_either_platform() {
         // Compiled, but not the tests of packages; paths are those in the image.
         let compiled = |name: &str| names.iter().any(|path| path.contains(&format!("{name}/__pycache__/")));
         assert!(compiled("site-packages/uvicorn") && !compiled("numpy/core/tests"));
-        let pycache = std::fs::read_dir(site.join("uvicorn/__pycache__")).unwrap().next().unwrap().unwrap().path();
-        let bytes = std::fs::read(pycache).unwrap();
+        let pyc = files.iter().find(|(path, _)| path.as_str().contains("uvicorn/__pycache__/"));
+        let bytes = bytes(pyc.unwrap().1.1.as_ref().unwrap());
         assert!(bytes.windows(23).any(|part| part == b"/app/.venv/lib/python3."));
         assert_eq!(bytes[4..8], [1, 0, 0, 0], "unchecked hash");
     }
@@ -170,7 +184,7 @@ fn a_local_wheel_is_locked_by_its_path_in_the_project() {
     let packages = place.resolve(&["h11 @ ./wheels/h11-0.16.0-py3-none-any.whl"], &target, &[]).unwrap();
     assert_eq!(packages[0].url.as_deref(), Some("wheels/h11-0.16.0-py3-none-any.whl"));
     let venv = place.install(&packages, &target, "venv").unwrap();
-    let tree = content(&venv);
+    let tree = content(&venv, &python::files(&venv).unwrap());
     assert!(tree.keys().any(|path| path.ends_with("h11/__init__.py")));
     assert!(!tree.keys().any(|path| path.ends_with("direct_url.json")));
 }
@@ -221,8 +235,8 @@ fn the_python_of_a_base_is_lent_through_its_own_loader() {
     let target = target(Platform::Arm64);
     let packages = place.resolve(&["h11==0.16.0"], &target, &[]).unwrap();
     let venv = place.install(&packages, &target, "venv").unwrap();
-    bytecode::compile(&loader, &venv.join("lib"), "/app/.venv/lib").unwrap();
-    assert!(venv.join("lib/python3.11/site-packages/h11/__pycache__").exists());
+    let files = compiled(&venv, &loader, &place.home.path().join("bytecode"));
+    assert!(files.keys().any(|path| path.as_str().contains("site-packages/h11/__pycache__/")));
     assert!(matches!(Loader::new(place.home.path(), "3.11"), Err(python::Error::NoPython { .. })));
 }
 

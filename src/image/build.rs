@@ -281,17 +281,9 @@ fn python_layers(
     let venv = folder.join("venv");
     let task = session.progress.task("Compiling", "bytecode", Unit::Items, None);
     let mut files = python::files(&venv)?;
-    let sources = files.iter().filter_map(|(path, (_, stored))| {
-        let stored = stored.as_ref().filter(|_| path.as_str().ends_with(".py"))?;
-        Some((path, stored.file.as_path()))
-    });
     let (compiler, work) = (toolchain.compiler(python)?, folder.join("bytecode"));
     fs::create_dir(&work)?;
-    let compiled = python::bytecode::compile(&compiler, python, sources, layout::VENV, &work, &session.progress)?;
-    files.extend(compiled.into_iter().map(|(path, stored)| {
-        let entry = Entry::file(path.clone(), stored.size, false);
-        (path, (entry, Some(stored)))
-    }));
+    python::bytecode::add(&mut files, &compiler, python, layout::VENV, &work, &session.progress)?;
     task.finish("Compiled bytecode");
 
     let groups = python::split(&files, &venv, python, layout::VENV)?;

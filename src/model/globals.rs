@@ -291,6 +291,7 @@ const KNOWN: &[(&str, &[&str])] = &[
         "builtins",
         &[
             "object",
+            "zip",
             "type",
             "set",
             "frozenset",
@@ -341,7 +342,7 @@ const KNOWN: &[(&str, &[&str])] = &[
     ("_codecs", &["encode"]),
     ("codecs", &["encode"]),
     ("collections", &["OrderedDict", "defaultdict", "deque", "Counter", "ChainMap", "UserDict", "UserList"]),
-    ("_collections", &["OrderedDict", "defaultdict", "deque"]),
+    ("_collections", &["OrderedDict", "_tuplegetter", "defaultdict", "deque"]),
     ("datetime", &["datetime", "date", "time", "timedelta", "timezone"]),
     ("_datetime", &["datetime", "date", "time", "timedelta", "timezone"]),
     ("zoneinfo", &["ZoneInfo", "ZoneInfo._unpickle"]),
@@ -642,6 +643,13 @@ pub fn distribution(module: &str) -> Option<&str> {
         | "nltk" | "prophet" | "onnx" | "onnxruntime" => top,
         _ => return None,
     })
+}
+
+/// Whether something is known here of a package, or of a module in it.
+pub fn is_listed(package: &str) -> bool {
+    let modules = DANGEROUS_MODULES.iter().flat_map(|(_, modules)| *modules);
+    let listed = modules.chain(DANGEROUS.iter().map(|(_, module, _)| module)).chain(KNOWN.iter().map(|(m, _)| m));
+    listed.into_iter().any(|module| module.split('.').next() == Some(package))
 }
 
 /// Whether a module is part of Python.

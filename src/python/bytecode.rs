@@ -13,8 +13,8 @@ use std::sync::{Mutex, PoisonError};
 use fs_err as fs;
 
 use super::refusal::words;
-use super::{Error, pyc};
-use crate::archive::ArchivePath;
+use super::{Error, Files, pyc};
+use crate::archive::{ArchivePath, Entry};
 use crate::progress::Progress;
 use crate::workers;
 
@@ -107,6 +107,31 @@ pub fn compile<'a>(
         Ok((place_of(source, python), compiled.stored))
     };
     found.into_iter().map(beside).collect()
+}
+
+/// Compiles the Python files among `files` of an environment, and puts their bytecode beside them. The rest is as for
+/// [`compile`].
+///
+/// # Errors
+/// As [`compile`].
+pub fn add(
+    files: &mut Files,
+    runner: &dyn Runner,
+    python: &str,
+    place: &str,
+    work: &Path,
+    progress: &Progress,
+) -> Result<(), Error> {
+    let sources = files.iter().filter_map(|(path, (_, stored))| {
+        let stored = stored.as_ref().filter(|_| path.as_str().ends_with(".py"))?;
+        Some((path, stored.file.as_path()))
+    });
+    let compiled = compile(runner, python, sources, place, work, progress)?;
+    files.extend(compiled.into_iter().map(|(path, stored)| {
+        let entry = Entry::file(path.clone(), stored.size, false);
+        (path, (entry, Some(stored)))
+    }));
+    Ok(())
 }
 
 /// A source of a package's tests.

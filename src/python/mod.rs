@@ -24,7 +24,7 @@ pub use interpreter::{Interpreter, Loader};
 pub use refusal::Refusal;
 pub use requirements::{Requirements, logical_lines, name as required_name};
 pub use resolve::{Resolution, resolve};
-pub use split::{Group, files, split};
+pub use split::{Files, Group, files, split};
 pub use uv::{PipWheel, Uv};
 
 use std::io;

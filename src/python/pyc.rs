@@ -69,7 +69,7 @@ impl Fields {
 }
 
 /// A part of an object.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq)]
 enum Part<'a> {
     /// Bytes of the file.
     Bytes(&'a [u8]),
@@ -78,7 +78,7 @@ enum Part<'a> {
 }
 
 /// An object: its type and its parts.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone)]
 struct Node<'a> {
     kind: u8,
     parts: Vec<Part<'a>>,
@@ -105,7 +105,7 @@ impl Node<'_> {
 struct Graph<'a> {
     nodes: Vec<Node<'a>>,
     /// The number of each set, and of each object of which one is part.
-    sets: HashMap<Node<'a>, usize>,
+    sets: HashMap<Digest, usize>,
     fingerprints: HashMap<usize, Digest>,
 }
 
@@ -116,11 +116,14 @@ impl<'a> Graph<'a> {
         if node.kind == SET {
             node.parts.sort_by_cached_key(|part| part.object().map(|number| self.fingerprint(number)));
         }
-        let holds_set = |node: &Node| node.objects().any(|number| self.nodes[number].kind == SET);
-        let shared = node.kind == SET || node.kind != CODE && holds_set(&node);
-        let number = if shared { *self.sets.entry(node.clone()).or_insert(number) } else { number };
+        let holds_set = node.objects().any(|number| self.nodes[number].kind == SET);
+        let shared = node.kind == SET || node.kind != CODE && holds_set;
         self.nodes[number] = node;
-        number
+        if !shared {
+            return number;
+        }
+        let fingerprint = self.fingerprint(number);
+        *self.sets.entry(fingerprint).or_insert(number)
     }
 
     /// What tells an object from others, whatever numbers its parts have.

@@ -14,6 +14,7 @@ use crate::bento::{Bento, BentoDocker, BentoImage, BentoVariable};
 use crate::diagnostic::{Code, Diagnostics};
 use crate::document::Document;
 use crate::manifest::{Manifest, Model, Python, Requirements, Service, System, Test, Version};
+use crate::model::globals::is_listed;
 use crate::python::{logical_lines, required_name};
 
 /// Files of a bento.
@@ -62,7 +63,7 @@ pub(super) fn manifest(
         labels: labels.collect(),
         licenses: None,
         source: None,
-        model: Model { files: Vec::new(), allow: recipe.allowed() },
+        model: Model { files: Vec::new(), allow: recipe.allowed(&requirements) },
         python: Some(Python { version: parts.python, requirements: Requirements::List(requirements) }),
         system: System { packages: parts.packages },
         base: base.map_or(parts.base, str::to_owned),
@@ -146,13 +147,20 @@ impl Recipe<'_> {
     }
 
     /// What loading the models may import. BentoML's own way to save any object is cloudpickle, which writes code into
-    /// the pickle: no more can be in it than in the code of the bento.
-    fn allowed(&self) -> Vec<String> {
+    /// the pickle: no more can be in it than in the code of the bento. And a package that Ekiben knows nothing of is
+    /// run by the service anyway, where it is required.
+    fn allowed(&self, requirements: &[String]) -> Vec<String> {
         let own =
             self.bento.all_models().iter().any(|(_, model)| model.module.as_deref() == Some("bentoml.picklable_model"));
         let names =
             ["cloudpickle.*", "builtins.classmethod", "builtins.getattr", "builtins.map", "builtins.staticmethod"];
-        names.into_iter().filter(|_| own).map(str::to_owned).collect()
+        let packages = requirements.iter().filter_map(|line| {
+            // `NAME-VERSION-TAGS.whl`
+            let wheel = line.strip_suffix(".whl").and_then(|path| path.rsplit('/').next()?.split('-').next());
+            let module = wheel.map(str::to_owned).or_else(|| required_name(line))?.replace('-', "_");
+            (!is_listed(&module)).then(|| format!("{module}.*"))
+        });
+        names.into_iter().filter(|_| own).map(str::to_owned).chain(packages).collect()
     }
 
     /// Models that BentoML fetches when it makes the image.
