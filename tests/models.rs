@@ -63,6 +63,9 @@ fn a_hidden_command_is_found_wherever_it_is() {
         assert_eq!(said(name, SYSTEM), dangerous, "{name}");
         assert_eq!(said(name, &deflated(SYSTEM)), dangerous, "{name}, compressed");
         assert_eq!(said(name, &zstd::encode_all(SYSTEM, 3).unwrap()), dangerous, "{name}, compressed with zstd");
+        let mut lz4 = lz4_flex::frame::FrameEncoder::new(Vec::new());
+        lz4.write_all(SYSTEM).unwrap();
+        assert_eq!(said(name, &lz4.finish().unwrap()), dangerous, "{name}, compressed with lz4");
     }
     for name in ["model.pt", "model.zip", "model.npz"] {
         for member in ["archive/data.pkl", "hidden.txt", "data/0"] {
@@ -94,7 +97,12 @@ fn damage_within_a_compression_is_an_error() {
     gzip.write_all(&pickle).unwrap();
     let mut xz = liblzma::write::XzEncoder::new(Vec::new(), 1);
     xz.write_all(&pickle).unwrap();
-    for whole in [gzip.finish().unwrap(), xz.finish().unwrap(), zstd::encode_all(&pickle[..], 1).unwrap()] {
+    let mut bzip2 = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+    bzip2.write_all(&pickle).unwrap();
+    let mut lz4 = lz4_flex::frame::FrameEncoder::new(Vec::new());
+    lz4.write_all(&pickle).unwrap();
+    let zstd = zstd::encode_all(&pickle[..], 1).unwrap();
+    for whole in [gzip.finish().unwrap(), xz.finish().unwrap(), bzip2.finish().unwrap(), lz4.finish().unwrap(), zstd] {
         assert_eq!(said("a.pkl", &whole), [].into());
         assert_eq!(said("a.pkl", &whole[..whole.len() / 2]), [Code::BrokenModel].into());
     }

@@ -120,7 +120,7 @@ pub fn of_image(session: &Session, image: &Image) -> Result<(Bundle, TempDir), E
 }
 
 /// Adds the wanted files of a layer to those of the layers below: as contents that lie elsewhere where it is made of
-/// such, else as files in `folder`, a new one.
+/// such, else as files in `folder`, a new one. What the layer deletes (image-spec 1.1, `layer.md`, "Whiteouts") is gone.
 fn collect(
     session: &Session,
     layer: &layer::Layer,
@@ -135,11 +135,20 @@ fn collect(
         return Ok(());
     }
     fs::create_dir(&folder)?;
-    let mut count = 0;
+    let (mut own, mut deleted, mut count) = (BTreeMap::new(), Vec::new(), 0);
     let reader = compress::decoder(layer.open(&session.store)?)?;
     archive::Reader::new(reader, Limits::default()).for_each(|member| {
         let path = member.entry.path.clone();
-        if let (Kind::File { size }, true) = (&member.entry.kind, wanted(&path)) {
+        if let Some(name) = path.name().strip_prefix(".wh.") {
+            let parent = path.parent();
+            deleted.push(match (name, parent) {
+                (".wh..opq", Some(parent)) => parent,
+                (_, parent) => {
+                    let name = ArchivePath::new(name).map_err(std::io::Error::other)?;
+                    parent.map_or(name.clone(), |parent| parent.join(&name))
+                }
+            });
+        } else if let (Kind::File { size }, true) = (&member.entry.kind, wanted(&path)) {
             let host = folder.join(count.to_string());
             count += 1;
             let copied = std::io::copy(member.content, &mut fs::File::create(&host)?)?;
@@ -147,8 +156,49 @@ fn collect(
                 return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
             }
             let executable = member.entry.mode & 0o100 != 0;
-            files.insert(path, File { content: Content::file(&host)?, executable });
+            own.insert(path, File { content: Content::file(&host)?, executable });
         }
         Ok::<_, Error>(())
-    })
+    })?;
+    files.retain(|path, _| !deleted.iter().any(|gone| path == gone || path.below(gone).is_some()));
+    files.append(&mut own);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::Entry;
+    use crate::compress::Compression;
+    use crate::fetch::Client;
+    use crate::layer::Layer;
+    use crate::progress::Progress;
+    use crate::store::Store;
+
+    #[test]
+    fn what_an_upper_layer_deletes_is_gone() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(&home.path().join("store")).unwrap();
+        let session = Session { store, progress: Progress::silent(), client: Client::new(true) };
+        let layer = |paths: &[&str]| {
+            Layer::write::<Error>(&session.store, Compression::Gzip, "layer", |writer| {
+                for path in paths {
+                    let path = ArchivePath::new(path).map_err(std::io::Error::other)?;
+                    writer.file(
+                        &Entry::file(path.clone(), path.as_str().len() as u64, false),
+                        path.as_str().as_bytes(),
+                    )?;
+                }
+                Ok(())
+            })
+            .unwrap()
+        };
+        let lower = layer(&["a/gone", "a/kept", "b/gone/1", "b/gone/2", "c/old"]);
+        let upper = layer(&["a/.wh.gone", "b/.wh.gone", "b/new", "c/.wh..wh..opq", "c/new"]);
+        let mut files = BTreeMap::new();
+        for (number, layer) in [lower, upper].iter().enumerate() {
+            collect(&session, layer, &|_| true, home.path().join(number.to_string()), &mut files).unwrap();
+        }
+        assert_eq!(files.keys().map(ArchivePath::as_str).collect::<Vec<_>>(), ["a/kept", "b/new", "c/new"]);
+    }
 }

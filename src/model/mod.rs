@@ -184,11 +184,6 @@ pub fn inspect(origin: &Origin<'_>, name: &str, size: u64) -> io::Result<Model> 
                 // Any file may be compressed; only one that is called a model has to be one.
                 if named || is_pickle(&model) { model } else { Model::of(Format::Other) }
             }
-            None if unreadable_compression(head) => {
-                let mut model = Model::of(Format::CompressedPickle);
-                model.faults.push(Fault::Unread("its compression (lz4 or bzip2) is not read here".to_owned()));
-                model
-            }
             None if ending == "onnx" => onnx::inspect(&mut origin.feed()?, size),
             None => {
                 let named = matches!(ending.as_str(), "pkl" | "pickle" | "joblib" | "p");
@@ -248,17 +243,19 @@ fn decompressed(origin: &Origin<'_>, head: &[u8]) -> io::Result<Option<Feed<'sta
             let mut decoder = zstd::Decoder::with_buffer(open()?)?;
             // What is asked of all who read zstd is 8 MiB (RFC 8878, section 3.1.1.1.2); 128 MiB is what `zstd` allows.
             decoder.window_log_max(27)?;
-            Box::new(Zstd(decoder))
+            Box::new(Vague(decoder))
         }
+        [b'B', b'Z', b'h', b'1'..=b'9', ..] => Box::new(bzip2::bufread::MultiBzDecoder::new(open()?)),
+        [0x04, 0x22, 0x4d, 0x18, ..] => Box::new(Vague(lz4_flex::frame::FrameDecoder::new(open()?))),
         _ => return Ok(None),
     };
     Ok(Some(Feed::new(Stream(stream.take(MOST_DECOMPRESSED)))))
 }
 
-/// zstd's errors are all of one kind; these are of that which they are.
-struct Zstd<R: io::BufRead>(zstd::Decoder<'static, R>);
+/// A decoder whose errors are all of one kind; these are of that which they are.
+struct Vague<R>(R);
 
-impl<R: io::BufRead> Read for Zstd<R> {
+impl<R: Read> Read for Vague<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.0.read(buffer).map_err(|error| match error.kind() {
             io::ErrorKind::Other if !error.to_string().contains("too much memory") => {
@@ -267,8 +264,4 @@ impl<R: io::BufRead> Read for Zstd<R> {
             _ => error,
         })
     }
-}
-
-fn unreadable_compression(head: &[u8]) -> bool {
-    head.starts_with(&[0x04, 0x22, 0x4d, 0x18]) || head.starts_with(b"BZh")
 }
