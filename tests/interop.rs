@@ -313,7 +313,7 @@ fn on_a_base_of_somebody_else_the_user_has_a_name_and_python_its_bytecode() {
     // Where there is no sandbox, it is the same image.
     let there = Home::fetched();
     upon(&there);
-    let script = "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$@\"";
+    let script = "echo 0 > /proc/sys/user/max_user_namespaces && exec setpriv --bounding-set -all \"$@\"";
     let mut build = Command::new("unshare");
     build
         .args(["--user", "--map-root-user", "sh", "-c", script, "sh"])

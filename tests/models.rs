@@ -8,7 +8,7 @@ use std::io::{Read, Write as _};
 use std::path::{Path, PathBuf};
 
 use ekiben::diagnostic::{Code, Diagnostics, Rendering};
-use ekiben::model::{self, Format, Model, Origin};
+use ekiben::model::{self, Format, Model, Origin, Tensor};
 use ekiben::project::Project;
 use ekiben::verdict;
 use proptest::prelude::*;
@@ -108,6 +108,25 @@ fn damage_within_a_compression_is_an_error() {
     }
     // A frame that wants 2 GiB to be read is not wrong.
     assert_eq!(said("a.pkl", b"\x28\xb5\x2f\xfd\x00\xa8\x01\x00\x00"), [Code::NotLookedInto].into());
+}
+
+/// A field of a protocol buffer with a length.
+fn field(number: u8, parts: &[&[u8]]) -> Vec<u8> {
+    let content = parts.concat();
+    [&[number << 3 | 2, u8::try_from(content.len()).unwrap()], content.as_slice()].concat()
+}
+
+#[test]
+fn an_onnx_model_says_what_it_takes() {
+    let axis = |size: &[u8]| field(1, &[size]);
+    let of = |kind: u8, axes: &[&[u8]]| field(2, &[&field(1, &[&[1 << 3, kind], &field(2, axes)])]);
+    let rows = of(11, &[&axis(&field(2, &[b"N"])), &axis(&[1 << 3, 4])]);
+    let inputs = [field(11, &[&field(1, &[b"x"]), &rows]), field(11, &[&field(1, &[b"w"]), &of(1, &[])])].concat();
+    // A weight is an input too, in old models.
+    let graph = field(7, &[&field(5, &[&field(8, &[b"w"])]), &inputs]);
+    let model = inspect(&[&[1 << 3, 8], graph.as_slice()].concat(), "a.onnx");
+    assert!(model.faults.is_empty(), "{:?}", model.faults);
+    assert_eq!(model.inputs, [Tensor { kind: Some("float64"), shape: vec![None, Some(4)] }]);
 }
 
 #[test]

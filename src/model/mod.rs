@@ -67,6 +67,17 @@ pub struct Model {
     pub faults: Vec<Fault>,
     /// Files beside it that it needs: the weights that an ONNX model keeps outside.
     pub beside: Vec<String>,
+    /// What it takes, where it says so itself: an ONNX model does.
+    pub inputs: Vec<Tensor>,
+}
+
+/// A tensor that a model takes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tensor {
+    /// As NumPy calls it; none where NumPy has none, or it is no tensor.
+    pub kind: Option<&'static str>,
+    /// How many values it has along each axis; none where any number will do.
+    pub shape: Vec<Option<u64>>,
 }
 
 /// Something that is wrong with a file.
@@ -81,8 +92,9 @@ pub enum Fault {
 }
 
 impl Model {
-    fn of(format: Format) -> Self {
-        Self { format, pickles: Vec::new(), faults: Vec::new(), beside: Vec::new() }
+    /// A file of this format, of which no more is known.
+    pub fn of(format: Format) -> Self {
+        Self { format, pickles: Vec::new(), faults: Vec::new(), beside: Vec::new(), inputs: Vec::new() }
     }
 
     /// Notes why reading stopped, unless all was well.

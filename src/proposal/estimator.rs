@@ -39,7 +39,7 @@ const DEEPEST: u8 = 8;
 const MOST_ASKED: u32 = 200;
 
 /// More columns than these make no example that a person can read.
-const MOST_COLUMNS: u64 = 1000;
+pub(super) const MOST_COLUMNS: u64 = 1000;
 
 /// The package that an object's class belongs to, as it is imported.
 pub fn package(object: Object<'_>) -> Option<&str> {

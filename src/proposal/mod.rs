@@ -15,8 +15,8 @@ use serde_json::{Value as Json, json};
 
 pub use folder::{Kind, of_folder, recognise};
 
-use crate::model::{Format, Model, globals};
-use estimator::Input;
+use crate::model::{Format, Model, Tensor, globals};
+use estimator::{Input, MOST_COLUMNS};
 
 /// Something that is proposed, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -289,6 +289,27 @@ impl Proposal {
     }
 }
 
+/// The proposal for a model that onnxruntime runs. It says itself which tensors it takes.
+fn propose_onnx(model: &Model, file: &str) -> Proposal {
+    let mut proposal = Proposal::empty("ONNX");
+    let (input, kind) = match model.inputs.as_slice() {
+        [Tensor { kind: Some(kind), shape }] => match shape.as_slice() {
+            [_, Some(width @ 1..=MOST_COLUMNS)] => (Input::Rows(vec![json!(0.0); *width as usize]), *kind),
+            _ => (Input::Unknown, *kind),
+        },
+        _ => (Input::Unknown, "float32"),
+    };
+    proposal.take(input);
+    proposal.code.imports.extend(["import numpy", "import onnxruntime"].map(str::to_owned));
+    proposal.code.load = format!("model = onnxruntime.InferenceSession({file})");
+    proposal.code.answer = format!(
+        "name = model.get_inputs()[0].name\n    return model.run(None, {{name: numpy.array(features, dtype=numpy.{kind})}})[0].tolist()"
+    );
+    proposal.require("numpy", "makes arrays of requests");
+    proposal.require("onnxruntime", "runs the model");
+    proposal
+}
+
 /// The proposal for a model that is one file, which lies at `path` in the project. None where it is no model that
 /// anything could be made of.
 pub fn of_file(model: &Model, path: &str) -> Option<Proposal> {
@@ -296,18 +317,7 @@ pub fn of_file(model: &Model, path: &str) -> Option<Proposal> {
     let mut proposal = match model.format {
         Format::Pickle | Format::CompressedPickle => return Some(pickled::propose(model, &file)),
         Format::PyTorch => return Some(pickled::propose_torch(model, &file)),
-        Format::Onnx => {
-            let mut proposal = Proposal::empty("ONNX");
-            proposal.take(Input::Unknown);
-            proposal.code.imports.extend(["import numpy", "import onnxruntime"].map(str::to_owned));
-            proposal.code.load = format!("model = onnxruntime.InferenceSession({file})");
-            proposal.code.answer = "name = model.get_inputs()[0].name\n    \
-                                    return model.run(None, {name: numpy.array(features, dtype=numpy.float32)})[0].tolist()"
-                .to_owned();
-            proposal.require("numpy", "makes arrays of requests");
-            proposal.require("onnxruntime", "runs the model");
-            proposal
-        }
+        Format::Onnx => propose_onnx(model, &file),
         Format::Keras | Format::Hdf5 => {
             let mut proposal = Proposal::empty("Keras");
             proposal.take(Input::Unknown);
@@ -357,7 +367,7 @@ pub fn of_name(path: &str) -> Option<Proposal> {
     if compressed && format != Format::Pickle {
         return None;
     }
-    of_file(&Model { format, pickles: Vec::new(), faults: Vec::new(), beside: Vec::new() }, path)
+    of_file(&Model::of(format), path)
 }
 
 /// A foreign name as it may stand in code, messages and YAML: letters of ASCII, digits, `_` and `.`, no more than 60.
