@@ -640,7 +640,8 @@ fn sarif_and_junit_are_read_by_others() {
     let (_, text, _) = ekiben(Path::new("."), &[&["validate", "--output", "junit"], &all[3..]].concat());
     let script = "import sys; from junitparser import JUnitXml; xml = JUnitXml.fromstring(sys.stdin.buffer.read())\n\
                   suite = next(iter(xml)); print(suite.tests, suite.failures, [case.name for case in suite])";
-    let expected = "3 2 ['fixtures/invalid/many.yaml', 'fixtures/invalid/dangerous.pkl', 'fixtures/iris/ekiben.yaml']\n";
+    let expected =
+        "3 2 ['fixtures/invalid/many.yaml', 'fixtures/invalid/dangerous.pkl', 'fixtures/iris/ekiben.yaml']\n";
     assert_eq!(python(script, &text), expected);
     // Whatever a file holds, the report is XML.
     let folder = Folder::new(&[("ekiben.yaml", "\u{1}]]> & <b> \u{fffe}: [")]);

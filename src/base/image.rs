@@ -300,7 +300,7 @@ impl Stack {
                 let inside = real.strip_prefix(&root).map_err(io::Error::other)?;
                 let inside = ArchivePath::from_path(inside).map_err(io::Error::other)?;
                 let path = library.join(&inside);
-                let cache = bytecode::place_of(&path, python);
+                let Some(cache) = bytecode::place_of(&path, python) else { continue };
                 // What an upper layer has another one of, or has deleted, is not there.
                 if self.find(path.as_str()).as_ref() == Some(&real) && self.find(cache.as_str()).is_none() {
                     found.insert(inside, real);

@@ -53,13 +53,15 @@ impl Stored {
     }
 }
 
-/// Where the bytecode of `source` lies for the Python `python`, as `3.11` (PEP 3147).
-pub fn place_of(source: &ArchivePath, python: &str) -> ArchivePath {
+/// Where the bytecode of `source` lies for the Python `python`, as `3.11` (PEP 3147). Nowhere, where no file system takes
+/// its name.
+pub fn place_of(source: &ArchivePath, python: &str) -> Option<ArchivePath> {
+    /// Longest name that Linux takes (`NAME_MAX`), in bytes.
+    const LONGEST: usize = 255;
     let (folder, file) = source.as_str().rsplit_once('/').unwrap_or(("", source.as_str()));
     let stem = file.strip_suffix(".py").unwrap_or(file);
-    let path = format!("{folder}/__pycache__/{stem}.cpython-{}.pyc", python.replace('.', ""));
-    // A path between two of a valid one is valid.
-    ArchivePath::new(path.trim_start_matches('/')).unwrap_or_else(|error| unreachable!("{error}"))
+    let path = ArchivePath::new(format!("{folder}/__pycache__/{stem}.cpython-{}.pyc", python.replace('.', ""))).ok()?;
+    (path.name().len() <= LONGEST).then_some(path)
 }
 
 /// Compiles `sources`, which are given by the paths that they will have below `place` in the image, for the Python
@@ -81,8 +83,8 @@ pub fn compile<'a>(
 ) -> Result<BTreeMap<ArchivePath, Stored>, Error> {
     const SCRIPT: &str = include_str!("compile.py");
     let work = fs::canonicalize(work)?;
-    let sources: Vec<_> = sources.into_iter().filter(|(path, _)| !is_test(path)).collect();
-    let paths = gather(sources, place, &work)?;
+    let wanted = |(path, _): &(&ArchivePath, &Path)| !is_test(path) && place_of(path, python).is_some();
+    let paths = gather(sources.into_iter().filter(wanted), place, &work)?;
     let text = work.to_str().ok_or_else(|| Error::Compile(format!("{} is not UTF-8", work.display())))?;
     let output = runner.python(&["-s", "-S", "-c", SCRIPT, text], &work).map_err(Error::Runner)?;
     if !output.stdout.trim_ascii_end().ends_with(b"compiled") || !output.status.success() {
@@ -100,13 +102,14 @@ pub fn compile<'a>(
     })?;
     let found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
     if !found.is_empty() && !found.iter().any(|compiled| compiled.in_order) {
-        progress.warn("the bytecode of this Python is newer than ekiben: built elsewhere, it may get another digest");
+        progress
+            .warn("the bytecode of this Python is of no version that ekiben knows: elsewhere it may have other bytes");
     }
-    let beside = |compiled: Compiled| {
-        let source = paths.get(compiled.source).ok_or_else(|| Error::Compile("it was not asked for".to_owned()))?;
-        Ok((place_of(source, python), compiled.stored))
+    let placed = |compiled: Compiled| {
+        let place = paths.get(compiled.source).and_then(|source| place_of(source, python));
+        Ok((place.ok_or_else(|| Error::Compile("it was not asked for".to_owned()))?, compiled.stored))
     };
-    found.into_iter().map(beside).collect()
+    found.into_iter().map(placed).collect()
 }
 
 /// Compiles the Python files among `files` of an environment, and puts their bytecode beside them. The rest is as for
@@ -140,7 +143,11 @@ fn is_test(path: &ArchivePath) -> bool {
 }
 
 /// Writes the sources and their index into `work`, the largest first, and gives their paths in that order.
-fn gather<'a>(sources: Vec<(&'a ArchivePath, &Path)>, place: &str, work: &Path) -> Result<Vec<&'a ArchivePath>, Error> {
+fn gather<'a, 'b>(
+    sources: impl Iterator<Item = (&'a ArchivePath, &'b Path)>,
+    place: &str,
+    work: &Path,
+) -> Result<Vec<&'a ArchivePath>, Error> {
     let mut parts = Vec::new();
     let mut all = BufWriter::new(fs::File::create(work.join("sources"))?);
     let mut offset = 0;
@@ -187,4 +194,18 @@ fn put_in_order(share: &Path) -> Result<Vec<Compiled>, Error> {
     }
     ordered.flush()?;
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytecode_has_a_place_where_its_name_is_not_too_long() {
+        let of = |source: &str| place_of(&ArchivePath::new(source).unwrap(), "3.11").map(|path| path.to_string());
+        assert_eq!(of("a/b.c.py").as_deref(), Some("a/__pycache__/b.c.cpython-311.pyc"));
+        assert_eq!(of("six.py").as_deref(), Some("__pycache__/six.cpython-311.pyc"));
+        assert_eq!(of(&format!("a/{}.py", "b".repeat(240))), None);
+        assert_eq!(of(&format!("{}a.py", "b/".repeat(2040))), None);
+    }
 }

@@ -24,10 +24,10 @@ index = list(zip(fields[0::3], fields[1::3], fields[2::3]))
 def compiled(start, size, name):
     source = os.pread(sources, int(size), int(start))
     try:
-        code = compile(source, name, "exec", dont_inherit=True)
+        code = marshal.dumps(compile(source, name, "exec", dont_inherit=True))
     except Exception:
         return None
-    return HEADER + importlib.util.source_hash(source) + marshal.dumps(code)
+    return HEADER + importlib.util.source_hash(source) + code
 
 
 # Each processor has a process, which takes the place of the next source from a pipe.
@@ -38,7 +38,7 @@ for worker in range(len(os.sched_getaffinity(0))):
     if child == 0:
         os.close(queue)
         with open(f"{folder}/compiled.{worker}", "wb") as file:
-            while place := os.read(places, 4):
+            for place in iter(lambda: os.read(places, 4), b""):
                 pyc = compiled(*index[int.from_bytes(place, "little")])
                 if pyc is not None:
                     file.write(place + len(pyc).to_bytes(4, "little") + pyc)

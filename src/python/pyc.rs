@@ -1,14 +1,14 @@
 //! The bytes of compiled Python that follow from the source alone.
 //!
 //! CPython writes of each object whether something refers back to it, and says yes wherever somebody else holds the
-//! object at that moment: a name that a file compiled before left behind. Sets of constants it writes, until 3.11, in the
-//! order of their hashes, some of which are addresses; which equal sets are one depends on that too. So what comes out depends on
-//! what the process did before, and on chance. Here equal sets are one and in order, and only what is referred to is
-//! marked so.
+//! object at that moment: a name that a file compiled before left behind. Sets of constants it writes, until 3.11, in
+//! the order of their hashes, some of which are addresses; which equal sets are one depends on that too. So what comes
+//! out depends on what the process did before, and on chance. Here equal sets are one and in order, and only what is
+//! referred to is marked so.
 //!
-//! A `.pyc` is PEP 552's header and an object in the format of CPython's `Python/marshal.c`, which is documented nowhere
-//! else: a type, whose highest bit marks what can be referred to, and what the type says. References count the marked
-//! objects before them.
+//! A `.pyc` is PEP 552's header and an object in the format of CPython's `Python/marshal.c`, which is documented
+//! nowhere else: a type, whose highest bit marks what can be referred to, and what the type says. References count the
+//! marked objects before them.
 
 use std::collections::HashMap;
 
