@@ -110,6 +110,17 @@ fn bytecode_is_the_same_whatever_its_compiler_did_before() {
     }
 }
 
+#[test]
+fn a_platform_that_is_asked_for_is_locked_unless_the_lock_must_stay() {
+    let home = Home::empty();
+    let project = plain(&home);
+    let build = |more: &[&str]| home.run([&["build", project.to_str().unwrap(), "--platform"], more].concat());
+    build(&["linux/amd64"]).ok();
+    build(&["linux/arm64", "--locked"]).ends(1).says("the lock does not have linux/arm64, only linux/amd64");
+    build(&["linux/arm64"]).ok();
+    build(&["linux/amd64,linux/arm64", "--locked"]).ok();
+}
+
 /// A project that nothing of the host or the archives goes into.
 fn plain(home: &Home) -> PathBuf {
     let manifest = "name: plain\nversion: '1'\nbase: scratch\nplatforms: [linux/amd64]\nmodel: {files: ['*.bin']}\n\

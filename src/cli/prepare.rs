@@ -108,8 +108,8 @@ pub fn mistaken(context: &Context, path: &Path, mistakes: &Diagnostics) -> Failu
     Failure::new(Exit::Invalid, format!("{} has {errors}", path.display()))
 }
 
-/// Gets everything together: from a bundle's file, from a bento, or from a project and its lock. `platforms` is what a
-/// bento is locked for; for a project its manifest says that.
+/// Gets everything together: from a bundle's file, from a bento, or from a project and its lock. It is locked for
+/// `platforms`, and a project also for those in its manifest.
 pub fn parcel(
     context: &Context,
     session: &Session,
@@ -151,7 +151,12 @@ pub fn parcel_if(
     check(&project.manifest)?;
     let renewal = inputs.how.renewal();
     let layout = (goal == Goal::Image).then_some(Layout::Ekiben);
-    let lock = lock(context, session, &Subject { layout, ..Subject::of(&project) }, renewal)?;
+    let mut wanted = project.manifest.platforms.clone();
+    if renewal != Renewal::Never {
+        wanted.extend(platforms.iter().filter(|platform| !project.manifest.platforms.contains(platform)));
+    }
+    let subject = Subject { layout, platforms: &wanted, ..Subject::of(&project) };
+    let lock = lock(context, session, &subject, renewal)?;
     Ok(Parcel::of_project(session, &project, lock, inputs.how.no_cache)?)
 }
 
