@@ -13,7 +13,7 @@ mod write;
 
 pub use path::{ArchivePath, PathError};
 pub(crate) use read::Noting;
-pub use read::{Error, Limits, Member, Reader, unpack, unpack_layer};
+pub use read::{Deletion, Error, Limits, Member, Reader, WHITEOUT, deletion, unpack, unpack_layer};
 pub use write::{BLOCK, Writer, header, padding};
 
 use std::time::{Duration, SystemTime};

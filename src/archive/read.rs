@@ -294,10 +294,38 @@ pub fn unpack_layer<R: Read>(archive: R, root: &Path, limits: Limits) -> Result<
     Reader::new(archive, limits).for_each(|member| folders.put(member))
 }
 
-/// In front of the name of what a layer deletes.
-const WHITEOUT: &str = ".wh.";
+/// In front of the name of what a layer deletes (image-spec 1.1, `layer.md`, "Whiteouts").
+pub const WHITEOUT: &str = ".wh.";
 /// In a folder of which the layer deletes all that lower ones have.
 const OPAQUE: &str = ".wh..wh..opq";
+
+/// What a member of a layer deletes of the layers below.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deletion<'a> {
+    /// What has this name in the member's folder.
+    Name(&'a str),
+    /// All that is in the member's folder.
+    All,
+    /// Nothing: aufs keeps its own books in such members.
+    Nothing,
+}
+
+/// What the member at `path` of a layer deletes; none where it is a member as others.
+///
+/// # Errors
+/// When it would delete its own folder, or the one above.
+pub fn deletion(path: &ArchivePath) -> Result<Option<Deletion<'_>>, Error> {
+    let name = path.name();
+    let Some(deleted) = name.strip_prefix(WHITEOUT) else { return Ok(None) };
+    Ok(Some(match deleted {
+        _ if name == OPAQUE => Deletion::All,
+        _ if deleted.starts_with(WHITEOUT) => Deletion::Nothing,
+        "" | "." | ".." => {
+            return Err(Error::Unpack { path: path.clone(), reason: "it deletes nothing".to_owned() });
+        }
+        deleted => Deletion::Name(deleted),
+    }))
+}
 
 /// The tree that is being unpacked into.
 struct Folders {
@@ -350,15 +378,12 @@ impl Folders {
         let Some((_, folder)) = &self.last else { return Ok(()) };
         let name = path.name();
         if self.layer
-            && let Some(deleted) = name.strip_prefix(WHITEOUT)
+            && let Some(deletion) = deletion(path)?
         {
-            return match deleted {
-                _ if name == OPAQUE => opaque(folder).map_err(write),
-                // Of aufs, which keeps its own books in them.
-                _ if deleted.starts_with(WHITEOUT) => Ok(()),
-                // Would name the folder itself, or the one above.
-                "" | "." | ".." => Err(Error::Unpack { path: path.clone(), reason: "it deletes nothing".to_owned() }),
-                deleted => whiteout(folder, deleted).map_err(write),
+            return match deletion {
+                Deletion::All => opaque(folder).map_err(write),
+                Deletion::Nothing => Ok(()),
+                Deletion::Name(deleted) => whiteout(folder, deleted).map_err(write),
             };
         }
         // A later member replaces an earlier one of the same name, as tar does; a folder is never replaced.

@@ -7,7 +7,7 @@
 use std::io::{self, Read, Write};
 
 use super::packages::XZ_MEMORY;
-use crate::archive::{self, Entry, Kind, Limits};
+use crate::archive::{self, Entry, Kind, Limits, WHITEOUT};
 
 /// What is wrong with a package.
 #[derive(Debug, thiserror::Error)]
@@ -175,7 +175,7 @@ fn read_data(name: &str, compression: &str, body: impl Read, contents: &mut impl
     let mut offset = 0;
     members(name, compression, body, DATA_LIMITS, |member| {
         // In a layer such a name would remove something (OCI image specification 1.1, `layer.md`, section "Whiteouts").
-        if member.entry.path.as_str().split('/').any(|name| name.starts_with(".wh.")) {
+        if member.entry.path.as_str().split('/').any(|name| name.starts_with(WHITEOUT)) {
             return Err(DebError::Format(format!("`{}` would remove files from the image", member.entry.path)));
         }
         let mut item = Item { entry: member.entry, offset };

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use fs_err as fs;
 use tempfile::TempDir;
 
-use crate::archive::{self, ArchivePath, Kind, Limits};
+use crate::archive::{self, ArchivePath, Deletion, Kind, Limits};
 use crate::bento;
 use crate::bundle::{self, Bundle, Weight};
 use crate::compress;
@@ -139,15 +139,18 @@ fn collect(
     let reader = compress::decoder(layer.open(&session.store)?)?;
     archive::Reader::new(reader, Limits::default()).for_each(|member| {
         let path = member.entry.path.clone();
-        if let Some(name) = path.name().strip_prefix(".wh.") {
-            let parent = path.parent();
-            deleted.push(match (name, parent) {
-                (".wh..opq", Some(parent)) => parent,
-                (_, parent) => {
+        if let Some(deletion) = archive::deletion(&path)? {
+            match deletion {
+                Deletion::Name(name) => {
                     let name = ArchivePath::new(name).map_err(std::io::Error::other)?;
-                    parent.map_or(name.clone(), |parent| parent.join(&name))
+                    deleted.push(path.parent().map_or_else(|| name.clone(), |parent| parent.join(&name)));
                 }
-            });
+                Deletion::All => match path.parent() {
+                    Some(parent) => deleted.push(parent),
+                    None => files.clear(),
+                },
+                Deletion::Nothing => {}
+            }
         } else if let (Kind::File { size }, true) = (&member.entry.kind, wanted(&path)) {
             let host = folder.join(count.to_string());
             count += 1;

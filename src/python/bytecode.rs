@@ -107,7 +107,10 @@ pub fn compile<'a>(
     }
     let placed = |compiled: Compiled| {
         let place = paths.get(compiled.source).and_then(|source| place_of(source, python));
-        Ok((place.ok_or_else(|| Error::Compile("it was not asked for".to_owned()))?, compiled.stored))
+        Ok((
+            place.ok_or_else(|| Error::Compile("Python answered for a source that it was not given".to_owned()))?,
+            compiled.stored,
+        ))
     };
     found.into_iter().map(placed).collect()
 }
@@ -185,7 +188,9 @@ fn put_in_order(share: &Path) -> Result<Vec<Compiled>, Error> {
         let [source, size] =
             [0, 4].map(|at| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]));
         let mut pyc = Vec::new();
-        share.by_ref().take(size.into()).read_to_end(&mut pyc)?;
+        if share.by_ref().take(size.into()).read_to_end(&mut pyc)? < size as usize {
+            return Err(Error::Compile("what Python wrote ends in the middle".to_owned()));
+        }
         let in_order = pyc::put_in_order(&mut pyc);
         ordered.write_all(&pyc)?;
         let size = pyc.len() as u64;
