@@ -97,6 +97,23 @@ pub struct Network {
     pub plain_http: Vec<String>,
 }
 
+/// A name and a password (RFC 7617).
+#[derive(Clone)]
+pub struct Credentials {
+    /// The name.
+    pub name: String,
+    /// The password.
+    pub password: String,
+}
+
+/// An answer in memory.
+pub struct Page {
+    /// Where it came from in the end.
+    pub url: String,
+    /// What came.
+    pub bytes: Vec<u8>,
+}
+
 /// Downloads over HTTP. Cheap to clone; connections are shared, and none is opened before the first request.
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -143,21 +160,49 @@ impl Client {
         self.network.offline
     }
 
+    /// The same client, which trusts the authorities in further files.
+    pub fn trusting_also(&self, ca: Vec<PathBuf>) -> Self {
+        if ca.is_empty() {
+            return self.clone();
+        }
+        let mut network = Network::clone(&self.network);
+        network.ca.extend(ca);
+        Self { inner: Arc::default(), network: Arc::new(network), stopped: self.stopped.clone() }
+    }
+
     /// Downloads `url` into memory.
     ///
     /// # Errors
     /// See [`Error`]; more than `limit` bytes are [`Error::TooLarge`].
     pub fn bytes(&self, url: &str, limit: u64) -> Result<Vec<u8>, Error> {
+        Ok(self.page(url, "*/*", None, limit)?.bytes)
+    }
+
+    /// Downloads `url` into memory, in one of the media types `accepted` (RFC 9110, 12.5.1). `credentials` go to its host
+    /// alone, not to where it redirects.
+    ///
+    /// # Errors
+    /// As [`Client::bytes`].
+    pub fn page(
+        &self,
+        url: &str,
+        accepted: &str,
+        credentials: Option<&Credentials>,
+        limit: u64,
+    ) -> Result<Page, Error> {
+        let shown = without_password(url);
         self.retrying(|| {
             let mut bytes = Vec::new();
-            self.get(url)?
+            let answer = self.get(url, accepted, credentials)?;
+            let from = answer.url().to_string();
+            answer
                 .take(limit.saturating_add(1))
                 .read_to_end(&mut bytes)
-                .map_err(|source| Error::Transport { url: url.to_owned(), source: source.into() })?;
+                .map_err(|source| Error::Transport { url: shown.clone(), source: source.into() })?;
             if bytes.len() as u64 > limit {
-                return Err(Error::TooLarge { url: url.to_owned(), limit });
+                return Err(Error::TooLarge { url: shown.clone(), limit });
             }
-            Ok(bytes)
+            Ok(Page { url: from, bytes })
         })
     }
 
@@ -172,7 +217,7 @@ impl Client {
             return Ok(());
         }
         self.retrying(|| {
-            let mut body = Watched { inner: task.reading(self.get(url)?), failed: None };
+            let mut body = Watched { inner: task.reading(self.get(url, "*/*", None)?), failed: None };
             store.put_blob(&mut body, digest, size).map_err(|source| match body.failed.take() {
                 Some(source) => Error::Transport { url: url.to_owned(), source: source.into() },
                 None => Error::Keep { url: url.to_owned(), source },
@@ -180,15 +225,20 @@ impl Client {
         })
     }
 
-    fn get(&self, url: &str) -> Result<reqwest::blocking::Response, Error> {
+    fn get(
+        &self,
+        url: &str,
+        accepted: &str,
+        credentials: Option<&Credentials>,
+    ) -> Result<reqwest::blocking::Response, Error> {
+        let shown = || without_password(url);
         if self.network.offline {
-            return Err(Error::Offline { url: url.to_owned() });
+            return Err(Error::Offline { url: shown() });
         }
         if self.is_stopped() {
-            return Err(Error::Stopped { url: url.to_owned() });
+            return Err(Error::Stopped { url: shown() });
         }
-        let transport =
-            |source: reqwest::Error| Error::Transport { url: url.to_owned(), source: source.without_url().into() };
+        let transport = |source: reqwest::Error| Error::Transport { url: shown(), source: source.without_url().into() };
         let client = match self.inner.get() {
             Some(client) => client,
             None => {
@@ -196,10 +246,14 @@ impl Client {
                 self.inner.get_or_init(|| built)
             }
         };
-        let response = client.get(url).send().map_err(transport)?;
+        let mut request = client.get(url).header(reqwest::header::ACCEPT, accepted);
+        if let Some(Credentials { name, password }) = credentials {
+            request = request.basic_auth(name, Some(password));
+        }
+        let response = request.send().map_err(transport)?;
         match response.status() {
             status if status.is_success() => Ok(response),
-            status => Err(Error::Status { url: url.to_owned(), status: status.as_u16() }),
+            status => Err(Error::Status { url: shown(), status: status.as_u16() }),
         }
     }
 
@@ -225,6 +279,18 @@ impl Client {
             wait *= 2;
         }
         attempt()
+    }
+}
+
+/// An address for people: without name and password.
+pub fn without_password(url: &str) -> String {
+    match reqwest::Url::parse(url) {
+        Ok(mut parsed) if !parsed.username().is_empty() || parsed.password().is_some() => {
+            // Neither can fail for an address with a host.
+            let _ = (parsed.set_username(""), parsed.set_password(None));
+            parsed.to_string()
+        }
+        _ => url.to_owned(),
     }
 }
 

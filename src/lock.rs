@@ -98,11 +98,12 @@ fn other_version(document: &Document) -> Option<crate::diagnostic::Diagnostic> {
     }
 }
 
-/// The digest of all that a lock depends on: what stands in the manifest about packages and bases, the content of the
-/// requirements file that it names, and whether Ekiben's own server is needed.
+/// The digest of all that a lock depends on: what stands in the manifest about packages and bases, the contents `files`
+/// of the requirements file that it names and of those that this one includes, and whether Ekiben's own server is
+/// needed.
 ///
 /// Not of it: names of servers (a lock names none), order where it means nothing, line ends, and this machine.
-pub fn input_digest(manifest: &Manifest, requirements_file: Option<&str>) -> Digest {
+pub fn input_digest(manifest: &Manifest, files: &[&str]) -> Digest {
     let python = manifest.python.as_ref().map(|python| {
         let requirements = match &python.requirements {
             Requirements::List(list) => {
@@ -110,9 +111,15 @@ pub fn input_digest(manifest: &Manifest, requirements_file: Option<&str>) -> Dig
                 serde_json::json!(list.collect::<BTreeSet<_>>())
             }
             Requirements::File(path) => {
-                let content = requirements_file.unwrap_or_default().replace("\r\n", "\n");
+                let mut contents = files.iter().map(|text| text.replace("\r\n", "\n"));
+                let content = contents.next().unwrap_or_default();
                 // A pyproject.toml and a requirements.txt of the same content are not the same.
-                serde_json::json!({ "toml": path.ends_with(".toml"), "content": content })
+                let mut file = serde_json::json!({ "toml": path.ends_with(".toml"), "content": content });
+                let included: Vec<_> = contents.collect();
+                if let Some(file) = file.as_object_mut().filter(|_| !included.is_empty()) {
+                    file.insert("included".to_owned(), included.into());
+                }
+                file
             }
         };
         serde_json::json!({ "version": python.version, "requirements": requirements })

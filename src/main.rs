@@ -7,5 +7,8 @@ fn main() -> ExitCode {
     if let Some(code) = ekiben::container::take_over() {
         return code;
     }
+    if let Some(code) = ekiben::python::take_over() {
+        return code;
+    }
     ekiben::cli::main()
 }

@@ -100,17 +100,16 @@ impl Parcel {
             code.insert(top);
             bundle.add(file.path.clone(), Content::file(&file.host)?, is_executable(&file.host)?)?;
         }
-        // What installing the packages needs of the project: the requirements file, for its indexes, and local wheels.
-        let requirements = project.files.requirements.as_ref();
-        let named = requirements.map(|file| (file.path.clone(), file.host.clone()));
+        // What installing the packages needs of the project: the requirements files, for their indexes, and local wheels.
+        let files = project.requirements.files.iter().map(|(name, _)| Ok((name.clone(), name.under(&project.root))));
         let wheels = local_wheels(&lock).into_iter().map(|name| Ok::<_, Error>((path(name)?, project.root.join(name))));
-        for found in named.map(Ok).into_iter().chain(wheels) {
+        for found in files.chain(wheels) {
             let (name, host) = found?;
             if !bundle.members().contains_key(&name) {
                 bundle.add(name, Content::file(&host)?, false)?;
             }
         }
-        let requirements = requirements.map(|file| fs::read_to_string(&file.host)).transpose()?;
+        let requirements = project.requirements.texts();
 
         let read = |file: &str| fs::read_to_string(project.root.join(file));
         let api = Api::new(&manifest, &read)?;
@@ -125,7 +124,7 @@ impl Parcel {
             api: &api,
             code: &code,
             weights: &weights,
-            requirements: requirements.as_deref(),
+            requirements: requirements.first().copied(),
         };
         let generated = generate::service(&manifest, &version, &api).into_iter().chain(generate::bundle(&facts));
         for file in generated {

@@ -12,6 +12,7 @@ use crate::files::{self, Files};
 use crate::form;
 use crate::lock::{self, Lock};
 use crate::manifest::{Manifest, NAMES};
+use crate::requirements::Requirements;
 use crate::schema::{self, Kind};
 use crate::validate::{self, Subject};
 
@@ -28,6 +29,8 @@ pub struct Project {
     pub document: Document,
     /// The files that it names.
     pub files: Files,
+    /// The Python packages that it requires.
+    pub requirements: Requirements,
 }
 
 impl Project {
@@ -46,12 +49,8 @@ impl Project {
     }
 
     /// The digest of all that the lock depends on: see [`lock::input_digest`].
-    ///
-    /// # Errors
-    /// When the file of requirements cannot be read any more.
-    pub fn input_digest(&self) -> std::io::Result<Digest> {
-        let requirements = self.files.requirements.as_ref().map(|file| fs::read_to_string(&file.host)).transpose()?;
-        Ok(lock::input_digest(&self.manifest, requirements.as_deref()))
+    pub fn input_digest(&self) -> Digest {
+        lock::input_digest(&self.manifest, &self.requirements.texts())
     }
 
     fn read(path: &Path, found: &mut Diagnostics) -> Option<Self> {
@@ -69,14 +68,23 @@ impl Project {
         let mut meant = Diagnostics::new();
         let files = files::select(&root, &manifest, &document, &mut meant);
         let locked = locked(&root.join(lock::NAME));
-        let subject = Subject { root: &root, manifest: &manifest, document: &document, files: &files, locked: &locked };
+        let asked = manifest.python.as_ref().map(|python| python.requirements.clone()).unwrap_or_default();
+        let requirements = Requirements::read(&asked, &root, Some(&document), &mut meant);
+        let subject = Subject {
+            root: &root,
+            manifest: &manifest,
+            document: &document,
+            files: &files,
+            requirements: &requirements,
+            locked: &locked,
+        };
         validate::manifest(&subject, &mut meant);
         let unsaid = |Label { source, span, .. }: &Label| {
             source.path() != document.source.path()
                 || !said.iter().any(|said| said.start <= span.end && span.start <= said.end)
         };
         found.extend(meant.into_iter().filter(|diagnostic| unsaid(&diagnostic.primary)));
-        Some(Self { root, path, manifest, document, files })
+        Some(Self { root, path, manifest, document, files, requirements })
     }
 }
 

@@ -110,7 +110,7 @@ fn tidy(project: &Project) -> Vec<Fix> {
 fn pinned(project: &Project) -> Option<Fix> {
     let text = fs::read_to_string(project.root.join(lock::NAME)).ok()?;
     let lock: lock::Lock = serde_json::from_str(&text).ok()?;
-    if lock.is_stale(&project.input_digest().ok()?) {
+    if lock.is_stale(&project.input_digest()) {
         return None;
     }
     let document = &project.document;

@@ -4,16 +4,15 @@ use std::path::{Path, PathBuf};
 
 use crate::base::{self, Base};
 use crate::diagnostic::Diagnostics;
-use crate::digest::Digest;
 use crate::generate;
 use crate::layout::Layout;
 use crate::lock::{self, Lock, Locked};
-use crate::manifest::{Manifest, Requirements};
+use crate::manifest::Manifest;
 use crate::platform::{Platform, UnknownPlatform};
 use crate::project::Project;
-use crate::python::{self, Interpreter, Package, Target, Uv};
+use crate::python::{self, Package, StandIn, Target, Uv};
+use crate::requirements::Requirements;
 use crate::session::Session;
-use crate::toolchain::{self, Toolchain};
 use crate::workers;
 
 /// Why there is no lock.
@@ -25,9 +24,6 @@ pub enum Error {
     /// Python packages.
     #[error("{0}")]
     Python(#[from] python::Error),
-    /// uv, or a Python for it.
-    #[error("{0}")]
-    Toolchain(#[from] toolchain::Error),
     /// A file could not be read or written. The message names it.
     #[error("{0}")]
     Io(#[from] std::io::Error),
@@ -51,7 +47,6 @@ impl Error {
         match self {
             Self::Base(error) => error.hint(),
             Self::Python(error) => error.hint(),
-            Self::Toolchain(error) => error.hint(),
             Self::Malformed(_) => Some("renew it with `ekiben lock --update`".to_owned()),
             Self::Stale | Self::Missing => Some("make it with `ekiben lock`, and commit it".to_owned()),
             Self::Io(_) | Self::Platform(_) => None,
@@ -77,6 +72,8 @@ pub struct Subject<'a> {
     pub manifest: &'a Manifest,
     /// The folder that paths in the manifest are relative to.
     pub root: &'a Path,
+    /// The Python packages that it requires.
+    pub requirements: &'a Requirements,
     /// What it is locked for; where none is named, this machine's.
     pub platforms: &'a [Platform],
     /// Where the lock is kept.
@@ -95,20 +92,12 @@ impl<'a> Subject<'a> {
         Self {
             manifest: &project.manifest,
             root: &project.root,
+            requirements: &project.requirements,
             platforms: &project.manifest.platforms,
             path,
             shipped: None,
             layout: None,
         }
-    }
-
-    /// The digest of all that the lock depends on.
-    fn input_digest(&self) -> Result<Digest, Error> {
-        let file = match self.manifest.python.as_ref().map(|python| &python.requirements) {
-            Some(Requirements::File(file)) => Some(fs_err::read_to_string(self.root.join(file))?),
-            _ => None,
-        };
-        Ok(lock::input_digest(self.manifest, file.as_deref()))
     }
 }
 
@@ -122,7 +111,7 @@ pub fn lock(session: &Session, subject: &Subject<'_>, renewal: Renewal) -> Resul
         [] => vec![Platform::host()?],
         named => named.to_vec(),
     };
-    let input = subject.input_digest()?;
+    let input = lock::input_digest(subject.manifest, &subject.requirements.texts());
     let mut places = std::iter::once(&subject.path).chain(&subject.shipped);
     let known = match places.find(|path| path.exists()).filter(|_| renewal != Renewal::Always) {
         Some(path) => Some(read(path)?),
@@ -177,14 +166,12 @@ fn resolve(
         }
         Ok::<_, Error>((locked, system))
     };
-    // Neither uv, which may have to be fetched, nor packages need anything of the base, where this machine has a Python
-    // and its pip, and the base is one whose Python is known.
-    let no_wheel = || Err("the base is not known yet".into());
+    // Neither uv, which may have to be fetched, nor packages need anything of a base whose Python is known.
     let early = || {
-        let interpreter = Interpreter::host().filter(|_| manifest.needs_python());
-        let Some(uv) = interpreter.and_then(|interpreter| Uv::find(session, interpreter, &no_wheel).ok()) else {
+        if !manifest.needs_python() {
             return Ok((None, None));
-        };
+        }
+        let uv = Uv::find(session, StandIn::this())?;
         let target = base.target(platform);
         let packages = target.map(|target| packages(session, subject, &uv, &target, preferred)).transpose()?;
         Ok::<_, Error>((Some(uv), packages))
@@ -202,11 +189,7 @@ fn resolve(
         (None, None) => Vec::new(),
         (None, Some(python)) => {
             let target = base::target(&locked_base, python, platform);
-            let user = base::user(Layout::Ekiben);
-            let uv = match uv {
-                Some(uv) => uv,
-                None => Toolchain::new(session, manifest, &locked_base, platform, &user).uv(&target.python)?,
-            };
+            let uv = uv.map_or_else(|| Uv::find(session, StandIn::this()), Ok)?;
             packages(session, subject, &uv, &target, preferred)?
         }
     };
@@ -224,9 +207,8 @@ fn packages(
     let scratch = session.store.scratch().map_err(python::Error::from)?;
     let manifest = subject.manifest;
     let own = if manifest.serves_functions() { &generate::REQUIREMENTS[..] } else { &[] };
-    let asked = manifest.python.as_ref().map(|python| python.requirements.clone()).unwrap_or_default();
     let root = std::path::absolute(subject.root)?;
-    let requirements = python::Requirements::new(&asked, &root)?.and(own.iter().copied());
+    let requirements = subject.requirements.clone().and(own.iter().copied());
     let asked = python::Resolution { requirements: &requirements, target, project: &root, preferred };
     Ok(python::resolve(uv, &asked, scratch.path(), &session.progress)?)
 }

@@ -1,7 +1,6 @@
-//! What building needs of this machine: uv, and a Python for it; and the base's Python, in a sandbox, for bytecode.
+//! The base's Python as a tool of the build: in a sandbox, for bytecode.
 //!
-//! Nothing here shows in what is built. Where this machine lacks something, the base lends it: its Python, through its
-//! own loader, and Debian's wheel of pip.
+//! Where no sandbox can be started, it runs through the base's own loader. That does not show in what is built.
 
 use std::borrow::Cow;
 use std::os::unix::process::ExitStatusExt as _;
@@ -9,16 +8,13 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Output};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use fs_err as fs;
-
 use crate::base::{self, Base};
 use crate::container::{self, Mount, Name, Spec};
 use crate::debian::User;
 use crate::launch;
-use crate::layer::Layer;
 use crate::manifest::Manifest;
 use crate::platform::{Platform, UnknownPlatform};
-use crate::python::{self, Interpreter, Loader, Runner, Uv};
+use crate::python::{self, Loader, Runner};
 use crate::session::Session;
 
 /// Why a tool cannot be had.
@@ -80,19 +76,6 @@ impl<'a> Toolchain<'a> {
         Self { session, manifest, base: (base, platform), user, trees: Mutex::default(), merged: OnceLock::new() }
     }
 
-    /// uv, with a Python to look at: this machine's, or the one in the base.
-    ///
-    /// # Errors
-    /// When uv is not here and cannot be fetched.
-    pub fn uv(&self, python: &str) -> Result<Uv, Error> {
-        let interpreter = match Interpreter::host() {
-            Some(interpreter) => interpreter,
-            None => Interpreter::Loader(self.loader(&self.trees()?.0, python)?),
-        };
-        let pip_wheel = || self.pip_wheel().map_err(Into::into);
-        Ok(Uv::find(self.session, interpreter, &pip_wheel)?)
-    }
-
     /// The base's Python, in a sandbox. Where none can be started, through the base's own loader, which compiles the
     /// same bytecode; a detail says so.
     ///
@@ -143,24 +126,6 @@ impl<'a> Toolchain<'a> {
         let folder = self.session.store.scratch().map_err(crate::layer::Error::from)?;
         base::merge(trees, folder.path())?;
         Ok(self.merged.get_or_init(|| folder).path())
-    }
-
-    /// Debian's wheel of pip.
-    fn pip_wheel(&self) -> Result<PathBuf, Error> {
-        let host = Platform::host()?;
-        // The wheel is the same for all: any suite will do.
-        let suite = match self.base.0 {
-            base::Locked::Debian { suite, .. } => suite,
-            base::Locked::Image { .. } | base::Locked::Scratch => base::DEFAULT_SUITE,
-        };
-        let wanted = ["python3-pip-whl".to_owned()];
-        let packages = base::packages(self.session, self.manifest, suite, host, &wanted)?;
-        let layer: Option<Layer> = base::system_layer(self.session, self.manifest, &packages)?;
-        let tree = layer.map(|layer| layer.unpack(&self.session.store)).transpose()?.unwrap_or_default();
-        let wheels = fs::read_dir(tree.join("usr/share/python-wheels"))?.filter_map(|entry| Some(entry.ok()?.path()));
-        let pip = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("pip-"));
-        let missing = || std::io::Error::other("Debian's package python3-pip-whl has no wheel of pip");
-        Ok(wheels.filter(pip).max().ok_or_else(missing)?)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Real packages: locked, installed and compiled, twice, with the same bytes; and why it fails when it does.
 //!
-//! Needs a package index (as pip is configured) and a `python3`.
+//! Needs a package index (as uv and pip are configured) and a `python3`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -9,6 +9,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use ekiben::diagnostic::Diagnostics;
 use ekiben::digest::Digest;
 use ekiben::fetch::Client;
 use ekiben::manifest;
@@ -16,11 +17,16 @@ use ekiben::platform::Platform;
 use ekiben::progress::Progress;
 use ekiben::python::Package;
 use ekiben::python::{
-    self, Files, Installation, Interpreter, Loader, Refusal, Requirements, Resolution, Runner, Stored, Target, Uv,
-    bytecode,
+    self, Files, Installation, Loader, Refusal, Resolution, Runner, StandIn, Stored, Target, Uv, bytecode,
 };
+use ekiben::requirements::Requirements;
 use ekiben::session::Session;
 use ekiben::store::Store;
+
+/// The program, in whose place the test's own binary would be asked.
+fn stand_in() -> StandIn {
+    StandIn::program(env!("CARGO_BIN_EXE_ekiben"))
+}
 
 struct Place {
     home: tempfile::TempDir,
@@ -33,12 +39,15 @@ impl Place {
         let home = tempfile::tempdir().unwrap();
         let store = Store::open(&home.path().join("store")).unwrap();
         let session = Session { store, progress: Progress::silent(), client: Client::new(false) };
-        let uv = Uv::find(&session, Interpreter::host().unwrap(), &|| Err("no pip".into())).unwrap();
+        let uv = Uv::find(&session, stand_in()).unwrap();
         Self { home, session, uv }
     }
 
     fn resolve(&self, list: &[&str], target: &Target, preferred: &[Package]) -> Result<Vec<Package>, python::Error> {
-        let requirements = Requirements::default().and(list.iter().copied());
+        let asked = manifest::Requirements::List(list.iter().map(|line| (*line).to_owned()).collect());
+        let mut found = Diagnostics::new();
+        let requirements = Requirements::read(&asked, self.home.path(), None, &mut found);
+        assert!(found.is_empty(), "{found:?}");
         let scratch = self.session.store.scratch().unwrap();
         let asked = Resolution { requirements: &requirements, target, project: self.home.path(), preferred };
         python::resolve(&self.uv, &asked, scratch.path(), &self.session.progress)
@@ -229,9 +238,7 @@ fn the_python_of_a_base_is_lent_through_its_own_loader() {
     let loader = Loader::new(Path::new("/"), &version).unwrap();
     let output = loader.python(&["-c", "import sys; print(sys.version)"], Path::new("/tmp")).unwrap();
     assert!(String::from_utf8(output.stdout).unwrap().starts_with(&version));
-    let mut place = Place::new();
-    place.uv =
-        Uv::find(&place.session, Interpreter::Loader(loader.clone()), &|| Err("no pip".into())).unwrap_or(place.uv);
+    let place = Place::new();
     let target = target(Platform::Arm64);
     let packages = place.resolve(&["h11==0.16.0"], &target, &[]).unwrap();
     let venv = place.install(&packages, &target, "venv").unwrap();
@@ -241,46 +248,67 @@ fn the_python_of_a_base_is_lent_through_its_own_loader() {
 }
 
 #[test]
-fn configuration_above_the_project_does_not_count() {
+fn settings_in_the_projects_folder_count_and_those_above_it_do_not() {
     let place = Place::new();
     std::fs::write(place.home.path().join("uv.toml"), "[pip]\nno-index = true\n").unwrap();
     let project = place.home.path().join("project");
     std::fs::create_dir(&project).unwrap();
     std::fs::write(project.join("requirements.txt"), "h11==0.16.0\n").unwrap();
+    std::fs::write(place.home.path().join("requirements.txt"), "h11==0.16.0\n").unwrap();
     let named = manifest::Requirements::File("requirements.txt".into());
-    let requirements = Requirements::new(&named, &project).unwrap();
     let target = target(Platform::Amd64);
     let resolve = |project: &Path| {
         let scratch = place.session.store.scratch().unwrap();
+        let requirements = Requirements::read(&named, project, None, &mut Diagnostics::new());
         let asked = Resolution { requirements: &requirements, target: &target, project, preferred: &[] };
         python::resolve(&place.uv, &asked, scratch.path(), &Progress::silent())
     };
     assert_eq!(resolve(&project).unwrap().len(), 1);
-    // That of the project's own folder does.
     assert!(resolve(place.home.path()).is_err());
 }
 
 #[test]
-fn uv_is_fetched_with_a_wheel_of_pip_where_there_is_no_pip() {
+fn a_pyproject_is_resolved_and_its_packages_installed_from_its_indexes() {
+    let place = Place::new();
+    let project = place.home.path().join("project");
+    make_wheel(&project.join("wheels"), "aa");
+    let text = "[project]\nname = 'mine'\nversion = '1'\ndependencies = ['aa', 'h11==0.16.0']\n\
+                [tool.uv]\nconstraint-dependencies = ['aa<2']\n\
+                [[tool.uv.index]]\nname = 'own'\nurl = './wheels'\nformat = 'flat'\nexplicit = true\n\
+                [tool.uv.sources]\naa = { index = 'own' }\n";
+    let text = text.replace("./wheels", &format!("file://{}", project.join("wheels").display()));
+    std::fs::write(project.join("pyproject.toml"), text).unwrap();
+    let named = manifest::Requirements::File("pyproject.toml".into());
+    let mut found = Diagnostics::new();
+    let requirements = Requirements::read(&named, &project, None, &mut found);
+    assert!(found.is_empty(), "{found:?}");
+    let target = target(Platform::Amd64);
+    let scratch = || place.session.store.scratch().unwrap();
+    let asked = Resolution { requirements: &requirements, target: &target, project: &project, preferred: &[] };
+    let packages = python::resolve(&place.uv, &asked, scratch().path(), &Progress::silent()).unwrap();
+    assert_eq!(packages.iter().map(|package| package.name.as_str()).collect::<Vec<_>>(), ["aa", "h11"]);
+    let asked = Installation {
+        packages: &packages,
+        target: &target,
+        requirements: &requirements,
+        project: &project,
+        interpreter: "/usr/bin/python3.11",
+        place: "/app/.venv",
+    };
+    let venv = place.home.path().join("venv");
+    python::install(&place.uv, &asked, &venv, scratch().path(), &Progress::silent()).unwrap();
+    assert!(venv.join("lib/python3.11/site-packages/shared/x.txt").exists());
+}
+
+#[test]
+fn uv_is_fetched_once_without_pip_or_python() {
     let home = tempfile::tempdir().unwrap();
     let store = Store::open(&home.path().join("store")).unwrap();
     let session = Session { store, progress: Progress::silent(), client: Client::new(false) };
-    // A Python without pip, and a real wheel of pip in place of Debian's.
-    let bare = home.path().join("bare");
-    assert!(Command::new("python3").args(["-m", "venv", "--without-pip"]).arg(&bare).status().unwrap().success());
-    let interpreter = Interpreter::Host(bare.join("bin/python3"));
-    let download = || {
-        let folder = home.path().join("pip");
-        Command::new("python3")
-            .args(["-m", "pip", "download", "-q", "--no-deps", "pip", "-d"])
-            .arg(&folder)
-            .status()?;
-        Ok(std::fs::read_dir(&folder)?.next().ok_or("nothing")??.path())
-    };
     let offline = Session { client: Client::new(true), ..session.clone() };
-    let refused = Uv::pinned(&offline, interpreter.clone(), &download).unwrap_err();
+    let refused = Uv::pinned(&offline, stand_in()).unwrap_err();
     assert!(matches!(refused, python::Error::UvOffline));
-    Uv::pinned(&session, interpreter.clone(), &download).unwrap();
+    Uv::pinned(&session, stand_in()).unwrap();
     // And from then on without the network.
-    Uv::pinned(&offline, interpreter, &|| Err("not asked".into())).unwrap();
+    Uv::pinned(&offline, stand_in()).unwrap();
 }

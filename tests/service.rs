@@ -16,7 +16,8 @@ use ekiben::generate::{self, Api, REQUIREMENTS};
 use ekiben::manifest::Manifest;
 use ekiben::platform::Platform;
 use ekiben::progress::Progress;
-use ekiben::python::{self, Installation, Interpreter, Requirements, Resolution, Target, Uv};
+use ekiben::python::{self, Installation, Resolution, StandIn, Target, Uv};
+use ekiben::requirements::Requirements;
 use ekiben::session::Session;
 use ekiben::store::Store;
 use serde_json::{Value, json};
@@ -28,7 +29,7 @@ fn site() -> &'static Path {
         let home = tempfile::tempdir().unwrap();
         let store = Store::open(&home.path().join("store")).unwrap();
         let session = Session { store, progress: Progress::silent(), client: Client::new(false) };
-        let uv = Uv::find(&session, Interpreter::host().unwrap(), &|| Err("no pip".into())).unwrap();
+        let uv = Uv::find(&session, StandIn::program(env!("CARGO_BIN_EXE_ekiben"))).unwrap();
         let script = "import sys; print('%d.%d' % sys.version_info[:2])";
         let output = Command::new("python3").args(["-c", script]).output().unwrap();
         let version = String::from_utf8(output.stdout).unwrap().trim().to_owned();

@@ -184,6 +184,8 @@ fn bento(
     let base = how.base.as_deref().map(from_here).transpose()?;
     let (manifest, mut mistakes) = bento.describe(base.as_deref());
     bento.check_models(&mut mistakes);
+    let requirements =
+        manifest.as_ref().map(|manifest| bento.requirements(manifest, &mut mistakes)).unwrap_or_default();
     let manifest = match manifest {
         Some(manifest) if !mistakes.has_errors() => {
             show(context, &mistakes);
@@ -201,6 +203,7 @@ fn bento(
     let subject = Subject {
         manifest: &manifest,
         root: &bento.root,
+        requirements: &requirements,
         platforms,
         path: how.lock.clone().unwrap_or_else(beside),
         shipped: Some(bento.root.join(crate::lock::NAME)),

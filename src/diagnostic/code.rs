@@ -155,6 +155,8 @@ codes! {
     "A Debian suite has one version of Python 3: bullseye 3.9, bookworm 3.11, trixie 3.13. Ask for that one, or choose another base."
     "EK0506" Contradiction Error "requirements that no version satisfies"
     "Two requirements of the same package exclude each other, or one excludes itself: no version can be installed. Keep one of them."
+    "EK0507" RunsCode Error "a requirement that only its own code could install"
+    "Editable requirements, folders, repositories and source archives are installed by running code that comes with them, on the machine that builds. Ekiben runs none: it installs wheels, each by its digest. Build a wheel where its code may run (`uv build --wheel`), put it into the project, and require it by its path: `name @ ./wheels/name-1.0-py3-none-any.whl`."
 
     "EK0601" BadVariable Error "not a name of a variable"
     "Names of environment variables have letters, digits and `_`, and do not begin with a digit."

@@ -18,16 +18,19 @@ use crate::base;
 use crate::bundle::{self, Bundle};
 use crate::compress::Compression;
 use crate::content::Opener;
+use crate::diagnostic::Diagnostics;
 use crate::digest::Digest;
+use crate::document::MAX_BYTES;
 use crate::generate;
 use crate::layer::{self, Layer};
 use crate::layout::{self, Layout};
 use crate::lock::Locked;
-use crate::manifest::{Manifest, Python};
+use crate::manifest::{self, Manifest, Python};
 use crate::parcel::Parcel;
 use crate::platform::Platform;
 use crate::progress::Unit;
-use crate::python::{self, Interpreter, Requirements, Target};
+use crate::python::{self, StandIn, Target, Uv};
+use crate::requirements::Requirements;
 use crate::session::Session;
 use crate::toolchain::{self, Toolchain};
 use crate::workers;
@@ -115,7 +118,7 @@ pub fn build(session: &Session, parcel: &Parcel, platform: Platform) -> Result<I
     };
     let packages = move || {
         let Some(target) = target else { return Ok(Vec::new()) };
-        match environment(session, toolchain, parcel, locked, target)? {
+        match environment(session, parcel, locked, target)? {
             Environment::Known(layers) => Ok(layers),
             Environment::Installed { folder, key } => match base_is_there.recv() {
                 Ok(()) => python_layers(session, toolchain, target, folder.path(), &key),
@@ -124,11 +127,8 @@ pub fn build(session: &Session, parcel: &Parcel, platform: Platform) -> Result<I
             },
         }
     };
-    // Packages are installed while the base is put together, unless it has to lend its Python for that.
-    let ((base, mut layers), packages) = match Interpreter::host() {
-        Some(_) => workers::both(lower, packages)?,
-        None => (lower()?, packages()?),
-    };
+    // Packages are installed while the base is put together.
+    let ((base, mut layers), packages) = workers::both(lower, packages)?;
     layers.extend(packages);
     layers.extend_from_slice(bundle.weight_layers(session)?);
     layers.push(code_layer(session, bundle)?);
@@ -237,13 +237,7 @@ enum Environment {
 }
 
 /// The layers of the Python environment where they were made before, else its packages.
-fn environment(
-    session: &Session,
-    toolchain: &Toolchain,
-    parcel: &Parcel,
-    locked: &Locked,
-    target: &Target,
-) -> Result<Environment, Error> {
+fn environment(session: &Session, parcel: &Parcel, locked: &Locked, target: &Target) -> Result<Environment, Error> {
     let Target { python, platform, glibc } = target;
     let interpreter = locked.base.interpreter(python);
     let key = layer::key(&("python", INSTALLATION, &interpreter, platform, glibc, &locked.python));
@@ -265,7 +259,7 @@ fn environment(
         interpreter: &interpreter,
         place: layout::VENV,
     };
-    python::install(&toolchain.uv(python)?, &asked, &venv, &work, &session.progress)?;
+    python::install(&Uv::find(session, StandIn::this())?, &asked, &venv, &work, &session.progress)?;
     Ok(Environment::Installed { folder: scratch, key })
 }
 
@@ -309,22 +303,26 @@ fn python_layers(
     Ok(layers)
 }
 
-/// The requirements of the bundle, with the files that they name unpacked into `project`.
+/// Where the bundle's requirements say that packages lie, with the local wheels unpacked into `project`.
 fn requirements(manifest: &Manifest, locked: &Locked, bundle: &Bundle, project: &Path) -> Result<Requirements, Error> {
-    let mut names: Vec<&str> = locked.python.iter().filter_map(|package| package.url.as_deref()).collect();
-    names.retain(|url| !url.contains("://"));
+    let wheels = locked.python.iter().filter_map(|package| package.url.as_deref()).filter(|url| !url.contains("://"));
+    // Files that include each other have any names.
+    let is_text = |path: &ArchivePath| [".txt", ".in", ".toml"].iter().any(|end| path.name().ends_with(end));
     let asked = manifest.python.as_ref().map(|Python { requirements, .. }| requirements.clone()).unwrap_or_default();
-    if let crate::manifest::Requirements::File(file) = &asked {
-        names.push(file);
-    }
-    for name in names {
+    let named = match &asked {
+        manifest::Requirements::File(file) => Some(file.as_str()),
+        manifest::Requirements::List(_) => None,
+    };
+    let texts = bundle.members().iter().filter(|(path, member)| is_text(path) && member.content.size() <= MAX_BYTES);
+    for name in wheels.chain(named).chain(texts.map(|(path, _)| path.as_str())) {
         let path = ArchivePath::relative(name).map_err(std::io::Error::other)?.under(project);
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder)?;
         }
         fs::write(path, bundle.read(name)?)?;
     }
-    Ok(Requirements::new(&asked, project)?)
+    // All that is installed is locked by digest: mistakes in the requirements, if there are any, decide nothing.
+    Ok(Requirements::read(&asked, project, None, &mut Diagnostics::new()))
 }
 
 /// All files but the weights: code, service and metadata. The bundle can be had back from the image.

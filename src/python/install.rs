@@ -13,11 +13,11 @@ use std::io::Write as _;
 
 use super::record::{self, Line};
 use super::refusal::Refusal;
-use super::uv::run;
-use super::{Error, Requirements, Target, Uv};
+use super::{Error, Target, Uv};
 use crate::archive::ArchivePath;
 use crate::progress::{Progress, Unit};
 use crate::python::Package;
+use crate::requirements::Requirements;
 
 /// What is to be installed, and where it will lie.
 #[derive(Clone, Copy, Debug)]
@@ -85,21 +85,20 @@ fn unpack(uv: &Uv, asked: &Installation<'_>, packages: &[Package], site: &Path, 
     if packages.is_empty() {
         return Ok(());
     }
-    let list = scratch.join("requirements.lock.txt");
     let mut text = asked.requirements.options_text();
     for package in packages {
         text += &requirement(package, asked.project);
     }
-    fs::write(&list, text)?;
-    let mut command = uv.pip("install", asked.project, scratch)?;
-    command
+    fs::write(scratch.join("requirements.lock.txt"), text)?;
+    fs::write(scratch.join("uv.toml"), asked.requirements.locations_text())?;
+    let command = uv
+        .pip("install", scratch)?
         .args(["--no-deps", "--require-hashes", "--only-binary", ":all:", "--no-compile-bytecode", "--quiet"])
         .args(["--python-version", &asked.target.python, "--python-platform", &asked.target.uv_platform()])
-        .arg("--requirements")
-        .arg(&list)
-        .arg("--target")
-        .arg(site);
-    let output = run(&mut command)?;
+        .args(["--requirements", "requirements.lock.txt", "--target"])
+        .args([site])
+        .may_write(site);
+    let output = command.run(scratch)?;
     if !output.status.success() {
         let target = format!("Python {} on {}", asked.target.python, asked.target.platform);
         return Err(Refusal::of(&output.stderr, &target).into());

@@ -8,24 +8,23 @@
 //! <https://packaging.python.org/en/latest/specifications/recording-installed-packages/>.
 
 pub mod bytecode;
+pub mod index;
 mod install;
 mod interpreter;
 mod pyc;
 mod record;
 mod refusal;
-mod requirements;
 mod resolve;
 mod split;
 mod uv;
 
 pub use bytecode::{Runner, Stored};
 pub use install::{Installation, install};
-pub use interpreter::{Interpreter, Loader};
+pub use interpreter::{Loader, StandIn, take_over};
 pub use refusal::Refusal;
-pub use requirements::{Requirements, logical_lines, name as required_name};
 pub use resolve::{Resolution, resolve};
 pub use split::{Files, Group, files, split};
-pub use uv::{PipWheel, Uv};
+pub use uv::Uv;
 
 use std::io;
 use std::path::PathBuf;
@@ -33,6 +32,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::confine;
 use crate::digest::Digest;
 use crate::platform::Platform;
 use crate::store;
@@ -83,27 +83,19 @@ pub enum Error {
     #[error("{0}")]
     Store(#[from] store::Error),
     /// A program could not be started.
-    #[error("{} could not be started", program.display())]
-    Start {
-        /// Its path.
-        program: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    #[error("{0}")]
+    Confine(#[from] confine::Error),
     /// uv is neither installed nor in the cache, and the network is off.
     #[error("uv is needed, but not installed, not in the cache, and the network is off (--offline)")]
     UvOffline,
     /// uv could not be fetched.
-    #[error("uv {version} could not be fetched from the package index: {words}")]
+    #[error("uv {version} could not be fetched from the package index")]
     FetchUv {
         /// Which one.
         version: &'static str,
-        /// What pip says.
-        words: String,
+        /// Why.
+        source: Box<index::Error>,
     },
-    /// No pip was to be had to fetch uv with.
-    #[error("uv could not be fetched: there is no pip")]
-    NoPip(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The wheel of uv is not what it should be, though its digest is right.
     #[error("the wheel of uv could not be read")]
     Wheel(#[from] zip::result::ZipError),
@@ -166,9 +158,10 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Refused(refusal) => return refusal.hint(),
-            Self::UvOffline => format!("install uv {} or later, or run once with the network on", uv::OLDEST_TEXT),
-            Self::FetchUv { .. } | Self::NoPip(_) | Self::Wheel(_) => {
-                format!("install uv {} or later, so that it is on PATH", uv::OLDEST_TEXT)
+            Self::Confine(error) => return error.hint(),
+            Self::UvOffline => format!("install uv {}, or run once with the network on", uv::KNOWN_TEXT),
+            Self::FetchUv { .. } | Self::Wheel(_) => {
+                format!("name an index that has it by UV_DEFAULT_INDEX, or put uv {} on PATH", uv::KNOWN_TEXT)
             }
             Self::NotAWheel { name, .. } => {
                 format!("build a wheel (`uv build --wheel`), and require it by its path: `{name} @ ./wheels/…whl`")

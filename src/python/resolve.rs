@@ -9,10 +9,10 @@ use fs_err as fs;
 use serde::Deserialize;
 
 use super::refusal::Refusal;
-use super::uv::run;
-use super::{Error, Package, Requirements, Target, Uv};
+use super::{Error, Package, Target, Uv};
 use crate::digest::Digest;
 use crate::progress::{Progress, Unit};
+use crate::requirements::Requirements;
 
 /// What is to be resolved.
 #[derive(Clone, Copy, Debug)]
@@ -33,22 +33,30 @@ pub struct Resolution<'a> {
 /// See [`Error`]; what uv said is [`Error::Refused`].
 pub fn resolve(uv: &Uv, asked: &Resolution<'_>, scratch: &Path, progress: &Progress) -> Result<Vec<Package>, Error> {
     let task = progress.task("Resolving", "Python packages", Unit::Items, None);
+    let requirements = asked.requirements;
     let answer = scratch.join("pylock.toml");
-    let list = scratch.join("requirements.in");
-    fs::write(&list, asked.requirements.list_text())?;
+    let mut files = vec!["requirements.in"];
+    fs::write(scratch.join("requirements.in"), requirements.list_text())?;
+    fs::write(scratch.join("constraints.txt"), requirements.constraints_text())?;
+    // uv takes its settings from the folder that it is told is the project's, and then looks no further up.
+    match requirements.project_text() {
+        Some(text) => {
+            fs::write(scratch.join("pyproject.toml"), text)?;
+            files.push("pyproject.toml");
+        }
+        None => fs::write(scratch.join("uv.toml"), requirements.settings_text())?,
+    }
     // uv keeps the versions that it finds where it will write.
     if asked.preferred.iter().any(|package| package.url.is_none()) {
         fs::write(&answer, preferences(asked.preferred))?;
     }
-    let mut command = uv.pip("compile", asked.project, scratch)?;
-    command
+    let command = uv
+        .pip("compile", scratch)?
         .args(["--format", "pylock.toml", "--no-header", "--no-annotate", "--only-binary", ":all:"])
         .args(["--python-version", &asked.target.python, "--python-platform", &asked.target.uv_platform()])
-        .args(["--quiet", "--output-file"])
-        .arg(&answer)
-        .arg(&list)
-        .args(asked.requirements.file());
-    let output = run(&mut command)?;
+        .args(["--quiet", "--constraints", "constraints.txt", "--output-file", "pylock.toml"])
+        .args(files);
+    let output = command.run(scratch)?;
     if !output.status.success() {
         let target = format!("Python {} on {}", asked.target.python, asked.target.platform);
         return Err(Refusal::of(&output.stderr, &target).into());

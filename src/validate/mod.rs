@@ -18,6 +18,7 @@ use crate::document::{Document, pointer};
 use crate::files::Files;
 use crate::manifest::Manifest;
 use crate::near::near;
+use crate::requirements::Requirements;
 
 /// Minor versions of Python 3 that there are bases and wheels for.
 const PYTHONS: std::ops::RangeInclusive<u32> = 8..=15;
@@ -36,6 +37,8 @@ pub struct Subject<'a> {
     pub document: &'a Document,
     /// The files that it names.
     pub files: &'a Files,
+    /// What Python packages it requires.
+    pub requirements: &'a Requirements,
     /// The versions of Python packages that the lock has, by normalised name; empty where there is no lock.
     pub locked: &'a BTreeMap<String, Version>,
 }
@@ -45,8 +48,8 @@ pub fn manifest(subject: &Subject<'_>, found: &mut Diagnostics) {
     service(subject, found);
     entry::check(subject, found);
     python(subject, found);
-    let wanted = requirements::check(subject, found);
-    model::check(subject, &wanted, found);
+    requirements::check(subject, found);
+    model::check(subject, found);
     packed::check(subject, found);
     packages(subject, found);
     base(subject, found);

@@ -11,16 +11,16 @@ use fs_err as fs;
 use pep440_rs::{Version, VersionSpecifiers};
 
 use super::Subject;
-use super::requirements::Wanted;
 use crate::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::document::shown;
 use crate::files::Files;
 use crate::manifest::Manifest;
 use crate::model::globals::{Verdict, distribution, is_standard, judge};
 use crate::model::{self, Fault, Format, Model, Origin};
+use crate::requirements::Wanted;
 
 /// Checks them; mistakes go to `found`.
-pub fn check(subject: &Subject<'_>, wanted: &[Wanted], found: &mut Diagnostics) {
+pub fn check(subject: &Subject<'_>, found: &mut Diagnostics) {
     let mut needs = Needs::default();
     for file in &subject.files.model {
         let path = shown(&subject.root.join(file.path.as_str()));
@@ -31,7 +31,7 @@ pub fn check(subject: &Subject<'_>, wanted: &[Wanted], found: &mut Diagnostics) 
         needs.add(&path, &model);
         beside(subject, file.path.as_str(), &path, &model, found);
     }
-    needs.check(subject, wanted, found);
+    needs.check(subject, &subject.requirements.wanted, found);
 }
 
 /// Looks at one file of a model that belongs to no project.
@@ -218,9 +218,7 @@ impl Needs {
     }
 
     fn check(&self, subject: &Subject<'_>, wanted: &[Wanted], found: &mut Diagnostics) {
-        let Some(python) = &subject.manifest.python else { return };
-        // What a pyproject.toml requires is for uv to read.
-        if matches!(&python.requirements, crate::manifest::Requirements::File(path) if path.ends_with(".toml")) {
+        if subject.manifest.python.is_none() {
             return;
         }
         for (package, Need { file, module, version }) in &self.0 {

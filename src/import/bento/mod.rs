@@ -18,6 +18,7 @@ use crate::diagnostic::{Code, Diagnostics, Source};
 use crate::document::{Document, Format};
 use crate::form;
 use crate::manifest::{self, Manifest};
+use crate::requirements::Requirements;
 use crate::schema::{self, Kind};
 use crate::session::Session;
 
@@ -251,6 +252,12 @@ impl Bento {
         let names = self.files.iter().map(|file| &file.path).collect();
         let read = |path: &str| self.text(path);
         describe(&self.shown(crate::bento::NAME), &Files { names, read: &read }, base)
+    }
+
+    /// The Python packages that `manifest`, which describes the bento, requires; mistakes go to `found`.
+    pub fn requirements(&self, manifest: &Manifest, found: &mut Diagnostics) -> Requirements {
+        let asked = manifest.python.as_ref().map(|python| python.requirements.clone()).unwrap_or_default();
+        Requirements::read(&asked, &self.root, None, found)
     }
 
     /// Sees whether the models that the description names are in it; mistakes go to `found`.

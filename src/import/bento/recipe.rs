@@ -15,7 +15,7 @@ use crate::diagnostic::{Code, Diagnostics};
 use crate::document::Document;
 use crate::manifest::{Manifest, Model, Python, Requirements, Service, System, Test, Version};
 use crate::model::globals::is_listed;
-use crate::python::{logical_lines, required_name};
+use crate::requirements::{logical_lines, required_name};
 
 /// Files of a bento.
 pub struct Files<'a> {

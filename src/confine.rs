@@ -1,0 +1,563 @@
+//! Other programs that do something for us with the model's files, locked in: what they may write and start is held by
+//! the kernel, not by their options.
+//!
+//! Invariants: such a program starts in an empty folder, with variables that are named here alone; it and all that it
+//! starts can write nowhere but where it was let, and can start nothing but what it was let; it gains no rights by
+//! set-user-id files, and ends with this process.
+//!
+//! Landlock (Linux 5.13, `landlock(7)`) holds it; where the kernel has none, a mount namespace in which everything else is
+//! read-only and not executable. Where there is neither, nothing is started.
+
+use std::ffi::{CString, OsStr, OsString};
+use std::io;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use fs_err as fs;
+use landlock::{
+    ABI, Access as _, AccessFs, AccessNet, CompatLevel, Compatible as _, PathBeneath, PathFd, Ruleset,
+    RulesetAttr as _, RulesetCreatedAttr as _, Scope,
+};
+use nix::errno::Errno;
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::prctl::{set_no_new_privs, set_pdeathsig};
+use nix::sys::signal::Signal;
+use nix::unistd::{getegid, geteuid};
+
+/// Why a program was not started.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The kernel has no means for it, or does not grant them.
+    #[error("{} cannot be locked in on this machine: the kernel has no Landlock, and {why}", program.display())]
+    NoMeans {
+        /// The program.
+        program: PathBuf,
+        /// What stands against the other means.
+        why: String,
+    },
+    /// It could not be started.
+    #[error("{} could not be started", program.display())]
+    Start {
+        /// The program.
+        program: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A folder or file that it may use is not there. The message names it.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+impl Error {
+    /// The next thing to try.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NoMeans { .. } => Some(
+                "use Linux 5.13 or later with Landlock (in a container: a seccomp profile that lets it through), or let \
+                 this user make user namespaces"
+                    .to_owned(),
+            ),
+            Self::Start { .. } | Self::Io(_) => None,
+        }
+    }
+}
+
+/// What holds a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Means {
+    /// Rules of the Linux security module of that name.
+    Landlock,
+    /// A mount namespace, in a user namespace where that is needed.
+    Namespaces,
+}
+
+impl Means {
+    /// The means that this kernel has; Landlock where it can be.
+    pub fn here() -> Self {
+        /// `LANDLOCK_CREATE_RULESET_VERSION`
+        const VERSION: libc::c_uint = 1;
+        // SAFETY: with this flag, the call takes no memory and makes nothing.
+        let version =
+            unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<u8>(), 0_usize, VERSION) };
+        if version > 0 { Self::Landlock } else { Self::Namespaces }
+    }
+}
+
+/// A program and what it may do.
+#[derive(Clone, Debug)]
+pub struct Confined {
+    program: PathBuf,
+    args: Vec<OsString>,
+    env: Vec<(OsString, OsString)>,
+    execute: Vec<PathBuf>,
+    load: Vec<PathBuf>,
+    write: Vec<PathBuf>,
+    network: Network,
+}
+
+/// Whether a confined program may open connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Network {
+    /// It may.
+    Open,
+    /// It may not, where the kernel can tell (Landlock from Linux 6.7 on).
+    Closed,
+}
+
+impl Confined {
+    /// `program`, an absolute path, which may write nothing and start nothing but itself.
+    pub fn new(program: impl Into<PathBuf>) -> Self {
+        let program = program.into();
+        Self {
+            execute: vec![program.clone()],
+            program,
+            args: Vec::new(),
+            env: Vec::new(),
+            load: Vec::new(),
+            write: Vec::new(),
+            network: Network::Closed,
+        }
+    }
+
+    /// With further arguments.
+    #[must_use]
+    pub fn args<A: Into<OsString>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
+        self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    /// With a variable.
+    #[must_use]
+    pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.env.push((name.into(), value.into()));
+        self
+    }
+
+    /// With those of this process's variables that `is_kept` names.
+    #[must_use]
+    pub fn env_of_this(mut self, is_kept: impl Fn(&str) -> bool) -> Self {
+        self.env.extend(std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(&is_kept)));
+        self
+    }
+
+    /// It may start this file too.
+    #[must_use]
+    pub fn may_start(mut self, program: impl Into<PathBuf>) -> Self {
+        self.execute.push(program.into());
+        self
+    }
+
+    /// It may load libraries out of this folder, beyond those of the C library. (Landlock does not tell loading from
+    /// reading.)
+    #[must_use]
+    pub fn may_load(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.load.push(folder.into());
+        self
+    }
+
+    /// It may write below this folder, which is there.
+    #[must_use]
+    pub fn may_write(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.write.push(folder.into());
+        self
+    }
+
+    /// It may use the network.
+    #[must_use]
+    pub fn network(mut self, network: Network) -> Self {
+        self.network = network;
+        self
+    }
+
+    /// Runs it to its end in `scratch`, a folder of its own that it may write to.
+    ///
+    /// # Errors
+    /// See [`Error`]. That the program failed is told by its status.
+    pub fn run(self, scratch: &Path) -> Result<Output, Error> {
+        self.run_by(scratch, Means::here())
+    }
+
+    /// The same, held by `means`.
+    ///
+    /// # Errors
+    /// As [`Confined::run`].
+    pub fn run_by(mut self, scratch: &Path, means: Means) -> Result<Output, Error> {
+        let scratch = fs::canonicalize(scratch)?;
+        self.write.push(scratch.clone());
+        self.execute.extend(loader());
+        let mut command = Command::new(&self.program);
+        command
+            .args(&self.args)
+            .current_dir(&scratch)
+            .env_clear()
+            .envs(self.env.iter().cloned())
+            .env("TMPDIR", &scratch);
+        let parent = std::process::id();
+        let die_with_parent = move || {
+            set_pdeathsig(Signal::SIGKILL)?;
+            // It may have ended before that.
+            if nix::unistd::getppid().as_raw() as u32 != parent {
+                return Err(io::Error::from(Errno::ESRCH));
+            }
+            Ok(set_no_new_privs()?)
+        };
+        // SAFETY: between fork and exec, prctl(2) and getppid(2) are safe to call.
+        unsafe { command.pre_exec(die_with_parent) };
+        let failed = match means {
+            Means::Landlock => self.held_by_landlock(&mut command).map(|()| None)?,
+            Means::Namespaces => Some(self.held_by_namespaces(&mut command, &scratch)?),
+        };
+        command.output().map_err(|source| match failed {
+            Some(()) if matches!(source.raw_os_error(), Some(libc::EPERM | libc::ENOSPC | libc::EUSERS)) => {
+                Error::NoMeans {
+                    program: self.program.clone(),
+                    why: format!("no user namespace can be made: {source}"),
+                }
+            }
+            _ => Error::Start { program: self.program.clone(), source },
+        })
+    }
+
+    /// Rules for all that Landlock knows of writing and executing. Reading is free: whoever started this may read it.
+    fn held_by_landlock(&self, command: &mut Command) -> Result<(), Error> {
+        let rules =
+            self.rules().map_err(|error| Error::NoMeans { program: self.program.clone(), why: error.to_string() })?;
+        let number = rules.as_raw_fd();
+        let restrict = move || {
+            let _kept_open = &rules;
+            // SAFETY: the call takes two numbers.
+            match unsafe { libc::syscall(libc::SYS_landlock_restrict_self, number, 0) } {
+                0 => Ok(()),
+                _ => Err(io::Error::last_os_error()),
+            }
+        };
+        // SAFETY: between fork and exec, a system call alone is safe.
+        unsafe { command.pre_exec(restrict) };
+        Ok(())
+    }
+
+    fn rules(&self) -> Result<OwnedFd, Box<dyn std::error::Error>> {
+        let abi = ABI::V6;
+        let written = AccessFs::from_write(abi);
+        let mut rules = Ruleset::default()
+            .set_compatibility(CompatLevel::BestEffort)
+            .handle_access(written | AccessFs::Execute)?
+            .scope(Scope::from_all(abi))?;
+        rules = rules.handle_access(AccessNet::BindTcp)?;
+        if self.network == Network::Closed {
+            rules = rules.handle_access(AccessNet::ConnectTcp)?;
+        }
+        let mut rules = rules.create()?;
+        for folder in &self.write {
+            rules = rules.add_rule(PathBeneath::new(PathFd::new(folder)?, written))?;
+        }
+        for file in &self.execute {
+            rules = rules.add_rule(PathBeneath::new(PathFd::new(file)?, AccessFs::Execute))?;
+        }
+        rules = rules.add_rule(PathBeneath::new(PathFd::new("/dev/null")?, AccessFs::WriteFile))?;
+        let rules: Option<OwnedFd> = rules.into();
+        Ok(rules.ok_or("it is switched off")?)
+    }
+
+    /// A mount namespace in which each mount is read-only and without executables, but for what may be written to or
+    /// started, which are mounts of their own.
+    fn held_by_namespaces(&self, command: &mut Command, scratch: &Path) -> Result<(), Error> {
+        let (user, group) = (geteuid(), getegid());
+        let maps: [(CString, String); 3] = [
+            (c"/proc/self/setgroups".to_owned(), "deny".to_owned()),
+            (c"/proc/self/uid_map".to_owned(), format!("{user} {user} 1")),
+            (c"/proc/self/gid_map".to_owned(), format!("{group} {group} 1")),
+        ];
+        let text = |path: &Path| CString::new(path.as_os_str().as_bytes()).map_err(io::Error::from);
+        let scratch = text(scratch)?;
+        let here = fs::read_to_string("/proc/self/mountinfo")?;
+        let mut held = here.lines().filter_map(Mounted::read).collect::<Vec<_>>();
+        // Lower ones first: what is mounted over them is there afterwards too.
+        held.dedup_by(|later, earlier| later.point == earlier.point);
+        let flags_of = |path: &Path| {
+            let above =
+                held.iter().filter(|mounted| path.starts_with(Path::new(OsStr::from_bytes(mounted.point.as_bytes()))));
+            above.max_by_key(|mounted| mounted.point.as_bytes().len()).map_or(MsFlags::empty(), |mounted| mounted.flags)
+        };
+        let mut own = Vec::new();
+        for folder in &self.write {
+            own.push((text(folder)?, flags_of(folder) | MsFlags::MS_NOEXEC));
+        }
+        for file in self.execute.iter().chain(&self.load).cloned().chain(libraries()) {
+            let file = fs::canonicalize(file)?;
+            let flags = (flags_of(&file) | MsFlags::MS_RDONLY) & !MsFlags::MS_NOEXEC;
+            own.push((text(&file)?, flags));
+        }
+        let enter = move || {
+            let none = None::<&str>;
+            if !(geteuid().is_root() && unshare(CloneFlags::CLONE_NEWNS).is_ok()) {
+                unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS)?;
+                for (file, content) in &maps {
+                    write_file(file, content.as_bytes())?;
+                }
+            }
+            mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
+            for (path, _) in &own {
+                mount(Some(path.as_c_str()), path.as_c_str(), none, MsFlags::MS_BIND | MsFlags::MS_REC, none)?;
+            }
+            for mounted in &held {
+                let flags = mounted.flags | MsFlags::MS_RDONLY | MsFlags::MS_NOEXEC | MsFlags::MS_NOSUID;
+                match remount(&mounted.point, flags) {
+                    // What this user cannot reach, or is covered by another mount, the program cannot reach either.
+                    Ok(()) | Err(Errno::EACCES | Errno::ENOENT | Errno::EINVAL) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            for (path, flags) in &own {
+                remount(path, *flags | MsFlags::MS_NOSUID)?;
+            }
+            // The folder that it is in is still that of the mount below.
+            Ok(nix::unistd::chdir(scratch.as_c_str())?)
+        };
+        // SAFETY: the closure makes system calls alone, on memory that was made before.
+        unsafe { command.pre_exec(enter) };
+        Ok(())
+    }
+}
+
+/// A mount, as `/proc/self/mountinfo` has it (`proc(5)`).
+struct Mounted {
+    point: CString,
+    flags: MsFlags,
+}
+
+impl Mounted {
+    fn read(line: &str) -> Option<Self> {
+        let mut fields = line.split(' ').skip(4);
+        let (point, options) = (fields.next()?, fields.next()?);
+        let flags = options.split(',').fold(MsFlags::empty(), |flags, option| {
+            flags
+                | match option {
+                    "ro" => MsFlags::MS_RDONLY,
+                    "nosuid" => MsFlags::MS_NOSUID,
+                    "nodev" => MsFlags::MS_NODEV,
+                    "noexec" => MsFlags::MS_NOEXEC,
+                    "noatime" => MsFlags::MS_NOATIME,
+                    "nodiratime" => MsFlags::MS_NODIRATIME,
+                    "relatime" => MsFlags::MS_RELATIME,
+                    _ => MsFlags::empty(),
+                }
+        });
+        Some(Self { point: CString::new(unescaped(point)).ok()?, flags })
+    }
+}
+
+/// A path with blanks and the like as octal numbers.
+fn unescaped(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let number = tail.get(..3).and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
+        match number.filter(|_| *first == b'\\') {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = tail.get(3..).unwrap_or_default();
+            }
+            None => {
+                bytes.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    bytes
+}
+
+fn remount(point: &CString, flags: MsFlags) -> nix::Result<()> {
+    let none = None::<&str>;
+    mount(none, point.as_c_str(), none, MsFlags::MS_REMOUNT | MsFlags::MS_BIND | flags, none)
+}
+
+/// Writes a file in one call, without memory of its own.
+fn write_file(path: &CString, content: &[u8]) -> io::Result<()> {
+    // SAFETY: the path ends in a zero byte, and the content is as long as is said.
+    unsafe {
+        let file = libc::open(path.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
+        if file < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let written = libc::write(file, content.as_ptr().cast(), content.len());
+        let result = if written < 0 { Err(io::Error::last_os_error()) } else { Ok(()) };
+        libc::close(file);
+        result
+    }
+}
+
+/// The dynamic loader that this program was started with, which starts others as well; none where it is linked
+/// statically.
+fn loader() -> Option<PathBuf> {
+    mapped().into_iter().find(|path| path.file_name().is_some_and(|name| name.as_bytes().starts_with(b"ld-")))
+}
+
+/// The C library's files: those that this program is made of, and what lies beside them that others load.
+fn libraries() -> Vec<PathBuf> {
+    const NAMES: [&str; 10] = [
+        "libc.so.6",
+        "libdl.so.2",
+        "libgcc_s.so.1",
+        "libm.so.6",
+        "libnss_dns.so.2",
+        "libnss_files.so.2",
+        "libpthread.so.0",
+        "libresolv.so.2",
+        "librt.so.1",
+        "libstdc++.so.6",
+    ];
+    let mut files = mapped();
+    let folders: std::collections::BTreeSet<_> =
+        files.iter().filter_map(|file| file.parent()).map(Path::to_owned).collect();
+    files.extend(folders.iter().flat_map(|folder| NAMES.map(|name| folder.join(name))).filter(|path| path.is_file()));
+    files.retain(|path| path.file_name().is_some_and(|name| name.to_string_lossy().contains(".so")));
+    files.sort();
+    files.dedup();
+    files
+}
+
+/// The files that this process runs code of.
+fn mapped() -> Vec<PathBuf> {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    let executable = maps.lines().filter(|line| line.split(' ').nth(1).is_some_and(|mode| mode.contains('x')));
+    let mut files: Vec<_> = executable.filter_map(|line| Some(PathBuf::from(&line[line.find('/')?..]))).collect();
+    files.sort();
+    files.dedup();
+    files
+}
+
+/// The program called `name`, in a folder of PATH that is named from the root: others mean another program in each
+/// project's folder. It has to be a program itself: a script would need to start others.
+pub fn find(name: &str) -> Option<PathBuf> {
+    let folders = std::env::var_os("PATH")?;
+    let found = std::env::split_paths(&folders).filter(|folder| folder.is_absolute()).map(|folder| folder.join(name));
+    found.filter(|path| is_program(path)).find_map(|path| fs::canonicalize(path).ok())
+}
+
+fn is_program(path: &Path) -> bool {
+    let mut magic = [0; 4];
+    let read = |mut file: fs::File| io::Read::read_exact(&mut file, &mut magic);
+    rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
+        && fs::File::open(path).and_then(read).is_ok()
+        && magic == *b"\x7fELF"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MEANS: [Means; 2] = [Means::Landlock, Means::Namespaces];
+
+    fn python() -> PathBuf {
+        find("python3.11").or_else(|| find("python3")).unwrap_or_else(|| "/usr/bin/python3".into())
+    }
+
+    fn run(means: Means, script: &str, more: impl FnOnce(Confined) -> Confined) -> (Output, tempfile::TempDir) {
+        let scratch = tempfile::tempdir().unwrap();
+        let confined = Confined::new(python()).args(["-I", "-S", "-c", script]);
+        let folders = ["/usr/lib/python3.11", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu"].map(Path::new);
+        let confined = folders.into_iter().filter(|path| path.is_dir()).fold(confined, Confined::may_load);
+        (more(confined).run_by(scratch.path(), means).unwrap(), scratch)
+    }
+
+    #[test]
+    fn nothing_is_written_but_where_it_may() {
+        let outside = tempfile::tempdir().unwrap();
+        let allowed = tempfile::tempdir().unwrap();
+        fs::write(outside.path().join("there"), "before").unwrap();
+        let [o, a] = [&outside, &allowed].map(|folder| folder.path().display().to_string());
+        let script = r"
+import os
+tried = dict(
+    create=lambda: open('OUT/new', 'w'), change=lambda: open('OUT/there', 'r+').write('x'),
+    remove=lambda: os.unlink('OUT/there'), folder=lambda: os.mkdir('OUT/f'), link=lambda: os.symlink('a', 'OUT/l'),
+    rename=lambda: os.rename('OUT/there', 'OUT/gone'), hard=lambda: os.link('OUT/there', 'IN/h'),
+    truncate=lambda: os.truncate('OUT/there', 0), pipe=lambda: os.mkfifo('OUT/p'))
+for name, attempt in tried.items():
+    try: attempt(); print('did', name)
+    except OSError: pass
+open('IN/x', 'w').write('x'); open('here', 'w').write('x'); os.rename('IN/x', 'IN/moved'); print('end')
+";
+        let script = script.replace("OUT", &o).replace("IN", &a);
+        for means in MEANS {
+            let (output, _scratch) = run(means, &script, |confined| confined.may_write(allowed.path()));
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(said.contains("end") && !said.contains("did"), "{means:?}: {said}{errors}");
+            assert_eq!(fs::read_to_string(outside.path().join("there")).unwrap(), "before");
+            assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1);
+        }
+    }
+
+    #[test]
+    fn nothing_is_started_but_what_may() {
+        let script = r"
+import os, shutil, subprocess, sys
+shutil.copy('/bin/true', 'own'); os.chmod('own', 0o755)
+for program in ['/bin/true', '/bin/sh', './own', sys.executable]:
+    try: print(program, subprocess.run([program, '-c', '0']).returncode)
+    except OSError as error: print('refused')
+";
+        for means in MEANS {
+            let (output, _scratch) = run(means, script, |confined| confined);
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            let lines: Vec<_> = said.lines().collect();
+            let expected = format!("{} 0", python().display());
+            assert_eq!(
+                lines,
+                ["refused", "refused", "refused", expected.as_str()],
+                "{means:?}: {said}{}",
+                String::from_utf8_lossy(&output.stderr)
+            );
+        }
+    }
+
+    #[test]
+    fn variables_and_folder_are_its_own() {
+        for means in MEANS {
+            let (output, scratch) = run(means, "import os; print(os.getcwd(), sorted(os.environ))", |confined| {
+                confined.env("GIVEN", "1").env_of_this(|name| name == "HOME")
+            });
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            let here = fs::canonicalize(scratch.path()).unwrap();
+            // Python itself sets the last one.
+            let said = said.trim().replace(", 'LC_CTYPE'", "");
+            assert_eq!(said, format!("{} ['GIVEN', 'HOME', 'TMPDIR']", here.display()), "{means:?}");
+        }
+    }
+
+    #[test]
+    fn the_network_is_closed_where_it_should_be() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let script = format!("import socket; socket.create_connection(('127.0.0.1', {port})); print('connected')");
+        let (open, _scratch) = run(Means::Landlock, &script, |confined| confined.network(Network::Open));
+        assert!(open.stdout.starts_with(b"connected"));
+        let (closed, _scratch) = run(Means::Landlock, &script, |confined| confined);
+        assert!(!closed.status.success() && String::from_utf8_lossy(&closed.stderr).contains("PermissionError"));
+    }
+
+    #[test]
+    fn paths_of_mounts_are_read() {
+        assert_eq!(unescaped(r"/a\040b\134c"), b"/a b\\c");
+        assert_eq!(unescaped(r"/a\9"), br"/a\9");
+        let mounted = Mounted::read("36 35 98:0 /mnt1 /mnt2 ro,nosuid,noatime master:1 - ext3 /dev/root rw").unwrap();
+        assert_eq!(mounted.point.as_bytes(), b"/mnt2");
+        assert_eq!(mounted.flags, MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NOATIME);
+    }
+
+    #[test]
+    fn scripts_and_relative_folders_are_passed_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let script = folder.path().join("script");
+        fs::write(&script, "#!/bin/sh\n").unwrap();
+        fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        assert!(!is_program(&script));
+        assert!(is_program(Path::new("/proc/self/exe")));
+    }
+}

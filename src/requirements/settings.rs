@@ -1,0 +1,92 @@
+//! uv's settings, as far as they are taken from a project: which packages are meant, and where they lie.
+//!
+//! All else is the person's to say, in the environment or in their own configuration: where uv keeps its cache, which
+//! programs it may start for passwords, which hosts need no certificates.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::Requirements;
+use super::line::{Line, Place, read as read_line};
+use super::project::parse;
+use crate::diagnostic::{Code, Diagnostic, Diagnostics, Source};
+use crate::document::{MAX_BYTES, read_text, shown};
+
+/// The settings that are taken (uv's documentation, "Settings").
+const TAKEN: [&str; 14] = [
+    "constraint-dependencies",
+    "dependency-metadata",
+    "exclude-newer",
+    "exclude-newer-package",
+    "extra-index-url",
+    "find-links",
+    "fork-strategy",
+    "index",
+    "index-strategy",
+    "index-url",
+    "no-index",
+    "override-dependencies",
+    "prerelease",
+    "resolution",
+];
+
+/// Reads the `uv.toml` of the project's folder, or else the section `[tool.uv]` of its `pyproject.toml`: as uv does.
+pub(super) fn read_own(root: &Path, to: &mut Requirements, found: &mut Diagnostics) {
+    let own = root.join("uv.toml");
+    let is_section = !own.is_file();
+    let host = if is_section { root.join("pyproject.toml") } else { own };
+    // Where its dependencies are what is required, its settings are known already.
+    if !host.is_file() || is_section && to.project.is_some() {
+        return;
+    }
+    let Some(source) = read_text(&host, &shown(&host), MAX_BYTES, found) else { return };
+    let Some(mut table) = parse(&source, found) else { return };
+    if is_section {
+        let section = table.get("tool").and_then(|tool| tool.get("uv")).and_then(toml::Value::as_table);
+        table = section.cloned().unwrap_or_default();
+    }
+    to.settings = taken(&table, root, &source, found);
+    if let Some(pip) = table.get("pip").and_then(toml::Value::as_table) {
+        let pip = taken(pip, root, &source, found);
+        if !pip.is_empty() {
+            to.settings.insert("pip".to_owned(), pip.into());
+        }
+    }
+}
+
+/// What is taken of `table`. Paths in it are meant from `root`.
+pub(super) fn taken(table: &toml::Table, root: &Path, source: &Arc<Source>, found: &mut Diagnostics) -> toml::Table {
+    let mut kept = toml::Table::new();
+    for (key, value) in table.iter().filter(|(key, _)| TAKEN.contains(&key.as_str())) {
+        let value = match (key.as_str(), value) {
+            ("find-links", toml::Value::Array(places)) => {
+                let absolute =
+                    |place: &toml::Value| match place.as_str().map(|place| fs_err::canonicalize(root.join(place))) {
+                        Some(Ok(path)) => toml::Value::from(path.display().to_string()),
+                        _ => place.clone(),
+                    };
+                toml::Value::Array(places.iter().map(absolute).collect())
+            }
+            ("constraint-dependencies" | "override-dependencies", toml::Value::Array(list)) => {
+                let place = Place { source, span: 0..0, folder: root, root };
+                let mut lines = Vec::new();
+                for text in list.iter().filter_map(toml::Value::as_str) {
+                    match read_line(text, &place) {
+                        Ok(Line::Wanted(wanted)) => lines.push(toml::Value::from(wanted.line)),
+                        Ok(_) => found.push(Diagnostic::new(
+                            Code::BadRequirement,
+                            source,
+                            0..0,
+                            format!("`{text}` in `{key}` is no requirement"),
+                        )),
+                        Err(error) => found.push(error),
+                    }
+                }
+                lines.into()
+            }
+            (_, value) => value.clone(),
+        };
+        kept.insert(key.clone(), value);
+    }
+    kept
+}
