@@ -431,20 +431,31 @@ fn mapped() -> Vec<PathBuf> {
     files
 }
 
-/// The program called `name`, in a folder of PATH that is named from the root: others mean another program in each
-/// project's folder. It has to be a program itself: a script would need to start others.
-pub fn find(name: &str) -> Option<PathBuf> {
-    let folders = std::env::var_os("PATH")?;
-    let found = std::env::split_paths(&folders).filter(|folder| folder.is_absolute()).map(|folder| folder.join(name));
-    found.filter(|path| is_program(path)).find_map(|path| fs::canonicalize(path).ok())
+/// The program called `name`, in a folder of PATH that is named from the root: others are another one in each project's
+/// folder.
+pub fn on_path(name: &str) -> Option<PathBuf> {
+    programs(name).next()
 }
 
-fn is_program(path: &Path) -> bool {
+/// The same, if it can be locked in: a script would need to start others.
+pub fn binary_on_path(name: &str) -> Option<PathBuf> {
+    programs(name).filter(|path| is_binary(path)).find_map(|path| fs::canonicalize(path).ok())
+}
+
+fn programs(name: &str) -> impl Iterator<Item = PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders: Vec<_> = std::env::split_paths(&path).filter(|folder| folder.is_absolute()).collect();
+    let is_executable =
+        |path: &PathBuf| path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok();
+    let name = name.to_owned();
+    folders.into_iter().map(move |folder| folder.join(&name)).filter(is_executable)
+}
+
+/// Whether a file is no script (`elf(5)`).
+fn is_binary(path: &Path) -> bool {
     let mut magic = [0; 4];
     let read = |mut file: fs::File| io::Read::read_exact(&mut file, &mut magic);
-    rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
-        && fs::File::open(path).and_then(read).is_ok()
-        && magic == *b"\x7fELF"
+    fs::File::open(path).and_then(read).is_ok() && magic == *b"\x7fELF"
 }
 
 #[cfg(test)]
@@ -454,7 +465,7 @@ mod tests {
     const MEANS: [Means; 2] = [Means::Landlock, Means::Namespaces];
 
     fn python() -> PathBuf {
-        find("python3.11").or_else(|| find("python3")).unwrap_or_else(|| "/usr/bin/python3".into())
+        binary_on_path("python3.11").or_else(|| binary_on_path("python3")).unwrap_or_else(|| "/usr/bin/python3".into())
     }
 
     fn run(means: Means, script: &str, more: impl FnOnce(Confined) -> Confined) -> (Output, tempfile::TempDir) {
@@ -552,12 +563,11 @@ for program in ['/bin/true', '/bin/sh', './own', sys.executable]:
     }
 
     #[test]
-    fn scripts_and_relative_folders_are_passed_over() {
+    fn scripts_are_told_from_programs() {
         let folder = tempfile::tempdir().unwrap();
         let script = folder.path().join("script");
         fs::write(&script, "#!/bin/sh\n").unwrap();
-        fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-        assert!(!is_program(&script));
-        assert!(is_program(Path::new("/proc/self/exe")));
+        assert!(!is_binary(&script));
+        assert!(is_binary(Path::new("/proc/self/exe")));
     }
 }

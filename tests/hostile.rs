@@ -141,7 +141,7 @@ fn paths(line: &str, current: &Path) -> Vec<PathBuf> {
 impl Seen {
     /// Nothing was done but what may be; `targets` is what the command was asked to write.
     #[track_caller]
-    fn is_harmless(self, home: &Home, targets: &[PathBuf]) -> Self {
+    fn harmless(self, home: &Home, targets: &[PathBuf]) -> Self {
         let uv = |program: &str| program.starts_with(home.store().to_str().unwrap()) && program.ends_with("/uv");
         let own = |started: &str| started == program().to_str().unwrap() || started == "/proc/self/exe" || uv(started);
         let other: Vec<_> = self.started.iter().filter(|started| !own(started)).collect();
@@ -218,17 +218,17 @@ fn a_project_that_installers_would_run_is_locked_packed_and_built_without_runnin
     let project = hostile(&home, "project", "six==1.16.0\n");
     let lock = project.join("ekiben.lock");
     let bundle = project.join("tiny-1.ekiben");
-    watched(&home, &project, &["validate"]).is_harmless(&home, &[]);
-    let locked = watched(&home, &project, &["lock"]).is_harmless(&home, std::slice::from_ref(&lock));
+    watched(&home, &project, &["validate"]).harmless(&home, &[]);
+    let locked = watched(&home, &project, &["lock"]).harmless(&home, std::slice::from_ref(&lock));
     assert_eq!(locked.ran.code, Some(0), "{}", locked.ran.err);
-    watched(&home, &project, &["pack"]).is_harmless(&home, &[lock.clone(), bundle.clone()]);
-    let built = watched(&home, &project, &["build"]).is_harmless(&home, std::slice::from_ref(&lock));
+    watched(&home, &project, &["pack"]).harmless(&home, &[lock.clone(), bundle.clone()]);
+    let built = watched(&home, &project, &["build"]).harmless(&home, std::slice::from_ref(&lock));
     assert_eq!(built.ran.code, Some(0), "{}", built.ran.err);
     // Packages were compiled by the base's Python.
     assert!(built.sandboxed.contains("/usr/bin/python3.11"), "{:?}", built.sandboxed);
     for path in [bundle.as_path(), Path::new("tiny:1")] {
         let inspected = watched(&home, &project, &["inspect", path.to_str().unwrap()]);
-        inspected.is_harmless(&home, &[]).ran.ok();
+        inspected.harmless(&home, &[]).ran.ok();
     }
     assert!(!project.join("pwned").exists() && !project.join("sub/pwned").exists());
     assert!(!home.folder().join("elsewhere").exists());
@@ -258,7 +258,7 @@ fn requirements_that_only_code_could_install_are_refused_before_anything_starts(
         let project = hostile(&home, &name, &text);
         home.write(&format!("{name}/other.txt"), "# more\n-e ./sub\n");
         for command in ["validate", "lock", "pack", "build"] {
-            let seen = watched(&home, &project, &[command]).is_harmless(&home, &[]);
+            let seen = watched(&home, &project, &[command]).harmless(&home, &[]);
             let place = if requirements.starts_with("-r") { "other.txt:2:1" } else { "requirements.txt:1:1" };
             assert!(
                 seen.ran.err.contains("EK0507") && seen.ran.err.contains(place),
@@ -278,20 +278,20 @@ fn a_pyproject_with_a_build_of_its_own_runs_nothing() {
     let project = hostile(&home, "project", "");
     let manifest = fs::read_to_string(project.join("ekiben.yaml")).unwrap();
     home.write("project/ekiben.yaml", manifest.replace("requirements.txt", "pyproject.toml"));
-    watched(&home, &project, &["lock"]).is_harmless(&home, &[]).ran.says("EK0507");
+    watched(&home, &project, &["lock"]).harmless(&home, &[]).ran.says("EK0507");
     let build = "[build-system]\nrequires = []\nbuild-backend = 'setup'\nbackend-path = ['.']\n";
     let sources = "[tool.uv.sources]\nsub = { path = 'sub', editable = true }\n";
     home.write(
         "project/pyproject.toml",
         format!("[project]\nname = 'x'\nversion = '1'\ndependencies = ['six', 'sub']\n{build}{sources}"),
     );
-    watched(&home, &project, &["lock"]).is_harmless(&home, &[]).ran.says("EK0507").says("pyproject.toml:10:7");
+    watched(&home, &project, &["lock"]).harmless(&home, &[]).ran.says("EK0507").says("pyproject.toml:10:7");
     home.write(
         "project/pyproject.toml",
         format!("[project]\nname = 'x'\nversion = '1'\ndependencies = ['six']\n{build}"),
     );
     let locked = watched(&home, &project, &["lock"]);
-    locked.is_harmless(&home, &[project.join("ekiben.lock")]).ran.ok();
+    locked.harmless(&home, &[project.join("ekiben.lock")]).ran.ok();
     assert!(!project.join("pwned").exists());
 }
 
@@ -316,7 +316,7 @@ fn models_that_run_commands_are_looked_at_and_not_loaded() {
         vec!["inspect", project.to_str().unwrap()],
         vec!["metadata", "check", project.to_str().unwrap()],
     ] {
-        watched(&home, &models, &args).is_harmless(&home, &made);
+        watched(&home, &models, &args).harmless(&home, &made);
         assert!(!canary.exists() && !models.join("pwned").exists(), "{args:?}");
     }
 }
@@ -334,11 +334,11 @@ fn a_bento_and_a_bundle_of_a_hostile_project_run_nothing() {
     home.write("bento/bento.yaml", description);
     home.write("bento/src/service.py", EVIL);
     home.write("bento/env/python/requirements.txt", "-e ./../../sub\n");
-    watched(&home, &project, &["build", "."]).is_harmless(&home, &[]).ran.says("EK0507");
+    watched(&home, &project, &["build", "."]).harmless(&home, &[]).ran.says("EK0507");
     // Packed before requirements were looked into: a lock that asks for a folder.
     let tiny = home.tiny("tiny");
     home.run(["pack", tiny.to_str().unwrap(), "--out", &home.path("tiny.ekiben")]).ok();
     let built = watched(&home, &project, &["build", &home.path("tiny.ekiben")]);
-    built.is_harmless(&home, &[]).ran.ok();
+    built.harmless(&home, &[]).ran.ok();
     assert!(!project.join("pwned").exists() && !project.join("src/pwned").exists());
 }

@@ -19,6 +19,7 @@ use super::runtime::Streams;
 use super::spec::{Network, Spec};
 use super::state::State;
 use super::{Error, Failure, cgroup, probe};
+use crate::confine;
 
 /// Programs with the command line of the OCI runtimes.
 pub const RUNTIMES: [&str; 3] = ["runc", "crun", "youki"];
@@ -31,9 +32,9 @@ pub const MANAGERS: [&str; 2] = ["podman", "docker"];
 /// # Errors
 /// [`Error::NoEngine`] when it is not installed.
 pub fn find(name: &str) -> Result<PathBuf, Error> {
-    which::which(name).map_err(|_| Error::NoEngine {
+    confine::on_path(name).ok_or_else(|| Error::NoEngine {
         name: name.to_owned(),
-        installed: RUNTIMES.into_iter().chain(MANAGERS).filter(|other| which::which(other).is_ok()).collect(),
+        installed: RUNTIMES.into_iter().chain(MANAGERS).filter(|other| confine::on_path(other).is_some()).collect(),
     })
 }
 
@@ -92,7 +93,7 @@ pub(super) fn forget(program: &Path, name: &str) {
 fn manager_args(spec: &Spec, state: &State, image: &str, is_podman: bool) -> Vec<OsString> {
     let mut args: Vec<OsString> = Vec::new();
     // crun refuses machines on which control groups of version 1 are mounted too.
-    if is_podman && Path::new("/sys/fs/cgroup/unified").exists() && which::which("runc").is_ok() {
+    if is_podman && Path::new("/sys/fs/cgroup/unified").exists() && confine::on_path("runc").is_some() {
         args.extend(["--runtime".into(), "runc".into()]);
     }
     let mut add = |option: &str, value: &dyn AsRef<OsStr>| args.extend([option.into(), value.as_ref().to_owned()]);

@@ -61,7 +61,7 @@ impl Uv {
     /// # Errors
     /// When it could not be fetched; see [`Error`].
     pub fn find(session: &Session, stand_in: StandIn) -> Result<Self, Error> {
-        if let Some(program) = confine::find("uv") {
+        if let Some(program) = confine::binary_on_path("uv") {
             let scratch = session.store.scratch()?;
             let said = Confined::new(&program).args(["--version"]).run(scratch.path());
             if said.is_ok_and(|output| version(&output.stdout).is_some_and(|version| KNOWN.contains(&version))) {

@@ -16,6 +16,7 @@ use serde_json::{Map, Value, json};
 
 use super::Error;
 use super::reference::HUB;
+use crate::confine;
 use crate::progress::Progress;
 
 /// Under what name docker keeps Docker Hub's credentials.
@@ -221,8 +222,10 @@ fn call(helper: &str, verb: &str, input: &[u8]) -> Result<Option<std::process::O
     if helper.contains('/') {
         return Err(Error::Helper { program, message: "its name is a path".to_owned() });
     }
-    let mut command = Command::new(&program);
-    command.arg(verb).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let Some(path) = confine::on_path(&program) else { return Ok(None) };
+    let mut command = Command::new(path);
+    // What it finds where it starts is nothing of a project's.
+    command.arg(verb).current_dir("/").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = match command.spawn() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         child => child?,
