@@ -178,7 +178,14 @@ fn resolve(
     };
     // Nobody waits for a base whose packages cannot be had.
     let lower = || Ok::<_, Error>(lower().map_err(|error| (error, downloads.client.is_stopped())));
-    let early = || Ok(early().inspect_err(|_| downloads.client.stop()));
+    let early = || {
+        Ok(early().inspect_err(|_| {
+            // Without the network there is nothing to wait for, and what the base lacks is said first.
+            if !downloads.client.is_offline() {
+                downloads.client.stop();
+            }
+        }))
+    };
     let ((locked_base, system), (uv, early)) = match workers::both(lower, early)? {
         (Err((_, true)), Err(cause)) => return Err(cause),
         (Err((error, _)), _) => return Err(error),

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::line::{self, Choice, Line, Place, filled_in};
-use super::{Outside, Requirements, inside};
+use super::{Outside, Requirements, inside, is_own_file};
 use crate::archive::ArchivePath;
 use crate::diagnostic::{Code, Diagnostics, Source};
 use crate::document::{Document, MAX_BYTES, read_text, shown};
@@ -45,7 +45,7 @@ pub(super) fn read_list(
 /// Reads the requirements file that the manifest names. That it is there is for the project's files to say.
 pub(super) fn read_named(name: &str, root: &Path, to: &mut Requirements, found: &mut Diagnostics) {
     let Ok(path) = ArchivePath::relative(name) else { return };
-    if path.under(root).is_file() {
+    if is_own_file(name, root) {
         read_file(path, root, &mut vec![], false, to, found);
     }
 }

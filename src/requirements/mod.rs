@@ -167,6 +167,11 @@ fn inside(text: &str, from: &Path, root: &Path) -> Result<PathBuf, Outside> {
     if real.starts_with(&root) { Ok(real) } else { Err(Outside::Elsewhere) }
 }
 
+/// Whether `name` is a file of the project in `root`, also behind links.
+fn is_own_file(name: &str, root: &Path) -> bool {
+    inside(name, root, root).is_ok_and(|path| path.is_file())
+}
+
 /// Why a file is not one of the project's.
 enum Outside {
     Missing,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use toml::de::{DeTable, DeValue};
 
 use super::line::{self, Line, Place};
-use super::{Requirements, settings};
+use super::{Requirements, is_own_file, settings};
 use crate::archive::ArchivePath;
 use crate::diagnostic::{Code, Diagnostic, Diagnostics, Source};
 use crate::document::{MAX_BYTES, read_text, shown};
@@ -16,7 +16,7 @@ use crate::document::{MAX_BYTES, read_text, shown};
 pub(super) fn read(name: &str, root: &Path, to: &mut Requirements, found: &mut Diagnostics) {
     let Ok(path) = ArchivePath::relative(name) else { return };
     let host = path.under(root);
-    if !host.is_file() {
+    if !is_own_file(name, root) {
         return;
     }
     let Some(source) = read_text(&host, &shown(&host), MAX_BYTES, found) else { return };

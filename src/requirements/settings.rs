@@ -6,9 +6,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::Requirements;
 use super::line::{Line, Place, read as read_line};
 use super::project::parse;
+use super::{Requirements, is_own_file};
 use crate::diagnostic::{Code, Diagnostic, Diagnostics, Source};
 use crate::document::{MAX_BYTES, read_text, shown};
 
@@ -32,13 +32,13 @@ const TAKEN: [&str; 14] = [
 
 /// Reads the `uv.toml` of the project's folder, or else the section `[tool.uv]` of its `pyproject.toml`: as uv does.
 pub(super) fn read_own(root: &Path, to: &mut Requirements, found: &mut Diagnostics) {
-    let own = root.join("uv.toml");
-    let is_section = !own.is_file();
-    let host = if is_section { root.join("pyproject.toml") } else { own };
+    let is_section = !is_own_file("uv.toml", root);
+    let name = if is_section { "pyproject.toml" } else { "uv.toml" };
     // Where its dependencies are what is required, its settings are known already.
-    if !host.is_file() || is_section && to.project.is_some() {
+    if !is_own_file(name, root) || is_section && to.project.is_some() {
         return;
     }
+    let host = root.join(name);
     let Some(source) = read_text(&host, &shown(&host), MAX_BYTES, found) else { return };
     let Some(mut table) = parse(&source, found) else { return };
     if is_section {
