@@ -25,12 +25,19 @@ struct Seen {
 
 /// Runs the program in `folder` under strace, with all that a person's shell could hold against them.
 fn watched(home: &Home, folder: &Path, args: &[&str]) -> Seen {
+    watched_without(home, folder, args, &[])
+}
+
+/// The same, where the kernel lacks some system calls: `NAME:error=CODE`.
+fn watched_without(home: &Home, folder: &Path, args: &[&str], lacking: &[&str]) -> Seen {
     let traces = tempfile::tempdir().unwrap();
+    fs::set_permissions(traces.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
     let calls = "execve,execveat,clone,clone3,fork,vfork,open,openat,openat2,creat,mkdir,mkdirat,mknod,mknodat,unlink,\
                  unlinkat,rmdir,rename,renameat,renameat2,link,linkat,symlink,symlinkat,truncate,chmod,fchmodat,chown,\
-                 fchownat,lchown,chdir";
+                 fchownat,lchown,chdir,unshare,landlock_create_ruleset";
     let mut command = tool("strace");
     command.args(["-ff", "-y", "-s", "4096", "--seccomp-bpf", "-e", &format!("trace={}", calls.replace(' ', ""))]);
+    command.args(lacking.iter().flat_map(|call| ["-e".to_owned(), format!("inject={call}")]));
     command.arg("-o").arg(traces.path().join("t")).arg(program()).args(args);
     let hostile = folder.display();
     let path = std::env::var("PATH").unwrap();
@@ -43,6 +50,7 @@ fn watched(home: &Home, folder: &Path, args: &[&str]) -> Seen {
         .env("PYTHONPATH", folder)
         .env("PYTHONSTARTUP", folder.join("sitecustomize.py"))
         .env("GIT_SSH_COMMAND", folder.join("uv"));
+    home.starts(&mut command);
     let ran = ran(&mut command);
     let mut seen = Seen { ran, started: BTreeSet::new(), sandboxed: BTreeSet::new(), written: BTreeSet::new() };
     read_traces(traces.path(), folder, &mut seen);
@@ -104,7 +112,7 @@ fn writes(call: &str, line: &str) -> bool {
         "open" | "openat" | "openat2" => {
             ["O_WRONLY", "O_RDWR", "O_CREAT", "O_TRUNC"].iter().any(|flag| line.contains(flag))
         }
-        "clone" | "clone3" | "fork" | "vfork" | "chdir" => false,
+        "clone" | "clone3" | "fork" | "vfork" | "chdir" | "unshare" | "landlock_create_ruleset" => false,
         call => call.chars().all(|c| c.is_ascii_alphanumeric()),
     }
 }
@@ -269,6 +277,24 @@ fn requirements_that_only_code_could_install_are_refused_before_anything_starts(
             assert_eq!(seen.started.len(), 1, "{requirements}: {:?}", seen.started);
         }
         assert!(!project.join("pwned").exists() && !project.join("sub/pwned").exists());
+    }
+}
+
+#[test]
+fn an_ordinary_users_installer_is_held_too_and_by_namespaces_where_there_is_no_landlock() {
+    const NO_LANDLOCK: &str = "landlock_create_ruleset:error=ENOSYS";
+    for home in [Home::fetched().of_a_user(), Home::fetched()] {
+        let project = hostile(&home, "project", "six==1.16.0\n");
+        let lock = project.join("ekiben.lock");
+        let targets = std::slice::from_ref(&lock);
+        let refused = watched_without(&home, &project, &["lock"], &[NO_LANDLOCK, "unshare:error=EPERM"]);
+        refused.harmless(&home, targets).ran.ends(6).says("cannot be locked in").says("Landlock");
+        watched_without(&home, &project, &["lock"], &[NO_LANDLOCK]).harmless(&home, targets).ran.ok();
+        let namespaces = fs::read(&lock).unwrap();
+        watched(&home, &project, &["lock", "--update"]).harmless(&home, targets).ran.ok();
+        assert_eq!(fs::read(&lock).unwrap(), namespaces);
+        watched(&home, &project, &["build"]).harmless(&home, targets).ran.ok();
+        assert!(!project.join("pwned").exists());
     }
 }
 

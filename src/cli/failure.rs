@@ -148,6 +148,10 @@ fn judge(error: &anyhow::Error) -> (Exit, Option<String>) {
                 crate::container::Failure::NoSandbox { .. } => Exit::Sandbox,
                 _ => Exit::Failure,
             },
+            crate::confine::Error => |error| match error {
+                crate::confine::Error::NoMeans { .. } => Exit::Sandbox,
+                _ => Exit::Failure,
+            },
             crate::content::Error => |_| Exit::Failure,
             debian::Error => |error| match error {
                 debian::Error::Gone { .. } => Exit::Stale,

@@ -134,10 +134,15 @@ impl Home {
             command.env_remove(name);
         }
         command.args(args).current_dir(self.folder()).env("EKIBEN_HOME", self.store()).stdin(Stdio::null());
+        self.starts(&mut command);
+        command
+    }
+
+    /// The home's user will start a command.
+    pub fn starts(&self, command: &mut Command) {
         if self.user {
             command.uid(USER).gid(USER).env("HOME", self.folder()).env("USER", "somebody");
         }
-        command
     }
 
     /// Runs the program to its end.
