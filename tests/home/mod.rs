@@ -134,14 +134,19 @@ impl Home {
             command.env_remove(name);
         }
         command.args(args).current_dir(self.folder()).env("EKIBEN_HOME", self.store()).stdin(Stdio::null());
-        self.starts(&mut command);
+        if self.user {
+            command.uid(USER).gid(USER).env("HOME", self.folder()).env("USER", "somebody");
+        }
         command
     }
 
-    /// The home's user will start a command.
-    pub fn starts(&self, command: &mut Command) {
-        if self.user {
-            command.uid(USER).gid(USER).env("HOME", self.folder()).env("USER", "somebody");
+    /// In front of a command's line, for one that root starts for the home's user.
+    pub fn as_user(&self) -> Vec<String> {
+        match self.user {
+            true => {
+                vec!["setpriv".into(), format!("--reuid={USER}"), format!("--regid={USER}"), "--clear-groups".into()]
+            }
+            false => Vec::new(),
         }
     }
 
