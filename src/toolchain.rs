@@ -15,7 +15,6 @@ use crate::base::{self, Base};
 use crate::container::{self, Mount, Name, Spec};
 use crate::debian::User;
 use crate::launch;
-use crate::layer::Layer;
 use crate::manifest::Manifest;
 use crate::platform::{Platform, UnknownPlatform};
 use crate::python::{self, Interpreter, Loader, Runner, Uv};
@@ -155,8 +154,7 @@ impl<'a> Toolchain<'a> {
         };
         let wanted = ["python3-pip-whl".to_owned()];
         let packages = base::packages(self.session, self.manifest, suite, host, &wanted)?;
-        let layer: Option<Layer> = base::system_layer(self.session, self.manifest, &packages)?;
-        let tree = layer.map(|layer| layer.unpack(&self.session.store)).transpose()?.unwrap_or_default();
+        let tree = base::tools_layer(self.session, self.manifest, host, &packages)?.unpack(&self.session.store)?;
         let wheels = fs::read_dir(tree.join("usr/share/python-wheels"))?.filter_map(|entry| Some(entry.ok()?.path()));
         let pip = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("pip-"));
         let missing = || std::io::Error::other("Debian's package python3-pip-whl has no wheel of pip");
