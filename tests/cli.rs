@@ -126,7 +126,10 @@ fn json_has_the_keys_that_scripts_rely_on() {
             &["inspect", "tiny:1"],
             format!("annotations command digest entrypoint env layers[{layer}] name platform ports size user verified"),
         ),
-        (&["inspect", "tiny-1.ekiben"], format!("digest layers[{layer}] members[digest path size] name path verified version")),
+        (
+            &["inspect", "tiny-1.ekiben"],
+            format!("digest layers[{layer}] members[digest path size] name path verified version"),
+        ),
         (&["export", "tiny:1", "tiny.tar"], "digest image path size".to_owned()),
         (&["ps", "--all"], "containers".to_owned()),
         (&["prune"], "bytes items".to_owned()),

@@ -176,7 +176,10 @@ impl<R: Read + Seek> Reader<R> {
             (&mut self.inner).take(LONGEST.min(frame.compressed.into())).read_to_end(&mut head)?;
             let size = zstd::zstd_safe::get_frame_content_size(&head).ok().flatten();
             if size != Some(frame.decompressed.into()) {
-                return Err(invalid(&format!("the frame at byte {} is not the one that its table names", frame.from.0)));
+                return Err(invalid(&format!(
+                    "the frame at byte {} is not the one that its table names",
+                    frame.from.0
+                )));
             }
         }
         self.inner.seek(SeekFrom::Start(self.index.0 - 8))?;

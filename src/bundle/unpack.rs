@@ -57,7 +57,10 @@ impl Bundle {
         for (files, layer) in weights::split(&self.image_folder()?, &self.weights)?.iter().zip(layers) {
             let bytes = files.iter().map(|file| file.content.size()).fold(0, u64::saturating_add);
             if layer.size < bytes {
-                return Err(malformed(format!("its index has a layer smaller than the weights in it: {}", layer.title)));
+                return Err(malformed(format!(
+                    "its index has a layer smaller than the weights in it: {}",
+                    layer.title
+                )));
             }
         }
         Ok(())

@@ -87,9 +87,9 @@ fn size(number: usize) -> u32 {
 /// Strings that end in zeros, and where each begins. A string at the end of another one has no bytes of its own.
 fn strings(texts: BTreeSet<&str>) -> (BTreeMap<&str, usize>, Vec<u8>) {
     let mut texts: Vec<_> = texts.into_iter().collect();
-    // By their ends, and the longer of those that end alike first.
+    // By their ends, the last first as ldconfig has them, and the longer of those that end alike first.
     texts.sort_by(|one, other| {
-        let alike = one.bytes().rev().zip(other.bytes().rev()).map(|(a, b)| a.cmp(&b)).find(|order| order.is_ne());
+        let alike = one.bytes().rev().zip(other.bytes().rev()).map(|(a, b)| b.cmp(&a)).find(|order| order.is_ne());
         alike.unwrap_or_else(|| other.len().cmp(&one.len()))
     });
     let (mut offsets, mut bytes) = (BTreeMap::new(), Vec::<u8>::new());
@@ -178,10 +178,10 @@ mod tests {
         let row = |soname: &str, path: &str| Row { soname: soname.into(), path: path.into(), level: None };
         let bytes = encode(vec![row("liba.so.1", "/lib/liba.so.1"), row("libb.so", "/lib/x.so")], Platform::Arm64);
         assert_eq!(decode(&bytes), [("libb.so", "/lib/x.so"), ("liba.so.1", "/lib/liba.so.1")].map(owned));
-        let strings = b"/lib/liba.so.1\0libb.so\0/lib/x.so\0";
+        let strings = b"/lib/x.so\0libb.so\0/lib/liba.so.1\0";
         assert_eq!(&bytes[96..96 + strings.len()], strings, "`liba.so.1` is the end of its path");
         assert_eq!(bytes[20..32], [2, 0, 0, 0, 33, 0, 0, 0, 2, 0, 0, 0]);
-        assert_eq!(bytes[48..60], [0x03, 0x0a, 0, 0, 96 + 15, 0, 0, 0, 96 + 23, 0, 0, 0]);
+        assert_eq!(bytes[48..60], [0x03, 0x0a, 0, 0, 96 + 10, 0, 0, 0, 96, 0, 0, 0]);
         assert!(bytes.ends_with(b"ekiben"));
     }
 
