@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::printer::{DIM, NAME, Report, Size, VERB, dim_time, plain};
 use super::{Context, Exit, Failure, prepare, pull};
-use crate::bundle::{self, Bundle};
+use crate::bundle::Bundle;
 use crate::digest::Digest;
 use crate::image::{Image, remote};
 use crate::import::bento::{self as import, Bento};
@@ -130,7 +130,7 @@ struct MemberReport {
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let session = context.session()?;
     let path = PathBuf::from(&args.target);
-    let found = if bundle::is_bundle(&path) { None } else { import::find(&path)? };
+    let found = if prepare::is_bundle(&path) { None } else { import::find(&path)? };
     if let Some(found) = found {
         if args.verify {
             let failure = Failure::new(Exit::Usage, "a bento has no digests to verify");
