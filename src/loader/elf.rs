@@ -104,8 +104,8 @@ fn long(bytes: &[u8], at: usize) -> u64 {
 pub(super) mod tests {
     use super::*;
 
-    /// A library of 512 bytes that calls itself `name`.
-    fn library(name: &str) -> Vec<u8> {
+    /// A library of 512 bytes for x86-64 that calls itself `name`.
+    pub(crate) fn library(name: &str) -> Vec<u8> {
         let mut bytes = vec![0u8; 512];
         let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
         put(0, b"\x7fELF\x02\x01\x01");

@@ -17,6 +17,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use globset::GlobBuilder;
 use serde::{Deserialize, Serialize};
 
+#[cfg(test)]
+pub(crate) use elf::tests::library;
 pub use elf::{Object, read_object};
 
 use crate::archive::ArchivePath;
@@ -34,6 +36,9 @@ const MORE_SETTINGS: &str = "etc/ld.so.conf.d";
 
 /// Largest file of settings that is read, in bytes.
 pub const LARGEST_SETTINGS: u64 = 64 << 10;
+
+/// Most files of settings, patterns of them, and folders that are looked at: an image has a handful of each.
+pub const MOST_SETTINGS: usize = 1000;
 
 /// Links on the way to a file, as the kernel has it.
 const MOST_LINKS: usize = 40;
@@ -127,13 +132,21 @@ impl Libraries {
         (!rows.is_empty()).then(|| cache::encode(rows, platform))
     }
 
+    /// Names of libraries and where they lie, as the index has them.
+    #[cfg(test)]
+    pub(crate) fn rows(&self, platform: Platform) -> Vec<String> {
+        let bytes = self.cache(platform).unwrap_or_default();
+        cache::decode(&bytes).into_iter().map(|(name, path)| format!("{name} {path}")).collect()
+    }
+
     /// The folders that the loader looks into, from the root, in their order: ldconfig(8), `/etc/ld.so.conf`. Those that
     /// are built into Debian's come last.
     pub fn folders(&self, platform: Platform) -> Vec<String> {
         let mut folders = Vec::new();
         if let Ok(path) = ArchivePath::new(SETTINGS) {
-            self.read_settings(&path, &mut BTreeSet::new(), &mut folders);
+            self.read_settings(&path, &mut BTreeSet::new(), &mut 0, &mut folders);
         }
+        folders.truncate(MOST_SETTINGS);
         let multiarch = platform.multiarch();
         folders.extend([format!("/lib/{multiarch}"), format!("/usr/lib/{multiarch}")]);
         folders.extend(["/lib".to_owned(), "/usr/lib".to_owned()]);
@@ -144,6 +157,7 @@ impl Libraries {
         &'a self,
         path: &'a ArchivePath,
         read: &mut BTreeSet<&'a ArchivePath>,
+        patterns: &mut usize,
         folders: &mut Vec<String>,
     ) {
         let Some(text) = self.settings.get(path).filter(|_| read.insert(path)) else { return };
@@ -153,14 +167,15 @@ impl Libraries {
             match word {
                 "" | "hwcap" => {}
                 "include" => {
-                    for pattern in rest.split_ascii_whitespace() {
+                    for pattern in rest.split_ascii_whitespace().take(MOST_SETTINGS.saturating_sub(*patterns)) {
+                        *patterns += 1;
                         let folder = path.parent().map(|folder| format!("{folder}/")).unwrap_or_default();
                         let pattern = pattern.strip_prefix('/').map_or(format!("{folder}{pattern}"), str::to_owned);
                         let Ok(glob) = GlobBuilder::new(&pattern).literal_separator(true).build() else { continue };
                         let glob = glob.compile_matcher();
                         let named = |path: &&ArchivePath| glob.is_match(path.as_str()) && !path.name().starts_with('.');
                         for included in self.settings.keys().filter(named) {
-                            self.read_settings(included, read, folders);
+                            self.read_settings(included, read, patterns, folders);
                         }
                     }
                 }
@@ -276,8 +291,7 @@ mod tests {
     }
 
     fn rows(libraries: &Libraries) -> Vec<String> {
-        let bytes = libraries.cache(Platform::Amd64).unwrap_or_default();
-        cache::decode(&bytes).into_iter().map(|(name, path)| format!("{name} {path}")).collect()
+        libraries.rows(Platform::Amd64)
     }
 
     #[test]

@@ -16,8 +16,8 @@ impl Stack {
     /// What the loader's index of the image is made of. Only the folders of its settings are looked into.
     pub(in crate::base) fn libraries(&self, platform: Platform) -> Result<Libraries, Error> {
         let mut libraries = Libraries::default();
-        for name in self.names_in(&[], "etc/ld.so.conf.d").into_iter().chain([String::new()]) {
-            let path = if name.is_empty() { "etc/ld.so.conf".to_owned() } else { format!("etc/ld.so.conf.d/{name}") };
+        let more = self.names_in(&[], "etc/ld.so.conf.d").into_iter().take(loader::MOST_SETTINGS);
+        for path in more.map(|name| format!("etc/ld.so.conf.d/{name}")).chain(["etc/ld.so.conf".to_owned()]) {
             let (Some(file), Ok(path)) = (self.find(&path), ArchivePath::new(&path)) else { continue };
             let mut text = Vec::new();
             fs::File::open(file)?.take(loader::LARGEST_SETTINGS).read_to_end(&mut text)?;
@@ -97,5 +97,71 @@ impl Stack {
         }
         let place = ArchivePath::new(at.join("/")).ok()?;
         self.has_folder(&place).then(|| names(&place))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::archive::{self, Entry, Limits, Writer};
+
+    /// An unpacked layer: `PATH->TARGET` is a link, `PATH=TEXT` a file, `PATH` a library called as its file is.
+    fn tree(home: &std::path::Path, number: usize, all: &[&str]) -> PathBuf {
+        let mut writer = Writer::new(Vec::new());
+        for text in all {
+            let path = |text: &str| ArchivePath::new(text).unwrap();
+            let file = |name: &str, bytes: &[u8], writer: &mut Writer<Vec<u8>>| {
+                writer.file(&Entry::file(path(name), bytes.len() as u64, false), bytes).unwrap();
+            };
+            match (text.split_once("->"), text.split_once('=')) {
+                (Some((link, target)), _) => writer.entry(&Entry::symlink(path(link), target)).unwrap(),
+                (_, Some((name, content))) => file(name, content.as_bytes(), &mut writer),
+                _ => file(text, &loader::library(path(text).name()), &mut writer),
+            }
+        }
+        let tree = home.join(number.to_string());
+        fs::create_dir(&tree).unwrap();
+        archive::unpack_layer(&mut writer.finish().unwrap().as_slice(), &tree, Limits::default()).unwrap();
+        tree
+    }
+
+    #[test]
+    fn libraries_are_those_that_are_seen_through_all_layers() {
+        let home = tempfile::tempdir().unwrap();
+        let lower = [
+            "lib->usr/lib",
+            "usr/lib/x86_64-linux-gnu/liba.so.1",
+            "usr/lib/x86_64-linux-gnu/libgone.so.1",
+            "usr/lib/x86_64-linux-gnu/libscript.so=INPUT(liba.so.1)",
+            "usr/lib/x86_64-linux-gnu/libfar.so.2->/etc/alternatives/far",
+            "usr/lib/x86_64-linux-gnu/libdead.so.1->libnowhere.so",
+            "etc/alternatives/far->/opt/far/libfar.so.2",
+            "opt/far/libfar.so.2",
+            "opt/old/libold.so.1",
+            "opt/new/libnew.so.1",
+            "etc/ld.so.conf=include ld.so.conf.d/*.conf\n",
+            "etc/ld.so.conf.d/old.conf=/opt/old\n",
+        ];
+        let upper = [
+            "usr/lib/x86_64-linux-gnu/.wh.libgone.so.1=",
+            "usr/lib/x86_64-linux-gnu/libb.so.1",
+            "etc/ld.so.conf.d/.wh.old.conf=",
+            "etc/ld.so.conf.d/new.conf=/opt/link/\n",
+            "opt/link->new",
+        ];
+        let trees = vec![tree(home.path(), 1, &upper), tree(home.path(), 0, &lower)];
+        let libraries = Stack { trees }.libraries(Platform::Amd64).unwrap();
+        let folder = "/lib/x86_64-linux-gnu";
+        assert_eq!(
+            libraries.rows(Platform::Amd64),
+            [
+                "libnew.so.1 /opt/link/libnew.so.1".to_owned(),
+                format!("libfar.so.2 {folder}/libfar.so.2"),
+                format!("libb.so.1 {folder}/libb.so.1"),
+                format!("liba.so.1 {folder}/liba.so.1"),
+            ]
+        );
     }
 }
