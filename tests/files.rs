@@ -1,6 +1,6 @@
 //! Bases in files that are damaged: each is a document with a mistake, at a place, and nobody's network is to blame.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 mod home;
 
