@@ -3,11 +3,13 @@
 //! `auto` and `debian:SUITE` are assembled from Debian packages ([`crate::debian`]), `scratch` is nothing at all, and
 //! all else is an image that somebody else made.
 
+mod files;
 mod image;
 
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::archive::{ArchivePath, Entry, Kind};
@@ -17,6 +19,7 @@ use crate::digest::Digest;
 use crate::image::{self as images, Image};
 use crate::layer::{self, Layer};
 use crate::layout::{self, Layout};
+use crate::loader::Libraries;
 use crate::manifest::{Debian, Manifest};
 use crate::platform::Platform;
 use crate::python::Target;
@@ -48,8 +51,14 @@ pub enum Error {
     Unreadable {
         /// The folder or file.
         path: PathBuf,
-        /// Why.
+        /// Which file in it, and why.
         why: String,
+    },
+    /// There is no folder or file where the base should be.
+    #[error("there is nothing at {}, where the base should be", path.display())]
+    NotThere {
+        /// The folder or file.
+        path: PathBuf,
     },
     /// The image is for another platform.
     #[error("the base {base} is for {has}, not for {wanted}")]
@@ -115,7 +124,14 @@ impl Error {
             Self::Registry(error) => error.hint(),
             Self::Changed { .. } => Some("renew the lock with `ekiben lock --update`".to_owned()),
             Self::Lacks { .. } => Some("choose another base, or `base: auto`".to_owned()),
-            Self::Io(_) | Self::Unreadable { .. } | Self::OtherPlatform { .. } => None,
+            Self::Unreadable { .. } => Some(
+                "write it again, with `ekiben export` or `skopeo copy`; `skopeo inspect` says whether others can read it"
+                    .to_owned(),
+            ),
+            Self::NotThere { .. } => {
+                Some("correct `base` in the manifest: its path begins at the project's folder".to_owned())
+            }
+            Self::Io(_) | Self::OtherPlatform { .. } => None,
             Self::Unsupported { .. } => Some("leave `base` out, and a Debian base is assembled".to_owned()),
             Self::NoSuite { .. } => Some("use Python 3.9, 3.11 or 3.13, which Debian's suites have".to_owned()),
             Self::OtherPython { has, .. } => Some(format!("set `base: auto`, or `version: \"{has}\"` below `python`")),
@@ -455,21 +471,6 @@ fn source(manifest: &Manifest) -> Result<Source, Error> {
     Ok(Source::find(Wanted { mirror, security, snapshot })?)
 }
 
-/// Debian packages and all that they need, without a base to stand on: tools of a build.
-///
-/// # Errors
-/// As [`Base::lock`].
-pub fn packages(
-    session: &Session,
-    manifest: &Manifest,
-    suite: &str,
-    platform: Platform,
-    names: &[String],
-) -> Result<Vec<Package>, Error> {
-    let request = debian::Request { suite, platform, base: &[], system: names, installed: "" };
-    Ok(debian::resolve(session, &source(manifest)?, &request)?.system)
-}
-
 /// The base as an image. Layers made of packages are made once for the same packages; those of an image may still be
 /// in a registry.
 ///
@@ -488,7 +489,7 @@ pub fn image(
         };
         return place.load(session, digest, platform);
     }
-    let layer = layer(session, manifest, base, platform, user)?;
+    let layer = assembled(session, manifest, base, platform, user)?.map(|(layer, _)| layer);
     Ok(layer.into_iter().fold(Image::scratch(platform), Image::with_layer))
 }
 
@@ -506,14 +507,14 @@ pub fn trees(
     image::trees(session, &image(session, manifest, base, platform, user)?)
 }
 
-/// The layer of Debian packages that are a base.
-fn layer(
+/// The layer of Debian packages that are a base, and the libraries in it.
+fn assembled(
     session: &Session,
     manifest: &Manifest,
     base: &Locked,
     platform: Platform,
     user: &User,
-) -> Result<Option<Layer>, Error> {
+) -> Result<Option<(Layer, Libraries)>, Error> {
     let Locked::Debian { suite, packages } = base else { return Ok(None) };
     let key = ("base", debian::RULES, platform, suite, packages, (&user.name, user.uid, user.gid));
     let title = format!("Debian {suite}, {} packages", packages.len());
@@ -523,38 +524,57 @@ fn layer(
     .map(Some)
 }
 
-/// The layer of Debian packages on top of a base; none where there are no packages. Made once for the same packages.
+/// The layer of Debian packages on top of a base; none where there are no packages. Made once for the same packages upon
+/// the same base: the loader's index in it is of both. For that an image as base is fetched and unpacked.
 ///
 /// # Errors
-/// As [`layer`].
-pub fn system_layer(session: &Session, manifest: &Manifest, packages: &[Package]) -> Result<Option<Layer>, Error> {
+/// As [`trees`].
+pub fn system_layer(
+    session: &Session,
+    manifest: &Manifest,
+    base: &Locked,
+    platform: Platform,
+    user: &User,
+    packages: &[Package],
+) -> Result<Option<Layer>, Error> {
     if packages.is_empty() {
         return Ok(None);
     }
-    let key = ("system", debian::RULES, packages);
+    let key = ("system", debian::RULES, platform, base, packages);
     let title = format!("Debian packages, {}", packages.len());
-    made_once(session, manifest, &key, packages, &title, |writer| {
-        Ok(debian::packages_layer(session, packages, writer)?)
-    })
-    .map(Some)
+    let (layer, ()) = made_once(session, manifest, &key, packages, &title, |writer| {
+        let libraries = match assembled(session, manifest, base, platform, user)? {
+            Some((_, libraries)) => libraries,
+            None => Stack::of(session, &image(session, manifest, base, platform, user)?)?.libraries(platform)?,
+        };
+        Ok(debian::packages_layer(session, packages, platform, Some(&libraries), writer)?)
+    })?;
+    Ok(Some(layer))
 }
 
-fn made_once(
+/// A layer of `packages`, and what `write` gives besides.
+fn made_once<T: Serialize + DeserializeOwned>(
     session: &Session,
     manifest: &Manifest,
     key: &impl Serialize,
     packages: &[Package],
     title: &str,
-    write: impl FnOnce(&mut crate::archive::Writer<&mut dyn std::io::Write>) -> Result<(), Error>,
-) -> Result<Layer, Error> {
+    write: impl FnOnce(&mut crate::archive::Writer<&mut dyn std::io::Write>) -> Result<T, Error>,
+) -> Result<(Layer, T), Error> {
     let key = layer::key(key);
-    if let Some(layer) = session.store.recall("debian-layer", &key) {
-        return Ok(layer);
+    if let Some(known) = session.store.recall("debian-layer", &key) {
+        return Ok(known);
     }
     debian::fetch(session, &source(manifest)?, packages)?;
-    let layer = Layer::write(&session.store, Compression::Gzip, title, write)?;
+    let mut besides = None;
+    let layer = Layer::write::<Error>(&session.store, Compression::Gzip, title, |writer| {
+        besides = Some(write(writer)?);
+        Ok(())
+    })?;
+    let Some(besides) = besides else { unreachable!("the layer was written") };
     let mut blobs: Vec<_> = packages.iter().map(|package| package.digest).collect();
     blobs.push(layer.digest);
-    session.store.remember("debian-layer", &key, &layer, blobs).map_err(layer::Error::from)?;
-    Ok(layer)
+    let made = (layer, besides);
+    session.store.remember("debian-layer", &key, &made, blobs).map_err(layer::Error::from)?;
+    Ok(made)
 }

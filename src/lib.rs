@@ -32,6 +32,7 @@ pub mod init;
 pub mod launch;
 pub mod layer;
 pub mod layout;
+pub mod loader;
 pub mod lock;
 pub mod manifest;
 pub mod metadata;

@@ -124,9 +124,12 @@ fn json_has_the_keys_that_scripts_rely_on() {
         (&["images"], "images[digest layers name platform size]".to_owned()),
         (
             &["inspect", "tiny:1"],
-            format!("annotations command digest entrypoint env layers[{layer}] name platform ports size user"),
+            format!("annotations command digest entrypoint env layers[{layer}] name platform ports size user verified"),
         ),
-        (&["inspect", "tiny-1.ekiben"], format!("digest layers[{layer}] members[digest path size] name path version")),
+        (
+            &["inspect", "tiny-1.ekiben"],
+            format!("digest layers[{layer}] members[digest path size] name path verified version"),
+        ),
         (&["export", "tiny:1", "tiny.tar"], "digest image path size".to_owned()),
         (&["ps", "--all"], "containers".to_owned()),
         (&["prune"], "bytes items".to_owned()),
@@ -234,4 +237,46 @@ fn a_project_that_init_makes_goes_the_whole_way() {
     home.write("line/ekiben.yaml", manifest + tests);
     let tested = home.run(["test", "line"]).ok();
     assert!(tested.out.contains("✓ two rows") && tested.out.contains("all 1 answer as expected"), "{}", tested.out);
+}
+
+#[test]
+fn what_is_shown_of_a_damaged_bundle_or_image_is_not_called_whole() {
+    let home = Home::warm();
+    home.tiny("tiny");
+    home.build("tiny");
+    home.run(["pack", "tiny"]).ok();
+    let verified = |args: &[&str]| home.run(args.iter().chain(&["--output", "json"])).ok().json()["verified"].clone();
+    for target in ["tiny-1.ekiben", "tiny:1"] {
+        assert_eq!(verified(&["inspect", target]), false);
+        assert_eq!(verified(&["inspect", target, "--verify"]), true);
+        let shown = home.run(["inspect", target]).ok().out;
+        assert!(shown.lines().nth(1).unwrap().ends_with("  not verified"), "{shown}");
+        let shown = home.run(["inspect", target, "--verify"]).ok().out;
+        assert!(shown.lines().nth(1).unwrap().ends_with("  verified"), "{shown}");
+    }
+    let whole = fs::read(home.path("tiny-1.ekiben")).unwrap();
+    let with = |change: &dyn Fn(&mut Vec<u8>)| {
+        let mut bytes = whole.clone();
+        change(&mut bytes);
+        home.write("bad.ekiben", bytes);
+        home.run(["inspect", "bad.ekiben"])
+    };
+    // A byte of the content costs a look at all of it.
+    let shown = with(&|bytes| bytes[5000] ^= 1).ok();
+    assert!(shown.out.contains("not verified"), "{}", shown.out);
+    home.run(["inspect", "bad.ekiben", "--verify"]).ends(1).says("is damaged");
+    // What is missing or of another size does not.
+    with(&|bytes| bytes[..4000].fill(0)).ends(1).says("the frame at byte 0 is not the one that its table names");
+    with(&|bytes| drop(bytes.drain(5000..5100))).ends(1).says("its table of frames does not fit its length");
+    with(&|bytes| bytes.truncate(bytes.len() - 1)).ends(1);
+    let end = whole.len() - 9 - 8 - 8 - 8;
+    with(&|bytes| bytes[end - 20] ^= 1).ends(1).says("is not a bundle that can be read");
+
+    let layer = home.run(["inspect", "tiny:1", "--output", "json"]).ok().json()["layers"][0]["digest"].clone();
+    let blob = home.store().join("blobs/sha256").join(layer.as_str().unwrap().trim_start_matches("sha256:"));
+    let bytes = fs::read(&blob).unwrap();
+    // A new file: others have the old one too.
+    fs::remove_file(&blob).unwrap();
+    fs::write(&blob, &bytes[1..]).unwrap();
+    home.run(["inspect", "tiny:1"]).ends(1).says("the content has");
 }

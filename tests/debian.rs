@@ -14,6 +14,7 @@ use ekiben::debian::{
 };
 use ekiben::digest::{Digest, HashingWriter};
 use ekiben::fetch::Client;
+use ekiben::loader::Object;
 use ekiben::platform::Platform;
 use ekiben::progress::Progress;
 use ekiben::session::Session;
@@ -131,6 +132,16 @@ fn runs(root: &Path, layer: &[u8], version: &str) {
         python("import pwd, os; print(pwd.getpwuid(1034).pw_dir, os.popen('echo hi').read())"),
         "/home/ekiben hi\n\n"
     );
+    // The loader's index says what there is, and the loader itself goes by it. Who asks ldconfig needs this file.
+    fs_err::write(root.join("dev/null"), "").unwrap();
+    let found = python("import ctypes.util as u; print(*map(u.find_library, ['sqlite3', 'c', 'nothing']))");
+    assert_eq!(found, "libsqlite3.so.0 libc.so.6 None\n");
+    let mut loads = Command::new("chroot");
+    loads.arg(root).args(["/usr/bin/python3", "-c", "import _sqlite3"]).env("LD_DEBUG", "libs");
+    let loads = loads.output().unwrap();
+    let loads = String::from_utf8_lossy(&loads.stderr);
+    assert!(loads.contains("search cache=/etc/ld.so.cache"), "{loads}");
+    assert!(!loads.contains("(system search path)"), "{loads}");
     assert_eq!(python("import locale; print(locale.setlocale(locale.LC_ALL, 'C.UTF-8'))"), "C.UTF-8\n");
 }
 
@@ -145,7 +156,7 @@ fn system_packages_are_a_layer_of_their_own() {
     assert_eq!(names, ["libblas3", "libgfortran5", "libgomp1", "liblapack3", "libquadmath0"]);
     fetch(&session, &source, &lock.system).unwrap();
     let mut writer = Writer::new(HashingWriter::new(Vec::new()));
-    packages_layer(&session, &lock.system, &mut writer).unwrap();
+    packages_layer(&session, &lock.system, Platform::Amd64, None, &mut writer).unwrap();
     let (layer, ..) = writer.finish().unwrap().finish();
     let (paths, _) = listing(&layer);
     for path in [
@@ -175,5 +186,133 @@ fn the_other_suites_work_too() {
         eprintln!("{suite}: {} packages, {bytes} bytes unpacked", lock.base.len());
         assert!(!paths.contains("usr/bin/perl"));
         runs(&home.path().join(suite), &layer, python);
+    }
+}
+
+/// The index in `root` up to what says who wrote it, and as ldconfig writes it there.
+fn indexes(root: &Path, platform: Platform) -> [Vec<u8>; 2] {
+    let read = |name: &str| {
+        let mut bytes = fs_err::read(root.join(name)).unwrap();
+        let end = u32::from_le_bytes(bytes[32..36].try_into().unwrap());
+        bytes.truncate(end as usize);
+        bytes
+    };
+    let own = read("etc/ld.so.cache");
+    let ldconfig = Command::new("/sbin/ldconfig").arg("-r").arg(root).args(["-X", "-i", "-C", "/theirs"]).output();
+    let ldconfig = ldconfig.unwrap();
+    assert!(ldconfig.status.success(), "{}", String::from_utf8_lossy(&ldconfig.stderr));
+    let mut theirs = read("theirs");
+    if platform == Platform::Arm64 {
+        let count = u32::from_le_bytes(theirs[20..24].try_into().unwrap()) as usize;
+        theirs[48..].chunks_exact_mut(24).take(count).for_each(|row| row[1] = 0x0a);
+    }
+    fs_err::remove_file(root.join("theirs")).unwrap();
+    [own, theirs]
+}
+
+/// Lets this machine's ldconfig take all libraries below `folder` for its own: they differ in one number.
+fn disguise(folder: &Path) {
+    for entry in fs_err::read_dir(folder).unwrap() {
+        let (path, kind) = (entry.as_ref().unwrap().path(), entry.unwrap().file_type().unwrap());
+        if kind.is_dir() {
+            disguise(&path);
+        } else if kind.is_file() {
+            let mut bytes = fs_err::read(&path).unwrap();
+            if bytes.starts_with(b"\x7fELF") && bytes[18] == 183 {
+                bytes[18] = 62;
+                fs_err::write(&path, bytes).unwrap();
+            }
+        }
+    }
+}
+
+/// Of each suite and processor, the index of a base and the one of packages upon it have the bytes of ldconfig's.
+#[test]
+fn the_index_of_libraries_is_the_one_that_ldconfig_writes() {
+    if !nix::unistd::geteuid().is_root() || Platform::host().ok() != Some(Platform::Amd64) {
+        eprintln!("left out: `ldconfig -r` needs root, and this compares with that of x86-64");
+        return;
+    }
+    let home = tempfile::tempdir().unwrap();
+    let source = Source::find(Wanted::default()).unwrap();
+    let session = session(&home.path().join("store"));
+    let user = User { name: "ekiben".to_owned(), uid: 1034, gid: 1034, home: ArchivePath::new("home/ekiben").unwrap() };
+    let packages = ["libsndfile1", "libzbar0", "libmagic1", "liblapack3"];
+    let all = ["3.9", "3.11", "3.13"].into_iter().flat_map(|python| Platform::ALL.map(|platform| (python, platform)));
+    // The archive's index names packages of bullseye for arm64 that it does not have any more.
+    for (python, platform) in all.filter(|which| *which != ("3.9", Platform::Arm64)) {
+        let suite = suite_for_python(python).unwrap();
+        let base = base_packages(Some(python));
+        let renamed = suite == "trixie";
+        let system = packages.map(|name| match name {
+            "libzbar0" | "libmagic1" if renamed => format!("{name}t64"),
+            _ => name.to_owned(),
+        });
+        let request = Request { suite, platform, base: &base, system: &system, installed: "" };
+        let lock = resolve(&session, &source, &request).unwrap();
+        fetch(&session, &source, &lock.base).unwrap();
+        fetch(&session, &source, &lock.system).unwrap();
+        let mut layer = Writer::new(Vec::new());
+        let libraries = base_layer(&session, &lock.base, platform, Some(&user), &mut layer).unwrap();
+        let root = home.path().join(format!("{suite}-{}", platform.architecture()));
+        fs_err::create_dir(&root).unwrap();
+        unpack(&layer.finish().unwrap()[..], &root, Limits::default()).unwrap();
+        disguise(&root);
+        let [own, theirs] = indexes(&root, platform);
+        assert!(own.len() > 2_000 && own == theirs, "the index of {suite} for {platform} is another one");
+
+        let mut layer = Writer::new(Vec::new());
+        packages_layer(&session, &lock.system, platform, Some(&libraries), &mut layer).unwrap();
+        let archive = root.with_extension("tar");
+        fs_err::write(&archive, layer.finish().unwrap()).unwrap();
+        assert!(Command::new("tar").arg("-xf").arg(&archive).arg("-C").arg(&root).status().unwrap().success());
+        disguise(&root);
+        let [both, theirs] = indexes(&root, platform);
+        assert!(both.len() > own.len() && both == theirs, "with packages it is another one");
+        let printed = Command::new("/sbin/ldconfig").arg("-p").arg("-C").arg(root.join("etc/ld.so.cache")).output();
+        let printed = String::from_utf8(printed.unwrap().stdout).unwrap();
+        let (machine, folder) = match platform {
+            Platform::Amd64 => ("x86-64", "x86_64-linux-gnu"),
+            Platform::Arm64 => ("AArch64", "aarch64-linux-gnu"),
+        };
+        for name in ["libsndfile.so.1", "libzbar.so.0", "libmagic.so.1", "liblapack.so.3", "libsqlite3.so.0"] {
+            let line = format!("\t{name} (libc6,{machine}) => /lib/{folder}/{name}\n");
+            assert!(printed.contains(&line), "{line} is not in\n{printed}");
+        }
+
+        // Libraries for better processors, of which no package here has any.
+        if platform == Platform::Amd64 {
+            let mut better = libraries.clone();
+            let folder = "usr/lib/x86_64-linux-gnu";
+            for (level, name) in
+                [("x86-64-v3", "libz.so.1.9"), ("x86-64-v2", "libz.so.1.9"), ("x86-64-v2", "libm.so.6")]
+            {
+                let path = format!("{folder}/glibc-hwcaps/{level}/{name}");
+                fs_err::create_dir_all(root.join(&path).parent().unwrap()).unwrap();
+                let library = if name.starts_with("libm") { "libm.so.6" } else { "libz.so.1" };
+                fs_err::copy(root.join(folder).join(library), root.join(&path)).unwrap();
+                let object = Object { soname: Some(library.to_owned()) };
+                better.add(ArchivePath::new(&path).unwrap(), object, false);
+            }
+            fs_err::write(root.join("etc/ld.so.cache"), better.cache(platform).unwrap()).unwrap();
+            // What the packages brought is not in this index.
+            for name in listing(&fs_err::read(&archive).unwrap())
+                .0
+                .iter()
+                .filter(|name| name.starts_with("usr/lib") && name.contains(".so"))
+            {
+                let _ = fs_err::remove_file(root.join(name));
+            }
+            let [own, theirs] = indexes(&root, platform);
+            assert!(own == theirs, "with better libraries it is another one");
+        }
+
+        // Packages without libraries leave the base's as it is.
+        let request = Request { suite, platform, base: &base, system: &["media-types".to_owned()], installed: "" };
+        let lock = resolve(&session, &source, &request).unwrap();
+        fetch(&session, &source, &lock.system).unwrap();
+        let mut layer = Writer::new(Vec::new());
+        packages_layer(&session, &lock.system, platform, Some(&libraries), &mut layer).unwrap();
+        assert!(!listing(&layer.finish().unwrap()).0.contains("etc/ld.so.cache"));
     }
 }

@@ -1,5 +1,5 @@
-//! Exported images and bundles in the hands of other tools: skopeo, umoci, podman, docker and buildah read them, and
-//! the service answers there as it does here.
+//! Exported images and bundles in the hands of other tools: skopeo, umoci, podman, docker, containerd and buildah read
+//! them, and the service answers there as it does here.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
@@ -9,7 +9,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use home::engines::{Docker, LIMITS, buildah, podman};
+use home::engines::{Containerd, Docker, LIMITS, buildah, podman};
 use home::{Home, ask, free_port, ran, timed, tool, wait_until};
 use serde_json::Value;
 
@@ -143,7 +143,7 @@ fn podman_runs_it() {
     let program = || podman(home.folder());
     timed("podman load", || ran(program().args(["load", "--input", "tiny.tar"])).ok());
     let port = free_port();
-    let served = Served::start(&program, "localhost/tiny:1", port);
+    let served = Served::start(&program, "tiny:1", port);
     assert_eq!(answers(&format!("127.0.0.1:{port}")), expected);
     served.stop();
 }
@@ -164,6 +164,71 @@ fn docker_runs_it() {
     let served = Served::start(&program, "tiny:1", port);
     assert_eq!(answers(&format!("127.0.0.1:{port}")), expected);
     served.stop();
+}
+
+#[test]
+fn names_are_written_as_each_tool_looks_for_them() {
+    let home = Home::empty();
+    home.write("w/w.bin", "w");
+    home.write("w/ekiben.yaml", "name: w\nbase: scratch\nmodel: {files: [w.bin]}\nservice: {command: [/bin/sh]}\n");
+    home.build("w");
+    let built = home.run(["images", "--output", "json"]).ok().json()["images"][0]["name"].as_str().unwrap().to_owned();
+    for (name, full, tag, docker) in [
+        ("w:1.0", "docker.io/library/w:1.0", "1.0", "w:1.0"),
+        ("team/w", "docker.io/team/w:latest", "latest", "team/w:latest"),
+        ("docker.io/w:2", "docker.io/library/w:2", "2", "docker.io/w:2"),
+        ("localhost:5000/team/w:1", "localhost:5000/team/w:1", "1", "localhost:5000/team/w:1"),
+        ("registry.example/w:1", "registry.example/w:1", "1", "registry.example/w:1"),
+    ] {
+        home.run(["tag", &built, name]).ok();
+        home.run(["export", name, "w.tar", "--force"]).ok();
+        let _ = fs::remove_dir_all(home.path("layout"));
+        home.run(["export", name, "layout"]).ok();
+        let member = |path: &str| {
+            let out = ran(tool("tar").args(["-xOf", "w.tar", path]).current_dir(home.folder())).ok().out;
+            serde_json::from_str::<Value>(&out).unwrap()
+        };
+        let folder: Value = serde_json::from_slice(&fs::read(home.path("layout/index.json")).unwrap()).unwrap();
+        for index in [member("index.json"), folder] {
+            let annotations = &index["manifests"][0]["annotations"];
+            assert_eq!(annotations["io.containerd.image.name"], full);
+            assert_eq!(annotations["org.opencontainers.image.ref.name"], tag);
+        }
+        assert_eq!(member("manifest.json")[0]["RepoTags"], serde_json::json!([docker]));
+    }
+}
+
+#[test]
+fn a_kubelet_finds_it_in_containerd_by_its_name() {
+    if !nix::unistd::geteuid().is_root() {
+        println!("left out: containerd needs root");
+        return;
+    }
+    let home = built();
+    let expected = own_answers(&home);
+    home.run(["export", "tiny:1", "tiny.tar"]).ok();
+    let containerd = timed("containerd", || Containerd::start(home.folder()));
+    let client = || containerd.client();
+    let import = ["images", "import", "--snapshotter", "native", "tiny.tar"];
+    timed("ctr images import", || ran(client().args(import)).ok());
+    let image = "docker.io/library/tiny:1";
+    // The part that a kubelet speaks to marks what it has taken up.
+    wait_until("managed image", || {
+        let listed = ran(client().args(["images", "ls"])).ok().out;
+        let line = listed.lines().find(|line| line.split_whitespace().next() == Some(image));
+        line.unwrap_or_else(|| panic!("no {image} in\n{listed}")).contains("io.cri-containerd.image=managed")
+    });
+    let port = free_port();
+    let mut run = client();
+    run.args(["run", "--detach", "--net-host", "--snapshotter", "native", "--runc-binary"]);
+    run.arg(tool("runc").get_program()).args(["--env", &format!("PORT={port}"), image, "served"]);
+    ran(&mut run).ok();
+    let answered = std::panic::catch_unwind(|| answers(&format!("127.0.0.1:{port}")));
+    ran(client().args(["tasks", "kill", "--signal", "SIGTERM", "served"])).ok();
+    wait_until("the end", || !ran(client().args(["tasks", "ls"])).ok().out.contains("RUNNING"));
+    ran(client().args(["tasks", "rm", "served"]));
+    ran(client().args(["containers", "rm", "served"])).ok();
+    assert_eq!(answered.unwrap(), expected);
 }
 
 /// Debian with pip and venv, as the bundle's Dockerfile asks of its base: an image that Ekiben builds.

@@ -281,6 +281,86 @@ fn passwords_are_asked_for_kept_and_forgotten() {
     home.ok(&["build", &project, "-t", &them, "--push"]);
 }
 
+/// That an image is here says nothing of what a registry has, nor of who may have it.
+#[test]
+fn what_is_named_by_digest_is_asked_for_and_not_sent_again() {
+    let home = Home::new();
+    let project = home.project(&[200_000]);
+    let (one, other) = (Registry::start(), Registry::start());
+    let reference = one.reference("team/w:1");
+    let digest = home.ok(&["build", &project, "-t", &reference, "--push"]);
+    let both = one.reference("team/w:both");
+    let platforms = ["--platform", "linux/amd64,linux/arm64"];
+    let index = home.ok(&[&["build", &project, "-t", &both, "--push"], &platforms[..]].concat());
+    let named = |registry: &Registry, digest: &str| registry.reference(&format!("team/w@{digest}"));
+
+    // It asks, and moves nothing.
+    for digest in [&digest, &index] {
+        let before = one.requests().len();
+        home.ok(&["pull", &named(&one, digest)]);
+        let requests = one.requests()[before..].to_vec();
+        assert!(
+            requests.iter().any(|request| *request == format!("HEAD /v2/team/w/manifests/{digest}")),
+            "{requests:?}"
+        );
+        assert!(requests.iter().all(|request| !request.starts_with("GET /v2/team")), "{requests:?}");
+    }
+    // What the registry has not is not pulled, nor locked, nor looked at; and no name is left of it.
+    home.project(&[100]);
+    let base = |from: &str| {
+        let manifest = fs::read_to_string(home.path("project/ekiben.yaml")).unwrap();
+        let manifest = manifest.replace("base: scratch", &format!("base: {from}")).replace(", linux/arm64", "");
+        fs::create_dir_all(home.path("upon")).unwrap();
+        fs::write(home.path("upon/w.bin"), "w").unwrap();
+        fs::write(home.path("upon/ekiben.yaml"), manifest).unwrap();
+        home.path("upon").display().to_string()
+    };
+    for digest in [&digest, &index] {
+        let lost = named(&other, digest);
+        let elsewhere = one.reference(&format!("elsewhere@{digest}"));
+        let upon = base(&lost);
+        for args in [&["pull", &lost][..], &["pull", &elsewhere], &["inspect", &lost], &["lock", &upon]] {
+            let output = home.run(args);
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(5), "{args:?}: {said}");
+            assert!(said.contains("there is no image 127.0.0.1:"), "{args:?}: {said}");
+        }
+        let copied = home.fails(&["copy", &lost, &one.reference("copied:1")]);
+        assert!(copied.contains("there is no image"), "{copied}");
+    }
+    assert_eq!(home.ok(&["images"]).matches("sha256-").count(), 2);
+    home.ok(&["lock", &base(&named(&one, &digest))]);
+
+    // Without the network nothing is pulled; a base is taken as it is here, and that is said.
+    let offline = home.run(&["pull", &named(&one, &digest), "--offline"]);
+    assert_eq!(offline.status.code(), Some(5));
+    assert!(String::from_utf8_lossy(&offline.stderr).contains("--offline"));
+    let locked = home.run(&["lock", &base(&named(&other, &digest)), "--update", "--offline"]);
+    let said = String::from_utf8_lossy(&locked.stderr);
+    assert!(locked.status.success() && said.contains("its registry was not asked (--offline)"), "{said}");
+}
+
+#[test]
+fn what_is_named_by_digest_needs_its_credentials() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = Command::new("htpasswd").args(["-Bbn", "me", "hunter2"]).output().expect("htpasswd is needed");
+    fs::write(folder.path().join("htpasswd"), output.stdout).unwrap();
+    let registry = Registry::on(folder, "", "auth: {htpasswd: {realm: test, path: FOLDER/htpasswd}}");
+    let home = Home::new();
+    let project = home.project(&[2_000]);
+    let host = registry.reference("").trim_end_matches('/').to_owned();
+    let login = home.command(&["login", &host, "-u", "me", "--password-stdin"]).stdin(Stdio::piped()).spawn();
+    let mut login = login.unwrap();
+    writeln!(login.stdin.take().unwrap(), "hunter2").unwrap();
+    assert!(login.wait().unwrap().success());
+    let digest = home.ok(&["build", &project, "-t", &registry.reference("w:1"), "--push"]);
+    let reference = registry.reference(&format!("w@{digest}"));
+    home.ok(&["pull", &reference]);
+    home.ok(&["logout", &host]);
+    let said = home.fails(&["pull", &reference]);
+    assert!(said.contains("refused access") && !said.contains("Pulled"), "{said}");
+}
+
 /// An authority and a certificate for the loopback interface, in `folder`.
 fn certificates(folder: &Path) {
     let openssl = |args: &[&str]| {
@@ -943,4 +1023,8 @@ fn python_and_debian_packages_go_upon_an_image() {
     assert_eq!(locked["base"]["image"]["interpreter"], "/usr/bin/python3.11");
     let names: Vec<_> = locked["system"].as_array().unwrap().iter().map(|p| p["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["libgomp1"]);
+    // The loader's index is of the image's libraries and of those upon them.
+    let script = "import ctypes.util as u; print(*map(u.find_library, ['gomp', 'sqlite3', 'stdc++', 'nothing']))";
+    let found = home.ok(&["run", &project, "--", "python", "-c", script]);
+    assert_eq!(found, "libgomp.so.1 libsqlite3.so.0 libstdc++.so.6 None");
 }

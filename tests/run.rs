@@ -238,3 +238,20 @@ fn a_model_that_does_not_start_shows_its_log() {
         assert!(foreground.code != Some(0) && foreground.out.contains("nonesuch"), "{foreground:?}");
     }
 }
+
+/// Packages like soundfile look for their library so.
+#[test]
+fn libraries_are_found_by_their_names() {
+    for home in [Home::fetched(), Home::fetched().of_a_user()] {
+        let tiny = home.tiny("tiny");
+        fs::remove_file(tiny.join("ekiben.lock")).unwrap();
+        let manifest = fs::read_to_string(tiny.join("ekiben.yaml")).unwrap();
+        home.write("tiny/ekiben.yaml", format!("{manifest}system: {{packages: [libsndfile1]}}\n"));
+        home.build("tiny");
+        let script = "import ctypes, ctypes.util\n\
+                      print(*map(ctypes.util.find_library, ['sndfile', 'FLAC', 'sqlite3', 'c', 'zbar']))\n\
+                      print(bool(ctypes.CDLL(ctypes.util.find_library('sndfile')).sf_version_string))";
+        let said = home.run(["run", "tiny", "--", "python", "-c", script]).ok().out;
+        assert_eq!(said, "libsndfile.so.1 libFLAC.so.12 libsqlite3.so.0 libc.so.6 None\nTrue\n");
+    }
+}

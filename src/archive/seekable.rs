@@ -160,6 +160,37 @@ impl<R: Read + Seek> Reader<R> {
         Ok(index)
     }
 
+    /// Looks at where frames begin, whether there is one of the size that the table says: at all of them, or at a
+    /// thousand of very many. What a copy that broke off, or a disk that was full, left out is found so.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::InvalidData`] when there is none.
+    pub fn check_heads(&mut self) -> io::Result<()> {
+        const MOST: usize = 1000;
+        /// Longest header of a frame, in bytes: RFC 8878, section 3.1.1.
+        const LONGEST: u64 = 18;
+        let step = self.frames.len().div_ceil(MOST).max(1);
+        for frame in self.frames.iter().step_by(step) {
+            self.inner.seek(SeekFrom::Start(frame.from.0))?;
+            let mut head = Vec::new();
+            (&mut self.inner).take(LONGEST.min(frame.compressed.into())).read_to_end(&mut head)?;
+            let size = zstd::zstd_safe::get_frame_content_size(&head).ok().flatten();
+            if size != Some(frame.decompressed.into()) {
+                return Err(invalid(&format!(
+                    "the frame at byte {} is not the one that its table names",
+                    frame.from.0
+                )));
+            }
+        }
+        self.inner.seek(SeekFrom::Start(self.index.0 - 8))?;
+        let mut head = [0; 8];
+        self.inner.read_exact(&mut head)?;
+        match word(&head) == INDEX_MAGIC && word(&head[4..]) == self.index.1 {
+            true => Ok(()),
+            false => Err(invalid("its index is not as long as its table says")),
+        }
+    }
+
     /// Bytes of the archive decompressed.
     pub fn length(&self) -> u64 {
         self.frames.last().map_or(0, |last| last.from.1 + u64::from(last.decompressed))
@@ -327,6 +358,17 @@ mod tests {
             reader.go_to(0, reader.length()).unwrap();
             assert!(reader.read_to_end(&mut Vec::new()).is_err(), "{at}");
         }
+    }
+
+    #[test]
+    fn what_is_missing_in_the_middle_is_seen_without_reading_it() {
+        let archive = packed(&sample());
+        let check = |bytes: &[u8]| Reader::new(io::Cursor::new(bytes)).unwrap().check_heads();
+        check(&archive).unwrap();
+        let mut hole = archive.clone();
+        let end = archive.len() - 200;
+        hole[end - (2 << 20)..end].fill(0);
+        assert!(check(&hole).unwrap_err().to_string().contains("is not the one that its table names"));
     }
 
     #[test]

@@ -1,30 +1,26 @@
-//! Images as bases: in a registry, in an OCI image layout, in a docker archive.
+//! Images as bases: in a registry, in an OCI image layout, in a docker archive (how files become one is in `files`).
 //!
 //! Invariant: a locked base is the same bytes for ever, as it is named by the digest of its manifest. Its layers stay
 //! where they are until somebody needs their content: a push to a registry that has them needs none of it.
 
+mod libraries;
+
 use std::collections::BTreeMap;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
-use oci_spec::image::{ImageConfiguration, MediaType};
-use serde::Deserialize;
-use serde_json::json;
 
 use super::Error;
-use crate::archive::{self, ArchivePath};
-use crate::compress::{self, Compression};
-use crate::digest::{Digest, Hasher};
+use super::files::{import_archive, import_layout};
+use crate::archive::ArchivePath;
+use crate::digest::Digest;
 use crate::image::{Image, remote};
 use crate::layer;
 use crate::platform::Platform;
 use crate::python::bytecode;
-use crate::registry::{self, Content, Manifest, Reference};
+use crate::registry::{self, Reference};
 use crate::session::Session;
-
-/// Largest document of an image, in bytes.
-const LARGEST: u64 = 4 << 20;
 
 /// Where a base is, as the manifest has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,97 +98,6 @@ impl std::fmt::Display for Place {
             Self::DockerArchive(path) => write!(f, "docker-archive:{}", path.display()),
         }
     }
-}
-
-/// Puts the image for `platform` of an OCI image layout into the store (image specification 1.1, `image-layout.md`).
-fn import_layout(session: &Session, path: &Path, platform: Platform) -> Result<Digest, Error> {
-    let blob = |digest: &Digest| path.join("blobs/sha256").join(digest.hex());
-    let unreadable = |why: String| Error::Unreadable { path: path.to_owned(), why };
-    let read = |file: &Path| -> Result<Manifest, Error> {
-        let mut bytes = Vec::new();
-        fs::File::open(file)?.take(LARGEST).read_to_end(&mut bytes)?;
-        Ok(Manifest::parse(bytes, None, &file.display().to_string())?)
-    };
-    let mut manifest = read(&path.join("index.json"))?;
-    // An index may lead to one with the platforms.
-    for _ in 0..2 {
-        let Content::Index(children) = &manifest.content else { break };
-        let wanted = platform.to_string();
-        let child = children.iter().find(|child| child.platform().as_ref() == Some(&wanted));
-        let only = || children.first().filter(|_| children.len() == 1);
-        let child = child.or_else(only).ok_or_else(|| unreadable(format!("it has no image for {platform}")))?;
-        let expected = child.link.digest;
-        manifest = read(&blob(&expected))?;
-        if manifest.digest != expected {
-            return Err(unreadable(format!("the manifest is not {expected}")));
-        }
-    }
-    for link in manifest.blobs() {
-        if !session.store.has_blob(&link.digest) {
-            let mut file = fs::File::open(blob(&link.digest))?;
-            session.store.put_blob(&mut file, &link.digest, link.size).map_err(layer::Error::from)?;
-        }
-    }
-    Ok(session.store.put_bytes(&manifest.bytes).map_err(layer::Error::from)?)
-}
-
-/// Puts the image of a docker archive into the store (Docker image specification 1.2).
-fn import_archive(session: &Session, path: &Path) -> Result<Digest, Error> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "PascalCase")]
-    struct Entry {
-        config: String,
-        layers: Vec<String>,
-    }
-    let unreadable = |why: &str| Error::Unreadable { path: path.to_owned(), why: why.to_owned() };
-    let scratch = session.store.scratch().map_err(layer::Error::from)?;
-    let mut archive = compress::decoder(fs::File::open(path)?)?;
-    archive::unpack(&mut archive, scratch.path(), archive::Limits::default())
-        .map_err(|error| unreadable(&error.to_string()))?;
-    // Old ones link layers to each other; nothing may be read from outside.
-    let inside = |name: &str| {
-        let file = fs::canonicalize(scratch.path().join(name)).ok();
-        let root = fs::canonicalize(scratch.path())?;
-        file.filter(|file| file.starts_with(root)).ok_or_else(|| unreadable("it lacks a file that it names"))
-    };
-    let read = |name: &str| -> Result<Vec<u8>, Error> {
-        let mut bytes = Vec::new();
-        fs::File::open(inside(name)?)?.take(LARGEST).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
-    let entries: Vec<Entry> =
-        serde_json::from_slice(&read("manifest.json")?).map_err(|_| unreadable("it has no valid manifest.json"))?;
-    let [entry] = entries.as_slice() else { return Err(unreadable("it holds not one image, but none or several")) };
-    let config = read(&entry.config)?;
-    let parsed: ImageConfiguration =
-        serde_json::from_slice(&config).map_err(|_| unreadable("its configuration is malformed"))?;
-    if parsed.rootfs().diff_ids().len() != entry.layers.len() {
-        return Err(unreadable("its configuration is for another number of layers"));
-    }
-    let mut layers = Vec::new();
-    for (name, diff_id) in entry.layers.iter().zip(parsed.rootfs().diff_ids()) {
-        let file = inside(name)?;
-        let mut hasher = Hasher::new();
-        io::copy(&mut compress::decoder(fs::File::open(&file)?)?, &mut hasher)?;
-        if hasher.finish().to_string() != *diff_id {
-            return Err(unreadable(&format!("the layer {name} is not {diff_id}")));
-        }
-        let mut magic = [0; 2];
-        let gzip = fs::File::open(&file)?.read(&mut magic)? == 2 && magic == [0x1f, 0x8b];
-        let compression = if gzip { Compression::Gzip } else { Compression::None };
-        let mut writer = session.store.blob_writer().map_err(layer::Error::from)?;
-        io::copy(&mut fs::File::open(&file)?, &mut writer)?;
-        let (digest, size) = writer.commit().map_err(layer::Error::from)?;
-        layers.push(json!({ "mediaType": compression.layer_media_type(), "digest": digest, "size": size }));
-    }
-    let put = |bytes: &[u8]| session.store.put_bytes(bytes).map_err(layer::Error::from);
-    let manifest = json!({
-        "schemaVersion": 2,
-        "mediaType": MediaType::ImageManifest,
-        "config": { "mediaType": MediaType::ImageConfig, "digest": put(&config)?, "size": config.len() },
-        "layers": layers,
-    });
-    Ok(put(&serde_json::to_vec(&manifest).map_err(io::Error::from)?)?)
 }
 
 /// Unpacked layers, looked at as if they lay over each other.
@@ -421,7 +326,7 @@ pub(super) fn trees(session: &Session, image: &Image) -> Result<Vec<PathBuf>, Er
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::archive::{Entry, Limits, Writer};
+    use crate::archive::{self, Entry, Limits, Writer};
 
     /// Layers of these files, unpacked. What ends in `/` is a folder, what has `->` in it a link.
     fn unpacked(layers: &[&[&str]]) -> (tempfile::TempDir, Vec<PathBuf>) {

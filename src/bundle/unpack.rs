@@ -8,7 +8,7 @@ use fs_err::os::unix::fs::OpenOptionsExt as _;
 
 use super::weights;
 use super::{Bundle, Error, Member, Packed};
-use crate::archive::ArchivePath;
+use crate::archive::{self, ArchivePath, BLOCK, seekable};
 use crate::atomic::{self, Steady};
 use crate::content::{self, Content, Opener};
 use crate::digest::{Hasher, Mismatch};
@@ -22,6 +22,48 @@ impl Bundle {
         let members = self.members.values().map(|member| member.content.size());
         // What an index says of sizes need not be true.
         members.chain(self.weights.iter().map(|weight| weight.content.size())).fold(0, u64::saturating_add)
+    }
+
+    /// Looks whether the bundle's file has the parts that its index names, where and as large as that says. No content is
+    /// read, so this says nothing of it; of a bundle that is no file it says nothing at all.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`].
+    pub fn check(&self) -> Result<(), Error> {
+        let Some(Packed { path, layers, .. }) = &self.packed else { return Ok(()) };
+        let malformed = |why: String| Error::Malformed { path: path.clone(), source: why.into() };
+        let mut archive = seekable::Reader::new(fs::File::open(path)?).map_err(|error| malformed(error.to_string()))?;
+        archive.check_heads().map_err(|error| malformed(error.to_string()))?;
+        let members = self.members.iter().map(|(path, member)| (path, &member.content));
+        let all = members.chain(self.weights.iter().map(|weight| (&weight.path, &weight.content)));
+        let mut places: Vec<_> = all
+            .filter_map(|(path, content)| match content {
+                Content::Packed { offset, size, .. } => Some((*offset, *size, path)),
+                _ => None,
+            })
+            .collect();
+        places.sort();
+        let mut end = 0u64;
+        for (offset, size, name) in places {
+            // Before each stands a header of its own.
+            if offset < end.saturating_add(BLOCK) {
+                return Err(malformed(format!("its index has `{name}` where another member lies")));
+            }
+            end = offset.saturating_add(size).saturating_add(archive::padding(size).len() as u64);
+        }
+        if end.saturating_add(2 * BLOCK) != archive.length() {
+            return Err(malformed("its index names another number of bytes than it has".to_owned()));
+        }
+        for (files, layer) in weights::split(&self.image_folder()?, &self.weights)?.iter().zip(layers) {
+            let bytes = files.iter().map(|file| file.content.size()).fold(0, u64::saturating_add);
+            if layer.size < bytes {
+                return Err(malformed(format!(
+                    "its index has a layer smaller than the weights in it: {}",
+                    layer.title
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// Reads every byte, and sees whether it is the one that was packed.

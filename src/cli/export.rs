@@ -16,13 +16,15 @@ use crate::store::ImageName;
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben export iris:1.0 iris.tar && docker load -i iris.tar\n\
 \x20 ekiben export iris:1.0 - | podman load\n\
+\x20 ekiben export iris:1.0 iris.tar && ctr -n k8s.io images import iris.tar\n\
 \x20 ekiben export iris:1.0 layout/ && skopeo inspect oci:layout\n\
 \x20 ekiben export iris:1.0 --bento iris.bento && bentoml import iris.bento";
 
 /// Write an image as files that other tools read
 ///
 /// A path that ends in `.tar` (or `-`, for stdout) becomes one archive, which is an OCI archive and a docker archive
-/// at once. Any other path becomes a folder, an OCI image layout. With `--bento` the image becomes the bento again that
+/// at once. Any other path becomes a folder, an OCI image layout. In both the image's name is written as containerd and
+/// a kubelet look for it: docker.io/library/NAME:TAG for one without a host. With `--bento` the image becomes the bento again that
 /// it was built from, which `bentoml import` takes.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]

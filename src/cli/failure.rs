@@ -238,6 +238,7 @@ fn of_base(error: &crate::base::Error) -> Exit {
     match error {
         crate::base::Error::Image(error) => of_image(error),
         crate::base::Error::Registry(error) => of_registry(error),
+        crate::base::Error::Unreadable { .. } | crate::base::Error::NotThere { .. } => Exit::Invalid,
         _ => Exit::Failure,
     }
 }

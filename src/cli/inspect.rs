@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::printer::{DIM, NAME, Report, Size, VERB, dim_time, plain};
 use super::{Context, Exit, Failure, prepare, pull};
-use crate::bundle::{self, Bundle};
+use crate::bundle::Bundle;
 use crate::digest::Digest;
 use crate::image::{Image, remote};
 use crate::import::bento::{self as import, Bento};
@@ -29,7 +29,9 @@ const EXAMPLES: &str = "Examples:\n\
 
 /// Show what is in a bundle or an image: layers, sizes, what is shared, how it starts
 ///
-/// An image that is not in the local store is looked at in its registry, and not pulled.
+/// An image that is not in the local store is looked at in its registry, and not pulled. What is shown comes from an index
+/// or from manifests: whether the content is what those say is told by --verify alone. Where parts are missing, or have
+/// another size, that is an error always.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -51,6 +53,8 @@ struct ImageReport {
     digest: Digest,
     platform: Platform,
     size: u64,
+    /// Whether every byte was read, and is the one that it was.
+    verified: bool,
     layers: Vec<LayerReport>,
     entrypoint: Vec<String>,
     command: Vec<String>,
@@ -75,6 +79,10 @@ struct BundleReport {
     version: String,
     /// None for a bento that Ekiben did not pack: what its requirements resolve to is not in it.
     digest: Option<Digest>,
+    /// Whether every byte was read, and is the one that was packed. A bento has nothing to verify it by but its archive's
+    /// own checksums.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verified: Option<bool>,
     /// What its image is made of; only of a bento that Ekiben did not pack.
     #[serde(skip_serializing_if = "Option::is_none")]
     image: Option<ImageOf>,
@@ -122,7 +130,7 @@ struct MemberReport {
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let session = context.session()?;
     let path = PathBuf::from(&args.target);
-    let found = if bundle::is_bundle(&path) { None } else { import::find(&path)? };
+    let found = if prepare::is_bundle(&path) { None } else { import::find(&path)? };
     if let Some(found) = found {
         if args.verify {
             let failure = Failure::new(Exit::Usage, "a bento has no digests to verify");
@@ -145,25 +153,27 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
                 (digest, Image::load(&session.store, &digest)?)
             }
         };
+        found.check_sizes(&session.store)?;
         if args.verify {
             let started = Instant::now();
             found.verify(&session.store, &session.progress)?;
             context.printer.status("Verified", format!("{} {}", Size(found.size()), dim_time(started.elapsed())));
         }
-        context.printer.report(&image(&session, name, digest, &found)?)?;
+        context.printer.report(&image(&session, name, digest, &found, args.verify)?)?;
     }
     Ok(Exit::Success)
 }
 
 fn bundle(context: &Context, session: &Session, path: PathBuf, verify: bool) -> Result<BundleReport, Failure> {
     let bundle = Bundle::open(session, &path)?;
+    bundle.check()?;
     if verify {
         let started = Instant::now();
         bundle.verify(session)?;
         context.printer.status("Verified", format!("{} {}", Size(bundle.bytes()), dim_time(started.elapsed())));
     }
     let digest = bundle.digest(session)?;
-    contents(session, path, &bundle, Some(digest), None)
+    Ok(BundleReport { verified: Some(verify), ..contents(session, path, &bundle, Some(digest), None)? })
 }
 
 /// A bento, and what its image is made of.
@@ -206,6 +216,7 @@ fn contents(
         name: bundle.name().to_owned(),
         version: bundle.version().to_owned(),
         digest,
+        verified: None,
         image,
         members,
         layers: layers(bundle.weight_layers(session)?, &shared),
@@ -213,7 +224,13 @@ fn contents(
     })
 }
 
-fn image(session: &Session, name: ImageName, digest: Digest, image: &Image) -> Result<ImageReport, Failure> {
+fn image(
+    session: &Session,
+    name: ImageName,
+    digest: Digest,
+    image: &Image,
+    verified: bool,
+) -> Result<ImageReport, Failure> {
     let shared = holders(session, Some(&name))?;
     let config = image.config();
     let list = |list: &Option<Vec<String>>| list.clone().unwrap_or_default();
@@ -223,6 +240,7 @@ fn image(session: &Session, name: ImageName, digest: Digest, image: &Image) -> R
         digest,
         platform: image.platform(),
         size: image.size(),
+        verified,
         layers: layers(image.layers(), &shared),
         entrypoint: list(config.entrypoint()),
         command: list(config.cmd()),
@@ -276,11 +294,16 @@ fn show_layers(out: &mut dyn Write, layers: &[LayerReport]) -> io::Result<()> {
     Ok(())
 }
 
+/// What stands beside a digest: whether the bytes are those that it is of.
+fn seal(verified: bool) -> &'static str {
+    if verified { "verified" } else { "not verified" }
+}
+
 impl Report for ImageReport {
     fn human(&self, out: &mut dyn Write) -> io::Result<()> {
         let Self { name, digest, platform, size, .. } = self;
         writeln!(out, "{VERB}{name}{VERB:#}  {}  {platform}", Size(*size))?;
-        writeln!(out, "{DIM}{digest}{DIM:#}\n")?;
+        writeln!(out, "{DIM}{digest}{DIM:#}  {}\n", seal(self.verified))?;
         show_layers(out, &self.layers)?;
         writeln!(out)?;
         let mut row = |key: &str, value: String| match value.is_empty() {
@@ -324,7 +347,10 @@ impl Report for BundleReport {
     fn human(&self, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "{VERB}{} {}{VERB:#}  {}", self.name, self.version, self.path.display())?;
         match &self.digest {
-            Some(digest) => writeln!(out, "{DIM}{digest}{DIM:#}\n")?,
+            Some(digest) => {
+                let seal = self.verified.map(|verified| format!("  {}", seal(verified))).unwrap_or_default();
+                writeln!(out, "{DIM}{digest}{DIM:#}{seal}\n")?;
+            }
             None => writeln!(out)?,
         }
         if let Some(image) = &self.image {

@@ -309,6 +309,6 @@ pub fn image(context: &Context, session: &Session, inputs: &Inputs) -> Result<Bu
 }
 
 /// A bundle is a file whose end says so, whatever its name.
-fn is_bundle(path: &Path) -> bool {
+pub fn is_bundle(path: &Path) -> bool {
     path.is_file() && (path.extension().is_some_and(|extension| extension == "ekiben") || bundle::is_bundle(path))
 }

@@ -19,8 +19,8 @@ const EXAMPLES: &str = "Examples:\n\
 
 /// Pull an image from a registry into the local store; every byte is verified
 ///
-/// Prints the digest of the image for the platform. Layers that are here are not fetched again, and a broken download
-/// goes on where it stopped.
+/// Prints the digest of the image for the platform. The registry is always asked, by digest too; layers that are here are
+/// not fetched again, and a broken download goes on where it stopped.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {

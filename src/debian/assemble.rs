@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Read, Seek as _, SeekFrom, Write};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -15,13 +16,14 @@ use super::relation::relations;
 use super::{DebError, Error, Package, alternatives, deb822, joined, trim};
 use crate::archive::{ArchivePath, Entry, Kind, Writer};
 use crate::digest::{Digest, HashingWriter};
+use crate::loader::{self, Libraries};
 use crate::platform::Platform;
 use crate::progress::Unit;
 use crate::session::Session;
 
 /// The number of the rules by which packages become a layer: another one may make other bytes of the same packages, so
 /// it belongs into the key under which a layer is remembered.
-pub const RULES: u32 = 1;
+pub const RULES: u32 = 2;
 
 /// The user that an image's program runs as.
 #[derive(Clone, Debug)]
@@ -49,7 +51,8 @@ impl User {
     }
 }
 
-/// Writes a base made of `packages`, which are in the store, with `user` beside Debian's own users.
+/// Writes a base made of `packages`, which are in the store, with `user` beside Debian's own users. Gives its libraries,
+/// for [`packages_layer`] upon it.
 ///
 /// # Errors
 /// When a package is missing or damaged, two have different files of the same name, or writing fails. What was written
@@ -60,20 +63,38 @@ pub fn base_layer<W: Write>(
     platform: Platform,
     user: Option<&User>,
     writer: &mut Writer<W>,
-) -> Result<(), Error> {
+) -> Result<Libraries, Error> {
     let mut tree = Tree::read(session, packages)?;
     tree.configure(session)?;
     tree.furnish(platform, user)?;
-    tree.write(writer)
+    let libraries = tree.libraries(platform)?;
+    tree.add_cache(libraries.cache(platform));
+    tree.write(writer)?;
+    Ok(libraries)
 }
 
-/// Writes a layer of `packages`, which are in the store, to lie upon a base that has all else that they need.
+/// Writes a layer of `packages`, which are in the store, to lie upon a base that has all else that they need. With the
+/// libraries of that base given, the layer has the loader's index of its own and those, where that is another one than
+/// the base has.
 ///
 /// # Errors
 /// As [`base_layer`].
-pub fn packages_layer<W: Write>(session: &Session, packages: &[Package], writer: &mut Writer<W>) -> Result<(), Error> {
+pub fn packages_layer<W: Write>(
+    session: &Session,
+    packages: &[Package],
+    platform: Platform,
+    base: Option<&Libraries>,
+    writer: &mut Writer<W>,
+) -> Result<(), Error> {
     let mut tree = Tree::read(session, packages)?;
     tree.configure(session)?;
+    if let Some(base) = base {
+        let own = tree.libraries(platform)?;
+        if own != Libraries::default() {
+            let all = base.below(&own).cache(platform);
+            tree.add_cache(all.filter(|bytes| base.cache(platform).as_ref() != Some(bytes)));
+        }
+    }
     tree.write(writer)
 }
 
@@ -321,6 +342,43 @@ impl<'a> Tree<'a> {
         Ok(())
     }
 
+    /// What the loader could find in here.
+    fn libraries(&self, platform: Platform) -> Result<Libraries, Error> {
+        let mut libraries = Libraries::default();
+        for (path, piece) in &self.pieces {
+            match &piece.entry.kind {
+                Kind::Symlink(target) if is_way_to_libraries(path) => {
+                    libraries.add_link(path.clone(), target.clone());
+                }
+                Kind::File { size } if loader::is_settings(path) && *size <= loader::LARGEST_SETTINGS => {
+                    let text = self.content(path)?.unwrap_or_default();
+                    libraries.add_settings(path.clone(), String::from_utf8_lossy(&text).into_owned());
+                }
+                Kind::File { size } if loader::is_library_name(path.name()) => {
+                    let Content::Packed(package, item) = piece.content else { continue };
+                    let Unpacked { deb, contents } = &self.unpacked[package];
+                    let file = fs::File::open(contents).map_err(Error::Write)?;
+                    let begin = deb.items[item].offset;
+                    let read_at = |offset, buffer: &mut [u8]| file.file().read_exact_at(buffer, begin + offset);
+                    if let Some(object) = loader::read_object(*size, platform, read_at).map_err(Error::Write)? {
+                        libraries.add(path.clone(), object, false);
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(libraries)
+    }
+
+    /// Adds the loader's index, which programs ask for libraries by their names.
+    fn add_cache(&mut self, bytes: Option<Vec<u8>>) {
+        if let Some(bytes) = bytes {
+            // A package that brings one knows nothing of the others.
+            self.pieces.remove(&fixed(loader::CACHE));
+            self.add_file(fixed(loader::CACHE), bytes);
+        }
+    }
+
     /// Adds the folders that no package brought, and finds files below what is no folder.
     fn found_folders(&mut self) -> Result<(), Error> {
         let mut missing = Vec::new();
@@ -361,6 +419,14 @@ impl<'a> Tree<'a> {
         }
         Ok(())
     }
+}
+
+/// Whether a link at `path` may lead the loader to a library: to one by its name, or to a folder with some.
+fn is_way_to_libraries(path: &ArchivePath) -> bool {
+    let text = path.as_str();
+    loader::is_library_name(path.name())
+        || path.parent().is_none()
+        || ["lib", "usr/lib", "usr/local/lib"].iter().any(|folder| text.starts_with(folder))
 }
 
 /// A path that is written in this program.
@@ -456,8 +522,8 @@ mod tests {
         let mut writer = Writer::new(Vec::new());
         let user = User { name: "ekiben".to_owned(), uid: 1034, gid: 1034, home: path("home/ekiben") };
         match base {
-            true => base_layer(&session, packages, Platform::Amd64, Some(&user), &mut writer)?,
-            false => packages_layer(&session, packages, &mut writer)?,
+            true => drop(base_layer(&session, packages, Platform::Amd64, Some(&user), &mut writer)?),
+            false => packages_layer(&session, packages, Platform::Amd64, None, &mut writer)?,
         }
         let bytes = writer.finish().unwrap();
         let mut members = Members::new();

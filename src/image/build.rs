@@ -110,7 +110,7 @@ pub fn build(session: &Session, parcel: &Parcel, platform: Platform) -> Result<I
         let _ = send.send(());
         let mut layers = Vec::new();
         layers.extend(base::user_layer(session, manifest, &locked.base, platform, user)?);
-        layers.extend(base::system_layer(session, manifest, &locked.system)?);
+        layers.extend(base::system_layer(session, manifest, &locked.base, platform, user, &locked.system)?);
         if let Some(target) = target {
             layers.extend(library_layer(session, toolchain, locked, target, &base)?);
         }

@@ -18,7 +18,11 @@ use crate::atomic::{self, Steady};
 use crate::digest::Digest;
 use crate::layer::Layer;
 use crate::progress::{Progress, Unit};
+use crate::registry::Reference;
 use crate::store::{ImageName, Store};
+
+/// What containerd calls an image that it imports (its package `images`, `AnnotationImageName`).
+const CONTAINERD_NAME: &str = "io.containerd.image.name";
 
 /// The files of a layout, in the order in which they are written.
 struct Layout<'a> {
@@ -31,10 +35,12 @@ impl<'a> Layout<'a> {
     fn new(store: &'a Store, image: &'a Image, name: Option<&ImageName>) -> Result<Self, Error> {
         let (digest, mut descriptor) = image.save(store)?;
         if let Some(name) = name {
-            // As skopeo and podman read it: the name in full under containerd's key, the tag alone under OCI's.
+            // As skopeo and podman read it: the name in full under containerd's key, the tag alone under OCI's. containerd
+            // takes its key to the letter, and a kubelet looks for `docker.io/library/NAME:TAG`.
+            let full: Reference = name.to_string().parse().map_err(io::Error::other)?;
             let annotations = [
                 (ANNOTATION_REF_NAME.to_owned(), name.tag().to_owned()),
-                ("io.containerd.image.name".to_owned(), name.to_string()),
+                (CONTAINERD_NAME.to_owned(), full.to_string()),
             ];
             descriptor.set_annotations(Some(HashMap::from(annotations)));
         }

@@ -21,7 +21,7 @@ use serde::Serialize;
 
 use crate::archive;
 use crate::compress::Compression;
-use crate::digest::Digest;
+use crate::digest::{Digest, Mismatch};
 use crate::layer::Layer;
 use crate::platform::{Platform, UnknownPlatform};
 use crate::progress::{Progress, Unit};
@@ -167,6 +167,22 @@ impl Image {
     /// Bytes of all layers as they are stored.
     pub fn size(&self) -> u64 {
         self.layers.iter().map(|layer| layer.size).sum()
+    }
+
+    /// Looks whether the layers whose bytes are in the store are as long as they should be. Nothing is read.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] when one is not.
+    pub fn check_sizes(&self, store: &Store) -> Result<(), Error> {
+        for layer in &self.layers {
+            let Ok(blob) = fs_err::metadata(store.blob_path(&layer.digest)) else { continue };
+            if blob.len() != layer.size {
+                let (digest, expected, actual) = (self.save(store)?.0, layer.size, blob.len());
+                let source = Mismatch::Size { expected, actual, more: false };
+                return Err(Error::Malformed { digest, source: format!("layer {}: {source}", layer.digest).into() });
+            }
+        }
+        Ok(())
     }
 
     /// Reads all layers, and sees whether their bytes are those that they were.

@@ -19,8 +19,12 @@ pub fn find(session: &Session, reference: &Reference, platform: Platform) -> Res
 /// As [`find`], with all layers.
 ///
 /// # Errors
-/// As [`find`], and when a layer cannot be had.
+/// As [`find`], and when a layer cannot be had. Always with `--offline`: that an image is here does not say that the
+/// registry has it.
 pub fn pull(session: &Session, reference: &Reference, platform: Platform) -> Result<(Digest, Image), Error> {
+    if session.client.is_offline() {
+        return Err(registry::Error::Offline { url: reference.to_string() }.into());
+    }
     let (digest, image) = find(session, reference, platform)?;
     registry::fetch(session, image.layers())?;
     Ok((digest, image))

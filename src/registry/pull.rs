@@ -22,11 +22,13 @@ pub struct Found {
     pub digest: Digest,
 }
 
-/// Fetches manifest and configuration of the image for `platform`, and no layer. What is named by digest and is in the
-/// store is not asked for.
+/// Fetches manifest and configuration of the image for `platform`, and no layer. Of a manifest that is named by digest
+/// and is in the store, the registry is asked whether it has it and shows it to whoever asks, and nothing is sent.
+///
+/// With `--offline` such a manifest is taken as it is here, and a warning says so.
 ///
 /// # Errors
-/// When there is no such image, nothing for the platform, or the registry sends something else.
+/// When there is no such image, nothing for the platform, or the registry sends something else or refuses.
 pub fn find(
     session: &Session,
     registries: &Registries,
@@ -35,13 +37,19 @@ pub fn find(
 ) -> Result<Found, Error> {
     let repository = registries.repository(reference);
     let fetch = |wanted: &str| {
-        if let Ok(digest) = wanted.parse::<Digest>()
-            && session.store.has_blob(&digest)
-        {
-            return stored(session, &digest);
+        let here = wanted.parse::<Digest>().ok().filter(|digest| session.store.has_blob(digest));
+        let Some(manifest) = here.map(|digest| stored(session, &digest)).transpose()? else {
+            let manifest = repository.manifest(wanted)?;
+            session.store.put_bytes(&manifest.bytes)?;
+            return Ok(manifest);
+        };
+        if session.client.is_offline() {
+            let why = "it is taken from the local store, and its registry was not asked (--offline)";
+            session.progress.warn(format!("{}: {why}", reference.at(manifest.digest)));
+        } else if repository.head(wanted, false)? != Some(manifest.digest) {
+            // That the bytes are here says nothing of what is there, nor of who may have it.
+            return Err(Error::NotFound { reference: reference.at(manifest.digest).to_string() });
         }
-        let manifest = repository.manifest(wanted)?;
-        session.store.put_bytes(&manifest.bytes)?;
         Ok(manifest)
     };
     let top = fetch(&reference.wanted())?;

@@ -1,4 +1,4 @@
-//! podman, buildah and docker, each with a storage of its own.
+//! podman, buildah, docker and containerd, each with a storage of its own.
 
 use std::fs;
 use std::path::Path;
@@ -72,12 +72,60 @@ impl<'a> Docker<'a> {
     }
 }
 
+/// Asks a daemon to end, and waits until it has.
+fn end(daemon: &mut Child) {
+    let pid = nix::unistd::Pid::from_raw(daemon.id().try_into().unwrap());
+    let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+    let _ = daemon.wait();
+}
+
 impl Drop for Docker<'_> {
     fn drop(&mut self) {
-        let pid = nix::unistd::Pid::from_raw(self.daemon.id().try_into().unwrap());
-        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
-        let _ = self.daemon.wait();
+        end(&mut self.daemon);
         // Where it ran a container with a network, this is left behind, and keeps the folder from being removed.
         let _ = tool("umount").arg(self.folder.join("docker-run/netns/default")).stderr(Stdio::null()).status();
+    }
+}
+
+/// A containerd of this test's own, with the part that a kubelet speaks to.
+pub struct Containerd<'a> {
+    folder: &'a Path,
+    daemon: Child,
+}
+
+impl<'a> Containerd<'a> {
+    pub fn start(folder: &'a Path) -> Self {
+        let place = folder.display();
+        let config = format!(
+            "version = 2\nroot = '{place}/containerd'\nstate = '{place}/containerd-run'\n\
+             disabled_plugins = ['io.containerd.internal.v1.opt']\n\
+             [grpc]\naddress = '{place}/containerd.sock'\n[ttrpc]\naddress = '{place}/containerd.ttrpc'\n\
+             [plugins.'io.containerd.grpc.v1.cri'.containerd]\nsnapshotter = 'native'\n\
+             [plugins.'io.containerd.grpc.v1.cri'.cni]\nbin_dir = '{place}/cni'\nconf_dir = '{place}/cni'\n"
+        );
+        fs::write(folder.join("containerd.toml"), config).unwrap();
+        let log = fs::File::create(folder.join("containerd.log")).unwrap();
+        let daemon = tool("containerd").arg("-c").arg(folder.join("containerd.toml")).stderr(log).spawn().unwrap();
+        let mut containerd = Self { folder, daemon };
+        wait_until("containerd", || {
+            let log = || fs::read_to_string(folder.join("containerd.log")).unwrap();
+            assert!(containerd.daemon.try_wait().unwrap().is_none(), "containerd ended:\n{}", log());
+            containerd.client().arg("version").output().is_ok_and(|output| output.status.success())
+        });
+        containerd
+    }
+
+    /// `ctr` in the namespace of Kubernetes.
+    pub fn client(&self) -> Command {
+        let mut command = tool("ctr");
+        command.arg("--address").arg(self.folder.join("containerd.sock")).args(["--namespace", "k8s.io"]);
+        command.current_dir(self.folder);
+        command
+    }
+}
+
+impl Drop for Containerd<'_> {
+    fn drop(&mut self) {
+        end(&mut self.daemon);
     }
 }

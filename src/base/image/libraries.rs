@@ -1,0 +1,167 @@
+//! The libraries of an image that somebody else made, as the loader finds them through all of its layers.
+
+use std::collections::BTreeSet;
+use std::io::Read as _;
+use std::os::unix::fs::FileExt as _;
+
+use fs_err as fs;
+
+use super::{Stack, is_plain, names};
+use crate::archive::ArchivePath;
+use crate::base::Error;
+use crate::loader::{self, Libraries};
+use crate::platform::Platform;
+
+impl Stack {
+    /// What the loader's index of the image is made of. Only the folders of its settings are looked into.
+    pub(in crate::base) fn libraries(&self, platform: Platform) -> Result<Libraries, Error> {
+        let mut libraries = Libraries::default();
+        let more = self.names_in(&[], "etc/ld.so.conf.d").into_iter().take(loader::MOST_SETTINGS);
+        for path in more.map(|name| format!("etc/ld.so.conf.d/{name}")).chain(["etc/ld.so.conf".to_owned()]) {
+            let (Some(file), Ok(path)) = (self.find(&path), ArchivePath::new(&path)) else { continue };
+            let mut text = Vec::new();
+            fs::File::open(file)?.take(loader::LARGEST_SETTINGS).read_to_end(&mut text)?;
+            libraries.add_settings(path, String::from_utf8_lossy(&text).into_owned());
+        }
+        for folder in libraries.folders(platform) {
+            let Some(place) = self.place_of(&folder, &mut libraries) else { continue };
+            self.libraries_in(&place, platform, &mut libraries)?;
+            for level in self.names_in(&place, "glibc-hwcaps") {
+                let below = format!("/{}/glibc-hwcaps/{level}", place.join("/"));
+                if let Some(place) = self.place_of(&below, &mut libraries) {
+                    self.libraries_in(&place, platform, &mut libraries)?;
+                }
+            }
+        }
+        Ok(libraries)
+    }
+
+    fn libraries_in(&self, place: &[String], platform: Platform, libraries: &mut Libraries) -> Result<(), Error> {
+        for name in self.names_in(place, "").into_iter().filter(|name| loader::is_library_name(name)) {
+            let mut path = place.to_vec();
+            path.push(name);
+            let (Ok(inside), Some(real)) = (ArchivePath::new(path.join("/")), self.entry(&path)) else { continue };
+            // A link may lead out of the folder: what it leads to is known then, and not where that lies.
+            let Some(file) = self.find(inside.as_str()) else { continue };
+            let file = fs::File::open(file)?;
+            let size = file.metadata()?.len();
+            let read_at = |offset, buffer: &mut [u8]| file.file().read_exact_at(buffer, offset);
+            if let Some(object) = loader::read_object(size, platform, read_at)? {
+                libraries.add(inside, object, real.is_symlink());
+            }
+        }
+        Ok(())
+    }
+
+    /// The names in a folder of all layers, as far as they are no links; of those some may be deleted above.
+    fn names_in(&self, place: &[String], below: &str) -> BTreeSet<String> {
+        let mut found = BTreeSet::new();
+        let path = place.iter().map(String::as_str).chain(below.split('/')).filter(|name| !name.is_empty());
+        let Ok(path) = ArchivePath::new(path.collect::<Vec<_>>().join("/")) else { return found };
+        for tree in self.trees.iter().filter(|tree| is_plain(tree, &path)) {
+            let Ok(entries) = fs::read_dir(path.under(tree)) else { continue };
+            found.extend(entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()));
+        }
+        found
+    }
+
+    /// The folder that `path`, from the root, leads to, without links on its way; those are added to `libraries`.
+    fn place_of(&self, path: &str, libraries: &mut Libraries) -> Option<Vec<String>> {
+        const MOST_LINKS: usize = 40;
+        let mut todo: Vec<String> = path.rsplit('/').map(str::to_owned).collect();
+        let mut at: Vec<String> = Vec::new();
+        let mut links = 0;
+        while let Some(name) = todo.pop() {
+            match name.as_str() {
+                "" | "." => continue,
+                ".." => {
+                    at.pop();
+                    continue;
+                }
+                _ => at.push(name),
+            }
+            let real = self.entry(&at)?;
+            if real.is_symlink() {
+                links += 1;
+                let target = fs::read_link(&real).ok()?.into_os_string().into_string().ok()?;
+                libraries.add_link(ArchivePath::new(at.join("/")).ok()?, target.clone());
+                at.pop();
+                if target.starts_with('/') {
+                    at.clear();
+                }
+                todo.extend(target.rsplit('/').map(str::to_owned));
+                if links > MOST_LINKS {
+                    return None;
+                }
+            }
+        }
+        let place = ArchivePath::new(at.join("/")).ok()?;
+        self.has_folder(&place).then(|| names(&place))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::archive::{self, Entry, Limits, Writer};
+
+    /// An unpacked layer: `PATH->TARGET` is a link, `PATH=TEXT` a file, `PATH` a library called as its file is.
+    fn tree(home: &std::path::Path, number: usize, all: &[&str]) -> PathBuf {
+        let mut writer = Writer::new(Vec::new());
+        for text in all {
+            let path = |text: &str| ArchivePath::new(text).unwrap();
+            let file = |name: &str, bytes: &[u8], writer: &mut Writer<Vec<u8>>| {
+                writer.file(&Entry::file(path(name), bytes.len() as u64, false), bytes).unwrap();
+            };
+            match (text.split_once("->"), text.split_once('=')) {
+                (Some((link, target)), _) => writer.entry(&Entry::symlink(path(link), target)).unwrap(),
+                (_, Some((name, content))) => file(name, content.as_bytes(), &mut writer),
+                _ => file(text, &loader::library(path(text).name()), &mut writer),
+            }
+        }
+        let tree = home.join(number.to_string());
+        fs::create_dir(&tree).unwrap();
+        archive::unpack_layer(&mut writer.finish().unwrap().as_slice(), &tree, Limits::default()).unwrap();
+        tree
+    }
+
+    #[test]
+    fn libraries_are_those_that_are_seen_through_all_layers() {
+        let home = tempfile::tempdir().unwrap();
+        let lower = [
+            "lib->usr/lib",
+            "usr/lib/x86_64-linux-gnu/liba.so.1",
+            "usr/lib/x86_64-linux-gnu/libgone.so.1",
+            "usr/lib/x86_64-linux-gnu/libscript.so=INPUT(liba.so.1)",
+            "usr/lib/x86_64-linux-gnu/libfar.so.2->/etc/alternatives/far",
+            "usr/lib/x86_64-linux-gnu/libdead.so.1->libnowhere.so",
+            "etc/alternatives/far->/opt/far/libfar.so.2",
+            "opt/far/libfar.so.2",
+            "opt/old/libold.so.1",
+            "opt/new/libnew.so.1",
+            "etc/ld.so.conf=include ld.so.conf.d/*.conf\n",
+            "etc/ld.so.conf.d/old.conf=/opt/old\n",
+        ];
+        let upper = [
+            "usr/lib/x86_64-linux-gnu/.wh.libgone.so.1=",
+            "usr/lib/x86_64-linux-gnu/libb.so.1",
+            "etc/ld.so.conf.d/.wh.old.conf=",
+            "etc/ld.so.conf.d/new.conf=/opt/link/\n",
+            "opt/link->new",
+        ];
+        let trees = vec![tree(home.path(), 1, &upper), tree(home.path(), 0, &lower)];
+        let libraries = Stack { trees }.libraries(Platform::Amd64).unwrap();
+        let folder = "/lib/x86_64-linux-gnu";
+        assert_eq!(
+            libraries.rows(Platform::Amd64),
+            [
+                "libnew.so.1 /opt/link/libnew.so.1".to_owned(),
+                format!("libfar.so.2 {folder}/libfar.so.2"),
+                format!("libb.so.1 {folder}/libb.so.1"),
+                format!("liba.so.1 {folder}/liba.so.1"),
+            ]
+        );
+    }
+}
