@@ -455,6 +455,15 @@ fn source(manifest: &Manifest) -> Result<Source, Error> {
     Ok(Source::find(Wanted { mirror, security, snapshot })?)
 }
 
+/// The file that `path`, from the root, leads to in layers that are unpacked in `trees`, the lowest first; of a long one
+/// the first MiB. Empty where there is none.
+///
+/// # Errors
+/// When the disk says no.
+pub fn file(trees: &[PathBuf], path: &str) -> Result<Vec<u8>, Error> {
+    Stack::over(trees).beginning(path, 1 << 20)
+}
+
 /// Debian packages and all that they need, without a base to stand on: tools of a build.
 ///
 /// # Errors

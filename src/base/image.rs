@@ -207,6 +207,11 @@ impl Stack {
         Ok(Self { trees: trees(session, image)?.into_iter().rev().collect() })
     }
 
+    /// Those in `trees`, the lowest first.
+    pub(super) fn over(trees: &[PathBuf]) -> Self {
+        Self { trees: trees.iter().rev().cloned().collect() }
+    }
+
     /// The file that `path`, from the root, leads to; through links, as within the image.
     pub(super) fn find(&self, path: &str) -> Option<PathBuf> {
         /// As the kernel has it.
@@ -337,6 +342,15 @@ impl Stack {
     /// The bytes of a file; none where there is none.
     pub(super) fn bytes(&self, path: &str) -> Result<Vec<u8>, Error> {
         Ok(self.find(path).map(fs::read).transpose()?.unwrap_or_default())
+    }
+
+    /// As [`Self::bytes`], but no more than the first `most` bytes.
+    pub(super) fn beginning(&self, path: &str, most: u64) -> Result<Vec<u8>, Error> {
+        let mut bytes = Vec::new();
+        if let Some(path) = self.find(path) {
+            fs::File::open(path)?.take(most).read_to_end(&mut bytes)?;
+        }
+        Ok(bytes)
     }
 
     /// Where the Python `wanted`, as `3.11`, is; or any, the newest, where none is wanted. Gives path and version.
