@@ -147,7 +147,11 @@ pub fn start(
     let mut spec = Spec::new(name, Vec::new(), args);
     let (engine, _archive) = engine(session, image_name, image, options.engine.as_deref())?;
     spec.engine = engine;
-    spec.env = given(config.env()).into_iter().chain(options.env.iter().cloned()).collect();
+    let has = |env: &[String], name: &str| env.iter().any(|variable| variable.split('=').next() == Some(name));
+    let env: Vec<_> = given(config.env()).into_iter().chain(options.env.iter().cloned()).collect();
+    // As other engines do, an image that says nothing of it has the usual one.
+    spec.env.retain(|variable| variable.starts_with("PATH=") && !has(&env, "PATH"));
+    spec.env.extend(env);
     let is_managed = matches!(spec.engine, Engine::Manager { .. });
     let user = match is_managed && user::is_numeric(user) {
         // Managers look the rest up by themselves, and unpack layers where they keep theirs.
@@ -156,7 +160,7 @@ pub fn start(
     };
     if !is_managed {
         (spec.lower, spec.mounts) = root(session, image, &user)?;
-        if !spec.env.iter().any(|variable| variable.starts_with("HOME=")) {
+        if !has(&spec.env, "HOME") {
             spec.env.push(format!("HOME={}", user.home));
         }
     }

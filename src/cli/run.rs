@@ -130,7 +130,7 @@ fn foreground(
 ) -> Result<Exit, Failure> {
     let _signals = running.container.pass_on_signals()?;
     let ready = built.manifest.as_ref().map_or("/readyz", |manifest| &manifest.service.ready).to_owned();
-    let Running { container, service, refusals } = running;
+    let Running { container, service, refusals, .. } = running;
     let mut show = |bytes: &[u8]| {
         let _ = context.printer.raw(bytes);
         refusals.look_at(context, bytes);

@@ -90,6 +90,8 @@ pub struct Running {
     pub container: Container,
     pub service: Service,
     pub refusals: Refusals,
+    /// Its log was shown, to tell why.
+    has_failed: bool,
 }
 
 /// Looks in what a container says for writes that were refused because of how it was started.
@@ -172,7 +174,7 @@ pub fn start(
     };
     let text = format!("{NAME}{}{NAME:#} in {}", container.name(), Time(started.elapsed()));
     context.printer.status("Started", text);
-    Ok(Running { container, service: Service::new(address)?, refusals })
+    Ok(Running { container, service: Service::new(address)?, refusals, has_failed: false })
 }
 
 impl Running {
@@ -192,7 +194,7 @@ impl Running {
             Ok(waited) => waited,
             Err(error) => {
                 self.show_log(context);
-                self.end()?;
+                self.end(context)?;
                 return Err(error.into());
             }
         };
@@ -209,13 +211,19 @@ impl Running {
                 context.printer.line(&format!("{DIM}{:>12}{DIM:#} {line}", "log"));
             }
         }
-        let _ = self.container.logs(None, false, &mut |bytes| self.refusals.look_at(context, bytes));
+        self.has_failed = true;
     }
 
-    /// Stops the container and waits for its end, after which nothing of it is left.
-    pub fn end(&mut self) -> Result<(), Failure> {
+    /// Stops the container and waits for its end, after which nothing of it is left. If it failed, says whether it was
+    /// refused to write: by now all that it said is there.
+    pub fn end(&mut self, context: &Context) -> Result<(), Failure> {
         self.container.stop(Duration::from_secs(10))?;
-        self.container.wait(&mut |_| {})?;
+        let Self { container, refusals, has_failed, .. } = self;
+        container.wait(&mut |bytes| {
+            if *has_failed {
+                refusals.look_at(context, bytes);
+            }
+        })?;
         Ok(())
     }
 }

@@ -39,6 +39,11 @@ fn tar(entries: &[(&str, &[u8])]) -> Vec<u8> {
 
 /// A docker archive of busybox and two layers, the upper of which deletes things of the lower.
 pub fn docker_archive(to: &Path) {
+    docker_archive_for(to, "");
+}
+
+/// The same, whose program runs as `user`: it knows `root` and `model`.
+pub fn docker_archive_for(to: &Path, user: &str) {
     let busybox = fs::read(busybox()).unwrap();
     let lower = tar(&[
         ("bin/", b""),
@@ -47,6 +52,8 @@ pub fn docker_archive(to: &Path) {
         ("etc/", b""),
         ("etc/gone", b"1"),
         ("etc/kept", b"1"),
+        ("etc/passwd", b"root:x:0:0:root:/root:/bin/sh\nmodel:x:1001:50::/srv/model:/bin/sh\n"),
+        ("etc/group", b"root:x:0:\nwheel:x:10:\n"),
         ("old/", b""),
         ("old/a", b"1"),
         ("whole/", b""),
@@ -57,7 +64,7 @@ pub fn docker_archive(to: &Path) {
     let digest = |bytes: &[u8]| ekiben::digest::Digest::of(bytes).to_string();
     let config = serde_json::json!({
         "architecture": ekiben::platform::Platform::host().unwrap().architecture(), "os": "linux",
-        "config": { "Env": ["FROM_BASE=yes", "PORT=1"], "Cmd": ["never"] },
+        "config": { "Env": ["FROM_BASE=yes", "PORT=1"], "Cmd": ["never"], "User": user },
         "rootfs": { "type": "layers", "diff_ids": [digest(&lower), digest(&upper)] },
     });
     let manifest = br#"[{"Config":"config.json","RepoTags":[],"Layers":["1.tar","2.tar"]}]"#;
