@@ -180,6 +180,65 @@ fn it_writes_where_its_user_may_and_nothing_stays() {
     }
 }
 
+/// Libraries that keep something on the disk, and fail or complain where they cannot.
+#[test]
+fn libraries_keep_what_they_keep_under_docker() {
+    let home = Home::warm();
+    home.tiny("tiny");
+    let manifest = fs::read_to_string(home.folder().join("tiny/ekiben.yaml")).unwrap();
+    let requirements = "  requirements: [matplotlib==3.9.2, numba==0.60.0, joblib==1.4.2, numpy==1.26.4]\n";
+    let manifest = manifest.replace("  version: \"3.11\"\n", &format!("  version: \"3.11\"\n{requirements}"));
+    home.write("tiny/ekiben.yaml", manifest);
+    home.write(
+        "tiny/src/predict.py",
+        "import os
+from pathlib import Path
+
+import joblib
+import matplotlib
+import matplotlib.pyplot
+import numba
+
+HOME = Path.home()
+os.makedirs(os.path.expanduser('~/.cache'), exist_ok=True)
+assert Path(matplotlib.get_cachedir()).is_relative_to(HOME), matplotlib.get_cachedir()
+assert Path(matplotlib.get_configdir()).is_relative_to(HOME), matplotlib.get_configdir()
+memory = joblib.Memory(HOME / '.cache/joblib', verbose=0)
+
+
+@numba.njit(cache=True)
+def line(x):
+    return 3.0 * x + 1.0
+
+
+@memory.cache
+def kept(x):
+    return line(x)
+
+
+def predict(x: float) -> float:
+    figure, axes = matplotlib.pyplot.subplots()
+    axes.plot([0, x])
+    figure.savefig('figure.png')
+    assert Path('/app/figure.png').stat().st_size > 1000
+    result = kept(x)
+    assert line.stats.cache_misses and list(Path('/app/src/__pycache__').glob('predict.line*.nbi'))
+    return result
+
+
+def explain() -> dict[str, str]:
+    return {'formula': '3.0 x + 1.0'}
+",
+    );
+    let tested = home.run(["test", "tiny"]).ok();
+    assert!(tested.out.contains("all 3 answers as expected"), "{}", tested.out);
+    // numba has nowhere to keep anything.
+    home.run(["test", "tiny", "--read-only"]).ends(1).says("as --read-only asks");
+    let home = home.of_a_user();
+    let tested = home.run(["test", "tiny"]).ok();
+    assert!(tested.out.contains("all 3 answers as expected"), "{}", tested.out);
+}
+
 #[test]
 fn what_it_writes_is_bounded() {
     let home = built();

@@ -280,7 +280,7 @@ mod tests {
 
     #[test]
     fn other_runtimes_get_the_same_rules() {
-        let section = section().unwrap().unwrap();
+        let section = section().unwrap();
         assert_eq!(section.default_errno_ret(), Some(1));
         assert_eq!(section.architectures().as_ref().map(Vec::len), Some(1));
         let profile = Profile::read().unwrap();
