@@ -84,7 +84,7 @@ impl Error {
 pub(super) const INSTALLATION: u32 = 3;
 
 /// Version of what [`code_layer`] makes of the same files. A change of it needs another number.
-const CODE: u32 = 2;
+pub(super) const CODE: u32 = 2;
 
 /// Builds the image of `parcel` for `platform`. What was made before of the same inputs is taken again.
 ///
