@@ -39,26 +39,33 @@ fn tar(entries: &[(&str, &[u8])]) -> Vec<u8> {
 
 /// A docker archive of busybox and two layers, the upper of which deletes things of the lower.
 pub fn docker_archive(to: &Path) {
-    docker_archive_for(to, "");
+    archive(to, "", &[]);
 }
 
 /// The same, whose program runs as `user`: it knows `root` and `model`.
 pub fn docker_archive_for(to: &Path, user: &str) {
+    let books: [(&str, &[u8]); 2] = [
+        ("etc/passwd", b"root:x:0:0:root:/root:/bin/sh\nmodel:x:1001:50::/srv/model:/bin/sh\n"),
+        ("etc/group", b"root:x:0:\nwheel:x:10:\n"),
+    ];
+    archive(to, user, &books);
+}
+
+fn archive(to: &Path, user: &str, more: &[(&str, &[u8])]) {
     let busybox = fs::read(busybox()).unwrap();
-    let lower = tar(&[
+    let lower: [(&str, &[u8]); 10] = [
         ("bin/", b""),
         ("bin/busybox", &busybox),
         ("bin/sh", &busybox),
         ("etc/", b""),
         ("etc/gone", b"1"),
         ("etc/kept", b"1"),
-        ("etc/passwd", b"root:x:0:0:root:/root:/bin/sh\nmodel:x:1001:50::/srv/model:/bin/sh\n"),
-        ("etc/group", b"root:x:0:\nwheel:x:10:\n"),
         ("old/", b""),
         ("old/a", b"1"),
         ("whole/", b""),
         ("whole/x", b"1"),
-    ]);
+    ];
+    let lower = tar(&[&lower[..], more].concat());
     let upper =
         tar(&[("etc/.wh.gone", b""), ("old/", b""), ("old/.wh..wh..opq", b""), ("old/b", b"2"), (".wh.whole", b"")]);
     let digest = |bytes: &[u8]| ekiben::digest::Digest::of(bytes).to_string();
