@@ -471,6 +471,15 @@ fn source(manifest: &Manifest) -> Result<Source, Error> {
     Ok(Source::find(Wanted { mirror, security, snapshot })?)
 }
 
+/// The file that `path`, from the root, leads to in layers that are unpacked in `trees`, the lowest first; of a long one
+/// the first MiB. Empty where there is none.
+///
+/// # Errors
+/// When the disk says no.
+pub fn file(trees: &[PathBuf], path: &str) -> Result<Vec<u8>, Error> {
+    Stack::over(trees).beginning(path, 1 << 20)
+}
+
 /// The base as an image. Layers made of packages are made once for the same packages; those of an image may still be
 /// in a registry.
 ///
@@ -547,7 +556,7 @@ pub fn system_layer(
             Some((_, libraries)) => libraries,
             None => Stack::of(session, &image(session, manifest, base, platform, user)?)?.libraries(platform)?,
         };
-        Ok(debian::packages_layer(session, packages, platform, Some(&libraries), writer)?)
+        Ok(debian::packages_layer(session, packages, platform, &libraries, writer)?)
     })?;
     Ok(Some(layer))
 }

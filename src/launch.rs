@@ -3,6 +3,8 @@
 //! Weights are not copied: a layer of files that lie on this machine is mounted file by file, read-only, as long as
 //! the files are those that the image was built from.
 
+mod user;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::MetadataExt as _;
@@ -17,11 +19,11 @@ use crate::container::{
 use crate::content::Content;
 use crate::image::{self, Image, export};
 use crate::layer::{self, Layer};
-use crate::layout::Layout;
 use crate::progress::Unit;
 use crate::registry;
 use crate::session::Session;
 use crate::store::{ImageName, Store};
+use user::User;
 
 /// Why nothing was started.
 #[derive(Debug, thiserror::Error)]
@@ -52,11 +54,13 @@ pub enum Error {
         /// Of this machine.
         host: String,
     },
-    /// A number of the image's user is not one.
-    #[error("the image's user `{user}` is no pair of numbers")]
+    /// The image says who its program runs as, and does not know them.
+    #[error("the image's user `{user}` is not in its {book}")]
     User {
         /// As the image has it.
         user: String,
+        /// Where they should be.
+        book: &'static str,
     },
 }
 
@@ -86,6 +90,8 @@ pub struct Options {
     pub host_network: bool,
     /// What it may use up.
     pub limits: Limits,
+    /// It can write into temporary folders alone, and not wherever its user may.
+    pub read_only: bool,
     /// Variables beyond those of the image, `NAME=VALUE`.
     pub env: Vec<String>,
     /// Arguments in place of the image's.
@@ -99,7 +105,7 @@ pub struct Options {
 /// An image's layer of more files than this is unpacked rather than mounted file by file.
 const MOST_MOUNTS: usize = 64;
 
-/// What a bento's service may write, in bytes. It is gone when the container ends.
+/// What a container may write into its root, in bytes. It lies in memory, and is gone when the container ends.
 const WRITABLE: u64 = 1 << 30;
 
 /// The containers of a store.
@@ -137,19 +143,32 @@ pub fn start(
         Some(name) => Name::Exactly(name.clone()),
         None => Name::Like(image_name.repository().rsplit('/').next().unwrap_or("container").to_owned()),
     };
-    let user = user(config.user().as_deref().unwrap_or_default())?;
+    let user = config.user().as_deref().unwrap_or_default();
     let mut spec = Spec::new(name, Vec::new(), args);
     let (engine, _archive) = engine(session, image_name, image, options.engine.as_deref())?;
     spec.engine = engine;
-    if !matches!(spec.engine, Engine::Manager { .. }) {
-        (spec.lower, spec.mounts) = root(session, image, user)?;
+    let has = |env: &[String], name: &str| env.iter().any(|variable| variable.split('=').next() == Some(name));
+    let env: Vec<_> = given(config.env()).into_iter().chain(options.env.iter().cloned()).collect();
+    // As other engines do, an image that says nothing of it has the usual one.
+    spec.env.retain(|variable| variable.starts_with("PATH=") && !has(&env, "PATH"));
+    spec.env.extend(env);
+    let is_managed = matches!(spec.engine, Engine::Manager { .. });
+    let user = match is_managed && user::is_numeric(user) {
+        // Managers look the rest up by themselves, and unpack layers where they keep theirs.
+        true => User::find(user, &[])?,
+        false => known_user(session, image, user)?,
+    };
+    if !is_managed {
+        (spec.lower, spec.mounts) = root(session, image, &user)?;
+        if !has(&spec.env, "HOME") {
+            spec.env.push(format!("HOME={}", user.home));
+        }
     }
-    spec.env = given(config.env()).into_iter().chain(options.env.iter().cloned()).collect();
     spec.cwd = config.working_dir().as_deref().filter(|folder| !folder.is_empty()).unwrap_or("/").into();
-    spec.user = user;
-    // BentoML's services write into their home, and next to their code.
-    let is_bento = config.working_dir().as_deref() == Some(Layout::Bento.code());
-    spec.writable = is_bento.then_some(WRITABLE);
+    spec.user = (user.uid, user.gid);
+    // What is written is memory too: before that is used up, the program is told that there is no space left.
+    let most = options.limits.memory.map_or(WRITABLE, |memory| WRITABLE.min(memory / 2));
+    spec.writable = (!options.read_only).then_some(most);
     spec.limits = options.limits;
     spec.keep = options.keep;
     spec.network = match options.host_network {
@@ -166,21 +185,36 @@ pub fn any_port(port: u16) -> Publish {
 }
 
 /// Unpacked layers, the lowest first, and what is mounted on them.
-fn root(session: &Session, image: &Image, user: (u32, u32)) -> Result<(Vec<PathBuf>, Vec<Mount>), Error> {
+fn root(session: &Session, image: &Image, user: &User) -> Result<(Vec<PathBuf>, Vec<Mount>), Error> {
     let mut mounts = Vec::new();
-    let missing = |layer: &&Layer| !session.store.tree_path(&layer.diff_id).exists();
     let mut unpacked = Vec::new();
     for layer in image.layers() {
-        match mountable(&session.store, layer, user)? {
+        match mountable(&session.store, layer, (user.uid, user.gid))? {
             Some(files) => mounts.extend(files),
             None => unpacked.push(layer),
         }
     }
-    let work = unpacked.iter().copied().filter(missing).map(|layer| layer.size).sum::<u64>();
+    Ok((unpack(session, &unpacked)?, mounts))
+}
+
+/// Who the image's program runs as. The books of users are in no layer of weights, and which of those can be mounted is
+/// not known before.
+fn known_user(session: &Session, image: &Image, text: &str) -> Result<User, Error> {
+    let mut layers = Vec::new();
+    for layer in image.layers() {
+        if layer.files(&session.store)?.is_none() {
+            layers.push(layer);
+        }
+    }
+    User::find(text, &unpack(session, &layers)?)
+}
+
+fn unpack(session: &Session, layers: &[&Layer]) -> Result<Vec<PathBuf>, Error> {
+    let missing = |layer: &&Layer| !session.store.tree_path(&layer.diff_id).exists();
+    let work = layers.iter().copied().filter(missing).map(|layer| layer.size).sum::<u64>();
     let task = (work > 0).then(|| session.progress.task("Unpacking", "layers", Unit::Bytes, Some(work)));
     let done = |layer: &Layer| task.iter().for_each(|task| task.advance(layer.size));
-    let lower = layer::unpack_all(&session.store, &unpacked, done)?;
-    Ok((lower, mounts))
+    Ok(layer::unpack_all(&session.store, layers, done)?)
 }
 
 /// The files of a layer as mounts, where it is one of files that lie here and that the container may read.
@@ -215,16 +249,6 @@ fn readable(path: &std::path::Path, user: (u32, u32)) -> Result<bool, Error> {
         _ => 0o004,
     };
     Ok(!nix::unistd::geteuid().is_root() || metadata.mode() & bit != 0)
-}
-
-/// `1034:1034`, or `1034`; nothing is root.
-fn user(text: &str) -> Result<(u32, u32), Error> {
-    let bad = || Error::User { user: text.to_owned() };
-    if text.is_empty() {
-        return Ok((0, 0));
-    }
-    let (user, group) = text.split_once(':').unwrap_or((text, text));
-    Ok((user.parse().map_err(|_| bad())?, group.parse().map_err(|_| bad())?))
 }
 
 /// The engine that was asked for. Those that manage images themselves read this one from an archive, which is there as

@@ -10,9 +10,11 @@ mod home;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::net::TcpStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
+use std::time::{Duration, Instant};
 
 use ekiben::digest::Digest;
 use home::{Home, Ran, ask, free_port, names, python_program, ran, timed, tool, wait_until};
@@ -238,7 +240,12 @@ struct Container<'a> {
 
 impl<'a> Container<'a> {
     fn start(home: &'a Home, target: &str) -> Self {
-        let started = home.run(["run", target, "--detach", "--output", "json"]).ok().json();
+        Self::started(home, target, &[])
+    }
+
+    fn started(home: &'a Home, target: &str, options: &[&str]) -> Self {
+        let args = ["run", target, "--detach", "--output", "json"];
+        let started = home.run(args.iter().chain(options)).ok().json();
         let text = |key: &str| started[key].as_str().unwrap().to_owned();
         let container = Self { home, name: text("name"), address: text("address") };
         assert_eq!(ask(&container.address, "GET", "/readyz", "").0, 200);
@@ -272,6 +279,9 @@ fn as_on_the_host(home: &Home, bentoml: &BentoMl, kind: &str) {
         assert_eq!(asked("/python"), (200, python.to_owned()));
         assert_eq!(asked("/sodium").0, 200);
     }
+    drop(container);
+    let container = Container::started(home, &tag, &["--read-only"]);
+    assert_eq!(answers(&container.address, &requests), inside, "on a read-only root");
     drop(container);
 
     // The bento in it goes back as it came, but for the lock, which goes along.
@@ -345,6 +355,37 @@ fn a_bento_with_a_runner_answers_as_it_does_in_bentoml() {
 fn a_bento_of_konfuzio_answers_as_it_does_in_bentoml() {
     let (bentoml, home) = (BentoMl::new(KONFUZIO), Home::warm());
     as_on_the_host(&home, &bentoml, "konfuzio");
+}
+
+/// As Kubernetes is told to run it: nothing but `/tmp` can be written to, not even what podman makes a file system in
+/// memory by itself.
+#[test]
+fn bentos_start_in_podman_on_a_read_only_root_with_a_temporary_folder_alone() {
+    for (version, kind) in [(NEW, "iris"), (MIDDLE, "iris"), (OLD, "runner")] {
+        let (bentoml, home) = (BentoMl::new(version), Home::warm());
+        home.build(bentoml.bento(&home, kind));
+        home.run(["export", &format!("{kind}:1"), "image.tar"]).ok();
+        let port = free_port();
+        let podman = || home::engines::podman(home.folder());
+        let loaded = ran(podman().args(["load", "-q", "-i", "image.tar"])).ok().out;
+        let image = loaded.trim().rsplit_once(": ").unwrap().1.to_owned();
+        let mut run = podman();
+        run.args(["run", "-d", "--name", "bento", "--network", "host", "--env", &format!("PORT={port}")]);
+        run.args(home::engines::LIMITS);
+        run.args(["--read-only", "--read-only-tmpfs=false", "--tmpfs", "/tmp:mode=1777", "--cap-drop", "all"]);
+        ran(run.arg(&image)).ok();
+        let address = format!("127.0.0.1:{port}");
+        let started = Instant::now();
+        let is_ready = || TcpStream::connect(&address).is_ok() && ask(&address, "GET", "/readyz", "").0 == 200;
+        while !is_ready() {
+            let log = || ran(podman().args(["logs", "bento"])).err;
+            assert!(started.elapsed() < Duration::from_secs(60), "{}:\n{}", version.name, log());
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        let answers = answers(&address, &requests(kind));
+        ran(podman().args(["rm", "--force", "--time", "0", "bento"])).ok();
+        assert_eq!(answers[0].1, 200, "{answers:?}");
+    }
 }
 
 #[test]

@@ -35,9 +35,15 @@ fn shared() -> &'static Path {
         std::fs::create_dir_all(folder.join("root/etc")).unwrap();
         install(Path::new(env!("CARGO_BIN_EXE_ekiben")), &folder.join("ekiben"));
         install(&busybox(), &bin.join("busybox"));
-        for name in
-            ["sh", "cat", "ls", "id", "echo", "sleep", "touch", "nc", "dd", "hostname", "wc", "grep", "printf", "true"]
-        {
+        let calls = folder.join(format!("calls.{}", std::process::id()));
+        let compiled =
+            Command::new("cc").args(["-static", "-O1", "tests/home/calls.c", "-o"]).arg(&calls).output().unwrap();
+        assert!(compiled.status.success(), "{}", String::from_utf8_lossy(&compiled.stderr));
+        std::fs::rename(calls, bin.join("calls")).unwrap();
+        for name in [
+            "sh", "cat", "ls", "id", "echo", "sleep", "touch", "nc", "dd", "hostname", "wc", "grep", "printf", "true",
+            "mkdir",
+        ] {
             let _ = symlink("busybox", bin.join(name));
         }
         std::fs::write(folder.join("root/etc/passwd"), "model:x:1034:1034::/:/bin/sh\n").unwrap();
@@ -130,6 +136,126 @@ fn it_has_no_rights_and_sees_nothing_of_the_host() {
     has("1");
 }
 
+/// All that run a container from a bundle here.
+fn engines() -> Vec<Engine> {
+    let runtimes = ["runc", "crun"].into_iter().filter_map(|name| engine::find(name).ok());
+    [Engine::Embedded].into_iter().chain(runtimes.map(|program| Engine::Runtime { program })).collect()
+}
+
+#[test]
+fn it_makes_the_system_calls_of_dockers_profile_alone() {
+    for engine in engines() {
+        let mut spec = spec(&["calls"]);
+        spec.engine = engine.clone();
+        let output = run(&spec);
+        assert_eq!(output.exit.code, 0, "{engine:?}: {}", String::from_utf8_lossy(&output.stderr));
+        let said = String::from_utf8(output.stdout).unwrap();
+        let is_allowed = |name: &str| {
+            ["getpid", "personality", "socket", "socket-unix", "memfd_create", "prctl", "ptrace"].contains(&name)
+        };
+        let lines = said.lines().map(|line| line.split_once(' ').unwrap()).collect::<Vec<_>>();
+        assert!(lines.len() > 45, "{engine:?}: {said}");
+        for (name, result) in lines {
+            let expected = match name {
+                "clone3" => "ENOSYS",
+                // Compared in 64 bits by libseccomp.
+                "socket-alg-high" if engine != Engine::Embedded => continue,
+                _ if is_allowed(name) => "0",
+                _ => "EPERM",
+            };
+            assert_eq!(result, expected, "{engine:?}: {name}");
+        }
+    }
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn another_processors_system_calls_are_no_way_around() {
+    for engine in engines() {
+        let mut spec = spec(&["calls", "i386"]);
+        spec.engine = engine.clone();
+        let output = run(&spec);
+        // SIGSYS.
+        assert_eq!(output.exit.code, 128 + 31, "{engine:?}: {}", String::from_utf8_lossy(&output.stdout));
+        assert_eq!(output.stdout, b"", "{engine:?}");
+        spec.args = vec!["calls".to_owned(), "x32".to_owned()];
+        let output = run(&spec);
+        // libseccomp ends it here too.
+        let expected: (i32, &[u8]) = if engine == Engine::Embedded { (0, b"x32 EPERM\n") } else { (128 + 31, b"") };
+        assert_eq!((output.exit.code, output.stdout.as_slice()), expected, "{engine:?}");
+    }
+}
+
+#[test]
+fn it_starts_so_many_processes_and_no_more() {
+    // Each number is a process that was started. The shell ends with the first that was not.
+    let bomb = "n=0; while true; do sleep 60 & n=$((n + 1)); echo $n; done";
+    let started = |spec: &Spec| -> u64 {
+        let output = run(spec);
+        let said = String::from_utf8(output.stdout).unwrap();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(error.contains("can't fork: Resource temporarily unavailable"), "{error}");
+        said.lines().last().unwrap().parse().unwrap()
+    };
+    for engine in engines() {
+        let mut spec = shell(bomb);
+        spec.engine = engine.clone();
+        spec.limits.pids = Some(60);
+        let count = started(&spec);
+        // The shell is one, and what other runtimes leave are some; for an ordinary user its supervisor counts too.
+        assert!((40..60).contains(&count), "{engine:?}: {count}");
+    }
+    let count = started(&shell(bomb));
+    assert!((4000..4096).contains(&count), "{count}");
+    // Without a control group, as on machines that hand none to ordinary users, the kernel counts by user.
+    let limit = output("cat /proc/self/limits | grep processes");
+    if !nix::unistd::geteuid().is_root() {
+        assert!(limit.split_whitespace().filter(|word| *word == "4096").count() == 2, "{limit}");
+    }
+}
+
+#[test]
+fn it_does_not_see_where_its_mounts_come_from() {
+    let home = home();
+    let weights = home.folder.path().join("weights, of: a project");
+    std::fs::create_dir(&weights).unwrap();
+    std::fs::set_permissions(&weights, Permissions::from_mode(0o755)).unwrap();
+    for name in ["one.bin", "two.bin"] {
+        std::fs::write(weights.join(name), name).unwrap();
+        std::fs::set_permissions(weights.join(name), Permissions::from_mode(0o644)).unwrap();
+    }
+    let mount = |source: &Path, target: &str| Mount { source: source.into(), target: target.into(), writable: false };
+    let layer = shared().join("root").canonicalize().unwrap();
+    let secrets = [home.folder.path(), layer.parent().unwrap(), Path::new(env!("CARGO_MANIFEST_DIR"))];
+    for (engine, writable) in engines().into_iter().flat_map(|engine| [(engine.clone(), None), (engine, Some(8 << 20))])
+    {
+        let mut spec = shell(
+            "cat /models/one.bin /models/two.bin /all/one.bin; ls /models /all; echo; \
+             cat /proc/self/mountinfo /proc/mounts /proc/self/mountstats /proc/1/mountinfo; \
+             echo x > /models/one.bin; echo x > /all/one.bin",
+        );
+        spec.mounts = vec![
+            mount(&weights.join("one.bin"), "/models/one.bin"),
+            mount(&weights.join("two.bin"), "/models/two.bin"),
+            mount(&weights, "/all"),
+        ];
+        spec.engine = engine.clone();
+        spec.writable = writable;
+        let output = home.containers.run_to_end(&spec).unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        let expected = "one.bintwo.binone.bin/all:\none.bin\ntwo.bin\n\n/models:\none.bin\ntwo.bin\n\n";
+        assert!(said.starts_with(expected), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(String::from_utf8_lossy(&output.stderr).matches("Read-only file system").count(), 2);
+        for secret in secrets {
+            for part in [secret.to_str().unwrap(), secret.file_name().unwrap().to_str().unwrap(), "of: a", "of:\\040a"]
+            {
+                assert!(!said.contains(part), "{engine:?}: {part} in\n{said}");
+            }
+        }
+        assert_eq!(std::fs::read_to_string(weights.join("one.bin")).unwrap(), "one.bin");
+    }
+}
+
 #[test]
 fn it_can_write_to_memory_alone() {
     let said = output(
@@ -163,6 +289,36 @@ fn a_root_that_can_be_written_to_is_memory_over_the_layers() {
         let said = run(&spec).stdout;
         assert_eq!(String::from_utf8(said).unwrap(), "old\nnew\nmore\n.\n..\nfile\nother\nNo space\n");
         assert_eq!(std::fs::read_to_string(place.join("file")).unwrap(), "old\n");
+    }
+}
+
+#[test]
+fn a_root_that_can_be_written_to_keeps_the_layers_own_temporary_folder() {
+    let layer = tempfile::tempdir().unwrap();
+    for (folder, mode) in [("tmp", 0o777), ("var", 0o755), ("var/tmp", 0o777), ("home", 0o755), ("home/model", 0o777)] {
+        std::fs::create_dir(layer.path().join(folder)).unwrap();
+        std::fs::set_permissions(layer.path().join(folder), Permissions::from_mode(mode)).unwrap();
+    }
+    std::fs::write(layer.path().join("tmp/kept"), "kept\n").unwrap();
+    std::fs::set_permissions(layer.path(), Permissions::from_mode(0o755)).unwrap();
+    std::fs::set_permissions(layer.path().join("tmp/kept"), Permissions::from_mode(0o644)).unwrap();
+    for engine in engines() {
+        let mut spec = shell(
+            "cat /tmp/kept; for place in /tmp /var/tmp /home/model /run /dev/shm; do \
+             mkdir -p $place/a/b && echo x > $place/a/b/c && echo $place; done",
+        );
+        spec.lower.push(layer.path().to_owned());
+        spec.engine = engine.clone();
+        spec.writable = Some(8 << 20);
+        spec.env.push("PATH=/bin".to_owned());
+        let output = run(&spec);
+        let said = String::from_utf8(output.stdout).unwrap();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(said, "kept\n/tmp\n/var/tmp\n/home/model\n/run\n/dev/shm\n", "{engine:?}: {error}");
+        // Without it, the folder is memory, and the layer's is hidden.
+        spec.writable = None;
+        let said = String::from_utf8(run(&spec).stdout).unwrap();
+        assert_eq!(said, "/tmp\n/run\n/dev/shm\n", "{engine:?}");
     }
 }
 

@@ -132,13 +132,208 @@ fn commands_in_the_container_give_output_and_exit_code() {
         let status = run(place).ok().out;
         assert!(status.contains("CapEff:\t0000000000000000") && status.contains("NoNewPrivs:\t1"), "{status}");
         assert!(status.starts_with("1034 "), "{status}");
-        let write = "for p in ['/app/x', '/models/tiny/x', '/etc/x', '/usr/x']:\n try: open(p, 'w'); print(p)\n except OSError: pass\nopen('/tmp/x', 'w')";
-        assert_eq!(run(write).ok().out, "");
         let env = home.run(["run", "tiny:1", "-e", "LEVEL=7", "--", "sh", "-c", "echo $LEVEL"]).ok();
         assert_eq!(env.out, "7\n");
         let missing = home.run(["run", "tiny:1", "--", "nonesuch"]).ends(127);
         assert!(missing.out.contains("nonesuch"), "{}", missing.out);
     }
+}
+
+/// Tries to write to folders, and says to which it could.
+const WRITE: &str = "import os, sys
+for folder in [os.path.expanduser('~/.cache/some/thing'), '/tmp', '/var/tmp', '.', '/run', '/dev/shm', '/models/tiny', '/sys']:
+    try:
+        os.makedirs(folder, exist_ok=True)
+        open(folder + '/x', 'w').write('x')
+        print(folder)
+    except OSError as error:
+        print(folder, error.errno)
+";
+
+#[test]
+fn it_writes_where_its_user_may_and_nothing_stays() {
+    for home in homes() {
+        let run = |options: &[&str], script: &str| {
+            home.run(["run", "tiny:1"].iter().chain(options).chain(&["--", "python", "-c", script]))
+        };
+        let expected = "/home/ekiben/.cache/some/thing\n/tmp\n/var/tmp\n.\n/run\n/dev/shm\n";
+        let said = run(&[], WRITE).ok();
+        // Where an ordinary user starts it, root's folders are that user's own, who is the only one in the container.
+        let models = if home.is_a_users() { "/models/tiny\n" } else { "/models/tiny 13\n" };
+        assert_eq!(said.out, format!("{expected}{models}/sys 30\n"));
+        assert!(!said.err.contains("--read-only"), "{}", said.err);
+        assert_eq!(
+            run(&[], "import os; print(os.environ['HOME'], os.path.exists('x'), os.listdir('/tmp'))").ok().out,
+            "/home/ekiben False []\n"
+        );
+        assert_eq!(run(&["-e", "HOME=/tmp"], "import os; print(os.environ['HOME'])").ok().out, "/tmp\n");
+        let said = run(&["--read-only"], WRITE).ok();
+        let written: String =
+            said.out.lines().filter(|line| !line.contains(' ')).map(|line| format!("{line}\n")).collect();
+        assert_eq!(written, "/tmp\n/run\n/dev/shm\n", "{}", said.out);
+        assert_eq!(said.out.matches(" 30\n").count(), 5, "{}", said.out);
+
+        let open = "open('/home/ekiben/x', 'w')";
+        let refused = run(&["--read-only"], open).ends(1).says("--read-only");
+        assert!(refused.out.contains("[Errno 30] Read-only file system"), "{}", refused.out);
+        assert!(!run(&[], "open('/home/x/y', 'w')").ends(1).err.contains("--read-only"));
+    }
+}
+
+/// Libraries that keep something on the disk, and fail or complain where they cannot.
+#[test]
+fn libraries_keep_what_they_keep_under_docker() {
+    let home = Home::warm();
+    home.tiny("tiny");
+    let manifest = fs::read_to_string(home.folder().join("tiny/ekiben.yaml")).unwrap();
+    let requirements = "  requirements: [matplotlib==3.9.2, numba==0.60.0, joblib==1.4.2, numpy==1.26.4]\n";
+    let manifest = manifest.replace("  version: \"3.11\"\n", &format!("  version: \"3.11\"\n{requirements}"));
+    home.write("tiny/ekiben.yaml", manifest);
+    home.write(
+        "tiny/src/predict.py",
+        "import os
+from pathlib import Path
+
+import joblib
+import matplotlib
+import matplotlib.pyplot
+import numba
+
+HOME = Path.home()
+os.makedirs(os.path.expanduser('~/.cache'), exist_ok=True)
+assert Path(matplotlib.get_cachedir()).is_relative_to(HOME), matplotlib.get_cachedir()
+assert Path(matplotlib.get_configdir()).is_relative_to(HOME), matplotlib.get_configdir()
+memory = joblib.Memory(HOME / '.cache/joblib', verbose=0)
+
+
+@numba.njit(cache=True)
+def line(x):
+    return 3.0 * x + 1.0
+
+
+@memory.cache
+def kept(x):
+    return line(x)
+
+
+def predict(x: float) -> float:
+    figure, axes = matplotlib.pyplot.subplots()
+    axes.plot([0, x])
+    figure.savefig('figure.png')
+    assert Path('/app/figure.png').stat().st_size > 1000
+    result = kept(x)
+    assert line.stats.cache_misses and list(Path('/app/src/__pycache__').glob('predict.line*.nbi'))
+    return result
+
+
+def explain() -> dict[str, str]:
+    return {'formula': '3.0 x + 1.0'}
+",
+    );
+    let tested = home.run(["test", "tiny"]).ok();
+    assert!(tested.out.contains("all 3 answers as expected"), "{}", tested.out);
+    // numba has nowhere to keep anything.
+    home.run(["test", "tiny", "--read-only"]).ends(1).says("as --read-only asks");
+    let home = home.of_a_user();
+    let tested = home.run(["test", "tiny"]).ok();
+    assert!(tested.out.contains("all 3 answers as expected"), "{}", tested.out);
+}
+
+#[test]
+fn what_it_writes_is_bounded() {
+    let home = built();
+    let fill = "import sys
+try:
+    with open('/home/ekiben/x', 'wb') as file:
+        for _ in range(int(sys.argv[1])): file.write(bytes(1 << 20))
+finally:
+    print(file.name, __import__('os').path.getsize(file.name) >> 20)
+";
+    let run = |megabytes: &str, options: &[&str]| {
+        let command = ["--", "python", "-c", fill, megabytes];
+        home.run(["run", "tiny:1"].iter().chain(options).chain(&command))
+    };
+    assert_eq!(run("200", &[]).ok().out, "/home/ekiben/x 200\n");
+    let full = run("1100", &[]).ends(1).says("1 GiB");
+    assert!(full.out.contains("[Errno 28] No space left on device"), "{}", full.out);
+    if nix::unistd::geteuid().is_root() {
+        // Half of its memory, so that it is told rather than killed.
+        let full = run("200", &["--memory", "256Mi"]).ends(1).says("--memory");
+        assert!(full.out.contains("/home/ekiben/x 128") && full.out.contains("[Errno 28]"), "{}", full.out);
+    }
+}
+
+#[test]
+fn a_service_that_may_not_write_says_why() {
+    for home in [Home::warm(), Home::warm().of_a_user()] {
+        home.tiny("tiny");
+        let model = "import json, os
+os.makedirs(os.path.expanduser('~/.cache'), exist_ok=True)
+
+def predict(x: float) -> float:
+    open('kept', 'w').write('x')
+    return 3 * x + 1
+
+def explain():
+    return {'formula': '3.0 x + 1.0'}
+";
+        home.write("tiny/src/predict.py", model);
+        home.run(["test", "tiny"]).ok();
+        for args in [&["test", "tiny", "--read-only"][..], &["run", "tiny", "--detach", "--read-only"]] {
+            home.run(args).ends(1).says("Read-only file system").says("as --read-only asks");
+        }
+        home.run(["run", "tiny", "--read-only"]).ends(1).says("as --read-only asks");
+        // Ready, and refused when it is asked.
+        home.write("tiny/src/predict.py", model.replace("os.makedirs", "os.path.join").replace(", exist_ok=True", ""));
+        home.run(["test", "tiny", "--read-only"]).ends(4).says("as --read-only asks");
+        home.run(["invoke", "tiny", "--read-only", "--data", "{\"x\": 2}"]).ends(4).says("as --read-only asks");
+    }
+}
+
+#[test]
+fn an_images_user_has_a_name_and_a_home_of_its_own() {
+    let registry = home::registry::Registry::start();
+    let archive = registry.folder.path().join("image.tar");
+    // As Docker has them: a group that is not named is that of the book, or root's.
+    let expected = [
+        ("", "0 0 /root\n"),
+        ("model", "1001 50 /srv/model\n"),
+        ("1001", "1001 50 /srv/model\n"),
+        ("model:wheel", "1001 10 /srv/model\n"),
+        ("1001:1001", "1001 1001 /srv/model\n"),
+        ("4711", "4711 0 /\n"),
+    ];
+    let push = |user: &str, reference: &str| {
+        let _ = fs::remove_file(&archive);
+        home::images::docker_archive_for(&archive, user);
+        let mut skopeo = home::tool("skopeo");
+        skopeo.args(["copy", "-q", "--insecure-policy", "--dest-tls-verify=false"]);
+        ran(skopeo.arg(format!("docker-archive:{}", archive.display())).arg(format!("docker://{reference}"))).ok();
+    };
+    let homes = [Home::empty(), Home::empty().of_a_user()];
+    let show = "echo $(busybox id -u) $(busybox id -g) $HOME";
+    for (number, (user, said)) in expected.into_iter().enumerate() {
+        let reference = registry.reference(&format!("user:{number}"));
+        push(user, &reference);
+        for home in &homes {
+            home.run(["pull", &reference]).ok();
+            let engines: &[&[&str]] = &[&[], &["--engine", "runc"]];
+            for engine in engines {
+                let args = [&["run", reference.as_str()], *engine, &["--", "sh", "-c", show]].concat();
+                let shown = home.run(&args).ok().out;
+                if engine.is_empty() || !home.is_a_users() {
+                    assert_eq!(shown, said, "{user} {engine:?}");
+                } else {
+                    // Other runtimes have an ordinary user be root, whoever the image names; the home stays.
+                    assert!(shown.ends_with(said.rsplit(' ').next().unwrap()), "{user} {engine:?}: {shown}");
+                }
+            }
+        }
+    }
+    let reference = registry.reference("user:unknown");
+    push("nobody-known", &reference);
+    homes[0].run(["pull", &reference]).ok();
+    homes[0].run(["run", &reference, "--", "sh"]).ends(1).says("`nobody-known` is not in its /etc/passwd");
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod libraries;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
@@ -110,6 +111,11 @@ impl Stack {
     /// Fetches and unpacks what is missing.
     pub(super) fn of(session: &Session, image: &Image) -> Result<Self, Error> {
         Ok(Self { trees: trees(session, image)?.into_iter().rev().collect() })
+    }
+
+    /// Those in `trees`, the lowest first.
+    pub(super) fn over(trees: &[PathBuf]) -> Self {
+        Self { trees: trees.iter().rev().cloned().collect() }
     }
 
     /// The file that `path`, from the root, leads to; through links, as within the image.
@@ -242,6 +248,15 @@ impl Stack {
     /// The bytes of a file; none where there is none.
     pub(super) fn bytes(&self, path: &str) -> Result<Vec<u8>, Error> {
         Ok(self.find(path).map(fs::read).transpose()?.unwrap_or_default())
+    }
+
+    /// As [`Self::bytes`], but no more than the first `most` bytes.
+    pub(super) fn beginning(&self, path: &str, most: u64) -> Result<Vec<u8>, Error> {
+        let mut bytes = Vec::new();
+        if let Some(path) = self.find(path) {
+            fs::File::open(path)?.take(most).read_to_end(&mut bytes)?;
+        }
+        Ok(bytes)
     }
 
     /// Where the Python `wanted`, as `3.11`, is; or any, the newest, where none is wanted. Gives path and version.

@@ -129,7 +129,7 @@ fn once(
     if !answer.as_ref().is_ok_and(|answer| answer.status.is_success()) {
         running.show_log(context);
     }
-    running.end()?;
+    running.end(context)?;
     show(context, answer?)
 }
 

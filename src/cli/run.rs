@@ -20,8 +20,9 @@ const EXAMPLES: &str = "Examples:\n\
 /// Run a model in a sandbox that cannot call out, and print where it answers
 ///
 /// PATH is built first when it is a project or a bundle, or it is the name of an image in the local store. The
-/// container has a network of its own, in which it can only answer; its root is read-only (what a bento writes lies in
-/// memory, and is gone with the container), and it runs as an ordinary user without capabilities. Ctrl-C stops it.
+/// container has a network of its own, in which it can only answer; what it writes lies in memory and is gone with it
+/// (with `--read-only` it can write to temporary folders alone); and it runs as an ordinary user without capabilities, held
+/// to the system calls that Docker allows. Ctrl-C stops it.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -129,7 +130,11 @@ fn foreground(
 ) -> Result<Exit, Failure> {
     let _signals = running.container.pass_on_signals()?;
     let ready = built.manifest.as_ref().map_or("/readyz", |manifest| &manifest.service.ready).to_owned();
-    let Running { container, service } = running;
+    let Running { container, service, refusals, .. } = running;
+    let mut show = |bytes: &[u8]| {
+        let _ = context.printer.raw(bytes);
+        refusals.look_at(context, bytes);
+    };
     let exit = std::thread::scope(|scope| {
         if serves {
             let (printer, service) = (&context.printer, &*service);
@@ -150,11 +155,11 @@ fn foreground(
                     Err(_) => {}
                 }
             });
-            let exit = container.wait(&mut |bytes| drop(context.printer.raw(bytes)));
+            let exit = container.wait(&mut show);
             ended.store(true, std::sync::atomic::Ordering::Relaxed);
             exit
         } else {
-            container.wait(&mut |bytes| drop(context.printer.raw(bytes)))
+            container.wait(&mut show)
         }
     })?;
     if exit.out_of_memory {

@@ -24,6 +24,15 @@ pub struct How {
     /// Processors that the container may use, as 2 or 0.5.
     #[arg(long, value_name = "NUMBER")]
     pub cpus: Option<f64>,
+    /// Processes and threads that the container may have.
+    #[arg(long, value_name = "NUMBER", default_value_t = Limits::default().pids.unwrap_or_default(), value_parser = clap::value_parser!(u64).range(1..))]
+    pub pids_limit: u64,
+    /// Let the container write to /tmp, /run and /dev/shm alone, as Kubernetes does where it is told to.
+    ///
+    /// Without it, it can write wherever its user may: its home, temporary folders, an image's own folders. What it
+    /// writes lies in memory, up to 1 GiB or half of --memory, and is gone with the container.
+    #[arg(long)]
+    pub read_only: bool,
     /// A variable of the container's environment; may be repeated.
     #[arg(long, short, value_name = "NAME=VALUE", value_parser = variable)]
     pub env: Vec<String>,
@@ -64,9 +73,10 @@ impl How {
             limits: Limits {
                 memory: self.memory.or(from_manifest),
                 cpus: self.cpus.or(resources.and_then(|resources| resources.cpus)),
-                pids: None,
+                pids: Some(self.pids_limit),
                 required: false,
             },
+            read_only: self.read_only,
             env: self.env.clone(),
             args: Vec::new(),
             engine: self.engine.clone(),
@@ -79,6 +89,51 @@ impl How {
 pub struct Running {
     pub container: Container,
     pub service: Service,
+    pub refusals: Refusals,
+    /// Its log was shown, to tell why.
+    has_failed: bool,
+}
+
+/// Looks in what a container says for writes that were refused because of how it was started.
+pub struct Refusals {
+    read_only: bool,
+    /// The end of what it said last: a message can come in two pieces.
+    last: Vec<u8>,
+    told: bool,
+}
+
+impl Refusals {
+    /// What the C library says of a write to a read-only file system, and what libraries say that ask beforehand: numba,
+    /// and matplotlib and others that fall back.
+    const OF_READ_ONLY: [&[u8]; 3] =
+        [b"Read-only file system", b"no locator available for file", b"is not a writable directory"];
+    const OF_FULL: [&[u8]; 1] = [b"No space left on device"];
+
+    fn new(read_only: bool) -> Self {
+        Self { read_only, last: Vec::new(), told: false }
+    }
+
+    /// Looks at what it says next; tells a person, once.
+    pub fn look_at(&mut self, context: &Context, said: &[u8]) {
+        const LONGEST: usize = 64;
+        if self.told {
+            return;
+        }
+        self.last.extend_from_slice(said);
+        let has = |text: &[u8]| self.last.windows(text.len()).any(|part| part == text);
+        let message = if self.read_only && Self::OF_READ_ONLY.into_iter().any(has) {
+            "it was refused to write, as --read-only asks; without it, what it writes lies in memory, and is gone with the \
+             container"
+        } else if Self::OF_FULL.into_iter().any(has) {
+            "it may write no more than 1 GiB, or half of --memory where that is less, as what it writes lies in memory"
+        } else {
+            let end = self.last.len().saturating_sub(LONGEST);
+            self.last.drain(..end);
+            return;
+        };
+        context.printer.warn(message);
+        self.told = true;
+    }
 }
 
 /// The port on which the image's service listens: the one that a variable names, else the lowest that the image declares,
@@ -100,6 +155,7 @@ pub fn start(
     movable: bool,
 ) -> Result<Running, Failure> {
     let started = std::time::Instant::now();
+    let refusals = Refusals::new(options.read_only);
     let container = match launch::start(session, &built.name, &built.image, &options, life) {
         Err(launch::Error::Container(container::Error::Start(container::Failure::Address {
             in_use: true,
@@ -118,7 +174,7 @@ pub fn start(
     };
     let text = format!("{NAME}{}{NAME:#} in {}", container.name(), Time(started.elapsed()));
     context.printer.status("Started", text);
-    Ok(Running { container, service: Service::new(address)? })
+    Ok(Running { container, service: Service::new(address)?, refusals, has_failed: false })
 }
 
 impl Running {
@@ -138,7 +194,7 @@ impl Running {
             Ok(waited) => waited,
             Err(error) => {
                 self.show_log(context);
-                self.end()?;
+                self.end(context)?;
                 return Err(error.into());
             }
         };
@@ -147,7 +203,7 @@ impl Running {
     }
 
     /// Shows the last lines that the container has said, to tell why it failed.
-    pub fn show_log(&self, context: &Context) {
+    pub fn show_log(&mut self, context: &Context) {
         let mut said = Vec::new();
         if self.container.logs(Some(20), false, &mut |bytes| said.extend_from_slice(bytes)).is_ok() {
             for line in String::from_utf8_lossy(&said).lines().flat_map(readable) {
@@ -155,12 +211,19 @@ impl Running {
                 context.printer.line(&format!("{DIM}{:>12}{DIM:#} {line}", "log"));
             }
         }
+        self.has_failed = true;
     }
 
-    /// Stops the container and waits for its end, after which nothing of it is left.
-    pub fn end(&mut self) -> Result<(), Failure> {
+    /// Stops the container and waits for its end, after which nothing of it is left. If it failed, says whether it was
+    /// refused to write: by now all that it said is there.
+    pub fn end(&mut self, context: &Context) -> Result<(), Failure> {
         self.container.stop(Duration::from_secs(10))?;
-        self.container.wait(&mut |_| {})?;
+        let Self { container, refusals, has_failed, .. } = self;
+        container.wait(&mut |bytes| {
+            if *has_failed {
+                refusals.look_at(context, bytes);
+            }
+        })?;
         Ok(())
     }
 }

@@ -58,7 +58,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     if failed > 0 {
         running.show_log(context);
     }
-    running.end()?;
+    running.end(context)?;
     let passed = outcomes.len() - failed;
     context.printer.report(&Tested { image: built.name, digest: built.digest, passed, failed, outcomes })?;
     Ok(if failed == 0 { Exit::Success } else { Exit::Mismatch })

@@ -107,7 +107,7 @@ impl Cgroup {
         self.groups.push(Group { folder: folder.clone(), home: home.to_owned() });
         note(self).map_err(text)?;
         fs::create_dir(&folder).map_err(text)?;
-        fs::write(folder.join("cgroup.procs"), std::process::id().to_string()).map_err(text)
+        go_into(&folder).map_err(text)
     }
 
     fn apply(&self, settings: &[Setting], unified: bool) -> Result<(), String> {
@@ -134,7 +134,7 @@ impl Cgroup {
     /// Takes the supervisor back out. Where the system does not let it, it stays.
     pub(super) fn leave(&self) {
         for group in &self.groups {
-            let _ = fs::write(group.home.join("cgroup.procs"), std::process::id().to_string());
+            let _ = go_into(&group.home);
         }
     }
 
@@ -169,6 +169,17 @@ impl Cgroup {
             }
         }
     }
+}
+
+/// Moves this process, which has a single thread.
+fn go_into(group: &Path) -> std::io::Result<()> {
+    // Of version 1. A thread that moves itself does not have to wait until no process of the machine is just being
+    // started: 12 ms as against 0.05, measured with Linux 6.18 (`cgroup_procs_write_start` in kernel/cgroup/cgroup.c).
+    let thread = group.join("tasks");
+    if thread.exists() {
+        return fs::write(thread, "0");
+    }
+    fs::write(group.join("cgroup.procs"), std::process::id().to_string())
 }
 
 fn text(error: std::io::Error) -> String {

@@ -128,7 +128,9 @@ fn manager_args(spec: &Spec, state: &State, image: &str, is_podman: bool) -> Vec
     for variable in &spec.env {
         add("--env", variable);
     }
-    for tmpfs in &spec.tmpfs {
+    // In a root that can be written to, the image's own folder does, as with the manager alone.
+    let is_image_own = |target: &Path| spec.writable.is_some() && target == Path::new("/tmp");
+    for tmpfs in spec.tmpfs.iter().filter(|tmpfs| !is_image_own(&tmpfs.target)) {
         add("--tmpfs", &format!("{}:mode=1777,size={}", tmpfs.target.display(), tmpfs.size));
     }
     for bind in &spec.mounts {

@@ -8,11 +8,12 @@
 //! | `spec.json`, `state.json` | what is run, and how it is |
 //! | `log`, or `stdout` and `stderr` | what it says |
 //! | `lock` | held, shared, by whoever needs the folder |
-//! | `config.json`, `rootfs`, `l`, `top`, `runtime` | the bundle and the runtime's own notes |
+//! | `config.json`, `rootfs`, `l`, `top`, `m`, `s`, `names`, `runtime` | the bundle and the runtime's own notes |
 //!
-//! Invariants: the container's program has no capabilities, can gain none, runs as no root of the host, and sees its
-//! layers (read-only), its mounts, and folders in memory, nothing else; nothing of a container runs when its supervisor
-//! does not; a folder whose lock is free belongs to nobody, and is tidied by [`Containers::sweep`].
+//! Invariants: the container's program has no capabilities, can gain none, makes the system calls of Docker's default
+//! profile alone, runs as no root of the host, and sees its layers (which are never written to), its mounts, and folders
+//! in memory, nothing else, and not where those lie on the host; nothing of a container runs when its supervisor does not;
+//! a folder whose lock is free belongs to nobody, and is tidied by [`Containers::sweep`].
 
 mod cgroup;
 pub mod engine;
@@ -23,6 +24,7 @@ mod log;
 mod probe;
 mod rootfs;
 mod runtime;
+mod seccomp;
 mod signals;
 mod spec;
 mod state;
@@ -131,7 +133,8 @@ fn names(spec: &Spec, folder: &Path) -> io::Result<Vec<Mount>> {
         let there = [HOSTS, "/etc/resolv.conf"].into_iter().filter(|path| Path::new(path).is_file());
         return there.map(|path| Ok(mount(fs::canonicalize(path)?, path))).collect();
     }
-    let hosts = folder.join("hosts");
+    let hosts = folder.join("names").join("hosts");
+    fs::create_dir(folder.join("names"))?;
     fs::write(&hosts, format!("127.0.0.1 localhost {}\n::1 localhost\n", spec.hostname))?;
     // The container's user reads it, whatever the umask.
     fs::set_permissions(&hosts, PermissionsExt::from_mode(0o644))?;

@@ -3,9 +3,10 @@
 //!
 //! Invariant: mounts are made in a mount namespace of the supervisor's own, so that they go when it goes, however it
 //! goes; the layers are never written to. Mount points that the layers lack lie in a small folder that is laid over
-//! them.
+//! them. What the container reads of its mounts (`/proc/self/mountinfo`) names no path of the host: layers have short
+//! names that are relative to this folder, and so have the folders of mounted files, see [`hide`].
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::Permissions;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -19,13 +20,14 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::Mode;
 
 use super::Failure;
-use super::spec::Spec;
+use super::spec::{Mount, Spec};
 
-/// Mounts the container's root at `rootfs` in the current folder, which is the container's own.
-pub(super) fn assemble(spec: &Spec, in_user_namespace: bool) -> Result<(), Failure> {
+/// Mounts the container's root at `rootfs` in the current folder, which is the container's own. Returns what is left to be
+/// mounted in it, with the sources that it is to be mounted from.
+pub(super) fn assemble(spec: &Spec, in_user_namespace: bool) -> Result<Spec, Failure> {
     // Short names, because all options of a mount must fit in one page, and free of the colons and commas that mean
     // something there.
-    for folder in ["l", "top", "rootfs"] {
+    for folder in ["l", "top", "rootfs", "m", "s", "s/none"] {
         fs::create_dir(folder)?;
     }
     let mut layers = "top".to_owned();
@@ -38,9 +40,19 @@ pub(super) fn assemble(spec: &Spec, in_user_namespace: bool) -> Result<(), Failu
         layers.push_str(&format!(":l/{number}"));
     }
     overlay(&layers, None, in_user_namespace)?;
-    let wanted = missing(spec)?;
+    let root = open("rootfs", OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+        .map_err(|error| failed("the root could not be opened", error))?;
+    let mut spec = spec.clone();
+    if spec.writable.is_some() {
+        let tmp = Path::new("/tmp");
+        let is_there = inside(&root, Path::new("tmp")).is_ok_and(|tmp| is_folder(&tmp));
+        spec.tmpfs.retain(|tmpfs| tmpfs.target != tmp || !is_there);
+    }
+    let wanted = missing(&spec, &root)?;
+    drop(root);
+    hide(&mut spec.mounts, in_user_namespace)?;
     if wanted.is_empty() && spec.writable.is_none() {
-        return Ok(());
+        return Ok(spec);
     }
     umount2("rootfs", MntFlags::empty()).map_err(|error| failed("the root could not be unmounted", error))?;
     for (path, kind) in wanted {
@@ -57,14 +69,60 @@ pub(super) fn assemble(spec: &Spec, in_user_namespace: bool) -> Result<(), Failu
             Kind::File => drop(fs::File::create(&path)?),
         }
     }
-    overlay(&layers, spec.writable, in_user_namespace)
+    overlay(&layers, spec.writable, in_user_namespace)?;
+    Ok(spec)
+}
+
+/// Gives files and folders that are mounted to be read other sources, which name no path of the host.
+///
+/// The kernel shows of a mounted file where it lies in its file system. So the folder of each file becomes the only layer
+/// of an overlay of its own (two are the least that there must be; the other is empty), from which the file is mounted:
+/// the file system is then that overlay, the path in it the file's name. No byte is copied; reading and mapping go to the
+/// file itself. Where the kernel lays nothing over a folder's file system (one that is an overlay of overlays itself, a
+/// few in user space), the file is mounted from where it is, and its path can be seen.
+fn hide(mounts: &mut [Mount], in_user_namespace: bool) -> Result<(), Failure> {
+    let mut known: BTreeMap<PathBuf, Option<PathBuf>> = BTreeMap::new();
+    let here = std::env::current_dir()?;
+    for mount in mounts.iter_mut().filter(|mount| !mount.writable) {
+        let (folder, file) = match (mount.source.is_dir(), mount.source.parent(), mount.source.file_name()) {
+            (false, Some(folder), Some(file)) => (folder.to_owned(), Path::new(file).to_owned()),
+            _ => (mount.source.clone(), PathBuf::new()),
+        };
+        let number = known.len();
+        let shown = match known.get(&folder) {
+            Some(shown) => shown.clone(),
+            None => {
+                let (layer, place) = (format!("s/{number}"), format!("m/{number}"));
+                symlink(&folder, &layer)?;
+                fs::create_dir(&place)?;
+                let options = format!("lowerdir={layer}:s/none{}", attributes(in_user_namespace));
+                let flags = MsFlags::MS_NODEV | MsFlags::MS_NOSUID | MsFlags::MS_RDONLY;
+                let mounted =
+                    nix::mount::mount(Some("overlay"), place.as_str(), Some("overlay"), flags, Some(options.as_str()));
+                let shown = mounted.is_ok().then(|| here.join(&place));
+                known.insert(folder, shown.clone());
+                shown
+            }
+        };
+        if let Some(shown) = shown {
+            mount.source = if file.as_os_str().is_empty() { shown } else { shown.join(file) };
+        }
+    }
+    Ok(())
+}
+
+/// The extended attributes `trusted.*`, in which overlays usually note deleted folders, cannot be read in a user namespace.
+fn attributes(in_user_namespace: bool) -> &'static str {
+    if in_user_namespace { ",userxattr" } else { "" }
+}
+
+fn is_folder(place: &OwnedFd) -> bool {
+    fs::metadata(format!("/proc/self/fd/{}", place.as_raw_fd())).is_ok_and(|metadata| metadata.is_dir())
 }
 
 /// Lays the layers over each other; on top of them, `writable` bytes of memory to write to.
 fn overlay(layers: &str, writable: Option<u64>, in_user_namespace: bool) -> Result<(), Failure> {
-    // The extended attributes `trusted.*`, in which overlays usually note deleted folders, cannot be read there.
-    let attributes = if in_user_namespace { ",userxattr" } else { "" };
-    let mut options = format!("lowerdir={layers}{attributes}");
+    let mut options = format!("lowerdir={layers}{}", attributes(in_user_namespace));
     let mut flags = MsFlags::MS_NODEV | MsFlags::MS_NOSUID;
     if let Some(bytes) = writable {
         fs::create_dir("memory")?;
@@ -104,9 +162,7 @@ enum Kind {
 }
 
 /// What must be added to the layers, parents first.
-fn missing(spec: &Spec) -> Result<BTreeSet<(PathBuf, Kind)>, Failure> {
-    let root = open("rootfs", OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
-        .map_err(|error| failed("the root could not be opened", error))?;
+fn missing(spec: &Spec, root: &OwnedFd) -> Result<BTreeSet<(PathBuf, Kind)>, Failure> {
     let mut wanted = BTreeSet::new();
     let fixed = ["/proc", "/sys", "/dev"].map(|path| (PathBuf::from(path), true));
     let tmpfs = spec.tmpfs.iter().map(|tmpfs| (tmpfs.target.clone(), true));
@@ -117,15 +173,19 @@ fn missing(spec: &Spec) -> Result<BTreeSet<(PathBuf, Kind)>, Failure> {
         if in_memory(Path::new("/dev")) || spec.tmpfs.iter().any(|tmpfs| in_memory(&tmpfs.target)) {
             continue;
         }
-        add_missing(&root, &target, is_folder, &mut wanted)?;
+        // runc gives what it mounts there the permissions of the folder below it.
+        let mode = spec.tmpfs.iter().any(|tmpfs| tmpfs.target == target).then_some(0o1777);
+        add_missing(root, &target, is_folder, mode, &mut wanted)?;
     }
     Ok(wanted)
 }
 
+/// Adds what `target` needs to be there: a folder, which has the permissions `mode` where some are given, or a file.
 fn add_missing(
     root: &OwnedFd,
     target: &Path,
     is_folder: bool,
+    mode: Option<u32>,
     wanted: &mut BTreeSet<(PathBuf, Kind)>,
 ) -> Result<(), Failure> {
     let refused = |why: &str| Failure::Mount { target: target.to_owned(), why: why.to_owned() };
@@ -153,11 +213,12 @@ fn add_missing(
     };
     let metadata = fs::metadata(format!("/proc/self/fd/{}", found.as_raw_fd()))?;
     if there == names.len() {
-        return if metadata.is_dir() == is_folder {
-            Ok(())
-        } else {
-            Err(refused("one is a file and the other a folder"))
-        };
+        if metadata.is_dir() != is_folder {
+            return Err(refused("one is a file and the other a folder"));
+        }
+        if mode.is_none_or(|mode| metadata.mode() & 0o7777 == mode) {
+            return Ok(());
+        }
     }
     if !metadata.is_dir() {
         return Err(refused("a part of the path is a file in the layers"));
@@ -176,6 +237,10 @@ fn add_missing(
         path.push(name);
         let folder = Kind::Folder { mode: 0o755, owner: (0, 0) };
         wanted.insert((path.clone(), if number == last && !is_folder { Kind::File } else { folder }));
+    }
+    if let Some(mode) = mode {
+        // Of two for one folder, the later has the last word.
+        wanted.insert((path, Kind::Folder { mode, owner: (0, 0) }));
     }
     Ok(())
 }

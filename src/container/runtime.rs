@@ -1,8 +1,8 @@
 //! From a [`Spec`] to a running process, with libcontainer.
 //!
 //! OCI runtime specification 1.0, `config.md` and `config-linux.md`. The process has no capabilities, cannot gain any,
-//! and has process, mount, IPC, host name and control group namespaces of its own. Its user and network namespaces are
-//! those that the supervisor is in.
+//! makes no system calls but those of [`super::seccomp`], and has process, mount, IPC, host name and control group
+//! namespaces of its own. Its user and network namespaces are those that the supervisor is in.
 
 use std::collections::HashMap;
 use std::ffi::CString;
@@ -14,13 +14,15 @@ use std::path::{Path, PathBuf};
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::syscall::syscall::SyscallType;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
+use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use nix::unistd::Pid;
 use oci_spec::OciSpecError;
 use oci_spec::runtime as oci;
 
 use super::lifeline::Supervisor;
-use super::spec::Spec;
+use super::seccomp::{self, Filters};
+use super::spec::{Engine, Spec};
 use super::{Failure, probe};
 
 /// Standard input, output and error of the container's process.
@@ -31,8 +33,14 @@ pub(super) struct Streams {
 }
 
 /// The bundle's `config.json`. `group`: the control group to make, in that of the supervisor, if one is wanted.
-/// `own_sys`: a `/sys` can be mounted here; else it is the host's.
-pub(super) fn configuration(spec: &Spec, group: Option<&str>, own_sys: bool) -> Result<oci::Spec, OciSpecError> {
+/// `own_sys`: a `/sys` can be mounted here; else it is the host's. `processes`: how many the container's user may have,
+/// where no control group counts them.
+pub(super) fn configuration(
+    spec: &Spec,
+    group: Option<&str>,
+    own_sys: bool,
+    processes: Option<u64>,
+) -> Result<oci::Spec, OciSpecError> {
     let (uid, gid) = spec.user;
     let capabilities = oci::LinuxCapabilitiesBuilder::default()
         .bounding(oci::Capabilities::new())
@@ -49,7 +57,7 @@ pub(super) fn configuration(spec: &Spec, group: Option<&str>, own_sys: bool) -> 
         .cwd(spec.cwd.clone())
         .capabilities(capabilities)
         .no_new_privileges(true)
-        .rlimits(Vec::new())
+        .rlimits(processes.map(process_limit).transpose()?.into_iter().collect::<Vec<_>>())
         .build()?;
     let namespaces = [
         oci::LinuxNamespaceType::Pid,
@@ -64,14 +72,18 @@ pub(super) fn configuration(spec: &Spec, group: Option<&str>, own_sys: bool) -> 
         .collect::<Result<Vec<_>, _>>()?;
     let mut masked = oci::get_default_maskedpaths();
     masked.extend(["/proc/interrupts".to_owned(), "/sys/devices/virtual/powercap".to_owned()]);
-    let linux = oci::LinuxBuilder::default()
+    let mut linux = oci::LinuxBuilder::default()
         .namespaces(namespaces)
         .masked_paths(masked)
         .readonly_paths(oci::get_default_readonly_paths());
-    let linux = match group {
-        Some(group) => linux.cgroups_path(Path::new("/").join(group)).build()?,
-        None => linux.build()?,
-    };
+    if let Some(group) = group {
+        linux = linux.cgroups_path(Path::new("/").join(group));
+    }
+    // libcontainer would need a C library for it: there, the filter is installed by [`Payload`].
+    if spec.engine != Engine::Embedded {
+        linux = linux.seccomp(seccomp::section()?);
+    }
+    let linux = linux.build()?;
     oci::SpecBuilder::default()
         .version("1.0.2")
         .root(oci::RootBuilder::default().path("rootfs").readonly(spec.writable.is_none()).build()?)
@@ -80,6 +92,12 @@ pub(super) fn configuration(spec: &Spec, group: Option<&str>, own_sys: bool) -> 
         .hostname(spec.hostname.clone())
         .linux(linux)
         .build()
+}
+
+/// setrlimit(2), RLIMIT_NPROC: no more than what this process is held to already.
+fn process_limit(most: u64) -> Result<oci::PosixRlimit, OciSpecError> {
+    let hard = getrlimit(Resource::RLIMIT_NPROC).map_or(most, |(_, hard)| most.min(hard));
+    oci::PosixRlimitBuilder::default().typ(oci::PosixRlimitType::RlimitNproc).soft(hard).hard(hard).build()
 }
 
 fn mounts(spec: &Spec, own_sys: bool) -> Result<Vec<oci::Mount>, OciSpecError> {
@@ -123,7 +141,8 @@ pub(super) fn start(spec: &Spec, streams: Streams, supervisor: &Supervisor) -> R
     let (status, teller) = io::pipe()?;
     let teller: OwnedFd = teller.into();
     let teller = teller.into_raw_fd();
-    let payload = Payload { args: spec.args.clone(), env: spec.env.clone(), supervisor: supervisor.clone(), teller };
+    let (args, env) = (spec.args.clone(), spec.env.clone());
+    let payload = Payload { args, env, filters: Filters::new()?, supervisor: supervisor.clone(), teller };
     let mut container = ContainerBuilder::new("container".to_owned(), SyscallType::default())
         .with_root_path("runtime")
         .map_err(refused)?
@@ -172,6 +191,7 @@ fn refused(error: impl std::error::Error) -> Failure {
 struct Payload {
     args: Vec<String>,
     env: Vec<String>,
+    filters: Filters,
     supervisor: Supervisor,
     /// Where a program that cannot be run is told of.
     teller: RawFd,
@@ -220,6 +240,10 @@ impl Payload {
         let _ = SigSet::all().thread_unblock();
         // SAFETY: the default action runs no code of this process.
         let _ = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };
+        // Last of all, and so that nothing of this program's own has to be allowed to the container.
+        if let Err(failure) = self.filters.install() {
+            return failure;
+        }
         match nix::unistd::execve(&path, &args, &env) {
             Err(nix::errno::Errno::ENOENT) => refused("the interpreter that it asks for is not in the image"),
             Err(error) => refused(error.desc()),

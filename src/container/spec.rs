@@ -31,9 +31,10 @@ pub struct Spec {
     /// What it may use up.
     pub limits: Limits,
     /// Bytes that it may write into its root, beyond what lies in `tmpfs`; they are kept in memory, over the layers, and
-    /// gone when it ends. None: the root is read-only.
+    /// gone when it ends. Permissions say where. None: the root is read-only.
     pub writable: Option<u64>,
-    /// Where it can write. Emptied when it ends.
+    /// Where it can write. Emptied when it ends. Where the root can be written to, `/tmp` is the layers' own, if they
+    /// have one.
     pub tmpfs: Vec<Tmpfs>,
     /// What runs it.
     pub engine: Engine,
@@ -99,16 +100,27 @@ pub struct Publish {
 
 /// What a container may use up. Where this machine does not let Ekiben set a limit, the container starts without it and
 /// a warning says why, unless `required` is set.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Limits {
     /// Bytes of memory, with what it has in its tmpfs. There is no swap beyond it.
     pub memory: Option<u64>,
     /// Processors, such as 1.5.
     pub cpus: Option<f64>,
-    /// Processes and threads.
+    /// Processes and threads. Where no control group can count them, the kernel counts those of the container's user:
+    /// for an ordinary user those in this container, for root all of that number.
     pub pids: Option<u64>,
     /// Rather no container than one without its limits.
     pub required: bool,
+}
+
+/// Processes and threads of a container for which nobody said how many: enough for a server's thread pools on many
+/// processors, and far from what takes a machine down. Kubernetes' nodes mostly allow as many.
+const PROCESSES: u64 = 4096;
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { memory: None, cpus: None, pids: Some(PROCESSES), required: false }
+    }
 }
 
 /// What runs a container.

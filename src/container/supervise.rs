@@ -111,14 +111,15 @@ fn run(spec: &Spec, record: &mut state::Record, cgroup: &mut Cgroup) -> Result<S
     }
     let forwarder = forward::spawn(listeners, &supervisor)?;
     let group = format!("ekiben-{}-{}", record.state.name, std::process::id());
-    limit(spec, &group, record, cgroup)?;
+    let uncounted = limit(spec, &group, in_user_namespace, record, cgroup)?;
     cgroup.expect_inner(&group);
     record.cgroup = cgroup.clone();
     record.save()?;
-    rootfs::assemble(spec, in_user_namespace)?;
+    let spec = &rootfs::assemble(spec, in_user_namespace)?;
     // Asked for a group that an ordinary user may not make, the other runtimes fail; libcontainer goes on without.
     let wanted = (spec.engine == Engine::Embedded || !in_user_namespace).then_some(group.as_str());
-    let configuration = runtime::configuration(spec, wanted, rootfs::can_mount_sys()).map_err(io::Error::other)?;
+    let configuration = runtime::configuration(spec, wanted, rootfs::can_mount_sys(), uncounted);
+    let configuration = configuration.map_err(io::Error::other)?;
     configuration.save("config.json").map_err(io::Error::other)?;
     let (streams, output) = pipes(spec)?;
     let process = match &spec.engine {
@@ -213,18 +214,28 @@ fn enter_user_namespace(user: u32, group: u32) -> Result<(), Failure> {
     write("gid_map", format!("{group} {outer_group} 1"))
 }
 
-fn limit(spec: &Spec, group: &str, record: &mut state::Record, cgroup: &mut Cgroup) -> Result<(), Failure> {
+/// Sets the limits by control groups. Returns how many processes there may be, where those do not count them.
+fn limit(
+    spec: &Spec,
+    group: &str,
+    in_user_namespace: bool,
+    record: &mut state::Record,
+    cgroup: &mut Cgroup,
+) -> Result<Option<u64>, Failure> {
     let limits = &spec.limits;
     if limits.memory.is_none() && limits.cpus.is_none() && limits.pids.is_none() {
-        return Ok(());
+        return Ok(None);
     }
     let note = |cgroup: &Cgroup| state::Record { cgroup: cgroup.clone(), ..record.clone() }.save();
-    match cgroup.enter(group, limits, &note) {
-        Ok(()) => {}
-        Err(why) if limits.required => return Err(Failure::Limits { why }),
-        Err(why) => record.state.warnings.push(format!("the container runs without its limits: {why}")),
+    let Err(why) = cgroup.enter(group, limits, &note) else { return Ok(None) };
+    // Processes can be counted without control groups, unless they are those of the machine's root.
+    let counted = limits.pids.is_none() || in_user_namespace || spec.user.0 != 0;
+    match limits.memory.is_none() && limits.cpus.is_none() && counted {
+        true => {}
+        false if limits.required => return Err(Failure::Limits { why }),
+        false => record.state.warnings.push(format!("the container runs without its limits: {why}")),
     }
-    Ok(())
+    Ok(limits.pids)
 }
 
 /// The output of the container and the files that it goes to.

@@ -73,9 +73,8 @@ pub fn base_layer<W: Write>(
     Ok(libraries)
 }
 
-/// Writes a layer of `packages`, which are in the store, to lie upon a base that has all else that they need. With the
-/// libraries of that base given, the layer has the loader's index of its own and those, where that is another one than
-/// the base has.
+/// Writes a layer of `packages`, which are in the store, to lie upon a base that has all else that they need, and the
+/// libraries `base`. It has the loader's index of those and its own, where that is another one than the base has.
 ///
 /// # Errors
 /// As [`base_layer`].
@@ -83,17 +82,15 @@ pub fn packages_layer<W: Write>(
     session: &Session,
     packages: &[Package],
     platform: Platform,
-    base: Option<&Libraries>,
+    base: &Libraries,
     writer: &mut Writer<W>,
 ) -> Result<(), Error> {
     let mut tree = Tree::read(session, packages)?;
     tree.configure(session)?;
-    if let Some(base) = base {
-        let own = tree.libraries(platform)?;
-        if own != Libraries::default() {
-            let all = base.below(&own).cache(platform);
-            tree.add_cache(all.filter(|bytes| base.cache(platform).as_ref() != Some(bytes)));
-        }
+    let own = tree.libraries(platform)?;
+    if own != Libraries::default() {
+        let all = base.below(&own).cache(platform);
+        tree.add_cache(all.filter(|bytes| base.cache(platform).as_ref() != Some(bytes)));
     }
     tree.write(writer)
 }
@@ -523,7 +520,7 @@ mod tests {
         let user = User { name: "ekiben".to_owned(), uid: 1034, gid: 1034, home: path("home/ekiben") };
         match base {
             true => drop(base_layer(&session, packages, Platform::Amd64, Some(&user), &mut writer)?),
-            false => packages_layer(&session, packages, Platform::Amd64, None, &mut writer)?,
+            false => packages_layer(&session, packages, Platform::Amd64, &Libraries::default(), &mut writer)?,
         }
         let bytes = writer.finish().unwrap();
         let mut members = Members::new();

@@ -87,7 +87,7 @@ impl Error {
 pub(super) const INSTALLATION: u32 = 3;
 
 /// Version of what [`code_layer`] makes of the same files. A change of it needs another number.
-const CODE: u32 = 1;
+pub(super) const CODE: u32 = 2;
 
 /// Builds the image of `parcel` for `platform`. What was made before of the same inputs is taken again.
 ///
@@ -205,20 +205,32 @@ struct Folders {
 }
 
 impl Folders {
-    /// A bento's own folders can be written to where the container's root can: services count on that.
-    fn of(layout: Layout) -> Self {
-        let home = (layout == Layout::Bento).then(|| base::user(layout).home);
-        Self { home, ..Self::default() }
+    /// The working folder, and a bento's home around it, can be written to where the container's root can: services count
+    /// on that, and libraries that keep something beside a module (numba).
+    fn of(layout: Layout) -> Result<Self, Error> {
+        let home = match layout {
+            Layout::Ekiben => ArchivePath::new(layout::CODE).map_err(std::io::Error::other)?,
+            Layout::Bento => base::user(layout).home,
+        };
+        Ok(Self { home: Some(home), ..Self::default() })
     }
 
     /// Writes the folders above `path` that are not there yet.
     fn above(&mut self, path: &ArchivePath, writer: &mut archive::Writer<&mut dyn Write>) -> Result<(), Error> {
-        for folder in path.ancestors() {
-            if self.written.insert(folder.clone()) {
-                let own = self.home.as_ref().is_some_and(|home| folder == *home || folder.below(home).is_some());
-                let user = if own { layout::USER } else { 0 };
-                writer.entry(&Entry::directory(folder).owned_by(user, user))?;
-            }
+        path.ancestors().try_for_each(|folder| self.one(folder, writer))
+    }
+
+    /// Writes a folder with those above it.
+    fn with(&mut self, path: &ArchivePath, writer: &mut archive::Writer<&mut dyn Write>) -> Result<(), Error> {
+        self.above(path, writer)?;
+        self.one(path.clone(), writer)
+    }
+
+    fn one(&mut self, folder: ArchivePath, writer: &mut archive::Writer<&mut dyn Write>) -> Result<(), Error> {
+        if self.written.insert(folder.clone()) {
+            let own = self.home.as_ref().is_some_and(|home| folder == *home || folder.below(home).is_some());
+            let user = if own { layout::USER } else { 0 };
+            writer.entry(&Entry::directory(folder).owned_by(user, user))?;
         }
         Ok(())
     }
@@ -337,7 +349,10 @@ fn code_layer(session: &Session, bundle: &Bundle) -> Result<Layer, Error> {
         return Ok(layer);
     }
     let layer = Layer::write::<Error>(&session.store, Compression::Gzip, "code and metadata", |writer| {
-        let (mut folders, mut opener) = (Folders::of(layout), Opener::default());
+        let (mut folders, mut opener) = (Folders::of(layout)?, Opener::default());
+        for folder in layout.folders() {
+            folders.with(&ArchivePath::new(folder).map_err(std::io::Error::other)?, writer)?;
+        }
         for (path, member) in bundle.members() {
             let entry = Entry::file(top.join(path), member.content.size(), member.executable);
             folders.above(&entry.path, writer)?;

@@ -21,7 +21,7 @@ pub fn tag(session: &Session, parcel: &Parcel, platforms: &[Platform]) -> Result
     let mut platforms = platforms.to_vec();
     platforms.sort();
     platforms.dedup();
-    let rules = (VERSION, build::INSTALLATION, crate::base::USER_RULES, crate::debian::RULES);
+    let rules = (VERSION, build::INSTALLATION, build::CODE, crate::base::USER_RULES, crate::debian::RULES);
     let mut hex = layer::key(&(rules, parcel.bundle.digest(session)?, platforms)).hex();
     hex.truncate(40);
     Ok(format!("ekiben-{hex}"))

@@ -39,8 +39,21 @@ fn tar(entries: &[(&str, &[u8])]) -> Vec<u8> {
 
 /// A docker archive of busybox and two layers, the upper of which deletes things of the lower.
 pub fn docker_archive(to: &Path) {
+    archive(to, "", &[]);
+}
+
+/// The same, whose program runs as `user`: it knows `root` and `model`.
+pub fn docker_archive_for(to: &Path, user: &str) {
+    let books: [(&str, &[u8]); 2] = [
+        ("etc/passwd", b"root:x:0:0:root:/root:/bin/sh\nmodel:x:1001:50::/srv/model:/bin/sh\n"),
+        ("etc/group", b"root:x:0:\nwheel:x:10:\n"),
+    ];
+    archive(to, user, &books);
+}
+
+fn archive(to: &Path, user: &str, more: &[(&str, &[u8])]) {
     let busybox = fs::read(busybox()).unwrap();
-    let lower = tar(&[
+    let lower: [(&str, &[u8]); 10] = [
         ("bin/", b""),
         ("bin/busybox", &busybox),
         ("bin/sh", &busybox),
@@ -51,13 +64,14 @@ pub fn docker_archive(to: &Path) {
         ("old/a", b"1"),
         ("whole/", b""),
         ("whole/x", b"1"),
-    ]);
+    ];
+    let lower = tar(&[&lower[..], more].concat());
     let upper =
         tar(&[("etc/.wh.gone", b""), ("old/", b""), ("old/.wh..wh..opq", b""), ("old/b", b"2"), (".wh.whole", b"")]);
     let digest = |bytes: &[u8]| ekiben::digest::Digest::of(bytes).to_string();
     let config = serde_json::json!({
         "architecture": ekiben::platform::Platform::host().unwrap().architecture(), "os": "linux",
-        "config": { "Env": ["FROM_BASE=yes", "PORT=1"], "Cmd": ["never"] },
+        "config": { "Env": ["FROM_BASE=yes", "PORT=1"], "Cmd": ["never"], "User": user },
         "rootfs": { "type": "layers", "diff_ids": [digest(&lower), digest(&upper)] },
     });
     let manifest = br#"[{"Config":"config.json","RepoTags":[],"Layers":["1.tar","2.tar"]}]"#;

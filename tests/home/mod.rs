@@ -87,6 +87,11 @@ impl Home {
         self
     }
 
+    /// Whether the program runs as an ordinary user in it, though the tests run as root.
+    pub fn is_a_users(&self) -> bool {
+        self.user || !nix::unistd::geteuid().is_root()
+    }
+
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
