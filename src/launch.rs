@@ -6,17 +6,18 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 use tempfile::TempDir;
 
+use crate::archive::Stack;
 use crate::container::{
     self, Container, Containers, Engine, Launcher, Life, Limits, Mount, Name, Network, Publish, Spec, engine,
 };
 use crate::content::Content;
 use crate::image::{self, Image, export};
-use crate::layer::{self, Layer};
+use crate::layer::{self, Layer, Trees};
 use crate::layout::Layout;
 use crate::progress::Unit;
 use crate::registry;
@@ -142,7 +143,9 @@ pub fn start(
     let (engine, _archive) = engine(session, image_name, image, options.engine.as_deref())?;
     spec.engine = engine;
     if !matches!(spec.engine, Engine::Manager { .. }) {
-        (spec.lower, spec.mounts) = root(session, image, user)?;
+        let (trees, mounts) = root(session, image, user)?;
+        (spec.lower, spec.mounts) = (trees.lower, mounts);
+        spec.root = trees.root;
     }
     spec.env = given(config.env()).into_iter().chain(options.env.iter().cloned()).collect();
     spec.cwd = config.working_dir().as_deref().filter(|folder| !folder.is_empty()).unwrap_or("/").into();
@@ -165,27 +168,42 @@ pub fn any_port(port: u16) -> Publish {
     Publish { host: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0), container: port }
 }
 
-/// Unpacked layers, the lowest first, and what is mounted on them.
-fn root(session: &Session, image: &Image, user: (u32, u32)) -> Result<(Vec<PathBuf>, Vec<Mount>), Error> {
-    let mut mounts = Vec::new();
-    let missing = |layer: &&Layer| !session.store.tree_path(&layer.diff_id).exists();
-    let mut unpacked = Vec::new();
-    for layer in image.layers() {
-        match mountable(&session.store, layer, user)? {
-            Some(files) => mounts.extend(files),
-            None => unpacked.push(layer),
+/// Unpacked layers, and what is mounted on them.
+fn root(session: &Session, image: &Image, user: (u32, u32)) -> Result<(Trees, Vec<Mount>), Error> {
+    let mut mountable =
+        image.layers().iter().map(|layer| mounts(&session.store, layer, user)).collect::<Result<Vec<_>, _>>()?;
+    loop {
+        let both = || image.layers().iter().zip(&mountable);
+        let unpacked: Vec<_> = both().filter(|(_, mounts)| mounts.is_none()).map(|(layer, _)| layer).collect();
+        let missing = unpacked.iter().filter(|layer| !layer.is_unpacked(&session.store));
+        let work = missing.map(|layer| layer.size).sum::<u64>();
+        let task = (work > 0).then(|| session.progress.task("Unpacking", "layers", Unit::Bytes, Some(work)));
+        let done = |layer: &Layer| task.iter().for_each(|task| task.advance(layer.size));
+        let trees = layer::unpack_all(&session.store, &session.progress, &unpacked, done)?;
+        // What an upper layer replaces or deletes must not be mounted over it.
+        let mut above = trees.each.as_slice();
+        let mut hidden = None;
+        for (number, mounts) in mountable.iter().enumerate() {
+            let Some(mounts) = mounts else {
+                above = above.get(1..).unwrap_or_default();
+                continue;
+            };
+            let upper = Stack::new(above);
+            let inside = |mount: &Mount| mount.target.strip_prefix("/").map(Path::to_owned).unwrap_or_default();
+            if mounts.iter().any(|mount| upper.hides(&inside(mount))) {
+                hidden = Some(number);
+            }
+        }
+        match hidden.and_then(|number| mountable.get_mut(number)) {
+            Some(mounts) => *mounts = None,
+            None => return Ok((trees, mountable.into_iter().flatten().flatten().collect())),
         }
     }
-    let work = unpacked.iter().copied().filter(missing).map(|layer| layer.size).sum::<u64>();
-    let task = (work > 0).then(|| session.progress.task("Unpacking", "layers", Unit::Bytes, Some(work)));
-    let done = |layer: &Layer| task.iter().for_each(|task| task.advance(layer.size));
-    let lower = layer::unpack_all(&session.store, &unpacked, done)?;
-    Ok((lower, mounts))
 }
 
 /// The files of a layer as mounts, where it is one of files that lie here and that the container may read.
-fn mountable(store: &Store, layer: &Layer, user: (u32, u32)) -> Result<Option<Vec<Mount>>, Error> {
-    if store.tree_path(&layer.diff_id).exists() {
+fn mounts(store: &Store, layer: &Layer, user: (u32, u32)) -> Result<Option<Vec<Mount>>, Error> {
+    if layer.is_unpacked(store) {
         return Ok(None);
     }
     let Some(files) = layer.files(store)? else { return Ok(None) };
@@ -207,7 +225,7 @@ fn mountable(store: &Store, layer: &Layer, user: (u32, u32)) -> Result<Option<Ve
 
 /// Whether the container's user can read a file. For an ordinary user that is they themselves; root's containers run
 /// as another user, for whom the file's permissions count as for anybody.
-fn readable(path: &std::path::Path, user: (u32, u32)) -> Result<bool, Error> {
+fn readable(path: &Path, user: (u32, u32)) -> Result<bool, Error> {
     let metadata = fs::metadata(path)?;
     let bit = match (metadata.uid() == user.0, metadata.gid() == user.1) {
         (true, _) => 0o400,

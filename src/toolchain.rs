@@ -15,7 +15,7 @@ use crate::base::{self, Base};
 use crate::container::{self, Mount, Name, Spec};
 use crate::debian::User;
 use crate::launch;
-use crate::layer::Layer;
+use crate::layer::{self, Layer};
 use crate::manifest::Manifest;
 use crate::platform::{Platform, UnknownPlatform};
 use crate::python::{self, Interpreter, Loader, Runner, Uv};
@@ -32,7 +32,7 @@ pub enum Error {
     Python(#[from] python::Error),
     /// The base's layer.
     #[error("{0}")]
-    Layer(#[from] crate::layer::Error),
+    Layer(#[from] layer::Error),
     /// A file could not be read or written. The message names it.
     #[error("{0}")]
     Io(#[from] std::io::Error),
@@ -140,7 +140,7 @@ impl<'a> Toolchain<'a> {
         if let Some(folder) = self.merged.get() {
             return Ok(folder.path());
         }
-        let folder = self.session.store.scratch().map_err(crate::layer::Error::from)?;
+        let folder = self.session.store.scratch().map_err(layer::Error::from)?;
         base::merge(trees, folder.path())?;
         Ok(self.merged.get_or_init(|| folder).path())
     }
@@ -156,7 +156,9 @@ impl<'a> Toolchain<'a> {
         let wanted = ["python3-pip-whl".to_owned()];
         let packages = base::packages(self.session, self.manifest, suite, host, &wanted)?;
         let layer: Option<Layer> = base::system_layer(self.session, self.manifest, &packages)?;
-        let tree = layer.map(|layer| layer.unpack(&self.session.store)).transpose()?.unwrap_or_default();
+        let layers: Vec<_> = layer.iter().collect();
+        let trees = layer::unpack_all(&self.session.store, &self.session.progress, &layers, |_| ())?;
+        let tree = trees.lower.into_iter().next().unwrap_or_default();
         let wheels = fs::read_dir(tree.join("usr/share/python-wheels"))?.filter_map(|entry| Some(entry.ok()?.path()));
         let pip = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("pip-"));
         let missing = || std::io::Error::other("Debian's package python3-pip-whl has no wheel of pip");

@@ -20,7 +20,7 @@ use crate::image::{Image, remote};
 use crate::layer;
 use crate::platform::Platform;
 use crate::python::bytecode;
-use crate::registry::{self, Content, Manifest, Reference};
+use crate::registry::{self, Child, Content, Manifest, Reference};
 use crate::session::Session;
 
 /// Largest document of an image, in bytes.
@@ -117,10 +117,8 @@ fn import_layout(session: &Session, path: &Path, platform: Platform) -> Result<D
     // An index may lead to one with the platforms.
     for _ in 0..2 {
         let Content::Index(children) = &manifest.content else { break };
-        let wanted = platform.to_string();
-        let child = children.iter().find(|child| child.platform().as_ref() == Some(&wanted));
         let only = || children.first().filter(|_| children.len() == 1);
-        let child = child.or_else(only).ok_or_else(|| unreadable(format!("it has no image for {platform}")))?;
+        let child = Child::choose(children, platform).or_else(only).ok_or_else(|| unreadable(format!("it has no image for {platform}")))?;
         let expected = child.link.digest;
         manifest = read(&blob(&expected))?;
         if manifest.digest != expected {
@@ -195,91 +193,34 @@ fn import_archive(session: &Session, path: &Path) -> Result<Digest, Error> {
     Ok(put(&serde_json::to_vec(&manifest).map_err(io::Error::from)?)?)
 }
 
-/// Unpacked layers, looked at as if they lay over each other.
+/// The unpacked layers of a base, looked at as if they lay over each other.
 pub(super) struct Stack {
-    /// The uppermost first.
-    trees: Vec<PathBuf>,
+    layers: archive::Stack,
 }
 
 impl Stack {
     /// Fetches and unpacks what is missing.
     pub(super) fn of(session: &Session, image: &Image) -> Result<Self, Error> {
-        Ok(Self { trees: trees(session, image)?.into_iter().rev().collect() })
+        Ok(Self { layers: archive::Stack::new(&trees(session, image)?) })
     }
 
     /// The file that `path`, from the root, leads to; through links, as within the image.
     pub(super) fn find(&self, path: &str) -> Option<PathBuf> {
-        /// As the kernel has it.
-        const MOST_LINKS: usize = 40;
-        let mut todo: Vec<String> = path.rsplit('/').map(str::to_owned).collect();
-        let mut at: Vec<String> = Vec::new();
-        let mut links = 0;
-        let mut found = None;
-        while let Some(name) = todo.pop() {
-            match name.as_str() {
-                "" | "." => continue,
-                ".." => {
-                    at.pop();
-                    continue;
-                }
-                _ => at.push(name),
-            }
-            let real = self.entry(&at)?;
-            if real.is_symlink() {
-                links += 1;
-                let target = fs::read_link(&real).ok()?;
-                let target = target.to_str()?;
-                at.pop();
-                if target.starts_with('/') {
-                    at.clear();
-                }
-                todo.extend(target.rsplit('/').map(str::to_owned));
-                if links > MOST_LINKS {
-                    return None;
-                }
-            }
-            found = Some(real);
-        }
-        found.filter(|path| path.is_file())
+        self.layers.find(Path::new(path)).map(|(_, real)| real).filter(|real| real.is_file())
     }
 
-    /// The uppermost entry at a path, unless it was deleted there or its folder was.
-    fn entry(&self, path: &[String]) -> Option<PathBuf> {
-        use std::os::unix::fs::FileTypeExt as _;
-        for tree in &self.trees {
-            let mut real = tree.clone();
-            let mut hides = false;
-            for (index, name) in path.iter().enumerate() {
-                hides |= is_opaque(&real);
-                real.push(name);
-                let Ok(metadata) = fs::symlink_metadata(&real) else {
-                    if hides {
-                        return None;
-                    }
-                    break;
-                };
-                if metadata.file_type().is_char_device() {
-                    return None;
-                }
-                if index + 1 == path.len() {
-                    return Some(real);
-                }
-                if !metadata.is_dir() {
-                    return None;
-                }
-            }
-        }
-        None
+    fn entry(&self, path: &ArchivePath) -> Option<PathBuf> {
+        self.layers.entry(Path::new(path.as_str()))
     }
 
     /// Whether there is a folder at `path`, from the root, and no link to one.
     pub(super) fn has_folder(&self, path: &ArchivePath) -> bool {
-        self.entry(&names(path)).is_some_and(|real| real.is_dir() && !real.is_symlink())
+        self.entry(path).is_some_and(|real| real.is_dir() && !real.is_symlink())
     }
 
     /// Whether there is anything at `path`, from the root.
     pub(super) fn has(&self, path: &ArchivePath) -> bool {
-        self.entry(&names(path)).is_some()
+        self.entry(path).is_some()
     }
 
     /// Python's own modules below `library`, from the root, that have no bytecode beside them, by their paths below it.
@@ -289,7 +230,7 @@ impl Stack {
         // Packages of the base are none of an environment's.
         let is_own =
             |entry: &ignore::DirEntry| !["site-packages", "dist-packages"].iter().any(|n| entry.file_name() == *n);
-        for tree in self.trees.iter().filter(|tree| is_plain(tree, library)) {
+        for tree in self.layers.trees().iter().filter(|tree| is_plain(tree, library)) {
             let root = library.under(tree);
             let walk = ignore::WalkBuilder::new(&root).standard_filters(false).filter_entry(is_own).build();
             for entry in walk {
@@ -313,7 +254,7 @@ impl Stack {
     /// What Debian's package manager has noted: its own book, and the leaves of it that distroless images have.
     pub(super) fn installed(&self) -> Result<String, Error> {
         let mut text = self.text("/var/lib/dpkg/status")?;
-        for tree in &self.trees {
+        for tree in self.layers.trees() {
             let Ok(entries) = fs::read_dir(tree.join("var/lib/dpkg/status.d")) else { continue };
             let mut files: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
             files.sort();
@@ -367,10 +308,6 @@ impl Stack {
     }
 }
 
-fn names(path: &ArchivePath) -> Vec<String> {
-    path.as_str().split('/').map(str::to_owned).collect()
-}
-
 /// Whether a tree has the folder `path`, without a link on the way.
 fn is_plain(tree: &Path, path: &ArchivePath) -> bool {
     let folders = path.ancestors().chain([path.clone()]);
@@ -390,7 +327,7 @@ pub fn merge(trees: &[PathBuf], into: &Path) -> Result<(), Error> {
             // Folders come before what is in them, so there is never a link on the way.
             let to = into.join(real.strip_prefix(tree).map_err(io::Error::other)?);
             match fs::symlink_metadata(&to) {
-                Ok(there) if there.is_dir() && kind.is_dir() && !is_opaque(real) => continue,
+                Ok(there) if there.is_dir() && kind.is_dir() && !archive::is_opaque(real) => continue,
                 Ok(there) if there.is_dir() => fs::remove_dir_all(&to)?,
                 Ok(_) => fs::remove_file(&to)?,
                 Err(_) => {}
@@ -407,21 +344,17 @@ pub fn merge(trees: &[PathBuf], into: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether lower layers show nothing in a folder.
-fn is_opaque(folder: &Path) -> bool {
-    rustix::fs::getxattr(folder, "user.overlay.opaque", &mut [0u8; 1][..]).is_ok()
-}
-
 /// The image's layers unpacked, the lowest first; fetched where they are still in a registry.
 pub(super) fn trees(session: &Session, image: &Image) -> Result<Vec<PathBuf>, Error> {
     registry::fetch(session, image.layers()).map_err(crate::image::Error::from)?;
-    Ok(layer::unpack_all(&session.store, &image.layers().iter().collect::<Vec<_>>(), |_| ())?)
+    let layers: Vec<_> = image.layers().iter().collect();
+    Ok(layer::unpack_all(&session.store, &session.progress, &layers, |_| ())?.lower)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::archive::{Entry, Limits, Writer};
+    use crate::archive::{Below, Entry, Limits, Writer};
 
     /// Layers of these files, unpacked. What ends in `/` is a folder, what has `->` in it a link.
     fn unpacked(layers: &[&[&str]]) -> (tempfile::TempDir, Vec<PathBuf>) {
@@ -440,7 +373,9 @@ mod tests {
             }
             let tree = home.path().join(format!("tree{number}"));
             fs::create_dir(&tree).unwrap();
-            archive::unpack_layer(&mut writer.finish().unwrap().as_slice(), &tree, Limits::default()).unwrap();
+            let layer = writer.finish().unwrap();
+            let below = archive::Stack::new(&trees);
+            archive::unpack_layer(&layer[..], &tree, Below::Layers(&below), Limits::default()).unwrap();
             trees.push(tree);
         }
         (home, trees)
@@ -466,7 +401,7 @@ mod tests {
         let merged = home.path().join("merged");
         fs::create_dir(&merged).unwrap();
         merge(&trees, &merged).unwrap();
-        let stack = Stack { trees: trees.into_iter().rev().collect() };
+        let stack = Stack { layers: archive::Stack::new(&trees) };
         let all = "a/kept a/gone b/deep/gone b/deep/new c/file c/kept d/x d/x/inner e e/inner f/kept g/in h/kept";
         let there: Vec<_> = all.split(' ').filter(|path| stack.find(path).is_some()).collect();
         assert_eq!(there.join(" "), "a/kept b/deep/new c/kept d/x/inner e/inner f/kept h/kept");
@@ -492,7 +427,7 @@ mod tests {
         let upper: &[&str] =
             &["usr/lib/python3.11/.wh.old.py", "usr/lib/python3.11/new.py", "usr/lib/python3.11/x.txt"];
         let (_home, trees) = unpacked(&[lower, upper]);
-        let stack = Stack { trees: trees.into_iter().rev().collect() };
+        let stack = Stack { layers: archive::Stack::new(&trees) };
         let library = ArchivePath::new("usr/lib/python3.11").unwrap();
         let found = stack.uncompiled(&library, "3.11").unwrap();
         let paths: Vec<_> = found.iter().map(|(path, _)| path.as_str()).collect();
