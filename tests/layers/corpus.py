@@ -213,7 +213,7 @@ def base(busybox):
     names.append(folder(b"tmp/", 0o1777))
     with open(busybox, "rb") as program:
         names.append(member(b"bin/busybox", program.read(), mode=0o755))
-    return b"".join(names)
+    return b"".join(names + [symlink(b"bin/sh", b"busybox")])
 
 
 class Layout:

@@ -1,5 +1,6 @@
 # All that is in a root, as busybox sees it: path, kind, mode, owner, size, target, digest. Without what containers have of
 # their own. With OWNERS=no, whose it is, is left out.
+exec 2>&1
 cd /
 b=/bin/busybox
 each='
@@ -24,4 +25,4 @@ each='
     done'
 prune=
 for own in bin dev etc home proc root run sys tmp var; do prune="$prune -path ./$own -prune -o"; done
-$b find . -xdev $prune -print0 | $b sort -z | OWNERS=$OWNERS $b xargs -0 $b sh -c "$each" sh 2>&1
+$b find . -xdev $prune -print0 | $b sort -z | OWNERS=$OWNERS $b xargs -0 $b sh -c "$each" sh
