@@ -303,7 +303,7 @@ fn mutated_layers_do_no_harm() {
     let seeds: Vec<_> = names(&folder).iter().map(|name| fs::read(folder.join(name)).unwrap()).collect();
     assert!(seeds.len() > 70);
     let (next, taken) = (AtomicU64::new(0), AtomicU64::new(0));
-    let slowest = AtomicU64::new(0);
+    let (slowest, begun) = (AtomicU64::new(0), Instant::now());
     let work = |number: usize| {
         let outer = PathBuf::from(home.path(&format!("fuzz{number}")));
         let canary = Canary::new(&outer);
@@ -322,11 +322,14 @@ fn mutated_layers_do_no_harm() {
             assert!(elapsed < Duration::from_secs(10), "input {input} takes {elapsed:?}");
             slowest.fetch_max(u64::try_from(elapsed.as_millis()).unwrap(), Ordering::Relaxed);
             canary.lives(input);
+            if input % 50_000 == 49_999 {
+                println!("{} inputs in {:.0} s", input + 1, begun.elapsed().as_secs_f64());
+            }
         }
     };
-    let started = Instant::now();
     std::thread::scope(|scope| {
         let threads = std::thread::available_parallelism().map_or(2, usize::from).min(8);
+        let work = &work;
         (0..threads).for_each(|number| drop(scope.spawn(move || work(number))));
     });
     let status = fs::read_to_string("/proc/self/status").unwrap();
@@ -334,7 +337,7 @@ fn mutated_layers_do_no_harm() {
     let peak: u64 = peak.trim_end_matches(" kB").parse().unwrap();
     println!(
         "{inputs} inputs in {:.0} s: {} layers were taken, the slowest input took {} ms, the process {} MiB",
-        started.elapsed().as_secs_f64(),
+        begun.elapsed().as_secs_f64(),
         taken.load(Ordering::Relaxed),
         slowest.load(Ordering::Relaxed),
         peak >> 10,
@@ -348,16 +351,11 @@ fn unpacked(outer: &Path, layers: &[Vec<u8>]) -> u64 {
     let limits = Limits { members: 10_000, bytes: 1 << 40 };
     let (mut trees, mut taken) = (Vec::new(), 0);
     for (number, layer) in layers.iter().enumerate() {
-        let root = |kind: &str| {
-            let root = outer.join(format!("work/{kind}{number}"));
-            fs::create_dir_all(&root).unwrap();
-            root
-        };
-        let mut tree = root("any");
+        let mut tree = folder(outer, &format!("any{number}"));
         let stack = Stack::new(&trees);
         let plain = archive::unpack_layer(layer.as_slice(), &tree, Below::Anything, limits);
         if !plain.as_ref().is_ok_and(|facts| facts.hold(&stack)) {
-            tree = root("over");
+            tree = folder(outer, &format!("over{number}"));
             if archive::unpack_layer(layer.as_slice(), &tree, Below::Layers(&stack), limits).is_err() {
                 continue;
             }
@@ -365,10 +363,18 @@ fn unpacked(outer: &Path, layers: &[Vec<u8>]) -> u64 {
         stack.find(Path::new("l/a/x"));
         taken += 1;
         trees.push(tree);
-        let _ = archive::unpack(layer.as_slice(), &root("archive"), limits);
     }
+    // As what somebody says is a bundle.
+    let _ = archive::unpack(layers[0].as_slice(), &folder(outer, "archive"), limits);
     archive::remove(&outer.join("work")).unwrap();
     taken
+}
+
+/// A new folder.
+fn folder(outer: &Path, name: &str) -> PathBuf {
+    let folder = outer.join("work").join(name);
+    fs::create_dir_all(&folder).unwrap();
+    folder
 }
 
 /// Files beside a tree that must stay as they are.

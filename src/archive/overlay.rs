@@ -128,7 +128,7 @@ pub fn unpack_layer(archive: impl Read, root: &Path, below: Below<'_>, limits: L
         tree,
         below,
         owners: nix::unistd::geteuid().is_root(),
-        folders: BTreeMap::from([(PathBuf::new(), Folder { attributes: Attributes::PLAIN, time: None })]),
+        folders: BTreeMap::from([(OsString::new(), Folder { attributes: Attributes::PLAIN, time: None })]),
         hidden: BTreeSet::new(),
         opaque: BTreeSet::new(),
         whiteouts: BTreeSet::new(),
@@ -163,20 +163,20 @@ struct Layer<'a> {
     below: Below<'a>,
     owners: bool,
     /// Those of the tree.
-    folders: BTreeMap<PathBuf, Folder>,
+    folders: BTreeMap<OsString, Folder>,
     /// Places where nothing of the layers below shows any more: something else was there for a while.
-    hidden: BTreeSet<PathBuf>,
+    hidden: BTreeSet<OsString>,
     /// Folders in which nothing of the layers below shows.
-    opaque: BTreeSet<PathBuf>,
+    opaque: BTreeSet<OsString>,
     /// What is deleted below.
-    whiteouts: BTreeSet<PathBuf>,
+    whiteouts: BTreeSet<OsString>,
     /// Bytes of the paths above, which all are in memory.
     kept: usize,
     /// The folder that was last put into: as the archive has it, as it is, and open.
     last: Option<(PathBuf, PathBuf, OwnedFd)>,
     facts: Facts,
     /// For [`Facts`], each once.
-    noted: BTreeMap<PathBuf, Note>,
+    noted: BTreeMap<OsString, Note>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -190,7 +190,7 @@ impl Layer<'_> {
         let Some(name) = entry.path.file_name() else {
             let root = Attributes { mode: entry.mode, owner: entry.owner };
             self.facts.root = Some(root);
-            self.folders.insert(PathBuf::new(), Folder { attributes: root, time: Some(entry.time) });
+            self.folders.insert(OsString::new(), Folder { attributes: root, time: Some(entry.time) });
             return self.describe(&entry, &self.tree.entry(Path::new("")).map_err(|error| failed(&entry.path, error))?);
         };
         let parent = entry.path.parent().unwrap_or(Path::new(""));
@@ -218,7 +218,7 @@ impl Layer<'_> {
         if let Kind::Directory = entry.kind {
             self.folder(&path).map_err(write)?;
             let attributes = Attributes { mode: entry.mode, owner: entry.owner };
-            self.folders.insert(path.clone(), Folder { attributes, time: Some(entry.time) });
+            self.folders.insert(path.clone().into(), Folder { attributes, time: Some(entry.time) });
             return self.describe(&entry, &self.tree.entry(&path).map_err(write)?);
         }
         if let Kind::Hardlink(target) = &entry.kind {
@@ -281,14 +281,14 @@ impl Layer<'_> {
 
     /// Where the folder `path` of the archive lies. Made where it is not there, if `make`; else none then.
     fn parent(&mut self, path: &Path, make: bool) -> io::Result<Option<PathBuf>> {
-        if self.folders.contains_key(path) {
+        if self.has_folder(path) {
             return Ok(Some(path.to_owned()));
         }
         let mut walk = Walk::new(path);
         while let Some(at) = walk.next() {
             let at = at.to_owned();
             match self.find(&at)? {
-                Found::Folder(_) if self.folders.contains_key(&at) || !make => {}
+                Found::Folder(_) if self.has_folder(&at) || !make => {}
                 Found::Link(target) => walk.follow(&target)?,
                 Found::Nothing | Found::Other if !make => return Ok(None),
                 found => {
@@ -300,7 +300,7 @@ impl Layer<'_> {
                     if self.owners {
                         own(&self.tree.entry(&at)?, attributes.owner)?;
                     }
-                    self.folders.insert(at.clone(), Folder { attributes, time: None });
+                    self.folders.insert(at.clone().into(), Folder { attributes, time: None });
                     self.note(at, Note::Folder);
                 }
             }
@@ -310,7 +310,7 @@ impl Layer<'_> {
 
     /// What is at `path`, of which all folders above are there and no links.
     fn find(&self, path: &Path) -> io::Result<Found> {
-        if let Some(folder) = self.folders.get(path) {
+        if let Some(folder) = self.folders.get(path.as_os_str()) {
             return Ok(Found::Folder(folder.attributes));
         }
         if let Some(stat) = self.tree.look(path)? {
@@ -340,28 +340,38 @@ impl Layer<'_> {
 
     /// Whether nothing of the layers below shows at `path`, because of what this layer has or deletes.
     fn is_hidden(&self, path: &Path) -> bool {
-        let gone = |path: &Path| self.hidden.contains(path) || self.whiteouts.contains(path);
-        gone(path) || path.ancestors().skip(1).any(|above| gone(above) || self.opaque.contains(above))
+        let gone = |path: &OsStr| self.hidden.contains(path) || self.whiteouts.contains(path);
+        let mut above = path.ancestors().skip(1).map(Path::as_os_str);
+        gone(path.as_os_str()) || above.any(|above| gone(above) || self.opaque.contains(above))
+    }
+
+    fn has_folder(&self, path: &Path) -> bool {
+        self.folders.contains_key(path.as_os_str())
     }
 
     /// Makes the folder `path`, whose parent is there, in the place of whatever is there.
     fn folder(&mut self, path: &Path) -> io::Result<()> {
-        if self.folders.contains_key(path) {
+        if self.has_folder(path) {
             return Ok(());
-        }
-        if self.tree.look(path)?.is_some() {
-            self.tree.remove(path)?;
-            self.hidden.insert(path.to_owned());
         }
         self.keep(path)?;
         let parent = self.tree.folder(path.parent().unwrap_or(Path::new("")))?;
         let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-        Ok(nix::sys::stat::mkdirat(&parent, name, Mode::from_bits_truncate(0o700))?)
+        let make = || nix::sys::stat::mkdirat(&parent, name, Mode::from_bits_truncate(0o700));
+        match make() {
+            Err(nix::Error::EEXIST) => {
+                self.tree.remove(path)?;
+                self.hidden.insert(path.into());
+                Ok(make()?)
+            }
+            made => Ok(made?),
+        }
     }
 
     /// Counts a path that is kept in memory: folders and whiteouts of an image of a million are far below the limit.
     fn keep(&mut self, path: &Path) -> io::Result<()> {
-        const MOST: usize = 128 << 20;
+        // In tests it is reached sooner.
+        const MOST: usize = if cfg!(test) { 1 << 20 } else { 64 << 20 };
         self.kept += path.as_os_str().len();
         match self.kept <= MOST {
             true => Ok(()),
@@ -371,10 +381,14 @@ impl Layer<'_> {
 
     /// Takes away what this layer had at `path`, for something else that is no folder.
     fn clear(&mut self, path: &Path) -> io::Result<()> {
-        if self.folders.contains_key(path) {
-            // Names are compared one by one, so what is below a folder stands together.
-            let below = |known: &&PathBuf| known.starts_with(path);
-            let gone: Vec<_> = self.folders.range(path.to_owned()..).map(|(known, _)| known).take_while(below).cloned().collect();
+        if self.folders.remove(path.as_os_str()).is_some() {
+            self.opaque.remove(path.as_os_str());
+            // All that begins with it stands together.
+            let mut within = path.as_os_str().to_owned();
+            within.push("/");
+            let is_within = |known: &&OsString| known.as_bytes().starts_with(within.as_bytes());
+            let gone: Vec<_> =
+                self.folders.range(within.clone()..).map(|(known, _)| known).take_while(is_within).cloned().collect();
             for known in gone {
                 self.folders.remove(&known);
                 self.opaque.remove(&known);
@@ -385,7 +399,7 @@ impl Layer<'_> {
 
     fn note(&mut self, path: PathBuf, note: Note) {
         if let Below::Anything = self.below {
-            self.noted.entry(path).or_insert(note);
+            self.noted.entry(path.into()).or_insert(note);
         }
     }
 
@@ -401,7 +415,7 @@ impl Layer<'_> {
         if real.as_deref() == Some(path) && self.tree.look(path).map_err(write)?.is_some() {
             return Ok(());
         }
-        if real.as_ref().is_some_and(|real| self.folders.contains_key(real)) {
+        if real.as_ref().is_some_and(|real| self.has_folder(real)) {
             return Err(nowhere());
         }
         let own = real.as_ref().map(|real| self.tree.entry(real)).and_then(Result::ok);
@@ -444,24 +458,24 @@ impl Layer<'_> {
         let Some(folder) = self.parent(parent, !known).map_err(write)? else { return Ok(()) };
         if name.as_bytes() == OPAQUE {
             // Where there is nothing of the name below, there may be nothing to mark.
-            if known && !self.folders.contains_key(&folder) {
+            if known && !self.has_folder(&folder) {
                 if self.shows(&folder).is_none() {
                     return Ok(());
                 }
                 self.parent(&folder, true).map_err(write)?;
             }
-            if self.noted.get(&folder) == Some(&Note::Folder) {
+            if self.noted.get(folder.as_os_str()) == Some(&Note::Folder) {
                 // So it is where nothing is known: then there is no folder.
                 self.facts.deleted.push(Name::new(&folder));
             }
-            self.opaque.insert(folder);
+            self.opaque.insert(folder.into());
             return Ok(());
         }
         let path = folder.join(OsStr::from_bytes(deleted));
         if !known || self.shows(&path).is_some() {
             self.parent(&folder, true).map_err(write)?;
             self.keep(&path).map_err(write)?;
-            self.whiteouts.insert(path);
+            self.whiteouts.insert(path.into());
         }
         Ok(())
     }
@@ -475,7 +489,7 @@ impl Layer<'_> {
         self.clear(&path).map_err(write)?;
         self.keep(&path).map_err(write)?;
         if self.shows(&path).is_some() {
-            self.whiteouts.insert(path.clone());
+            self.whiteouts.insert(path.clone().into());
         }
         self.facts.devices.0 += 1;
         if self.facts.devices.1.len() < SOME {
@@ -492,22 +506,24 @@ impl Layer<'_> {
             self.tree.remove(Path::new("")).map_err(|source| failed(Path::new(""), source))?;
             return Ok(Facts { links_below: true, ..Facts::default() });
         }
-        self.facts.hides_all = self.opaque.contains(Path::new(""));
+        self.facts.hides_all = self.opaque.contains(OsStr::new(""));
         let (folders, whiteouts): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.whiteouts).into_iter().partition(|path| self.folders.contains_key(path));
         if let Below::Anything = self.below {
-            self.facts.deleted.extend(folders.iter().chain(&whiteouts).map(|path| Name::new(path)));
+            self.facts.deleted.extend(folders.iter().chain(&whiteouts).map(|path| Name::new(Path::new(path))));
         }
         // A folder in the place of a deleted one shows nothing of it.
         self.opaque.extend(folders);
         for path in whiteouts {
-            self.whiteout(&path).map_err(|source| failed(&path, source))?;
+            self.whiteout(Path::new(&path)).map_err(|source| failed(Path::new(&path), source))?;
         }
         for path in self.opaque.iter().chain(&self.hidden).filter(|path| self.folders.contains_key(*path)) {
+            let path = Path::new(path);
             self.tree.folder(path).and_then(|open| opaque(&open)).map_err(|source| failed(path, source))?;
         }
         // What lies within a folder comes before it: nobody may be able to enter it then.
         for (path, folder) in self.folders.iter().rev() {
+            let path = Path::new(path);
             let finish = || -> io::Result<()> {
                 let open = self.tree.folder(path)?;
                 if let Some(time) = folder.time {
@@ -519,8 +535,8 @@ impl Layer<'_> {
         }
         for (path, note) in std::mem::take(&mut self.noted) {
             match note {
-                Note::Folder => self.facts.folders.push(Name::new(&path)),
-                Note::LeftOut => self.facts.left_out.push(Name::new(&path)),
+                Note::Folder => self.facts.folders.push(Name::new(Path::new(&path))),
+                Note::LeftOut => self.facts.left_out.push(Name::new(Path::new(&path))),
             }
         }
         Ok(self.facts)
@@ -530,7 +546,7 @@ impl Layer<'_> {
     fn whiteout(&mut self, path: &Path) -> io::Result<()> {
         let parent = path.parent().unwrap_or(Path::new(""));
         // A folder that shows nothing of those below shows whiteouts, though: the kernel looks for them where it merges.
-        if !self.folders.contains_key(parent) || self.opaque.contains(parent) || self.is_hidden(parent) {
+        if !self.has_folder(parent) || self.opaque.contains(parent.as_os_str()) || self.is_hidden(parent) {
             return Ok(());
         }
         let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
@@ -563,7 +579,7 @@ fn failed(path: &Path, source: io::Error) -> Error {
         Some(nix::libc::ELOOP) => "it leads through too many links",
         Some(nix::libc::ENAMETOOLONG) => "its path or a name in it is longer than Linux allows",
         None if source.kind() == io::ErrorKind::QuotaExceeded => {
-            return Error::TooLarge { limit: "128 MiB of paths".to_owned() };
+            return Error::TooLarge { limit: "64 MiB of paths".to_owned() };
         }
         _ => return Error::Write { path: shown(path), source },
     };
@@ -624,4 +640,128 @@ fn opaque(folder: &OwnedFd) -> io::Result<()> {
         fsetxattr(folder, "trusted.overlay.opaque", b"y", XattrFlags::empty())?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::forged;
+    use super::*;
+    use fs_err as fs;
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+    use tar::EntryType as T;
+
+    fn unpacked(bytes: &[u8], below: Below<'_>) -> (tempfile::TempDir, Result<Facts, Error>) {
+        let root = tempfile::tempdir().unwrap();
+        let result = unpack_layer(bytes, root.path(), below, Limits::default());
+        (root, result)
+    }
+
+    #[test]
+    fn a_tree_is_for_all_images_in_which_it_comes_out_the_same() {
+        let holds = |layer: &[(&str, T, &str)], below: &dyn Fn(&Path)| {
+            let (_tree, facts) = unpacked(&forged(layer), Below::Anything);
+            let lower = tempfile::tempdir().unwrap();
+            below(lower.path());
+            facts.unwrap().hold(&Stack::new(&[lower.path().to_owned()]))
+        };
+        let mode = |path: PathBuf, mode| fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        let nothing = |_: &Path| {};
+        let folder = |root: &Path| {
+            fs::create_dir(root.join("a")).unwrap();
+            mode(root.join("a"), 0o755);
+        };
+        let closed = |root: &Path| {
+            folder(root);
+            mode(root.join("a"), 0o700);
+        };
+        let link = |root: &Path| fs_err::os::unix::fs::symlink("b", root.join("a")).unwrap();
+        let file = |root: &Path| {
+            folder(root);
+            fs::write(root.join("a/x"), "").unwrap();
+        };
+        let implicit: &[_] = &[("a/x", T::Regular, "")];
+        let explicit: &[_] = &[("a/", T::Directory, ""), ("a/x", T::Regular, "")];
+        let deleted: &[_] = &[("a/", T::Directory, ""), ("a/.wh.x", T::Regular, "")];
+        let device: &[_] = &[("a/", T::Directory, ""), ("a/x", T::Char, "")];
+        let hard: &[_] = &[("y", T::Link, "a/x")];
+        type Case<'a> = (&'a [(&'a str, T, &'a str)], [bool; 5]);
+        let cases: [Case<'_>; 5] = [
+            (implicit, [true, true, false, false, true]),
+            (explicit, [true, true, true, true, true]),
+            (deleted, [false, false, false, false, true]),
+            (device, [true, true, true, true, false]),
+            (hard, [false; 5]),
+        ];
+        for (layer, expected) in cases {
+            let below: [&dyn Fn(&Path); 5] = [&nothing, &folder, &closed, &link, &file];
+            assert_eq!(below.map(|below| holds(layer, below)), expected, "{layer:?}");
+        }
+    }
+
+    #[test]
+    fn attributes_are_kept_but_for_those_that_mean_something_here() {
+        let mut layer = tar::Builder::new(Vec::new());
+        let records: [(&str, &[u8]); 6] = [
+            ("SCHILY.xattr.user.colour", b"green\0\n"),
+            ("SCHILY.xattr.user.overlay.redirect", b"/secret"),
+            ("SCHILY.xattr.trusted.overlay.opaque", b"y"),
+            ("SCHILY.xattr.security.selinux", b"x"),
+            ("SCHILY.xattr.security.capability", b"\x01\0\0\x02\0\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0"),
+            ("mtime", b"1000000000.25"),
+        ];
+        layer.append_pax_extensions(records).unwrap();
+        let mut header = tar::Header::new_ustar();
+        header.set_size(1);
+        header.set_mode(0o555);
+        layer.append_data(&mut header, "f", &b"x"[..]).unwrap();
+        let (tree, facts) = unpacked(&layer.into_inner().unwrap(), Below::Anything);
+        facts.unwrap();
+        let file = tree.path().join("f");
+        let mut names = vec![0; 1000];
+        let length = rustix::fs::listxattr(&file, &mut names[..]).unwrap();
+        let mut names: Vec<_> = names[..length].split(|&byte| byte == 0).filter(|name| !name.is_empty()).collect();
+        names.sort_unstable();
+        let capability: &[&[u8]] = &[b"security.capability", b"user.colour"];
+        let is_root = nix::unistd::geteuid().is_root();
+        assert_eq!(names, if is_root { capability } else { &capability[1..] });
+        let mut value = [0; 20];
+        let length = rustix::fs::getxattr(&file, "user.colour", &mut value[..]).unwrap();
+        assert_eq!(&value[..length], b"green\0\n");
+        let metadata = fs::metadata(&file).unwrap();
+        assert_eq!((metadata.mtime(), metadata.mtime_nsec()), (1_000_000_000, 250_000_000));
+    }
+
+    #[test]
+    fn nothing_leads_out() {
+        let cases: &[&[(&str, T, &str)]] = &[
+            &[("out", T::Symlink, ".."), ("out/x", T::Regular, "")],
+            &[("out", T::Symlink, "/"), ("out/tmp/x", T::Regular, "")],
+            &[("out", T::Symlink, "../.."), ("out/.wh.x", T::Regular, ""), ("out/.wh..wh..opq", T::Regular, "")],
+            &[("out", T::Symlink, "../../etc"), ("x", T::Link, "out/passwd")],
+            &[("a/", T::Directory, ""), ("a", T::Symlink, "/etc"), ("a/b/", T::Directory, ""), ("a/", T::Directory, "")],
+        ];
+        for entries in cases {
+            let outer = tempfile::tempdir().unwrap();
+            let root = outer.path().join("root");
+            fs::create_dir(&root).unwrap();
+            let _ = unpack_layer(&forged(entries)[..], &root, Below::Layers(&Stack::default()), Limits::default());
+            let outside: Vec<_> = fs::read_dir(outer.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+            assert_eq!(outside, ["root"], "{entries:?}");
+        }
+    }
+
+    #[test]
+    fn paths_in_memory_are_bounded() {
+        let mut layer = tar::Builder::new(Vec::new());
+        for number in 0..100 {
+            let mut header = tar::Header::new_ustar();
+            header.set_size(0);
+            // Folders within folders, each with a path of its own that is kept.
+            let path = format!("{number}/{}f", format!("{}/", "d".repeat(250)).repeat(15));
+            layer.append_data(&mut header, path, &b""[..]).unwrap();
+        }
+        let (tree, result) = unpacked(&layer.into_inner().unwrap(), Below::Anything);
+        assert!(matches!(result, Err(Error::TooLarge { .. })), "{result:?}");
+        super::super::remove(tree.path()).unwrap();
+    }
 }
