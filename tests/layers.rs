@@ -82,7 +82,11 @@ const OTHERWISE: &[(&str, &str, Otherwise)] = &[
     ("stored-docker-foreign", "umoci knows OCI manifests alone", Shows(STORED)),
     ("stored-attested", "umoci takes no index of several", Shows(STORED)),
     ("stored-attested-bare", "umoci takes no index of several", Shows(STORED)),
-    ("dot-dot", "umoci stays at the root; whoever writes that means no good", Refused("the path `../x` leaves the archive's root")),
+    (
+        "dot-dot",
+        "umoci stays at the root; whoever writes that means no good",
+        Refused("the path `../x` leaves the archive's root"),
+    ),
     ("hard-link-out", "as above", Refused("etc/passwd` leaves the archive's root")),
     ("hard-link-to-nothing", "umoci refuses it too", Refused("`x` cannot be unpacked: it is a hard link to `nowhere`")),
     ("hard-link-to-a-folder", "umoci refuses it too", Refused("`x` cannot be unpacked: it is a hard link to `a`")),
@@ -105,7 +109,12 @@ const STORED: &[&str] = &[
 fn home() -> Home {
     let home = Home::empty();
     let architecture = ekiben::platform::Platform::host().unwrap().architecture();
-    let script = tool("python3").arg("tests/layers/corpus.py").arg(home.path("corpus")).arg(busybox()).arg(architecture).output();
+    let script = tool("python3")
+        .arg("tests/layers/corpus.py")
+        .arg(home.path("corpus"))
+        .arg(busybox())
+        .arg(architecture)
+        .output();
     let script = script.unwrap();
     assert!(script.status.success(), "{}", String::from_utf8_lossy(&script.stderr));
     home::copy(Path::new(&home.path("corpus/blobs")), &home.store().join("blobs"), false);
@@ -275,7 +284,8 @@ fn what_an_upper_layer_deletes_of_weights_is_not_mounted() {
         let name = digest.as_str().unwrap().trim_start_matches("sha256:");
         serde_json::from_slice(&fs::read(home.store().join("blobs/sha256").join(name)).unwrap()).unwrap()
     };
-    let mut index: serde_json::Value = serde_json::from_slice(&fs::read(home.store().join("index.json")).unwrap()).unwrap();
+    let mut index: serde_json::Value =
+        serde_json::from_slice(&fs::read(home.store().join("index.json")).unwrap()).unwrap();
     let mut manifest = read(&index["manifests"][0]["digest"]);
     let mut config = read(&manifest["config"]["digest"]);
     let mut upper = blob(&layer);
@@ -415,9 +425,30 @@ fn mutated(chance: &mut StdRng, seeds: &[Vec<u8>], outer: &Path) -> Vec<u8> {
     }
     let beside = format!("{}/canary", outer.display());
     let dictionary: [&[u8]; 24] = [
-        b"../canary/file", b"../../canary/file", b"l/file", b"l", b"l/../../canary/file", b"/", b".", b"./", b"a", b"a/x", b"a/b/c",
-        b"lib", b"usr/lib", b".wh.a", b"a/.wh..wh..opq", b".wh..wh..opq", b"l/.wh.file", b"l/folder/y", b"\xff\xfe", b"a//../b", b"", b"..",
-        beside.as_bytes(), b"../canary",
+        b"../canary/file",
+        b"../../canary/file",
+        b"l/file",
+        b"l",
+        b"l/../../canary/file",
+        b"/",
+        b".",
+        b"./",
+        b"a",
+        b"a/x",
+        b"a/b/c",
+        b"lib",
+        b"usr/lib",
+        b".wh.a",
+        b"a/.wh..wh..opq",
+        b".wh..wh..opq",
+        b"l/.wh.file",
+        b"l/folder/y",
+        b"\xff\xfe",
+        b"a//../b",
+        b"",
+        b"..",
+        beside.as_bytes(),
+        b"../canary",
     ];
     let blocks = bytes.len() / 512;
     for _ in 0..chance.gen_range(0..6) {

@@ -103,7 +103,7 @@ impl Facts {
     pub fn hold(&self, below: &Stack) -> bool {
         let folder = |name: &Name| {
             let Some(real) = below.entry(&name.path()) else { return true };
-            !real.is_symlink() && below.folder(&name.path()).is_none_or(|found| as_plain(found))
+            !real.is_symlink() && below.folder(&name.path()).is_none_or(as_plain)
         };
         !self.links_below
             && self.folders.iter().all(folder)
@@ -738,7 +738,12 @@ mod tests {
             &[("out", T::Symlink, "/"), ("out/tmp/x", T::Regular, "")],
             &[("out", T::Symlink, "../.."), ("out/.wh.x", T::Regular, ""), ("out/.wh..wh..opq", T::Regular, "")],
             &[("out", T::Symlink, "../../etc"), ("x", T::Link, "out/passwd")],
-            &[("a/", T::Directory, ""), ("a", T::Symlink, "/etc"), ("a/b/", T::Directory, ""), ("a/", T::Directory, "")],
+            &[
+                ("a/", T::Directory, ""),
+                ("a", T::Symlink, "/etc"),
+                ("a/b/", T::Directory, ""),
+                ("a/", T::Directory, ""),
+            ],
         ];
         for entries in cases {
             let outer = tempfile::tempdir().unwrap();

@@ -155,8 +155,7 @@ pub(super) fn header(block: &[u8; BLOCK as usize]) -> io::Result<Option<tar::Hea
         return Ok(None);
     }
     // The checksum's own field (bytes 148 to 155) counts as spaces.
-    let sum: u32 =
-        block.iter().enumerate().map(|(i, &b)| if (148..156).contains(&i) { 32 } else { b.into() }).sum();
+    let sum: u32 = block.iter().enumerate().map(|(i, &b)| if (148..156).contains(&i) { 32 } else { b.into() }).sum();
     let mut header = tar::Header::new_old();
     header.as_mut_bytes().copy_from_slice(block);
     if header.cksum().ok() != Some(sum) {
@@ -314,12 +313,7 @@ struct Folders {
 impl Folders {
     fn new(root: &Path) -> Result<Self, Error> {
         let open = fs::File::open(root).map_err(|source| Error::Read { at: None, source })?;
-        Ok(Self {
-            root: open.into_parts().0.into(),
-            root_path: root.to_owned(),
-            made: HashSet::new(),
-            last: None,
-        })
+        Ok(Self { root: open.into_parts().0.into(), root_path: root.to_owned(), made: HashSet::new(), last: None })
     }
 
     fn put(&mut self, member: Member<'_>) -> Result<(), Error> {

@@ -138,7 +138,8 @@ pub fn remove(path: &Path) -> io::Result<(u64, u64)> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
-    let named = |error: io::Error| io::Error::new(error.kind(), format!("{} cannot be removed: {error}", path.display()));
+    let named =
+        |error: io::Error| io::Error::new(error.kind(), format!("{} cannot be removed: {error}", path.display()));
     match Tree::open(parent) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok((0, 0)),
         parent => parent?.remove(Path::new(name)).map_err(named),

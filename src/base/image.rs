@@ -118,7 +118,9 @@ fn import_layout(session: &Session, path: &Path, platform: Platform) -> Result<D
     for _ in 0..2 {
         let Content::Index(children) = &manifest.content else { break };
         let only = || children.first().filter(|_| children.len() == 1);
-        let child = Child::choose(children, platform).or_else(only).ok_or_else(|| unreadable(format!("it has no image for {platform}")))?;
+        let child = Child::choose(children, platform)
+            .or_else(only)
+            .ok_or_else(|| unreadable(format!("it has no image for {platform}")))?;
         let expected = child.link.digest;
         manifest = read(&blob(&expected))?;
         if manifest.digest != expected {

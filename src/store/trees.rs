@@ -21,11 +21,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of `fill`, and those of the disk.
-    pub fn tree<E: From<Error>>(
-        &self,
-        key: &Digest,
-        fill: impl FnOnce(&Path) -> Result<(), E>,
-    ) -> Result<PathBuf, E> {
+    pub fn tree<E: From<Error>>(&self, key: &Digest, fill: impl FnOnce(&Path) -> Result<(), E>) -> Result<PathBuf, E> {
         let path = self.tree_path(key);
         if path.exists() {
             return Ok(path);
