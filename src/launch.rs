@@ -8,17 +8,18 @@ mod user;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 use tempfile::TempDir;
 
+use crate::archive::Stack;
 use crate::container::{
     self, Container, Containers, Engine, Launcher, Life, Limits, Mount, Name, Network, Publish, Spec, engine,
 };
 use crate::content::Content;
 use crate::image::{self, Image, export};
-use crate::layer::{self, Layer};
+use crate::layer::{self, Layer, Trees};
 use crate::progress::Unit;
 use crate::registry;
 use crate::session::Session;
@@ -159,7 +160,9 @@ pub fn start(
         false => known_user(session, image, user)?,
     };
     if !is_managed {
-        (spec.lower, spec.mounts) = root(session, image, &user)?;
+        let (trees, mounts) = root(session, image, &user)?;
+        (spec.lower, spec.mounts) = (trees.lower, mounts);
+        spec.root = trees.root;
         if !has(&spec.env, "HOME") {
             spec.env.push(format!("HOME={}", user.home));
         }
@@ -184,19 +187,6 @@ pub fn any_port(port: u16) -> Publish {
     Publish { host: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0), container: port }
 }
 
-/// Unpacked layers, the lowest first, and what is mounted on them.
-fn root(session: &Session, image: &Image, user: &User) -> Result<(Vec<PathBuf>, Vec<Mount>), Error> {
-    let mut mounts = Vec::new();
-    let mut unpacked = Vec::new();
-    for layer in image.layers() {
-        match mountable(&session.store, layer, (user.uid, user.gid))? {
-            Some(files) => mounts.extend(files),
-            None => unpacked.push(layer),
-        }
-    }
-    Ok((unpack(session, &unpacked)?, mounts))
-}
-
 /// Who the image's program runs as. The books of users are in no layer of weights, and which of those can be mounted is
 /// not known before.
 fn known_user(session: &Session, image: &Image, text: &str) -> Result<User, Error> {
@@ -206,20 +196,52 @@ fn known_user(session: &Session, image: &Image, text: &str) -> Result<User, Erro
             layers.push(layer);
         }
     }
-    User::find(text, &unpack(session, &layers)?)
+    User::find(text, &unpack(session, &layers)?.lower)
 }
 
-fn unpack(session: &Session, layers: &[&Layer]) -> Result<Vec<PathBuf>, Error> {
-    let missing = |layer: &&Layer| !session.store.tree_path(&layer.diff_id).exists();
-    let work = layers.iter().copied().filter(missing).map(|layer| layer.size).sum::<u64>();
+fn unpack(session: &Session, layers: &[&Layer]) -> Result<Trees, Error> {
+    let missing = layers.iter().filter(|layer| !layer.is_unpacked(&session.store));
+    let work = missing.map(|layer| layer.size).sum::<u64>();
     let task = (work > 0).then(|| session.progress.task("Unpacking", "layers", Unit::Bytes, Some(work)));
     let done = |layer: &Layer| task.iter().for_each(|task| task.advance(layer.size));
-    Ok(layer::unpack_all(&session.store, layers, done)?)
+    Ok(layer::unpack_all(&session.store, &session.progress, layers, done)?)
+}
+
+/// Unpacked layers, and what is mounted on them.
+fn root(session: &Session, image: &Image, user: &User) -> Result<(Trees, Vec<Mount>), Error> {
+    let mut mountable = image
+        .layers()
+        .iter()
+        .map(|layer| mounts(&session.store, layer, (user.uid, user.gid)))
+        .collect::<Result<Vec<_>, _>>()?;
+    loop {
+        let both = || image.layers().iter().zip(&mountable);
+        let unpacked: Vec<_> = both().filter(|(_, mounts)| mounts.is_none()).map(|(layer, _)| layer).collect();
+        let trees = unpack(session, &unpacked)?;
+        // What an upper layer replaces or deletes must not be mounted over it.
+        let mut above = trees.each.as_slice();
+        let mut hidden = None;
+        for (number, mounts) in mountable.iter().enumerate() {
+            let Some(mounts) = mounts else {
+                above = above.get(1..).unwrap_or_default();
+                continue;
+            };
+            let upper = Stack::new(above);
+            let inside = |mount: &Mount| mount.target.strip_prefix("/").map(Path::to_owned).unwrap_or_default();
+            if mounts.iter().any(|mount| upper.hides(&inside(mount))) {
+                hidden = Some(number);
+            }
+        }
+        match hidden.and_then(|number| mountable.get_mut(number)) {
+            Some(mounts) => *mounts = None,
+            None => return Ok((trees, mountable.into_iter().flatten().flatten().collect())),
+        }
+    }
 }
 
 /// The files of a layer as mounts, where it is one of files that lie here and that the container may read.
-fn mountable(store: &Store, layer: &Layer, user: (u32, u32)) -> Result<Option<Vec<Mount>>, Error> {
-    if store.tree_path(&layer.diff_id).exists() {
+fn mounts(store: &Store, layer: &Layer, user: (u32, u32)) -> Result<Option<Vec<Mount>>, Error> {
+    if layer.is_unpacked(store) {
         return Ok(None);
     }
     let Some(files) = layer.files(store)? else { return Ok(None) };
@@ -241,7 +263,7 @@ fn mountable(store: &Store, layer: &Layer, user: (u32, u32)) -> Result<Option<Ve
 
 /// Whether the container's user can read a file. For an ordinary user that is they themselves; root's containers run
 /// as another user, for whom the file's permissions count as for anybody.
-fn readable(path: &std::path::Path, user: (u32, u32)) -> Result<bool, Error> {
+fn readable(path: &Path, user: (u32, u32)) -> Result<bool, Error> {
     let metadata = fs::metadata(path)?;
     let bit = match (metadata.uid() == user.0, metadata.gid() == user.1) {
         (true, _) => 0o400,

@@ -10,15 +10,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::archive::{self, ArchivePath, BLOCK, Entry, padding};
+use crate::archive::{self, ArchivePath, Attributes, BLOCK, Below, Entry, Facts, Stack, padding};
 use crate::compress::{Compression, Setting};
 use crate::content::{self, Content, Opener};
 use crate::digest::{BesideHasher, Digest, HashingReader, HashingWriter, Mismatch, VerifyingReader};
-use crate::progress::Task;
+use crate::progress::{Progress, Task};
 use crate::store::{self, Store};
 use crate::workers;
 
@@ -314,40 +315,119 @@ impl Layer {
         Ok(Recipe::load(store, &self.digest)?.map(|recipe| recipe.files))
     }
 
-    /// Unpacks the layer into the store, if it is not yet, and gives the folder.
-    ///
-    /// # Errors
-    /// When the bytes cannot be had or are not the layer's; then nothing stays.
-    pub fn unpack(&self, store: &Store) -> Result<PathBuf, Error> {
-        store.tree(&self.diff_id, |folder| {
-            let unpack = |source| Error::Unpack { digest: self.digest, source };
-            let read = |source| unpack(archive::Error::Read { at: None, source });
-            let stored = self.open(store)?;
-            let mut reader = HashingReader::new(crate::compress::decoder(stored).map_err(read)?);
-            archive::unpack_layer(&mut reader, folder, archive::Limits::default()).map_err(unpack)?;
-            // Up to the end, where the digest is checked.
-            io::copy(&mut reader, &mut io::sink()).map_err(read)?;
-            // Other images find the tree by this name.
-            let actual = reader.finish();
-            if actual != self.diff_id {
-                let mismatch = Mismatch::Digest { expected: self.diff_id, actual };
-                return Err(read(io::Error::new(io::ErrorKind::InvalidData, mismatch)));
-            }
-            Ok(())
-        })
+    /// Whether the layer lies unpacked in the store, as it is over most others.
+    pub fn is_unpacked(&self, store: &Store) -> bool {
+        store.tree_path(&self.tree_key(None)).exists()
+    }
+
+    /// Under what its tree is kept: for all layers below, or for these, by what theirs are kept under.
+    fn tree_key(&self, below: Option<&[Digest]>) -> Digest {
+        // Numbers and digests always serialise.
+        Digest::of(serde_json::to_vec(&("layer", TREES, self.diff_id, below)).unwrap_or_default())
+    }
+
+    /// Unpacks the layer into the store, if it is not yet.
+    fn tree(&self, store: &Store, key: Digest, below: Below<'_>) -> Result<Tree, Error> {
+        let home = store.tree(&key, |folder| self.unpack(store, folder, below))?;
+        let path = home.join(FACTS);
+        let facts = fs_err::read(&path)?;
+        let noted: Noted =
+            serde_json::from_slice(&facts).map_err(|source| store::Error::Damaged { path: home.clone(), source })?;
+        Ok(Tree { key, root: home.join("root"), facts: noted.facts })
+    }
+
+    fn unpack(&self, store: &Store, folder: &Path, below: Below<'_>) -> Result<(), Error> {
+        let unpack = |source| Error::Unpack { digest: self.digest, source };
+        let read = |source| unpack(archive::Error::Read { at: None, source });
+        // It may hold programs that anybody who starts them would run as root.
+        fs_err::set_permissions(folder, std::fs::Permissions::from_mode(0o700))?;
+        let root = folder.join("root");
+        fs_err::create_dir(&root)?;
+        let stored = self.open(store)?;
+        let mut reader = HashingReader::new(crate::compress::decoder(stored).map_err(read)?);
+        let facts = archive::unpack_layer(&mut reader, &root, below, archive::Limits::default()).map_err(unpack)?;
+        // Up to the end, where the digest is checked.
+        io::copy(&mut reader, &mut io::sink()).map_err(read)?;
+        // Other images find the tree by this name.
+        let actual = reader.finish();
+        if actual != self.diff_id {
+            let mismatch = Mismatch::Digest { expected: self.diff_id, actual };
+            return Err(read(io::Error::new(io::ErrorKind::InvalidData, mismatch)));
+        }
+        let noted = serde_json::to_vec(&Noted { layer: self.diff_id, facts }).map_err(io::Error::from)?;
+        Ok(fs_err::write(folder.join(FACTS), noted)?)
     }
 }
 
-/// Unpacks `layers` as [`Layer::unpack`] does, side by side, and gives their folders in the same order. `done` is called
-/// for each that was not there yet.
+/// Version of what unpacking makes of a layer.
+const TREES: u32 = 1;
+
+/// What was found while a layer was unpacked, beside its files. What it is of, [`Store::prune`] reads as well.
+const FACTS: &str = "facts.json";
+
+#[derive(Serialize, Deserialize)]
+struct Noted {
+    /// Its diff id.
+    layer: Digest,
+    facts: Facts,
+}
+
+/// A layer that lies unpacked.
+struct Tree {
+    key: Digest,
+    root: PathBuf,
+    facts: Facts,
+}
+
+/// Layers that lie unpacked.
+#[derive(Clone, Debug, Default)]
+pub struct Trees {
+    /// The folder of each, in their order.
+    pub each: Vec<PathBuf>,
+    /// Those that are laid over each other, the lowest first: without what an upper one hides as a whole.
+    pub lower: Vec<PathBuf>,
+    /// Of the root, where a layer says.
+    pub root: Option<Attributes>,
+}
+
+/// Unpacks `layers`, the lowest first, into the store, where they are not yet: side by side, and those that come out
+/// another way over the layers below once more. `done` is called for each that was not there yet. What is left out is
+/// a detail of `progress`.
 ///
 /// # Errors
-/// As [`Layer::unpack`], of the first that fails.
-pub fn unpack_all(store: &Store, layers: &[&Layer], done: impl Fn(&Layer) + Sync) -> Result<Vec<PathBuf>, Error> {
+/// When the bytes of a layer cannot be had or are not the layer's; then nothing of it stays.
+pub fn unpack_all(
+    store: &Store,
+    progress: &Progress,
+    layers: &[&Layer],
+    done: impl Fn(&Layer) + Sync,
+) -> Result<Trees, Error> {
+    let anywhere = |layer: &Layer| layer.tree(store, layer.tree_key(None), Below::Anything);
     let missing: BTreeMap<_, _> = layers.iter().map(|layer| (layer.diff_id, *layer)).collect();
-    let missing = missing.into_values().filter(|layer| !store.tree_path(&layer.diff_id).exists()).collect();
-    workers::side_by_side(missing, |layer| layer.unpack(store).map(|_| done(layer)))?;
-    layers.iter().map(|layer| layer.unpack(store)).collect()
+    let missing = missing.into_values().filter(|layer| !layer.is_unpacked(store)).collect();
+    workers::side_by_side(missing, |layer| anywhere(layer).map(|_| done(layer)))?;
+    let mut trees = Trees::default();
+    let mut keys = Vec::new();
+    for layer in layers {
+        let mut tree = anywhere(layer)?;
+        let below = Stack::new(&trees.lower);
+        if !tree.facts.hold(&below) {
+            tree = layer.tree(store, layer.tree_key(Some(&keys)), Below::Layers(&below))?;
+        }
+        let (devices, some) = &tree.facts.devices;
+        if *devices > 0 {
+            progress.detail(format!("{layer}: {devices} device nodes are left out: {}", some.join(", ")));
+        }
+        if tree.facts.hides_all {
+            trees.lower.clear();
+            keys.clear();
+        }
+        trees.root = tree.facts.root.or(trees.root);
+        trees.each.push(tree.root.clone());
+        trees.lower.push(tree.root);
+        keys.push(tree.key);
+    }
+    Ok(trees)
 }
 
 impl fmt::Display for Layer {

@@ -12,6 +12,7 @@ use crate::base::{self, Base};
 use crate::container::{self, Mount, Name, Spec};
 use crate::debian::User;
 use crate::launch;
+use crate::layer;
 use crate::manifest::Manifest;
 use crate::platform::{Platform, UnknownPlatform};
 use crate::python::{self, Loader, Runner};
@@ -28,7 +29,7 @@ pub enum Error {
     Python(#[from] python::Error),
     /// The base's layer.
     #[error("{0}")]
-    Layer(#[from] crate::layer::Error),
+    Layer(#[from] layer::Error),
     /// A file could not be read or written. The message names it.
     #[error("{0}")]
     Io(#[from] std::io::Error),
@@ -123,7 +124,7 @@ impl<'a> Toolchain<'a> {
         if let Some(folder) = self.merged.get() {
             return Ok(folder.path());
         }
-        let folder = self.session.store.scratch().map_err(crate::layer::Error::from)?;
+        let folder = self.session.store.scratch().map_err(layer::Error::from)?;
         base::merge(trees, folder.path())?;
         Ok(self.merged.get_or_init(|| folder).path())
     }

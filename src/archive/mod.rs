@@ -3,17 +3,27 @@
 //! Writing ([`Writer`]) takes nothing from the host: no times, owners or orders of its file system. Reading
 //! ([`Reader`]) gives entries whose paths cannot leave their root, and [`unpack`] puts them below a folder without
 //! following a link. The format is POSIX.1-2017 `pax` (ustar with extended headers where ustar is too small).
+//!
+//! Layers of images have other rules, because other programs write them: [`unpack_layer`] takes what docker, containerd
+//! and umoci take, and leads through the links of the layers below, inside the root. [`Stack`] looks at what it made.
 
+mod layer;
+mod overlay;
 mod path;
 mod read;
 pub mod seekable;
+mod stack;
 #[cfg(test)]
 pub(crate) mod testing;
+mod tree;
 mod write;
 
+pub use overlay::{Attributes, Below, Facts, WHITEOUT, unpack_layer};
 pub use path::{ArchivePath, PathError};
 pub(crate) use read::Noting;
-pub use read::{Deletion, Error, Limits, Member, Reader, WHITEOUT, deletion, unpack, unpack_layer};
+pub use read::{Error, Limits, Member, Reader, unpack};
+pub use stack::{Stack, is_opaque};
+pub use tree::remove;
 pub use write::{BLOCK, Writer, header, padding};
 
 use std::time::{Duration, SystemTime};

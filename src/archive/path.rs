@@ -22,6 +22,9 @@ pub enum PathError {
     /// It is empty or holds a NUL byte or is longer than Linux allows.
     #[error("the path `{0}` is empty, too long, or holds a NUL byte")]
     Malformed(String),
+    /// One of its names is longer than any file system takes.
+    #[error("the path `{0}` has a name of over 255 bytes")]
+    LongName(String),
     /// It is no UTF-8.
     #[error("the path `{0}` is not UTF-8")]
     NotUtf8(String),

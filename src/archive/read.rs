@@ -33,19 +33,19 @@ pub enum Error {
     /// The bytes end early, or are no tar archive, or a check beneath (decompression, digest) failed.
     #[error("the archive cannot be read{}", at.as_ref().map(|path| format!(" after `{path}`")).unwrap_or_default())]
     Read {
-        /// The last member that was whole.
-        at: Option<ArchivePath>,
+        /// The last member that was whole, for a person.
+        at: Option<String>,
         /// Why.
         source: io::Error,
     },
     /// A member's path is not allowed.
     #[error("the archive holds a member that is not allowed")]
     Path(#[from] PathError),
-    /// A member is a device node, a pipe, or of a kind nobody knows.
+    /// A member is of a kind that is not taken: a device node, a pipe, or one that nobody knows.
     #[error("`{path}` is a {kind}, which does not belong into an archive")]
     Kind {
-        /// The member.
-        path: ArchivePath,
+        /// The member, for a person.
+        path: String,
         /// What it is, for a person.
         kind: String,
     },
@@ -58,16 +58,16 @@ pub enum Error {
     /// A member would be written through a link, over another member, or links to what is not there.
     #[error("`{path}` cannot be unpacked: {reason}")]
     Unpack {
-        /// The member.
-        path: ArchivePath,
+        /// The member, for a person.
+        path: String,
         /// Why.
         reason: String,
     },
     /// Writing to disk failed.
     #[error("`{path}` cannot be written")]
     Write {
-        /// The member.
-        path: ArchivePath,
+        /// The member, for a person.
+        path: String,
         /// Why.
         source: io::Error,
     },
@@ -81,8 +81,8 @@ const MAX_EXTENSION: u64 = 1 << 20;
 /// Headers are decoded by the `tar` crate; the walk from one to the next is here, because a reader of hostile bytes
 /// has to bound names and pax records before it reads them.
 pub struct Reader<R: Read> {
-    inner: R,
-    limits: Limits,
+    pub(super) inner: R,
+    pub(super) limits: Limits,
 }
 
 /// One member and its content.
@@ -133,7 +133,7 @@ impl<R: Read> Reader<R> {
                 let content: &mut dyn Read =
                     if let Kind::File { .. } = entry.kind { &mut content } else { &mut nothing };
                 visit(Member { entry, content })?;
-                last = Some(path);
+                last = Some(path.to_string());
             }
             let read = |source| Error::Read { at: last.clone(), source };
             let rest = content.limit();
@@ -145,22 +145,26 @@ impl<R: Read> Reader<R> {
     fn header(&mut self) -> io::Result<Option<tar::Header>> {
         let mut block = [0; BLOCK as usize];
         self.inner.read_exact(&mut block)?;
-        if block.iter().all(|&byte| byte == 0) {
-            return Ok(None);
-        }
-        // The checksum's own field (bytes 148 to 155) counts as spaces.
-        let sum: u32 =
-            block.iter().enumerate().map(|(i, &b)| if (148..156).contains(&i) { 32 } else { b.into() }).sum();
-        let mut header = tar::Header::new_old();
-        header.as_mut_bytes().copy_from_slice(&block);
-        if header.cksum().ok() != Some(sum) {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "a header's checksum is wrong"));
-        }
-        Ok(Some(header))
+        header(&block)
     }
 }
 
-fn skip(reader: &mut impl Read, bytes: u64) -> io::Result<()> {
+/// The header in a block, whose checksum is right; none where the block is of zeros.
+pub(super) fn header(block: &[u8; BLOCK as usize]) -> io::Result<Option<tar::Header>> {
+    if block.iter().all(|&byte| byte == 0) {
+        return Ok(None);
+    }
+    // The checksum's own field (bytes 148 to 155) counts as spaces.
+    let sum: u32 = block.iter().enumerate().map(|(i, &b)| if (148..156).contains(&i) { 32 } else { b.into() }).sum();
+    let mut header = tar::Header::new_old();
+    header.as_mut_bytes().copy_from_slice(block);
+    if header.cksum().ok() != Some(sum) {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "a header's checksum is wrong"));
+    }
+    Ok(Some(header))
+}
+
+pub(super) fn skip(reader: &mut impl Read, bytes: u64) -> io::Result<()> {
     let skipped = io::copy(&mut reader.take(bytes), &mut io::sink())?;
     if skipped < bytes {
         return Err(io::ErrorKind::UnexpectedEof.into());
@@ -170,15 +174,17 @@ fn skip(reader: &mut impl Read, bytes: u64) -> io::Result<()> {
 
 /// What extended headers say of the entry that follows them.
 #[derive(Default)]
-struct Extension {
-    path: Option<Vec<u8>>,
-    link: Option<Vec<u8>>,
-    size: Option<u64>,
+pub(super) struct Extension {
+    pub(super) path: Option<Vec<u8>>,
+    pub(super) link: Option<Vec<u8>>,
+    pub(super) size: Option<u64>,
+    /// The records of the last pax header, in their order.
+    pub(super) records: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 impl Extension {
     /// Takes an extended header and its `size` bytes; false, and nothing read, for an ordinary entry.
-    fn take(&mut self, header: &tar::Header, size: u64, reader: &mut impl Read) -> io::Result<bool> {
+    pub(super) fn take(&mut self, header: &tar::Header, size: u64, reader: &mut impl Read) -> io::Result<bool> {
         let invalid = |text: &str| io::Error::new(io::ErrorKind::InvalidData, text.to_owned());
         let kind = header.entry_type();
         if !(kind.is_gnu_longname()
@@ -200,13 +206,13 @@ impl Extension {
         } else if kind.is_gnu_longlink() {
             self.link = Some(text(&bytes));
         } else if kind.is_pax_local_extensions() {
-            for record in tar::PaxExtensions::new(&bytes) {
-                let record = record?;
-                match record.key_bytes() {
-                    b"path" => self.path = Some(record.value_bytes().to_vec()),
-                    b"linkpath" => self.link = Some(record.value_bytes().to_vec()),
+            self.records = records(&bytes).ok_or_else(|| invalid("a pax header is malformed"))?;
+            for (key, value) in &self.records {
+                match key.as_slice() {
+                    b"path" => self.path = Some(value.clone()),
+                    b"linkpath" => self.link = Some(value.clone()),
                     b"size" => {
-                        let size = record.value().ok().and_then(|text| text.parse().ok());
+                        let size = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
                         self.size = Some(size.ok_or_else(|| invalid("a pax record's size is no number"))?);
                     }
                     _ => {}
@@ -215,6 +221,21 @@ impl Extension {
         }
         Ok(true)
     }
+}
+
+/// The records of a pax header, `LENGTH KEY=VALUE` and a line's end each (POSIX.1-2017, `pax`, "pax Extended Header").
+/// Values may be of any bytes: those of extended attributes are. None where they are malformed.
+fn records(mut bytes: &[u8]) -> Option<Vec<(Vec<u8>, Vec<u8>)>> {
+    let mut records = Vec::new();
+    while !bytes.is_empty() {
+        let digits = bytes.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let length: usize = std::str::from_utf8(&bytes[..digits]).ok()?.parse().ok()?;
+        let record = bytes.get(digits..length)?.strip_prefix(b" ")?.strip_suffix(b"\n")?;
+        let equals = record.iter().position(|&byte| byte == b'=')?;
+        records.push((record[..equals].to_vec(), record[equals + 1..].to_vec()));
+        bytes = &bytes[length..];
+    }
+    Some(records)
 }
 
 /// Checks a header. None for what names only the root (`./`), which many archives begin with.
@@ -232,7 +253,7 @@ fn check(header: &tar::Header, extension: &Extension, size: u64) -> Result<Optio
         let bytes = extension.link.clone().or_else(|| header.link_name_bytes().map(|bytes| bytes.into_owned()));
         Ok(text(&bytes.unwrap_or_default())?)
     };
-    let malformed = |source| Error::Read { at: Some(path.clone()), source };
+    let malformed = |source| Error::Read { at: Some(path.to_string()), source };
     let kind = match header.entry_type() {
         // Before POSIX, a folder was a file whose name ends in a slash.
         tar::EntryType::Regular if name.ends_with('/') => Kind::Directory,
@@ -247,7 +268,7 @@ fn check(header: &tar::Header, extension: &Extension, size: u64) -> Result<Optio
                 tar::EntryType::GNUSparse => "sparse file".to_owned(),
                 other => format!("member of the unknown kind {:#04x}", other.as_byte()),
             };
-            return Err(Error::Kind { path, kind });
+            return Err(Error::Kind { path: path.to_string(), kind });
         }
     };
     let mode = header.mode().map_err(malformed)? & 0o7777;
@@ -281,86 +302,25 @@ pub fn unpack<R: Read>(archive: R, root: &Path, limits: Limits) -> Result<(), Er
     Reader::new(archive, limits).for_each(|member| folders.put(member))
 }
 
-/// Unpacks a layer of an image as [`unpack`] does, to be laid over others: whiteouts (image specification 1.1,
-/// `layer.md`) become those of the kernel's overlay file system. Where root unpacks, files belong to whom the layer
-/// says.
-///
-/// # Errors
-/// As [`unpack`].
-pub fn unpack_layer<R: Read>(archive: R, root: &Path, limits: Limits) -> Result<(), Error> {
-    let mut folders = Folders::new(root)?;
-    folders.layer = true;
-    folders.owners = nix::unistd::geteuid().is_root();
-    Reader::new(archive, limits).for_each(|member| folders.put(member))
-}
-
-/// In front of the name of what a layer deletes (image-spec 1.1, `layer.md`, "Whiteouts").
-pub const WHITEOUT: &str = ".wh.";
-/// In a folder of which the layer deletes all that lower ones have.
-const OPAQUE: &str = ".wh..wh..opq";
-
-/// What a member of a layer deletes of the layers below.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Deletion<'a> {
-    /// What has this name in the member's folder.
-    Name(&'a str),
-    /// All that is in the member's folder.
-    All,
-    /// Nothing: aufs keeps its own books in such members.
-    Nothing,
-}
-
-/// What the member at `path` of a layer deletes; none where it is a member as others.
-///
-/// # Errors
-/// When it would delete its own folder, or the one above.
-pub fn deletion(path: &ArchivePath) -> Result<Option<Deletion<'_>>, Error> {
-    let name = path.name();
-    let Some(deleted) = name.strip_prefix(WHITEOUT) else { return Ok(None) };
-    Ok(Some(match deleted {
-        _ if name == OPAQUE => Deletion::All,
-        _ if deleted.starts_with(WHITEOUT) => Deletion::Nothing,
-        "" | "." | ".." => {
-            return Err(Error::Unpack { path: path.clone(), reason: "it deletes nothing".to_owned() });
-        }
-        deleted => Deletion::Name(deleted),
-    }))
-}
-
 /// The tree that is being unpacked into.
 struct Folders {
     root: OwnedFd,
     root_path: PathBuf,
     made: HashSet<ArchivePath>,
-    /// Whiteouts are understood.
-    layer: bool,
-    /// Owners are set.
-    owners: bool,
     last: Option<(Option<ArchivePath>, OwnedFd)>,
 }
 
 impl Folders {
     fn new(root: &Path) -> Result<Self, Error> {
         let open = fs::File::open(root).map_err(|source| Error::Read { at: None, source })?;
-        Ok(Self {
-            root: open.into_parts().0.into(),
-            root_path: root.to_owned(),
-            made: HashSet::new(),
-            layer: false,
-            owners: false,
-            last: None,
-        })
+        Ok(Self { root: open.into_parts().0.into(), root_path: root.to_owned(), made: HashSet::new(), last: None })
     }
 
     fn put(&mut self, member: Member<'_>) -> Result<(), Error> {
         let Entry { path, mode, kind, .. } = &member.entry;
-        let write = |source: io::Error| Error::Write { path: path.clone(), source };
+        let write = |source: io::Error| Error::Write { path: path.to_string(), source };
         if let Kind::Directory = kind {
-            self.directory(path, mode & 0o777 | 0o700)?;
-            return match self.owners {
-                true => own(&self.open(path)?, "", member.entry.owner).map_err(write),
-                false => Ok(()),
-            };
+            return self.directory(path, mode & 0o777 | 0o700);
         }
         for folder in path.ancestors() {
             if !self.made.contains(&folder) {
@@ -377,15 +337,6 @@ impl Folders {
         }
         let Some((_, folder)) = &self.last else { return Ok(()) };
         let name = path.name();
-        if self.layer
-            && let Some(deletion) = deletion(path)?
-        {
-            return match deletion {
-                Deletion::All => opaque(folder).map_err(write),
-                Deletion::Nothing => Ok(()),
-                Deletion::Name(deleted) => whiteout(folder, deleted).map_err(write),
-            };
-        }
         // A later member replaces an earlier one of the same name, as tar does; a folder is never replaced.
         match nix::unistd::unlinkat(folder, name, nix::unistd::UnlinkatFlags::NoRemoveDir) {
             Ok(()) | Err(nix::Error::ENOENT) => {}
@@ -413,7 +364,7 @@ impl Folders {
             }
             Kind::Hardlink(target) => {
                 let missing = |_| Error::Unpack {
-                    path: path.clone(),
+                    path: path.to_string(),
                     reason: format!("it is a hard link to `{target}`, which is not a file in the archive"),
                 };
                 let from = self.resolve(target, OFlag::O_PATH).map_err(missing)?;
@@ -422,14 +373,11 @@ impl Folders {
                 return nix::unistd::linkat(nix::fcntl::AT_FDCWD, proc.as_str(), folder, name, follow).map_err(missing);
             }
         }
-        if self.owners {
-            own(folder, name, member.entry.owner).map_err(write)?;
-        }
         Ok(())
     }
 
     fn directory(&mut self, path: &ArchivePath, mode: u32) -> Result<(), Error> {
-        let write = |source: io::Error| Error::Write { path: path.clone(), source };
+        let write = |source: io::Error| Error::Write { path: path.to_string(), source };
         for folder in path.ancestors() {
             if !self.made.contains(&folder) {
                 self.directory(&folder, 0o755)?;
@@ -452,7 +400,7 @@ impl Folders {
     /// Opens a folder that was unpacked, without following a link.
     fn open(&self, path: &ArchivePath) -> Result<OwnedFd, Error> {
         self.resolve(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY).map_err(|error| Error::Unpack {
-            path: path.clone(),
+            path: path.to_string(),
             reason: match error {
                 nix::Error::ELOOP | nix::Error::ENOTDIR => "it is a link or a file, but others lie below it".to_owned(),
                 error => format!("its folder in {} cannot be opened: {error}", self.root_path.display()),
@@ -466,45 +414,6 @@ impl Folders {
             .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
         openat2(&self.root, path.as_str(), how)
     }
-}
-
-/// Gives `name` in `folder`, or the folder itself where it is empty, to its owner.
-fn own(folder: &OwnedFd, name: &str, (user, group): (u32, u32)) -> io::Result<()> {
-    use nix::fcntl::AtFlags;
-    let flags = if name.is_empty() { AtFlags::AT_EMPTY_PATH } else { AtFlags::AT_SYMLINK_NOFOLLOW };
-    let (user, group) = (nix::unistd::Uid::from_raw(user), nix::unistd::Gid::from_raw(group));
-    match nix::unistd::fchownat(folder, name, Some(user), Some(group), flags) {
-        // A root of a user namespace in which there is no such user: as for an ordinary user, it stays one's own.
-        Err(nix::Error::EINVAL) => Ok(()),
-        result => Ok(result?),
-    }
-}
-
-/// What the kernel takes for a deleted file: a device that is none. Anybody may make it since Linux 5.8.
-fn whiteout(folder: &OwnedFd, name: &str) -> io::Result<()> {
-    match nix::unistd::unlinkat(folder, name, nix::unistd::UnlinkatFlags::NoRemoveDir) {
-        Ok(()) | Err(nix::Error::ENOENT) => {}
-        // The layer has a folder of the name too, which is meant to replace the deleted one.
-        Err(nix::Error::EISDIR | nix::Error::EPERM) => {
-            let how = OpenHow::new()
-                .flags(OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
-                .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
-            return opaque(&openat2(folder, name, how)?);
-        }
-        Err(error) => return Err(error.into()),
-    }
-    Ok(nix::sys::stat::mknodat(folder, name, nix::sys::stat::SFlag::S_IFCHR, Mode::empty(), 0)?)
-}
-
-/// Marks a folder of which lower layers show nothing: for mounts of ordinary users, and for those of root, who alone
-/// can set the other one.
-fn opaque(folder: &OwnedFd) -> io::Result<()> {
-    use rustix::fs::{XattrFlags, fsetxattr};
-    fsetxattr(folder, "user.overlay.opaque", b"y", XattrFlags::empty())?;
-    if nix::unistd::geteuid().is_root() {
-        fsetxattr(folder, "trusted.overlay.opaque", b"y", XattrFlags::empty())?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use crate::digest::{Digest, Hasher};
 use crate::image::Image;
 use crate::layer;
 use crate::platform::Platform;
-use crate::registry::{self, Content, Link, Manifest};
+use crate::registry::{self, Child, Content, Link, Manifest};
 use crate::session::Session;
 use crate::store;
 
@@ -43,10 +43,8 @@ pub(super) fn import_layout(session: &Session, path: &Path, platform: Platform) 
     // An index may lead to one with the platforms.
     for _ in 0..2 {
         let Content::Index(children) = &manifest.content else { break };
-        let wanted = platform.to_string();
-        let child = children.iter().find(|child| child.platform().as_ref() == Some(&wanted));
         let only = || children.first().filter(|_| children.len() == 1);
-        let child = child.or_else(only).map(|child| child.link.clone());
+        let child = Child::choose(children, platform).or_else(only).map(|child| child.link.clone());
         let child = child.ok_or_else(|| layout.wrong(&place, format!("it names no image for {platform}")))?;
         let name = layout.blob(&child)?;
         manifest = layout.manifest(&name)?;

@@ -14,7 +14,7 @@ use fs_err as fs;
 
 use super::Error;
 use super::files::{import_archive, import_layout};
-use crate::archive::ArchivePath;
+use crate::archive::{self, ArchivePath};
 use crate::digest::Digest;
 use crate::image::{Image, remote};
 use crate::layer;
@@ -101,96 +101,39 @@ impl std::fmt::Display for Place {
     }
 }
 
-/// Unpacked layers, looked at as if they lay over each other.
+/// The unpacked layers of a base, looked at as if they lay over each other.
 pub(super) struct Stack {
-    /// The uppermost first.
-    trees: Vec<PathBuf>,
+    layers: archive::Stack,
 }
 
 impl Stack {
     /// Fetches and unpacks what is missing.
     pub(super) fn of(session: &Session, image: &Image) -> Result<Self, Error> {
-        Ok(Self { trees: trees(session, image)?.into_iter().rev().collect() })
+        Ok(Self { layers: archive::Stack::new(&trees(session, image)?) })
     }
 
     /// Those in `trees`, the lowest first.
     pub(super) fn over(trees: &[PathBuf]) -> Self {
-        Self { trees: trees.iter().rev().cloned().collect() }
+        Self { layers: archive::Stack::new(trees) }
     }
 
     /// The file that `path`, from the root, leads to; through links, as within the image.
     pub(super) fn find(&self, path: &str) -> Option<PathBuf> {
-        /// As the kernel has it.
-        const MOST_LINKS: usize = 40;
-        let mut todo: Vec<String> = path.rsplit('/').map(str::to_owned).collect();
-        let mut at: Vec<String> = Vec::new();
-        let mut links = 0;
-        let mut found = None;
-        while let Some(name) = todo.pop() {
-            match name.as_str() {
-                "" | "." => continue,
-                ".." => {
-                    at.pop();
-                    continue;
-                }
-                _ => at.push(name),
-            }
-            let real = self.entry(&at)?;
-            if real.is_symlink() {
-                links += 1;
-                let target = fs::read_link(&real).ok()?;
-                let target = target.to_str()?;
-                at.pop();
-                if target.starts_with('/') {
-                    at.clear();
-                }
-                todo.extend(target.rsplit('/').map(str::to_owned));
-                if links > MOST_LINKS {
-                    return None;
-                }
-            }
-            found = Some(real);
-        }
-        found.filter(|path| path.is_file())
+        self.layers.find(Path::new(path)).map(|(_, real)| real).filter(|real| real.is_file())
     }
 
-    /// The uppermost entry at a path, unless it was deleted there or its folder was.
-    fn entry(&self, path: &[String]) -> Option<PathBuf> {
-        use std::os::unix::fs::FileTypeExt as _;
-        for tree in &self.trees {
-            let mut real = tree.clone();
-            let mut hides = false;
-            for (index, name) in path.iter().enumerate() {
-                hides |= is_opaque(&real);
-                real.push(name);
-                let Ok(metadata) = fs::symlink_metadata(&real) else {
-                    if hides {
-                        return None;
-                    }
-                    break;
-                };
-                if metadata.file_type().is_char_device() {
-                    return None;
-                }
-                if index + 1 == path.len() {
-                    return Some(real);
-                }
-                if !metadata.is_dir() {
-                    return None;
-                }
-            }
-        }
-        None
+    fn entry(&self, path: &ArchivePath) -> Option<PathBuf> {
+        self.layers.entry(Path::new(path.as_str()))
     }
 
     /// Whether there is a folder at `path`, from the root, and no link to one.
     pub(super) fn has_folder(&self, path: &ArchivePath) -> bool {
-        self.entry(&names(path)).is_some_and(|real| real.is_dir() && !real.is_symlink())
+        self.entry(path).is_some_and(|real| real.is_dir() && !real.is_symlink())
     }
 
     /// Whether there is anything at `path`, from the root.
     pub(super) fn has(&self, path: &ArchivePath) -> bool {
-        self.entry(&names(path)).is_some()
+        self.entry(path).is_some()
     }
 
     /// Python's own modules below `library`, from the root, that have no bytecode beside them, by their paths below it.
@@ -200,7 +143,7 @@ impl Stack {
         // Packages of the base are none of an environment's.
         let is_own =
             |entry: &ignore::DirEntry| !["site-packages", "dist-packages"].iter().any(|n| entry.file_name() == *n);
-        for tree in self.trees.iter().filter(|tree| is_plain(tree, library)) {
+        for tree in self.layers.trees().iter().filter(|tree| is_plain(tree, library)) {
             let root = library.under(tree);
             let walk = ignore::WalkBuilder::new(&root).standard_filters(false).filter_entry(is_own).build();
             for entry in walk {
@@ -224,7 +167,7 @@ impl Stack {
     /// What Debian's package manager has noted: its own book, and the leaves of it that distroless images have.
     pub(super) fn installed(&self) -> Result<String, Error> {
         let mut text = self.text("/var/lib/dpkg/status")?;
-        for tree in &self.trees {
+        for tree in self.layers.trees() {
             let Ok(entries) = fs::read_dir(tree.join("var/lib/dpkg/status.d")) else { continue };
             let mut files: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
             files.sort();
@@ -287,10 +230,6 @@ impl Stack {
     }
 }
 
-fn names(path: &ArchivePath) -> Vec<String> {
-    path.as_str().split('/').map(str::to_owned).collect()
-}
-
 /// Whether a tree has the folder `path`, without a link on the way.
 fn is_plain(tree: &Path, path: &ArchivePath) -> bool {
     let folders = path.ancestors().chain([path.clone()]);
@@ -310,7 +249,7 @@ pub fn merge(trees: &[PathBuf], into: &Path) -> Result<(), Error> {
             // Folders come before what is in them, so there is never a link on the way.
             let to = into.join(real.strip_prefix(tree).map_err(io::Error::other)?);
             match fs::symlink_metadata(&to) {
-                Ok(there) if there.is_dir() && kind.is_dir() && !is_opaque(real) => continue,
+                Ok(there) if there.is_dir() && kind.is_dir() && !archive::is_opaque(real) => continue,
                 Ok(there) if there.is_dir() => fs::remove_dir_all(&to)?,
                 Ok(_) => fs::remove_file(&to)?,
                 Err(_) => {}
@@ -327,21 +266,17 @@ pub fn merge(trees: &[PathBuf], into: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether lower layers show nothing in a folder.
-fn is_opaque(folder: &Path) -> bool {
-    rustix::fs::getxattr(folder, "user.overlay.opaque", &mut [0u8; 1][..]).is_ok()
-}
-
 /// The image's layers unpacked, the lowest first; fetched where they are still in a registry.
 pub(super) fn trees(session: &Session, image: &Image) -> Result<Vec<PathBuf>, Error> {
     registry::fetch(session, image.layers()).map_err(crate::image::Error::from)?;
-    Ok(layer::unpack_all(&session.store, &image.layers().iter().collect::<Vec<_>>(), |_| ())?)
+    let layers: Vec<_> = image.layers().iter().collect();
+    Ok(layer::unpack_all(&session.store, &session.progress, &layers, |_| ())?.lower)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::archive::{self, Entry, Limits, Writer};
+    use crate::archive::{Below, Entry, Limits, Writer};
 
     /// Layers of these files, unpacked. What ends in `/` is a folder, what has `->` in it a link.
     fn unpacked(layers: &[&[&str]]) -> (tempfile::TempDir, Vec<PathBuf>) {
@@ -360,7 +295,9 @@ mod tests {
             }
             let tree = home.path().join(format!("tree{number}"));
             fs::create_dir(&tree).unwrap();
-            archive::unpack_layer(&mut writer.finish().unwrap().as_slice(), &tree, Limits::default()).unwrap();
+            let layer = writer.finish().unwrap();
+            let below = archive::Stack::new(&trees);
+            archive::unpack_layer(&layer[..], &tree, Below::Layers(&below), Limits::default()).unwrap();
             trees.push(tree);
         }
         (home, trees)
@@ -386,7 +323,7 @@ mod tests {
         let merged = home.path().join("merged");
         fs::create_dir(&merged).unwrap();
         merge(&trees, &merged).unwrap();
-        let stack = Stack { trees: trees.into_iter().rev().collect() };
+        let stack = Stack { layers: archive::Stack::new(&trees) };
         let all = "a/kept a/gone b/deep/gone b/deep/new c/file c/kept d/x d/x/inner e e/inner f/kept g/in h/kept";
         let there: Vec<_> = all.split(' ').filter(|path| stack.find(path).is_some()).collect();
         assert_eq!(there.join(" "), "a/kept b/deep/new c/kept d/x/inner e/inner f/kept h/kept");
@@ -412,7 +349,7 @@ mod tests {
         let upper: &[&str] =
             &["usr/lib/python3.11/.wh.old.py", "usr/lib/python3.11/new.py", "usr/lib/python3.11/x.txt"];
         let (_home, trees) = unpacked(&[lower, upper]);
-        let stack = Stack { trees: trees.into_iter().rev().collect() };
+        let stack = Stack { layers: archive::Stack::new(&trees) };
         let library = ArchivePath::new("usr/lib/python3.11").unwrap();
         let found = stack.uncompiled(&library, "3.11").unwrap();
         let paths: Vec<_> = found.iter().map(|(path, _)| path.as_str()).collect();

@@ -58,7 +58,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         if path.exists() && !force {
             return Err(crate::image::Error::Exists { path }.into());
         }
-        let (bundle, _folder) = crate::image::bento::of_image(&session, &image)?;
+        let bundle = crate::image::bento::of_image(&session, &image)?;
         let size = bundle.pack(&session, Form::Bento, &path)?;
         context.printer.report(&Exported { image: name, digest, path, size })?;
         return Ok(Exit::Success);

@@ -30,6 +30,7 @@ pub(super) fn assemble(spec: &Spec, in_user_namespace: bool) -> Result<Spec, Fai
     for folder in ["l", "top", "rootfs", "m", "s", "s/none"] {
         fs::create_dir(folder)?;
     }
+    dress(Path::new("top"), spec, in_user_namespace)?;
     let mut layers = "top".to_owned();
     for (number, layer) in spec.lower.iter().enumerate().rev() {
         // The kernel takes no folder twice, and of a layer that comes again only the upper one shows.
@@ -39,7 +40,7 @@ pub(super) fn assemble(spec: &Spec, in_user_namespace: bool) -> Result<Spec, Fai
         symlink(layer, format!("l/{number}"))?;
         layers.push_str(&format!(":l/{number}"));
     }
-    overlay(&layers, None, in_user_namespace)?;
+    overlay(&layers, None, spec, in_user_namespace)?;
     let root = open("rootfs", OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
         .map_err(|error| failed("the root could not be opened", error))?;
     let mut spec = spec.clone();
@@ -69,7 +70,7 @@ pub(super) fn assemble(spec: &Spec, in_user_namespace: bool) -> Result<Spec, Fai
             Kind::File => drop(fs::File::create(&path)?),
         }
     }
-    overlay(&layers, spec.writable, in_user_namespace)?;
+    overlay(&layers, spec.writable, &spec, in_user_namespace)?;
     Ok(spec)
 }
 
@@ -120,8 +121,16 @@ fn is_folder(place: &OwnedFd) -> bool {
     fs::metadata(format!("/proc/self/fd/{}", place.as_raw_fd())).is_ok_and(|metadata| metadata.is_dir())
 }
 
+/// Gives the uppermost folder, which is the container's root, the mode and owner that the layers have for it.
+fn dress(top: &Path, spec: &Spec, in_user_namespace: bool) -> io::Result<()> {
+    if let Some(root) = spec.root.filter(|_| !in_user_namespace) {
+        chown(top, Some(root.owner.0), Some(root.owner.1))?;
+    }
+    fs::set_permissions(top, Permissions::from_mode(spec.root.map_or(0o755, |root| root.mode)))
+}
+
 /// Lays the layers over each other; on top of them, `writable` bytes of memory to write to.
-fn overlay(layers: &str, writable: Option<u64>, in_user_namespace: bool) -> Result<(), Failure> {
+fn overlay(layers: &str, writable: Option<u64>, spec: &Spec, in_user_namespace: bool) -> Result<(), Failure> {
     let mut options = format!("lowerdir={layers}{}", attributes(in_user_namespace));
     let mut flags = MsFlags::MS_NODEV | MsFlags::MS_NOSUID;
     if let Some(bytes) = writable {
@@ -132,7 +141,7 @@ fn overlay(layers: &str, writable: Option<u64>, in_user_namespace: bool) -> Resu
         fs::create_dir("memory/upper")?;
         fs::create_dir("memory/work")?;
         // The uppermost folder is the container's root.
-        fs::set_permissions("memory/upper", Permissions::from_mode(0o755))?;
+        dress(Path::new("memory/upper"), spec, in_user_namespace)?;
         options.push_str(",upperdir=memory/upper,workdir=memory/work");
     } else {
         flags |= MsFlags::MS_RDONLY;

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::archive::Attributes;
+
 /// A container to be started.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Spec {
@@ -13,6 +15,8 @@ pub struct Spec {
     pub name: Name,
     /// The layers of its root, unpacked, lowest first. They are only read.
     pub lower: Vec<PathBuf>,
+    /// Mode and owner of its root; none is 0755 of root.
+    pub root: Option<Attributes>,
     /// Files and folders of the host that it sees.
     pub mounts: Vec<Mount>,
     /// The program and its arguments. A program without a slash is looked for in the `PATH` of `env`.
@@ -160,6 +164,7 @@ impl Spec {
         Self {
             name,
             lower,
+            root: None,
             mounts: Vec::new(),
             args,
             env: vec!["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()],

@@ -2,15 +2,12 @@
 //! else in that of the code.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 
-use fs_err as fs;
-use tempfile::TempDir;
-
-use crate::archive::{self, ArchivePath, Deletion, Kind, Limits};
+use crate::archive::{self, ArchivePath};
 use crate::bento;
 use crate::bundle::{self, Bundle, Weight};
-use crate::compress;
 use crate::content::{self, Content};
 use crate::diagnostic::Diagnostics;
 use crate::image::Image;
@@ -65,12 +62,11 @@ struct File {
     executable: bool,
 }
 
-/// The bundle out of which `image` was made, and the folder in which some of its files lie, which has to be there as
-/// long as the bundle is used.
+/// The bundle out of which `image` was made. Its files lie in the store, where its layers are unpacked.
 ///
 /// # Errors
 /// When the image was not made of one, or a layer cannot be had.
-pub fn of_image(session: &Session, image: &Image) -> Result<(Bundle, TempDir), Error> {
+pub fn of_image(session: &Session, image: &Image) -> Result<Bundle, Error> {
     let code = image.config().working_dir().clone().unwrap_or_default();
     let layouts = [Layout::Ekiben, Layout::Bento];
     let none = |why: &str| Error::None { why: why.to_owned() };
@@ -78,14 +74,26 @@ pub fn of_image(session: &Session, image: &Image) -> Result<(Bundle, TempDir), E
     let layout = layout.ok_or_else(|| none("its working directory is another one"))?;
     let place = |path: &str| ArchivePath::new(path).map_err(|error| Error::Io(std::io::Error::other(error)));
     let (code, models, venv) = (place(layout.code())?, place(layout::MODELS)?, place(layout::VENV)?);
-    let scratch = session.store.scratch().map_err(layer::Error::from)?;
     let wanted = |path: &ArchivePath| {
         let below = |folder: &ArchivePath| path.below(folder).is_some();
         (below(&code) || layout == Layout::Ekiben && below(&models)) && !below(&venv)
     };
     let mut files = BTreeMap::new();
-    for (number, layer) in image.layers().iter().enumerate() {
-        collect(session, layer, &wanted, scratch.path().join(number.to_string()), &mut files)?;
+    let mut made = Vec::new();
+    for layer in image.layers() {
+        made.push(layer.files(&session.store)?);
+    }
+    let unpacked: Vec<_> = image.layers().iter().zip(&made).filter(|(_, made)| made.is_none()).map(|it| it.0).collect();
+    let mut trees = layer::unpack_all(&session.store, &session.progress, &unpacked, |_| ())?.each.into_iter();
+    for made in made {
+        match made {
+            // It is used where it lies.
+            Some(made) => {
+                let made = made.into_iter().filter(|file| wanted(&file.path));
+                files.extend(made.map(|file| (file.path, File { content: file.content, executable: false })));
+            }
+            None => trees.next().map_or(Ok(()), |tree| lay(&tree, &[&code, &models], &wanted, &mut files))?,
+        }
     }
 
     let text = files.get(&code.join(&place(bento::NAME)?)).map(|file: &File| file.content.read(1 << 20)).transpose()?;
@@ -116,55 +124,34 @@ pub fn of_image(session: &Session, image: &Image) -> Result<(Bundle, TempDir), E
         bundle.add(path, file.content, file.executable)?;
     }
     bundle.set_version(session, Some(description.version))?;
-    Ok((bundle, scratch))
+    Ok(bundle)
 }
 
-/// Adds the wanted files of a layer to those of the layers below: as contents that lie elsewhere where it is made of
-/// such, else as files in `folder`, a new one. What the layer deletes (image-spec 1.1, `layer.md`, "Whiteouts") is gone.
-fn collect(
-    session: &Session,
-    layer: &layer::Layer,
+/// Lays the wanted files in `folders` of an unpacked layer over those of the layers below, of which what it deletes or
+/// replaces is gone.
+fn lay(
+    tree: &Path,
+    folders: &[&ArchivePath],
     wanted: &impl Fn(&ArchivePath) -> bool,
-    folder: PathBuf,
     files: &mut BTreeMap<ArchivePath, File>,
 ) -> Result<(), Error> {
-    if let Some(made) = layer.files(&session.store)? {
-        for file in made.into_iter().filter(|file| wanted(&file.path)) {
-            files.insert(file.path, File { content: file.content, executable: false });
-        }
-        return Ok(());
-    }
-    fs::create_dir(&folder)?;
-    let (mut own, mut deleted, mut count) = (BTreeMap::new(), Vec::new(), 0);
-    let reader = compress::decoder(layer.open(&session.store)?)?;
-    archive::Reader::new(reader, Limits::default()).for_each(|member| {
-        let path = member.entry.path.clone();
-        if let Some(deletion) = archive::deletion(&path)? {
-            match deletion {
-                Deletion::Name(name) => {
-                    let name = ArchivePath::new(name).map_err(std::io::Error::other)?;
-                    deleted.push(path.parent().map_or_else(|| name.clone(), |parent| parent.join(&name)));
+    let layer = archive::Stack::new(&[tree.to_owned()]);
+    files.retain(|path, _| !archive::is_opaque(tree) && !layer.hides(Path::new(path.as_str())));
+    for folder in folders {
+        let Some(root) = layer.entry(Path::new(folder.as_str())) else { continue };
+        for entry in ignore::WalkBuilder::new(root).standard_filters(false).build() {
+            let entry = entry.map_err(std::io::Error::other)?;
+            let metadata = entry.metadata().map_err(std::io::Error::other)?;
+            let inside = entry.path().strip_prefix(tree).map_err(std::io::Error::other)?;
+            if metadata.is_file() {
+                let path = ArchivePath::from_path(inside).map_err(std::io::Error::other)?;
+                if wanted(&path) {
+                    let executable = metadata.mode() & 0o100 != 0;
+                    files.insert(path, File { content: Content::file(entry.path())?, executable });
                 }
-                Deletion::All => match path.parent() {
-                    Some(parent) => deleted.push(parent),
-                    None => files.clear(),
-                },
-                Deletion::Nothing => {}
             }
-        } else if let (Kind::File { size }, true) = (&member.entry.kind, wanted(&path)) {
-            let host = folder.join(count.to_string());
-            count += 1;
-            let copied = std::io::copy(member.content, &mut fs::File::create(&host)?)?;
-            if copied < *size {
-                return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
-            }
-            let executable = member.entry.mode & 0o100 != 0;
-            own.insert(path, File { content: Content::file(&host)?, executable });
         }
-        Ok::<_, Error>(())
-    })?;
-    files.retain(|path, _| !deleted.iter().any(|gone| path == gone || path.below(gone).is_some()));
-    files.append(&mut own);
+    }
     Ok(())
 }
 
@@ -198,9 +185,11 @@ mod tests {
         };
         let lower = layer(&["a/gone", "a/kept", "b/gone/1", "b/gone/2", "c/old"]);
         let upper = layer(&["a/.wh.gone", "b/.wh.gone", "b/new", "c/.wh..wh..opq", "c/new"]);
+        let trees = layer::unpack_all(&session.store, &session.progress, &[&lower, &upper], |_| ()).unwrap();
+        let folders = ["a", "b", "c"].map(|name| ArchivePath::new(name).unwrap());
         let mut files = BTreeMap::new();
-        for (number, layer) in [lower, upper].iter().enumerate() {
-            collect(&session, layer, &|_| true, home.path().join(number.to_string()), &mut files).unwrap();
+        for tree in trees.each {
+            lay(&tree, &folders.each_ref(), &|_| true, &mut files).unwrap();
         }
         assert_eq!(files.keys().map(ArchivePath::as_str).collect::<Vec<_>>(), ["a/kept", "b/new", "c/new"]);
     }

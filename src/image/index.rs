@@ -5,6 +5,7 @@ use oci_spec::image::{Descriptor, ImageIndex, ImageIndexBuilder, MediaType};
 use super::{Error, Image, descriptor, document, invalid};
 use crate::digest::Digest;
 use crate::platform::Platform;
+use crate::registry;
 use crate::store::Store;
 
 /// Puts an index of `images` into the store, and gives its descriptor. The same images give the same bytes, whatever
@@ -33,12 +34,17 @@ pub fn save(store: &Store, images: &[Image]) -> Result<(Digest, Descriptor), Err
     Ok((digest, descriptor(MediaType::ImageIndex, digest, bytes.len() as u64)?))
 }
 
-/// The image of an index for this machine, or else its first.
+/// The image of an index for this machine, or else its first. What is said about an image, as buildkit puts it beside
+/// it, is none.
 pub(super) fn choose(index: &ImageIndex) -> Option<Digest> {
+    let is_about = |descriptor: &Descriptor| {
+        descriptor.annotations().as_ref().is_some_and(|all| all.contains_key(registry::ABOUT))
+    };
     let host = Platform::host().map(|host| host.to_string()).unwrap_or_default();
     let here = |descriptor: &&Descriptor| {
         descriptor.platform().as_ref().is_some_and(|p| format!("{}/{}", p.os(), p.architecture()) == host)
     };
-    let chosen = index.manifests().iter().find(here).or_else(|| index.manifests().first())?;
+    let images = || index.manifests().iter().filter(|descriptor| !is_about(descriptor));
+    let chosen = images().find(here).or_else(|| images().next())?;
     chosen.digest().as_ref().parse().ok()
 }

@@ -321,14 +321,17 @@ impl Image {
 }
 
 fn compression(media_type: &MediaType) -> Result<Compression, Box<dyn std::error::Error + Send + Sync>> {
+    // Layers that nobody may hand on have names of their own (image-spec 1.1, `layer.md`, "Non-Distributable Layers").
     match media_type.to_string().as_str() {
-        "application/vnd.oci.image.layer.v1.tar" | "application/vnd.docker.image.rootfs.diff.tar" => {
-            Ok(Compression::None)
-        }
-        "application/vnd.oci.image.layer.v1.tar+gzip" | "application/vnd.docker.image.rootfs.diff.tar.gzip" => {
-            Ok(Compression::Gzip)
-        }
-        "application/vnd.oci.image.layer.v1.tar+zstd" => Ok(Compression::Zstd),
+        "application/vnd.oci.image.layer.v1.tar"
+        | "application/vnd.oci.image.layer.nondistributable.v1.tar"
+        | "application/vnd.docker.image.rootfs.diff.tar" => Ok(Compression::None),
+        "application/vnd.oci.image.layer.v1.tar+gzip"
+        | "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
+        | "application/vnd.docker.image.rootfs.diff.tar.gzip"
+        | "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip" => Ok(Compression::Gzip),
+        "application/vnd.oci.image.layer.v1.tar+zstd"
+        | "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd" => Ok(Compression::Zstd),
         other => Err(format!("`{other}` is no layer that can be unpacked").into()),
     }
 }

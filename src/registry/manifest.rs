@@ -2,6 +2,8 @@
 //!
 //! OCI image specification 1.1 (`manifest.md`, `image-index.md`) and Docker image manifest version 2, schema 2.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
 use super::Error;
@@ -62,7 +64,12 @@ pub struct Child {
     #[serde(flatten)]
     pub link: Link,
     platform: Option<ChildPlatform>,
+    annotations: Option<BTreeMap<String, String>>,
 }
+
+/// The annotation of what is no image of an index, but about one: an attestation, as buildkit adds them
+/// (<https://docs.docker.com/build/metadata/attestations/attestation-storage/>).
+pub const ABOUT: &str = "vnd.docker.reference.type";
 
 #[derive(Clone, Debug, Deserialize)]
 struct ChildPlatform {
@@ -71,6 +78,18 @@ struct ChildPlatform {
 }
 
 impl Child {
+    /// The image for `platform` among the children of an index. An only image that says nothing of a platform is for
+    /// any.
+    pub fn choose(children: &[Self], platform: Platform) -> Option<&Self> {
+        let is_about = |child: &Self| child.annotations.as_ref().is_some_and(|all| all.contains_key(ABOUT));
+        let images: Vec<_> = children.iter().filter(|child| !is_about(child)).collect();
+        let wanted = platform.to_string();
+        match images.as_slice() {
+            [only] if only.platform.is_none() => Some(only),
+            images => images.iter().find(|child| child.platform().as_ref() == Some(&wanted)).copied(),
+        }
+    }
+
     /// As `linux/amd64`; some children, as attestations, are for none.
     pub fn platform(&self) -> Option<String> {
         self.platform.as_ref().map(|platform| format!("{}/{}", platform.os, platform.architecture))
@@ -136,16 +155,11 @@ impl Manifest {
     /// # Errors
     /// [`Error::NoPlatform`] when there is none.
     pub(super) fn child(children: &[Child], platform: Platform, reference: &str) -> Result<Link, Error> {
-        let wanted = platform.to_string();
-        children
-            .iter()
-            .find(|child| child.platform().as_ref() == Some(&wanted))
-            .map(|child| child.link.clone())
-            .ok_or_else(|| {
-                let mut has: Vec<_> = children.iter().filter_map(Child::platform).collect();
-                has.retain(|platform| platform != "unknown/unknown");
-                Error::NoPlatform { reference: reference.to_owned(), wanted: platform, has }
-            })
+        Child::choose(children, platform).map(|child| child.link.clone()).ok_or_else(|| {
+            let mut has: Vec<_> = children.iter().filter_map(Child::platform).collect();
+            has.retain(|platform| platform != "unknown/unknown");
+            Error::NoPlatform { reference: reference.to_owned(), wanted: platform, has }
+        })
     }
 }
 

@@ -20,7 +20,7 @@ mod upload;
 pub use client::{Blob, Registries, Repository, logout};
 pub use credentials::Credential;
 pub use error::Error;
-pub use manifest::{Child, Content, Link, Manifest};
+pub use manifest::{ABOUT, Child, Content, Link, Manifest};
 pub use pull::{Found, fetch, find};
 pub use push::{Pushed, copy, push};
 pub use reference::{Reference, ReferenceError};

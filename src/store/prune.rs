@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::memory::Record;
 use super::{Error, Store};
+use crate::archive;
 use crate::digest::Digest;
 
 /// How far pruning reaches.
@@ -54,6 +55,12 @@ struct RootFs {
     diff_ids: Vec<Digest>,
 }
 
+/// The part of what is noted beside an unpacked layer that names it.
+#[derive(Deserialize)]
+struct Facts {
+    layer: Digest,
+}
+
 /// The parts of a layer's recipe that name files.
 #[derive(Deserialize)]
 struct Recipe {
@@ -93,26 +100,35 @@ impl Store {
 
     fn prune_locked(&self, reach: Reach, in_use: &BTreeSet<PathBuf>) -> Result<Pruned, Error> {
         let mut blobs = HashSet::new();
-        let mut trees = HashSet::new();
+        let mut layers = HashSet::new();
         for image in self.images()? {
-            self.reach_manifest(image.digest, &mut blobs, &mut trees)?;
+            self.reach_manifest(image.digest, &mut blobs, &mut layers)?;
         }
         let mut pruned = Pruned::default();
         if reach == Reach::Caches {
             pruned.take_children(&self.root().join("memory"), |_| false)?;
-            trees.clear();
+            layers.clear();
         } else {
             self.reach_memories(&mut blobs)?;
         }
+        let mut trees = HashSet::new();
         self.reach_recipes(&blobs, &mut trees)?;
         let named = |name: &str| Digest::from_hex(name.trim_end_matches(".json")).ok();
         let kept = |name: &str| named(name).is_some_and(|digest| blobs.contains(&digest));
         pruned.take_children(&self.root().join("blobs/sha256"), kept)?;
         pruned.take_children(&self.root().join("recipes"), kept)?;
         let folder = self.root().join("trees");
-        let needed =
-            |name: &str| named(name).is_some_and(|id| trees.contains(&id)) || in_use.contains(&folder.join(name));
-        pruned.take_children(&folder, needed)?;
+        let layer_of = |path: &Path| {
+            let text = fs::read(path.join("facts.json")).ok()?;
+            Some(serde_json::from_slice::<Facts>(&text).ok()?.layer)
+        };
+        let needed = |name: &str| {
+            let path = folder.join(name);
+            named(name).is_some_and(|id| trees.contains(&id))
+                || layer_of(&path).is_some_and(|layer| layers.contains(&layer))
+                || in_use.iter().any(|used| used.starts_with(&path))
+        };
+        pruned.take_trees(&folder, self.scratch()?.path(), needed)?;
         Ok(pruned)
     }
 
@@ -120,7 +136,7 @@ impl Store {
         &self,
         digest: Digest,
         blobs: &mut HashSet<Digest>,
-        trees: &mut HashSet<Digest>,
+        layers: &mut HashSet<Digest>,
     ) -> Result<(), Error> {
         const LARGEST: u64 = 16 << 20;
         if !blobs.insert(digest) {
@@ -136,10 +152,10 @@ impl Store {
         if let Some(config) = links.config {
             blobs.insert(config.digest);
             let parsed: Config = serde_json::from_slice(&read(&config.digest)?).map_err(damaged(&config.digest))?;
-            trees.extend(parsed.rootfs.map(|rootfs| rootfs.diff_ids).unwrap_or_default());
+            layers.extend(parsed.rootfs.map(|rootfs| rootfs.diff_ids).unwrap_or_default());
         }
         for manifest in links.manifests {
-            self.reach_manifest(manifest.digest, blobs, trees)?;
+            self.reach_manifest(manifest.digest, blobs, layers)?;
         }
         Ok(())
     }
@@ -171,36 +187,32 @@ impl Store {
 }
 
 impl Pruned {
+    /// As [`Self::take_children`]; what is under way lies in `scratch`, so that never half a tree is left.
+    fn take_trees(&mut self, folder: &Path, scratch: &Path, kept: impl Fn(&str) -> bool) -> Result<(), Error> {
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            if kept(&entry.file_name().to_string_lossy()) {
+                continue;
+            }
+            let gone = scratch.join(entry.file_name());
+            fs::rename(entry.path(), &gone)?;
+            // One thing to a person, however many files it has.
+            self.items += 1;
+            self.bytes += archive::remove(&gone)?.1;
+        }
+        Ok(())
+    }
+
     fn take_children(&mut self, folder: &Path, kept: impl Fn(&str) -> bool) -> Result<(), Error> {
         for entry in fs::read_dir(folder)? {
             let entry = entry?;
             if kept(&entry.file_name().to_string_lossy()) {
                 continue;
             }
-            let (items, bytes) = weigh(&entry.path())?;
-            if entry.file_type()?.is_dir() {
-                fs::remove_dir_all(entry.path())?;
-            } else {
-                fs::remove_file(entry.path())?;
-            }
-            // An unpacked layer is one thing to a person, a folder of memories is as many as it holds.
-            self.items += if folder.ends_with("trees") { 1 } else { items };
+            let (items, bytes) = archive::remove(&entry.path())?;
+            self.items += items;
             self.bytes += bytes;
         }
         Ok(())
     }
-}
-
-/// Files and bytes below `path`.
-fn weigh(path: &Path) -> Result<(u64, u64), Error> {
-    let metadata = fs::symlink_metadata(path)?;
-    if !metadata.is_dir() {
-        return Ok((1, metadata.len()));
-    }
-    let mut sum = (0, 0);
-    for entry in fs::read_dir(path)? {
-        let (items, bytes) = weigh(&entry?.path())?;
-        sum = (sum.0 + items, sum.1 + bytes);
-    }
-    Ok(sum)
 }

@@ -10,6 +10,8 @@ use fs_err as fs;
 use fs_err::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::fs::MetadataExt as _;
 
+use crate::archive;
+
 /// One process's folder. Removed when dropped.
 #[derive(Debug)]
 pub struct Scratch {
@@ -45,7 +47,7 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         // What stays is removed by the next sweep.
-        if fs::remove_dir_all(&self.path).is_ok() {
+        if archive::remove(&self.path).is_ok() {
             let _ = fs::remove_file(&self.lock_path);
         }
     }
@@ -63,7 +65,7 @@ pub(super) fn sweep(parent: &Path) -> io::Result<()> {
         };
         let lock = lock.into_parts().0;
         if lock.try_lock().is_ok() {
-            match fs::remove_dir_all(lock_path.with_extension("")) {
+            match archive::remove(&lock_path.with_extension("")) {
                 // A child of the dead process is about to follow it, but still writes. The next sweep takes the rest.
                 Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => continue,
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

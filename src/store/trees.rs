@@ -1,4 +1,7 @@
-//! Unpacked layers, by diff id.
+//! Unpacked files: layers, by what they were unpacked from and over, and bentos.
+//!
+//! A layer's tree is a folder that only its owner can enter, as it may hold programs with setuid bits: in `root` are the
+//! files, in `facts.json` is of which layer they are ([`crate::layer`]).
 
 use std::path::{Path, PathBuf};
 
@@ -8,22 +11,18 @@ use super::{Error, Store};
 use crate::digest::Digest;
 
 impl Store {
-    /// Where the layer with the diff id `diff_id` lies unpacked, if it does.
-    pub fn tree_path(&self, diff_id: &Digest) -> PathBuf {
-        self.root().join("trees").join(diff_id.hex())
+    /// Where what `key` names lies unpacked, if it does.
+    pub fn tree_path(&self, key: &Digest) -> PathBuf {
+        self.root().join("trees").join(key.hex())
     }
 
-    /// The folder in which a layer lies unpacked. Where it is not there yet, `fill` unpacks it into an empty folder;
+    /// The folder in which something lies unpacked. Where it is not there yet, `fill` unpacks it into an empty folder;
     /// when `fill` fails, nothing stays.
     ///
     /// # Errors
     /// Those of `fill`, and those of the disk.
-    pub fn tree<E: From<Error>>(
-        &self,
-        diff_id: &Digest,
-        fill: impl FnOnce(&Path) -> Result<(), E>,
-    ) -> Result<PathBuf, E> {
-        let path = self.tree_path(diff_id);
+    pub fn tree<E: From<Error>>(&self, key: &Digest, fill: impl FnOnce(&Path) -> Result<(), E>) -> Result<PathBuf, E> {
+        let path = self.tree_path(key);
         if path.exists() {
             return Ok(path);
         }

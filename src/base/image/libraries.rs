@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt as _;
 
 use fs_err as fs;
 
-use super::{Stack, is_plain, names};
+use super::{Stack, is_plain};
 use crate::archive::ArchivePath;
 use crate::base::Error;
 use crate::loader::{self, Libraries};
@@ -40,7 +40,8 @@ impl Stack {
         for name in self.names_in(place, "").into_iter().filter(|name| loader::is_library_name(name)) {
             let mut path = place.to_vec();
             path.push(name);
-            let (Ok(inside), Some(real)) = (ArchivePath::new(path.join("/")), self.entry(&path)) else { continue };
+            let Ok(inside) = ArchivePath::new(path.join("/")) else { continue };
+            let Some(real) = self.entry(&inside) else { continue };
             // A link may lead out of the folder: what it leads to is known then, and not where that lies.
             let Some(file) = self.find(inside.as_str()) else { continue };
             let file = fs::File::open(file)?;
@@ -58,7 +59,7 @@ impl Stack {
         let mut found = BTreeSet::new();
         let path = place.iter().map(String::as_str).chain(below.split('/')).filter(|name| !name.is_empty());
         let Ok(path) = ArchivePath::new(path.collect::<Vec<_>>().join("/")) else { return found };
-        for tree in self.trees.iter().filter(|tree| is_plain(tree, &path)) {
+        for tree in self.layers.trees().iter().filter(|tree| is_plain(tree, &path)) {
             let Ok(entries) = fs::read_dir(path.under(tree)) else { continue };
             found.extend(entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()));
         }
@@ -80,11 +81,12 @@ impl Stack {
                 }
                 _ => at.push(name),
             }
-            let real = self.entry(&at)?;
+            let path = ArchivePath::new(at.join("/")).ok()?;
+            let real = self.entry(&path)?;
             if real.is_symlink() {
                 links += 1;
                 let target = fs::read_link(&real).ok()?.into_os_string().into_string().ok()?;
-                libraries.add_link(ArchivePath::new(at.join("/")).ok()?, target.clone());
+                libraries.add_link(path, target.clone());
                 at.pop();
                 if target.starts_with('/') {
                     at.clear();
@@ -96,7 +98,7 @@ impl Stack {
             }
         }
         let place = ArchivePath::new(at.join("/")).ok()?;
-        self.has_folder(&place).then(|| names(&place))
+        self.has_folder(&place).then_some(at)
     }
 }
 
@@ -105,7 +107,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::archive::{self, Entry, Limits, Writer};
+    use crate::archive::{self, Below, Entry, Limits, Writer};
 
     /// An unpacked layer: `PATH->TARGET` is a link, `PATH=TEXT` a file, `PATH` a library called as its file is.
     fn tree(home: &std::path::Path, number: usize, all: &[&str]) -> PathBuf {
@@ -123,7 +125,8 @@ mod tests {
         }
         let tree = home.join(number.to_string());
         fs::create_dir(&tree).unwrap();
-        archive::unpack_layer(&mut writer.finish().unwrap().as_slice(), &tree, Limits::default()).unwrap();
+        archive::unpack_layer(&mut writer.finish().unwrap().as_slice(), &tree, Below::Anything, Limits::default())
+            .unwrap();
         tree
     }
 
@@ -151,8 +154,8 @@ mod tests {
             "etc/ld.so.conf.d/new.conf=/opt/link/\n",
             "opt/link->new",
         ];
-        let trees = vec![tree(home.path(), 1, &upper), tree(home.path(), 0, &lower)];
-        let libraries = Stack { trees }.libraries(Platform::Amd64).unwrap();
+        let trees = [tree(home.path(), 0, &lower), tree(home.path(), 1, &upper)];
+        let libraries = Stack::over(&trees).libraries(Platform::Amd64).unwrap();
         let folder = "/lib/x86_64-linux-gnu";
         assert_eq!(
             libraries.rows(Platform::Amd64),

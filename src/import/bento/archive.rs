@@ -116,7 +116,7 @@ fn unzip(file: fs::File, folder: &Path, limits: Limits) -> Result<(), Box<dyn st
         let mut member = zip.by_index(index)?;
         let path = ArchivePath::relative(member.name()?)?;
         if member.is_symlink() {
-            return Err(archive::Error::Kind { path, kind: "link".to_owned() }.into());
+            return Err(archive::Error::Kind { path: path.to_string(), kind: "link".to_owned() }.into());
         }
         let place = path.under(folder);
         if member.is_dir() {
