@@ -157,6 +157,8 @@ codes! {
     "Two requirements of the same package exclude each other, or one excludes itself: no version can be installed. Keep one of them."
     "EK0507" RunsCode Error "a requirement that only its own code could install"
     "Editable requirements, folders, repositories and source archives are installed by running code that comes with them, on the machine that builds. Ekiben runs none: it installs wheels, each by its digest. Build a wheel where its code may run (`uv build --wheel`), put it into the project, and require it by its path: `name @ ./wheels/name-1.0-py3-none-any.whl`."
+    "EK0508" LeftSetting Warning "a setting of uv's that a project cannot make"
+    "Of a project's `uv.toml` or `[tool.uv]`, Ekiben takes what says which packages are meant and where they lie. Where uv keeps its cache, what it may build, which programs it starts for passwords and which hosts need no certificates is said by whoever runs it, in their own configuration or by uv's variables."
 
     "EK0601" BadVariable Error "not a name of a variable"
     "Names of environment variables have letters, digits and `_`, and do not begin with a digit."

@@ -30,6 +30,32 @@ const TAKEN: [&str; 14] = [
     "resolution",
 ];
 
+/// Settings of uv's that are not taken, and would have changed what it does here.
+const LEFT: [&str; 22] = [
+    "allow-insecure-host",
+    "cache-dir",
+    "config-settings",
+    "config-settings-package",
+    "extra-build-dependencies",
+    "keyring-provider",
+    "link-mode",
+    "native-tls",
+    "no-binary",
+    "no-binary-package",
+    "no-build-isolation",
+    "no-build-isolation-package",
+    "no-cache",
+    "offline",
+    "prefix",
+    "python",
+    "python-downloads",
+    "python-preference",
+    "system",
+    "system-certs",
+    "target",
+    "torch-backend",
+];
+
 /// Reads the `uv.toml` of the project's folder, or else the section `[tool.uv]` of its `pyproject.toml`: as uv does.
 pub(super) fn read_own(root: &Path, to: &mut Requirements, found: &mut Diagnostics) {
     let is_section = !is_own_file("uv.toml", root);
@@ -57,6 +83,13 @@ pub(super) fn read_own(root: &Path, to: &mut Requirements, found: &mut Diagnosti
 /// What is taken of `table`. Paths in it are meant from `root`.
 pub(super) fn taken(table: &toml::Table, root: &Path, source: &Arc<Source>, found: &mut Diagnostics) -> toml::Table {
     let mut kept = toml::Table::new();
+    for key in table.keys().filter(|key| LEFT.contains(&key.as_str())) {
+        let at = source.text().match_indices(key.as_str()).map(|(at, _)| at);
+        let at = at.filter(|at| source.text()[..*at].ends_with('\n') || *at == 0).next().unwrap_or_default();
+        let message = format!("the setting `{key}` is not taken from a project");
+        let warning = Diagnostic::new(Code::LeftSetting, source, at..at + key.len(), message);
+        found.push(warning.help("set it for yourself: in ~/.config/uv/uv.toml, or by uv's variables"));
+    }
     for (key, value) in table.iter().filter(|(key, _)| TAKEN.contains(&key.as_str())) {
         let value = match (key.as_str(), value) {
             ("find-links", toml::Value::Array(places)) => {
