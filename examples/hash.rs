@@ -4,8 +4,8 @@
 
 #![allow(clippy::print_stdout)]
 
-use ekiben::content::Content;
-use ekiben::progress::{Progress, Unit};
+use ekiben::io::content::Content;
+use ekiben::io::progress::{Progress, Unit};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let path = std::env::args().nth(1).ok_or("which file?")?;

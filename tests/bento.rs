@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-use ekiben::digest::Digest;
+use ekiben::io::digest::Digest;
 use home::{Home, Ran, ask, free_port, names, python_program, ran, timed, tool, wait_until};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;

@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use ekiben::archive::seekable;
-use ekiben::digest::Digest;
+use ekiben::io::archive::seekable;
+use ekiben::io::digest::Digest;
 use home::{Home, copy, names, ran, timed, tool, wait_until};
 use rand::Rng as _;
 use serde_json::Value;

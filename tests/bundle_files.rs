@@ -5,14 +5,14 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use ekiben::archive::ArchivePath;
 use ekiben::base;
-use ekiben::digest::Digest;
-use ekiben::generate::{self, Api, Facts};
-use ekiben::lock::{Lock, Locked};
-use ekiben::manifest::Manifest;
-use ekiben::platform::Platform;
-use ekiben::python::Package;
+use ekiben::base::python::Package;
+use ekiben::bundle::generate::{self, Api, Facts};
+use ekiben::image::oci::platform::Platform;
+use ekiben::io::archive::ArchivePath;
+use ekiben::io::digest::Digest;
+use ekiben::project::lock::{Lock, LockedPlatform};
+use ekiben::project::manifest::Manifest;
 use serde_json::json;
 
 fn iris() -> Manifest {
@@ -40,7 +40,7 @@ fn lock() -> Lock {
         url: None,
         digests: of.iter().map(Digest::of).collect(),
     };
-    let locked = |python| Locked { base: base::Locked::Scratch, system: Vec::new(), python };
+    let locked = |python| LockedPlatform { base: base::LockedBase::Scratch, system: Vec::new(), python };
     let amd64 = locked(vec![package("numpy", "1.26.4", &["amd64"]), package("only-here", "1", &["a"])]);
     let arm64 = locked(vec![package("numpy", "1.26.4", &["arm64"])]);
     let platforms = BTreeMap::from([(Platform::Amd64, amd64), (Platform::Arm64, arm64)]);

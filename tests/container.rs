@@ -14,10 +14,10 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use ekiben::container::{
+use ekiben::io::progress::Progress;
+use ekiben::run::container::{
     Containers, Engine, Error, Failure, Launcher, Life, Mount, Name, Network, Output, Publish, Spec, Status, engine,
 };
-use ekiben::progress::Progress;
 
 /// Set in the second run of these tests, as an ordinary user: the folder with what they need.
 const AGAIN: &str = "EKIBEN_TEST_FOLDER";
@@ -430,7 +430,7 @@ fn published_ports_answer_until_the_end_and_two_run_at_once() {
     let home = home();
     let mut one = home.containers.start(&server("one"), Life::Tied).unwrap();
     let two = home.containers.start(&server("two"), Life::Detached).unwrap();
-    let address = |state: ekiben::container::State| state.published[0].host;
+    let address = |state: ekiben::run::container::State| state.published[0].host;
     let (first, second) = (address(one.state().unwrap()), address(two.state().unwrap()));
     assert_eq!((ask(first).as_str(), ask(second).as_str()), ("one", "two"));
     assert_eq!(home.containers.list().unwrap().len(), 2);
@@ -517,7 +517,7 @@ fn a_long_log_comes_whole() {
     assert_eq!((said, exit.code), (20 << 20, 4));
 }
 
-fn supervisor(container: &ekiben::container::Container, home: &Home) -> i32 {
+fn supervisor(container: &ekiben::run::container::Container, home: &Home) -> i32 {
     let path = home.folder.path().join("containers").join(container.name()).join("state.json");
     let state: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
     state["state"]["supervisor"]["id"].as_i64().unwrap().try_into().unwrap()
@@ -675,9 +675,9 @@ fn archive(path: &Path, name: &str) {
     let mut layer = tar::Builder::new(Vec::new());
     layer.append_path_with_name(shared().join("root/bin/busybox"), "bin/busybox").unwrap();
     let layer = layer.into_inner().unwrap();
-    let id = ekiben::digest::Digest::of(&layer).to_string();
+    let id = ekiben::io::digest::Digest::of(&layer).to_string();
     let configuration = serde_json::json!({
-        "architecture": ekiben::platform::Platform::host().unwrap().architecture(), "os": "linux",
+        "architecture": ekiben::image::oci::platform::Platform::host().unwrap().architecture(), "os": "linux",
         "config": {}, "rootfs": {"type": "layers", "diff_ids": [id]},
     });
     let manifest = serde_json::json!([{"Config": "config.json", "RepoTags": [name], "Layers": ["layer.tar"]}]);

@@ -14,8 +14,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use ekiben::model;
-use ekiben::proposal::{self, Words};
+use ekiben::formats::model;
+use ekiben::project::init::proposal::{self, Words};
 use home::{Home, ran};
 use serde_json::{Value, json};
 

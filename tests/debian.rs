@@ -7,19 +7,19 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use ekiben::archive::{ArchivePath, Kind, Limits, Reader, Writer, unpack};
-use ekiben::debian::{
+use ekiben::base::debian::{
     Request, Resolution, Source, User, Wanted, base_layer, base_packages, fetch, packages_layer, resolve,
     suite_for_python,
 };
-use ekiben::digest::{Digest, HashingWriter};
-use ekiben::fetch::Client;
+use ekiben::image::download::Client;
+use ekiben::image::oci::platform::Platform;
+use ekiben::image::session::Session;
+use ekiben::image::store::Store;
+use ekiben::io::archive::{ArchivePath, Kind, Limits, Reader, Writer, unpack};
+use ekiben::io::digest::{Digest, HashingWriter};
+use ekiben::io::progress::Progress;
 use ekiben::loader::Libraries;
 use ekiben::loader::Object;
-use ekiben::platform::Platform;
-use ekiben::progress::Progress;
-use ekiben::session::Session;
-use ekiben::store::Store;
 
 fn session(home: &Path) -> Session {
     let store = Store::open(home).unwrap();
@@ -49,7 +49,7 @@ fn listing(layer: &[u8]) -> (HashSet<String>, u64) {
                 bytes += size;
             }
             paths.insert(member.entry.path.to_string());
-            Ok::<_, ekiben::archive::Error>(())
+            Ok::<_, ekiben::io::archive::Error>(())
         })
         .unwrap();
     (paths, bytes)

@@ -7,7 +7,7 @@ mod home;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ekiben::digest::Digest;
+use ekiben::io::digest::Digest;
 use home::Home;
 use home::images::docker_archive;
 use home::registry::skopeo_ok;
@@ -292,7 +292,7 @@ fn a_docker_archive_that_is_none_is_an_invalid_document() {
         (
             "half compressed",
             {
-                let gzip = ekiben::compress::Compression::Gzip;
+                let gzip = ekiben::io::compress::Compression::Gzip;
                 let mut encoder = gzip.encoder(Vec::new());
                 std::io::Write::write_all(&mut encoder, &archive).unwrap();
                 let bytes = encoder.finish().unwrap();

@@ -12,7 +12,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use ekiben::digest::Digest;
+use ekiben::io::digest::Digest;
 use home::engines::{Docker, LIMITS, buildah, podman};
 use home::images::{busybox, docker_archive};
 use home::registry::{Registry, is_whole, skopeo_ok};

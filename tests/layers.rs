@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use ekiben::archive::{self, Below, Limits, Stack};
+use ekiben::io::archive::{self, Below, Limits, Stack};
 use home::images::busybox;
 use home::{Home, USER, names, ran, tool};
 use rand::rngs::StdRng;
@@ -108,7 +108,7 @@ const STORED: &[&str] = &[
 /// A store that has all images of the corpus, whose layouts lie in `corpus/layouts`.
 fn home() -> Home {
     let home = Home::empty();
-    let architecture = ekiben::platform::Platform::host().unwrap().architecture();
+    let architecture = ekiben::image::oci::platform::Platform::host().unwrap().architecture();
     let script = tool("python3")
         .arg("tests/layers/corpus.py")
         .arg(home.path("corpus"))
@@ -276,7 +276,7 @@ fn what_an_upper_layer_deletes_of_weights_is_not_mounted() {
     }
     let layer = layer.into_inner().unwrap();
     let blob = |bytes: &[u8]| {
-        let digest = ekiben::digest::Digest::of(bytes);
+        let digest = ekiben::io::digest::Digest::of(bytes);
         home.write(&format!("store/blobs/sha256/{}", digest.hex()), bytes);
         serde_json::json!({"digest": digest.to_string(), "size": bytes.len()})
     };

@@ -7,15 +7,15 @@ use std::fs;
 use std::io::{Read, Write as _};
 use std::path::{Path, PathBuf};
 
-use ekiben::diagnostic::{Code, Diagnostics, Rendering};
-use ekiben::model::{self, Format, Model, Origin, Tensor};
+use ekiben::check;
+use ekiben::formats::diagnostic::{Code, Diagnostics, Rendering};
+use ekiben::formats::model::{self, Format, Model, Origin, Tensor};
 use ekiben::project::Project;
-use ekiben::verdict;
 use proptest::prelude::*;
 
 fn check(path: &Path) -> Diagnostics {
     let mut found = Diagnostics::new();
-    verdict::of(&[path.to_owned()]).into_iter().for_each(|verdict| found.extend(verdict.diagnostics));
+    check::of(&[path.to_owned()]).into_iter().for_each(|verdict| found.extend(verdict.diagnostics));
     found
 }
 
@@ -276,7 +276,7 @@ proptest! {
             &b"(012FIJKLMNPQRSTUVX]ab}cdeghijloprqstu)GBC.\x80\x81\x82\x85\x86\x87\x88\x8a\x8b\x8c\x8d\x8e\x8f\x90\x91\x92\x93\x94\x95\x96\x97\x98\x01\x02\n'aos"[..]
         ), 0..200),
     ) {
-        ekiben::proposal::of_file(&inspect(&opcodes, "a.pkl"), "a.pkl");
+        ekiben::project::init::proposal::of_file(&inspect(&opcodes, "a.pkl"), "a.pkl");
     }
 
     #[test]
@@ -294,9 +294,9 @@ proptest! {
 #[test]
 #[ignore = "takes minutes; scripts/bench-validate.sh runs it"]
 fn a_million_inputs_end_in_answers() {
-    use ekiben::diagnostic::Source;
-    use ekiben::document::{Document, Format};
-    use ekiben::schema::{self, Kind};
+    use ekiben::formats::diagnostic::Source;
+    use ekiben::formats::document::{Document, Format};
+    use ekiben::formats::schema::{self, Kind};
     use rand::{Rng, SeedableRng};
 
     let wanted: usize = std::env::var("EKIBEN_FUZZ").ok().and_then(|text| text.parse().ok()).unwrap_or(10_000);
@@ -343,7 +343,7 @@ fn a_million_inputs_end_in_answers() {
             inspect(&bytes, name);
             let text = String::from_utf8_lossy(&bytes);
             if name.ends_with(".py") {
-                let _ = ekiben::source::function(&text, "predict");
+                let _ = ekiben::formats::source::function(&text, "predict");
             } else if let Some(format) = match name.rsplit('.').next() {
                 Some("yaml") => Some(Format::Yaml),
                 Some("json" | "lock") => Some(Format::Json),
@@ -353,7 +353,7 @@ fn a_million_inputs_end_in_answers() {
                 let mut found = Diagnostics::new();
                 if let Some(document) = Document::parse(&Source::new("x", text), format, &mut found) {
                     let kind = Kind::ALL[random.gen_range(0..Kind::ALL.len())];
-                    ekiben::form::read::<serde_json::Value>(&document, schema::of(kind), &mut found);
+                    ekiben::formats::schema::load::read::<serde_json::Value>(&document, schema::of(kind), &mut found);
                 }
                 rendered(&found);
             }

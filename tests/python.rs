@@ -9,19 +9,19 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use ekiben::diagnostic::Diagnostics;
-use ekiben::digest::Digest;
-use ekiben::fetch::Client;
-use ekiben::manifest;
-use ekiben::platform::Platform;
-use ekiben::progress::Progress;
-use ekiben::python::Package;
-use ekiben::python::{
+use ekiben::base::python::Package;
+use ekiben::base::python::{
     self, Files, Installation, Loader, Refusal, Resolution, Runner, StandIn, Stored, Target, Uv, bytecode,
 };
-use ekiben::requirements::Requirements;
-use ekiben::session::Session;
-use ekiben::store::Store;
+use ekiben::base::requirements::Requirements;
+use ekiben::formats::diagnostic::Diagnostics;
+use ekiben::image::download::Client;
+use ekiben::image::oci::platform::Platform;
+use ekiben::image::session::Session;
+use ekiben::image::store::Store;
+use ekiben::io::digest::Digest;
+use ekiben::io::progress::Progress;
+use ekiben::project::manifest;
 
 /// The program, in whose place the test's own binary would be asked.
 fn stand_in() -> StandIn {

@@ -153,7 +153,7 @@ fn what_others_push_is_pulled_and_pushed_on_unchanged() {
         let (from, to) = (format!("oci-archive:{archive}"), format!("docker://{reference}"));
         skopeo_ok(&[&["copy", "-q", "--dest-tls-verify=false"], &options[..], &[from.as_str(), to.as_str()]].concat());
         let raw = skopeo_ok(&["inspect", "--raw", "--tls-verify=false", &to]);
-        let digest = ekiben::digest::Digest::of(&raw).to_string();
+        let digest = ekiben::io::digest::Digest::of(&raw).to_string();
         let them = Home::new();
         assert_eq!(them.ok(&["pull", &reference]), digest, "{name}");
         let copy = registry.reference(&format!("copy/{name}"));
@@ -181,7 +181,7 @@ fn an_index_has_an_image_for_each_platform() {
     let raw = skopeo_ok(&["inspect", "--raw", "--tls-verify=false", &format!("docker://{reference}")]);
     let index: Value = serde_json::from_str(&raw).unwrap();
     assert_eq!(index["manifests"].as_array().unwrap().len(), 2);
-    assert_eq!(ekiben::digest::Digest::of(&raw).to_string(), digest);
+    assert_eq!(ekiben::io::digest::Digest::of(&raw).to_string(), digest);
     let them = Home::new();
     for platform in ["linux/amd64", "linux/arm64"] {
         let pulled = them.json(&["pull", &reference, "--platform", platform]);
@@ -733,7 +733,7 @@ fn wrong_bytes_are_never_kept() {
         assert!(said.contains(&format!("127.0.0.1:{port}")), "{said}");
         for blob in fs::read_dir(them.path("store/blobs/sha256")).unwrap() {
             let blob = blob.unwrap();
-            let digest = ekiben::digest::Digest::of(fs::read(blob.path()).unwrap());
+            let digest = ekiben::io::digest::Digest::of(fs::read(blob.path()).unwrap());
             assert_eq!(digest.hex(), blob.file_name().into_string().unwrap());
         }
     }

@@ -11,15 +11,15 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use ekiben::fetch::Client;
-use ekiben::generate::{self, Api, REQUIREMENTS};
-use ekiben::manifest::Manifest;
-use ekiben::platform::Platform;
-use ekiben::progress::Progress;
-use ekiben::python::{self, Installation, Resolution, StandIn, Target, Uv};
-use ekiben::requirements::Requirements;
-use ekiben::session::Session;
-use ekiben::store::Store;
+use ekiben::base::python::{self, Installation, Resolution, StandIn, Target, Uv};
+use ekiben::base::requirements::Requirements;
+use ekiben::bundle::generate::{self, Api, REQUIREMENTS};
+use ekiben::image::download::Client;
+use ekiben::image::oci::platform::Platform;
+use ekiben::image::session::Session;
+use ekiben::image::store::Store;
+use ekiben::io::progress::Progress;
+use ekiben::project::manifest::Manifest;
 use serde_json::{Value, json};
 
 /// The packages of the service for the host's Python, installed once.

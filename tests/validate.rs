@@ -8,18 +8,18 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use ekiben::archive::ArchivePath;
 use ekiben::bundle::{Bundle, Form, Weight};
-use ekiben::content::Content;
-use ekiben::diagnostic::{Code, Diagnostics, Rendering};
-use ekiben::digest::Digest;
-use ekiben::fetch::Client;
-use ekiben::lock::Lock;
-use ekiben::progress::Progress;
+use ekiben::check;
+use ekiben::formats::diagnostic::{Code, Diagnostics, Rendering};
+use ekiben::image::download::Client;
+use ekiben::image::session::Session;
+use ekiben::image::store::Store;
+use ekiben::io::archive::ArchivePath;
+use ekiben::io::content::Content;
+use ekiben::io::digest::Digest;
+use ekiben::io::progress::Progress;
 use ekiben::project::Project;
-use ekiben::session::Session;
-use ekiben::store::Store;
-use ekiben::verdict;
+use ekiben::project::lock::Lock;
 
 fn check(path: &Path) -> Diagnostics {
     if path.extension().is_some_and(|ending| ending == "lock") {
@@ -28,7 +28,7 @@ fn check(path: &Path) -> Diagnostics {
         return found;
     }
     let mut found = Diagnostics::new();
-    verdict::of(&[path.to_owned()]).into_iter().for_each(|verdict| found.extend(verdict.diagnostics));
+    check::of(&[path.to_owned()]).into_iter().for_each(|verdict| found.extend(verdict.diagnostics));
     found
 }
 
@@ -177,7 +177,8 @@ fn files_are_those_that_the_manifest_means() {
     }
     folder.write(".ekibenignore", "*.md\n/other\n");
     let files = folder.project().files;
-    let names = |files: &[ekiben::files::File]| files.iter().map(|f| f.path.to_string()).collect::<Vec<_>>();
+    let names =
+        |files: &[ekiben::project::files::ProjectFile]| files.iter().map(|f| f.path.to_string()).collect::<Vec<_>>();
     assert_eq!(names(&files.model), ["model.pkl", "weights/a/c.bin", "weights/b.bin"]);
     assert_eq!(names(&files.code), ["extra/x/y.txt", "src/lib/a.py", "src/lib/z.py", "src/predict.py"]);
     assert_eq!(names(&files.metadata), ["src/about.json5"]);
@@ -317,18 +318,18 @@ fn a_lock_is_read_as_it_was_written() {
     let project = folder.project();
     let lock = Lock {
         lock: 1,
-        input: ekiben::lock::input_digest(&project.manifest, &[]),
+        input: ekiben::project::lock::input_digest(&project.manifest, &[]),
         python: None,
         platforms: Default::default(),
     };
-    let path = folder.path().join(ekiben::lock::NAME);
+    let path = folder.path().join(ekiben::project::lock::NAME);
     lock.write(&path).unwrap();
     let mut found = Diagnostics::new();
     assert_eq!(Lock::load(&path, &mut found), Some(lock.clone()));
-    assert!(!lock.is_stale(&ekiben::lock::input_digest(&project.manifest, &[])));
+    assert!(!lock.is_stale(&ekiben::project::lock::input_digest(&project.manifest, &[])));
     let mut other = project.manifest.clone();
     other.system.packages.push("libgomp1".to_owned());
-    assert!(lock.is_stale(&ekiben::lock::input_digest(&other, &[])));
+    assert!(lock.is_stale(&ekiben::project::lock::input_digest(&other, &[])));
     assert!(
         !fs::read_dir(folder.path()).unwrap().any(|e| e
             .unwrap()
@@ -344,8 +345,8 @@ fn what_is_nothing_that_is_checked_is_said() {
     assert_eq!(codes(&check(&folder.path().join("notes.txt"))), [Code::Unrecognised].into());
     // A file of a project stands for the project.
     let folder = Folder::iris(IRIS);
-    let verdicts = verdict::of(&[folder.path().join("src/predict.py"), folder.path().join("model.pkl")]);
-    assert_eq!(verdicts.iter().map(|verdict| verdict.what).collect::<Vec<_>>(), [verdict::What::Project]);
+    let verdicts = check::of(&[folder.path().join("src/predict.py"), folder.path().join("model.pkl")]);
+    assert_eq!(verdicts.iter().map(|verdict| verdict.what).collect::<Vec<_>>(), [check::What::Project]);
 }
 
 #[test]
@@ -361,12 +362,12 @@ fn a_folder_is_gone_through_for_all_that_is_known() {
         ("bento/bento.yaml", "service: a:B\nname: a\nversion: b\n"),
         ("bento/apis/openapi.yaml", "openapi: 3.0.2\n"),
     ]);
-    let verdicts = verdict::of(&[folder.path().to_owned()]);
+    let verdicts = check::of(&[folder.path().to_owned()]);
     let found: Vec<_> = verdicts
         .iter()
         .map(|verdict| (verdict.path.strip_prefix(folder.path()).unwrap().to_str().unwrap(), verdict.what))
         .collect();
-    use verdict::What::{Bento, Model, Project};
+    use check::What::{Bento, Model, Project};
     assert_eq!(found, [("bento", Bento), ("one/ekiben.yaml", Project), ("shelf/old.pkl", Model)]);
     assert_eq!(codes(&verdicts[0].diagnostics), [Code::MissingKey].into());
     assert!(verdicts[1].diagnostics.is_empty());
@@ -375,7 +376,7 @@ fn a_folder_is_gone_through_for_all_that_is_known() {
 
 #[test]
 fn the_page_of_diagnostics_is_that_of_the_code() {
-    let page = ekiben::diagnostic::reference();
+    let page = ekiben::formats::diagnostic::reference();
     if std::env::var_os("EKIBEN_BLESS").is_some() {
         fs::write("docs/diagnostics.md", &page).unwrap();
     }
@@ -395,8 +396,8 @@ fn a_manifest_pasted_from_a_web_page_is_mended() {
     let folder = Folder::new(&[("m.json", &fs::read_to_string("fixtures/invalid/analytics-pasted.json").unwrap())]);
     let path = folder.path().join("m.json");
     assert!(codes(&check(&path)).contains(&Code::TypographicQuotes));
-    let repairs = ekiben::repair::repair(std::slice::from_ref(&path)).unwrap();
-    assert_eq!(repairs.len(), 1);
+    let changes = ekiben::check::fix::files(std::slice::from_ref(&path)).unwrap();
+    assert_eq!(changes.len(), 1);
     assert!(check(&path).is_empty(), "{}", rendered(&check(&path)));
     let read = |path: &Path| serde_json::from_str::<serde_json::Value>(&fs::read_to_string(path).unwrap()).unwrap();
     assert_eq!(read(&path), read(Path::new("fixtures/analytics/manifest.json")));
@@ -408,16 +409,16 @@ fn repairs_keep_comments_and_are_done_once() {
         "# the manifest\nnme: iris # its name\nversion: 1.10\nmodel: {fils: [model.pkl]}\nservice:\n\tpredict: “src/predict.py:predict”\npython:\n  requirements: [scipy=1.5, numpy==1.2]\n",
     );
     let paths = [folder.path().to_owned()];
-    ekiben::repair::repair(&paths).unwrap();
+    ekiben::check::fix::files(&paths).unwrap();
     let text = fs::read_to_string(folder.path().join("ekiben.yaml")).unwrap();
     assert_eq!(
         text,
         "# the manifest\nname: iris # its name\nversion: \"1.10\"\nmodel: {files: [model.pkl]}\nservice:\n  predict: \"src/predict.py:predict\"\npython:\n  requirements: [scipy==1.5, numpy==1.2]\n"
     );
-    let again = ekiben::repair::repair(&paths).unwrap();
+    let again = ekiben::check::fix::files(&paths).unwrap();
     // What is sorted was no mistake, so it comes once the rest is right.
     assert_eq!(again.len(), 1);
-    assert!(ekiben::repair::repair(&paths).unwrap().is_empty());
+    assert!(ekiben::check::fix::files(&paths).unwrap().is_empty());
 }
 
 /// Runs the program in a folder; its exit code, its stdout and its stderr.
@@ -524,8 +525,12 @@ fn bundle(folder: &Folder, name: &str, manifest: &str, end: &[u8]) -> PathBuf {
     fs::write(&weights, pickle).unwrap();
     let path = |name: &str| ArchivePath::relative(name).unwrap();
     let content = Content::file(&weights).unwrap();
-    let mut bundle =
-        Bundle::new("w", ekiben::layout::Layout::Ekiben, vec![Weight { path: path("w.pkl"), content }], false);
+    let mut bundle = Bundle::new(
+        "w",
+        ekiben::bundle::runtime::Convention::Ekiben,
+        vec![Weight { path: path("w.pkl"), content }],
+        false,
+    );
     let lock = Lock { lock: 1, input: Digest::of("x"), python: None, platforms: Default::default() };
     for (name, text) in [("ekiben.yaml", manifest.to_owned()), ("ekiben.lock", lock.to_text().unwrap())] {
         bundle.add(path(name), Content::Bytes(text.into_bytes()), false).unwrap();

@@ -11,14 +11,14 @@ use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use ekiben::archive::ArchivePath;
+use ekiben::bundle::runtime::Convention;
 use ekiben::bundle::{Bundle, Form, Weight};
-use ekiben::content::Content;
-use ekiben::fetch::Client;
-use ekiben::layout::Layout;
-use ekiben::progress::Progress;
-use ekiben::session::Session;
-use ekiben::store::Store;
+use ekiben::image::download::Client;
+use ekiben::image::session::Session;
+use ekiben::image::store::Store;
+use ekiben::io::archive::ArchivePath;
+use ekiben::io::content::Content;
+use ekiben::io::progress::Progress;
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use proptest::prelude::*;
 use serde_json::Value;
@@ -383,8 +383,8 @@ fn shards_and_small_files_share_layers() {
     assert_eq!(unpacked.keys().filter(|name| name.ends_with(".bin")).count(), 3200);
     assert_eq!(home.well(&["build", "../a.ekiben"]), digest);
     home.well(&["inspect", "../a.ekiben", "--verify"]);
-    home.well(&["export", "big:1", "../layout"]);
-    good(home.command("skopeo", &["inspect", "oci:../layout:1"]).output().unwrap());
+    home.well(&["export", "big:1", "../convention"]);
+    good(home.command("skopeo", &["inspect", "oci:../convention:1"]).output().unwrap());
 }
 
 #[derive(Clone, Debug)]
@@ -434,7 +434,7 @@ proptest! {
             listed.push(Weight { path: path(&weight), content: Content::file(&file).unwrap() });
             expected.insert(place, (false, any.bytes()));
         }
-        let mut bundle = Bundle::new("m", if own { Layout::Ekiben } else { Layout::Bento }, listed, false);
+        let mut bundle = Bundle::new("m", if own { Convention::Ekiben } else { Convention::Bento }, listed, false);
         // By which the two are told apart.
         let description = if own { "ekiben.yaml" } else { "bento.yaml" };
         bundle.add(path(description), Content::Bytes(vec![1]), false).unwrap();

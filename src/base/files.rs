@@ -12,15 +12,15 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::Error;
-use crate::archive;
-use crate::compress::{self, Compression};
-use crate::digest::{Digest, Hasher};
 use crate::image::Image;
-use crate::layer;
-use crate::platform::Platform;
-use crate::registry::{self, Child, Content, Link, Manifest};
-use crate::session::Session;
-use crate::store;
+use crate::image::layer;
+use crate::image::oci::platform::Platform;
+use crate::image::registry::{self, Child, Content, Link, Manifest};
+use crate::image::session::Session;
+use crate::image::store;
+use crate::io::archive;
+use crate::io::compress::{self, Compression};
+use crate::io::digest::{Digest, Hasher};
 
 /// Largest document of an image, in bytes.
 const LARGEST: u64 = 4 << 20;

@@ -6,7 +6,11 @@
 //! Invariants: every member but the weights is known by its sha256, and verified when it is read; the weights are
 //! known by the layers that they become, and verified as those. Paths cannot leave the bundle.
 
+pub mod extract;
+pub mod generate;
+pub mod import;
 mod pack;
+pub mod runtime;
 mod unpack;
 mod weights;
 
@@ -20,15 +24,15 @@ use serde::{Deserialize, Serialize};
 pub use pack::Form;
 pub use weights::{WEIGHTS, weighs};
 
-use crate::archive::{self, ArchivePath, seekable};
-use crate::compress::{Compression, Setting};
-use crate::content::{self, Content, Opener, Stamp};
-use crate::digest::{Digest, Mismatch, VerifyingReader};
-use crate::layer::{self, Layer};
-use crate::layout::Layout;
-use crate::manifest;
-use crate::progress::Unit;
-use crate::session::Session;
+use crate::image::layer::{self, Layer};
+use crate::image::session::Session;
+use crate::io::archive::{self, ArchivePath, seekable};
+use crate::io::compress::{Compression, Setting};
+use crate::io::content::{self, Content, Opener, Stamp};
+use crate::io::digest::{Digest, Mismatch, VerifyingReader};
+use crate::io::progress::Unit;
+use crate::project::manifest;
+use runtime::Convention;
 
 /// What can go wrong with a bundle.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +48,7 @@ pub enum Error {
     Layer(#[from] layer::Error),
     /// The store says no.
     #[error("{0}")]
-    Store(#[from] crate::store::Error),
+    Store(#[from] crate::image::store::Error),
     /// The file is no bundle, or damaged.
     #[error("{} is not a bundle that can be read", path.display())]
     Malformed {
@@ -119,13 +123,13 @@ pub struct Weight {
 pub struct Bundle {
     name: String,
     version: String,
-    layout: Layout,
+    convention: Convention,
     members: BTreeMap<ArchivePath, Member>,
     weights: Vec<Weight>,
     /// What the weights become, as soon as somebody has asked.
     layers: OnceLock<Vec<Layer>>,
     /// The weights are hashed whatever is remembered of them.
-    again: bool,
+    rehash: bool,
     /// The file that it was read from.
     packed: Option<Packed>,
 }
@@ -158,11 +162,11 @@ struct Identity<'a> {
 
 impl Bundle {
     /// Starts a bundle from the weights. They are read and hashed when it is packed, or before where somebody asks for
-    /// their layers; where that was done before and the files are the same, not at all (unless `again`). One laid out as
+    /// their layers; where that was done before and the files are the same, not at all (unless `rehash`). One laid out as
     /// Ekiben does it gets a manifest, by which it is known again.
-    pub fn new(name: &str, layout: Layout, weights: Vec<Weight>, again: bool) -> Self {
+    pub fn new(name: &str, convention: Convention, weights: Vec<Weight>, rehash: bool) -> Self {
         let (name, version, members, layers) = (name.to_owned(), String::new(), BTreeMap::new(), OnceLock::new());
-        Self { name, version, layout, members, weights, layers, again, packed: None }
+        Self { name, version, convention, members, weights, layers, rehash, packed: None }
     }
 
     /// Adds a file.
@@ -171,7 +175,7 @@ impl Bundle {
     /// When it cannot be read, or there is one at its path.
     pub fn add(&mut self, path: ArchivePath, content: Content, executable: bool) -> Result<(), Error> {
         let mut reader = content.open()?;
-        let mut hasher = crate::digest::Hasher::new();
+        let mut hasher = crate::io::digest::Hasher::new();
         io::copy(&mut reader, &mut hasher)?;
         let member = Member { content, executable, digest: hasher.finish() };
         match self.members.insert(path.clone(), member) {
@@ -204,8 +208,8 @@ impl Bundle {
     }
 
     /// How its image is laid out.
-    pub fn layout(&self) -> Layout {
-        self.layout
+    pub fn convention(&self) -> Convention {
+        self.convention
     }
 
     /// `NAME-VERSION.ekiben`.
@@ -231,7 +235,7 @@ impl Bundle {
         if let Some(layers) = self.layers.get() {
             return Ok(layers);
         }
-        let layers = weights::layers(session, &self.image_folder()?, &self.weights, self.again)?;
+        let layers = weights::layers(session, &self.image_folder()?, &self.weights, self.rehash)?;
         Ok(self.layers.get_or_init(|| layers))
     }
 
@@ -311,18 +315,18 @@ impl Bundle {
     /// # Errors
     /// When name or version are none.
     pub fn places(&self) -> Result<impl Fn(&ArchivePath) -> ArchivePath + use<>, Error> {
-        let folder = match self.layout {
-            Layout::Ekiben => Some(folder(format!("{WEIGHTS}/{}/{}", self.name, self.version))?),
-            Layout::Bento => None,
+        let folder = match self.convention {
+            Convention::Ekiben => Some(folder(format!("{WEIGHTS}/{}/{}", self.name, self.version))?),
+            Convention::Bento => None,
         };
         Ok(move |path: &ArchivePath| folder.as_ref().map_or_else(|| path.clone(), |folder| folder.join(path)))
     }
 
     /// The folder in which the weights lie in an image.
     fn image_folder(&self) -> Result<ArchivePath, Error> {
-        folder(match self.layout {
-            Layout::Ekiben => format!("{WEIGHTS}/{}", self.name),
-            Layout::Bento => self.layout.code().trim_start_matches('/').to_owned(),
+        folder(match self.convention {
+            Convention::Ekiben => format!("{WEIGHTS}/{}", self.name),
+            Convention::Bento => self.convention.code().trim_start_matches('/').to_owned(),
         })
     }
 }
@@ -408,13 +412,13 @@ impl Bundle {
             .into_iter()
             .map(|IndexWeight { path, offset, size }| Weight { path, content: packed(offset, size) })
             .collect();
-        let layout = match manifest::NAMES.iter().any(|name| members.keys().any(|path| path.as_str() == *name)) {
-            true => Layout::Ekiben,
-            false => Layout::Bento,
+        let convention = match manifest::NAMES.iter().any(|name| members.keys().any(|path| path.as_str() == *name)) {
+            true => Convention::Ekiben,
+            false => Convention::Bento,
         };
         let (name, version, layers) = (index.name, index.version, OnceLock::new());
         let packed = Some(Packed { path: path.to_owned(), epoch: index.epoch, layers: index.layers.clone() });
-        let bundle = Self { name, version, layout, members, weights, layers, again: false, packed };
+        let bundle = Self { name, version, convention, members, weights, layers, rehash: false, packed };
         let groups = weights::split(&bundle.image_folder()?, &bundle.weights)?;
         if groups.len() != index.layers.len() {
             return Err(malformed("its index has another number of layers than its weights need".into()));

@@ -4,14 +4,14 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 
 use super::{Bundle, Error, Index, IndexMember, IndexWeight, Weight, unpack, weights};
-use crate::archive::{self, ArchivePath, BLOCK, Entry, Noting, seekable};
-use crate::atomic;
-use crate::compress::{Blocks, Method};
-use crate::content::{Content, Opener};
-use crate::digest::Mismatch;
-use crate::layer::{self, File, Layer};
-use crate::progress::{Task, Unit};
-use crate::session::Session;
+use crate::image::layer::{self, Layer, LayerFile};
+use crate::image::session::Session;
+use crate::io::archive::{self, ArchivePath, BLOCK, Entry, Noting, seekable};
+use crate::io::atomic;
+use crate::io::compress::{Blocks, Method};
+use crate::io::content::{Content, Opener};
+use crate::io::digest::Mismatch;
+use crate::io::progress::{Task, Unit};
 
 /// What one xz stream of a bento holds, in bytes.
 const XZ_BLOCK: usize = 1 << 20;
@@ -102,7 +102,7 @@ impl Bundle {
         };
         if self.layers.get().is_none() {
             let mut layers = Vec::new();
-            for mut group in weights::groups(&session.store, &self.image_folder()?, &self.weights, self.again)? {
+            for mut group in weights::groups(&session.store, &self.image_folder()?, &self.weights, self.rehash)? {
                 if group.layer.is_some() {
                     group.files.iter().try_for_each(|_| next(tar, &mut io::sink()))?;
                 }
@@ -116,7 +116,7 @@ impl Bundle {
             // A bundle only claims to know its layers.
             let groups = weights::split(&self.image_folder()?, &self.weights)?;
             for (files, layer) in groups.iter().zip(self.weight_layers(session)?) {
-                let read = |_: &File, hasher: &mut dyn Write| next(tar, hasher);
+                let read = |_: &LayerFile, hasher: &mut dyn Write| next(tar, hasher);
                 let (actual, _) = layer::hash_in_passing(archive::epoch(), files, read)?;
                 if actual != layer.digest {
                     let source = Box::new(Mismatch::Digest { expected: layer.digest, actual });

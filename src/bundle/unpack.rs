@@ -8,13 +8,13 @@ use fs_err::os::unix::fs::OpenOptionsExt as _;
 
 use super::weights;
 use super::{Bundle, Error, Member, Packed};
-use crate::archive::{self, ArchivePath, BLOCK, seekable};
-use crate::atomic::{self, Steady};
-use crate::content::{self, Content, Opener};
-use crate::digest::{Hasher, Mismatch};
-use crate::layer;
-use crate::progress::{Task, Unit};
-use crate::session::Session;
+use crate::image::layer;
+use crate::image::session::Session;
+use crate::io::archive::{self, ArchivePath, BLOCK, seekable};
+use crate::io::atomic::{self, Steady};
+use crate::io::content::{self, Content, Opener};
+use crate::io::digest::{Hasher, Mismatch};
+use crate::io::progress::{Task, Unit};
 
 impl Bundle {
     /// Bytes of all files.
@@ -111,7 +111,7 @@ impl Bundle {
     ) -> Result<(), Error> {
         let (epoch, layers) = match &self.packed {
             Some(Packed { epoch, layers, .. }) => (*epoch, layers.clone()),
-            None => (crate::archive::epoch(), self.weight_layers(session)?.to_vec()),
+            None => (crate::io::archive::epoch(), self.weight_layers(session)?.to_vec()),
         };
         let place = self.places()?;
         let mut weights = self.weights.iter();

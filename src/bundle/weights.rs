@@ -4,13 +4,13 @@
 //! and with very many shards large ones do too: runtimes take no more than 127 layers.
 
 use super::{Error, Weight};
-use crate::archive::ArchivePath;
-use crate::digest::Digest;
-use crate::layer::{File, Layer};
-use crate::progress::Unit;
-use crate::session::Session;
-use crate::store::Store;
-use crate::workers;
+use crate::image::layer::{Layer, LayerFile};
+use crate::image::session::Session;
+use crate::image::store::Store;
+use crate::io::archive::ArchivePath;
+use crate::io::digest::Digest;
+use crate::io::parallel;
+use crate::io::progress::Unit;
 
 /// The folder of all models in an image.
 pub const WEIGHTS: &str = "models";
@@ -28,24 +28,24 @@ const MOST_LAYERS: usize = 80;
 
 /// Files that share a layer, which may not be known yet.
 pub(super) struct Group {
-    pub(super) files: Vec<File>,
+    pub(super) files: Vec<LayerFile>,
     /// Of all that the layer's digest depends on.
     key: Digest,
     pub(super) layer: Option<Layer>,
 }
 
-/// The groups of `weights`, with the layers that are remembered (none when `again`).
+/// The groups of `weights`, with the layers that are remembered (none when `rehash`).
 pub(super) fn groups(
     store: &Store,
     folder: &ArchivePath,
     weights: &[Weight],
-    again: bool,
+    rehash: bool,
 ) -> Result<Vec<Group>, Error> {
     let mut groups = Vec::new();
     for files in split(folder, weights)? {
         // Paths, numbers and lists always serialise.
-        let key = Digest::of(serde_json::to_vec(&(crate::archive::epoch(), &files)).unwrap_or_default());
-        let layer: Option<Layer> = if again { None } else { store.recall("weights", &key) };
+        let key = Digest::of(serde_json::to_vec(&(crate::io::archive::epoch(), &files)).unwrap_or_default());
+        let layer: Option<Layer> = if rehash { None } else { store.cached("weights", &key) };
         if let Some(layer) = &layer {
             layer.keep_recipe(store, files.clone())?;
         }
@@ -71,13 +71,13 @@ impl Group {
     pub(super) fn hash<E: From<Error>>(
         &mut self,
         store: &Store,
-        make: impl FnOnce(String, Vec<File>) -> Result<Layer, E>,
+        make: impl FnOnce(String, Vec<LayerFile>) -> Result<Layer, E>,
     ) -> Result<(), E> {
         if self.layer.is_none() {
             let settled = self.files.iter().all(|file| file.content.is_settled());
             let layer = make(self.title(), self.files.clone())?;
             if settled {
-                store.remember("weights", &self.key, &layer, vec![layer.digest]).map_err(Error::from)?;
+                store.cache("weights", &self.key, &layer, vec![layer.digest]).map_err(Error::from)?;
             }
             self.layer = Some(layer);
         }
@@ -85,19 +85,19 @@ impl Group {
     }
 }
 
-/// The layers that `weights` become, hashing side by side what is not known yet (all of it when `again`).
+/// The layers that `weights` become, hashing side by side what is not known yet (all of it when `rehash`).
 pub(super) fn layers(
     session: &Session,
     folder: &ArchivePath,
     weights: &[Weight],
-    again: bool,
+    rehash: bool,
 ) -> Result<Vec<Layer>, Error> {
-    let mut groups = groups(&session.store, folder, weights, again)?;
+    let mut groups = groups(&session.store, folder, weights, rehash)?;
     let unknown: Vec<_> = groups.iter_mut().filter(|group| group.layer.is_none()).collect();
     if !unknown.is_empty() {
         let bytes = unknown.iter().map(|group| group.bytes()).sum();
         let task = session.progress.task("Hashing", "weights", Unit::Bytes, Some(bytes));
-        workers::side_by_side(unknown, |group| {
+        parallel::side_by_side(unknown, |group| {
             let make = |title, files| Ok::<_, Error>(Layer::of_files(&session.store, title, files, &task)?);
             group.hash(&session.store, make)
         })?;
@@ -106,7 +106,7 @@ pub(super) fn layers(
 }
 
 /// Keeps the recipes of a bundle's layers, which its index has: their bytes are verified as they are read.
-pub(super) fn keep(store: &Store, groups: Vec<Vec<File>>, layers: &[Layer]) -> Result<(), Error> {
+pub(super) fn keep(store: &Store, groups: Vec<Vec<LayerFile>>, layers: &[Layer]) -> Result<(), Error> {
     for (files, layer) in groups.into_iter().zip(layers) {
         layer.keep_recipe(store, files)?;
     }
@@ -115,12 +115,12 @@ pub(super) fn keep(store: &Store, groups: Vec<Vec<File>>, layers: &[Layer]) -> R
 
 /// Which files share a layer: neighbours by path, up to a limit that doubles until there are few enough layers. They
 /// lie in `folder` of the image.
-pub(super) fn split(folder: &ArchivePath, weights: &[Weight]) -> Result<Vec<Vec<File>>, Error> {
+pub(super) fn split(folder: &ArchivePath, weights: &[Weight]) -> Result<Vec<Vec<LayerFile>>, Error> {
     let mut limit = ALONE;
     loop {
-        let mut groups: Vec<(u64, Vec<File>)> = Vec::new();
+        let mut groups: Vec<(u64, Vec<LayerFile>)> = Vec::new();
         for Weight { path, content } in weights {
-            let file = File { path: folder.join(path), content: content.clone() };
+            let file = LayerFile { path: folder.join(path), content: content.clone() };
             let size = content.size();
             match groups.last_mut() {
                 Some((sum, group)) if sum.saturating_add(size) <= limit => {
@@ -140,7 +140,7 @@ pub(super) fn split(folder: &ArchivePath, weights: &[Weight]) -> Result<Vec<Vec<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::content::Content;
+    use crate::io::content::Content;
 
     fn weights(sizes: &[usize]) -> Vec<Weight> {
         let weight = |(i, size): (usize, &usize)| Weight {
@@ -150,7 +150,7 @@ mod tests {
         sizes.iter().enumerate().map(weight).collect()
     }
 
-    fn split(folder: &str, weights: &[Weight]) -> Result<Vec<Vec<File>>, Error> {
+    fn split(folder: &str, weights: &[Weight]) -> Result<Vec<Vec<LayerFile>>, Error> {
         super::split(&ArchivePath::new(folder).unwrap(), weights)
     }
 

@@ -7,10 +7,10 @@ use serde::Serialize;
 use super::prepare::{Goal, Inputs};
 use super::printer::Report;
 use super::{Context, Exit, Failure, prepare, push};
-use crate::compress::Setting;
-use crate::digest::Digest;
-use crate::platform::Platform;
-use crate::store::ImageName;
+use crate::image::oci::platform::Platform;
+use crate::image::store::ImageName;
+use crate::io::compress::Setting;
+use crate::io::digest::Digest;
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben build\n\
@@ -52,13 +52,13 @@ struct Image {
 
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let session = context.session()?;
-    let mut parcel = prepare::parcel(context, &session, &args.inputs, &args.platform, Goal::Image)?;
-    parcel.bundle.compress_weights(&session, args.compression)?;
+    let mut input = prepare::input(context, &session, &args.inputs, &args.platform, Goal::Image)?;
+    input.bundle.compress_weights(&session, args.compression)?;
     let targets = match args.push {
         true => args.tag.iter().map(|name| push::target(&name.to_string())).collect::<Result<Vec<_>, _>>()?,
         false => Vec::new(),
     };
-    let built = prepare::build(context, &session, parcel, &args.platform, &args.tag)?;
+    let built = prepare::build(context, &session, input, &args.platform, &args.tag)?;
     push::push(context, &session, &built.digest, &targets)?;
     let platforms = prepare::platforms_or_host(&args.platform)?;
     let (size, layers) = (built.image.size(), built.image.layers().len());

@@ -8,11 +8,11 @@ use serde::Serialize;
 
 use super::printer::{DIM, ERROR, HINT, NAME, Report, VERB, WARNING};
 use super::{Context, Exit, Failure, prepare};
-use crate::convert::{self, Conversion, Converted, Error, Wish};
-use crate::diagnostic::{Diagnostic, Json};
-use crate::document::shown;
-use crate::progress::Progress;
-use crate::proposal::Proposal;
+use crate::formats::diagnostic::{Diagnostic, Json};
+use crate::formats::document::shown;
+use crate::io::progress::Progress;
+use crate::project::init::convert::{self, Conversion, Converted, Error, Options};
+use crate::project::init::proposal::Proposal;
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben convert iris.pkl                       makes the project iris/\n\
@@ -96,7 +96,7 @@ struct Row<'a> {
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let Args { models, into, name, allow, force, link } = args;
     let progress = Progress::new(Arc::new(context.printer.clone()));
-    let conversions = convert::convert(&Wish { models, into, name, allow, force, link }, &progress);
+    let conversions = convert::convert(&Options { models, into, name, allow, force, link }, &progress);
     if context.printer.output() == super::Output::Human {
         conversions.iter().for_each(|conversion| prepare::show(context, &conversion.diagnostics));
     }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::printer::Report;
 use super::{Context, Exit, Failure, pull, push};
-use crate::registry::{self, Pushed, Registries};
+use crate::image::registry::{self, Pushed, Registries};
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben copy registry.example/iris:1.0 mirror.example/team/iris:1.0\n\

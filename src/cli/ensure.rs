@@ -7,10 +7,10 @@ use serde::Serialize;
 use super::prepare::Goal;
 use super::printer::{NAME, Report};
 use super::{Context, Exit, Failure, prepare, push};
-use crate::digest::Digest;
-use crate::image::ensure;
-use crate::platform::Platform;
-use crate::registry::{Reference, Registries};
+use crate::build::ensure;
+use crate::image::oci::platform::Platform;
+use crate::image::registry::{Reference, Registries};
+use crate::io::digest::Digest;
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben ensure registry.example/iris\n\
@@ -48,15 +48,15 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let session = context.session()?;
     let platforms = prepare::platforms_or_host(&args.platform)?;
     // Mostly the image is there, and nothing of it is needed here.
-    let parcel = prepare::parcel(context, &session, &args.inputs, &platforms, Goal::Bundle)?;
-    let reference = named.tagged(ensure::tag(&session, &parcel, &platforms)?);
+    let input = prepare::input(context, &session, &args.inputs, &platforms, Goal::Bundle)?;
+    let reference = named.tagged(ensure::tag(&session, &input, &platforms)?);
     let registries = Registries::new(&session)?;
     if let Some(digest) = registries.repository(&reference).head(&reference.wanted(), false)? {
         context.printer.status("Found", format!("{NAME}{reference}{NAME:#}"));
         context.printer.report(&Ensured { reference, digest, built: false })?;
         return Ok(Exit::Success);
     }
-    let digest = prepare::build(context, &session, parcel, &platforms, &[])?.digest;
+    let digest = prepare::build(context, &session, input, &platforms, &[])?.digest;
     let mut targets = vec![reference.clone()];
     targets.extend(named.tag().map(|tag| named.tagged(tag)));
     push::push(context, &session, &digest, &targets)?;

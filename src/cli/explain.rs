@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::printer::{ERROR, Report, WARNING};
 use super::{Context, Exit, Failure};
-use crate::diagnostic::{Code, Severity};
+use crate::formats::diagnostic::{Code, Severity};
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben explain EK0802\n\

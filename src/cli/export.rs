@@ -8,10 +8,10 @@ use serde::Serialize;
 use super::printer::{Report, Size};
 use super::{Context, Exit, Failure};
 use crate::bundle::Form;
-use crate::digest::Digest;
+use crate::image::registry;
+use crate::image::store::ImageName;
 use crate::image::{Image, export};
-use crate::registry;
-use crate::store::ImageName;
+use crate::io::digest::Digest;
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben export iris:1.0 iris.tar && docker load -i iris.tar\n\
@@ -58,7 +58,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         if path.exists() && !force {
             return Err(crate::image::Error::Exists { path }.into());
         }
-        let bundle = crate::image::bento::of_image(&session, &image)?;
+        let bundle = crate::bundle::extract::of_image(&session, &image)?;
         let size = bundle.pack(&session, Form::Bento, &path)?;
         context.printer.report(&Exported { image: name, digest, path, size })?;
         return Ok(Exit::Success);
@@ -72,7 +72,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         if path.exists() && !force {
             return Err(crate::image::Error::Exists { path }.into());
         }
-        crate::atomic::write(&path, |file| {
+        crate::io::atomic::write(&path, |file| {
             export::to_archive(&session.store, &session.progress, &image, Some(&name), file).map(drop)
         })?;
     } else {

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::printer::{ERROR, HINT, Output, Printer};
-use crate::{debian, python};
+use crate::base::{debian, python};
 
 /// How the program ends. The numbers are part of the interface and never change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,17 +142,17 @@ fn judge(error: &anyhow::Error) -> (Exit, Option<String>) {
         ask! {
             crate::base::Error => of_base,
             crate::bundle::Error => |_| Exit::Failure,
-            crate::carrier::Error => |_| Exit::Failure,
-            crate::container::Error => |_| Exit::Failure,
-            crate::container::Failure => |failure| match failure {
-                crate::container::Failure::NoSandbox { .. } => Exit::Sandbox,
+            crate::check::project_metadata::Error => |_| Exit::Failure,
+            crate::run::container::Error => |_| Exit::Failure,
+            crate::run::container::Failure => |failure| match failure {
+                crate::run::container::Failure::NoSandbox { .. } => Exit::Sandbox,
                 _ => Exit::Failure,
             },
-            crate::confine::Error => |error| match error {
-                crate::confine::Error::NoMeans { .. } => Exit::Sandbox,
+            crate::io::confine::Error => |error| match error {
+                crate::io::confine::Error::NoMeans { .. } => Exit::Sandbox,
                 _ => Exit::Failure,
             },
-            crate::content::Error => |_| Exit::Failure,
+            crate::io::content::Error => |_| Exit::Failure,
             debian::Error => |error| match error {
                 debian::Error::Gone { .. } => Exit::Stale,
                 debian::Error::Signature { .. }
@@ -162,28 +162,28 @@ fn judge(error: &anyhow::Error) -> (Exit, Option<String>) {
                 | debian::Error::Index { .. } => Exit::Unavailable,
                 _ => Exit::Failure,
             },
-            crate::fetch::Error => |_| Exit::Unavailable,
-            crate::generate::Error => |_| Exit::Failure,
+            crate::image::download::Error => |_| Exit::Unavailable,
+            crate::bundle::generate::Error => |_| Exit::Failure,
             crate::image::Error => of_image,
-            crate::import::bento::Error => |error| match error {
-                crate::import::bento::Error::Malformed { .. } | crate::import::bento::Error::NoDescription { .. } => {
+            crate::bundle::import::bento::Error => |error| match error {
+                crate::bundle::import::bento::Error::Malformed { .. } | crate::bundle::import::bento::Error::NoDescription { .. } => {
                     Exit::Invalid
                 }
                 _ => Exit::Failure,
             },
-            crate::image::bento::Error => |_| Exit::Failure,
-            crate::image::build::Error => |error| match error {
-                crate::image::build::Error::Base(error) => of_base(error),
+            crate::bundle::extract::Error => |_| Exit::Failure,
+            crate::build::Error => |error| match error {
+                crate::build::Error::Base(error) => of_base(error),
                 _ => Exit::Failure,
             },
-            crate::init::Error => |_| Exit::Failure,
-            crate::launch::Error => |error| match error {
-                crate::launch::Error::Registry(error) => of_registry(error),
+            crate::project::init::Error => |_| Exit::Failure,
+            crate::run::Error => |error| match error {
+                crate::run::Error::Registry(error) => of_registry(error),
                 _ => Exit::Failure,
             },
-            crate::layer::Error => |_| Exit::Failure,
-            crate::parcel::Error => |error| match error {
-                crate::parcel::Error::Malformed { .. } => Exit::Invalid,
+            crate::image::layer::Error => |_| Exit::Failure,
+            crate::build::input::Error => |error| match error {
+                crate::build::input::Error::Malformed { .. } => Exit::Invalid,
                 _ => Exit::Failure,
             },
             python::Error => |error| match error {
@@ -197,21 +197,21 @@ fn judge(error: &anyhow::Error) -> (Exit, Option<String>) {
                 | python::Refusal::Unauthorized { .. } => Exit::Unavailable,
                 _ => Exit::Failure,
             },
-            crate::registry::Error => of_registry,
-            crate::resolve::Error => |error| match error {
-                crate::resolve::Error::Stale | crate::resolve::Error::Missing => Exit::Stale,
-                crate::resolve::Error::Malformed(_) => Exit::Invalid,
-                crate::resolve::Error::Base(error) => of_base(error),
+            crate::image::registry::Error => of_registry,
+            crate::build::resolve::Error => |error| match error {
+                crate::build::resolve::Error::Stale | crate::build::resolve::Error::Missing => Exit::Stale,
+                crate::build::resolve::Error::Malformed(_) => Exit::Invalid,
+                crate::build::resolve::Error::Base(error) => of_base(error),
                 _ => Exit::Failure,
             },
-            crate::service::CredentialError => |_| Exit::Usage,
-            crate::service::Error => |error| match error {
-                crate::service::Error::Transport { .. } | crate::service::Error::Offline { .. } => Exit::Unavailable,
-                crate::service::Error::Address { .. } => Exit::Usage,
+            crate::run::service::CredentialError => |_| Exit::Usage,
+            crate::run::service::Error => |error| match error {
+                crate::run::service::Error::Transport { .. } | crate::run::service::Error::Offline { .. } => Exit::Unavailable,
+                crate::run::service::Error::Address { .. } => Exit::Usage,
                 _ => Exit::Failure,
             },
-            crate::store::Error => |_| Exit::Failure,
-            crate::toolchain::Error => |_| Exit::Failure,
+            crate::image::store::Error => |_| Exit::Failure,
+            crate::build::toolchain::Error => |_| Exit::Failure,
         }
     }
     (exit, hint)
@@ -219,8 +219,8 @@ fn judge(error: &anyhow::Error) -> (Exit, Option<String>) {
 
 // Transparent errors hide those that they hold from the chain.
 
-fn of_registry(error: &crate::registry::Error) -> Exit {
-    use crate::registry::Error;
+fn of_registry(error: &crate::image::registry::Error) -> Exit {
+    use crate::image::registry::Error;
     match error {
         Error::Store(_) | Error::Layer(_) | Error::Io(_) | Error::File { .. } | Error::NoImage { .. } => Exit::Failure,
         _ => Exit::Unavailable,

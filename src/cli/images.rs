@@ -6,10 +6,10 @@ use serde::Serialize;
 
 use super::printer::{DIM, NAME, Report, Size};
 use super::{Context, Exit, Failure};
-use crate::digest::Digest;
 use crate::image::Image;
-use crate::platform::Platform;
-use crate::store::ImageName;
+use crate::image::oci::platform::Platform;
+use crate::image::store::ImageName;
+use crate::io::digest::Digest;
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben images\n\

@@ -8,8 +8,8 @@ use serde::Serialize;
 use super::convert::reasons;
 use super::printer::{HINT, Report};
 use super::{Context, Exit, Failure};
-use crate::init::{self, Wish};
-use crate::proposal::Proposal;
+use crate::project::init::proposal::Proposal;
+use crate::project::init::{self, Options};
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben init\n\
@@ -43,7 +43,7 @@ struct Started {
 
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     fs_err::create_dir_all(&args.path)?;
-    let made = init::start(&Wish { folder: args.path, model: args.from, name: args.name })?;
+    let made = init::start(&Options { folder: args.path, model: args.from, name: args.name })?;
     for path in &made.kept {
         context.printer.status("Kept", path.display().to_string());
     }

@@ -9,17 +9,17 @@ use serde::Serialize;
 
 use super::printer::{DIM, NAME, Report, Size, VERB, dim_time, plain};
 use super::{Context, Exit, Failure, prepare, pull};
+use crate::build::input::{self, Input};
 use crate::bundle::Bundle;
-use crate::digest::Digest;
+use crate::bundle::import::bento::{self as import, Bento};
+use crate::image::layer::Layer;
+use crate::image::oci::platform::Platform;
+use crate::image::registry::Reference;
+use crate::image::session::Session;
+use crate::image::store::{self, ImageName};
 use crate::image::{Image, remote};
-use crate::import::bento::{self as import, Bento};
-use crate::layer::Layer;
-use crate::manifest::{Manifest, Requirements};
-use crate::parcel::{self, Parcel};
-use crate::platform::Platform;
-use crate::registry::Reference;
-use crate::session::Session;
-use crate::store::{self, ImageName};
+use crate::io::digest::Digest;
+use crate::project::manifest::{Manifest, Requirements};
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben inspect iris:1.0\n\
@@ -180,7 +180,7 @@ fn bundle(context: &Context, session: &Session, path: PathBuf, verify: bool) -> 
 fn bento(context: &Context, session: &Session, path: PathBuf, found: &Path) -> Result<BundleReport, Failure> {
     let bento = Bento::open(session, found)?;
     if bento.own_manifest().is_some() {
-        let bundle = Parcel::of_own_bento(session, &bento, false)?.bundle;
+        let bundle = Input::of_own_bento(session, &bento, false)?.bundle;
         let digest = bundle.digest(session)?;
         return contents(session, path, &bundle, Some(digest), None);
     }
@@ -188,7 +188,7 @@ fn bento(context: &Context, session: &Session, path: PathBuf, found: &Path) -> R
         return Err(prepare::mistaken(context, found, &bento.describe(None).1));
     };
     prepare::show(context, &mistakes);
-    let bundle = parcel::bento_bundle(session, &bento, &manifest, false)?;
+    let bundle = input::bento_bundle(session, &bento, &manifest, false)?;
     contents(session, path, &bundle, None, Some(ImageOf::from(manifest)))
 }
 

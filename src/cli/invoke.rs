@@ -12,10 +12,10 @@ use serde_json::{Value, json};
 use super::prepare::Inputs;
 use super::printer::{Output, Time};
 use super::{Context, Exit, Failure, prepare, serve};
-use crate::container::Life;
-use crate::launch;
-use crate::service::{Answer, Credentials, Service};
-use crate::session::Session;
+use crate::image::session::Session;
+use crate::run;
+use crate::run::container::Life;
+use crate::run::service::{Answer, Credentials, Service};
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben invoke . --data '{\"x\": 2}'                    build and run the project for one request\n\
@@ -89,7 +89,7 @@ fn running(context: &Context, session: &Session, target: &str) -> Result<Option<
     if let Some(url) = address(target) {
         return Ok(Some(Service::at(&url, &context.network)?));
     }
-    let states = launch::containers(session)?.list()?;
+    let states = run::containers(session)?.list()?;
     let Some(state) = states.into_iter().find(|state| state.name == target) else { return Ok(None) };
     match state.published.first() {
         Some(publish) if state.is_live() => Ok(Some(Service::new(publish.host)?)),
@@ -120,7 +120,7 @@ fn once(
 ) -> Result<Exit, Failure> {
     let built = prepare::image(context, session, &Inputs { path: PathBuf::from(args.target), how: args.build })?;
     let mut options = args.how.options(built.manifest.as_ref().map(|manifest| &manifest.resources));
-    options.publish = vec![launch::any_port(serve::port(&built, &options.env))];
+    options.publish = vec![run::any_port(serve::port(&built, &options.env))];
     let mut running = serve::start(context, session, &built, options, Life::Tied, false)?.with(credentials);
     let _signals = running.container.pass_on_signals()?;
     let ready = built.manifest.as_ref().map_or("/readyz", |manifest| &manifest.service.ready);

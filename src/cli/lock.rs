@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::printer::Report;
 use super::{Context, Exit, Failure, prepare};
-use crate::lock;
-use crate::resolve::{Renewal, Subject};
+use crate::build::resolve::{Renewal, Subject};
+use crate::project::lock;
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben lock\n\

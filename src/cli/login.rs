@@ -3,7 +3,7 @@
 use std::io::{self, Read as _};
 
 use super::{Context, Exit, Failure};
-use crate::registry::{Credential, Registries};
+use crate::image::registry::{Credential, Registries};
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben login registry.example\n\

@@ -1,7 +1,7 @@
 //! `ekiben logout`
 
 use super::{Context, Exit, Failure};
-use crate::registry;
+use crate::image::registry;
 
 /// Forget the credentials for a registry, in the files and helpers of docker and podman
 #[derive(clap::Args)]

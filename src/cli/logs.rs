@@ -1,7 +1,7 @@
 //! `ekiben logs`
 
 use super::{Context, Exit, Failure};
-use crate::launch;
+use crate::run;
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben logs iris-x7k2\n\
@@ -23,7 +23,7 @@ pub struct Args {
 
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let session = context.session()?;
-    let container = launch::containers(&session)?.get(&args.name)?;
+    let container = run::containers(&session)?.get(&args.name)?;
     let mut closed = Ok(());
     container.logs(args.tail, args.follow, &mut |bytes| {
         if closed.is_ok() {

@@ -41,10 +41,10 @@ use std::sync::Arc;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
-use crate::fetch::{Client, Network};
-use crate::progress::Progress;
-use crate::session::Session;
-use crate::store::Store;
+use crate::image::download::{Client, Network};
+use crate::image::session::Session;
+use crate::image::store::Store;
+use crate::io::progress::Progress;
 use failure::{Exit, Failure};
 use printer::{Output, Printer, Verbosity};
 

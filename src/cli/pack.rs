@@ -10,7 +10,7 @@ use super::prepare::{Goal, Inputs};
 use super::printer::{NAME, Report, Size, dim_time};
 use super::{Context, Exit, Failure, prepare};
 use crate::bundle::Form;
-use crate::digest::Digest;
+use crate::io::digest::Digest;
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben pack                      writes NAME-VERSION.ekiben\n\
@@ -45,7 +45,7 @@ struct Packed {
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let session = context.session()?;
     let base = args.inputs.how.base.clone();
-    let bundle = prepare::parcel(context, &session, &args.inputs, &[], Goal::Bundle)?.bundle;
+    let bundle = prepare::input(context, &session, &args.inputs, &[], Goal::Bundle)?.bundle;
     let path = match args.out {
         None => PathBuf::from(bundle.file_name()),
         Some(folder) if folder.is_dir() => folder.join(bundle.file_name()),

@@ -5,19 +5,19 @@ use std::time::Instant;
 
 use super::printer::{NAME, Size, dim_time};
 use super::{Context, Exit, Failure};
+use crate::build::input::{self, Input};
+use crate::build::resolve::{self, Renewal, Subject};
 use crate::bundle;
-use crate::diagnostic::{Diagnostics, Rendering};
-use crate::digest::Digest;
+use crate::bundle::import::bento as import;
+use crate::bundle::runtime::Convention;
+use crate::formats::diagnostic::{Diagnostics, Rendering};
+use crate::image::oci::platform::Platform;
+use crate::image::session::Session;
+use crate::image::store::ImageName;
 use crate::image::{self, Image};
-use crate::import::bento as import;
-use crate::layout::Layout;
-use crate::manifest::Manifest;
-use crate::parcel::{self, Parcel};
-use crate::platform::Platform;
+use crate::io::digest::Digest;
 use crate::project::Project;
-use crate::resolve::{self, Renewal, Subject};
-use crate::session::Session;
-use crate::store::ImageName;
+use crate::project::manifest::Manifest;
 
 /// What is built from, and how.
 #[derive(clap::Args)]
@@ -110,25 +110,25 @@ pub fn mistaken(context: &Context, path: &Path, mistakes: &Diagnostics) -> Failu
 
 /// Gets everything together: from a bundle's file, from a bento, or from a project and its lock. It is locked for
 /// `platforms`, and a project also for those in its manifest.
-pub fn parcel(
+pub fn input(
     context: &Context,
     session: &Session,
     inputs: &Inputs,
     platforms: &[Platform],
     goal: Goal,
-) -> Result<Parcel, Failure> {
-    parcel_if(context, session, inputs, platforms, goal, &|_| Ok(()))
+) -> Result<Input, Failure> {
+    input_if(context, session, inputs, platforms, goal, &|_| Ok(()))
 }
 
 /// The same, if `check` has nothing against the manifest: it is asked before anything is locked.
-pub fn parcel_if(
+pub fn input_if(
     context: &Context,
     session: &Session,
     inputs: &Inputs,
     platforms: &[Platform],
     goal: Goal,
     check: &dyn Fn(&Manifest) -> Result<(), Failure>,
-) -> Result<Parcel, Failure> {
+) -> Result<Input, Failure> {
     if !is_bundle(&inputs.path)
         && let Some(path) = import::find(&inputs.path)?
     {
@@ -139,25 +139,25 @@ pub fn parcel_if(
         return Err(failure.with_hint("set `base` in the manifest; its lock lies beside it"));
     }
     if is_bundle(&inputs.path) {
-        let parcel = Parcel::open(session, &inputs.path);
-        if let Err(parcel::Error::Malformed { diagnostics, .. }) = &parcel {
+        let input = Input::open(session, &inputs.path);
+        if let Err(input::Error::Malformed { diagnostics, .. }) = &input {
             show(context, diagnostics);
         }
-        let parcel = parcel?;
-        check(&parcel.manifest)?;
-        return Ok(parcel);
+        let input = input?;
+        check(&input.manifest)?;
+        return Ok(input);
     }
     let project = project(context, &inputs.path)?;
     check(&project.manifest)?;
     let renewal = inputs.how.renewal();
-    let layout = (goal == Goal::Image).then_some(Layout::Ekiben);
+    let convention = (goal == Goal::Image).then_some(Convention::Ekiben);
     let mut wanted = project.manifest.platforms.clone();
     if renewal != Renewal::Never {
         wanted.extend(platforms.iter().filter(|platform| !project.manifest.platforms.contains(platform)));
     }
-    let subject = Subject { layout, platforms: &wanted, ..Subject::of(&project) };
+    let subject = Subject { convention, platforms: &wanted, ..Subject::of(&project) };
     let lock = lock(context, session, &subject, renewal)?;
-    Ok(Parcel::of_project(session, &project, lock, inputs.how.no_cache)?)
+    Ok(Input::of_project(session, &project, lock, inputs.how.no_cache)?)
 }
 
 /// A bento, and its lock.
@@ -169,17 +169,17 @@ fn bento(
     platforms: &[Platform],
     goal: Goal,
     check: &dyn Fn(&Manifest) -> Result<(), Failure>,
-) -> Result<Parcel, Failure> {
+) -> Result<Input, Failure> {
     let started = Instant::now();
     let bento = import::Bento::open(session, path)?;
     if bento.own_manifest().is_some() {
-        let parcel = Parcel::of_own_bento(session, &bento, how.no_cache);
-        if let Err(parcel::Error::Malformed { diagnostics, .. }) = &parcel {
+        let input = Input::of_own_bento(session, &bento, how.no_cache);
+        if let Err(input::Error::Malformed { diagnostics, .. }) = &input {
             show(context, diagnostics);
         }
-        let parcel = parcel?;
-        check(&parcel.manifest)?;
-        return Ok(parcel);
+        let input = input?;
+        check(&input.manifest)?;
+        return Ok(input);
     }
     let base = how.base.as_deref().map(from_here).transpose()?;
     let (manifest, mut mistakes) = bento.describe(base.as_deref());
@@ -206,11 +206,11 @@ fn bento(
         requirements: &requirements,
         platforms,
         path: how.lock.clone().unwrap_or_else(beside),
-        shipped: Some(bento.root.join(crate::lock::NAME)),
-        layout: (goal == Goal::Image).then_some(Layout::Bento),
+        shipped: Some(bento.root.join(crate::project::lock::NAME)),
+        convention: (goal == Goal::Image).then_some(Convention::Bento),
     };
     let lock = lock(context, session, &subject, how.renewal())?;
-    Ok(Parcel::of_bento(session, &bento, manifest, lock, how.no_cache)?)
+    Ok(Input::of_bento(session, &bento, manifest, lock, how.no_cache)?)
 }
 
 /// A base whose path, where it has one, is meant from the current folder.
@@ -229,7 +229,7 @@ pub fn lock(
     session: &Session,
     subject: &Subject<'_>,
     renewal: Renewal,
-) -> Result<crate::lock::Lock, Failure> {
+) -> Result<crate::project::lock::Lock, Failure> {
     let started = Instant::now();
     let result = resolve::lock(session, subject, renewal);
     if let Err(resolve::Error::Malformed(diagnostics)) = &result {
@@ -242,36 +242,36 @@ pub fn lock(
     Ok(lock)
 }
 
-fn summary(lock: &crate::lock::Lock) -> String {
+fn summary(lock: &crate::project::lock::Lock) -> String {
     let count = |number: usize, what: &str| format!("{number} {what} package{}", if number == 1 { "" } else { "s" });
     let Some(locked) = lock.platforms.values().next() else { return String::new() };
     let debian = match &locked.base {
-        crate::base::Locked::Debian { packages, .. } => packages.len() + locked.system.len(),
-        crate::base::Locked::Image { .. } => locked.system.len(),
-        crate::base::Locked::Scratch => 0,
+        crate::base::LockedBase::Debian { packages, .. } => packages.len() + locked.system.len(),
+        crate::base::LockedBase::Image { .. } => locked.system.len(),
+        crate::base::LockedBase::Scratch => 0,
     };
     format!("{}, {}", count(debian, "Debian"), count(locked.python.len(), "Python"))
 }
 
-/// Builds the image of `parcel` for this machine's platform, or an index for several, and gives it the names `names` in
+/// Builds the image of `input` for this machine's platform, or an index for several, and gives it the names `names` in
 /// the store (`NAME:VERSION` where there are none).
 pub fn build(
     context: &Context,
     session: &Session,
-    parcel: Parcel,
+    input: Input,
     platforms: &[Platform],
     names: &[ImageName],
 ) -> Result<Built, Failure> {
     let started = Instant::now();
     let platforms = platforms_or_host(platforms)?;
-    let build = |platform: &Platform| image::build::build(session, &parcel, *platform);
+    let build = |platform: &Platform| crate::build::build(session, &input, *platform);
     let mut images = platforms.iter().map(build).collect::<Result<Vec<_>, _>>()?;
     let (digest, descriptor) = match images.as_slice() {
         [image] => image.save(&session.store)?,
         images => image::index::save(&session.store, images)?,
     };
     let image = images.swap_remove(0);
-    let default = format!("{}:{}", parcel.bundle.name(), parcel.bundle.version().replace('+', "_")).parse()?;
+    let default = format!("{}:{}", input.bundle.name(), input.bundle.version().replace('+', "_")).parse()?;
     let names = if names.is_empty() { std::slice::from_ref(&default) } else { names };
     for name in names {
         session.store.tag(name, descriptor.clone())?;
@@ -280,7 +280,7 @@ pub fn build(
     let layers = image.layers().len();
     let text = format!("{NAME}{name}{NAME:#} {layers} layers, {} {}", Size(image.size()), dim_time(started.elapsed()));
     context.printer.status("Built", text);
-    Ok(Built { name, digest, image, manifest: Some(parcel.manifest) })
+    Ok(Built { name, digest, image, manifest: Some(input.manifest) })
 }
 
 /// The platforms that were asked for, each once; this machine's where none was.
@@ -297,8 +297,8 @@ pub fn platforms_or_host(platforms: &[Platform]) -> Result<Vec<Platform>, Failur
 /// The image that `inputs` means: one that is built from what lies at the path, or one of that name in the store.
 pub fn image(context: &Context, session: &Session, inputs: &Inputs) -> Result<Built, Failure> {
     if inputs.path.exists() || inputs.path.to_string_lossy().starts_with(import::SCHEME) {
-        let parcel = parcel(context, session, inputs, &[], Goal::Image)?;
-        return build(context, session, parcel, &[], &[]);
+        let input = input(context, session, inputs, &[], Goal::Image)?;
+        return build(context, session, input, &[], &[]);
     }
     let text = inputs.path.display().to_string();
     let name: ImageName = text

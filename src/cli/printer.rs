@@ -12,7 +12,7 @@ use anstyle::{AnsiColor, Style};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use serde::Serialize;
 
-use crate::progress::{Event, Sink, TaskId, Unit};
+use crate::io::progress::{Event, Sink, TaskId, Unit};
 
 /// The look of what was done: `Built iris:1.0`.
 pub const VERB: Style = AnsiColor::Green.on_default().bold();

@@ -4,8 +4,8 @@ use std::io::{self, Write};
 
 use super::printer::{Report, Size};
 use super::{Context, Exit, Failure};
-use crate::launch;
-use crate::store::{Pruned, Reach};
+use crate::image::store::{Pruned, Reach};
+use crate::run;
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben prune\n\
@@ -25,7 +25,7 @@ pub struct Args {
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let session = context.session()?;
     let reach = if args.all { Reach::Caches } else { Reach::Unused };
-    let containers = launch::containers(&session)?;
+    let containers = run::containers(&session)?;
     containers.sweep()?;
     let in_use = containers.in_use()?;
     context.printer.report(&session.store.prune(reach, &in_use)?)?;

@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::printer::{DIM, NAME, Report};
 use super::{Context, Exit, Failure};
-use crate::container::{State, Status};
-use crate::launch;
+use crate::run;
+use crate::run::container::{State, Status};
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben ps\n\
@@ -41,7 +41,7 @@ struct Row {
 
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let session = context.session()?;
-    let states = launch::containers(&session)?.list()?;
+    let states = run::containers(&session)?.list()?;
     let containers = states.into_iter().filter(|state| args.all || state.is_live()).map(row).collect();
     context.printer.report(&Containers { containers })?;
     Ok(Exit::Success)

@@ -7,11 +7,11 @@ use serde::Serialize;
 
 use super::printer::{NAME, Report, Size, dim_time};
 use super::{Context, Exit, Failure};
-use crate::digest::Digest;
+use crate::image::oci::platform::Platform;
+use crate::image::registry::{Reference, ReferenceError};
 use crate::image::remote;
-use crate::platform::Platform;
-use crate::registry::{Reference, ReferenceError};
-use crate::store::ImageName;
+use crate::image::store::ImageName;
+use crate::io::digest::Digest;
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben pull registry.example/iris:1.0\n\

@@ -7,10 +7,10 @@ use serde::Serialize;
 
 use super::printer::{NAME, Report, Size, dim_time};
 use super::{Context, Exit, Failure};
-use crate::digest::Digest;
-use crate::registry::{self, Pushed, Reference, Registries};
-use crate::session::Session;
-use crate::store::ImageName;
+use crate::image::registry::{self, Pushed, Reference, Registries};
+use crate::image::session::Session;
+use crate::image::store::ImageName;
+use crate::io::digest::Digest;
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben push registry.example/iris:1.0\n\

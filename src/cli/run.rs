@@ -9,7 +9,7 @@ use super::prepare::Inputs;
 use super::printer::Report;
 use super::serve::{self, Running};
 use super::{Context, Exit, Failure, prepare};
-use crate::container::{Life, Publish};
+use crate::run::container::{Life, Publish};
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben run\n\
@@ -148,7 +148,7 @@ fn foreground(
                         let time = super::printer::Time(waited);
                         printer.status("Ready", format!("{} in {time}, Ctrl-C stops it", service.url()));
                     }
-                    Err(crate::service::Error::NotReady { .. }) => {
+                    Err(crate::run::service::Error::NotReady { .. }) => {
                         printer.warn(&format!("{ready} does not answer; the container goes on"));
                     }
                     // What ended it is said by whoever waits for it.

@@ -1,7 +1,7 @@
 //! `ekiben schema`
 
 use super::{Context, Exit, Failure};
-use crate::schema::Kind;
+use crate::formats::schema::Kind;
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben schema manifest > manifest.schema.json\n\

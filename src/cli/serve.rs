@@ -5,11 +5,11 @@ use std::time::Duration;
 use super::prepare::Built;
 use super::printer::{DIM, NAME, Time};
 use super::{Context, Failure};
-use crate::container::{self, Container, Life, Limits, Publish};
-use crate::launch::{self, Options};
-use crate::manifest::Resources;
-use crate::service::{Credentials, Service};
-use crate::session::Session;
+use crate::image::session::Session;
+use crate::project::manifest::Resources;
+use crate::run::container::{self, Container, Life, Limits, Publish};
+use crate::run::service::{Credentials, Service};
+use crate::run::{self, Options};
 
 /// How a service is started.
 #[derive(clap::Args)]
@@ -156,15 +156,15 @@ pub fn start(
 ) -> Result<Running, Failure> {
     let started = std::time::Instant::now();
     let refusals = Refusals::new(options.read_only);
-    let container = match launch::start(session, &built.name, &built.image, &options, life) {
-        Err(launch::Error::Container(container::Error::Start(container::Failure::Address {
+    let container = match run::start(session, &built.name, &built.image, &options, life) {
+        Err(run::Error::Container(container::Error::Start(container::Failure::Address {
             in_use: true,
             address,
             ..
         }))) if movable => {
             session.progress.detail(format!("{address} is taken, so another port is used"));
-            options.publish = vec![launch::any_port(port(built, &options.env))];
-            launch::start(session, &built.name, &built.image, &options, life)?
+            options.publish = vec![run::any_port(port(built, &options.env))];
+            run::start(session, &built.name, &built.image, &options, life)?
         }
         container => container?,
     };

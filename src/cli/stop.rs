@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{Context, Exit, Failure};
-use crate::container::State;
-use crate::launch;
+use crate::run;
+use crate::run::container::State;
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben stop iris-x7k2\n\
@@ -30,7 +30,7 @@ pub struct Args {
 
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let session = context.session()?;
-    let containers = launch::containers(&session)?;
+    let containers = run::containers(&session)?;
     let names = match args.all {
         true => containers.list()?.into_iter().filter(State::is_live).map(|state| state.name).collect(),
         false => args.names,

@@ -2,7 +2,7 @@
 
 use super::printer::NAME;
 use super::{Context, Exit, Failure};
-use crate::store::ImageName;
+use crate::image::store::ImageName;
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben tag iris:1.0 registry.example/iris:1.0";

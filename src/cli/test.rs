@@ -8,12 +8,12 @@ use serde::Serialize;
 use super::prepare::{Goal, Inputs};
 use super::printer::{DIM, ERROR, Report, Time, VERB};
 use super::{Context, Exit, Failure, prepare, serve};
-use crate::container::Life;
-use crate::digest::Digest;
-use crate::launch;
-use crate::manifest::Manifest;
-use crate::service::Outcome;
-use crate::store::ImageName;
+use crate::image::store::ImageName;
+use crate::io::digest::Digest;
+use crate::project::manifest::Manifest;
+use crate::run;
+use crate::run::container::Life;
+use crate::run::service::Outcome;
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben test\n\
@@ -45,11 +45,11 @@ struct Tested {
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let credentials = args.secrets.credentials()?;
     let session = context.session()?;
-    let parcel = prepare::parcel_if(context, &session, &args.inputs, &[], Goal::Image, &has_tests)?;
-    let manifest = parcel.manifest.clone();
-    let built = prepare::build(context, &session, parcel, &[], &[])?;
+    let input = prepare::input_if(context, &session, &args.inputs, &[], Goal::Image, &has_tests)?;
+    let manifest = input.manifest.clone();
+    let built = prepare::build(context, &session, input, &[], &[])?;
     let mut options = args.how.options(Some(&manifest.resources));
-    options.publish = vec![launch::any_port(serve::port(&built, &options.env))];
+    options.publish = vec![run::any_port(serve::port(&built, &options.env))];
     let mut running = serve::start(context, &session, &built, options, Life::Tied, false)?.with(credentials);
     let _signals = running.container.pass_on_signals()?;
     running.wait_ready(context, &manifest.service.ready, args.how.timeout)?;

@@ -8,11 +8,11 @@ use serde::Serialize;
 
 use super::printer::{ERROR, NAME, Report, VERB, WARNING, dim_time};
 use super::{Context, Exit, Failure, Format, prepare};
-use crate::diagnostic::{Code, Diagnostic, Json, github, junit, sarif};
-use crate::import::bento::Bento;
-use crate::parcel::{self, Parcel};
-use crate::repair;
-use crate::verdict::{self, Verdict, What};
+use crate::build::input::{self, Input};
+use crate::bundle::import::bento::Bento;
+use crate::check::fix;
+use crate::check::{self, Checked, What};
+use crate::formats::diagnostic::{Code, Diagnostic, Json, github, junit, sarif};
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben validate\n\
@@ -68,26 +68,26 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
 
 fn validate(context: &Context, args: &Args, fixed: Vec<String>) -> Result<Exit, Failure> {
     let started = Instant::now();
-    let mut verdicts = verdict::of(&args.paths);
-    for verdict in &mut verdicts {
-        match verdict.what {
-            What::Bundle => bundle(context, verdict)?,
-            What::Bento if verdict.is_archive() => bento(context, verdict)?,
+    let mut results = check::of(&args.paths);
+    for result in &mut results {
+        match result.what {
+            What::Bundle => bundle(context, result)?,
+            What::Bento if result.is_archive() => bento(context, result)?,
             _ => {}
         }
     }
-    let all: Vec<&Diagnostic> = verdicts.iter().flat_map(|verdict| verdict.diagnostics.sorted()).collect();
-    let errors = verdicts.iter().map(|verdict| verdict.diagnostics.errors()).sum();
+    let all: Vec<&Diagnostic> = results.iter().flat_map(|result| result.diagnostics.sorted()).collect();
+    let errors = results.iter().map(|result| result.diagnostics.errors()).sum();
     let warnings = all.len() - errors;
-    let projects = verdicts.iter().filter(|verdict| verdict.what == What::Project).count();
+    let projects = results.iter().filter(|result| result.what == What::Project).count();
     match args.output {
         Format::Human | Format::Json => {
             if args.output == Format::Human {
-                verdicts.iter().for_each(|verdict| prepare::show(context, &verdict.diagnostics));
+                results.iter().for_each(|result| prepare::show(context, &result.diagnostics));
             }
             context.printer.report(&Validated {
                 projects,
-                files: verdicts.len() - projects,
+                files: results.len() - projects,
                 errors,
                 warnings,
                 diagnostics: all.iter().map(|diagnostic| Json::from(*diagnostic)).collect(),
@@ -98,9 +98,9 @@ fn validate(context: &Context, args: &Args, fixed: Vec<String>) -> Result<Exit, 
         Format::Sarif => context.printer.raw(format!("{:#}\n", sarif(&all)).as_bytes())?,
         Format::Github => context.printer.raw(github(all.iter().copied()).as_bytes())?,
         Format::Junit => {
-            let files: Vec<_> = verdicts
+            let files: Vec<_> = results
                 .iter()
-                .map(|verdict| (crate::document::shown(&verdict.path), verdict.diagnostics.sorted()))
+                .map(|result| (crate::formats::document::shown(&result.path), result.diagnostics.sorted()))
                 .collect();
             context.printer.raw(junit(&files).as_bytes())?;
         }
@@ -110,42 +110,42 @@ fn validate(context: &Context, args: &Args, fixed: Vec<String>) -> Result<Exit, 
 }
 
 /// Opens a bundle and looks at what is in it.
-fn bundle(context: &Context, verdict: &mut Verdict) -> Result<(), Failure> {
+fn bundle(context: &Context, result: &mut Checked) -> Result<(), Failure> {
     let session = context.session()?;
-    match Parcel::open(&session, &verdict.path) {
-        Ok(parcel) => verdict.diagnostics.extend(parcel.check(&verdict.path)),
-        Err(parcel::Error::Malformed { diagnostics, .. }) => verdict.diagnostics.extend(diagnostics),
-        Err(error) => broken(verdict, error.into()),
+    match Input::open(&session, &result.path) {
+        Ok(input) => result.diagnostics.extend(input.check(&result.path)),
+        Err(input::Error::Malformed { diagnostics, .. }) => result.diagnostics.extend(diagnostics),
+        Err(error) => broken(result, error.into()),
     }
     Ok(())
 }
 
 /// Unpacks a bento and looks at what is in it.
-fn bento(context: &Context, verdict: &mut Verdict) -> Result<(), Failure> {
+fn bento(context: &Context, result: &mut Checked) -> Result<(), Failure> {
     let session = context.session()?;
-    match Bento::open(&session, &verdict.path) {
-        Ok(bento) => verdict::bento(&bento, &mut verdict.diagnostics),
-        Err(error) => broken(verdict, error.into()),
+    match Bento::open(&session, &result.path) {
+        Ok(bento) => check::bento(&bento, &mut result.diagnostics),
+        Err(error) => broken(result, error.into()),
     }
     Ok(())
 }
 
-fn broken(verdict: &mut Verdict, error: anyhow::Error) {
+fn broken(result: &mut Checked, error: anyhow::Error) {
     let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
-    let path = crate::document::shown(&verdict.path);
-    verdict.diagnostics.push(Diagnostic::of_file(Code::BrokenModel, path, causes.join(": ")));
+    let path = crate::formats::document::shown(&result.path);
+    result.diagnostics.push(Diagnostic::of_file(Code::BrokenModel, path, causes.join(": ")));
 }
 
 /// Repairs the files, and shows how they differ from what they were.
 fn fix(context: &Context, args: &Args) -> Result<Vec<String>, Failure> {
-    let repairs = repair::repair(&args.paths)?;
-    for repair in &repairs {
+    let changes = fix::files(&args.paths)?;
+    for change in &changes {
         if args.output == Format::Human {
-            context.printer.line(repair.difference().trim_end());
+            context.printer.line(change.difference().trim_end());
         }
-        context.printer.status("Fixed", crate::document::shown(&repair.path));
+        context.printer.status("Fixed", crate::formats::document::shown(&change.path));
     }
-    Ok(repairs.iter().map(|repair| crate::document::shown(&repair.path)).collect())
+    Ok(changes.iter().map(|change| crate::formats::document::shown(&change.path)).collect())
 }
 
 /// How often files are looked at. Asking for their times works on every disk, and for a project's folder takes less
@@ -155,7 +155,7 @@ const INTERVAL: Duration = Duration::from_millis(300);
 fn watch(context: &Context, args: &Args) -> Result<Exit, Failure> {
     let mut last = None;
     loop {
-        let now = verdict::stamps(&args.paths);
+        let now = check::stamps(&args.paths);
         if last.as_ref() != Some(&now) {
             if last.is_some() && args.output == Format::Human {
                 context.printer.line("");

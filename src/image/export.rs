@@ -13,13 +13,13 @@ use fs_err as fs;
 use oci_spec::image::{ANNOTATION_REF_NAME, ImageIndexBuilder, MediaType};
 
 use super::{Error, Image, document, invalid};
-use crate::archive::{self, ArchivePath, Entry};
-use crate::atomic::{self, Steady};
-use crate::digest::Digest;
-use crate::layer::Layer;
-use crate::progress::{Progress, Unit};
-use crate::registry::Reference;
-use crate::store::{ImageName, Store};
+use crate::image::layer::Layer;
+use crate::image::registry::Reference;
+use crate::image::store::{ImageName, Store};
+use crate::io::archive::{self, ArchivePath, Entry};
+use crate::io::atomic::{self, Steady};
+use crate::io::digest::Digest;
+use crate::io::progress::{Progress, Unit};
 
 /// What containerd calls an image that it imports (its package `images`, `AnnotationImageName`).
 const CONTAINERD_NAME: &str = "io.containerd.image.name";

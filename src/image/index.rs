@@ -3,10 +3,10 @@
 use oci_spec::image::{Descriptor, ImageIndex, ImageIndexBuilder, MediaType};
 
 use super::{Error, Image, descriptor, document, invalid};
-use crate::digest::Digest;
-use crate::platform::Platform;
-use crate::registry;
-use crate::store::Store;
+use crate::image::oci::platform::Platform;
+use crate::image::registry;
+use crate::image::store::Store;
+use crate::io::digest::Digest;
 
 /// Puts an index of `images` into the store, and gives its descriptor. The same images give the same bytes, whatever
 /// their order.

@@ -3,12 +3,15 @@
 //! Invariant: the same layers and configuration give the same bytes of configuration and manifest. Both are written
 //! with sorted keys and one fixed time. OCI image specification 1.1, `manifest.md` and `config.md`.
 
-pub mod bento;
-pub mod build;
-pub mod ensure;
+pub mod download;
 pub mod export;
 pub mod index;
+pub mod layer;
+pub mod oci;
+pub mod registry;
 pub mod remote;
+pub mod session;
+pub mod store;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -19,13 +22,13 @@ use oci_spec::image::{
 };
 use serde::Serialize;
 
-use crate::archive;
-use crate::compress::Compression;
-use crate::digest::{Digest, Mismatch};
-use crate::layer::Layer;
-use crate::platform::{Platform, UnknownPlatform};
-use crate::progress::{Progress, Unit};
-use crate::store::{self, ImageName, Store};
+use crate::io::archive;
+use crate::io::compress::Compression;
+use crate::io::digest::{Digest, Mismatch};
+use crate::io::progress::{Progress, Unit};
+use layer::Layer;
+use oci::platform::{Platform, UnknownPlatform};
+use store::{ImageName, Store};
 
 /// What can go wrong with an image.
 #[derive(Debug, thiserror::Error)]
@@ -35,10 +38,10 @@ pub enum Error {
     Store(#[from] store::Error),
     /// A layer cannot be had.
     #[error("{0}")]
-    Layer(#[from] crate::layer::Error),
+    Layer(#[from] crate::image::layer::Error),
     /// A registry.
     #[error("{0}")]
-    Registry(#[from] crate::registry::Error),
+    Registry(#[from] crate::image::registry::Error),
     /// A file could not be read or written. The message names it.
     #[error("{0}")]
     Io(#[source] std::io::Error),

@@ -1,10 +1,10 @@
 //! An image in a registry, as an image here.
 
 use super::{Error, Image};
-use crate::digest::Digest;
-use crate::platform::Platform;
-use crate::registry::{self, Reference, Registries};
-use crate::session::Session;
+use crate::image::oci::platform::Platform;
+use crate::image::registry::{self, Reference, Registries};
+use crate::image::session::Session;
+use crate::io::digest::Digest;
 
 /// The image `reference` for `platform`, and the digest of what the reference names (an index, maybe). Its layers
 /// stay where they are until [`pull`], or somebody who needs them, fetches them.

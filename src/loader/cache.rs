@@ -7,7 +7,7 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::platform::Platform;
+use crate::image::oci::platform::Platform;
 
 const MAGIC: &[u8; 20] = b"glibc-ld.so.cache1.1";
 const HEADER: usize = 48;

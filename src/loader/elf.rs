@@ -6,7 +6,7 @@
 
 use std::io;
 
-use crate::platform::Platform;
+use crate::image::oci::platform::Platform;
 
 /// A shared library.
 #[derive(Clone, Debug, PartialEq, Eq)]

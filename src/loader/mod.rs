@@ -21,8 +21,8 @@ use serde::{Deserialize, Serialize};
 pub(crate) use elf::tests::library;
 pub use elf::{Object, read_object};
 
-use crate::archive::ArchivePath;
-use crate::platform::Platform;
+use crate::image::oci::platform::Platform;
+use crate::io::archive::ArchivePath;
 use cache::Row;
 
 /// Where the index lies.

@@ -68,9 +68,9 @@ fn archive(to: &Path, user: &str, more: &[(&str, &[u8])]) {
     let lower = tar(&[&lower[..], more].concat());
     let upper =
         tar(&[("etc/.wh.gone", b""), ("old/", b""), ("old/.wh..wh..opq", b""), ("old/b", b"2"), (".wh.whole", b"")]);
-    let digest = |bytes: &[u8]| ekiben::digest::Digest::of(bytes).to_string();
+    let digest = |bytes: &[u8]| ekiben::io::digest::Digest::of(bytes).to_string();
     let config = serde_json::json!({
-        "architecture": ekiben::platform::Platform::host().unwrap().architecture(), "os": "linux",
+        "architecture": ekiben::image::oci::platform::Platform::host().unwrap().architecture(), "os": "linux",
         "config": { "Env": ["FROM_BASE=yes", "PORT=1"], "Cmd": ["never"], "User": user },
         "rootfs": { "type": "layers", "diff_ids": [digest(&lower), digest(&upper)] },
     });

@@ -7,10 +7,10 @@ use std::os::unix::fs::FileExt as _;
 use fs_err as fs;
 
 use super::{Stack, is_plain};
-use crate::archive::ArchivePath;
 use crate::base::Error;
+use crate::image::oci::platform::Platform;
+use crate::io::archive::ArchivePath;
 use crate::loader::{self, Libraries};
-use crate::platform::Platform;
 
 impl Stack {
     /// What the loader's index of the image is made of. Only the folders of its settings are looked into.
@@ -107,7 +107,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::archive::{self, Below, Entry, Limits, Writer};
+    use crate::io::archive::{self, Below, Entry, Limits, Writer};
 
     /// An unpacked layer: `PATH->TARGET` is a link, `PATH=TEXT` a file, `PATH` a library called as its file is.
     fn tree(home: &std::path::Path, number: usize, all: &[&str]) -> PathBuf {

@@ -9,10 +9,10 @@ use serde::Serialize;
 use super::super::printer::{ERROR, NAME, Output, Report, VERB, WARNING};
 use super::super::{Context, Exit, Failure, prepare};
 use super::{in_full, in_words, near_in_words, plain};
-use crate::carrier::{self, Carried};
-use crate::diagnostic::{Diagnostics, Json, Severity};
-use crate::document::shown;
-use crate::metadata::{Catalog, Entry, Mapping, Place, map};
+use crate::check::project_metadata::{self, Located};
+use crate::formats::diagnostic::{Diagnostics, Json, Severity};
+use crate::formats::document::shown;
+use crate::formats::metadata::{Catalog, Entry, Mapping, Place, map};
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben metadata check\n\
@@ -54,16 +54,17 @@ struct Against {
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let session = context.session()?;
     let mut found = Diagnostics::new();
-    let carried = carrier::open(&session, &args.path, &mut found)?;
-    let other = args.against.as_ref().map(|path| carrier::open(&session, path, &mut found)).transpose()?.flatten();
+    let located = project_metadata::open(&session, &args.path, &mut found)?;
+    let other =
+        args.against.as_ref().map(|path| project_metadata::open(&session, path, &mut found)).transpose()?.flatten();
     let mut against = None;
-    match (&carried, &other) {
-        (Some(carried), Some(other)) => {
-            let source = Catalog::new(&carried.metadata, &carried.document, &mut found);
+    match (&located, &other) {
+        (Some(located), Some(other)) => {
+            let source = Catalog::new(&located.metadata, &located.document, &mut found);
             let target = Catalog::new(&other.metadata, &other.document, &mut found);
             against = source.zip(target).map(|(source, target)| Against::new(&map(&source, &target, false), other));
         }
-        (Some(carried), None) => carried.metadata.check(&carried.document, &mut found),
+        (Some(located), None) => located.metadata.check(&located.document, &mut found),
         (None, _) => {}
     }
     if context.printer.output() == Output::Human {
@@ -73,7 +74,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let errors = all.iter().filter(|diagnostic| diagnostic.severity() == Severity::Error).count();
     let fits = against.as_ref().is_none_or(|against| against.missing.is_empty() && against.different.is_empty());
     context.printer.report(&Checked {
-        path: carried.map_or_else(|| shown(&args.path), |carried| carried.document.source.path().to_owned()),
+        path: located.map_or_else(|| shown(&args.path), |located| located.document.source.path().to_owned()),
         errors,
         warnings: all.len() - errors,
         diagnostics: all.into_iter().map(Json::from).collect(),
@@ -87,7 +88,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
 }
 
 impl Against {
-    fn new(mapping: &Mapping, other: &Carried) -> Self {
+    fn new(mapping: &Mapping, other: &Located) -> Self {
         Self {
             path: other.document.source.path().to_owned(),
             missing: mapping.missing().cloned().collect(),

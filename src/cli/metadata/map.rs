@@ -8,9 +8,9 @@ use serde::Serialize;
 use super::super::printer::{DIM, ERROR, NAME, Report, VERB};
 use super::super::{Context, Exit, Failure, prepare};
 use super::{in_words, indented, invalid, near_in_words, plain};
-use crate::carrier;
-use crate::diagnostic::Diagnostics;
-use crate::metadata::{Catalog, Entry, Kind, Mapping, Target, map};
+use crate::check::project_metadata;
+use crate::formats::diagnostic::Diagnostics;
+use crate::formats::metadata::{Catalog, Entry, Kind, Mapping, Target, map};
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben metadata map extraction_63.bento --against target.json5\n\
@@ -48,8 +48,8 @@ struct Mapped {
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let session = context.session()?;
     let mut found = Diagnostics::new();
-    let source = carrier::open(&session, &args.path, &mut found)?;
-    let target = carrier::open(&session, &args.against, &mut found)?;
+    let source = project_metadata::open(&session, &args.path, &mut found)?;
+    let target = project_metadata::open(&session, &args.against, &mut found)?;
     let (Some(source), Some(target)) = (source, target) else { return Err(invalid(context, &found)) };
     let catalogs = (
         Catalog::new(&source.metadata, &source.document, &mut found),
@@ -59,7 +59,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     prepare::show(context, &found);
     let mapping = map(&from, &to, args.create_missing);
     let complete = mapping.missing().next().is_none();
-    let path = |carried: &carrier::Carried| carried.document.source.path().to_owned();
+    let path = |located: &project_metadata::Located| located.document.source.path().to_owned();
     context.printer.report(&Mapped { source: path(&source), target: path(&target), complete, mapping })?;
     Ok(if complete { Exit::Success } else { Exit::Mismatch })
 }

@@ -6,8 +6,8 @@ mod show;
 
 use super::printer::HINT;
 use super::{Context, Exit, Failure, prepare};
-use crate::diagnostic::Diagnostics;
-use crate::metadata::{Difference, Entry, Place};
+use crate::formats::diagnostic::Diagnostics;
+use crate::formats::metadata::{Difference, Entry, Place};
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben metadata show extraction_63.bento\n\

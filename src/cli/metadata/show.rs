@@ -8,9 +8,9 @@ use serde::Serialize;
 use super::super::printer::{DIM, NAME, Report, VERB};
 use super::super::{Context, Exit, Failure, prepare};
 use super::{invalid, plain};
-use crate::carrier;
-use crate::diagnostic::Diagnostics;
-use crate::metadata::{Category, Label};
+use crate::check::project_metadata;
+use crate::formats::diagnostic::Diagnostics;
+use crate::formats::metadata::{Category, Label};
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben metadata show\n\
@@ -36,11 +36,11 @@ struct Shown {
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let session = context.session()?;
     let mut found = Diagnostics::new();
-    let carried = carrier::open(&session, &args.path, &mut found)?;
-    let Some(carried) = carried else { return Err(invalid(context, &found)) };
+    let located = project_metadata::open(&session, &args.path, &mut found)?;
+    let Some(located) = located else { return Err(invalid(context, &found)) };
     prepare::show(context, &found);
-    let path = carried.document.source.path().to_owned();
-    context.printer.report(&Shown { path, categories: carried.metadata.categories().to_vec() })?;
+    let path = located.document.source.path().to_owned();
+    context.printer.report(&Shown { path, categories: located.metadata.categories().to_vec() })?;
     Ok(Exit::Success)
 }
 

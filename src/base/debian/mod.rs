@@ -1,0 +1,128 @@
+//! Debian packages as the lowest layers of an image, taken from Debian's own signed archive and from nothing else.
+//!
+//! The way of the bytes: `InRelease` (signed by a key in [`Keyring`]) names `Packages` by digest, `Packages` names each
+//! package by digest, and the lock ([`Resolution`]) keeps those. [`Source`] says which mirror they come from,
+//! [`resolve`] computes the lock, [`fetch`] brings the packages into the store, [`base_layer`] and [`packages_layer`]
+//! write them as one layer.
+//!
+//! Invariants: nothing unverified is used; no maintainer script runs; a lock names no host, so any mirror will do; same
+//! lock, same layer. After the Debian Policy Manual 4.7 (section 5 on control files, 7 on relationships) and the
+//! repository format (<https://wiki.debian.org/DebianRepository/Format>).
+
+mod alternatives;
+mod assemble;
+mod deb;
+mod deb822;
+mod error;
+mod fetch;
+mod keyring;
+mod mirror;
+mod packages;
+mod relation;
+mod release;
+mod resolve;
+#[cfg(test)]
+mod testing;
+mod trim;
+
+pub use assemble::{RULES, User, base_layer, packages_layer};
+pub use deb::DebError;
+pub use error::Error;
+pub use fetch::fetch;
+pub use keyring::Keyring;
+pub use mirror::{Source, Wanted};
+pub use resolve::{Request, Resolution, resolve};
+
+use std::panic::resume_unwind;
+use std::thread::ScopedJoinHandle;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::io::archive::ArchivePath;
+use crate::io::digest::Digest;
+
+/// A Debian package as a lock names it: the same on every mirror.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Package {
+    /// Its name.
+    pub name: String,
+    /// Its version, with epoch and revision.
+    pub version: String,
+    /// `amd64`, `arm64` or `all`.
+    pub architecture: String,
+    /// The archive that it lies in.
+    pub archive: Archive,
+    /// Where it lies there, from the archive's root.
+    #[schemars(with = "String")]
+    pub file: ArchivePath,
+    /// Its size in bytes.
+    pub size: u64,
+    /// The digest of the whole .deb.
+    pub digest: Digest,
+}
+
+/// Which of Debian's archives: the security team has its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Archive {
+    /// The suite and its updates.
+    Main,
+    /// The suite's security updates.
+    Security,
+}
+
+/// The suites whose archive keys are known here, with the version of Python that each brings; the oldest first.
+pub const SUITES: [(&str, &str); 3] = [("bullseye", "3.9"), ("bookworm", "3.11"), ("trixie", "3.13")];
+
+/// The suite whose own Python has the version `version`, written `3.11`.
+pub fn suite_for_python(version: &str) -> Option<&'static str> {
+    SUITES.iter().find(|(_, python)| *python == version).map(|(suite, _)| *suite)
+}
+
+/// The version of the Python that `suite` brings.
+pub fn python_of(suite: &str) -> Option<&'static str> {
+    SUITES.iter().find(|(known, _)| *known == suite).map(|(_, python)| *python)
+}
+
+/// The packages that a base is made of, before their dependencies: with the Python `python`, written `3.11`.
+///
+/// - `base-files`, `base-passwd`: what kind of system this is, and who its users are.
+/// - `ca-certificates`: services call others over TLS.
+/// - `dash`: `/bin/sh`, for entrypoints and for `subprocess` with a shell.
+/// - `libc-bin`: the locale `C.UTF-8`, which Python switches to, and `ldconfig`.
+/// - `tzdata`: without it `zoneinfo.ZoneInfo("Europe/Berlin")` fails in Python's own library.
+/// - `python3-minimal`: the link `/usr/bin/python3`.
+/// - `libstdc++6`: manylinux wheels count on it (PEP 600), and SciPy's do not bring it.
+pub fn base_packages(python: Option<&str>) -> Vec<String> {
+    let mut names =
+        ["base-files", "base-passwd", "ca-certificates", "dash", "libc-bin", "tzdata"].map(str::to_owned).to_vec();
+    if let Some(version) = python {
+        names.extend([format!("python{version}"), "python3-minimal".to_owned(), "libstdc++6".to_owned()]);
+    }
+    names
+}
+
+/// What all of `threads` came to, or the first error of them in their order. All are started before one is awaited.
+fn joined<'scope, T>(
+    threads: impl Iterator<Item = ScopedJoinHandle<'scope, Result<T, Error>>>,
+) -> Result<Vec<T>, Error> {
+    let threads: Vec<_> = threads.collect();
+    let results: Vec<_> =
+        threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic))).collect();
+    results.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_suite_has_one_python() {
+        assert_eq!(suite_for_python("3.11"), Some("bookworm"));
+        assert_eq!(suite_for_python("3.12"), None);
+        assert_eq!(python_of("trixie"), Some("3.13"));
+        assert_eq!(python_of("noble"), None);
+    }
+}

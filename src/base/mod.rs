@@ -1,0 +1,592 @@
+//! What an image stands on: from what the manifest says to locked packages, and from those to layers.
+//!
+//! `auto` and `debian:SUITE` are assembled from Debian packages ([`crate::base::debian`]), `scratch` is nothing at all,
+//! and all else is an image that somebody else made.
+
+pub mod debian;
+mod files;
+mod image;
+pub mod python;
+pub mod requirements;
+
+use std::path::{Path, PathBuf};
+
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::bundle::runtime::{self, Convention};
+use crate::image::layer::{self, Layer};
+use crate::image::oci::platform::Platform;
+use crate::image::session::Session;
+use crate::image::{self as images, Image};
+use crate::io::archive::{ArchivePath, Entry, Kind};
+use crate::io::compress::Compression;
+use crate::io::digest::Digest;
+use crate::loader::Libraries;
+use crate::project::manifest::{Debian, Manifest};
+use debian::{Package, Source, User, Wanted};
+use image::Stack;
+use python::Target;
+
+pub use image::{Place, merge};
+
+/// Why there is no base.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Debian's archive or its packages.
+    #[error("{0}")]
+    Debian(#[from] debian::Error),
+    /// The layer cannot be written.
+    #[error("{0}")]
+    Layer(#[from] layer::Error),
+    /// The base is an image that cannot be had.
+    #[error("{0}")]
+    Image(#[from] images::Error),
+    /// A registry or a layout holds something else than an image.
+    #[error("{0}")]
+    Registry(#[from] crate::image::registry::Error),
+    /// A file could not be read or written. The message names it.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    /// A folder or file is not the image that it should be.
+    #[error("there is no usable image in {}: {why}", path.display())]
+    Unreadable {
+        /// The folder or file.
+        path: PathBuf,
+        /// Which file in it, and why.
+        why: String,
+    },
+    /// There is no folder or file where the base should be.
+    #[error("there is nothing at {}, where the base should be", path.display())]
+    NotThere {
+        /// The folder or file.
+        path: PathBuf,
+    },
+    /// The image is for another platform.
+    #[error("the base {base} is for {has}, not for {wanted}")]
+    OtherPlatform {
+        /// The base.
+        base: String,
+        /// What it should be for.
+        wanted: Platform,
+        /// What it is for.
+        has: Platform,
+    },
+    /// Files hold another image than the one that was locked.
+    #[error("the base {base} is another one than was locked")]
+    Changed {
+        /// The base.
+        base: String,
+    },
+    /// An image lacks what the manifest needs of it.
+    #[error("the base {base} has no {what}")]
+    Lacks {
+        /// The base.
+        base: String,
+        /// `Python 3.12`, `GNU C library`, `Debian packages`.
+        what: String,
+    },
+    /// The manifest names a base of a kind that nobody knows.
+    #[error("the base `{base}` cannot be used")]
+    Unsupported {
+        /// As the manifest has it.
+        base: String,
+    },
+    /// No Debian suite has the Python that was asked for.
+    #[error("no Debian suite has Python {version}")]
+    NoSuite {
+        /// As `3.12`.
+        version: String,
+    },
+    /// The suite has another Python than was asked for.
+    #[error("Debian {suite} has Python {has}, the manifest asks for {wanted}")]
+    OtherPython {
+        /// Of the base.
+        suite: String,
+        /// Its Python.
+        has: String,
+        /// The manifest's.
+        wanted: String,
+    },
+    /// Packages on a base that has no place for them.
+    #[error("the base `scratch` has no {what}")]
+    Scratch {
+        /// `Python` or `Debian packages`.
+        what: &'static str,
+    },
+}
+
+impl Error {
+    /// The next thing to try.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Debian(error) => error.hint(),
+            Self::Layer(error) => error.hint(),
+            Self::Image(error) => error.hint(),
+            Self::Registry(error) => error.hint(),
+            Self::Changed { .. } => Some("renew the lock with `ekiben lock --update`".to_owned()),
+            Self::Lacks { .. } => Some("choose another base, or `base: auto`".to_owned()),
+            Self::Unreadable { .. } => Some(
+                "write it again, with `ekiben export` or `skopeo copy`; `skopeo inspect` says whether others can read it"
+                    .to_owned(),
+            ),
+            Self::NotThere { .. } => {
+                Some("correct `base` in the manifest: its path begins at the project's folder".to_owned())
+            }
+            Self::Io(_) | Self::OtherPlatform { .. } => None,
+            Self::Unsupported { .. } => Some("leave `base` out, and a Debian base is assembled".to_owned()),
+            Self::NoSuite { .. } => Some("use Python 3.9, 3.11 or 3.13, which Debian's suites have".to_owned()),
+            Self::OtherPython { has, .. } => Some(format!("set `base: auto`, or `version: \"{has}\"` below `python`")),
+            Self::Scratch { .. } => Some("set `base: auto`".to_owned()),
+        }
+    }
+}
+
+/// What a manifest's base comes to, before anything is resolved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Base {
+    /// Assembled from the packages of a suite, with its Python where the manifest needs one.
+    Debian {
+        /// As `bookworm`.
+        suite: String,
+        /// As `3.11`.
+        python: Option<String>,
+    },
+    /// An image that somebody else made.
+    Image {
+        /// Where it is.
+        place: Place,
+        /// The Python that is wanted of it, as `3.11`; any, where the manifest names none.
+        python: Option<String>,
+    },
+    /// Nothing.
+    Scratch,
+}
+
+/// A base as the lock has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum LockedBase {
+    /// Assembled from Debian packages.
+    Debian {
+        /// As `bookworm`.
+        suite: String,
+        /// In the order of their names.
+        packages: Vec<Package>,
+    },
+    /// An image that somebody else made. The manifest says where.
+    Image {
+        /// Digest of its manifest for the platform.
+        digest: Digest,
+        /// Its Python: `/usr/local/bin/python3.11`; none where the model needs none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        interpreter: Option<String>,
+        /// Its C library, as major and minor version; none where the model needs no Python.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        glibc: Option<(u32, u32)>,
+    },
+    /// Nothing.
+    Scratch,
+}
+
+impl LockedBase {
+    /// Where its Python `python`, as `3.11`, is.
+    pub fn interpreter(&self, python: &str) -> String {
+        match self {
+            Self::Image { interpreter: Some(path), .. } => path.clone(),
+            _ => format!("/usr/bin/python{python}"),
+        }
+    }
+
+    /// The version of its Python, as `3.11`, where it is an image that has one.
+    pub fn python(&self) -> Option<&str> {
+        match self {
+            Self::Image { interpreter: Some(path), .. } => path.rsplit_once("/python").map(|(_, version)| version),
+            _ => None,
+        }
+    }
+}
+
+/// The suite of an image that needs no Python.
+pub(crate) const DEFAULT_SUITE: &str = "bookworm";
+
+impl Base {
+    /// The base that `manifest` asks for.
+    ///
+    /// # Errors
+    /// When it is of a kind that cannot be read, or has not the Python that is asked for.
+    pub fn of(manifest: &Manifest) -> Result<Self, Error> {
+        let wanted = manifest.python.as_ref().and_then(|python| python.version.clone());
+        let needs_python = manifest.needs_python();
+        match manifest.base.as_str() {
+            "auto" => {
+                let suite = match &wanted {
+                    Some(version) => debian::suite_for_python(version),
+                    None => Some(DEFAULT_SUITE),
+                };
+                match (suite, wanted) {
+                    (Some(suite), _) => Ok(Self::debian(suite, needs_python)),
+                    (None, Some(version)) => {
+                        let place = Place::parse(&format!("docker.io/library/python:{version}-slim"))?;
+                        Ok(Self::Image { place, python: Some(version) })
+                    }
+                    (None, None) => unreachable!("the default suite is one"),
+                }
+            }
+            "scratch" if needs_python => Err(Error::Scratch { what: "Python" }),
+            "scratch" if !manifest.system.packages.is_empty() => Err(Error::Scratch { what: "Debian packages" }),
+            "scratch" => Ok(Self::Scratch),
+            base => {
+                let unsupported = || Error::Unsupported { base: base.to_owned() };
+                let Some(suite) = base.strip_prefix("debian:") else {
+                    return Ok(Self::Image { place: Place::parse(base)?, python: wanted });
+                };
+                let has = debian::python_of(suite).ok_or_else(unsupported)?;
+                match wanted {
+                    Some(wanted) if wanted != has => {
+                        Err(Error::OtherPython { suite: suite.to_owned(), has: has.to_owned(), wanted })
+                    }
+                    _ => Ok(Self::debian(suite, needs_python)),
+                }
+            }
+        }
+    }
+
+    /// The same with paths that are meant from the folder `root`.
+    pub fn below(self, root: &Path) -> Self {
+        match self {
+            Self::Image { place, python } => Self::Image { place: place.below(root), python },
+            other => other,
+        }
+    }
+
+    fn debian(suite: &str, needs_python: bool) -> Self {
+        let python = debian::python_of(suite).filter(|_| needs_python).map(str::to_owned);
+        Self::Debian { suite: suite.to_owned(), python }
+    }
+
+    /// The Python that it brings for packages, as `3.11`, when it was locked as `locked`.
+    pub fn python<'a>(&'a self, locked: &'a LockedBase) -> Option<&'a str> {
+        match self {
+            Self::Debian { python, .. } => python.as_deref(),
+            Self::Image { .. } => locked.python(),
+            Self::Scratch => None,
+        }
+    }
+
+    /// What Python packages on it are for, where that is known before it is locked.
+    pub fn target(&self, platform: Platform) -> Option<Target> {
+        match self {
+            Self::Debian { suite, python: Some(python) } => {
+                Some(Target { python: python.clone(), platform, glibc: glibc(suite) })
+            }
+            _ => None,
+        }
+    }
+
+    /// Resolves the base, and the Debian packages that the manifest wants on top of it.
+    ///
+    /// # Errors
+    /// When Debian's archive cannot be read, or has no such packages.
+    pub fn lock(
+        &self,
+        session: &Session,
+        manifest: &Manifest,
+        platform: Platform,
+    ) -> Result<(LockedBase, Vec<Package>), Error> {
+        let (suite, python) = match self {
+            Self::Debian { suite, python } => (suite, python),
+            Self::Image { place, python } => {
+                return lock_image(session, manifest, place, python.as_deref(), platform);
+            }
+            Self::Scratch => return Ok((LockedBase::Scratch, Vec::new())),
+        };
+        let base = debian::base_packages(python.as_deref());
+        let system = &manifest.system.packages;
+        let request = debian::Request { suite, platform, base: &base, system, installed: "" };
+        let resolution = debian::resolve(session, &source(manifest)?, &request)?;
+        Ok((LockedBase::Debian { suite: suite.clone(), packages: resolution.base }, resolution.system))
+    }
+}
+
+/// Looks at an image for what the manifest needs of it, and not at all where it needs nothing.
+fn lock_image(
+    session: &Session,
+    manifest: &Manifest,
+    place: &Place,
+    python: Option<&str>,
+    platform: Platform,
+) -> Result<(LockedBase, Vec<Package>), Error> {
+    let digest = place.resolve(session, platform)?;
+    let needs_python = manifest.needs_python();
+    let system = &manifest.system.packages;
+    if !needs_python && system.is_empty() {
+        return Ok((LockedBase::Image { digest, interpreter: None, glibc: None }, Vec::new()));
+    }
+    let lacks = |what: String| Error::Lacks { base: place.to_string(), what };
+    let stack = Stack::of(session, &Image::load(&session.store, &digest)?)?;
+    let (mut interpreter, mut glibc) = (None, None);
+    if needs_python {
+        let wanted = || python.map_or_else(|| "Python".to_owned(), |version| format!("Python {version}"));
+        interpreter = Some(stack.python(python).ok_or_else(|| lacks(wanted()))?.0);
+        glibc = Some(stack.glibc(platform).ok_or_else(|| lacks("GNU C library, which wheels need".to_owned()))?);
+    }
+    let mut packages = Vec::new();
+    if !system.is_empty() {
+        let release = stack.text("/etc/os-release")?;
+        let suite = release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="));
+        let suite = suite.map(|name| name.trim_matches('"')).filter(|name| debian::python_of(name).is_some());
+        let suite = suite.ok_or_else(|| lacks("Debian packages, or is of a suite that is not known".to_owned()))?;
+        let installed = stack.installed()?;
+        let request = debian::Request { suite, platform, base: &[], system, installed: &installed };
+        packages = debian::resolve(session, &source(manifest)?, &request)?.system;
+    }
+    Ok((LockedBase::Image { digest, interpreter, glibc }, packages))
+}
+
+/// Who runs the program of an image.
+pub fn user(convention: Convention) -> User {
+    let name = convention.user_name();
+    let home = ArchivePath::new(format!("home/{name}"));
+    // The name is a constant without `..`.
+    let home = home.unwrap_or_else(|error| unreachable!("{error}"));
+    User { name: name.to_owned(), uid: runtime::USER, gid: runtime::USER, home }
+}
+
+/// What Python packages on a locked base are for.
+pub fn target(base: &LockedBase, python: &str, platform: Platform) -> Target {
+    let glibc = match base {
+        LockedBase::Debian { suite, .. } => glibc(suite),
+        LockedBase::Image { glibc: Some(version), .. } => *version,
+        LockedBase::Image { glibc: None, .. } | LockedBase::Scratch => glibc(DEFAULT_SUITE),
+    };
+    Target { python: python.to_owned(), platform, glibc }
+}
+
+/// The version of the C library that wheels can count on.
+fn glibc(suite: &str) -> (u32, u32) {
+    match suite {
+        "bullseye" => (2, 31),
+        "bookworm" => (2, 36),
+        _ => (2, 41),
+    }
+}
+
+/// Version of what [`user_layer`] makes of the same base.
+pub(crate) const USER_RULES: u32 = 1;
+
+/// A layer that makes `user` known on an image that somebody else made: libraries ask for the name of whoever they run
+/// as, and for a home (PyTorch ends without). None where the base knows the number, and where nothing else needs what
+/// is in the base: then its layers may never come here.
+///
+/// # Errors
+/// As [`trees`].
+pub fn user_layer(
+    session: &Session,
+    manifest: &Manifest,
+    base: &LockedBase,
+    platform: Platform,
+    user: &User,
+) -> Result<Option<Layer>, Error> {
+    let LockedBase::Image { digest, interpreter: Some(_), .. } = base else { return Ok(None) };
+    let key = layer::key(&("user", USER_RULES, digest, (user.passwd(), user.group())));
+    if let Some(known) = session.store.cached("user", &key) {
+        return Ok(known);
+    }
+    let stack = Stack::of(session, &image(session, manifest, base, platform, user)?)?;
+    let entries = registered(&stack, user)?;
+    let layer = match entries.is_empty() {
+        true => None,
+        false => Some(Layer::write::<Error>(&session.store, Compression::Gzip, "user", |writer| {
+            for (entry, content) in &entries {
+                match entry.kind {
+                    Kind::File { .. } => writer.file(entry, content.as_slice())?,
+                    _ => writer.entry(entry)?,
+                }
+            }
+            Ok(())
+        })?),
+    };
+    let blobs = layer.iter().map(|layer| layer.digest).collect();
+    session.store.cache("user", &key, &layer, blobs).map_err(layer::Error::from)?;
+    Ok(layer)
+}
+
+/// What a base lacks of `user`: folders, and files with their contents, in the order of an archive.
+fn registered(stack: &Stack, user: &User) -> Result<Vec<(Entry, Vec<u8>)>, Error> {
+    let path = |text: &str| ArchivePath::new(text).map_err(std::io::Error::other);
+    let folder = path("etc")?;
+    let mut entries = Vec::new();
+    // Where it is a link, a folder would take the place of what it leads to.
+    if stack.has(&folder) && !stack.has_folder(&folder) {
+        return Ok(entries);
+    }
+    for (name, line) in [("etc/group", user.group()), ("etc/passwd", user.passwd())] {
+        let mut book = stack.bytes(name)?;
+        let number = |line: &[u8]| line.split(|byte| *byte == b':').nth(2).map(<[u8]>::to_vec);
+        if book.split(|byte| *byte == b'\n').any(|known| number(known) == number(line.as_bytes())) {
+            continue;
+        }
+        if !book.is_empty() && !book.ends_with(b"\n") {
+            book.push(b'\n');
+        }
+        book.extend(line.into_bytes());
+        entries.push((Entry::file(path(name)?, book.len() as u64, false), book));
+    }
+    if entries.is_empty() {
+        return Ok(entries);
+    }
+    entries.insert(0, (Entry::directory(folder), Vec::new()));
+    let above: Vec<_> = user.home.ancestors().collect();
+    if !stack.has(&user.home) && above.iter().all(|folder| !stack.has(folder) || stack.has_folder(folder)) {
+        entries.extend(above.into_iter().map(|folder| (Entry::directory(folder), Vec::new())));
+        entries.push((Entry::directory(user.home.clone()).owned_by(user.uid, user.gid), Vec::new()));
+    }
+    Ok(entries)
+}
+
+/// Python's own library in a base.
+pub struct Library {
+    /// Where it lies.
+    pub place: ArchivePath,
+    /// Its modules without bytecode, by their paths below it, and where they lie unpacked.
+    pub uncompiled: Vec<(ArchivePath, PathBuf)>,
+}
+
+/// Python's own library in `base`, whose layers are those of `image`; `python` is as `3.11`.
+///
+/// # Errors
+/// When a layer cannot be had or unpacked.
+pub fn library(session: &Session, base: &LockedBase, image: &Image, python: &str) -> Result<Library, Error> {
+    let interpreter = base.interpreter(python);
+    let prefix = interpreter.rsplitn(3, '/').nth(2).unwrap_or_default();
+    let place = ArchivePath::relative(format!("{}/lib/python{python}", prefix.trim_start_matches('/')));
+    let place = place.map_err(std::io::Error::other)?;
+    let uncompiled = Stack::of(session, image)?.uncompiled(&place, python)?;
+    Ok(Library { place, uncompiled })
+}
+
+/// Where Debian's packages come from, for `manifest`.
+fn source(manifest: &Manifest) -> Result<Source, Error> {
+    let Debian { mirror, security, snapshot } = &manifest.debian;
+    let (mirror, security, snapshot) = (mirror.as_deref(), security.as_deref(), snapshot.as_deref());
+    Ok(Source::find(Wanted { mirror, security, snapshot })?)
+}
+
+/// The file that `path`, from the root, leads to in layers that are unpacked in `trees`, the lowest first; of a long one
+/// the first MiB. Empty where there is none.
+///
+/// # Errors
+/// When the disk says no.
+pub fn file(trees: &[PathBuf], path: &str) -> Result<Vec<u8>, Error> {
+    Stack::over(trees).beginning(path, 1 << 20)
+}
+
+/// The base as an image. Layers made of packages are made once for the same packages; those of an image may still be
+/// in a registry.
+///
+/// # Errors
+/// When a package is gone, damaged, or at odds with another; when an image is gone.
+pub fn image(
+    session: &Session,
+    manifest: &Manifest,
+    base: &LockedBase,
+    platform: Platform,
+    user: &User,
+) -> Result<Image, Error> {
+    if let LockedBase::Image { digest, .. } = base {
+        let Base::Image { place, .. } = Base::of(manifest)? else {
+            return Err(Error::Changed { base: manifest.base.clone() });
+        };
+        return place.load(session, digest, platform);
+    }
+    let layer = assembled(session, manifest, base, platform, user)?.map(|(layer, _)| layer);
+    Ok(layer.into_iter().fold(Image::scratch(platform), Image::with_layer))
+}
+
+/// Folders with the base's layers unpacked, the lowest first.
+///
+/// # Errors
+/// As [`image`], and when a layer cannot be had or unpacked.
+pub fn trees(
+    session: &Session,
+    manifest: &Manifest,
+    base: &LockedBase,
+    platform: Platform,
+    user: &User,
+) -> Result<Vec<PathBuf>, Error> {
+    image::trees(session, &image(session, manifest, base, platform, user)?)
+}
+
+/// The layer of Debian packages that are a base, and the libraries in it.
+fn assembled(
+    session: &Session,
+    manifest: &Manifest,
+    base: &LockedBase,
+    platform: Platform,
+    user: &User,
+) -> Result<Option<(Layer, Libraries)>, Error> {
+    let LockedBase::Debian { suite, packages } = base else { return Ok(None) };
+    let key = ("base", debian::RULES, platform, suite, packages, (&user.name, user.uid, user.gid));
+    let title = format!("Debian {suite}, {} packages", packages.len());
+    made_once(session, manifest, &key, packages, &title, |writer| {
+        Ok(debian::base_layer(session, packages, platform, Some(user), writer)?)
+    })
+    .map(Some)
+}
+
+/// The layer of Debian packages on top of a base; none where there are no packages. Made once for the same packages upon
+/// the same base: the loader's index in it is of both. For that an image as base is fetched and unpacked.
+///
+/// # Errors
+/// As [`trees`].
+pub fn system_layer(
+    session: &Session,
+    manifest: &Manifest,
+    base: &LockedBase,
+    platform: Platform,
+    user: &User,
+    packages: &[Package],
+) -> Result<Option<Layer>, Error> {
+    if packages.is_empty() {
+        return Ok(None);
+    }
+    let key = ("system", debian::RULES, platform, base, packages);
+    let title = format!("Debian packages, {}", packages.len());
+    let (layer, ()) = made_once(session, manifest, &key, packages, &title, |writer| {
+        let libraries = match assembled(session, manifest, base, platform, user)? {
+            Some((_, libraries)) => libraries,
+            None => Stack::of(session, &image(session, manifest, base, platform, user)?)?.libraries(platform)?,
+        };
+        Ok(debian::packages_layer(session, packages, platform, &libraries, writer)?)
+    })?;
+    Ok(Some(layer))
+}
+
+/// A layer of `packages`, and what `write` gives besides.
+fn made_once<T: Serialize + DeserializeOwned>(
+    session: &Session,
+    manifest: &Manifest,
+    key: &impl Serialize,
+    packages: &[Package],
+    title: &str,
+    write: impl FnOnce(&mut crate::io::archive::Writer<&mut dyn std::io::Write>) -> Result<T, Error>,
+) -> Result<(Layer, T), Error> {
+    let key = layer::key(key);
+    if let Some(known) = session.store.cached("debian-layer", &key) {
+        return Ok(known);
+    }
+    debian::fetch(session, &source(manifest)?, packages)?;
+    let mut besides = None;
+    let layer = Layer::write::<Error>(&session.store, Compression::Gzip, title, |writer| {
+        besides = Some(write(writer)?);
+        Ok(())
+    })?;
+    let Some(besides) = besides else { unreachable!("the layer was written") };
+    let mut blobs: Vec<_> = packages.iter().map(|package| package.digest).collect();
+    blobs.push(layer.digest);
+    let made = (layer, besides);
+    session.store.cache("debian-layer", &key, &made, blobs).map_err(layer::Error::from)?;
+    Ok(made)
+}

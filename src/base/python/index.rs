@@ -1,0 +1,426 @@
+//! One wheel from a package index, by its digest: how uv itself is had.
+//!
+//! The index is asked over HTTP as the simple repository API has it (PEP 503, PEP 691); no installer is needed. The
+//! person's settings for uv and for pip say which ones are asked, and with which password. What comes is checked
+//! against the digest, so that it does not matter who gave it.
+
+use std::path::{Path, PathBuf};
+
+use fs_err as fs;
+use reqwest::Url;
+use serde::Deserialize;
+
+use crate::image::download::{self, Credentials};
+use crate::image::session::Session;
+use crate::io::digest::Digest;
+
+/// Largest wheel, in bytes.
+const LARGEST: u64 = 128 << 20;
+/// Largest page of an index: uv has thousands of wheels.
+const LARGEST_PAGE: u64 = 64 << 20;
+/// The alias under which the index of all has been known longest; it leads to where that is today.
+const ALIAS: &str = "https://pypi.python.org/simple/";
+
+/// Why a wheel could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// An index, or what it leads to, did not answer as it should.
+    #[error("{0}")]
+    Fetch(#[from] download::Error),
+    /// No index has it.
+    #[error("{} has no such wheel of {name}", asked.join(", "))]
+    NoWheel {
+        /// Of which package.
+        name: &'static str,
+        /// The indexes and folders that were asked.
+        asked: Vec<String>,
+    },
+    /// The store cannot keep it.
+    #[error("{0}")]
+    Store(#[from] crate::image::store::Error),
+    /// A file could not be read. The message names it.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// Puts the wheel `file` of the package `name` with the digest `digest` into the store.
+///
+/// # Errors
+/// See [`Error`]: that of the last index that was asked, where none has it.
+pub(super) fn fetch(session: &Session, name: &'static str, file: &str, digest: &Digest) -> Result<(), Error> {
+    let settings = Settings::of_person();
+    for folder in &settings.folders {
+        let path = folder.join(file);
+        if path.is_file() {
+            let size = fs::metadata(&path)?.len();
+            return Ok(session.store.put_blob(&mut fs::File::open(&path)?, digest, size)?);
+        }
+    }
+    let client = session.client.trusting_also(settings.authorities.clone());
+    let mut asked: Vec<String> = settings.folders.iter().map(|folder| folder.display().to_string()).collect();
+    let mut failed = None;
+    for index in &settings.indexes {
+        let page = index.join(&format!("{name}/")).unwrap_or_else(|_| index.clone());
+        let found = client.page(page.as_str(), ACCEPTED, settings.credentials(&page).as_ref(), LARGEST_PAGE);
+        let wheel = match found {
+            Ok(page) => page.wheel(file, digest),
+            Err(error) => {
+                failed = Some(error);
+                continue;
+            }
+        };
+        asked.push(download::without_password(index.as_str()));
+        let Some(wheel) = wheel else { continue };
+        let credentials = settings.credentials(&wheel);
+        let bytes = client.page(wheel.as_str(), "*/*", credentials.as_ref(), LARGEST)?.bytes;
+        return Ok(session.store.put_blob(&mut bytes.as_slice(), digest, bytes.len() as u64)?);
+    }
+    Err(failed.map_or(Error::NoWheel { name, asked }, Error::Fetch))
+}
+
+/// What an index may answer with (PEP 691, "Content-Types").
+const ACCEPTED: &str =
+    "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.01";
+
+#[derive(Deserialize)]
+struct Listing {
+    files: Vec<Listed>,
+}
+
+#[derive(Deserialize)]
+struct Listed {
+    filename: String,
+    url: String,
+}
+
+impl download::Page {
+    /// Where the wheel lies, by the page of its package.
+    fn wheel(&self, file: &str, digest: &Digest) -> Option<Url> {
+        let link = match serde_json::from_slice::<Listing>(&self.bytes) {
+            Ok(listing) => listing.files.into_iter().find(|listed| listed.filename == file)?.url,
+            Err(_) => link(&String::from_utf8_lossy(&self.bytes), file, digest)?,
+        };
+        Url::parse(&self.url).ok()?.join(&link).ok().filter(|url| matches!(url.scheme(), "http" | "https"))
+    }
+}
+
+/// The link of an HTML page to `file`, or to what has the digest.
+fn link(page: &str, file: &str, digest: &Digest) -> Option<String> {
+    let hrefs = page.split("href=").skip(1).filter_map(|rest| {
+        let quote = rest.chars().next().filter(|quote| matches!(quote, '"' | '\''))?;
+        rest.get(1..)?.split(quote).next()
+    });
+    let mut hrefs = hrefs.map(|href| href.replace("&amp;", "&"));
+    let hash = format!("sha256={}", digest.hex());
+    hrefs.find(|href| {
+        let path = href.split(['#', '?']).next().unwrap_or_default();
+        path.rsplit('/').next() == Some(file) || href.ends_with(&hash)
+    })
+}
+
+/// Where the person says that packages lie.
+#[derive(Debug, Default)]
+struct Settings {
+    indexes: Vec<Url>,
+    folders: Vec<PathBuf>,
+    /// Files with certificates.
+    authorities: Vec<PathBuf>,
+    /// `~/.netrc`
+    netrc: String,
+}
+
+impl Settings {
+    /// uv's variables and files first, then pip's; then what pip would ask by itself.
+    fn of_person() -> Self {
+        let mut settings = Self::default();
+        let mut bare = Collected::default();
+        bare.take(&|name| std::env::var(format!("UV_{}", name.to_uppercase().replace('-', "_"))).ok());
+        bare.take(&|name| std::env::var(format!("PIP_{}", name.to_uppercase().replace('-', "_"))).ok());
+        for file in uv_files() {
+            let table = fs::read_to_string(file).ok().and_then(|text| text.parse::<toml::Table>().ok());
+            for table in
+                table.iter().flat_map(|table| [Some(table), table.get("pip").and_then(toml::Value::as_table)]).flatten()
+            {
+                bare.take(&|name| words(table.get(name)?));
+                for index in table.get("index").and_then(toml::Value::as_array).into_iter().flatten() {
+                    bare.indexes.extend(index.get("url").and_then(toml::Value::as_str).map(str::to_owned));
+                    bare.is_default |= index.get("default").and_then(toml::Value::as_bool) == Some(true);
+                }
+            }
+        }
+        for file in pip_files() {
+            let text = fs::read_to_string(file).unwrap_or_default();
+            for section in ["global", "download", "install"] {
+                bare.take(&|name| ini(&text, section, name));
+            }
+        }
+        if !bare.is_default && !bare.is_closed {
+            bare.indexes.push(default_index());
+        }
+        for address in bare.indexes.iter().filter(|_| !bare.is_closed) {
+            // `NAME=URL`, as UV_INDEX has it.
+            let address = address.split_once("=http").map_or(address.clone(), |(_, rest)| format!("http{rest}"));
+            let url = Url::parse(&format!("{}/", address.trim_end_matches('/')));
+            settings.indexes.extend(url.ok().filter(|url| !settings.indexes.contains(url) && url.has_host()));
+        }
+        settings.folders = bare.folders.iter().map(PathBuf::from).filter(|folder| folder.is_absolute()).collect();
+        settings.authorities = bare.authorities.iter().map(PathBuf::from).filter(|file| file.is_file()).collect();
+        let netrc = std::env::var_os("NETRC").map(PathBuf::from).or_else(|| Some(home()?.join(".netrc")));
+        settings.netrc = netrc.and_then(|file| fs::read_to_string(file).ok()).unwrap_or_default();
+        settings
+    }
+
+    /// The name and password for the host of `url`: those in an index's address, or else the netrc's.
+    fn credentials(&self, url: &Url) -> Option<Credentials> {
+        let own = std::iter::once(url).chain(self.indexes.iter().filter(|index| index.origin() == url.origin()));
+        let own = own.filter(|url| !url.username().is_empty() || url.password().is_some());
+        let mut own = own.map(|url| Credentials {
+            name: decoded(url.username()),
+            password: decoded(url.password().unwrap_or_default()),
+        });
+        own.next().or_else(|| netrc(&self.netrc, url.host_str()?))
+    }
+}
+
+/// Settings as they are written.
+#[derive(Default)]
+struct Collected {
+    indexes: Vec<String>,
+    folders: Vec<String>,
+    authorities: Vec<String>,
+    /// The index of all is replaced.
+    is_default: bool,
+    /// No index is asked.
+    is_closed: bool,
+}
+
+impl Collected {
+    fn take(&mut self, get: &dyn Fn(&str) -> Option<String>) {
+        let several =
+            |name: &str| get(name).unwrap_or_default().split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        for name in ["default-index", "index-url"] {
+            let given = several(name);
+            self.is_default |= !given.is_empty();
+            self.indexes.extend(given);
+        }
+        self.indexes.extend(several("index").into_iter().chain(several("extra-index-url")));
+        self.folders.extend(several("find-links"));
+        self.authorities.extend(several("cert"));
+        self.is_closed |= get("no-index").is_some_and(|value| matches!(value.as_str(), "1" | "true" | "yes" | "on"));
+    }
+}
+
+/// A text, a truth or a list of texts, as words.
+fn words(value: &toml::Value) -> Option<String> {
+    match value {
+        toml::Value::String(text) => Some(text.clone()),
+        toml::Value::Boolean(truth) => Some(truth.to_string()),
+        toml::Value::Array(list) => Some(list.iter().filter_map(toml::Value::as_str).collect::<Vec<_>>().join(" "))
+            .filter(|text| !text.is_empty()),
+        _ => None,
+    }
+}
+
+/// A value of a file as Python's `configparser` reads it; further lines of it are indented.
+fn ini(text: &str, section: &str, name: &str) -> Option<String> {
+    let (mut inside, mut value) = (false, None::<String>);
+    for line in text.lines() {
+        if let Some(title) = line.trim().strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
+            inside = title == section;
+        } else if line.starts_with([' ', '\t']) {
+            if let Some(value) = &mut value {
+                value.push(' ');
+                value.push_str(line.trim());
+            }
+        } else if let Some(value) = value {
+            return Some(value);
+        } else if inside
+            && let Some((key, rest)) = line.split_once(['=', ':'])
+            && key.trim().replace('_', "-") == name
+        {
+            value = Some(rest.trim().to_owned());
+        }
+    }
+    value
+}
+
+/// What a netrc says of a host (`netrc(5)`, as curl reads it).
+fn netrc(text: &str, host: &str) -> Option<Credentials> {
+    let mut words = text.lines().filter(|line| !line.trim_start().starts_with('#')).flat_map(str::split_whitespace);
+    let (mut meant, mut name, mut password) = (false, None, None);
+    while let Some(word) = words.next() {
+        match word {
+            "machine" | "default" => {
+                if meant {
+                    break;
+                }
+                meant = word == "default" || words.next() == Some(host);
+            }
+            "login" if meant => name = words.next(),
+            "password" if meant => password = words.next(),
+            "login" | "password" | "account" => drop(words.next()),
+            _ => {}
+        }
+    }
+    Some(Credentials { name: name?.to_owned(), password: password.unwrap_or_default().to_owned() })
+}
+
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let number = tail.get(..2).and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok());
+        match number.filter(|_| *first == b'%') {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = tail.get(2..).unwrap_or_default();
+            }
+            None => {
+                bytes.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn home() -> Option<PathBuf> {
+    std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute())
+}
+
+fn config() -> Option<PathBuf> {
+    std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).or_else(|| Some(home()?.join(".config")))
+}
+
+/// uv's files of settings that belong to no project.
+fn uv_files() -> Vec<PathBuf> {
+    let named = std::env::var_os("UV_CONFIG_FILE").map(PathBuf::from);
+    let own = config().map(|folder| folder.join("uv/uv.toml"));
+    named.into_iter().chain(own).chain(["/etc/uv/uv.toml".into()]).collect()
+}
+
+/// pip's files of settings.
+fn pip_files() -> Vec<PathBuf> {
+    let named = std::env::var_os("PIP_CONFIG_FILE").map(PathBuf::from);
+    let own = config().map(|folder| folder.join("pip/pip.conf"));
+    let older = home().map(|home| home.join(".pip/pip.conf"));
+    named.into_iter().chain(own).chain(older).chain(["/etc/xdg/pip/pip.conf".into(), "/etc/pip.conf".into()]).collect()
+}
+
+/// The index that the pip of this machine asks where nobody says another, which whoever distributes it may have chosen:
+/// read in its source, as data. Where there is no pip, the index of all by its alias.
+fn default_index() -> String {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let prefixes = std::env::split_paths(&path).filter(|folder| folder.is_absolute() && folder.ends_with("bin"));
+    let prefixes = prefixes.filter_map(|folder| Some(folder.parent()?.join("lib")));
+    let libraries = ["/usr/lib", "/usr/local/lib", "/usr/lib64"].map(PathBuf::from);
+    libraries
+        .into_iter()
+        .chain(prefixes)
+        .flat_map(|library| sources_of_pip(&library))
+        .find_map(|file| index_of_pip(&file))
+        .unwrap_or_else(|| ALIAS.to_owned())
+}
+
+/// Where pip says which index it asks, in the versions of Python below a folder.
+fn sources_of_pip(library: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(library).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut pythons: Vec<_> = entries
+        .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("python3")))
+        .collect();
+    pythons.sort();
+    let packages = pythons.iter().flat_map(|python| ["dist-packages", "site-packages"].map(|name| python.join(name)));
+    packages.map(|folder| folder.join("pip/_internal/models/index.py")).filter(|file| file.is_file()).collect()
+}
+
+fn index_of_pip(file: &Path) -> Option<String> {
+    let text =
+        fs::metadata(file).ok().filter(|found| found.len() < 1 << 20).and_then(|_| fs::read_to_string(file).ok())?;
+    let (_, rest) = text.split_once("PyPI = PackageIndex(")?;
+    let address = rest.trim_start().strip_prefix(['"', '\''])?.split(['"', '\'']).next()?;
+    Some(format!("{}/simple/", address.trim_end_matches('/')))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const FILE: &str = "uv-1-py3-none-any.whl";
+
+    fn page(bytes: &str) -> download::Page {
+        download::Page { url: "https://i.example/simple/uv/".to_owned(), bytes: bytes.as_bytes().to_vec() }
+    }
+
+    #[test]
+    fn either_kind_of_page_leads_to_the_wheel() {
+        let digest = Digest::of("wheel");
+        let json = format!(
+            r#"{{"meta": {{}}, "files": [{{"filename": "x", "url": "y"}}, {{"filename": "{FILE}", "url": "../../f/{FILE}", "hashes": {{}}}}]}}"#
+        );
+        assert_eq!(page(&json).wheel(FILE, &digest).unwrap().as_str(), "https://i.example/f/uv-1-py3-none-any.whl");
+        let html =
+            format!(r#"<a href="x">x</a> <A class=b href='https://f.example/{FILE}?a=1&amp;b=2#sha256=00'>w</A>"#);
+        assert_eq!(
+            page(&html).wheel(FILE, &digest).unwrap().as_str(),
+            "https://f.example/uv-1-py3-none-any.whl?a=1&b=2#sha256=00"
+        );
+        let renamed = format!(r#"<a href="/blob/7#sha256={}">"#, digest.hex());
+        assert!(page(&renamed).wheel(FILE, &digest).unwrap().as_str().starts_with("https://i.example/blob/7"));
+        assert!(page(r#"<a href="file:///etc/passwd#uv-1-py3-none-any.whl">"#).wheel(FILE, &digest).is_none());
+    }
+
+    #[test]
+    fn a_netrc_is_read_as_curl_reads_it() {
+        let text = "# c\nmachine a.example login l password p\nmachine b.example\n  login m\n  password q account x\ndefault login d password e\n";
+        let of = |host| netrc(text, host).map(|found| (found.name, found.password));
+        assert_eq!(of("a.example"), Some(("l".into(), "p".into())));
+        assert_eq!(of("b.example"), Some(("m".into(), "q".into())));
+        assert_eq!(of("c.example"), Some(("d".into(), "e".into())));
+        assert!(netrc("machine a.example login l password p", "c.example").is_none());
+    }
+
+    #[test]
+    fn files_of_pip_are_read() {
+        let text =
+            "[global]\nindex-url = https://i.example/simple\nfind_links =\n    /a\n    /b\n[install]\nno-index = yes\n";
+        assert_eq!(ini(text, "global", "index-url").as_deref(), Some("https://i.example/simple"));
+        assert_eq!(ini(text, "global", "find-links").as_deref(), Some(" /a /b"));
+        assert_eq!(ini(text, "global", "no-index"), None);
+        assert_eq!(ini(text, "install", "no-index").as_deref(), Some("yes"));
+    }
+
+    #[test]
+    fn the_index_of_pip_is_found_in_its_source() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("python3/dist-packages/pip/_internal/models");
+        fs::create_dir_all(&place).unwrap();
+        let source = "PyPI = PackageIndex(\"https://i.example/\", file_storage_domain=\"f.example\")\nTest = 1\n";
+        fs::write(place.join("index.py"), source).unwrap();
+        let found: Vec<_> = sources_of_pip(folder.path()).iter().filter_map(|file| index_of_pip(file)).collect();
+        assert_eq!(found, ["https://i.example/simple/"]);
+    }
+
+    #[test]
+    fn passwords_go_to_the_host_that_they_are_for() {
+        let settings = Settings {
+            indexes: vec![Url::parse("https://me:s%40cret@i.example/simple/").unwrap()],
+            netrc: "machine n.example login l password p".to_owned(),
+            ..Settings::default()
+        };
+        let of = |url: &str| settings.credentials(&Url::parse(url).unwrap()).map(|found| (found.name, found.password));
+        assert_eq!(of("https://i.example/f/x.whl"), Some(("me".into(), "s@cret".into())));
+        assert_eq!(of("https://n.example/f/x.whl"), Some(("l".into(), "p".into())));
+        assert_eq!(of("http://i.example/f/x.whl"), None);
+        assert_eq!(of("https://other.example/f/x.whl"), None);
+        assert_eq!(download::without_password(settings.indexes[0].as_str()), "https://i.example/simple/");
+    }
+
+    proptest! {
+        #[test]
+        fn no_page_makes_it_panic(text in "(href=|'|\"|#sha256=|uv|\\{|\\}|files|:|\\[|\\]|&amp;|[\\PC]){0,40}") {
+            let _ = page(&text).wheel(FILE, &Digest::of("x"));
+            let _ = (netrc(&text, "h"), ini(&text, "global", "cert"), decoded(&text));
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! Python packages: resolved and installed by uv, compiled ahead by the Python that will run them.
+//!
+//! Invariants: only wheels, each checked against a digest, and nothing in them is run. What [`install`] and
+//! [`bytecode::compile`] write depends on the locked packages alone: not on the host's Python, the version of uv, the
+//! folder, the user, or the order in which things happened.
+//!
+//! Wheels: <https://packaging.python.org/en/latest/specifications/binary-distribution-format/>; installed packages:
+//! <https://packaging.python.org/en/latest/specifications/recording-installed-packages/>.
+
+pub mod bytecode;
+pub mod index;
+mod install;
+mod interpreter;
+mod pyc;
+mod record;
+mod refusal;
+mod resolve;
+mod split;
+mod uv;
+
+pub use bytecode::{Runner, Stored};
+pub use install::{Installation, install};
+pub use interpreter::{Loader, StandIn, take_over};
+pub use refusal::Refusal;
+pub use resolve::{Resolution, resolve};
+pub use split::{Files, Group, files, split};
+pub use uv::Uv;
+
+use std::io;
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::image::oci::platform::Platform;
+use crate::image::store;
+use crate::io::confine;
+use crate::io::digest::Digest;
+
+/// A Python package.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Package {
+    /// Normalised (PEP 503).
+    pub name: String,
+    /// PEP 440.
+    pub version: String,
+    /// The URL of the wheel or archive, only where the requirement itself names one (PEP 508, `name @ URL`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// Of the wheels that will do, sorted.
+    pub digests: Vec<Digest>,
+}
+
+/// What the packages are for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// As `3.11`.
+    pub python: String,
+    /// The processor.
+    pub platform: Platform,
+    /// The glibc of the base, as `(2, 36)`.
+    pub glibc: (u32, u32),
+}
+
+impl Target {
+    /// uv's name of the platform.
+    fn uv_platform(&self) -> String {
+        /// Newest that uv knows; wheels for it run on later ones too (PEP 600).
+        const NEWEST: (u32, u32) = (2, 40);
+        let (major, minor) = self.glibc.min(NEWEST);
+        format!("{}-manylinux_{major}_{minor}", self.platform.machine())
+    }
+}
+
+/// Why there are no packages.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The disk said no. The message names the file.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// The store said no.
+    #[error("{0}")]
+    Store(#[from] store::Error),
+    /// A program could not be started.
+    #[error("{0}")]
+    Confine(#[from] confine::Error),
+    /// uv is neither installed nor in the cache, and the network is off.
+    #[error("uv is needed, but not installed, not in the cache, and the network is off (--offline)")]
+    UvOffline,
+    /// uv could not be fetched.
+    #[error("uv {version} could not be fetched from the package index")]
+    FetchUv {
+        /// Which one.
+        version: &'static str,
+        /// Why.
+        source: Box<index::Error>,
+    },
+    /// The wheel of uv is not what it should be, though its digest is right.
+    #[error("the wheel of uv could not be read")]
+    Wheel(#[from] zip::result::ZipError),
+    /// There is no Python in the folder that should lend one.
+    #[error("there is no Python {python} in {}", tree.display())]
+    NoPython {
+        /// As `3.11`.
+        python: String,
+        /// The unpacked base.
+        tree: PathBuf,
+    },
+    /// uv understood and said no.
+    #[error("{0}")]
+    Refused(#[from] Refusal),
+    /// uv's answer is not what its version should give.
+    #[error("the answer of uv could not be understood: {0}")]
+    Answer(String),
+    /// A requirement can be no wheel.
+    #[error("`{name}` is required from {from}, but only wheels can be installed")]
+    NotAWheel {
+        /// The package.
+        name: String,
+        /// Where it would come from.
+        from: &'static str,
+    },
+    /// The index has other wheels than those whose digests are pinned.
+    #[error("no wheel of `{name}` {version} has a digest that the requirements pin")]
+    OtherDigests {
+        /// The package.
+        name: String,
+        /// Its version.
+        version: String,
+    },
+    /// A local wheel lies where no bundle can take it along.
+    #[error("the wheel {} of `{name}` lies outside of the project", path.display())]
+    OutsideWheel {
+        /// The package.
+        name: String,
+        /// The wheel.
+        path: PathBuf,
+    },
+    /// An installed package breaks the rules of wheels.
+    #[error("the package in {} is malformed: {why}", path.display())]
+    Package {
+        /// The file that shows it.
+        path: PathBuf,
+        /// In what way.
+        why: String,
+    },
+    /// Python could not compile the packages ahead.
+    #[error("the packages could not be compiled ahead: {0}")]
+    Compile(String),
+    /// The sandbox that should run Python failed.
+    #[error("the Python of the base could not be run")]
+    Runner(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl Error {
+    /// The next thing to try.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Refused(refusal) => return refusal.hint(),
+            Self::Confine(error) => return error.hint(),
+            Self::UvOffline => format!("install uv {}, or run once with the network on", uv::KNOWN_TEXT),
+            Self::FetchUv { .. } | Self::Wheel(_) => {
+                format!("name an index that has it by UV_DEFAULT_INDEX, or put uv {} on PATH", uv::KNOWN_TEXT)
+            }
+            Self::NotAWheel { name, .. } => {
+                format!("build a wheel (`uv build --wheel`), and require it by its path: `{name} @ ./wheels/…whl`")
+            }
+            Self::OtherDigests { .. } => {
+                "the package index may have been tampered with; if the pinned digest is that of a source distribution, \
+                 pin that of a wheel"
+                    .to_owned()
+            }
+            Self::OutsideWheel { .. } => "copy it into the project, and require it by its relative path".to_owned(),
+            _ => return None,
+        })
+    }
+}

@@ -1,0 +1,244 @@
+//! Why uv says no, told apart by its words. Its standard error is foreign text: colours and frames are taken off, and
+//! what is kept is bounded.
+
+use std::fmt::Write as _;
+
+/// What uv refused, in variants that somebody can act on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The index has no wheel of the package for this Python and platform.
+    #[error("`{package}` has no wheel for {target}: {words}")]
+    NoWheel {
+        /// As `numpy==1.19.0`.
+        package: String,
+        /// As `Python 3.11 on linux/arm64`.
+        target: String,
+        /// uv's explanation.
+        words: String,
+    },
+    /// The index does not know the package.
+    #[error("there is no package `{package}`: {words}")]
+    NotFound {
+        /// Its name.
+        package: String,
+        /// uv's explanation.
+        words: String,
+    },
+    /// The bytes that the index gave are not those that were locked.
+    #[error("the wheel of `{package}` is not the one that was locked: {words}")]
+    OtherBytes {
+        /// As `numpy==1.26.4`.
+        package: String,
+        /// uv's explanation.
+        words: String,
+    },
+    /// A requirement is malformed.
+    #[error("{words}")]
+    Malformed {
+        /// uv's explanation, with the place.
+        words: String,
+    },
+    /// It is not in uv's cache, and the network is off.
+    #[error("the network is off (--offline), and uv's cache does not have all that is needed: {words}")]
+    Offline {
+        /// uv's explanation.
+        words: String,
+    },
+    /// The index did not answer.
+    #[error("the package index could not be reached: {words}")]
+    Unreachable {
+        /// uv's explanation, with the URL.
+        words: String,
+    },
+    /// The index wants a name and a password, or does not take those it got.
+    #[error("the package index refused access: {words}")]
+    Unauthorized {
+        /// uv's explanation, with the URL.
+        words: String,
+    },
+    /// The requirements cannot all be met.
+    #[error("the requirements cannot be met together: {words}")]
+    Conflict {
+        /// uv's explanation.
+        words: String,
+    },
+    /// Anything else.
+    #[error("uv failed: {words}")]
+    Other {
+        /// uv's explanation.
+        words: String,
+    },
+}
+
+impl Refusal {
+    /// The next thing to try.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::NoWheel { package, .. } => {
+                let name = package.split(['=', '<', '>', '~', '!', ' ']).next().unwrap_or(package);
+                format!(
+                    "try another version of `{name}` or of Python; or build a wheel where a compiler is (`pip wheel \
+                     {package}`), put it into the project, and require it by its path: `{name} @ ./wheels/…whl`"
+                )
+            }
+            Self::NotFound { .. } => "look at the spelling; for a package of a private index, name the index in \
+                                      requirements.txt (--index-url) or by UV_INDEX"
+                .to_owned(),
+            Self::OtherBytes { .. } => {
+                "`ekiben lock --update` takes what the index has now, if you trust it".to_owned()
+            }
+            Self::Offline { .. } => "run once with the network on".to_owned(),
+            Self::Unreachable { .. } => "look at the network, at proxies (HTTPS_PROXY) and certificates \
+                                         (SSL_CERT_FILE), or name another index by UV_DEFAULT_INDEX"
+                .to_owned(),
+            Self::Unauthorized { .. } => {
+                "put the name and password into ~/.netrc, or log in with `uv auth login`".to_owned()
+            }
+            Self::Malformed { .. } | Self::Conflict { .. } | Self::Other { .. } => return None,
+        })
+    }
+
+    /// Tells apart what uv wrote when it failed.
+    pub(super) fn of(stderr: &[u8], target: &str) -> Self {
+        let words = words(stderr);
+        let has = |part: &str| words.contains(part);
+        let before = |part: &str| words.split(part).next().and_then(|text| text.split_whitespace().next_back());
+        let tidy = |package: &str| package.trim_matches(['`', ',', ':']).to_owned();
+        for part in [" has no usable wheels", " has no wheels with a matching"] {
+            // In the middle of a longer chain it is one reason among several: a conflict.
+            if has(part) && words.matches("And because").count() == 0 {
+                let package = tidy(before(part).unwrap_or_default());
+                return Self::NoWheel { package, target: target.to_owned(), words };
+            }
+        }
+        if has("network was disabled") || has("network connectivity is disabled") {
+            Self::Offline { words }
+        } else if has(" was not found in the package registry") {
+            let package = tidy(before(" was not found in the package registry").unwrap_or_default());
+            Self::NotFound { package, words }
+        } else if let Some((_, rest)) = words.split_once("Hash mismatch for `") {
+            Self::OtherBytes { package: rest.split('`').next().unwrap_or_default().to_owned(), words }
+        } else if has("Couldn't parse requirement") || has("Failed to parse") {
+            Self::Malformed { words }
+        } else if has("401 Unauthorized") || has("403 Forbidden") {
+            Self::Unauthorized { words }
+        } else if has("error sending request") || has("Failed to fetch") {
+            Self::Unreachable { words }
+        } else if has("No solution found") {
+            let words = words.replace("No solution found when resolving dependencies: ", "");
+            Self::Conflict { words }
+        } else {
+            Self::Other { words }
+        }
+    }
+}
+
+/// Most that is kept of a program's words, in characters.
+const MOST: usize = 1500;
+
+/// What a program wrote, in one line: without colours, frames, warnings and progress, and bounded.
+pub(super) fn words(stderr: &[u8]) -> String {
+    let tail = stderr.get(stderr.len().saturating_sub(64 << 10)..).unwrap_or_default();
+    let text = without_escapes(&String::from_utf8_lossy(tail));
+    // What comes before the error are warnings and progress.
+    let start = ["error: ", "ERROR: ", "  × "].iter().filter_map(|mark| text.find(mark)).min().unwrap_or(0);
+    let mut line = String::new();
+    for word in text.get(start..).unwrap_or_default().split_whitespace() {
+        let framing = ["×", "╰─▶", "│", "├─▶", "error:", "ERROR:", "cause:", "hint:"].contains(&word);
+        if framing {
+            // A cause follows the sentence that it explains.
+            if matches!(word, "╰─▶" | "├─▶" | "cause:") && line.ends_with(|c: char| c.is_alphanumeric() || c == '`')
+            {
+                line.push(':');
+            }
+            continue;
+        }
+        let _ = write!(line, "{}{word}", if line.is_empty() { "" } else { " " });
+    }
+    let line = line.replace("dependencies:: ", "dependencies: ");
+    let shortened: String = line.chars().take(MOST).collect();
+    if shortened.len() < line.len() { shortened + " …" } else { shortened }
+}
+
+/// Takes off terminal control sequences (ECMA-48, 5.4) and other control characters.
+fn without_escapes(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\u{1b}' => {
+                if chars.next() == Some('[') {
+                    chars.by_ref().find(|c| ('\u{40}'..='\u{7e}').contains(c));
+                }
+            }
+            '\n' | '\t' => plain.push(c),
+            c if c.is_control() => plain.push(' '),
+            c => plain.push(c),
+        }
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const TARGET: &str = "Python 3.13 on linux/amd64";
+
+    fn of(text: &str) -> Refusal {
+        Refusal::of(text.as_bytes(), TARGET)
+    }
+
+    #[test]
+    fn a_package_without_a_wheel_is_named_whatever_the_frame() {
+        let old = include_str!("../../../fixtures/uv/no-wheel-0.9.txt");
+        let new = include_str!("../../../fixtures/uv/no-wheel-0.13.txt");
+        for text in [old, new] {
+            let Refusal::NoWheel { package, words, .. } = of(text) else { panic!("{:?}", of(text)) };
+            assert_eq!(package, "mysqlclient==2.2.4");
+            assert!(words.starts_with("No solution found when resolving dependencies: Because mysqlclient"), "{words}");
+        }
+        let tag = of(include_str!("../../../fixtures/uv/no-tag.txt"));
+        assert!(matches!(&tag, Refusal::NoWheel { package, .. } if package == "torch==1.8.0"), "{tag:?}");
+        assert!(tag.hint().is_some_and(|hint| hint.contains("`torch @ ./wheels/")));
+    }
+
+    #[test]
+    fn other_refusals_are_told_apart() {
+        let conflict = of(include_str!("../../../fixtures/uv/conflict.txt"));
+        assert!(
+            matches!(&conflict, Refusal::Conflict { words } if words.starts_with("Because scikit-learn==1.5.2 depends on numpy>=1.19.5 and")),
+            "{conflict:?}"
+        );
+        let missing = of(include_str!("../../../fixtures/uv/not-found.txt"));
+        assert!(matches!(&missing, Refusal::NotFound { package, .. } if package == "sklearn-nope"), "{missing:?}");
+        let malformed = of(include_str!("../../../fixtures/uv/malformed.txt"));
+        assert!(
+            matches!(&malformed, Refusal::Malformed { words } if words.contains("no such comparison")),
+            "{malformed:?}"
+        );
+        let offline = of(include_str!("../../../fixtures/uv/offline.txt"));
+        assert!(matches!(&offline, Refusal::Offline { .. }), "{offline:?}");
+        let unreachable = of(include_str!("../../../fixtures/uv/unreachable.txt"));
+        assert!(matches!(&unreachable, Refusal::Unreachable { .. }), "{unreachable:?}");
+        let other = of(include_str!("../../../fixtures/uv/other-bytes.txt"));
+        assert!(
+            matches!(&other, Refusal::OtherBytes { package, .. } if package == "annotated-doc==0.0.7"),
+            "{other:?}"
+        );
+    }
+
+    #[test]
+    fn colours_and_warnings_go() {
+        let text = "warning: old\n\u{1b}[1m\u{1b}[31merror\u{1b}[39m\u{1b}[0m: bad\u{7} thing\n  cause: rotten";
+        assert_eq!(words(text.as_bytes()), "bad thing: rotten");
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Refusal::of(&bytes, TARGET);
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! A model ready to travel: its bundle, with what is written in it read.
+//!
+//! From a project's folder and its lock, or from a bundle's file: either gives the same input.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use fs_err as fs;
+
+use crate::bundle::generate::{self, Api, Facts};
+use crate::bundle::import::bento::{self as import, BentoFile};
+use crate::bundle::runtime::Convention;
+use crate::bundle::{self, Bundle, Weight};
+use crate::formats::bento;
+use crate::formats::diagnostic::{Diagnostics, Source};
+use crate::formats::document::{Document, Format};
+use crate::formats::schema::load;
+use crate::formats::schema::{self, Kind};
+use crate::image::session::Session;
+use crate::io::archive::ArchivePath;
+use crate::io::content::{self, Content};
+use crate::project::Project;
+use crate::project::lock::{self, Lock};
+use crate::project::manifest::{self, Manifest};
+
+/// Why there is no input.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The bundle.
+    #[error("{0}")]
+    Bundle(#[from] bundle::Error),
+    /// A file of the project.
+    #[error("{0}")]
+    Content(#[from] content::Error),
+    /// What the service answers cannot be told.
+    #[error("{0}")]
+    Generate(#[from] generate::Error),
+    /// A file could not be read or written. The message names it.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    /// The manifest or the lock in the bundle has mistakes.
+    #[error("`{name}` in {} has mistakes", path.display())]
+    Malformed {
+        /// The bundle.
+        path: PathBuf,
+        /// The member.
+        name: String,
+        /// Which.
+        diagnostics: Diagnostics,
+    },
+}
+
+impl Error {
+    /// The next thing to try.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Bundle(error) => error.hint(),
+            Self::Content(error) => error.hint(),
+            Self::Generate(error) => error.hint(),
+            Self::Malformed { .. } => Some("pack the project again with this version of ekiben".to_owned()),
+            Self::Io(_) => None,
+        }
+    }
+}
+
+/// A model ready to travel.
+#[derive(Clone, Debug)]
+pub struct Input {
+    /// What the person wrote.
+    pub manifest: Manifest,
+    /// What it resolved to.
+    pub lock: Lock,
+    /// All files.
+    pub bundle: Bundle,
+}
+
+impl Input {
+    /// Packs a project in thought: all but the weights is read or generated, and nothing is written. The weights are
+    /// hashed when they are needed, unless they are known and `rehash` is false.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or two would lie at the same path.
+    pub fn of_project(session: &Session, project: &Project, lock: Lock, rehash: bool) -> Result<Self, Error> {
+        let manifest = project.manifest.clone();
+        let weights = project
+            .files
+            .model
+            .iter()
+            .map(|file| Ok(Weight { path: file.path.clone(), content: Content::file(&file.host)? }));
+        let mut bundle =
+            Bundle::new(&manifest.name, Convention::Ekiben, weights.collect::<Result<_, Error>>()?, rehash);
+        let manifest_name = project.path.file_name().unwrap_or_default();
+        let path = |text: &str| ArchivePath::relative(text).map_err(std::io::Error::other);
+        bundle.add(path(&manifest_name.to_string_lossy())?, Content::file(&project.path)?, false)?;
+        let lock_text = lock.to_text().map_err(std::io::Error::from)?;
+        bundle.add(path(lock::NAME)?, Content::Bytes(lock_text.into_bytes()), false)?;
+
+        let mut code = BTreeSet::new();
+        for file in project.files.code.iter().chain(&project.files.metadata) {
+            let top = file.path.ancestors().next().unwrap_or_else(|| file.path.clone());
+            code.insert(top);
+            bundle.add(file.path.clone(), Content::file(&file.host)?, is_executable(&file.host)?)?;
+        }
+        // What installing the packages needs of the project: the requirements files, for their indexes, and local wheels.
+        let files = project.requirements.files.iter().map(|(name, _)| Ok((name.clone(), name.under(&project.root))));
+        let wheels = local_wheels(&lock).into_iter().map(|name| Ok::<_, Error>((path(name)?, project.root.join(name))));
+        for found in files.chain(wheels) {
+            let (name, host) = found?;
+            if !bundle.members().contains_key(&name) {
+                bundle.add(name, Content::file(&host)?, false)?;
+            }
+        }
+        let requirements = project.requirements.texts();
+
+        let read = |file: &str| fs::read_to_string(project.root.join(file));
+        let api = Api::new(&manifest, &read)?;
+        bundle.set_version(session, manifest.version.as_ref().map(ToString::to_string))?;
+        let version = bundle.version().to_owned();
+        let code: Vec<_> = code.into_iter().collect();
+        let weights: Vec<_> = bundle.weights().iter().map(|weight| weight.path.clone()).collect();
+        let facts = Facts {
+            manifest: &manifest,
+            version: &version,
+            lock: &lock,
+            api: &api,
+            code: &code,
+            weights: &weights,
+            requirements: requirements.first().copied(),
+        };
+        let generated = generate::service(&manifest, &version, &api).into_iter().chain(generate::bundle(&facts));
+        for file in generated {
+            bundle.add(path(&file.path)?, Content::Bytes(file.content), file.executable)?;
+        }
+        Ok(Self { manifest, lock, bundle })
+    }
+
+    /// Opens a bundle. The weights are not touched.
+    ///
+    /// # Errors
+    /// When it is no bundle, or what is in it has mistakes.
+    pub fn open(session: &Session, path: &Path) -> Result<Self, Error> {
+        let bundle = Bundle::open(session, path)?;
+        let has = |name: &&&str| bundle.members().keys().any(|path| path.as_str() == **name);
+        let manifest = match bundle.convention() {
+            Convention::Ekiben => {
+                let name = manifest::NAMES.iter().find(has).ok_or_else(|| bundle.lacks(manifest::NAMES[0]))?;
+                read(&bundle, path, name, Kind::Manifest)?
+            }
+            Convention::Bento if !has(&&bento::NAME) => return Err(bundle.lacks(manifest::NAMES[0]).into()),
+            Convention::Bento => {
+                let names = bundle.members().keys().chain(bundle.weights().iter().map(|weight| &weight.path)).collect();
+                let read = |path: &str| String::from_utf8(bundle.read(path).ok()?).ok();
+                match import::describe(&within(path, bento::NAME), &import::Files { names, read: &read }, None) {
+                    (Some(manifest), mistakes) if !mistakes.has_errors() => manifest,
+                    (_, diagnostics) => {
+                        return Err(Error::Malformed {
+                            path: path.to_owned(),
+                            name: bento::NAME.to_owned(),
+                            diagnostics,
+                        });
+                    }
+                }
+            }
+        };
+        let lock = read(&bundle, path, lock::NAME, Kind::Lock)?;
+        Ok(Self { manifest, lock, bundle })
+    }
+
+    /// A bento that BentoML made, with its manifest as [`import::Bento::describe`] has it, and its lock.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn of_bento(
+        session: &Session,
+        bento: &import::Bento,
+        manifest: Manifest,
+        lock: Lock,
+        rehash: bool,
+    ) -> Result<Self, Error> {
+        let mut bundle = bento_bundle(session, bento, &manifest, rehash)?;
+        let text = lock.to_text().map_err(std::io::Error::from)?;
+        let path = ArchivePath::relative(lock::NAME).map_err(std::io::Error::other)?;
+        bundle.add(path, Content::Bytes(text.into_bytes()), false)?;
+        Ok(Self { manifest, lock, bundle })
+    }
+
+    /// A bundle that Ekiben wrote as a bento. Gives the same input as the bundle.
+    ///
+    /// # Errors
+    /// When what is in it has mistakes, or a file cannot be read.
+    pub fn of_own_bento(session: &Session, bento: &import::Bento, rehash: bool) -> Result<Self, Error> {
+        let read = |name: &str, kind: Kind| match bento.get(name) {
+            Some(file) => Ok(file.content.read(kind.most())?),
+            None => Err(Error::from(bundle::Error::Incomplete { bundle: bento.path.clone(), name: name.to_owned() })),
+        };
+        let name = bento.own_manifest().map_or(manifest::NAMES[0], |file| file.path.as_str());
+        let manifest: Manifest = parse(&bento.path, name, &read(name, Kind::Manifest)?, Kind::Manifest)?;
+        let lock_text = read(lock::NAME, Kind::Lock)?;
+        let lock = parse(&bento.path, lock::NAME, &lock_text, Kind::Lock)?;
+        let description: bento::Bento = parse(&bento.path, bento::NAME, &read(bento::NAME, Kind::Bento)?, Kind::Bento)?;
+        let folder = format!("{}/{}/{}", bundle::WEIGHTS, manifest.name, description.version);
+        let folder = ArchivePath::relative(folder).map_err(std::io::Error::other)?;
+        let weight = |file: &BentoFile| file.path.below(&folder).filter(|path| path.as_str() != "model.yaml");
+        let mut bundle = bundled(bento, &manifest.name, Convention::Ekiben, rehash, weight)?;
+        let path = ArchivePath::relative(lock::NAME).map_err(std::io::Error::other)?;
+        bundle.add(path, Content::Bytes(lock_text), false)?;
+        bundle.set_version(session, Some(description.version))?;
+        Ok(Self { manifest, lock, bundle })
+    }
+
+    /// What is wrong with the models in it, which lies at `path`. They are read as data, nothing of them is loaded.
+    pub fn check(&self, path: &Path) -> Diagnostics {
+        let mut found = Diagnostics::new();
+        for weight in self.bundle.weights() {
+            let shown = within(path, weight.path.as_str());
+            let open = || weight.content.open().map_err(std::io::Error::other);
+            let size = weight.content.size();
+            crate::project::validate::model::check_content(
+                &shown,
+                weight.path.as_str(),
+                size,
+                &open,
+                &self.manifest,
+                &mut found,
+            );
+        }
+        found
+    }
+}
+
+/// What is in a bento that BentoML made, without a lock.
+///
+/// # Errors
+/// When a file cannot be read.
+pub fn bento_bundle(
+    session: &Session,
+    bento: &import::Bento,
+    manifest: &Manifest,
+    rehash: bool,
+) -> Result<Bundle, Error> {
+    let weight = |file: &BentoFile| bundle::weighs(&file.path, file.content.size()).then(|| file.path.clone());
+    let mut bundle = bundled(bento, &manifest.name, Convention::Bento, rehash, weight)?;
+    bundle.set_version(session, manifest.version.as_ref().map(ToString::to_string))?;
+    Ok(bundle)
+}
+
+/// The files of a bento but for its lock, those as weights for which `weight` gives a path.
+fn bundled(
+    bento: &import::Bento,
+    name: &str,
+    convention: Convention,
+    rehash: bool,
+    weight: impl Fn(&BentoFile) -> Option<ArchivePath>,
+) -> Result<Bundle, Error> {
+    let (mut weights, mut members) = (Vec::new(), Vec::new());
+    for file in bento.files.iter().filter(|file| file.path.as_str() != lock::NAME) {
+        match weight(file) {
+            Some(path) => weights.push(Weight { path, content: file.content.clone() }),
+            None => members.push(file),
+        }
+    }
+    let mut bundle = Bundle::new(name, convention, weights, rehash);
+    for file in members {
+        bundle.add(file.path.clone(), file.content.clone(), file.executable)?;
+    }
+    Ok(bundle)
+}
+
+/// Reads a document of the bundle, which lies at `path`.
+fn read<T: serde::de::DeserializeOwned>(bundle: &Bundle, path: &Path, name: &str, kind: Kind) -> Result<T, Error> {
+    parse(path, name, &bundle.read(name)?, kind)
+}
+
+fn parse<T: serde::de::DeserializeOwned>(path: &Path, name: &str, bytes: &[u8], kind: Kind) -> Result<T, Error> {
+    let mut diagnostics = Diagnostics::new();
+    let text = String::from_utf8_lossy(bytes);
+    let source = Source::new(within(path, name), text.strip_prefix('\u{feff}').unwrap_or(&text));
+    let document = Document::parse(&source, Format::of(Path::new(name)), &mut diagnostics);
+    let value = document.and_then(|document| load::read(&document, schema::of(kind), &mut diagnostics).value);
+    // One of which something had to be left out is no manifest to build from.
+    let value = value.filter(|_| !diagnostics.has_errors());
+    value.ok_or_else(|| Error::Malformed { path: path.to_owned(), name: name.to_owned(), diagnostics })
+}
+
+/// How a member of the bundle at `path` is shown.
+fn within(path: &Path, member: &str) -> String {
+    format!("{}:{member}", crate::formats::document::shown(path))
+}
+
+fn is_executable(path: &Path) -> Result<bool, Error> {
+    use std::os::unix::fs::PermissionsExt as _;
+    Ok(fs::metadata(path)?.permissions().mode() & 0o100 != 0)
+}
+
+/// The wheels of the project that the lock names.
+fn local_wheels(lock: &Lock) -> BTreeSet<&str> {
+    let packages = lock.platforms.values().flat_map(|locked| &locked.python);
+    packages.filter_map(|package| package.url.as_deref()).filter(|url| !url.contains("://")).collect()
+}

@@ -1,0 +1,221 @@
+//! From a manifest to its lock.
+
+use std::path::{Path, PathBuf};
+
+use crate::base::python::{self, Package, StandIn, Target, Uv};
+use crate::base::requirements::Requirements;
+use crate::base::{self, Base};
+use crate::bundle::generate;
+use crate::bundle::runtime::Convention;
+use crate::formats::diagnostic::Diagnostics;
+use crate::image::oci::platform::{Platform, UnknownPlatform};
+use crate::image::session::Session;
+use crate::io::parallel;
+use crate::project::Project;
+use crate::project::lock::{self, Lock, LockedPlatform};
+use crate::project::manifest::Manifest;
+
+/// Why there is no lock.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The base.
+    #[error("{0}")]
+    Base(#[from] base::Error),
+    /// Python packages.
+    #[error("{0}")]
+    Python(#[from] python::Error),
+    /// A file could not be read or written. The message names it.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    /// This machine's processor is none that images are built for.
+    #[error("{0}")]
+    Platform(#[from] UnknownPlatform),
+    /// The lock that is there cannot be read.
+    #[error("the lock cannot be read")]
+    Malformed(Diagnostics),
+    /// The lock is for another manifest, or lacks a platform, and must not be renewed.
+    #[error("{} does not fit the manifest any more", lock::NAME)]
+    Stale,
+    /// There is no lock, and none may be made.
+    #[error("there is no {}", lock::NAME)]
+    Missing,
+}
+
+impl Error {
+    /// The next thing to try.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Base(error) => error.hint(),
+            Self::Python(error) => error.hint(),
+            Self::Malformed(_) => Some("renew it with `ekiben lock --update`".to_owned()),
+            Self::Stale | Self::Missing => Some("make it with `ekiben lock`, and commit it".to_owned()),
+            Self::Io(_) | Self::Platform(_) => None,
+        }
+    }
+}
+
+/// What may be done to a lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Renewal {
+    /// It is made where there is none or it does not fit; versions stay where they can.
+    IfNeeded,
+    /// It is made anew, with the newest versions.
+    Always,
+    /// Nothing: it is an error if it does not fit.
+    Never,
+}
+
+/// What is to be locked.
+#[derive(Clone, Debug)]
+pub struct Subject<'a> {
+    /// What the person wants.
+    pub manifest: &'a Manifest,
+    /// The folder that paths in the manifest are relative to.
+    pub root: &'a Path,
+    /// The Python packages that it requires.
+    pub requirements: &'a Requirements,
+    /// What it is locked for; where none is named, this machine's.
+    pub platforms: &'a [Platform],
+    /// Where the lock is kept.
+    pub path: PathBuf,
+    /// A lock that came along, for where none is kept.
+    pub shipped: Option<PathBuf>,
+    /// The layout of the image that is built as soon as there is a lock, if one is: its base is put together while
+    /// Python packages are resolved.
+    pub convention: Option<Convention>,
+}
+
+impl<'a> Subject<'a> {
+    /// A project, whose lock lies beside its manifest; nothing is built of it yet.
+    pub fn of(project: &'a Project) -> Self {
+        let path = project.root.join(lock::NAME);
+        Self {
+            manifest: &project.manifest,
+            root: &project.root,
+            requirements: &project.requirements,
+            platforms: &project.manifest.platforms,
+            path,
+            shipped: None,
+            convention: None,
+        }
+    }
+}
+
+/// The lock of `subject`: the one that is kept if it fits, else a new one, which is written there. The second value
+/// says whether it was written.
+///
+/// # Errors
+/// When something cannot be resolved, or the lock does not fit and must not be renewed.
+pub fn lock(session: &Session, subject: &Subject<'_>, renewal: Renewal) -> Result<(Lock, bool), Error> {
+    let platforms = match subject.platforms {
+        [] => vec![Platform::host()?],
+        named => named.to_vec(),
+    };
+    let input = lock::input_digest(subject.manifest, &subject.requirements.texts());
+    let mut places = std::iter::once(&subject.path).chain(&subject.shipped);
+    let known = match places.find(|path| path.exists()).filter(|_| renewal != Renewal::Always) {
+        Some(path) => Some(read(path)?),
+        None => None,
+    };
+    let fits = |lock: &Lock| !lock.is_stale(&input) && platforms.iter().all(|p| lock.platforms.contains_key(p));
+    match (known, renewal) {
+        (Some(lock), _) if fits(&lock) => Ok((lock, false)),
+        (Some(_), Renewal::Never) => Err(Error::Stale),
+        (None, Renewal::Never) => Err(Error::Missing),
+        (known, _) => {
+            let base = Base::of(subject.manifest)?.below(subject.root);
+            // What fits, but lacks a platform, is completed.
+            let fresh = known.as_ref().filter(|lock| !lock.is_stale(&input));
+            let mut locked = fresh.map(|lock| lock.platforms.clone()).unwrap_or_default();
+            for platform in
+                platforms.into_iter().filter(|platform| fresh.is_none_or(|lock| !lock.platforms.contains_key(platform)))
+            {
+                let before = known.as_ref().and_then(|lock| lock.platforms.get(&platform));
+                locked.insert(platform, resolve(session, subject, &base, platform, before)?);
+            }
+            let python = locked.values().find_map(|locked| base.python(&locked.base)).map(str::to_owned);
+            let lock = Lock { lock: 1, input, python, platforms: locked };
+            lock.write(&subject.path)?;
+            Ok((lock, true))
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<Lock, Error> {
+    let mut found = Diagnostics::new();
+    Lock::load(path, &mut found).ok_or(Error::Malformed(found))
+}
+
+fn resolve(
+    session: &Session,
+    subject: &Subject<'_>,
+    base: &Base,
+    platform: Platform,
+    before: Option<&LockedPlatform>,
+) -> Result<LockedPlatform, Error> {
+    let manifest = subject.manifest;
+    let preferred = before.map(|locked| locked.python.as_slice()).unwrap_or_default();
+    let downloads = Session { client: session.client.apart(), ..session.clone() };
+    let lower = || {
+        let (locked, system) = base.lock(&downloads, manifest, platform)?;
+        // This machine's needs to be there whatever is built, as its Python compiles.
+        if let Some(convention) = subject.convention.filter(|_| manifest.needs_python())
+            && Platform::host().is_ok_and(|host| host == platform)
+        {
+            base::trees(&downloads, manifest, &locked, platform, &base::user(convention))?;
+        }
+        Ok::<_, Error>((locked, system))
+    };
+    // Neither uv, which may have to be fetched, nor packages need anything of a base whose Python is known.
+    let early = || {
+        if !manifest.needs_python() {
+            return Ok((None, None));
+        }
+        let uv = Uv::find(session, StandIn::this())?;
+        let target = base.target(platform);
+        let packages = target.map(|target| packages(session, subject, &uv, &target, preferred)).transpose()?;
+        Ok::<_, Error>((Some(uv), packages))
+    };
+    // Nobody waits for a base whose packages cannot be had.
+    let lower = || Ok::<_, Error>(lower().map_err(|error| (error, downloads.client.is_stopped())));
+    let early = || {
+        Ok(early().inspect_err(|_| {
+            // Without the network there is nothing to wait for, and what the base lacks is said first.
+            if !downloads.client.is_offline() {
+                downloads.client.stop();
+            }
+        }))
+    };
+    let ((locked_base, system), (uv, early)) = match parallel::both(lower, early)? {
+        (Err((_, true)), Err(cause)) => return Err(cause),
+        (Err((error, _)), _) => return Err(error),
+        (Ok(lower), early) => (lower, early?),
+    };
+    let python = match (early, base.python(&locked_base)) {
+        (Some(packages), _) => packages,
+        (None, None) => Vec::new(),
+        (None, Some(python)) => {
+            let target = base::target(&locked_base, python, platform);
+            let uv = uv.map_or_else(|| Uv::find(session, StandIn::this()), Ok)?;
+            packages(session, subject, &uv, &target, preferred)?
+        }
+    };
+    Ok(LockedPlatform { base: locked_base, system, python })
+}
+
+/// The Python packages that meet the requirements; of those `preferred` that do, the same versions.
+fn packages(
+    session: &Session,
+    subject: &Subject<'_>,
+    uv: &Uv,
+    target: &Target,
+    preferred: &[Package],
+) -> Result<Vec<Package>, Error> {
+    let scratch = session.store.scratch().map_err(python::Error::from)?;
+    let manifest = subject.manifest;
+    let own = if manifest.serves_functions() { &generate::REQUIREMENTS[..] } else { &[] };
+    let root = std::path::absolute(subject.root)?;
+    let requirements = subject.requirements.clone().and(own.iter().copied());
+    let asked = python::Resolution { requirements: &requirements, target, project: &root, preferred };
+    Ok(python::resolve(uv, &asked, scratch.path(), &session.progress)?)
+}

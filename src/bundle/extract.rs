@@ -1,0 +1,197 @@
+//! From an image back to the bento that it was built from. All of it is in the image: weights in their layers, all
+//! else in that of the code.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use crate::bundle::import::bento as import;
+use crate::bundle::runtime::{self, Convention};
+use crate::bundle::{self, Bundle, Weight};
+use crate::formats::bento;
+use crate::formats::diagnostic::Diagnostics;
+use crate::image::Image;
+use crate::image::layer;
+use crate::image::session::Session;
+use crate::io::archive::{self, ArchivePath};
+use crate::io::content::{self, Content};
+use crate::project::manifest;
+
+/// Why there is no bento.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A layer.
+    #[error("{0}")]
+    Layer(#[from] layer::Error),
+    /// A layer's archive.
+    #[error("{0}")]
+    Archive(#[from] archive::Error),
+    /// A file of the image.
+    #[error("{0}")]
+    Content(#[from] content::Error),
+    /// The bundle.
+    #[error("{0}")]
+    Bundle(#[from] bundle::Error),
+    /// A file could not be read or written. The message names it.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    /// The image was not made of a bento or a bundle.
+    #[error("there is no bento in the image: {why}")]
+    None {
+        /// How that shows.
+        why: String,
+    },
+}
+
+impl Error {
+    /// The next thing to try.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Layer(error) => error.hint(),
+            Self::Content(error) => error.hint(),
+            Self::Bundle(error) => error.hint(),
+            Self::None { .. } => Some("images that ekiben built of a project, a bundle or a bento have one".to_owned()),
+            Self::Archive(_) | Self::Io(_) => None,
+        }
+    }
+}
+
+/// A file of the image.
+struct Extracted {
+    content: Content,
+    executable: bool,
+}
+
+/// The bundle out of which `image` was made. Its files lie in the store, where its layers are unpacked.
+///
+/// # Errors
+/// When the image was not made of one, or a layer cannot be had.
+pub fn of_image(session: &Session, image: &Image) -> Result<Bundle, Error> {
+    let code = image.config().working_dir().clone().unwrap_or_default();
+    let conventions = [Convention::Ekiben, Convention::Bento];
+    let none = |why: &str| Error::None { why: why.to_owned() };
+    let convention = conventions.into_iter().find(|convention| convention.code() == code);
+    let convention = convention.ok_or_else(|| none("its working directory is another one"))?;
+    let place = |path: &str| ArchivePath::new(path).map_err(|error| Error::Io(std::io::Error::other(error)));
+    let (code, models, venv) = (place(convention.code())?, place(runtime::MODELS)?, place(runtime::VENV)?);
+    let wanted = |path: &ArchivePath| {
+        let below = |folder: &ArchivePath| path.below(folder).is_some();
+        (below(&code) || convention == Convention::Ekiben && below(&models)) && !below(&venv)
+    };
+    let mut files = BTreeMap::new();
+    let mut made = Vec::new();
+    for layer in image.layers() {
+        made.push(layer.files(&session.store)?);
+    }
+    let unpacked: Vec<_> = image.layers().iter().zip(&made).filter(|(_, made)| made.is_none()).map(|it| it.0).collect();
+    let mut trees = layer::unpack_all(&session.store, &session.progress, &unpacked, |_| ())?.each.into_iter();
+    for made in made {
+        match made {
+            // It is used where it lies.
+            Some(made) => {
+                let made = made.into_iter().filter(|file| wanted(&file.path));
+                files.extend(made.map(|file| (file.path, Extracted { content: file.content, executable: false })));
+            }
+            None => trees.next().map_or(Ok(()), |tree| lay(&tree, &[&code, &models], &wanted, &mut files))?,
+        }
+    }
+
+    let text =
+        files.get(&code.join(&place(bento::NAME)?)).map(|file: &Extracted| file.content.read(1 << 20)).transpose()?;
+    let text = text.ok_or_else(|| none("it has no bento.yaml"))?;
+    let mut mistakes = Diagnostics::new();
+    let description = import::read(bento::NAME, &String::from_utf8_lossy(&text), &mut mistakes);
+    let description =
+        description.filter(|_| !mistakes.has_errors()).ok_or_else(|| none("its bento.yaml is malformed"))?.1;
+    let own = place(runtime::MODELS)?.join(&place(&description.name)?);
+    let is_own = manifest::NAMES.iter().any(|name| place(name).is_ok_and(|name| files.contains_key(&code.join(&name))));
+    if is_own != (convention == Convention::Ekiben) {
+        return Err(none("its files are laid out otherwise"));
+    }
+    let (mut weights, mut members) = (Vec::new(), Vec::new());
+    for (path, file) in files {
+        let weight = match convention {
+            Convention::Ekiben => path.below(&own),
+            Convention::Bento => path.below(&code).filter(|path| bundle::weighs(path, file.content.size())),
+        };
+        match (weight, path.below(&code)) {
+            (Some(path), _) => weights.push(Weight { path, content: file.content }),
+            (None, Some(path)) => members.push((path, file)),
+            (None, None) => {}
+        }
+    }
+    let mut bundle = Bundle::new(&description.name, convention, weights, false);
+    for (path, file) in members {
+        bundle.add(path, file.content, file.executable)?;
+    }
+    bundle.set_version(session, Some(description.version))?;
+    Ok(bundle)
+}
+
+/// Lays the wanted files in `folders` of an unpacked layer over those of the layers below, of which what it deletes or
+/// replaces is gone.
+fn lay(
+    tree: &Path,
+    folders: &[&ArchivePath],
+    wanted: &impl Fn(&ArchivePath) -> bool,
+    files: &mut BTreeMap<ArchivePath, Extracted>,
+) -> Result<(), Error> {
+    let layer = archive::Stack::new(&[tree.to_owned()]);
+    files.retain(|path, _| !archive::is_opaque(tree) && !layer.hides(Path::new(path.as_str())));
+    for folder in folders {
+        let Some(root) = layer.entry(Path::new(folder.as_str())) else { continue };
+        for entry in ignore::WalkBuilder::new(root).standard_filters(false).build() {
+            let entry = entry.map_err(std::io::Error::other)?;
+            let metadata = entry.metadata().map_err(std::io::Error::other)?;
+            let inside = entry.path().strip_prefix(tree).map_err(std::io::Error::other)?;
+            if metadata.is_file() {
+                let path = ArchivePath::from_path(inside).map_err(std::io::Error::other)?;
+                if wanted(&path) {
+                    let executable = metadata.mode() & 0o100 != 0;
+                    files.insert(path, Extracted { content: Content::file(entry.path())?, executable });
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::download::Client;
+    use crate::image::layer::Layer;
+    use crate::image::store::Store;
+    use crate::io::archive::Entry;
+    use crate::io::compress::Compression;
+    use crate::io::progress::Progress;
+
+    #[test]
+    fn what_an_upper_layer_deletes_is_gone() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(&home.path().join("store")).unwrap();
+        let session = Session { store, progress: Progress::silent(), client: Client::new(true) };
+        let layer = |paths: &[&str]| {
+            Layer::write::<Error>(&session.store, Compression::Gzip, "layer", |writer| {
+                for path in paths {
+                    let path = ArchivePath::new(path).map_err(std::io::Error::other)?;
+                    writer.file(
+                        &Entry::file(path.clone(), path.as_str().len() as u64, false),
+                        path.as_str().as_bytes(),
+                    )?;
+                }
+                Ok(())
+            })
+            .unwrap()
+        };
+        let lower = layer(&["a/gone", "a/kept", "b/gone/1", "b/gone/2", "c/old"]);
+        let upper = layer(&["a/.wh.gone", "b/.wh.gone", "b/new", "c/.wh..wh..opq", "c/new"]);
+        let trees = layer::unpack_all(&session.store, &session.progress, &[&lower, &upper], |_| ()).unwrap();
+        let folders = ["a", "b", "c"].map(|name| ArchivePath::new(name).unwrap());
+        let mut files = BTreeMap::new();
+        for tree in trees.each {
+            lay(&tree, &folders.each_ref(), &|_| true, &mut files).unwrap();
+        }
+        assert_eq!(files.keys().map(ArchivePath::as_str).collect::<Vec<_>>(), ["a/kept", "b/new", "c/new"]);
+    }
+}

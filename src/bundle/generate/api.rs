@@ -1,0 +1,116 @@
+//! What the service answers: a route for each function, with the parameters that the function declares.
+
+use std::collections::BTreeMap;
+
+use crate::formats::source::{self, Signature};
+use crate::project::manifest::Manifest;
+
+/// What the service itself needs. The bounds are the oldest that have what it uses.
+pub const REQUIREMENTS: [&str; 5] = [
+    "fastapi>=0.100",
+    "fastapi-swagger>=0.4; python_version >= '3.10'",
+    "pydantic>=2.6",
+    "typing-extensions>=4.6",
+    "uvicorn>=0.22",
+];
+
+/// The functions that are served, in the order of their paths.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Api {
+    /// None when the manifest names a command of its own.
+    pub routes: Vec<Route>,
+}
+
+/// A function and the path at which it answers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Route {
+    /// As `/predict`.
+    pub path: String,
+    /// As `src/predict.py`.
+    pub file: String,
+    /// As `predict`.
+    pub function: String,
+    /// What it declares. None where that is only known when it runs.
+    pub signature: Option<Signature>,
+}
+
+/// Why an API could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A function is not named as `FILE:FUNCTION`.
+    #[error("`{0}` does not name a function as FILE:FUNCTION")]
+    Name(String),
+    /// A function would answer where the service answers itself.
+    #[error("a function cannot be called `{0}`: the service answers /{0} itself")]
+    Reserved(String),
+    /// A file could not be read.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    /// A function could not be found in its file.
+    #[error("{file}")]
+    Source {
+        /// Relative to the project.
+        file: String,
+        /// Why.
+        source: source::Error,
+    },
+}
+
+impl Error {
+    /// The next thing to try.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Name(_) => Some("write it as src/predict.py:predict".to_owned()),
+            Self::Source { source, .. } => source.hint(),
+            Self::Reserved(_) | Self::Io(_) => None,
+        }
+    }
+}
+
+/// Paths at which the service answers itself.
+const RESERVED: [&str; 6] = ["docs", "healthz", "livez", "metrics", "openapi.json", "readyz"];
+
+impl Api {
+    /// Reads the declared parameters of the manifest's functions; `read` gives the text of a file of the project.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn new(manifest: &Manifest, read: &dyn Fn(&str) -> std::io::Result<String>) -> Result<Self, Error> {
+        if !manifest.service.command.is_empty() {
+            return Ok(Self::default());
+        }
+        let mut named: BTreeMap<&str, &str> = BTreeMap::new();
+        named.extend(manifest.service.functions.iter().map(|(name, place)| (name.as_str(), place.as_str())));
+        named.extend(manifest.service.predict.as_deref().map(|place| ("predict", place)));
+        let mut routes = Vec::new();
+        for (name, place) in named {
+            if RESERVED.contains(&name) {
+                return Err(Error::Reserved(name.to_owned()));
+            }
+            let (file, function) = place.rsplit_once(':').ok_or_else(|| Error::Name(place.to_owned()))?;
+            let signature = match source::function(&read(file)?, function) {
+                Ok(signature) => Some(signature),
+                Err(source::Error::Opaque { .. }) => None,
+                Err(source) => return Err(Error::Source { file: file.to_owned(), source }),
+            };
+            routes.push(Route {
+                path: format!("/{name}"),
+                file: file.to_owned(),
+                function: function.to_owned(),
+                signature,
+            });
+        }
+        Ok(Self { routes })
+    }
+
+    /// Whether Ekiben's service answers, and not a command of the manifest.
+    pub fn is_served(&self) -> bool {
+        !self.routes.is_empty()
+    }
+}
+
+impl Route {
+    pub(super) fn settings(&self) -> serde_json::Value {
+        serde_json::json!({ "path": self.path, "file": self.file, "function": self.function })
+    }
+}

@@ -1,0 +1,148 @@
+//! The API's description: OpenAPI 3.1.0. The service answers with this very document, so that it says what the bundle
+//! says.
+
+use serde_json::{Map, Value, json};
+
+use super::{Api, Route};
+use crate::formats::source::{Parameter, ParameterKind, Signature, Type};
+use crate::project::manifest::{Manifest, Test};
+
+/// The document; `version` is that of the model.
+pub fn document(manifest: &Manifest, version: &str, api: &Api) -> Value {
+    let mut info = json!({ "title": manifest.name, "version": version });
+    if let Some(description) = &manifest.description {
+        info["description"] = description.as_str().into();
+    }
+    let mut paths = Map::new();
+    for route in &api.routes {
+        paths.insert(route.path.clone(), json!({ "post": operation(manifest, route) }));
+    }
+    for (path, summary) in [
+        ("/healthz", "Whether the service works"),
+        ("/livez", "Whether the service lives"),
+        ("/readyz", "Whether the service can answer requests"),
+    ] {
+        let schema = json!({ "type": "object", "properties": { "status": { "type": "string" } } });
+        paths.insert(path.to_owned(), get(path, summary, "application/json", &schema));
+    }
+    let metrics = get("/metrics", "Metrics in Prometheus' text format", "text/plain", &json!({ "type": "string" }));
+    paths.insert("/metrics".to_owned(), metrics);
+    json!({ "openapi": "3.1.0", "info": info, "paths": paths, "components": { "schemas": problems() } })
+}
+
+fn get(path: &str, summary: &str, media_type: &str, schema: &Value) -> Value {
+    let answer = json!({ "description": "The answer", "content": { media_type: { "schema": schema } } });
+    json!({ "get": { "operationId": path.trim_start_matches('/'), "summary": summary, "responses": { "200": answer } } })
+}
+
+fn operation(manifest: &Manifest, route: &Route) -> Value {
+    let signature = route.signature.as_ref();
+    let mut request = json!({ "schema": arguments(manifest, signature) });
+    if let Some(examples) = examples(&manifest.tests, &route.path) {
+        request["examples"] = examples;
+    }
+    let result = signature.and_then(|signature| signature.returns.as_ref()).map_or_else(|| json!({}), schema);
+    let problem = |description: &str, name: &str| {
+        let schema = json!({ "$ref": format!("#/components/schemas/{name}") });
+        json!({ "description": description, "content": { "application/json": { "schema": schema } } })
+    };
+    let mut operation = json!({
+        "operationId": route.path.trim_start_matches('/'),
+        "requestBody": { "required": true, "content": { "application/json": request } },
+        "responses": {
+            "200": { "description": "The answer of the model", "content": { "application/json": { "schema": result } } },
+            "422": problem("The input cannot be used", "Refusal"),
+            "500": problem("The model failed", "Failure"),
+        },
+    });
+    if let Some(text) = signature.and_then(|signature| signature.docstring.as_deref()) {
+        operation["summary"] = text.lines().next().unwrap_or_default().into();
+        operation["description"] = text.into();
+    }
+    operation
+}
+
+/// The object that a request's body is: its members are the function's arguments.
+fn arguments(manifest: &Manifest, signature: Option<&Signature>) -> Value {
+    let Some(signature) = signature else { return json!({ "type": "object" }) };
+    let (mut properties, mut required, mut more) = (Map::new(), Vec::new(), false);
+    for parameter in &signature.parameters {
+        match parameter.kind {
+            ParameterKind::AnyKeywords => more = true,
+            ParameterKind::AnyPositions => {}
+            ParameterKind::Named => {
+                properties.insert(parameter.name.clone(), property(manifest, parameter));
+                if parameter.required {
+                    required.push(parameter.name.as_str());
+                }
+            }
+        }
+    }
+    let mut object = json!({ "type": "object", "properties": properties, "additionalProperties": more });
+    if !required.is_empty() {
+        object["required"] = required.into();
+    }
+    object
+}
+
+fn property(manifest: &Manifest, parameter: &Parameter) -> Value {
+    let mut property = parameter.annotation.as_ref().map_or_else(|| json!({}), schema);
+    let input = manifest.service.inputs.iter().find(|input| input.name == parameter.name);
+    if let Some(description) = input.and_then(|input| input.description.as_deref()) {
+        property["description"] = description.into();
+    }
+    if let Some(default) = &parameter.default {
+        property["default"] = default.clone();
+    }
+    property
+}
+
+/// The manifest's tests that succeed are examples.
+fn examples(tests: &[Test], path: &str) -> Option<Value> {
+    let examples: Map<String, Value> = tests
+        .iter()
+        .filter(|test| test.path == path && (200..300).contains(&test.status))
+        .filter_map(|test| Some((test.name.clone(), json!({ "value": test.request.as_ref()? }))))
+        .collect();
+    (!examples.is_empty()).then_some(Value::Object(examples))
+}
+
+/// A type in JSON Schema 2020-12.
+fn schema(of: &Type) -> Value {
+    match of {
+        Type::Any | Type::Other(_) => json!({}),
+        Type::None => json!({ "type": "null" }),
+        Type::Bool => json!({ "type": "boolean" }),
+        Type::Int => json!({ "type": "integer" }),
+        Type::Float => json!({ "type": "number" }),
+        Type::Str => json!({ "type": "string" }),
+        Type::List(items) => json!({ "type": "array", "items": schema(items) }),
+        Type::Dict(values) => json!({ "type": "object", "additionalProperties": schema(values) }),
+        Type::Union(types) => json!({ "anyOf": types.iter().map(schema).collect::<Vec<_>>() }),
+        Type::Literal(values) => json!({ "enum": values }),
+    }
+}
+
+fn problems() -> Value {
+    let place = json!({ "anyOf": [{ "type": "string" }, { "type": "integer" }] });
+    json!({
+        "Failure": {
+            "type": "object",
+            "properties": { "detail": { "type": "string" }, "request_id": { "type": "string" } },
+            "required": ["detail", "request_id"],
+        },
+        "Refusal": {
+            "type": "object",
+            "properties": { "detail": { "type": "array", "items": {
+                "type": "object",
+                "properties": {
+                    "loc": { "type": "array", "items": place },
+                    "msg": { "type": "string" },
+                    "type": { "type": "string" },
+                },
+                "required": ["loc", "msg", "type"],
+            } } },
+            "required": ["detail"],
+        },
+    })
+}

@@ -1,0 +1,419 @@
+//! What `bento.yaml` says of its image, as a manifest.
+//!
+//! `bentoml containerize` makes a Dockerfile of it, and runs commands; what can be had without running any is taken,
+//! and all else is named. BentoML to 1.3 writes the sections `docker`, `python` and `conda`, from 1.4 on (`spec: 2`)
+//! the section `image`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use serde_json::Value as Json;
+
+use crate::base::requirements::{logical_lines, required_name};
+use crate::formats::bento::{Bento, BentoDocker, BentoImage, BentoVariable};
+use crate::formats::diagnostic::{Code, Diagnostics};
+use crate::formats::document::Document;
+use crate::formats::model::globals::is_listed;
+use crate::io::archive::ArchivePath;
+use crate::project::manifest::{Manifest, Model, Python, Requirements, Service, System, Test, Version};
+
+/// Files of a bento.
+pub struct Files<'a> {
+    /// Their paths.
+    pub names: BTreeSet<&'a ArchivePath>,
+    /// Reads a small one; none where it is not there.
+    pub read: &'a dyn Fn(&str) -> Option<String>,
+}
+
+impl Files<'_> {
+    fn wheels(&self, folder: &str) -> impl Iterator<Item = &str> {
+        let inside = move |path: &&str| path.strip_prefix(folder).is_some_and(|name| !name.contains('/'));
+        self.names.iter().map(|path| path.as_str()).filter(inside).filter(|path| path.ends_with(".whl"))
+    }
+}
+
+/// The folder in which BentoML to 1.3 puts wheels.
+const WHEELS: &str = "env/python/wheels/";
+
+/// What the image of a bento is made of. What only commands could bring is a mistake, which goes to `found`; with
+/// `base` in place of the bento's own base that is less.
+pub(super) fn manifest(
+    bento: &Bento,
+    document: &Document,
+    files: &Files<'_>,
+    base: Option<&str>,
+    found: &mut Diagnostics,
+) -> Manifest {
+    let mut recipe = Translation { bento, document, files, replaced: base.is_some(), found };
+    let parts = match &bento.image {
+        Some(image) => recipe.of_image(image),
+        None => recipe.of_docker(),
+    };
+    recipe.refuse_downloads();
+    // BentoML writes down where whoever built the bento had wheels.
+    let gone = |line: &String| {
+        line.split_once("--find-links ").is_some_and(|(_, place)| place.starts_with('/') && !Path::new(place).exists())
+    };
+    let requirements: Vec<_> = parts.requirements.into_iter().filter(|line| !gone(line)).collect();
+    let labels = bento.labels.iter().flatten().filter_map(|(key, value)| Some((key.clone(), value.clone()?)));
+    Manifest {
+        name: bento.name.clone(),
+        version: Some(Version::Text(bento.version.clone())),
+        description: None,
+        labels: labels.collect(),
+        licenses: None,
+        source: None,
+        model: Model { files: Vec::new(), allow: recipe.allowed(&requirements) },
+        python: Some(Python { version: parts.python, requirements: Requirements::List(requirements) }),
+        system: System { packages: parts.packages },
+        base: base.map_or(parts.base, str::to_owned),
+        debian: Default::default(),
+        include: Vec::new(),
+        service: Service {
+            command: vec!["bentoml".to_owned(), "serve".to_owned()],
+            port: 3000,
+            ready: "/readyz".to_owned(),
+            ..Service::default()
+        },
+        env: parts.env,
+        metadata: Vec::new(),
+        platforms: Vec::new(),
+        resources: Default::default(),
+        tests: tests(),
+    }
+}
+
+/// What every bento answers, whatever its model is.
+fn tests() -> Vec<Test> {
+    let answers = |(name, path): (&str, &str)| Test {
+        name: name.to_owned(),
+        path: path.to_owned(),
+        request: None,
+        status: 200,
+        expect: None,
+        tolerance: 0.0,
+    };
+    [("is ready", "/readyz"), ("describes itself", "/docs.json"), ("counts requests", "/metrics")].map(answers).into()
+}
+
+/// What a manifest needs of the description.
+struct Parts {
+    base: String,
+    python: Option<String>,
+    requirements: Vec<String>,
+    packages: Vec<String>,
+    env: BTreeMap<String, String>,
+}
+
+struct Translation<'a> {
+    bento: &'a Bento,
+    document: &'a Document,
+    files: &'a Files<'a>,
+    /// Another base is taken than the bento's.
+    replaced: bool,
+    found: &'a mut Diagnostics,
+}
+
+impl Translation<'_> {
+    fn refuse(&mut self, at: &str, message: String, help: &str) {
+        self.found.push(self.document.at(Code::NeedsCommands, at, message).help(help));
+    }
+
+    /// The layout of 1.4 and later.
+    fn of_image(&mut self, image: &BentoImage) -> Parts {
+        let python = image.python_version.as_deref().map(minor);
+        let slim = python.as_ref().map(|python| format!("python:{python}-slim"));
+        let base = match &image.base_image {
+            Some(base) if Some(base) != slim.as_ref() => reference(base),
+            // BentoML's own choice, which nobody made: a base with the same Python that is smaller.
+            _ => "auto".to_owned(),
+        };
+        let mut packages = Vec::new();
+        for (number, command) in image.commands.iter().enumerate() {
+            match apt(command) {
+                Some(names) => packages.extend(names),
+                // What comes before the packages belongs to the base, which is another one.
+                None if self.replaced => {}
+                None => self.command(&format!("/image/commands/{number}"), command),
+            }
+        }
+        for (number, command) in image.post_commands.iter().enumerate() {
+            self.command(&format!("/image/post_commands/{number}"), command);
+        }
+        // Paths in it are meant from the folder of the code.
+        let text = (self.files.read)("env/python/requirements.txt").or_else(|| image.python_requirements.clone());
+        let requirements = lines(&text.unwrap_or_default(), "src");
+        Parts { base, python, requirements, packages: sorted(packages), env: self.env() }
+    }
+
+    /// What loading the models may import. BentoML's own way to save any object is cloudpickle, which writes code into
+    /// the pickle: no more can be in it than in the code of the bento. And a package that Ekiben knows nothing of is
+    /// run by the service anyway, where it is required.
+    fn allowed(&self, requirements: &[String]) -> Vec<String> {
+        let own =
+            self.bento.all_models().iter().any(|(_, model)| model.module.as_deref() == Some("bentoml.picklable_model"));
+        let names =
+            ["cloudpickle.*", "builtins.classmethod", "builtins.getattr", "builtins.map", "builtins.staticmethod"];
+        let packages = requirements.iter().filter_map(|line| {
+            // `NAME-VERSION-TAGS.whl`
+            let wheel = line.strip_suffix(".whl").and_then(|path| path.rsplit('/').next()?.split('-').next());
+            let module = wheel.map(str::to_owned).or_else(|| required_name(line))?.replace('-', "_");
+            (!is_listed(&module)).then(|| format!("{module}.*"))
+        });
+        names.into_iter().filter(|_| own).map(str::to_owned).chain(packages).collect()
+    }
+
+    /// Models that BentoML fetches when it makes the image.
+    fn refuse_downloads(&mut self) {
+        for (at, model) in self.bento.all_models() {
+            if let Some(registry) = model.registry.as_deref().filter(|registry| *registry != "bentoml") {
+                let message =
+                    format!("the model `{}` is not in the bento, but in the registry `{registry}`", model.tag);
+                self.refuse(
+                    &format!("{at}/registry"),
+                    message,
+                    "save the model in BentoML's store, and build the bento again",
+                );
+            }
+        }
+    }
+
+    fn command(&mut self, at: &str, command: &str) {
+        let shown: String = command.chars().take(80).collect();
+        let help = "commands are not executed: put what they make into a base, and name it with `--base`, or change \
+                    the bento's image";
+        self.refuse(at, format!("the bento's image is made with the command `{shown}`"), help);
+    }
+
+    /// The layout of 1.0 to 1.3, which 1.4 still writes where the other cannot say what is wanted.
+    fn of_docker(&mut self) -> Parts {
+        let bento = self.bento;
+        let docker = bento.docker.clone().unwrap_or_default();
+        let python = docker.python_version.as_deref().map(minor);
+        let python = python.or_else(|| (self.files.read)("env/python/version.txt").map(|text| minor(text.trim())));
+        let base = self.docker_base(&docker);
+        if let Some(conda) = &bento.conda
+            && conda.values().any(|value| !is_nothing(value))
+        {
+            let help = "name the packages as requirements of Python, and build the bento again";
+            self.refuse("/conda", "the bento's image is made with conda".to_owned(), help);
+        }
+        let options = bento.python.clone().unwrap_or_default();
+        let mut requirements = Vec::new();
+        requirements.extend(options.index_url.iter().map(|url| format!("--index-url {url}")));
+        requirements.extend(options.extra_index_url.iter().flatten().map(|url| format!("--extra-index-url {url}")));
+        requirements.extend(options.find_links.iter().flatten().map(|place| format!("--find-links {place}")));
+        requirements.extend(options.no_index.filter(|no| *no).map(|_| "--no-index".to_owned()));
+        requirements.extend(pip_arguments(options.pip_args.as_deref().unwrap_or_default()));
+        let text = ["requirements.lock.txt", "requirements.txt"]
+            .iter()
+            .find_map(|name| (self.files.read)(&format!("env/python/{name}")));
+        requirements.extend(lines(&text.unwrap_or_default(), "env/python"));
+        requirements.extend(self.files.wheels(WHEELS).map(|path| format!("./{path}")));
+        let names: BTreeSet<String> = requirements.iter().filter_map(|line| required_name(line)).collect();
+        let version = bento.bentoml_version.as_deref().unwrap_or_default();
+        if !names.contains("bentoml") && !version.is_empty() {
+            requirements.push(format!("bentoml=={}", version.split('+').next().unwrap_or(version)));
+        }
+        // BentoML to 1.3 imports pkg_resources, which images of Python to 3.11 bring, and newer setuptools lack.
+        let pinned =
+            |line: &String| required_name(line).as_deref() == Some("setuptools") && line.contains(['=', '<', '>', '~']);
+        if ["1.0.", "1.1.", "1.2.", "1.3."].iter().any(|old| version.starts_with(old))
+            && !requirements.iter().any(pinned)
+        {
+            requirements.push("setuptools<81".to_owned());
+        }
+        // As BentoML, which leaves them out of an image on a base of the person's choice.
+        let packages = docker.system_packages.filter(|_| docker.base_image.is_none()).unwrap_or_default();
+        let mut env = self.env();
+        match docker.env {
+            Some(Json::Object(variables)) => {
+                env.extend(variables.into_iter().filter_map(|(name, value)| Some((name, text_of(&value)?))));
+            }
+            Some(Json::Array(lines)) => {
+                let lines = lines.iter().filter_map(|line| line.as_str()?.split_once('='));
+                env.extend(lines.map(|(name, value)| (name.to_owned(), value.to_owned())));
+            }
+            _ => {}
+        }
+        Parts { base, python, requirements, packages: sorted(packages), env }
+    }
+
+    fn docker_base(&mut self, docker: &BentoDocker) -> String {
+        let replace = "name another base with `--base`; `--base auto` is Debian with the bento's Python";
+        for (key, value) in
+            [("setup_script", &docker.setup_script), ("dockerfile_template", &docker.dockerfile_template)]
+        {
+            if value.is_some() {
+                let help = "neither scripts nor Dockerfiles are executed: put what it makes into a base, and take \
+                            the key out of the bento";
+                self.refuse(&format!("/docker/{key}"), format!("the bento's image is made with `{key}`"), help);
+            }
+        }
+        if let Some(base) = &docker.base_image {
+            return reference(base);
+        }
+        let distribution = docker.distro.as_deref().filter(|name| *name != "debian");
+        let packages = docker.system_packages.as_ref().is_some_and(|packages| !packages.is_empty());
+        if let Some(name) = distribution.filter(|_| !self.replaced || packages) {
+            let (message, help) = match packages {
+                true => (format!("the bento asks for packages of {name}"), "only packages of Debian can be installed"),
+                false => (format!("the bento's image stands on {name}"), replace),
+            };
+            self.refuse("/docker/distro", message, help);
+        }
+        if let Some(version) = docker.cuda_version.as_ref().and_then(text_of).filter(|_| !self.replaced) {
+            self.refuse("/docker/cuda_version", format!("the bento's image stands on CUDA {version}"), replace);
+        }
+        "auto".to_owned()
+    }
+
+    /// Variables of the environment, as far as they belong into the image.
+    fn env(&self) -> BTreeMap<String, String> {
+        let all = |variable: &&BentoVariable| variable.stage.as_deref().is_none_or(|stage| stage == "all");
+        let pair = |variable: &BentoVariable| Some((variable.name.clone(), variable.value.clone()?));
+        self.bento.envs.iter().flatten().filter(all).filter_map(pair).collect()
+    }
+}
+
+/// The lines of a file of requirements, whose relative paths are meant from `folder` of the bento.
+fn lines(text: &str, folder: &str) -> Vec<String> {
+    logical_lines(text).map(|line| placed(&line, folder)).collect()
+}
+
+/// A requirement whose relative path, where it has one, is meant from the bento's root.
+fn placed(line: &str, folder: &str) -> String {
+    let (before, path) = match line.split_once(char::is_whitespace) {
+        Some((option @ ("-f" | "--find-links" | "-r" | "-c" | "--requirement" | "--constraint"), path)) => {
+            (format!("{option} "), path.trim())
+        }
+        _ => (String::new(), line),
+    };
+    match path.strip_prefix("./") {
+        Some(inside) => format!("{before}./{folder}/{inside}"),
+        None => line.to_owned(),
+    }
+}
+
+/// What of pip's arguments says where packages come from.
+fn pip_arguments(text: &str) -> Vec<String> {
+    const WITH_VALUE: [&str; 5] = ["-i", "--index-url", "--extra-index-url", "-f", "--find-links"];
+    let mut words = text.split_whitespace().flat_map(|word| match word.split_once('=') {
+        Some((option, value)) if option.starts_with("--") => vec![option, value],
+        _ => vec![word],
+    });
+    let mut options = Vec::new();
+    while let Some(word) = words.next() {
+        if WITH_VALUE.contains(&word) {
+            options.extend(words.next().map(|value| format!("{word} {value}")));
+        } else if word == "--no-index" {
+            options.push(word.to_owned());
+        }
+    }
+    options
+}
+
+/// What BentoML 1.4 installs into each image on Debian, for building packages that have no wheels. Wheels are all that
+/// is installed here, so nothing of it is needed.
+const TOOLS: &str = "apt-get update && apt-get install -q -y --no-install-recommends --allow-remove-essential \
+                     ca-certificates gnupg2 bash build-essential git";
+
+/// The Debian packages that a command installs; none where it does anything else.
+fn apt(command: &str) -> Option<Vec<String>> {
+    if command.split_whitespace().eq(TOOLS.split_whitespace()) {
+        return Some(Vec::new());
+    }
+    let mut packages = Vec::new();
+    for part in command.split("&&") {
+        let words: Vec<&str> = part.split_whitespace().collect();
+        match words.as_slice() {
+            ["apt-get" | "apt", rest @ ..] => {
+                let mut rest = rest.iter().filter(|word| !is_flag(word));
+                match rest.next() {
+                    Some(&"update" | &"clean") if rest.next().is_none() => {}
+                    Some(&"install") => packages.extend(rest.map(|name| name.trim_matches('\'').to_owned())),
+                    _ => return None,
+                }
+            }
+            ["rm", "-rf", "/var/lib/apt/lists/*"] | ["export", "DEBIAN_FRONTEND=noninteractive"] => {}
+            _ => return None,
+        }
+    }
+    let plain = |name: &String| name.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b));
+    packages.iter().all(plain).then_some(packages)
+}
+
+/// `-y`, `--no-install-recommends`, and the value of `-o`.
+fn is_flag(word: &str) -> bool {
+    word.starts_with('-') || word.starts_with("Dpkg::Options::=")
+}
+
+/// An image as Docker understands it. Debian's own is assembled.
+fn reference(base: &str) -> String {
+    match (base.strip_prefix("debian:"), base.split_once('/')) {
+        (Some(suite), _) => format!("debian:{}", suite.strip_suffix("-slim").unwrap_or(suite)),
+        (None, None) => format!("docker.io/library/{base}"),
+        (None, Some(_)) => base.to_owned(),
+    }
+}
+
+/// `3.11` of `3.11.7`.
+fn minor(version: &str) -> String {
+    version.split('.').take(2).collect::<Vec<_>>().join(".")
+}
+
+fn text_of(value: &Json) -> Option<String> {
+    match value {
+        Json::String(text) => Some(text.clone()),
+        Json::Number(number) => Some(number.to_string()),
+        Json::Bool(truth) => Some(truth.to_string()),
+        _ => None,
+    }
+}
+
+fn is_nothing(value: &Json) -> bool {
+    matches!(value, Json::Null) || value.as_array().is_some_and(Vec::is_empty)
+}
+
+fn sorted(mut packages: Vec<String>) -> Vec<String> {
+    packages.sort();
+    packages.dedup();
+    packages
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packages_are_found_in_what_bentoml_writes() {
+        assert_eq!(apt(TOOLS), Some(vec![]));
+        let command = "apt-get install -q -y -o Dpkg::Options::=--force-confdef libsodium23 'libgomp1'";
+        assert_eq!(apt(command), Some(vec!["libsodium23".to_owned(), "libgomp1".to_owned()]));
+        assert_eq!(apt("apt-get update && apt-get install -y git && rm -rf /var/lib/apt/lists/*").unwrap(), ["git"]);
+        assert_eq!(apt("apt-get install -y $(cat packages)"), None);
+        assert_eq!(apt("curl example.org | sh"), None);
+        assert_eq!(apt("apt-get install -y git; rm -rf /"), None);
+        assert_eq!(apt("apt-get install -y git || true"), None);
+    }
+
+    #[test]
+    fn paths_are_meant_from_where_bentoml_installs() {
+        assert_eq!(placed("./wheels/a-1.whl", "src"), "./src/wheels/a-1.whl");
+        assert_eq!(placed("--find-links ./wheels", "src"), "--find-links ./src/wheels");
+        assert_eq!(placed("scikit-learn==1.5.2", "src"), "scikit-learn==1.5.2");
+    }
+
+    #[test]
+    fn bases_are_what_docker_takes_them_for() {
+        assert_eq!(reference("debian:bookworm-slim"), "debian:bookworm");
+        assert_eq!(reference("python:3.11-slim"), "docker.io/library/python:3.11-slim");
+        assert_eq!(reference("ghcr.io/a/b:1"), "ghcr.io/a/b:1");
+    }
+
+    #[test]
+    fn of_pips_arguments_only_the_sources_count() {
+        let options = pip_arguments("--pre --extra-index-url=https://a.example -i https://b.example");
+        assert_eq!(options, ["--extra-index-url https://a.example", "-i https://b.example"]);
+    }
+}

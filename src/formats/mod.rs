@@ -1,0 +1,12 @@
+//! What others wrote, read as data: documents with their places and the mistakes in them, the files of models,
+//! Python source, and the documents of other programs as types. Nothing is run, nothing loaded.
+
+pub mod analytics;
+pub mod bento;
+pub mod diagnostic;
+pub mod document;
+pub mod metadata;
+pub mod model;
+pub mod openapi;
+pub mod schema;
+pub mod source;

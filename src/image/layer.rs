@@ -1,0 +1,588 @@
+//! A layer: a descriptor, a diff id, and a way to open its bytes.
+//!
+//! Invariant: a layer's bytes have the digest that it says, whenever they are read; where they cannot be had any more,
+//! opening or reading says so before a wrong byte goes out.
+//!
+//! The bytes lie in the store as a blob, or they are a [`Recipe`]: tar headers, and ranges of files that lie where
+//! the person keeps them. A weight file becomes such a layer without a second copy of it on the disk. A layer may also
+//! be in a registry still; then its recipe is where ([`origin`]). OCI image specification 1.1, `layer.md`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::image::store::{self, Store};
+use crate::io::archive::{self, ArchivePath, Attributes, BLOCK, Below, Entry, Facts, Stack, padding};
+use crate::io::compress::{Compression, Setting};
+use crate::io::content::{self, Content, Opener};
+use crate::io::digest::{BesideHasher, Digest, HashingReader, HashingWriter, Mismatch, VerifyingReader};
+use crate::io::parallel;
+use crate::io::progress::{Progress, Task};
+
+/// What can go wrong with a layer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store says no.
+    #[error("{0}")]
+    Store(#[from] store::Error),
+    /// A file could not be read or written.
+    #[error("{0}")]
+    Io(#[source] io::Error),
+    /// The layer's archive cannot be unpacked.
+    #[error("the layer {digest} cannot be unpacked")]
+    Unpack {
+        /// Of the layer.
+        digest: Digest,
+        /// Why.
+        source: archive::Error,
+    },
+    /// A file that the layer is made from cannot be read.
+    #[error("`{path}` cannot be read from {}", place.display())]
+    Read {
+        /// Where it lies in the image.
+        path: ArchivePath,
+        /// Where its bytes lie: a file or a bundle.
+        place: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The files that the layer is made from look unchanged, but hold other bytes.
+    #[error("other bytes than those that were hashed: {files}")]
+    OtherBytes {
+        /// Which, and where they lie.
+        files: String,
+        /// How it was found.
+        source: Mismatch,
+    },
+    /// The layer is in a registry, and was not fetched yet.
+    #[error("the layer {digest} is still in {origin}")]
+    Elsewhere {
+        /// Of the layer.
+        digest: Digest,
+        /// Registry and repository.
+        origin: String,
+    },
+    /// A file that the layer is made from is another one now.
+    #[error("{0}")]
+    Content(#[from] content::Error),
+}
+
+impl Error {
+    /// The next thing to try.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Content(error) => error.hint(),
+            Self::Read { .. } | Self::OtherBytes { .. } => {
+                Some("build again with `ekiben build --no-cache`, or fetch or pack the bundle again".to_owned())
+            }
+            Self::Elsewhere { .. } => Some("fetch the image's layers with `ekiben pull`".to_owned()),
+            _ => None,
+        }
+    }
+}
+
+impl From<io::Error> for Error {
+    /// What a layer's own reader says is such an error already.
+    fn from(error: io::Error) -> Self {
+        error.downcast().unwrap_or_else(Self::Io)
+    }
+}
+
+/// A layer of an image. Its bytes are opened with [`Layer::open`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Layer {
+    /// How its bytes are stored.
+    pub compression: Compression,
+    /// Of its bytes as they are stored.
+    pub digest: Digest,
+    /// In bytes, as stored.
+    pub size: u64,
+    /// Of its bytes uncompressed.
+    pub diff_id: Digest,
+    /// What is in it, for a person: `Debian bookworm, 41 packages`.
+    pub title: String,
+}
+
+/// How a layer's bytes are put together from files that lie elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Recipe {
+    /// The time in the headers, in seconds since 1970.
+    epoch: u64,
+    files: Vec<LayerFile>,
+}
+
+/// Where a layer's bytes can be fetched from, in the place of a recipe.
+#[derive(Serialize, Deserialize)]
+struct Origin {
+    /// Registry and repository: `registry.example/iris`.
+    from: String,
+}
+
+/// Notes that the layer with the digest `digest` can be fetched from `repository`, unless its bytes are here or made
+/// here.
+///
+/// # Errors
+/// When the store cannot be written.
+pub fn keep_origin(store: &Store, digest: &Digest, repository: &str) -> Result<(), Error> {
+    if !store.has_content(digest) {
+        let text = serde_json::to_vec(&Origin { from: repository.to_owned() }).map_err(io::Error::from)?;
+        store.put_recipe(digest, &text)?;
+    }
+    Ok(())
+}
+
+/// Registry and repository from which a layer is still to be fetched; none when its bytes are here, or made here, or
+/// nobody knows.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn origin(store: &Store, digest: &Digest) -> Result<Option<String>, Error> {
+    if store.has_blob(digest) {
+        return Ok(None);
+    }
+    let text = store.recipe(digest)?;
+    Ok(text.and_then(|text| serde_json::from_slice::<Origin>(&text).ok()).map(|origin| origin.from))
+}
+
+/// Under what a layer that is made of `inputs` is remembered: all else that its bytes depend on goes into it too.
+pub fn key(inputs: &impl Serialize) -> Digest {
+    // Numbers, texts and lists always serialise.
+    Digest::of(serde_json::to_vec(&(crate::io::compress::RULES, archive::epoch(), inputs)).unwrap_or_default())
+}
+
+/// A file of a [`Layer::of_files`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerFile {
+    /// Where it lies in the image.
+    pub path: ArchivePath,
+    /// Where its bytes come from.
+    pub content: Content,
+}
+
+impl Layer {
+    /// Makes a layer whose bytes go into the store: `write` puts its entries into an archive.
+    ///
+    /// # Errors
+    /// Those of `write`, and those of the store; then nothing is kept.
+    pub fn write<E: From<Error>>(
+        store: &Store,
+        compression: Compression,
+        title: impl Into<String>,
+        write: impl FnOnce(&mut archive::Writer<&mut dyn Write>) -> Result<(), E>,
+    ) -> Result<Self, E> {
+        let blob = store.blob_writer().map_err(Error::from)?;
+        let mut uncompressed = HashingWriter::new(compression.encoder(blob));
+        let mut writer = archive::Writer::new(&mut uncompressed as &mut dyn Write);
+        write(&mut writer)?;
+        writer.finish().map_err(Error::from)?;
+        let (encoder, diff_id, _) = uncompressed.finish();
+        let (digest, size) = encoder.finish().map_err(Error::from)?.commit().map_err(Error::from)?;
+        Ok(Self { compression, digest, size, diff_id, title: title.into() })
+    }
+
+    /// Makes a layer of files that stay where they are: each is read once, and hashed once. `task` advances by the
+    /// bytes read.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or changes while it is.
+    pub fn of_files(
+        store: &Store,
+        title: impl Into<String>,
+        files: Vec<LayerFile>,
+        task: &Task,
+    ) -> Result<Self, Error> {
+        let (digest, size) = task.hash(Pieces::new(archive::epoch(), files.iter().cloned()))?;
+        Self::of_hashed(store, title, files, digest, size)
+    }
+
+    /// Makes a layer of files that stay where they are, hashed in passing: see [`hash_in_passing`].
+    ///
+    /// # Errors
+    /// Those of `read`, and when a file changes while it is read.
+    pub fn of_files_in_passing<E: From<Error>>(
+        store: &Store,
+        title: impl Into<String>,
+        files: Vec<LayerFile>,
+        read: impl FnMut(&LayerFile, &mut dyn Write) -> Result<(), E>,
+    ) -> Result<Self, E> {
+        let (digest, size) = hash_in_passing(archive::epoch(), &files, read)?;
+        Ok(Self::of_hashed(store, title, files, digest, size)?)
+    }
+
+    fn of_hashed(
+        store: &Store,
+        title: impl Into<String>,
+        files: Vec<LayerFile>,
+        digest: Digest,
+        size: u64,
+    ) -> Result<Self, Error> {
+        // What was read is what the recipe says only if no file moved under our hands.
+        files.iter().try_for_each(|file| file.content.check())?;
+        let layer = Self { compression: Compression::None, digest, size, diff_id: digest, title: title.into() };
+        layer.keep_recipe(store, files)?;
+        Ok(layer)
+    }
+
+    /// The same layer, with its bytes in the store as `setting` has them; made once. `task` advances by the bytes read.
+    ///
+    /// # Errors
+    /// When its bytes cannot be had, or the store cannot be written.
+    pub fn compressed(&self, store: &Store, setting: Setting, task: &Task) -> Result<Self, Error> {
+        let key = key(&("compressed", self.diff_id, setting));
+        if let Some(layer) = store.cached("compressed", &key) {
+            return Ok(layer);
+        }
+        let mut encoder = setting.encoder(store.blob_writer()?);
+        let mut stored = self.open(store)?;
+        task.copy(crate::io::compress::decoder(&mut stored)?, |bytes| encoder.write_all(bytes))?;
+        let (digest, size) = encoder.finish()?.commit()?;
+        let layer = Self { compression: setting.compression, digest, size, ..self.clone() };
+        store.cache("compressed", &key, &layer, vec![digest])?;
+        Ok(layer)
+    }
+
+    /// Sees whether the bytes can still be had: each file that they are made from is the one that was hashed.
+    ///
+    /// # Errors
+    /// When one is not, or the layer is nowhere.
+    pub fn check(&self, store: &Store) -> Result<(), Error> {
+        match self.files(store)? {
+            Some(files) => Ok(files.iter().try_for_each(|file| file.content.check())?),
+            None => Ok(store.open_blob(&self.digest).map(drop)?),
+        }
+    }
+
+    /// Keeps the recipe of a layer whose digest is known from elsewhere. Whether it is right is seen when its bytes
+    /// are read.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn keep_recipe(&self, store: &Store, files: Vec<LayerFile>) -> Result<(), Error> {
+        let recipe = Recipe { epoch: archive::epoch(), files };
+        if (self.compression, self.diff_id, self.size) != (Compression::None, self.digest, recipe.size()) {
+            let text = format!("`{}` is not a layer of the files that it should be made of", self.title);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text).into());
+        }
+        // Files that were hashed here are believed before a bundle that only claims to hold the same.
+        let known = Recipe::load(store, &self.digest).ok().flatten();
+        if !recipe.is_of_files() && known.is_some_and(|known| known.is_of_files() && known.check().is_ok()) {
+            return Ok(());
+        }
+        let text = serde_json::to_vec(&recipe).map_err(io::Error::from)?;
+        if store.recipe(&self.digest)?.is_none_or(|known| known != text) {
+            store.put_recipe(&self.digest, &text)?;
+        }
+        Ok(())
+    }
+
+    /// Opens the bytes as they are stored. The reader verifies them: it fails at the end if they are not the layer's.
+    ///
+    /// # Errors
+    /// When they are neither in the store nor to be made.
+    pub fn open(&self, store: &Store) -> Result<Box<dyn Read + Send>, Error> {
+        if !store.has_blob(&self.digest)
+            && let Some(recipe) = Recipe::load(store, &self.digest)?
+        {
+            let files = described(&recipe.files);
+            let inner = VerifyingReader::new(Pieces::new(recipe.epoch, recipe.files), self.digest, self.size);
+            return Ok(Box::new(Named { inner, files }));
+        }
+        Ok(Box::new(store.open_blob(&self.digest)?))
+    }
+
+    /// Opens the bytes as they are stored, for those who hand them to somebody who verifies them: a registry. That files
+    /// are those that the layer was made of is checked, by what the file system says of them.
+    ///
+    /// # Errors
+    /// As [`Layer::open`].
+    pub fn open_unverified(&self, store: &Store) -> Result<Box<dyn Read + Send>, Error> {
+        if store.has_blob(&self.digest) {
+            return Ok(Box::new(fs_err::File::open(store.blob_path(&self.digest))?));
+        }
+        match Recipe::load(store, &self.digest)? {
+            Some(recipe) => Ok(Box::new(Pieces::new(recipe.epoch, recipe.files))),
+            None => self.open(store),
+        }
+    }
+
+    /// The files that the layer is made of, where it is a recipe.
+    ///
+    /// # Errors
+    /// When the recipe cannot be read.
+    pub fn files(&self, store: &Store) -> Result<Option<Vec<LayerFile>>, Error> {
+        if store.has_blob(&self.digest) {
+            return Ok(None);
+        }
+        Ok(Recipe::load(store, &self.digest)?.map(|recipe| recipe.files))
+    }
+
+    /// Whether the layer lies unpacked in the store, as it is over most others.
+    pub fn is_unpacked(&self, store: &Store) -> bool {
+        store.snapshot_path(&self.tree_key(None)).exists()
+    }
+
+    /// Under what its tree is kept: for all layers below, or for these, by what theirs are kept under.
+    fn tree_key(&self, below: Option<&[Digest]>) -> Digest {
+        // Numbers and digests always serialise.
+        Digest::of(serde_json::to_vec(&("layer", TREES, self.diff_id, below)).unwrap_or_default())
+    }
+
+    /// Unpacks the layer into the store, if it is not yet.
+    fn tree(&self, store: &Store, key: Digest, below: Below<'_>) -> Result<Tree, Error> {
+        let home = store.snapshot(&key, |folder| self.unpack(store, folder, below))?;
+        let path = home.join(FACTS);
+        let facts = fs_err::read(&path)?;
+        let noted: Noted =
+            serde_json::from_slice(&facts).map_err(|source| store::Error::Damaged { path: home.clone(), source })?;
+        Ok(Tree { key, root: home.join("root"), facts: noted.facts })
+    }
+
+    fn unpack(&self, store: &Store, folder: &Path, below: Below<'_>) -> Result<(), Error> {
+        let unpack = |source| Error::Unpack { digest: self.digest, source };
+        let read = |source| unpack(archive::Error::Read { at: None, source });
+        // It may hold programs that anybody who starts them would run as root.
+        fs_err::set_permissions(folder, std::fs::Permissions::from_mode(0o700))?;
+        let root = folder.join("root");
+        fs_err::create_dir(&root)?;
+        let stored = self.open(store)?;
+        let mut reader = HashingReader::new(crate::io::compress::decoder(stored).map_err(read)?);
+        let facts = archive::unpack_layer(&mut reader, &root, below, archive::Limits::default()).map_err(unpack)?;
+        // Up to the end, where the digest is checked.
+        io::copy(&mut reader, &mut io::sink()).map_err(read)?;
+        // Other images find the tree by this name.
+        let actual = reader.finish();
+        if actual != self.diff_id {
+            let mismatch = Mismatch::Digest { expected: self.diff_id, actual };
+            return Err(read(io::Error::new(io::ErrorKind::InvalidData, mismatch)));
+        }
+        let noted = serde_json::to_vec(&Noted { layer: self.diff_id, facts }).map_err(io::Error::from)?;
+        Ok(fs_err::write(folder.join(FACTS), noted)?)
+    }
+}
+
+/// Version of what unpacking makes of a layer.
+const TREES: u32 = 1;
+
+/// What was found while a layer was unpacked, beside its files. What it is of, [`Store::prune`] reads as well.
+const FACTS: &str = "facts.json";
+
+#[derive(Serialize, Deserialize)]
+struct Noted {
+    /// Its diff id.
+    layer: Digest,
+    facts: Facts,
+}
+
+/// A layer that lies unpacked.
+struct Tree {
+    key: Digest,
+    root: PathBuf,
+    facts: Facts,
+}
+
+/// Layers that lie unpacked.
+#[derive(Clone, Debug, Default)]
+pub struct Trees {
+    /// The folder of each, in their order.
+    pub each: Vec<PathBuf>,
+    /// Those that are laid over each other, the lowest first: without what an upper one hides as a whole.
+    pub lower: Vec<PathBuf>,
+    /// Of the root, where a layer says.
+    pub root: Option<Attributes>,
+}
+
+/// Unpacks `layers`, the lowest first, into the store, where they are not yet: side by side, and those that come out
+/// another way over the layers below once more. `done` is called for each that was not there yet. What is left out is
+/// a detail of `progress`.
+///
+/// # Errors
+/// When the bytes of a layer cannot be had or are not the layer's; then nothing of it stays.
+pub fn unpack_all(
+    store: &Store,
+    progress: &Progress,
+    layers: &[&Layer],
+    done: impl Fn(&Layer) + Sync,
+) -> Result<Trees, Error> {
+    let anywhere = |layer: &Layer| layer.tree(store, layer.tree_key(None), Below::Anything);
+    let missing: BTreeMap<_, _> = layers.iter().map(|layer| (layer.diff_id, *layer)).collect();
+    let missing = missing.into_values().filter(|layer| !layer.is_unpacked(store)).collect();
+    parallel::side_by_side(missing, |layer| anywhere(layer).map(|_| done(layer)))?;
+    let mut trees = Trees::default();
+    let mut keys = Vec::new();
+    for layer in layers {
+        let mut tree = anywhere(layer)?;
+        let below = Stack::new(&trees.lower);
+        if !tree.facts.hold(&below) {
+            tree = layer.tree(store, layer.tree_key(Some(&keys)), Below::Layers(&below))?;
+        }
+        let (devices, some) = &tree.facts.devices;
+        if *devices > 0 {
+            progress.detail(format!("{layer}: {devices} device nodes are left out: {}", some.join(", ")));
+        }
+        if tree.facts.hides_all {
+            trees.lower.clear();
+            keys.clear();
+        }
+        trees.root = tree.facts.root.or(trees.root);
+        trees.each.push(tree.root.clone());
+        trees.lower.push(tree.root);
+        keys.push(tree.key);
+    }
+    Ok(trees)
+}
+
+impl fmt::Display for Layer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.title, self.digest.short())
+    }
+}
+
+impl Recipe {
+    fn load(store: &Store, digest: &Digest) -> Result<Option<Self>, Error> {
+        let Some(text) = store.recipe(digest)? else { return Ok(None) };
+        if let Ok(Origin { from: origin }) = serde_json::from_slice(&text) {
+            return Err(Error::Elsewhere { digest: *digest, origin });
+        }
+        let damaged = |source| store::Error::Damaged { path: store.recipe_path(digest), source };
+        Ok(Some(serde_json::from_slice(&text).map_err(damaged)?))
+    }
+
+    fn is_of_files(&self) -> bool {
+        self.files.iter().all(|file| matches!(file.content, Content::File(_)))
+    }
+
+    /// Sees whether the files are still those that were looked at.
+    fn check(&self) -> Result<(), content::Error> {
+        self.files.iter().try_for_each(|file| file.content.check())
+    }
+
+    /// How many bytes the layer has; as many as there can be, where its files are said to have more.
+    fn size(&self) -> u64 {
+        let size = |piece| match piece {
+            Piece::Bytes(bytes) => bytes.len() as u64,
+            Piece::File(file) => file.content.size(),
+        };
+        pieces(self.epoch, self.files.iter().cloned()).fold(0, |sum, piece| sum.saturating_add(size(piece)))
+    }
+}
+
+/// The digest and size of a layer of `files`, with `epoch` in its headers. `read` is called for each file in turn, and
+/// writes its bytes to what it is given, which hashes them on a thread of its own.
+///
+/// # Errors
+/// Those of `read`.
+pub fn hash_in_passing<E: From<Error>>(
+    epoch: u64,
+    files: &[LayerFile],
+    mut read: impl FnMut(&LayerFile, &mut dyn Write) -> Result<(), E>,
+) -> Result<(Digest, u64), E> {
+    let mut hasher = BesideHasher::new();
+    for piece in pieces(epoch, files.iter().cloned()) {
+        match piece {
+            Piece::Bytes(bytes) => hasher.write_all(&bytes).map_err(Error::from)?,
+            Piece::File(file) => read(&file, &mut hasher)?,
+        }
+    }
+    Ok(hasher.finish().map_err(Error::from)?)
+}
+
+/// What a layer's bytes are put together from.
+enum Piece {
+    Bytes(Vec<u8>),
+    File(LayerFile),
+}
+
+/// The pieces of a layer of `files`, with the folders above them.
+fn pieces(epoch: u64, files: impl IntoIterator<Item = LayerFile>) -> impl Iterator<Item = Piece> {
+    let mut made = BTreeSet::new();
+    let pieces = files.into_iter().flat_map(move |file| {
+        let mut headers = Vec::new();
+        for folder in file.path.ancestors() {
+            if made.insert(folder.clone()) {
+                headers.extend(archive::header(&Entry::directory(folder), epoch));
+            }
+        }
+        let size = file.content.size();
+        headers.extend(archive::header(&Entry::file(file.path.clone(), size, false), epoch));
+        [Piece::Bytes(headers), Piece::File(file), Piece::Bytes(padding(size).to_vec())]
+    });
+    pieces.chain([Piece::Bytes(vec![0; 2 * BLOCK as usize])])
+}
+
+/// Reads pieces in turn; each file is opened when its turn comes. Errors name the file.
+struct Pieces<I> {
+    pieces: I,
+    opener: Opener,
+    /// The file that is read.
+    file: Option<LayerFile>,
+}
+
+impl Pieces<()> {
+    fn new(
+        epoch: u64,
+        files: impl IntoIterator<Item = LayerFile, IntoIter: Send>,
+    ) -> Pieces<impl Iterator<Item = Piece> + Send> {
+        Pieces { pieces: pieces(epoch, files), opener: Opener::default(), file: None }
+    }
+}
+
+impl<I: Iterator<Item = Piece>> Pieces<I> {
+    /// An error with the name of the file that was read.
+    fn named(&self, error: impl Into<content::Error>) -> io::Error {
+        match (&self.file, error.into()) {
+            (Some(file), content::Error::Io(source)) => {
+                let (path, place) = (file.path.clone(), file.content.place().map(PathBuf::from).unwrap_or_default());
+                io::Error::new(source.kind(), Error::Read { path, place, source })
+            }
+            (_, error) => io::Error::other(Error::Content(error)),
+        }
+    }
+}
+
+impl<I: Iterator<Item = Piece>> Read for Pieces<I> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let taken = self.opener.read(buffer).map_err(|error| self.named(error))?;
+            if taken > 0 || buffer.is_empty() {
+                return Ok(taken);
+            }
+            let content = match self.pieces.next() {
+                None => return Ok(0),
+                Some(Piece::Bytes(bytes)) => Content::Bytes(bytes),
+                Some(Piece::File(file)) => self.file.insert(file).content.clone(),
+            };
+            self.opener.open(&content).map_err(|error| self.named(error))?;
+        }
+    }
+}
+
+/// Says whose bytes they are that turn out to be others.
+struct Named<R> {
+    inner: R,
+    files: String,
+}
+
+/// `models/w/a.bin` and 2 more in /home/me/w.ekiben.
+fn described(files: &[LayerFile]) -> String {
+    let Some(first) = files.first() else { return "none".to_owned() };
+    let more = if files.len() > 1 { format!(" and {} more", files.len() - 1) } else { String::new() };
+    let place = first.content.place().filter(|place| files.iter().all(|file| file.content.place() == Some(place)));
+    let place = place.map(|place| format!(" in {}", place.display())).unwrap_or_default();
+    format!("`{}`{more}{place}", first.path)
+}
+
+impl<R: Read> Read for Named<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.inner.read(buffer).map_err(|error| match error.downcast::<Mismatch>() {
+            Ok(source) => {
+                let error = Error::OtherBytes { files: self.files.clone(), source };
+                io::Error::new(io::ErrorKind::InvalidData, error)
+            }
+            Err(error) => error,
+        })
+    }
+}

@@ -1,0 +1,3 @@
+//! The words of the OCI specifications.
+
+pub mod platform;

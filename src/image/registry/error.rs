@@ -1,0 +1,194 @@
+//! What can go wrong between here and a registry.
+
+use std::time::Duration;
+
+use crate::image::oci::platform::Platform;
+use crate::image::{layer, store};
+use crate::io::digest::{Digest, Mismatch};
+
+/// Why something did not come from a registry, or did not get there. No variant ever holds a credential: addresses
+/// are shown without their queries, which may be signed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// `--offline` was given.
+    #[error("{url} is needed, and the network is off (--offline)")]
+    Offline {
+        /// What was asked for.
+        url: String,
+    },
+    /// No whole answer came.
+    #[error("{url} could not be reached")]
+    Transport {
+        /// What was asked for.
+        url: String,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The registry answered with a refusal.
+    #[error("{method} {url} was answered with {status}{}", said(message))]
+    Status {
+        /// The HTTP method.
+        method: String,
+        /// What was asked for.
+        url: String,
+        /// The HTTP status.
+        status: u16,
+        /// What the registry says about it; may be empty.
+        message: String,
+        /// How long the registry wants to be left alone.
+        retry_after: Option<Duration>,
+    },
+    /// The registry does not know who asks, or does not let them.
+    #[error("{registry} refused access to {what}{}", said(message))]
+    Denied {
+        /// The registry.
+        registry: String,
+        /// The repository, or what else was asked for.
+        what: String,
+        /// What the registry says about it; may be empty.
+        message: String,
+        /// Whether credentials were sent.
+        known: bool,
+    },
+    /// There is no such image.
+    #[error("there is no image {reference}")]
+    NotFound {
+        /// What was asked for.
+        reference: String,
+    },
+    /// The registry sent other bytes than it had promised.
+    #[error("{url} sent bytes that are not those of the digest")]
+    Wrong {
+        /// What was asked for.
+        url: String,
+        /// How.
+        source: Mismatch,
+    },
+    /// The registry does not follow the specification.
+    #[error("{url}: {why}")]
+    Protocol {
+        /// What was asked for.
+        url: String,
+        /// How.
+        why: String,
+    },
+    /// An image has nothing for the platform.
+    #[error("{reference} has nothing for {wanted}, only for {}", has.join(", "))]
+    NoPlatform {
+        /// The image.
+        reference: String,
+        /// What was asked for.
+        wanted: Platform,
+        /// What there is.
+        has: Vec<String>,
+    },
+    /// A file with credentials or certificates cannot be used.
+    #[error("{path} cannot be used")]
+    File {
+        /// The file.
+        path: String,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A credential helper failed.
+    #[error("the credential helper {program} failed{}", said(message))]
+    Helper {
+        /// As `docker-credential-pass`.
+        program: String,
+        /// What it says.
+        message: String,
+    },
+    /// What is to be pushed is no image.
+    #[error("{digest} is no image that can be pushed")]
+    NoImage {
+        /// Of the manifest.
+        digest: Digest,
+    },
+    /// The store says no.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// A layer's bytes cannot be had.
+    #[error(transparent)]
+    Layer(#[from] layer::Error),
+    /// A file could not be read or written. The message names it.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+}
+
+fn said(message: &str) -> String {
+    if message.is_empty() { String::new() } else { format!(": {message}") }
+}
+
+impl Error {
+    /// The next thing to try.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Offline { .. } => Some("run once without `--offline`".to_owned()),
+            Self::Transport { source, .. } if is_about_certificates(&**source) => Some(
+                "name the authority that signed its certificate with `--ca FILE` or SSL_CERT_FILE, or put it below \
+                 /etc/docker/certs.d"
+                    .to_owned(),
+            ),
+            Self::Transport { url, .. } if url.starts_with("https:") => Some(
+                "check the address, the network and the proxy's variables; a registry without TLS needs `--plain-http`"
+                    .to_owned(),
+            ),
+            Self::Transport { .. } => Some("check the address and whether the registry runs".to_owned()),
+            Self::Denied { registry, known: false, .. } => Some(format!("log in with `ekiben login {registry}`")),
+            Self::Denied { registry, known: true, .. } => {
+                Some(format!("these credentials do not suffice; others go in with `ekiben login {registry}`"))
+            }
+            Self::NoPlatform { has, .. } => has.first().map(|has| format!("choose one with `--platform {has}`")),
+            Self::NotFound { .. } => {
+                Some("check repository and tag; some registries hide what needs a login".to_owned())
+            }
+            Self::Status { status: 413, .. } => {
+                Some("a proxy in front of the registry limits requests to less than 4 MiB; have it raised".to_owned())
+            }
+            Self::Layer(error) => error.hint(),
+            Self::Store(error) => error.hint(),
+            _ => None,
+        }
+    }
+
+    /// Asking again may help: a lost connection, or a server that said so.
+    pub(super) fn is_passing(&self) -> bool {
+        match self {
+            Self::Status { status, .. } => matches!(status, 408 | 429 | 500 | 502..=504),
+            Self::Transport { source, .. } => !is_about_certificates(&**source),
+            _ => false,
+        }
+    }
+
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Status { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
+    /// An error that went through [`std::io::Read`], as what it was.
+    pub(super) fn from_io(error: std::io::Error) -> Self {
+        let error = match error.downcast::<Self>() {
+            Ok(error) => return error,
+            Err(error) => error,
+        };
+        match error.downcast::<Mismatch>() {
+            Ok(mismatch) => store::Error::Mismatch(mismatch).into(),
+            Err(error) => Self::Io(error),
+        }
+    }
+}
+
+/// Whether a chain of causes ends at a certificate that is not trusted. rustls says so in its words alone once the
+/// error went through two HTTP libraries.
+pub(super) fn is_about_certificates(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if error.to_string().contains("certificate") {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}

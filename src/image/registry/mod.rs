@@ -1,0 +1,26 @@
+//! Registries: pulling, pushing, mounting and copying images, so that only missing bytes move and what moves arrives.
+//!
+//! Invariants: every byte that is kept was verified; a tag never points at something incomplete; credentials go to
+//! their registry and its token server alone, and appear in no text. OCI distribution specification 1.1. What is done
+//! about particular registries is said in `docs/registries.md`, and where it is done.
+
+mod auth;
+mod client;
+mod credentials;
+mod error;
+mod manifest;
+mod mounts;
+mod pull;
+mod push;
+mod reference;
+mod transport;
+mod trust;
+mod upload;
+
+pub use client::{Blob, Registries, Repository, logout};
+pub use credentials::Credential;
+pub use error::Error;
+pub use manifest::{ABOUT, Child, Content, Link, Manifest};
+pub use pull::{Found, fetch, find};
+pub use push::{Pushed, copy, push};
+pub use reference::{Reference, ReferenceError};

@@ -1,0 +1,45 @@
+//! Results of earlier work: what came out, under the digest of all that went in.
+
+use std::path::PathBuf;
+
+use fs_err as fs;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::{Error, Store};
+use crate::io::digest::Digest;
+
+/// A result, and the blobs that have to be kept for it to be of use.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Record<T> {
+    pub(super) blobs: Vec<Digest>,
+    value: T,
+}
+
+impl Store {
+    /// What came out of work of the kind `kind` on the input `key`, if it is known and its blobs are all there.
+    /// One that cannot be read is none.
+    pub fn cached<T: DeserializeOwned>(&self, kind: &str, key: &Digest) -> Option<T> {
+        let bytes = fs::read(self.cache_path(kind, key)).ok()?;
+        let record: Record<T> = serde_json::from_slice(&bytes).ok()?;
+        record.blobs.iter().all(|blob| self.has_content(blob)).then_some(record.value)
+    }
+
+    /// Remembers what came out of work, and that `blobs` belong to it.
+    ///
+    /// # Errors
+    /// When writing fails.
+    pub fn cache<T: Serialize>(&self, kind: &str, key: &Digest, value: T, blobs: Vec<Digest>) -> Result<(), Error> {
+        let path = self.cache_path(kind, key);
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        let damaged = |source| Error::Damaged { path: path.clone(), source };
+        let text = serde_json::to_vec(&Record { blobs, value }).map_err(damaged)?;
+        self.replace(&path, &text)
+    }
+
+    fn cache_path(&self, kind: &str, key: &Digest) -> PathBuf {
+        self.root().join("memory").join(kind).join(format!("{}.json", key.hex()))
+    }
+}

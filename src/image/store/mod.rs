@@ -1,0 +1,169 @@
+//! What Ekiben keeps on this machine: blobs by digest, images by name, unpacked layers, and results of earlier work.
+//!
+//! The folder is an OCI image layout (image specification 1.1, `image-layout.md`), so that other tools can read it:
+//!
+//! | path | what |
+//! |---|---|
+//! | `oci-layout`, `index.json`, `blobs/sha256/` | images |
+//! | `recipes/` | layers whose bytes are made when somebody asks: see [`crate::image::layer`] |
+//! | `trees/` | layers unpacked to be run, by diff id |
+//! | `memory/` | results of earlier work, by the digest of what went into it |
+//! | `containers/` | state of containers: see [`crate::run::container`] |
+//! | `scratch/` | work under way; what a killed process left here is removed by the next one |
+//!
+//! Invariants: everything but `scratch/` appears whole, by rename; a blob's bytes have the digest of its name;
+//! whoever uses the store holds a shared lock on it, and what removes things ([`Store::prune`]) an exclusive one.
+
+mod blobs;
+mod cache;
+mod images;
+mod prune;
+mod scratch;
+mod snapshots;
+
+pub use blobs::BlobWriter;
+pub use images::{ImageName, ImageNameError, ImageRecord};
+pub use prune::{Pruned, Reach};
+pub use scratch::Scratch;
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use fs_err as fs;
+
+use crate::io::digest::{Digest, Mismatch};
+
+/// What can go wrong with the store.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The disk said no. The message names the file.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// Bytes that were to be kept are not those that were promised; they were not kept.
+    #[error("{0}")]
+    Mismatch(#[from] Mismatch),
+    /// A blob that an image needs is not there.
+    #[error("the blob {digest} is not in the store {}", root.display())]
+    Missing {
+        /// The blob.
+        digest: Digest,
+        /// The store.
+        root: PathBuf,
+    },
+    /// A file of the store is not what it should be.
+    #[error("{} is damaged", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// How.
+        source: serde_json::Error,
+    },
+    /// No image has the name.
+    #[error("there is no image `{name}` in the store")]
+    NoImage {
+        /// What was asked for.
+        name: String,
+        /// A name that is there and looks alike.
+        similar: Option<String>,
+    },
+    /// No folder to keep things in is known.
+    #[error("there is no home directory to keep images in: set EKIBEN_HOME")]
+    Homeless,
+}
+
+impl Error {
+    /// The next thing to try.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NoImage { similar: Some(similar), .. } => Some(format!("did you mean `{similar}`?")),
+            Self::NoImage { similar: None, .. } => Some("see what there is with `ekiben images`".to_owned()),
+            Self::Missing { .. } => Some("build the image again with `ekiben build`".to_owned()),
+            Self::Damaged { path, .. } => Some(format!("remove {}, and build again", path.display())),
+            _ => None,
+        }
+    }
+}
+
+/// The store of one user on this machine. Cheap to clone; the shared lock is held until the last clone is gone.
+#[derive(Clone, Debug)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    root: PathBuf,
+    scratch: OnceLock<Scratch>,
+    lock: std::fs::File,
+}
+
+impl Store {
+    /// Where the store is when nobody says otherwise: `EKIBEN_HOME`, else `ekiben` below `XDG_DATA_HOME`, else
+    /// `~/.local/share/ekiben`.
+    ///
+    /// # Errors
+    /// [`Error::Homeless`] when none of the variables is set.
+    pub fn default_root() -> Result<PathBuf, Error> {
+        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        variable("EKIBEN_HOME")
+            .or_else(|| variable("XDG_DATA_HOME").map(|data| data.join("ekiben")))
+            .or_else(|| std::env::home_dir().map(|home| home.join(".local/share/ekiben")))
+            .ok_or(Error::Homeless)
+    }
+
+    /// Opens the store at `root`, made if it is not there, and removes what killed processes left in it.
+    /// Waits while another process prunes it.
+    ///
+    /// # Errors
+    /// When the folder cannot be made or locked.
+    pub fn open(root: &Path) -> Result<Self, Error> {
+        fs::create_dir_all(root)?;
+        let root = fs::canonicalize(root)?;
+        for folder in ["blobs/sha256", "recipes", "trees", "memory", "containers", "scratch"] {
+            fs::create_dir_all(root.join(folder))?;
+        }
+        let lock =
+            fs::OpenOptions::new().create(true).truncate(false).write(true).open(root.join("lock"))?.into_parts().0;
+        lock.lock_shared()?;
+        let store = Self { inner: Arc::new(Inner { root, scratch: OnceLock::new(), lock }) };
+        let layout = store.root().join("oci-layout");
+        if !layout.exists() {
+            store.replace(&layout, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+        }
+        scratch::sweep(&store.root().join("scratch"))?;
+        Ok(store)
+    }
+
+    /// The store's folder, absolute.
+    pub fn root(&self) -> &Path {
+        &self.inner.root
+    }
+
+    /// A new empty folder for work under way, on the store's file system. Removed when dropped, or by the next
+    /// process if this one is killed.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn scratch(&self) -> Result<tempfile::TempDir, Error> {
+        Ok(tempfile::Builder::new().prefix("work-").tempdir_in(self.scratch_root()?)?)
+    }
+
+    fn scratch_root(&self) -> Result<&Path, Error> {
+        if self.inner.scratch.get().is_none() {
+            let made = Scratch::new(&self.root().join("scratch"))?;
+            // When another thread was faster, its folder is used and this one removed.
+            let _ = self.inner.scratch.set(made);
+        }
+        self.inner.scratch.get().map(Scratch::path).ok_or(Error::Homeless)
+    }
+
+    /// Writes a whole file, or nothing: under another name first, flushed to the disk, renamed.
+    fn replace(&self, path: &Path, content: &[u8]) -> Result<(), Error> {
+        let mut file = tempfile::NamedTempFile::new_in(self.scratch_root()?)?;
+        file.write_all(content)?;
+        file.as_file().sync_all()?;
+        file.persist(path).map_err(|error| error.error)?;
+        Ok(())
+    }
+}

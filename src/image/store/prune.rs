@@ -1,0 +1,218 @@
+//! Removing what nothing needs any more.
+
+use std::collections::{BTreeSet, HashSet};
+use std::path::{Path, PathBuf};
+
+use fs_err as fs;
+use serde::{Deserialize, Serialize};
+
+use super::cache::Record;
+use super::{Error, Store};
+use crate::io::archive;
+use crate::io::digest::Digest;
+
+/// How far pruning reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// What neither an image nor a cached result needs.
+    Unused,
+    /// Cached results, downloads and unpacked layers too: only the images stay.
+    Caches,
+}
+
+/// What pruning removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Pruned {
+    /// Blobs, recipes, unpacked layers and cached results.
+    pub items: u64,
+    /// Their size on disk in bytes.
+    pub bytes: u64,
+}
+
+/// The parts of a manifest or index that name other blobs.
+#[derive(Deserialize)]
+struct Links {
+    config: Option<Link>,
+    #[serde(default)]
+    layers: Vec<Link>,
+    #[serde(default)]
+    manifests: Vec<Link>,
+}
+
+#[derive(Deserialize)]
+struct Link {
+    digest: Digest,
+}
+
+/// The part of an image's configuration that names unpacked layers.
+#[derive(Deserialize)]
+struct Config {
+    rootfs: Option<RootFs>,
+}
+
+#[derive(Deserialize)]
+struct RootFs {
+    diff_ids: Vec<Digest>,
+}
+
+/// The part of what is noted beside an unpacked layer that names it.
+#[derive(Deserialize)]
+struct Facts {
+    layer: Digest,
+}
+
+/// The parts of a layer's recipe that name files.
+#[derive(Deserialize)]
+struct Recipe {
+    #[serde(default)]
+    files: Vec<RecipeFile>,
+}
+
+#[derive(Deserialize)]
+struct RecipeFile {
+    content: RecipeContent,
+}
+
+#[derive(Deserialize)]
+struct RecipeContent {
+    file: Option<RecipePlace>,
+}
+
+#[derive(Deserialize)]
+struct RecipePlace {
+    path: PathBuf,
+}
+
+impl Store {
+    /// Removes what `reach` covers, but never what an image needs. The unpacked layers in the folders
+    /// `in_use` stay.
+    ///
+    /// Waits until no other process works in the store.
+    ///
+    /// # Errors
+    /// When the disk says no, or an image's manifest cannot be read: then nothing is removed.
+    pub fn prune(&self, reach: Reach, in_use: &BTreeSet<PathBuf>) -> Result<Pruned, Error> {
+        self.inner.lock.lock()?;
+        let result = self.prune_locked(reach, in_use);
+        self.inner.lock.lock_shared()?;
+        result
+    }
+
+    fn prune_locked(&self, reach: Reach, in_use: &BTreeSet<PathBuf>) -> Result<Pruned, Error> {
+        let mut blobs = HashSet::new();
+        let mut layers = HashSet::new();
+        for image in self.images()? {
+            self.reach_manifest(image.digest, &mut blobs, &mut layers)?;
+        }
+        let mut pruned = Pruned::default();
+        if reach == Reach::Caches {
+            pruned.take_children(&self.root().join("memory"), |_| false)?;
+            layers.clear();
+        } else {
+            self.reach_cache(&mut blobs)?;
+        }
+        let mut trees = HashSet::new();
+        self.reach_recipes(&blobs, &mut trees)?;
+        let named = |name: &str| Digest::from_hex(name.trim_end_matches(".json")).ok();
+        let kept = |name: &str| named(name).is_some_and(|digest| blobs.contains(&digest));
+        pruned.take_children(&self.root().join("blobs/sha256"), kept)?;
+        pruned.take_children(&self.root().join("recipes"), kept)?;
+        let folder = self.root().join("trees");
+        let layer_of = |path: &Path| {
+            let text = fs::read(path.join("facts.json")).ok()?;
+            Some(serde_json::from_slice::<Facts>(&text).ok()?.layer)
+        };
+        let needed = |name: &str| {
+            let path = folder.join(name);
+            named(name).is_some_and(|id| trees.contains(&id))
+                || layer_of(&path).is_some_and(|layer| layers.contains(&layer))
+                || in_use.iter().any(|used| used.starts_with(&path))
+        };
+        pruned.take_trees(&folder, self.scratch()?.path(), needed)?;
+        Ok(pruned)
+    }
+
+    fn reach_manifest(
+        &self,
+        digest: Digest,
+        blobs: &mut HashSet<Digest>,
+        layers: &mut HashSet<Digest>,
+    ) -> Result<(), Error> {
+        const LARGEST: u64 = 16 << 20;
+        if !blobs.insert(digest) {
+            return Ok(());
+        }
+        let read = |digest: &Digest| self.read_blob(digest, LARGEST);
+        let damaged = |digest: &Digest| {
+            let path = self.blob_path(digest);
+            |source| Error::Damaged { path, source }
+        };
+        let links: Links = serde_json::from_slice(&read(&digest)?).map_err(damaged(&digest))?;
+        blobs.extend(links.layers.iter().map(|layer| layer.digest));
+        if let Some(config) = links.config {
+            blobs.insert(config.digest);
+            let parsed: Config = serde_json::from_slice(&read(&config.digest)?).map_err(damaged(&config.digest))?;
+            layers.extend(parsed.rootfs.map(|rootfs| rootfs.diff_ids).unwrap_or_default());
+        }
+        for manifest in links.manifests {
+            self.reach_manifest(manifest.digest, blobs, layers)?;
+        }
+        Ok(())
+    }
+
+    /// Layers are made of files of bentos that lie unpacked here.
+    fn reach_recipes(&self, blobs: &HashSet<Digest>, trees: &mut HashSet<Digest>) -> Result<(), Error> {
+        let folder = self.root().join("trees");
+        for digest in blobs {
+            let recipe = self.recipe(digest)?.and_then(|text| serde_json::from_slice::<Recipe>(&text).ok());
+            let files = recipe.iter().flat_map(|recipe| &recipe.files).filter_map(|file| file.content.file.as_ref());
+            let inside = files.filter_map(|file| file.path.strip_prefix(&folder).ok()?.iter().next()?.to_str());
+            trees.extend(inside.filter_map(|name| Digest::from_hex(name).ok()));
+        }
+        Ok(())
+    }
+
+    /// Cached results keep their blobs; those whose blobs are gone are of no use, and simply never taken.
+    fn reach_cache(&self, blobs: &mut HashSet<Digest>) -> Result<(), Error> {
+        for kind in fs::read_dir(self.root().join("memory"))? {
+            for record in fs::read_dir(kind?.path())? {
+                let bytes = fs::read(record?.path())?;
+                if let Ok(record) = serde_json::from_slice::<Record<serde::de::IgnoredAny>>(&bytes) {
+                    blobs.extend(record.blobs);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Pruned {
+    /// As [`Self::take_children`]; what is under way lies in `scratch`, so that never half a tree is left.
+    fn take_trees(&mut self, folder: &Path, scratch: &Path, kept: impl Fn(&str) -> bool) -> Result<(), Error> {
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            if kept(&entry.file_name().to_string_lossy()) {
+                continue;
+            }
+            let gone = scratch.join(entry.file_name());
+            fs::rename(entry.path(), &gone)?;
+            // One thing to a person, however many files it has.
+            self.items += 1;
+            self.bytes += archive::remove(&gone)?.1;
+        }
+        Ok(())
+    }
+
+    fn take_children(&mut self, folder: &Path, kept: impl Fn(&str) -> bool) -> Result<(), Error> {
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            if kept(&entry.file_name().to_string_lossy()) {
+                continue;
+            }
+            let (items, bytes) = archive::remove(&entry.path())?;
+            self.items += items;
+            self.bytes += bytes;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,99 @@
+//! A folder for work under way that does not outlive its process, not even a killed one.
+//!
+//! Each process that works has a folder `scratch/NAME` and beside it a file `NAME.lock`, on which it holds a lock.
+//! The kernel lets go of the lock when the process ends, however it ends: a folder whose lock can be had is dead.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use fs_err as fs;
+use fs_err::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::MetadataExt as _;
+
+use crate::io::archive;
+
+/// One process's folder. Removed when dropped.
+#[derive(Debug)]
+pub struct Scratch {
+    path: PathBuf,
+    lock_path: PathBuf,
+    _lock: std::fs::File,
+}
+
+impl Scratch {
+    /// Makes a folder below `parent`.
+    pub(super) fn new(parent: &Path) -> io::Result<Self> {
+        loop {
+            let (file, lock_path) =
+                tempfile::Builder::new().prefix("").suffix(".lock").tempfile_in(parent)?.keep().map_err(|e| e.error)?;
+            file.lock()?;
+            // A sweep may have come between the two lines above, and taken the file for a dead process's.
+            let same =
+                fs::metadata(&lock_path).is_ok_and(|now| file.metadata().is_ok_and(|made| now.ino() == made.ino()));
+            if same {
+                let path = lock_path.with_extension("");
+                fs::create_dir(&path)?;
+                return Ok(Self { path, lock_path, _lock: file });
+            }
+        }
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What stays is removed by the next sweep.
+        if archive::remove(&self.path).is_ok() {
+            let _ = fs::remove_file(&self.lock_path);
+        }
+    }
+}
+
+/// Removes what dead processes left in `parent`.
+pub(super) fn sweep(parent: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(parent)? {
+        let lock_path = entry?.path();
+        if lock_path.extension().is_none_or(|extension| extension != "lock") {
+            continue;
+        }
+        let Ok(lock) = fs::OpenOptions::new().write(true).custom_flags(nix::libc::O_NOFOLLOW).open(&lock_path) else {
+            continue;
+        };
+        let lock = lock.into_parts().0;
+        if lock.try_lock().is_ok() {
+            match archive::remove(&lock_path.with_extension("")) {
+                // A child of the dead process is about to follow it, but still writes. The next sweep takes the rest.
+                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => continue,
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            match fs::remove_file(&lock_path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sweep_spares_the_living() {
+        let parent = tempfile::tempdir().unwrap();
+        let living = Scratch::new(parent.path()).unwrap();
+        fs::create_dir(parent.path().join("dead")).unwrap();
+        fs::write(parent.path().join("dead.lock"), "").unwrap();
+        sweep(parent.path()).unwrap();
+        assert!(living.path().exists());
+        assert!(!parent.path().join("dead").exists() && !parent.path().join("dead.lock").exists());
+        drop(living);
+        assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 0);
+    }
+}

@@ -1,0 +1,11 @@
+//! Bytes: where they are, how they are packed and compressed, how they are known again, and how they reach the disk
+//! whole; and what is going on meanwhile. Knows no image, no document and no network.
+
+pub mod archive;
+pub mod atomic;
+pub mod compress;
+pub mod confine;
+pub mod content;
+pub mod digest;
+pub mod parallel;
+pub mod progress;

@@ -1,0 +1,301 @@
+//! What an estimator takes and what it can do, by the attributes that fitting gave it: of scikit-learn and of those
+//! that follow its conventions (<https://scikit-learn.org/stable/developers/develop.html>).
+
+use serde_json::Value as Json;
+
+use super::booster;
+use crate::formats::model::Object;
+
+/// What a model can be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It has a method of this name that takes rows.
+    Method(&'static str),
+    /// It learnt from its data and can say nothing about other data.
+    Unable,
+    /// The class is not known here.
+    Unknown,
+}
+
+/// What a model takes.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input {
+    /// Rows of so many values, with an example of each.
+    Rows(Vec<Json>),
+    /// Rows with named columns, with an example of each.
+    Columns(Vec<(String, Json)>),
+    /// Texts.
+    Texts,
+    /// Objects with names and values of any number.
+    Records,
+    /// Rows of which nobody knows how long they are.
+    Unknown,
+}
+
+/// Estimators within estimators that are looked into.
+const DEEPEST: u8 = 8;
+
+/// Estimators that are asked for examples: a hostile model may hold the same ones again and again.
+const MOST_ASKED: u32 = 200;
+
+/// More columns than these make no example that a person can read.
+pub(super) const MOST_COLUMNS: u64 = 1000;
+
+/// The package that an object's class belongs to, as it is imported.
+pub fn package(object: Object<'_>) -> Option<&str> {
+    Some(object.class()?.0.split('.').next().unwrap_or_default())
+}
+
+/// What it is, for a person: `Pipeline (StandardScaler, LogisticRegression)`.
+pub fn describe(object: Object<'_>) -> Option<String> {
+    let class = super::plain_name(object.class()?.1);
+    let parts: Vec<String> = if let Some(best) = inner(object) {
+        best.class().map(|(_, class)| super::plain_name(class)).into_iter().collect()
+    } else {
+        let classes = steps(object).into_iter().filter_map(|step| step.class());
+        classes.take(8).map(|(_, class)| super::plain_name(class)).collect()
+    };
+    Some(if parts.is_empty() { class } else { format!("{class} ({})", parts.join(", ")) })
+}
+
+/// The estimator that another one found or wraps.
+fn inner(object: Object<'_>) -> Option<Object<'_>> {
+    ["best_estimator_", "regressor_"].into_iter().filter_map(|name| object.get(name)).find(|o| o.class().is_some())
+}
+
+/// The steps of a pipeline that do something.
+fn steps(object: Object<'_>) -> Vec<Object<'_>> {
+    let steps = object.get("steps").and_then(Object::items).unwrap_or_default();
+    steps.into_iter().filter_map(|step| step.items()?.get(1).copied()).filter(|step| step.class().is_some()).collect()
+}
+
+/// What can be asked of it.
+pub fn role(object: Object<'_>) -> Role {
+    role_at(object, 0)
+}
+
+fn role_at(object: Object<'_>, depth: u8) -> Role {
+    const PREDICT: Role = Role::Method("predict");
+    const TRANSFORM: Role = Role::Method("transform");
+    let Some((module, class)) = object.class() else { return Role::Unknown };
+    let mut parts = module.split('.');
+    let (package, area) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    if depth < DEEPEST && matches!(package, "sklearn" | "imblearn") {
+        if class == "Pipeline" {
+            return steps(object).last().map_or(Role::Unknown, |last| role_at(*last, depth + 1));
+        }
+        if let Some(best) = object.get("best_estimator_") {
+            return role_at(best, depth + 1);
+        }
+    }
+    match (package, area, class) {
+        ("sklearn", "cluster", "FeatureAgglomeration") => TRANSFORM,
+        ("sklearn", "cluster", "KMeans" | "MiniBatchKMeans" | "BisectingKMeans" | "MeanShift") => PREDICT,
+        ("sklearn", "cluster", "AffinityPropagation" | "Birch") => PREDICT,
+        ("sklearn", "cluster", _) => Role::Unable,
+        ("sklearn", "neighbors", "NearestNeighbors") => Role::Method("kneighbors"),
+        ("sklearn", "neighbors", "KernelDensity") => Role::Method("score_samples"),
+        ("sklearn", "neighbors", "LocalOutlierFactor") => match object.get("novelty").and_then(Object::truth) {
+            Some(true) => PREDICT,
+            _ => Role::Unable,
+        },
+        ("sklearn", "neighbors", class) if class.contains("Transformer") || class.contains("Analysis") => TRANSFORM,
+        ("sklearn", "manifold", "Isomap" | "LocallyLinearEmbedding") => TRANSFORM,
+        ("sklearn", "manifold", _) => Role::Unable,
+        ("sklearn", "feature_selection", "RFE" | "RFECV") => PREDICT,
+        ("sklearn", "compose", "TransformedTargetRegressor") => PREDICT,
+        ("sklearn", "covariance", class) if class != "EllipticEnvelope" => Role::Unable,
+        ("sklearn", "ensemble", "RandomTreesEmbedding") | ("sklearn", "neural_network", "BernoulliRBM") => TRANSFORM,
+        ("sklearn", "pipeline", "FeatureUnion") | ("sklearn", "compose", _) => TRANSFORM,
+        (
+            "sklearn",
+            "preprocessing"
+            | "decomposition"
+            | "feature_extraction"
+            | "impute"
+            | "feature_selection"
+            | "random_projection"
+            | "kernel_approximation",
+            _,
+        ) => TRANSFORM,
+        (
+            "sklearn",
+            "calibration"
+            | "cross_decomposition"
+            | "discriminant_analysis"
+            | "dummy"
+            | "ensemble"
+            | "covariance"
+            | "gaussian_process"
+            | "isotonic"
+            | "kernel_ridge"
+            | "linear_model"
+            | "mixture"
+            | "model_selection"
+            | "multiclass"
+            | "multioutput"
+            | "naive_bayes"
+            | "neighbors"
+            | "neural_network"
+            | "semi_supervised"
+            | "svm"
+            | "tree",
+            class,
+            // Helpers such as a loss or a tree's nodes are no estimators.
+        ) if class.starts_with(|c: char| c.is_ascii_uppercase()) && !matches!(class, "Tree" | "StratifiedKFold") => {
+            PREDICT
+        }
+        ("imblearn", "ensemble", _) | ("catboost", ..) => PREDICT,
+        ("xgboost" | "lightgbm", _, class) if class.starts_with(|c: char| c.is_ascii_uppercase()) => PREDICT,
+        ("statsmodels", _, class) if class.contains("Results") => PREDICT,
+        _ => Role::Unknown,
+    }
+}
+
+/// What it takes.
+pub fn input(object: Object<'_>) -> Input {
+    input_at(object, 0)
+}
+
+fn input_at(object: Object<'_>, depth: u8) -> Input {
+    let Some((module, class)) = object.class() else { return Input::Unknown };
+    if depth >= DEEPEST {
+        return Input::Unknown;
+    }
+    if let Some(names) = object.get("feature_names_in_").and_then(names) {
+        return columns(object, names);
+    }
+    if let Some(first) = steps(object).first() {
+        return match input_at(*first, depth + 1) {
+            // What later steps know of the same columns may be more.
+            Input::Rows(rows) => Input::Rows(filled(object, rows.len())),
+            Input::Columns(names) => columns(object, names.into_iter().map(|(name, _)| name).collect()),
+            other => other,
+        };
+    }
+    if let Some(inner) = inner(object) {
+        return input_at(inner, depth + 1);
+    }
+    if module.starts_with("sklearn.feature_extraction") {
+        match class {
+            "CountVectorizer" | "TfidfVectorizer" | "HashingVectorizer" => return Input::Texts,
+            "DictVectorizer" | "FeatureHasher" => return Input::Records,
+            _ => {}
+        }
+    }
+    if let Some(booster) = booster::read(object) {
+        return booster;
+    }
+    // The second and third are of before scikit-learn 1.0, and of LightGBM; the last of what has nothing else.
+    let width = ["n_features_in_", "n_features_", "_n_features"].into_iter().find_map(|name| {
+        let number = object.get(name)?.integer()?;
+        u64::try_from(number).ok()
+    });
+    let width = width.or_else(|| object.get("coef_")?.shape()?.last().copied());
+    match width {
+        Some(width @ 1..=MOST_COLUMNS) => Input::Rows(filled(object, width as usize)),
+        _ => Input::Unknown,
+    }
+}
+
+fn names(array: Object<'_>) -> Option<Vec<String>> {
+    let names = array.elements()?;
+    if names.is_empty() || names.len() as u64 > MOST_COLUMNS {
+        return None;
+    }
+    names.into_iter().map(|name| name.as_str().map(str::to_owned)).collect()
+}
+
+fn columns(object: Object<'_>, names: Vec<String>) -> Input {
+    let examples = Examples::default().of(object, &names, names.len(), 0);
+    Input::Columns(names.into_iter().zip(examples.into_iter().map(or_zero)).collect())
+}
+
+fn filled(object: Object<'_>, width: usize) -> Vec<Json> {
+    Examples::default().of(object, &[], width, 0).into_iter().map(or_zero).collect()
+}
+
+fn or_zero(example: Option<Json>) -> Json {
+    example.unwrap_or_else(|| 0.0.into())
+}
+
+/// Values that a model saw, or near to those: means, categories, what gaps are filled with.
+#[derive(Default)]
+struct Examples {
+    asked: u32,
+}
+
+impl Examples {
+    /// One for each of `width` columns.
+    fn of(&mut self, object: Object<'_>, names: &[String], width: usize, depth: u8) -> Vec<Option<Json>> {
+        let mut all = vec![None; width];
+        self.asked += 1;
+        if depth >= DEEPEST || self.asked > MOST_ASKED {
+            return all;
+        }
+        let mut take = |found: Vec<Option<Json>>| {
+            for (place, value) in all.iter_mut().zip(found) {
+                if place.is_none() {
+                    *place = value;
+                }
+            }
+        };
+        // A step that changes the columns ends what is known of them.
+        const SAME_COLUMNS: [&str; 6] =
+            ["SimpleImputer", "StandardScaler", "MinMaxScaler", "MaxAbsScaler", "RobustScaler", "PowerTransformer"];
+        for step in steps(object) {
+            take(self.of(step, names, width, depth + 1));
+            if !step.class().is_some_and(|(_, class)| SAME_COLUMNS.contains(&class)) {
+                break;
+            }
+        }
+        if let Some(inner) = inner(object) {
+            take(self.of(inner, names, width, depth + 1));
+        }
+        for attribute in ["mean_", "statistics_", "center_", "data_min_"] {
+            if let Some(values) =
+                object.get(attribute).and_then(Object::elements).filter(|values| values.len() == width)
+            {
+                take(values.into_iter().map(presentable).collect());
+            }
+        }
+        if let Some(categories) = object.get("categories_").and_then(Object::items).filter(|c| c.len() == width) {
+            let first = |of: Object<'_>| of.elements()?.into_iter().find_map(presentable);
+            take(categories.into_iter().map(first).collect());
+        }
+        for part in object.get("transformers_").and_then(Object::items).unwrap_or_default() {
+            let Some(part) = part.items() else { continue };
+            let (Some(transformer), Some(places)) = (part.get(1), part.get(2).and_then(|places| places.elements()))
+            else {
+                continue;
+            };
+            let found = self.of(*transformer, &[], places.len().min(width), depth + 1);
+            // More places than columns are none.
+            let mut spread = vec![None; width];
+            for (place, value) in places.iter().take(width).zip(found) {
+                let index = match place {
+                    Json::String(name) => names.iter().position(|known| known == name),
+                    place => place.as_u64().and_then(|place| usize::try_from(place).ok()),
+                };
+                if let Some(place) = index.and_then(|index| spread.get_mut(index)) {
+                    *place = value;
+                }
+            }
+            take(spread);
+        }
+        all
+    }
+}
+
+/// A value as a person would type it: numbers with four digits, no very long texts.
+pub fn presentable(value: Json) -> Option<Json> {
+    match &value {
+        Json::Number(number) if number.is_f64() => {
+            let rounded: f64 = format!("{:.3e}", number.as_f64()?).parse().ok()?;
+            Some(rounded.into())
+        }
+        Json::String(text) if text.len() > 200 => None,
+        Json::Null => None,
+        _ => Some(value),
+    }
+}

@@ -1,0 +1,298 @@
+//! Models in pickles: of scikit-learn and its kin, of PyTorch, and of the person's own classes.
+
+use std::collections::BTreeSet;
+
+use super::booster;
+use super::estimator::{self, Input, Role};
+use super::releases::{self, Numpy, Range};
+use super::{Pin, Proposal, literal, plain_name};
+use crate::formats::model::globals::{distribution, is_standard};
+use crate::formats::model::{Format, Model, Object, Pickles};
+
+/// The module of a script, where a model was saved by the same.
+const SCRIPT: &str = "__main__";
+
+/// The proposal for a pickle that lies at `file`, an expression of Python's.
+pub fn propose(model: &Model, file: &str) -> Proposal {
+    let Some((_, pickles)) = model.pickles.first() else {
+        let mut proposal = Proposal::empty("unknown");
+        proposal.load_pickle(file, model.format == Format::CompressedPickle);
+        proposal.take(Input::Unknown);
+        proposal.code.answer = "return model.predict(features).tolist()".to_owned();
+        proposal.open.push("name the packages that the model needs in requirements.txt".to_owned());
+        return proposal;
+    };
+    let modules = || pickles.globals.keys().map(|(module, _)| module.as_str());
+    let root = pickles.objects.root();
+    // Before 1.6 PyTorch wrote several pickles in a row, of which the first is but a number.
+    if root.is_none_or(|root| root.class().is_none()) && modules().any(|module| module.starts_with("torch.")) {
+        return propose_torch(model, file);
+    }
+    let mut proposal = Proposal::empty("unknown");
+    let joblib = model.format == Format::CompressedPickle || modules().any(|module| module.starts_with("joblib."));
+    proposal.load_pickle(file, joblib);
+    let asked = root.and_then(|root| proposal.choose(root));
+    proposal.needs(pickles, asked);
+    match asked {
+        Some(object) => proposal.ask(object),
+        None => {
+            proposal.take(Input::Unknown);
+            proposal.code.answer = "raise NotImplementedError(\"call the model here\")".to_owned();
+        }
+    }
+    proposal
+}
+
+impl Proposal {
+    fn load_pickle(&mut self, file: &str, joblib: bool) {
+        let (import, load) = if joblib {
+            self.require("joblib", "reads the file");
+            ("import joblib", format!("model = joblib.load({file})"))
+        } else {
+            ("import pickle", format!("with open({file}, \"rb\") as file:\n    model = pickle.load(file)"))
+        };
+        self.code.imports.push(import.to_owned());
+        self.code.load = load;
+    }
+
+    /// The object in a pickle that is to be asked: the pickle's own, or one in a dictionary of several.
+    fn choose<'a>(&mut self, root: Object<'a>) -> Option<Object<'a>> {
+        if root.class().is_some() {
+            return Some(root);
+        }
+        let entries: Vec<(&str, Object<'a>)> =
+            root.entries().into_iter().filter_map(|(key, value)| Some((key.text()?, value))).collect();
+        let of = |wanted: fn(&str) -> bool| {
+            let is = |role| matches!(role, Role::Method(method) if wanted(method));
+            entries.iter().filter(|(_, value)| is(estimator::role(*value))).collect::<Vec<_>>()
+        };
+        let (predicting, others) = (of(|method| method == "predict"), of(|method| method != "predict"));
+        let named = |found: &[&(&str, Object<'_>)]| {
+            let named = found.iter().map(|(key, value)| {
+                format!("`{}` ({})", plain_name(key), estimator::describe(*value).unwrap_or_default())
+            });
+            named.collect::<Vec<_>>().join(", ")
+        };
+        let Some((key, chosen)) = predicting.first().or_else(|| others.first()).map(|found| **found) else {
+            let what = match root.items() {
+                Some(_) => "a list",
+                None if root.is_map() => "a dictionary without a model that is known here",
+                None => "a plain value",
+            };
+            self.open.push(format!("the pickle holds {what}: say in src/predict.py how it answers"));
+            return None;
+        };
+        self.code.load += &format!("\nmodel = model[{}]", literal(key));
+        let rest: Vec<_> =
+            predicting.iter().chain(&others).copied().filter(|(other, _)| *other != key).collect::<Vec<_>>();
+        if !rest.is_empty() {
+            self.open.push(format!(
+                "the pickle also holds {}: say in src/predict.py what that is for; `{}` alone is asked",
+                named(&rest),
+                plain_name(key)
+            ));
+        }
+        let data = entries.iter().filter(|(other, _)| *other != key && !rest.iter().any(|(name, _)| name == other));
+        let data: Vec<String> = data.take(10).map(|(name, _)| format!("`{}`", plain_name(name))).collect();
+        if !data.is_empty() {
+            self.unknown.push(format!("what else in the pickle is for: {}", data.join(", ")));
+        }
+        Some(chosen)
+    }
+
+    /// Packages, their versions, and the Python that they run on.
+    fn needs(&mut self, pickles: &Pickles, asked: Option<Object<'_>>) {
+        let (mut packages, mut own, mut script) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        for (module, name) in pickles.globals.keys() {
+            if module == SCRIPT {
+                script.insert(plain_name(name.split('.').next().unwrap_or_default()));
+            } else if let Some(package) = distribution(module) {
+                packages.insert(package);
+            } else if !is_standard(module) {
+                own.insert(plain_name(module));
+            }
+        }
+        self.modules = own.into_iter().collect();
+        // Their classes for scikit-learn need it, also where the pickle imports nothing of it.
+        if pickles.globals.keys().any(|(module, _)| matches!(module.as_str(), "xgboost.sklearn" | "lightgbm.sklearn")) {
+            packages.insert("scikit-learn");
+        }
+        let core = |prefix: &str| pickles.globals.keys().any(|(module, _)| module.starts_with(prefix));
+        let numpy = match (core("numpy._core."), core("numpy.core.")) {
+            (true, _) => Some(Numpy::Two),
+            (_, true) => Some(Numpy::One),
+            _ => None,
+        };
+        let mut ranges = Vec::new();
+        let mut unpinned = Vec::new();
+        let sklearn = pickles.versions.get("_sklearn_version").and_then(|text| releases::version(text));
+        match (&sklearn, packages.remove("scikit-learn")) {
+            (Some(version), _) => {
+                self.framework = format!("scikit-learn {version}");
+                let (pins, range) = releases::sklearn(version, numpy);
+                self.requirements.extend(pins);
+                ranges.push(range);
+                packages.retain(|package| !["numpy", "scipy", "joblib"].contains(package));
+            }
+            (None, true) => {
+                self.framework = "scikit-learn".to_owned();
+                self.require("scikit-learn", "the model's class is one of its kind");
+                unpinned.push("scikit-learn");
+            }
+            (None, false) => {}
+        }
+        if let Some(numpy) = numpy.filter(|_| packages.remove("numpy")) {
+            self.requirements.push(releases::numpy_pin(numpy));
+        }
+        if numpy == Some(Numpy::Two) && sklearn.is_none() {
+            ranges.push(Range { from: 9, to: u32::MAX, who: "NumPy 2 runs".to_owned() });
+        }
+        for package in packages {
+            let own = asked.and_then(estimator::package).and_then(distribution) == Some(package);
+            match asked.filter(|_| own).and_then(booster::version) {
+                Some(pin) => {
+                    self.framework = pin.text.replace("==", " ").replace(">=", " ");
+                    self.requirements.push(pin);
+                }
+                None if self.requirements.iter().any(|pin| pin.text == package) => {}
+                None => {
+                    self.require(package, if own { "made the model" } else { "is imported by the pickle" });
+                    unpinned.push(package);
+                    if own {
+                        self.framework = package.to_owned();
+                    }
+                }
+            }
+            if package == "lightgbm" {
+                self.packages.push(Pin::new("libgomp1", "LightGBM's wheels are without it"));
+            }
+        }
+        if !unpinned.is_empty() {
+            let packages = unpinned.join(", ");
+            self.unknown.push(format!("which version saved it of {packages}: `ekiben lock` takes the newest"));
+        }
+        let since = match pickles.protocol {
+            5 => 8,
+            _ => 4,
+        };
+        let otherwise = format!("protocol {} of its pickle is read by Python 3.{since} and later", pickles.protocol);
+        let (python, open) = releases::python(&ranges, &otherwise);
+        self.python = python;
+        self.open.extend(open);
+        if !script.is_empty() {
+            let is_name = |name: &String| name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+            let names: Vec<String> = script.into_iter().filter(is_name).collect();
+            self.code.imports.extend(["import script", "import sys"].map(str::to_owned));
+            let set = names.iter().map(|name| format!("sys.modules[\"{SCRIPT}\"].{name} = script.{name}\n"));
+            let why = "# A script saved the model, so what that defined is looked for in `__main__`.\n";
+            self.code.load = format!("{why}{}{}", set.collect::<String>(), self.code.load);
+            let names = names.join("`, `");
+            self.open
+                .push(format!("put the definition of `{names}` into src/script.py: the script that saved it had it"));
+        }
+    }
+
+    /// Asks an object in the function.
+    fn ask(&mut self, object: Object<'_>) {
+        self.class = estimator::describe(object).filter(|class| !class.is_empty());
+        let class = self.class.clone().unwrap_or_default();
+        let package = estimator::package(object).unwrap_or_default().to_owned();
+        let role = estimator::role(object);
+        if self.framework == "unknown" && object.class().is_some_and(|(module, _)| distribution(module).is_none()) {
+            self.framework = "own code".to_owned();
+        }
+        let mut value = self.take(estimator::input(object)).to_owned();
+        if value == "features" && matches!(package.as_str(), "lightgbm" | "xgboost") {
+            self.code.imports.push("import numpy".to_owned());
+            self.require("numpy", "makes arrays of requests");
+            value = "numpy.array(features)".to_owned();
+        }
+        if package == "xgboost" && class == "Booster" {
+            self.code.imports.push("import xgboost".to_owned());
+            value = format!("xgboost.DMatrix({value})");
+        }
+        self.code.answer = match role {
+            Role::Method("transform") => format!(
+                "answer = model.transform({value})\n    \
+                 # A sparse matrix is no JSON.\n    \
+                 return answer.toarray().tolist() if hasattr(answer, \"toarray\") else answer"
+            ),
+            Role::Method("kneighbors") => format!(
+                "distances, indices = model.kneighbors({value})\n    \
+                 return {{\"distances\": distances.tolist(), \"indices\": indices.tolist()}}"
+            ),
+            Role::Method(method) => format!("return model.{method}({value}).tolist()"),
+            Role::Unable => {
+                self.tests.clear();
+                self.open.push(format!("{class} learnt from its data and cannot be asked about other data"));
+                format!("raise NotImplementedError(\"{class} cannot be asked about other data\")")
+            }
+            Role::Unknown => {
+                self.asked = object.class().map(|(module, _)| plain_name(module));
+                format!("return model.predict({value})")
+            }
+        };
+    }
+
+    /// Settles what loading imports that no package known here has: `source` gives the text of a module of the project.
+    pub fn settle(&mut self, source: impl Fn(&str) -> Option<String>) {
+        let mut predicts = false;
+        for module in &self.modules {
+            match source(module) {
+                Some(text) => predicts |= self.asked.as_ref() == Some(module) && text.contains("def predict("),
+                None => {
+                    let advice = "put its code into src/, or the package that has it into requirements.txt";
+                    self.open.push(format!("loading imports `{module}`, which nobody here knows: {advice}"));
+                }
+            }
+        }
+        if self.asked.is_some() && !predicts {
+            let class = self.class.as_deref().unwrap_or("the model");
+            self.open.push(format!("whether {class} has a method `predict` is not known: src/predict.py calls that"));
+        }
+    }
+}
+
+/// The proposal for what PyTorch saved.
+pub fn propose_torch(model: &Model, file: &str) -> Proposal {
+    let mut proposal = Proposal::empty("PyTorch");
+    proposal.code.imports.push("import torch".to_owned());
+    proposal.require("torch", "made the model");
+    let member = |end: &str| {
+        let is = |name: &Option<String>| name.as_ref().is_some_and(|name| name.rsplit('/').next() == Some(end));
+        model.pickles.iter().find(|(name, _)| is(name))
+    };
+    let pickles = member("data.pkl").or_else(|| model.pickles.first()).map(|(_, pickles)| pickles);
+    let root = pickles.and_then(|pickles| pickles.objects.root());
+    proposal.class = root.and_then(estimator::describe);
+    let class = root.and_then(Object::class);
+    let modules = pickles.map(|pickles| pickles.globals.keys()).into_iter().flatten();
+    let own: BTreeSet<String> = modules
+        .filter(|(module, _)| {
+            distribution(module).is_none() && !is_standard(module) && !module.starts_with("__torch__")
+        })
+        .map(|(module, _)| plain_name(module))
+        .collect();
+    let tensors = match class {
+        // A dictionary of tensors, or of such dictionaries.
+        Some((module, _)) => module == "collections",
+        None => root.is_some_and(Object::is_map),
+    };
+    proposal.take(Input::Unknown);
+    proposal.code.answer = "with torch.no_grad():\n        return model(torch.tensor(features)).tolist()".to_owned();
+    if member("constants.pkl").is_some() || model.pickles.is_empty() {
+        proposal.code.load = format!("model = torch.jit.load({file}).eval()");
+        proposal.class = None;
+    } else if tensors {
+        proposal.class = None;
+        proposal.code.load = format!("tensors = torch.load({file}, map_location=\"cpu\", weights_only=True)");
+        proposal.code.answer =
+            "raise NotImplementedError(\"build the model, load its tensors into it, and call it here\")".to_owned();
+        proposal.open.push("the file has tensors and no model: build the model in src/predict.py".to_owned());
+    } else {
+        proposal.code.load = format!("model = torch.load({file}, map_location=\"cpu\", weights_only=False).eval()");
+        proposal.modules = own.into_iter().collect();
+    }
+    proposal.unknown.push("which version of torch saved it: `ekiben lock` takes the newest".to_owned());
+    proposal
+}

@@ -1,0 +1,151 @@
+//! The lock, `ekiben.lock`: what a manifest resolved to, by digest.
+//!
+//! Invariant: a lock names no server. The same lock builds the same image from any mirror and any package index, and
+//! the same manifest with the same lock gives the same bytes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Write};
+use std::path::Path;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::base;
+use crate::base::debian;
+use crate::base::python;
+use crate::formats::diagnostic::{Code, Diagnostics};
+use crate::formats::document::{Document, Value};
+use crate::formats::schema::load;
+use crate::formats::schema::{self, Kind};
+use crate::image::oci::platform::Platform;
+use crate::io::atomic;
+use crate::io::digest::Digest;
+use crate::project::manifest::{Manifest, Requirements};
+
+/// The name of the lock, beside the manifest.
+pub const NAME: &str = "ekiben.lock";
+
+/// The version of the format.
+const VERSION: u32 = 1;
+
+/// The content of `ekiben.lock`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Lock {
+    /// Version of this format: 1.
+    #[schemars(range(min = 1, max = 1))]
+    pub lock: u32,
+    /// Digest of everything in the manifest (and in the files it names) that the lock depends on. A lock with
+    /// another digest than the manifest's is stale.
+    pub input: Digest,
+    /// The Python that the packages are for, as `3.11`; none for an image without Python.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub python: Option<String>,
+    /// What it resolved to, by platform.
+    pub platforms: BTreeMap<Platform, LockedPlatform>,
+}
+
+impl Lock {
+    /// Reads the lock in the file `path`.
+    ///
+    /// Mistakes go to `found`; none where there is one. Whether the file is there is for the caller to know.
+    pub fn load(path: &Path, found: &mut Diagnostics) -> Option<Self> {
+        let shown = crate::formats::document::shown(path);
+        let mut own = Diagnostics::new();
+        let lock = Document::read(path, &shown, Kind::Lock.most(), &mut own).and_then(|document| {
+            if let Some(error) = other_version(&document) {
+                own.push(error);
+                return None;
+            }
+            load::read::<Self>(&document, schema::of(Kind::Lock), &mut own).value
+        });
+        let lock = lock.filter(|_| !own.has_errors());
+        found.extend(own);
+        lock
+    }
+
+    /// Whether it was made for another input: see [`input_digest`].
+    pub fn is_stale(&self, input: &Digest) -> bool {
+        self.input != *input
+    }
+
+    /// The text of the file: the same value gives the same text.
+    ///
+    /// # Errors
+    /// None that is known; the writer of JSON reserves them.
+    pub fn to_text(&self) -> serde_json::Result<String> {
+        Ok(serde_json::to_string_pretty(self)? + "\n")
+    }
+
+    /// Writes the file `path`, whole or not at all.
+    ///
+    /// # Errors
+    /// When the folder cannot be written to; then what was there before is still there.
+    pub fn write(&self, path: &Path) -> io::Result<()> {
+        let text = self.to_text()?;
+        atomic::write(path, |file| file.write_all(text.as_bytes()))
+    }
+}
+
+fn other_version(document: &Document) -> Option<crate::formats::diagnostic::Diagnostic> {
+    match &document.root.get("lock")?.value {
+        Value::Number(number) if number.as_u64() != Some(VERSION.into()) => {
+            let message = format!("the lock has format {number}, and this ekiben reads format {VERSION}");
+            let error = document.at(Code::NewerLock, "/lock", message);
+            Some(error.help("update ekiben").help("or renew the lock: `ekiben lock`"))
+        }
+        _ => None,
+    }
+}
+
+/// The digest of all that a lock depends on: what stands in the manifest about packages and bases, the contents `files`
+/// of the requirements file that it names and of those that this one includes, and whether Ekiben's own server is
+/// needed.
+///
+/// Not of it: names of servers (a lock names none), order where it means nothing, line ends, and this machine.
+pub fn input_digest(manifest: &Manifest, files: &[&str]) -> Digest {
+    let python = manifest.python.as_ref().map(|python| {
+        let requirements = match &python.requirements {
+            Requirements::List(list) => {
+                let list = list.iter().map(|text| text.trim()).filter(|text| !text.starts_with('-'));
+                serde_json::json!(list.collect::<BTreeSet<_>>())
+            }
+            Requirements::File(path) => {
+                let mut contents = files.iter().map(|text| text.replace("\r\n", "\n"));
+                let content = contents.next().unwrap_or_default();
+                // A pyproject.toml and a requirements.txt of the same content are not the same.
+                let mut file = serde_json::json!({ "toml": path.ends_with(".toml"), "content": content });
+                let included: Vec<_> = contents.collect();
+                if let Some(file) = file.as_object_mut().filter(|_| !included.is_empty()) {
+                    file.insert("included".to_owned(), included.into());
+                }
+                file
+            }
+        };
+        serde_json::json!({ "version": python.version, "requirements": requirements })
+    });
+    let input = serde_json::json!({
+        "lock": VERSION,
+        "base": manifest.base,
+        "python": python,
+        "system": manifest.system.packages.iter().collect::<BTreeSet<_>>(),
+        "platforms": manifest.platforms.iter().collect::<BTreeSet<_>>(),
+        "served": manifest.service.command.is_empty(),
+    });
+    // serde_json keeps keys sorted, so the text is canonical.
+    Digest::of(input.to_string())
+}
+
+/// What a manifest resolved to on one platform.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LockedPlatform {
+    /// What the image stands on.
+    pub base: base::LockedBase,
+    /// Debian packages on top of the base.
+    #[serde(default)]
+    pub system: Vec<debian::Package>,
+    /// Python packages.
+    #[serde(default)]
+    pub python: Vec<python::Package>,
+}

@@ -1,0 +1,351 @@
+//! The manifest: what the person wrote, as values.
+//!
+//! These types are the one truth about the format: `schemas/manifest.schema.json` is made from them, and the doc
+//! comments of their fields are what an editor shows. How they are read, with positions, is
+//! [`crate::formats::document`], [`crate::formats::schema::load`] and [`crate::project::validate`].
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Names of a manifest, the usual one first.
+pub const NAMES: [&str; 4] = ["ekiben.yaml", "ekiben.yml", "ekiben.json", "ekiben.json5"];
+
+/// A model, what it needs, and how it answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// What bundle and image are called: lowercase letters, digits, `-`, `_` and `.`, at most 63.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^([a-z0-9]([a-z0-9._-]*[a-z0-9])?)?$"))]
+    #[schemars(extend("patternErrorMessage" = "only lowercase letters, digits, `-`, `_` and `.`, the first and last a letter or digit"))]
+    pub name: String,
+    /// Version of the model: a semantic version or a positive integer. Absent: derived from the content.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<Version>,
+    /// What the model does, in a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// Free labels; they become labels of the image.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// SPDX expression of the licences that model and code are under.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub licenses: Option<String>,
+    /// Where the source lives, as a URL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// The model's files.
+    #[serde(default)]
+    pub model: Model,
+    /// The Python packages that the code needs. Absent: none beyond what the service itself needs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub python: Option<Python>,
+    /// The Debian packages that the code needs.
+    #[serde(default, skip_serializing_if = "System::is_empty")]
+    pub system: System,
+    /// What the image stands on: `auto`, `debian:SUITE`, `scratch`, an image in a registry, `oci:PATH` or
+    /// `docker-archive:PATH`.
+    #[serde(default = "auto")]
+    pub base: String,
+    /// Where Debian packages come from, if not from where this machine gets its own.
+    #[serde(default, skip_serializing_if = "Debian::is_empty")]
+    pub debian: Debian,
+    /// Further files and folders that belong to the code, as globs. What lies in the folder of the service's code is
+    /// always included.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub include: Vec<String>,
+    /// How the model answers.
+    pub service: Service,
+    /// Variables of the container's environment.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    /// Files that describe the model to those who use it, packed beside the code.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub metadata: Vec<String>,
+    /// Platforms to build for. Absent: the one of this machine.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub platforms: Vec<crate::image::oci::platform::Platform>,
+    /// Memory and processors that a local run may use.
+    #[serde(default, skip_serializing_if = "Resources::is_empty")]
+    pub resources: Resources,
+    /// Example requests and what the model has to answer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tests: Vec<Test>,
+}
+
+impl Manifest {
+    /// Whether Ekiben serves functions, rather than the person's own command.
+    pub fn serves_functions(&self) -> bool {
+        self.service.command.is_empty()
+    }
+
+    /// Whether the image needs a Python.
+    pub fn needs_python(&self) -> bool {
+        self.python.is_some() || self.serves_functions()
+    }
+}
+
+fn auto() -> String {
+    "auto".to_owned()
+}
+
+/// Version of a model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Version {
+    /// A positive integer.
+    Number(#[schemars(range(min = 1))] u64),
+    /// A semantic version; the parts after the first may be left out.
+    Text(
+        #[schemars(
+            length(max = 63),
+            regex(pattern = r"^[0-9]+(\.[0-9]+){0,2}(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$"),
+            extend("patternErrorMessage" = "numbers with dots between them, as \"1.0\" or \"1.2.0-rc.1\"")
+        )]
+        String,
+    ),
+}
+
+impl std::fmt::Display for Version {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Number(number) => write!(f, "{number}"),
+            Self::Text(text) => f.write_str(text),
+        }
+    }
+}
+
+/// The model's files.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Model {
+    /// Globs, relative to the manifest. In the container the files lie read-only under `/models/NAME`.
+    #[serde(default)]
+    pub files: Vec<String>,
+    /// What loading the model's pickles may import though Ekiben does not know it: `package.module.Name`, or `package.*`
+    /// for all of a package.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("items" = {
+        "type": "string",
+        "pattern": r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*\.(\*|[A-Za-z_][A-Za-z0-9_]*)$",
+        "patternErrorMessage": "a module and a name in it, as package.module.Name or package.*"
+    }))]
+    pub allow: Vec<String>,
+}
+
+/// The Python side.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Python {
+    /// Which Python, as `3.11`. Absent: that of the base.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("pattern" = r"^3\.[0-9]{1,2}$", "patternErrorMessage" = "two numbers, as \"3.11\""))]
+    pub version: Option<String>,
+    /// Requirements as a list (PEP 508), or the path of a `requirements.txt` or `pyproject.toml`.
+    #[serde(default)]
+    pub requirements: Requirements,
+}
+
+/// Where requirements stand.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Requirements {
+    /// In the manifest, one requirement (PEP 508) each.
+    List(Vec<String>),
+    /// In a file, relative to the manifest.
+    File(String),
+}
+
+impl Default for Requirements {
+    fn default() -> Self {
+        Self::List(Vec::new())
+    }
+}
+
+/// The Debian side.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct System {
+    /// Names of Debian packages.
+    #[serde(default)]
+    pub packages: Vec<String>,
+}
+
+impl System {
+    fn is_empty(&self) -> bool {
+        self.packages.is_empty()
+    }
+}
+
+/// Where Debian packages come from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Debian {
+    /// URL of the mirror, the folder that holds `dists` and `pool`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<String>,
+    /// URL of a mirror of the security archive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub security: Option<String>,
+    /// URL of a snapshot archive that still has what the mirror has dropped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<String>,
+}
+
+impl Debian {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// How the model answers: with functions that Ekiben serves, or with a server of its own.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Service {
+    /// The function that answers `POST /predict`, as `FILE:FUNCTION`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("pattern" = ENTRY, "patternErrorMessage" = ENTRY_IN_WORDS))]
+    pub predict: Option<String>,
+    /// Further functions: `explain: src/explain.py:explain` answers `POST /explain`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend(
+        "additionalProperties" = { "type": "string", "pattern": ENTRY, "patternErrorMessage": ENTRY_IN_WORDS },
+        "propertyNames" = {
+            "pattern": "^[a-z][a-z0-9_-]*$",
+            "patternErrorMessage": "lowercase letters, digits, `-` and `_`, the first a letter"
+        }
+    ))]
+    pub functions: BTreeMap<String, String>,
+    /// A command that starts a server of its own, instead of `predict` and `functions`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub command: Vec<String>,
+    /// What the functions are given, in words; names that the functions do not have are errors.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inputs: Vec<Input>,
+    /// The port that the server listens on, unless the variable `PORT` says otherwise.
+    #[serde(default = "port")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: u16,
+    /// The path that answers with a status of 2xx once the server is ready.
+    #[serde(default = "ready")]
+    #[schemars(regex(pattern = "^/"), extend("patternErrorMessage" = "a path that begins with `/`"))]
+    pub ready: String,
+}
+
+impl Service {
+    /// The functions that Ekiben serves: `predict` first, the others by name.
+    ///
+    /// What is not `FILE:FUNCTION` is left out; the check of form has said so.
+    pub fn entries(&self) -> Vec<Entry<'_>> {
+        let predict = self.predict.iter().map(|text| ("predict", text, "/service/predict".to_owned()));
+        let others = self.functions.iter().map(|(name, text)| {
+            (name.as_str(), text, crate::formats::document::pointer(["service", "functions", name.as_str()]))
+        });
+        predict
+            .chain(others)
+            .filter_map(|(name, text, pointer)| {
+                let (file, function) = text.rsplit_once(':')?;
+                Some(Entry { name, file, function, pointer })
+            })
+            .collect()
+    }
+}
+
+/// A function that Ekiben serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry<'a> {
+    /// What it is called outside: it answers `POST /NAME`.
+    pub name: &'a str,
+    /// The Python file, relative to the manifest.
+    pub file: &'a str,
+    /// The function in it.
+    pub function: &'a str,
+    /// Where the manifest names it, as a JSON pointer.
+    pub pointer: String,
+}
+
+/// What a reference to a function looks like.
+const ENTRY: &str = r"^[^:]+\.py:[A-Za-z_][A-Za-z0-9_]*$";
+const ENTRY_IN_WORDS: &str = "a Python file and a function in it, as src/predict.py:predict";
+
+fn port() -> u16 {
+    3000
+}
+
+fn ready() -> String {
+    "/readyz".to_owned()
+}
+
+/// An argument of a function.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Input {
+    /// Its name in the function and in the JSON of a request.
+    #[schemars(regex(pattern = "^[A-Za-z_][A-Za-z0-9_]*$"), extend("patternErrorMessage" = "a name as Python has them"))]
+    pub name: String,
+    /// What it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+}
+
+/// What a local run may use.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Resources {
+    /// Memory, as `512Mi` or `2Gi`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend(
+        "pattern" = "^[0-9]+(Ki|Mi|Gi|Ti|k|M|G|T)?$",
+        "patternErrorMessage" = "a whole number of bytes with a unit, as 512Mi or 2Gi"
+    ))]
+    pub memory: Option<String>,
+    /// Processors, as `2` or `0.5`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("minimum" = 0.01))]
+    pub cpus: Option<f64>,
+}
+
+impl Resources {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// An example request and the answer that it must get.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Test {
+    /// What it shows.
+    pub name: String,
+    /// The path that is asked.
+    #[serde(default = "predict_path")]
+    #[schemars(regex(pattern = "^/"), extend("patternErrorMessage" = "a path that begins with `/`"))]
+    pub path: String,
+    /// The JSON that is sent. Absent: a GET.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<serde_json::Value>,
+    /// The status that must come back.
+    #[serde(default = "ok")]
+    #[schemars(range(min = 100, max = 599))]
+    pub status: u16,
+    /// The JSON that must come back; objects may hold more than is named here. Absent: anything will do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expect: Option<serde_json::Value>,
+    /// How far numbers may be from those expected, relative to them (absolute below 1).
+    #[serde(default = "tolerance")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub tolerance: f64,
+}
+
+fn predict_path() -> String {
+    "/predict".to_owned()
+}
+
+fn ok() -> u16 {
+    200
+}
+
+fn tolerance() -> f64 {
+    1e-6
+}

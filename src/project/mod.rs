@@ -1,0 +1,131 @@
+//! A project: a folder with a manifest, read and checked.
+
+pub mod files;
+pub mod init;
+pub mod lock;
+pub mod manifest;
+pub mod validate;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use fs_err as fs;
+
+use crate::base::requirements::Requirements;
+use crate::formats::diagnostic::{Code, Diagnostic, Diagnostics, Label};
+use crate::formats::document::{Document, shown};
+use crate::formats::schema::load;
+use crate::formats::schema::{self, Kind};
+use crate::io::digest::Digest;
+use files::Files;
+use lock::Lock;
+use manifest::{Manifest, NAMES};
+use validate::Subject;
+
+/// A project without mistakes.
+#[derive(Clone, Debug)]
+pub struct Project {
+    /// The folder that paths in the manifest are relative to.
+    pub root: PathBuf,
+    /// The manifest's file.
+    pub path: PathBuf,
+    /// What it says.
+    pub manifest: Manifest,
+    /// The same with its places.
+    pub document: Document,
+    /// The files that it names.
+    pub files: Files,
+    /// The Python packages that it requires.
+    pub requirements: Requirements,
+}
+
+impl Project {
+    /// Reads the project in the folder `path`, or whose manifest is the file `path`, with all checks.
+    ///
+    /// With the project come warnings. None of the project's code is run.
+    ///
+    /// # Errors
+    /// All mistakes, of which at least one is an error; warnings among them.
+    pub fn load(path: &Path) -> Result<(Self, Diagnostics), Diagnostics> {
+        let mut found = Diagnostics::new();
+        match Self::read(path, &mut found) {
+            Some(project) if !found.has_errors() => Ok((project, found)),
+            _ => Err(found),
+        }
+    }
+
+    /// The digest of all that the lock depends on: see [`lock::input_digest`].
+    pub fn input_digest(&self) -> Digest {
+        lock::input_digest(&self.manifest, &self.requirements.texts())
+    }
+
+    fn read(path: &Path, found: &mut Diagnostics) -> Option<Self> {
+        let path = find(path, found)?;
+        let shown = shown(&path);
+        let document = Document::read(&path, &shown, Kind::Manifest.most(), found)?;
+        let reading = load::read::<Manifest>(&document, schema::of(Kind::Manifest), found);
+        let manifest = reading.value?;
+        let root = match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        // Where the form is wrong already, nothing more is said about the meaning.
+        let said = found.errors_in(&document.source);
+        let mut meant = Diagnostics::new();
+        let files = files::select(&root, &manifest, &document, &mut meant);
+        let locked = locked(&root.join(lock::NAME));
+        let asked = manifest.python.as_ref().map(|python| python.requirements.clone()).unwrap_or_default();
+        let requirements = Requirements::read(&asked, &root, Some(&document), &mut meant);
+        let subject = Subject {
+            root: &root,
+            manifest: &manifest,
+            document: &document,
+            files: &files,
+            requirements: &requirements,
+            locked: &locked,
+        };
+        validate::manifest(&subject, &mut meant);
+        let unsaid = |Label { source, span, .. }: &Label| {
+            source.path() != document.source.path()
+                || !said.iter().any(|said| said.start <= span.end && span.start <= said.end)
+        };
+        found.extend(meant.into_iter().filter(|diagnostic| unsaid(&diagnostic.primary)));
+        Some(Self { root, path, manifest, document, files, requirements })
+    }
+}
+
+/// The versions that a lock has. Whether the lock is right is for those to say who use it.
+fn locked(path: &Path) -> BTreeMap<String, pep440_rs::Version> {
+    let most = Kind::Lock.most();
+    let small = fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.len() <= most);
+    let text = small.then(|| fs::read_to_string(path).ok()).flatten().unwrap_or_default();
+    let lock: Option<Lock> = serde_json::from_str(&text).ok();
+    let packages = lock.iter().flat_map(|lock| lock.platforms.values()).flat_map(|locked| &locked.python);
+    packages.filter_map(|package| Some((package.name.clone(), package.version.parse().ok()?))).collect()
+}
+
+/// The manifest's file.
+fn find(path: &Path, found: &mut Diagnostics) -> Option<PathBuf> {
+    if !path.is_dir() {
+        if path.exists() {
+            return Some(path.to_owned());
+        }
+        found.push(Diagnostic::of_file(Code::NoManifest, shown(path), "there is no such file or folder"));
+        return None;
+    }
+    let here: Vec<&str> = NAMES.into_iter().filter(|name| path.join(name).exists()).collect();
+    match here.as_slice() {
+        [name] => Some(path.join(name)),
+        [] => {
+            let error = Diagnostic::of_file(Code::NoManifest, shown(path), "there is no manifest in the folder");
+            found.push(error.help("`ekiben init` writes one"));
+            None
+        }
+        [one, other, ..] => {
+            let message = format!("there are both {one} and {other}");
+            let error = Diagnostic::of_file(Code::TwoManifests, shown(path), message);
+            found.push(error.help("remove one, or name the one that is meant"));
+            None
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! The functions that a service names: whether they are in their files, with the parameters that are described.
+//!
+//! The Python source is parsed, never run.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::Subject;
+use crate::formats::diagnostic::suggest::closest;
+use crate::formats::diagnostic::{Code, Diagnostic, Diagnostics, Source};
+use crate::formats::document::{MAX_BYTES, read_text};
+use crate::formats::source::{self, ParameterKind, Position, Signature};
+use crate::io::archive::ArchivePath;
+use crate::project::manifest::Entry;
+
+/// Checks them; mistakes go to `found`.
+pub fn check(subject: &Subject<'_>, found: &mut Diagnostics) {
+    let entries = subject.manifest.service.entries();
+    let mut texts: BTreeMap<&str, Option<Arc<Source>>> = BTreeMap::new();
+    let mut functions = Vec::new();
+    // What cannot be read may take anything.
+    let mut open = false;
+    for entry in &entries {
+        let text = texts.entry(entry.file).or_insert_with(|| read(subject, entry.file, found));
+        let Some(text) = text else {
+            open = true;
+            continue;
+        };
+        match source::function(text.text(), entry.function) {
+            Ok(signature) => {
+                open |= signature.decorated;
+                functions.push((text.clone(), signature));
+            }
+            Err(error) => {
+                open |= !matches!(error, source::Error::Missing { .. });
+                found.push(explain(subject, entry, text, &error));
+            }
+        }
+    }
+    if functions.is_empty() || open {
+        return;
+    }
+    for (number, input) in subject.manifest.service.inputs.iter().enumerate() {
+        if functions.iter().any(|(_, function)| function.takes(&input.name)) {
+            continue;
+        }
+        let at = format!("/service/inputs/{number}/name");
+        let names: Vec<String> = functions.iter().flat_map(|(_, function)| named(function)).collect();
+        let message = match entries.as_slice() {
+            [entry] => format!("`{}` is no parameter of the function `{}`", input.name, entry.function),
+            _ => format!("`{}` is no parameter of any of the functions", input.name),
+        };
+        let mut error = subject.document.at(Code::NoParameter, &at, message);
+        if let Some(near) = closest(&input.name, &names) {
+            error = error.label(format!("did you mean `{near}`?"));
+        }
+        for (text, function) in &functions {
+            let span = span(text, function.position, &function.name);
+            error = error.also(text, span, "the function is here");
+        }
+        found.push(error);
+    }
+}
+
+/// What is not among the files is not there, or not in the project: that was said, and it is not for us to open.
+fn read(subject: &Subject<'_>, file: &str, found: &mut Diagnostics) -> Option<Arc<Source>> {
+    let path = ArchivePath::relative(file).ok()?;
+    let file = subject.files.get(&path)?;
+    read_text(&file.host, &crate::formats::document::shown(&file.host), MAX_BYTES, found)
+}
+
+fn explain(subject: &Subject<'_>, entry: &Entry<'_>, text: &Arc<Source>, error: &source::Error) -> Diagnostic {
+    match error {
+        source::Error::Missing { name, functions } => {
+            let message = format!("there is no function `{name}` in {}", entry.file);
+            let missing = subject.document.at(Code::NoFunction, &entry.pointer, message);
+            let here = closest(name, functions).and_then(|near| source::function(text.text(), near).ok());
+            match here {
+                Some(near) => missing.label(format!("did you mean `{}`?", near.name)).also(
+                    text,
+                    span(text, near.position, &near.name),
+                    "this one?",
+                ),
+                None if functions.is_empty() => missing,
+                None => missing.help(format!("the functions in it are {}", functions.join(", "))),
+            }
+        }
+        source::Error::Opaque { name, position } => {
+            let warning = subject.document.at(Code::OpaqueFunction, &entry.pointer, error.to_string());
+            let warning = warning.also(text, span(text, *position, name), "it gets its value here");
+            error.hint().into_iter().fold(warning, Diagnostic::help)
+        }
+        source::Error::Syntax { position, message } => {
+            let message = format!("the syntax is wrong: {}", message.to_lowercase());
+            Diagnostic::new(Code::PythonSyntax, text, span(text, *position, ""), message)
+        }
+        other => Diagnostic::new(Code::PythonSyntax, text, 0..0, other.to_string()),
+    }
+}
+
+/// The parameters that an input can be passed to by its name.
+fn named(function: &Signature) -> impl Iterator<Item = String> + '_ {
+    function.parameters.iter().filter(|p| p.kind == ParameterKind::Named).map(|p| p.name.clone())
+}
+
+fn span(text: &Source, position: Position, name: &str) -> Range<usize> {
+    let start = text.offset(position.line, position.column);
+    start..start + name.len()
+}

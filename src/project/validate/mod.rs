@@ -1,0 +1,313 @@
+//! Meaning: whether what a manifest says makes sense, beyond its form.
+//!
+//! Nothing of the project is run, and nothing is asked over a network.
+
+mod entry;
+pub mod model;
+mod packed;
+mod requirements;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use pep440_rs::Version;
+
+use crate::base::debian::SUITES;
+use crate::base::requirements::Requirements;
+use crate::formats::diagnostic::suggest::closest;
+use crate::formats::diagnostic::{Code, Diagnostics};
+use crate::formats::document::{Document, pointer};
+use crate::project::files::Files;
+use crate::project::manifest::Manifest;
+
+/// Minor versions of Python 3 that there are bases and wheels for.
+const PYTHONS: std::ops::RangeInclusive<u32> = 8..=15;
+
+/// What a service answers without being told to: its methods and paths beside those of the functions.
+pub const ROUTES: [&str; 7] = ["/healthz", "/livez", "/readyz", "/metrics", "/openapi.json", "/docs", "/"];
+
+/// What is looked at.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    /// The folder that paths in the manifest are relative to.
+    pub root: &'a Path,
+    /// What the manifest says.
+    pub manifest: &'a Manifest,
+    /// The same with its places.
+    pub document: &'a Document,
+    /// The files that it names.
+    pub files: &'a Files,
+    /// What Python packages it requires.
+    pub requirements: &'a Requirements,
+    /// The versions of Python packages that the lock has, by normalised name; empty where there is no lock.
+    pub locked: &'a BTreeMap<String, Version>,
+}
+
+/// Looks for mistakes of meaning; they go to `found`.
+pub fn manifest(subject: &Subject<'_>, found: &mut Diagnostics) {
+    service(subject, found);
+    entry::check(subject, found);
+    python(subject, found);
+    requirements::check(subject, found);
+    model::check(subject, found);
+    packed::check(subject, found);
+    packages(subject, found);
+    base(subject, found);
+    variables(subject, found);
+    addresses(subject, found);
+    licenses(subject, found);
+    tests(subject, found);
+}
+
+fn service(&Subject { manifest, document, .. }: &Subject<'_>, found: &mut Diagnostics) {
+    let service = &manifest.service;
+    let functions = service.predict.is_some() || !service.functions.is_empty();
+    match (functions, service.command.is_empty()) {
+        (true, true) | (false, false) => {}
+        (true, false) => {
+            let message = "the service has both functions and a command";
+            let other = if service.predict.is_some() { "/service/predict" } else { "/service/functions" };
+            found.push(
+                document
+                    .at_key(Code::ServiceKind, "/service/command", message)
+                    .also(&document.source, document.key_span_of(other), "functions that ekiben serves")
+                    .help("leave one of them out"),
+            );
+        }
+        (false, true) => found.push(
+            document
+                .at_key(Code::ServiceKind, "/service", "the service has no way to answer")
+                .help("name a function: `predict: src/predict.py:predict`")
+                .help("or a server of its own: `command: [python, -m, my_server]`"),
+        ),
+    }
+    if !functions && !service.inputs.is_empty() {
+        let message = "inputs are described, and there is no function that takes them";
+        found.push(document.at_key(Code::ServiceKind, "/service/inputs", message));
+    }
+    for name in service.functions.keys() {
+        let at = pointer(["service", "functions", name.as_str()]);
+        let route = format!("/{name}");
+        if ROUTES.contains(&route.as_str()) {
+            let message = format!("the function `{name}` would answer `{route}`, which every service answers itself");
+            found.push(document.at_key(Code::RouteTaken, &at, message).help("give it another name"));
+        } else if name == "predict" && service.predict.is_some() {
+            let first = document.key_span_of("/service/predict");
+            found.push(document.at_key(Code::RouteTaken, &at, "two functions would answer `/predict`").also(
+                &document.source,
+                first,
+                "the other one",
+            ));
+        }
+    }
+}
+
+fn python(&Subject { manifest, document, .. }: &Subject<'_>, found: &mut Diagnostics) {
+    let Some(version) = manifest.python.as_ref().and_then(|python| python.version.as_deref()) else { return };
+    let at = "/python/version";
+    let minor = version.strip_prefix("3.").and_then(|minor| minor.parse::<u32>().ok());
+    if !minor.is_some_and(|minor| PYTHONS.contains(&minor)) {
+        let message = format!("there is no Python `{version}` to build with");
+        let known = format!("known are 3.{} to 3.{}", PYTHONS.start(), PYTHONS.end());
+        found.push(document.at(Code::UnknownPython, at, message).help(known));
+        return;
+    }
+    let Some(suite) = manifest.base.strip_prefix("debian:") else { return };
+    if let Some((_, has)) = SUITES.iter().find(|(name, has)| *name == suite && *has != version) {
+        let mut error = document
+            .at(Code::PythonNotInBase, at, format!("Debian {suite} has Python {has}, not {version}"))
+            .also(&document.source, document.span_of("/base"), "the base");
+        if let Some((other, _)) = SUITES.iter().find(|(_, has)| *has == version) {
+            error = error.help(format!("`base: debian:{other}` has Python {version}"));
+        }
+        found.push(error.help(format!("or ask for \"{has}\", or write `base: auto`")));
+    }
+}
+
+/// Debian policy 4.7, section 5.6.7.
+fn packages(&Subject { manifest, document, .. }: &Subject<'_>, found: &mut Diagnostics) {
+    for (number, name) in manifest.system.packages.iter().enumerate() {
+        let letters = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "+-.".contains(c);
+        let first = name.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
+        if first && name.len() >= 2 && name.chars().all(letters) {
+            continue;
+        }
+        let at = format!("/system/packages/{number}");
+        let mut error =
+            document.at(Code::BadPackageName, &at, format!("`{name}` cannot be a name of a Debian package"));
+        if let Some((name, _)) = name.split_once(['=', '<', '>', ' ']) {
+            error = error.help(format!("write `{}`: the lock pins the version", name.trim()));
+        }
+        found.push(error);
+    }
+}
+
+fn base(&Subject { manifest, document, .. }: &Subject<'_>, found: &mut Diagnostics) {
+    let base = manifest.base.as_str();
+    let wrong = |message: String| document.at(Code::UnknownBase, "/base", message);
+    if let Some(suite) = base.strip_prefix("debian:") {
+        if !SUITES.iter().any(|(name, _)| *name == suite) {
+            let known: Vec<String> = SUITES.iter().map(|(name, _)| (*name).to_owned()).collect();
+            let mut error = wrong(format!("`{suite}` is no Debian suite that ekiben can assemble"));
+            if let Some(near) = closest(suite, &known) {
+                error = error.label(format!("did you mean `debian:{near}`?"));
+            }
+            found.push(error.help(format!("the suites are {}", known.join(", "))));
+        }
+    } else if let Some(path) = base.strip_prefix("oci:").or_else(|| base.strip_prefix("docker-archive:")) {
+        if path.is_empty() {
+            found.push(wrong(format!("`{base}` names no path")));
+        }
+    } else if !matches!(base, "auto" | "scratch") && !is_reference(base) {
+        let known = ["auto", "scratch", "debian:bookworm", "debian:trixie"].map(str::to_owned);
+        let mut error = wrong(format!("`{base}` is neither a base nor an image's name"));
+        if let Some(near) = closest(base, &known) {
+            error = error.label(format!("did you mean `{near}`?"));
+        }
+        found.push(error.help("write `auto`, `debian:SUITE`, `scratch`, `oci:PATH`, or REGISTRY/NAME:TAG"));
+    }
+}
+
+/// OCI distribution specification 1.1, section "Pulling manifests", with the host in front as docker writes it.
+fn is_reference(text: &str) -> bool {
+    let (rest, digest) = match text.split_once('@') {
+        Some((rest, digest)) => (rest, Some(digest)),
+        None => (text, None),
+    };
+    let (name, tag) = match rest.rsplit_once(':') {
+        Some((name, tag)) if !tag.contains('/') => (name, Some(tag)),
+        _ => (rest, None),
+    };
+    let word = |text: &str, more: &str| {
+        let inside = |c: char| c.is_ascii_alphanumeric() || more.contains(c);
+        text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_') && text.chars().all(inside)
+    };
+    let (host, path) = match name.split_once('/') {
+        Some((host, path)) if host.contains(['.', ':']) || host == "localhost" => (Some(host), path),
+        _ => (None, name),
+    };
+    let lower = |part: &str| word(part, "._-") && !part.contains(|c: char| c.is_ascii_uppercase());
+    host.is_none_or(|host| word(host, ".:-"))
+        && path.split('/').all(lower)
+        && tag.is_none_or(|tag| tag.len() <= 128 && word(tag, "._-"))
+        && digest.is_none_or(|digest| digest.parse::<crate::io::digest::Digest>().is_ok())
+}
+
+/// POSIX.1-2017, base definitions, section 8.1.
+fn variables(&Subject { manifest, document, .. }: &Subject<'_>, found: &mut Diagnostics) {
+    for (name, value) in &manifest.env {
+        let at = pointer(["env", name.as_str()]);
+        let letters = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) || !name.chars().all(letters) {
+            let message = format!("`{name}` cannot be a name of a variable");
+            let help = "a name has letters, digits and `_`, and begins with no digit";
+            found.push(document.at_key(Code::BadVariable, &at, message).help(help));
+        }
+        if value.contains('\0') {
+            found.push(document.at(Code::BadVariable, &at, "the value of a variable holds a zero byte"));
+        }
+    }
+}
+
+fn addresses(&Subject { manifest, document, .. }: &Subject<'_>, found: &mut Diagnostics) {
+    let debian = &manifest.debian;
+    for (at, url) in [
+        ("/source", &manifest.source),
+        ("/debian/mirror", &debian.mirror),
+        ("/debian/security", &debian.security),
+        ("/debian/snapshot", &debian.snapshot),
+    ] {
+        let Some(text) = url else { continue };
+        let why = match reqwest::Url::parse(text) {
+            Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => continue,
+            Ok(url) => format!("`{}:` is not http or https", url.scheme()),
+            Err(error) => error.to_string(),
+        };
+        let error = document.at(Code::BadUrl, at, format!("`{text}` is not a URL: {why}"));
+        found.push(error.help("an address begins with `https://` or `http://`"));
+    }
+}
+
+/// SPDX specification 3.0, annex B: identifiers joined by `AND`, `OR` and `WITH`, with parentheses.
+fn licenses(&Subject { manifest, document, .. }: &Subject<'_>, found: &mut Diagnostics) {
+    let Some(text) = &manifest.licenses else { return };
+    if is_spdx(text) {
+        return;
+    }
+    let mut warning = document.at(Code::NotSpdx, "/licenses", format!("`{text}` is not an SPDX expression"));
+    if let Some(words) = text.split_once(' ').filter(|_| is_spdx(&text.replace(' ', "-"))) {
+        warning = warning.label(format!("did you mean `{}-{}`?", words.0, words.1.replace(' ', "-")));
+    }
+    found.push(warning.help("as `Apache-2.0`, `MIT OR Apache-2.0`, `LicenseRef-mine`"));
+}
+
+fn is_spdx(text: &str) -> bool {
+    let spaced = text.replace('(', " ( ").replace(')', " ) ");
+    let (mut depth, mut operand_next) = (0_usize, true);
+    for word in spaced.split_whitespace() {
+        match word {
+            "(" if operand_next => depth += 1,
+            ")" if !operand_next && depth > 0 => depth -= 1,
+            "AND" | "OR" | "WITH" if !operand_next => operand_next = true,
+            "(" | ")" | "AND" | "OR" | "WITH" => return false,
+            word if operand_next && word.chars().all(|c| c.is_ascii_alphanumeric() || "-.+:".contains(c)) => {
+                operand_next = false;
+            }
+            _ => return false,
+        }
+    }
+    depth == 0 && !operand_next
+}
+
+fn tests(&Subject { manifest, document, .. }: &Subject<'_>, found: &mut Diagnostics) {
+    let service = &manifest.service;
+    let entries = service.entries();
+    // A server of its own answers what it likes.
+    if entries.is_empty() {
+        return;
+    }
+    let mut routes: Vec<String> = entries.iter().map(|entry| format!("/{}", entry.name)).collect();
+    routes.extend(ROUTES.map(str::to_owned));
+    for (number, test) in manifest.tests.iter().enumerate() {
+        let path = test.path.split('?').next().unwrap_or_default();
+        if routes.iter().any(|route| route == path) {
+            continue;
+        }
+        let at = format!("/tests/{number}/path");
+        let mut error = document.at(Code::UnknownRoute, &at, format!("nothing answers `{path}`"));
+        if let Some(near) = closest(path, &routes) {
+            error = error.label(format!("did you mean `{near}`?"));
+        }
+        found.push(error.help(format!("the paths are {}", routes.join(", "))));
+    }
+}
+
+#[cfg(test)]
+mod syntax_tests {
+    use super::*;
+
+    #[test]
+    fn references_of_images_are_told_from_other_texts() {
+        for good in [
+            "python:3.11-slim",
+            "docker.io/library/python",
+            "localhost:5000/a/b:1",
+            "ghcr.io/a/b_c@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+        ] {
+            assert!(is_reference(good), "{good}");
+        }
+        for bad in ["", "Python", "a b", "a:", "a//b", "https://a.b/c", "a@sha256:00", "-a"] {
+            assert!(!is_reference(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn licence_expressions_are_told_from_other_texts() {
+        for good in ["MIT", "MIT OR Apache-2.0", "(MIT AND GPL-2.0+) OR LicenseRef-mine", "GPL-2.0 WITH x"] {
+            assert!(is_spdx(good), "{good}");
+        }
+        for bad in ["", "Apache 2.0", "MIT OR", "(MIT", "MIT)", "OR MIT", "MIT, Apache"] {
+            assert!(!is_spdx(bad), "{bad}");
+        }
+    }
+}

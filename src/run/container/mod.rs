@@ -1,0 +1,579 @@
+//! Running containers: folders and a process in, an isolated process with an address, a log and an exit code out.
+//!
+//! A container is a folder below `containers/` of the store, a supervisor (this program, started anew with a hidden
+//! command: [`take_over`]) and what that starts. See `docs/architecture.md` and the OCI runtime specification.
+//!
+//! | in the folder | what |
+//! |---|---|
+//! | `spec.json`, `state.json` | what is run, and how it is |
+//! | `log`, or `stdout` and `stderr` | what it says |
+//! | `lock` | held, shared, by whoever needs the folder |
+//! | `config.json`, `rootfs`, `l`, `top`, `m`, `s`, `names`, `runtime` | the bundle and the runtime's own notes |
+//!
+//! Invariants: the container's program has no capabilities, can gain none, makes the system calls of Docker's default
+//! profile alone, runs as no root of the host, and sees its layers (which are never written to), its mounts, and folders
+//! in memory, nothing else, and not where those lie on the host; nothing of a container runs when its supervisor does not;
+//! a folder whose lock is free belongs to nobody, and is tidied by [`Containers::sweep`].
+
+mod cgroup;
+pub mod engine;
+mod error;
+mod forward;
+mod lifeline;
+mod log;
+mod probe;
+mod rootfs;
+mod runtime;
+mod seccomp;
+mod signals;
+mod spec;
+mod state;
+mod supervise;
+
+pub use error::{Error, Failure};
+pub use signals::PassedOn;
+pub use spec::{Engine, Limits, Mount, Name, Network, Publish, Spec, Streams, Tmpfs};
+pub use state::{State, Status};
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::io::{self, BufRead as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::time::{Duration, Instant, SystemTime};
+
+use fs_err as fs;
+use nix::sys::signal::Signal;
+use nix::unistd::geteuid;
+
+use crate::io::progress::Progress;
+use log::LogReader;
+use state::Record;
+
+/// The hidden command that makes this program a supervisor.
+const COMMAND: &str = "__container";
+
+/// Becomes a supervisor if this program was started as one, and returns its exit code. To be called first of all in
+/// `main`, before there is a second thread.
+pub fn take_over() -> Option<ExitCode> {
+    let mut args = std::env::args_os().skip(1);
+    if args.next()? != COMMAND {
+        return None;
+    }
+    args.next().map(|folder| supervise::supervise(Path::new(&folder)))
+}
+
+/// How a container ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exit {
+    /// What its program said, or 128 and the number of the signal that ended it.
+    pub code: i32,
+    /// The kernel killed processes of the container because of its memory limit.
+    pub out_of_memory: bool,
+}
+
+/// What a container that ran to its end left.
+#[derive(Clone, Debug)]
+pub struct Output {
+    /// How it ended.
+    pub exit: Exit,
+    /// Its standard output, up to 64 MiB.
+    pub stdout: Vec<u8>,
+    /// Its standard error, up to 64 MiB.
+    pub stderr: Vec<u8>,
+}
+
+/// Who looks after a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// This process: the container is stopped when it ends, however it ends.
+    Tied,
+    /// Nobody: the container runs until it ends or is stopped.
+    Detached,
+}
+
+/// The program that becomes a supervisor: one whose `main` begins with [`take_over`].
+#[derive(Clone, Debug)]
+pub struct Launcher {
+    program: PathBuf,
+}
+
+impl Launcher {
+    /// This program itself.
+    ///
+    /// # Errors
+    /// When the kernel does not tell which it is.
+    pub fn this() -> io::Result<Self> {
+        // Not its path: the file there may have been replaced since this program was started.
+        fs::metadata("/proc/self/exe")?;
+        Ok(Self { program: "/proc/self/exe".into() })
+    }
+
+    /// Another one, for tests of the library.
+    pub fn program(program: impl Into<PathBuf>) -> Self {
+        Self { program: program.into() }
+    }
+}
+
+/// The containers of one store.
+#[derive(Clone, Debug)]
+pub struct Containers {
+    folder: PathBuf,
+    launcher: Launcher,
+    progress: Progress,
+}
+
+/// The files by which a container knows names of machines: its own, or with the host's network those of the host.
+fn names(spec: &Spec, folder: &Path) -> io::Result<Vec<Mount>> {
+    const HOSTS: &str = "/etc/hosts";
+    let mount = |source: PathBuf, target: &str| Mount { source, target: target.into(), writable: false };
+    if spec.network == Network::Host {
+        let there = [HOSTS, "/etc/resolv.conf"].into_iter().filter(|path| Path::new(path).is_file());
+        return there.map(|path| Ok(mount(fs::canonicalize(path)?, path))).collect();
+    }
+    let hosts = folder.join("names").join("hosts");
+    fs::create_dir(folder.join("names"))?;
+    fs::write(&hosts, format!("127.0.0.1 localhost {}\n::1 localhost\n", spec.hostname))?;
+    // The container's user reads it, whatever the umask.
+    fs::set_permissions(&hosts, PermissionsExt::from_mode(0o644))?;
+    Ok(vec![mount(fs::canonicalize(hosts)?, HOSTS)])
+}
+
+impl Containers {
+    /// Those in `folder`, which is `containers/` of the store.
+    pub fn new(folder: &Path, launcher: Launcher, progress: Progress) -> Self {
+        // Supervisors work in other folders. (It fails for an empty path alone.)
+        let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+        Self { folder, launcher, progress }
+    }
+
+    /// Starts a container, and returns when its program runs.
+    ///
+    /// # Errors
+    /// See [`Error`]; nothing stays then.
+    pub fn start(&self, spec: &Spec, life: Life) -> Result<Container, Error> {
+        for mount in &spec.mounts {
+            readable(&mount.source, spec.user)?;
+        }
+        let (name, folder, lock) = self.make_folder(&spec.name)?;
+        let mut container = Container { name, folder, _lock: lock, process: None, _tie: None };
+        let started = self.launch(spec, life, &mut container);
+        match started {
+            Ok(()) => {
+                for warning in container.state()?.warnings {
+                    self.progress.warn(warning);
+                }
+                Ok(container)
+            }
+            Err(error) => {
+                let _ = fs::remove_dir_all(&container.folder);
+                Err(error)
+            }
+        }
+    }
+
+    /// Runs a container to its end.
+    ///
+    /// # Errors
+    /// When it cannot be started. A program that fails is no error, but in [`Output::exit`].
+    pub fn run_to_end(&self, spec: &Spec) -> Result<Output, Error> {
+        let spec = Spec { output: Streams::Separate, keep: false, ..spec.clone() };
+        let mut container = self.start(&spec, Life::Tied)?;
+        let (exit, _) = container.end(&mut |_| {})?;
+        let read = |name: &str| fs::read(container.folder.join(name));
+        let output = Output { exit, stdout: read("stdout")?, stderr: read("stderr")? };
+        container.remove()?;
+        Ok(output)
+    }
+
+    /// All containers there are, by name. Those that have ended are among them if they were to be kept.
+    ///
+    /// # Errors
+    /// When the disk says no.
+    pub fn list(&self) -> Result<Vec<State>, Error> {
+        let mut states = Vec::new();
+        for folder in self.folders()? {
+            // One without a state is just being made or removed.
+            if let Ok(record) = Record::load_from(&folder) {
+                states.push(current(record.state));
+            }
+        }
+        states.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(states)
+    }
+
+    /// The container called `name`.
+    ///
+    /// # Errors
+    /// [`Error::NoContainer`] when there is none.
+    pub fn get(&self, name: &str) -> Result<Container, Error> {
+        check_name(name)?;
+        let _order = self.order(false)?;
+        let folder = self.folder.join(name);
+        match lock_shared(&folder) {
+            Ok(lock) => Ok(Container { name: name.to_owned(), folder, _lock: lock, process: None, _tie: None }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let names = self.folders()?.into_iter().filter_map(|path| Some(path.file_name()?.to_str()?.to_owned()));
+                let near = names
+                    .map(|other| (strsim::damerau_levenshtein(&other, name), other))
+                    .filter(|(distance, _)| *distance <= 3)
+                    .min();
+                Err(Error::NoContainer { name: name.to_owned(), similar: near.map(|(_, other)| other) })
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Removes what killed processes left: folders, control groups, containers of other managers. A container that was
+    /// to be kept stays, as [`Status::Lost`]. Returns how many there were.
+    ///
+    /// # Errors
+    /// When the disk says no.
+    pub fn sweep(&self) -> Result<usize, Error> {
+        let _order = self.order(true)?;
+        let mut swept = 0;
+        for folder in self.folders()? {
+            let free = match fs::File::open(folder.join("lock")) {
+                Ok(lock) => lock.file().try_lock().is_ok(),
+                Err(_) => true,
+            };
+            let record = Record::load_from(&folder);
+            let lives =
+                record.as_ref().is_ok_and(|record| record.state.supervisor.is_some_and(state::Process::is_alive));
+            if !free || lives {
+                continue;
+            }
+            swept += usize::from(tidy(&folder, record.ok())?);
+        }
+        Ok(swept)
+    }
+
+    /// The folders of layers that containers use now: they must stay.
+    ///
+    /// # Errors
+    /// When the disk says no.
+    pub fn in_use(&self) -> Result<BTreeSet<PathBuf>, Error> {
+        let live = self.list()?.into_iter().filter(|state| matches!(state.status, Status::Starting | Status::Running));
+        Ok(live.flat_map(|state| state.lower).collect())
+    }
+
+    fn folders(&self) -> io::Result<Vec<PathBuf>> {
+        let mut folders = Vec::new();
+        fs::create_dir_all(&self.folder)?;
+        for entry in fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                folders.push(entry.path());
+            }
+        }
+        Ok(folders)
+    }
+
+    /// Between a folder's appearance and the lock in it, no sweep may look at it.
+    fn order(&self, alone: bool) -> io::Result<fs::File> {
+        fs::create_dir_all(&self.folder)?;
+        let folder = fs::File::open(&self.folder)?;
+        if alone {
+            folder.file().lock()?
+        } else {
+            folder.file().lock_shared()?
+        }
+        Ok(folder)
+    }
+
+    fn make_folder(&self, name: &Name) -> Result<(String, PathBuf, fs::File), Error> {
+        let _order = self.order(false)?;
+        let folder = match name {
+            Name::Exactly(name) => {
+                check_name(name)?;
+                let folder = self.folder.join(name);
+                match fs::create_dir(&folder) {
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                        return Err(Error::NameTaken { name: name.clone() });
+                    }
+                    result => result?,
+                }
+                folder
+            }
+            Name::Like(name) => {
+                check_name(name)?;
+                tempfile::Builder::new().prefix(&format!("{name}-")).tempdir_in(&self.folder)?.keep()
+            }
+        };
+        fs::write(folder.join("lock"), "")?;
+        let lock = lock_shared(&folder)?;
+        let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Ok((name, folder, lock))
+    }
+
+    fn launch(&self, spec: &Spec, life: Life, container: &mut Container) -> Result<(), Error> {
+        let folder = &container.folder;
+        let mut spec = spec.clone();
+        for layer in &mut spec.lower {
+            *layer = fs::canonicalize(&*layer)?;
+        }
+        for mount in &mut spec.mounts {
+            mount.source = fs::canonicalize(&mount.source)?;
+        }
+        spec.mounts.extend(names(&spec, folder)?);
+        let manager = match &spec.engine {
+            Engine::Manager { program, .. } => Some(program.clone()),
+            _ => None,
+        };
+        let created = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let state = State {
+            name: container.name.clone(),
+            created,
+            status: Status::Starting,
+            published: Vec::new(),
+            lower: spec.lower.clone(),
+            args: spec.args.clone(),
+            labels: spec.labels.clone(),
+            warnings: Vec::new(),
+            keep: spec.keep,
+            supervisor: None,
+        };
+        state::write(&folder.join("spec.json"), &spec)?;
+        Record { state, cgroup: cgroup::Cgroup::default(), manager }.save_to(folder)?;
+
+        let (tie, tied) = match life {
+            Life::Tied => {
+                let (reader, writer) = io::pipe()?;
+                (Some(writer), Stdio::from(reader))
+            }
+            Life::Detached => (None, Stdio::null()),
+        };
+        let trouble = folder.join("trouble");
+        let mut process = Command::new(&self.launcher.program)
+            .args([OsString::from(COMMAND), folder.into()])
+            // libcontainer would hand on what systemd handed to us.
+            .env_remove("LISTEN_FDS")
+            .stdin(tied)
+            .stdout(Stdio::piped())
+            .stderr(fs::File::create(&trouble)?.into_parts().0)
+            .spawn()?;
+        let mut said = String::new();
+        if let Some(stdout) = process.stdout.take() {
+            io::BufReader::new(stdout).read_line(&mut said)?;
+        }
+        container._tie = tie;
+        if said.is_empty() {
+            process.wait()?;
+            return match Record::load_from(folder)?.state.status {
+                Status::Failed(failure) => Err(failure.into()),
+                _ => Err(Error::Died { said: fs::read_to_string(&trouble)?.trim().to_owned() }),
+            };
+        }
+        container.process = Some(process);
+        Ok(())
+    }
+}
+
+/// A container that was started. Its folder stays while this is held, unless it is removed.
+#[derive(Debug)]
+pub struct Container {
+    name: String,
+    folder: PathBuf,
+    _lock: fs::File,
+    /// The supervisor, where it is a child of this process.
+    process: Option<Child>,
+    /// The supervisor sees the other end close when this process ends.
+    _tie: Option<io::PipeWriter>,
+}
+
+impl Container {
+    /// What it is called.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How it is now.
+    ///
+    /// # Errors
+    /// When it was removed.
+    pub fn state(&self) -> Result<State, Error> {
+        Ok(current(Record::load_from(&self.folder)?.state))
+    }
+
+    /// Waits for its end, and hands on what it says until then. One that was not to be kept is removed.
+    ///
+    /// # Errors
+    /// When its supervisor was killed, or the disk says no.
+    pub fn wait(&mut self, to: &mut dyn FnMut(&[u8])) -> Result<Exit, Error> {
+        let (exit, keep) = self.end(to)?;
+        if !keep {
+            self.remove()?;
+        }
+        Ok(exit)
+    }
+
+    /// Waits for its end, and says whether it is to be kept.
+    fn end(&mut self, to: &mut dyn FnMut(&[u8])) -> Result<(Exit, bool), Error> {
+        self.follow(&mut LogReader::new(&self.folder.join("log")), to)?;
+        if let Some(process) = &mut self.process {
+            process.wait()?;
+        }
+        let record = Record::load_from(&self.folder)?;
+        match record.state.status {
+            Status::Exited { code, out_of_memory } => Ok((Exit { code, out_of_memory }, record.state.keep)),
+            Status::Failed(failure) => Err(failure.into()),
+            _ => {
+                let said = fs::read_to_string(self.folder.join("trouble")).unwrap_or_default().trim().to_owned();
+                tidy(&self.folder, Some(record))?;
+                Err(Error::Died { said })
+            }
+        }
+    }
+
+    /// Hands on what it has said, all of it or the last `lines`, and with `follow` what it says until its end.
+    ///
+    /// # Errors
+    /// When the disk says no.
+    pub fn logs(&self, lines: Option<usize>, follow: bool, to: &mut dyn FnMut(&[u8])) -> Result<(), Error> {
+        let mut reader = LogReader::new(&self.folder.join("log"));
+        match lines {
+            Some(lines) => reader.skip_to_last(lines)?,
+            None => drop(LogReader::new(&self.folder.join("log.old")).read(to)?),
+        }
+        if follow {
+            self.follow(&mut reader, to)?;
+        } else {
+            reader.read(to)?;
+        }
+        Ok(())
+    }
+
+    fn follow(&self, reader: &mut LogReader, to: &mut dyn FnMut(&[u8])) -> Result<(), Error> {
+        const PAUSE: Duration = Duration::from_millis(10);
+        let supervisor = self.supervisor()?;
+        let mut pause = Duration::ZERO;
+        loop {
+            // Asked before reading: what it said last is then read too.
+            let ended = supervisor.as_ref().map_or(Ok(true), |process| lifeline::ends_within(process, pause))?;
+            pause = if reader.read(to)? { Duration::ZERO } else { PAUSE };
+            if ended {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Tells it to end, and kills it when it takes longer than `grace`, or than its own [`Spec::grace`]. Returns when
+    /// it has ended.
+    ///
+    /// # Errors
+    /// When the disk or the kernel says no.
+    pub fn stop(&self, grace: Duration) -> Result<(), Error> {
+        let Some(supervisor) = self.supervisor()? else { return Ok(()) };
+        let deadline = Instant::now() + grace;
+        lifeline::send_signal(&supervisor, Signal::SIGTERM)?;
+        while !lifeline::ends_within(&supervisor, deadline.saturating_duration_since(Instant::now()))? {
+            if Instant::now() >= deadline {
+                // Told a second time, the supervisor kills it.
+                lifeline::send_signal(&supervisor, Signal::SIGTERM)?;
+                while !lifeline::ends_within(&supervisor, Duration::from_secs(1))? {}
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// From now until what is returned is dropped, SIGINT, SIGTERM and SIGHUP to this process are passed on to the
+    /// container, as for a foreground command: the first lets it end, a second kills it.
+    ///
+    /// # Errors
+    /// When the kernel says no.
+    pub fn pass_on_signals(&self) -> Result<PassedOn, Error> {
+        let supervisor = Record::load_from(&self.folder)?.state.supervisor;
+        Ok(PassedOn::to(supervisor.map_or(0, |process| process.id))?)
+    }
+
+    /// Removes its folder, with state and log.
+    ///
+    /// # Errors
+    /// [`Error::IsRunning`] when it is.
+    pub fn remove(&mut self) -> Result<(), Error> {
+        if let Some(process) = &mut self.process {
+            process.try_wait()?;
+        }
+        if self.supervisor()?.is_some() {
+            return Err(Error::IsRunning { name: self.name.clone() });
+        }
+        Ok(fs::remove_dir_all(&self.folder)?)
+    }
+
+    /// The supervisor, if it is still there: it tidies up for a moment when the program has ended.
+    fn supervisor(&self) -> Result<Option<OwnedFd>, Error> {
+        Ok(Record::load_from(&self.folder)?.state.supervisor.and_then(state::Process::handle))
+    }
+}
+
+/// The state as it is, and not as a killed supervisor left it.
+fn current(mut state: State) -> State {
+    let is_dead = state.supervisor.is_some_and(|process| !process.is_alive());
+    if is_dead && matches!(state.status, Status::Starting | Status::Running) {
+        state.status = Status::Lost;
+    }
+    state
+}
+
+/// Takes away what is left of a container that has no supervisor any more. Returns whether there was anything.
+fn tidy(folder: &Path, record: Option<Record>) -> io::Result<bool> {
+    if let Some(mut record) = record {
+        let was_killed = matches!(record.state.status, Status::Starting | Status::Running);
+        if was_killed {
+            record.cgroup.remove();
+            if let Some(program) = &record.manager {
+                engine::forget(program, &record.state.name);
+            }
+        }
+        if record.state.keep {
+            if was_killed {
+                record.state.status = Status::Lost;
+                record.save_to(folder)?;
+            }
+            return Ok(was_killed);
+        }
+    }
+    fs::remove_dir_all(folder)?;
+    Ok(true)
+}
+
+fn lock_shared(folder: &Path) -> io::Result<fs::File> {
+    let lock = fs::File::open(folder.join("lock"))?;
+    lock.file().lock_shared()?;
+    Ok(lock)
+}
+
+fn check_name(name: &str) -> Result<(), Error> {
+    let fits = (1..=63).contains(&name.len())
+        && name.starts_with(|first: char| first.is_ascii_alphanumeric())
+        && name.chars().all(|letter| letter.is_ascii_alphanumeric() || "._-".contains(letter));
+    if fits { Ok(()) } else { Err(Error::BadName { name: name.to_owned() }) }
+}
+
+/// Whether the container's user will be able to read a file of the host, or all in a folder. Only root can run
+/// containers as somebody else.
+fn readable(path: &Path, (uid, gid): (u32, u32)) -> Result<(), Error> {
+    let metadata = fs::metadata(path)?;
+    let who = if geteuid().is_root() { (uid, gid) } else { (geteuid().as_raw(), nix::unistd::getegid().as_raw()) };
+    let shift = match who {
+        (uid, _) if metadata.uid() == uid => 6,
+        (_, gid) if metadata.gid() == gid => 3,
+        _ => 0,
+    };
+    let needed = if metadata.is_dir() { 0o5 } else { 0o4 };
+    if metadata.permissions().mode() >> shift & needed != needed {
+        return Err(Error::Unreadable { path: path.to_owned(), user: who.0 });
+    }
+    if metadata.is_dir() {
+        for entry in fs::read_dir(path)? {
+            let entry = entry?;
+            if !entry.file_type()?.is_symlink() {
+                readable(&entry.path(), (uid, gid))?;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,295 @@
+//! From an image to a container: which layers are unpacked, what is mounted where it lies, and how it is started.
+//!
+//! Weights are not copied: a layer of files that lie on this machine is mounted file by file, read-only, as long as
+//! the files are those that the image was built from.
+
+pub mod container;
+pub mod service;
+mod user;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use fs_err as fs;
+use tempfile::TempDir;
+
+use crate::image::layer::{self, Layer, Trees};
+use crate::image::registry;
+use crate::image::session::Session;
+use crate::image::store::{ImageName, Store};
+use crate::image::{self, Image, export};
+use crate::io::archive::Stack;
+use crate::io::content::Content;
+use crate::io::progress::Unit;
+use container::{Container, Containers, Engine, Launcher, Life, Limits, Mount, Name, Network, Publish, Spec, engine};
+use user::User;
+
+/// Why nothing was started.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A layer cannot be had.
+    #[error("{0}")]
+    Layer(#[from] layer::Error),
+    /// The image cannot be read or exported.
+    #[error("{0}")]
+    Image(#[from] image::Error),
+    /// A layer is in a registry, and stays there.
+    #[error(transparent)]
+    Registry(#[from] registry::Error),
+    /// The container did not start.
+    #[error("{0}")]
+    Container(#[from] container::Error),
+    /// A file could not be read or written. The message names it.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    /// The image does not say what to run.
+    #[error("the image has no command to run")]
+    NoCommand,
+    /// The image is for another processor.
+    #[error("the image is for {image}, this machine is {host}")]
+    Platform {
+        /// Of the image.
+        image: String,
+        /// Of this machine.
+        host: String,
+    },
+    /// The image says who its program runs as, and does not know them.
+    #[error("the image's user `{user}` is not in its {book}")]
+    User {
+        /// As the image has it.
+        user: String,
+        /// Where they should be.
+        book: &'static str,
+    },
+}
+
+impl Error {
+    /// The next thing to try.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Layer(error) => error.hint(),
+            Self::Image(error) => error.hint(),
+            Self::Registry(error) => error.hint(),
+            Self::Container(error) => error.hint(),
+            Self::NoCommand => Some("say what to run after `--`".to_owned()),
+            Self::Platform { host, .. } => Some(format!("build it with `--platform {host}`; nothing is emulated")),
+            Self::User { .. } | Self::Io(_) => None,
+        }
+    }
+}
+
+/// How an image is started.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What the container is called; the image's name with letters behind it where none is given.
+    pub name: Option<String>,
+    /// Ports that answer on this machine: host address and port in the container.
+    pub publish: Vec<Publish>,
+    /// The container shares the host's network.
+    pub host_network: bool,
+    /// What it may use up.
+    pub limits: Limits,
+    /// It can write into temporary folders alone, and not wherever its user may.
+    pub read_only: bool,
+    /// Variables beyond those of the image, `NAME=VALUE`.
+    pub env: Vec<String>,
+    /// Arguments in place of the image's.
+    pub args: Vec<String>,
+    /// Another program than Ekiben itself to run it: `runc`, `crun`, `podman`, `docker` or a path.
+    pub engine: Option<String>,
+    /// The container's state and log stay after its end.
+    pub keep: bool,
+}
+
+/// An image's layer of more files than this is unpacked rather than mounted file by file.
+const MOST_MOUNTS: usize = 64;
+
+/// What a container may write into its root, in bytes. It lies in memory, and is gone when the container ends.
+const WRITABLE: u64 = 1 << 30;
+
+/// The containers of a store.
+///
+/// # Errors
+/// When this program does not know which it is.
+pub fn containers(session: &Session) -> std::io::Result<Containers> {
+    Ok(Containers::new(&session.store.root().join("containers"), Launcher::this()?, session.progress.clone()))
+}
+
+/// Starts `image`, known as `image_name`, and returns when its program runs.
+///
+/// # Errors
+/// When a layer cannot be had, or no container be started.
+pub fn start(
+    session: &Session,
+    image_name: &ImageName,
+    image: &Image,
+    options: &Options,
+    life: Life,
+) -> Result<Container, Error> {
+    let host = crate::image::oci::platform::Platform::host().map(|host| host.to_string()).unwrap_or_default();
+    if image.platform().to_string() != host {
+        return Err(Error::Platform { image: image.platform().to_string(), host });
+    }
+    let config = image.config();
+    let given = |list: &Option<Vec<String>>| list.clone().unwrap_or_default();
+    let mut args = given(config.entrypoint());
+    args.extend(if options.args.is_empty() { given(config.cmd()) } else { options.args.clone() });
+    if args.is_empty() {
+        return Err(Error::NoCommand);
+    }
+    registry::fetch(session, image.layers())?;
+    let name = match &options.name {
+        Some(name) => Name::Exactly(name.clone()),
+        None => Name::Like(image_name.repository().rsplit('/').next().unwrap_or("container").to_owned()),
+    };
+    let user = config.user().as_deref().unwrap_or_default();
+    let mut spec = Spec::new(name, Vec::new(), args);
+    let (engine, _archive) = engine(session, image_name, image, options.engine.as_deref())?;
+    spec.engine = engine;
+    let has = |env: &[String], name: &str| env.iter().any(|variable| variable.split('=').next() == Some(name));
+    let env: Vec<_> = given(config.env()).into_iter().chain(options.env.iter().cloned()).collect();
+    // As other engines do, an image that says nothing of it has the usual one.
+    spec.env.retain(|variable| variable.starts_with("PATH=") && !has(&env, "PATH"));
+    spec.env.extend(env);
+    let is_managed = matches!(spec.engine, Engine::Manager { .. });
+    let user = match is_managed && user::is_numeric(user) {
+        // Managers look the rest up by themselves, and unpack layers where they keep theirs.
+        true => User::find(user, &[])?,
+        false => known_user(session, image, user)?,
+    };
+    if !is_managed {
+        let (trees, mounts) = root(session, image, &user)?;
+        (spec.lower, spec.mounts) = (trees.lower, mounts);
+        spec.root = trees.root;
+        if !has(&spec.env, "HOME") {
+            spec.env.push(format!("HOME={}", user.home));
+        }
+    }
+    spec.cwd = config.working_dir().as_deref().filter(|folder| !folder.is_empty()).unwrap_or("/").into();
+    spec.user = (user.uid, user.gid);
+    // What is written is memory too: before that is used up, the program is told that there is no space left.
+    let most = options.limits.memory.map_or(WRITABLE, |memory| WRITABLE.min(memory / 2));
+    spec.writable = (!options.read_only).then_some(most);
+    spec.limits = options.limits;
+    spec.keep = options.keep;
+    spec.network = match options.host_network {
+        true => Network::Host,
+        false => Network::Isolated { publish: options.publish.clone() },
+    };
+    spec.labels = BTreeMap::from([("image".to_owned(), image_name.to_string())]);
+    Ok(containers(session)?.start(&spec, life)?)
+}
+
+/// A free port of the loopback interface that leads to `port` of the container.
+pub fn any_port(port: u16) -> Publish {
+    Publish { host: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0), container: port }
+}
+
+/// Who the image's program runs as. The books of users are in no layer of weights, and which of those can be mounted is
+/// not known before.
+fn known_user(session: &Session, image: &Image, text: &str) -> Result<User, Error> {
+    let mut layers = Vec::new();
+    for layer in image.layers() {
+        if layer.files(&session.store)?.is_none() {
+            layers.push(layer);
+        }
+    }
+    User::find(text, &unpack(session, &layers)?.lower)
+}
+
+fn unpack(session: &Session, layers: &[&Layer]) -> Result<Trees, Error> {
+    let missing = layers.iter().filter(|layer| !layer.is_unpacked(&session.store));
+    let work = missing.map(|layer| layer.size).sum::<u64>();
+    let task = (work > 0).then(|| session.progress.task("Unpacking", "layers", Unit::Bytes, Some(work)));
+    let done = |layer: &Layer| task.iter().for_each(|task| task.advance(layer.size));
+    Ok(layer::unpack_all(&session.store, &session.progress, layers, done)?)
+}
+
+/// Unpacked layers, and what is mounted on them.
+fn root(session: &Session, image: &Image, user: &User) -> Result<(Trees, Vec<Mount>), Error> {
+    let mut mountable = image
+        .layers()
+        .iter()
+        .map(|layer| mounts(&session.store, layer, (user.uid, user.gid)))
+        .collect::<Result<Vec<_>, _>>()?;
+    loop {
+        let both = || image.layers().iter().zip(&mountable);
+        let unpacked: Vec<_> = both().filter(|(_, mounts)| mounts.is_none()).map(|(layer, _)| layer).collect();
+        let trees = unpack(session, &unpacked)?;
+        // What an upper layer replaces or deletes must not be mounted over it.
+        let mut above = trees.each.as_slice();
+        let mut hidden = None;
+        for (number, mounts) in mountable.iter().enumerate() {
+            let Some(mounts) = mounts else {
+                above = above.get(1..).unwrap_or_default();
+                continue;
+            };
+            let upper = Stack::new(above);
+            let inside = |mount: &Mount| mount.target.strip_prefix("/").map(Path::to_owned).unwrap_or_default();
+            if mounts.iter().any(|mount| upper.hides(&inside(mount))) {
+                hidden = Some(number);
+            }
+        }
+        match hidden.and_then(|number| mountable.get_mut(number)) {
+            Some(mounts) => *mounts = None,
+            None => return Ok((trees, mountable.into_iter().flatten().flatten().collect())),
+        }
+    }
+}
+
+/// The files of a layer as mounts, where it is one of files that lie here and that the container may read.
+fn mounts(store: &Store, layer: &Layer, user: (u32, u32)) -> Result<Option<Vec<Mount>>, Error> {
+    if layer.is_unpacked(store) {
+        return Ok(None);
+    }
+    let Some(files) = layer.files(store)? else { return Ok(None) };
+    if files.len() > MOST_MOUNTS {
+        return Ok(None);
+    }
+    let mut mounts = Vec::new();
+    for file in files {
+        let Content::File(stamp) = &file.content else { return Ok(None) };
+        stamp.open().map_err(layer::Error::from)?;
+        if !readable(&stamp.path, user)? {
+            return Ok(None);
+        }
+        let target = PathBuf::from(format!("/{}", file.path));
+        mounts.push(Mount { source: stamp.path.clone(), target, writable: false });
+    }
+    Ok(Some(mounts))
+}
+
+/// Whether the container's user can read a file. For an ordinary user that is they themselves; root's containers run
+/// as another user, for whom the file's permissions count as for anybody.
+fn readable(path: &Path, user: (u32, u32)) -> Result<bool, Error> {
+    let metadata = fs::metadata(path)?;
+    let bit = match (metadata.uid() == user.0, metadata.gid() == user.1) {
+        (true, _) => 0o400,
+        (_, true) => 0o040,
+        _ => 0o004,
+    };
+    Ok(!nix::unistd::geteuid().is_root() || metadata.mode() & bit != 0)
+}
+
+/// The engine that was asked for. Those that manage images themselves read this one from an archive, which is there as
+/// long as the folder that comes with it.
+fn engine(
+    session: &Session,
+    name: &ImageName,
+    image: &Image,
+    asked: Option<&str>,
+) -> Result<(Engine, Option<TempDir>), Error> {
+    let Some(asked) = asked else { return Ok((Engine::Embedded, None)) };
+    let program = engine::find(asked)?;
+    if !engine::MANAGERS.contains(&asked) {
+        return Ok((Engine::Runtime { program }, None));
+    }
+    let folder = session.store.scratch().map_err(layer::Error::from)?;
+    let archive = folder.path().join("image.tar");
+    crate::io::atomic::write(&archive, |file| {
+        export::to_archive(&session.store, &session.progress, image, Some(name), file).map(drop)
+    })?;
+    Ok((Engine::Manager { program, archive, image: name.to_string() }, Some(folder)))
+}
