@@ -4,7 +4,7 @@
     scripts/bench-bento.py [--rounds N] [--python PYTHON] [--folder FOLDER] [--no-build]
 
 As root. Needs mmdebstrap and a docker that builds with BuildKit: 20.10, or one with buildx. PYTHON is that of an
-environment with BentoML 1.4 and scikit-learn; `cargo test --test bento` makes one. A daemon of its own is started and
+environment with BentoML 1.4 and scikit-learn; `cargo test --test it bento::` makes one. A daemon of its own is started and
 ended, on a base that is made here of Debian and has the name of the one that the bento asks for. Cold means that
 nothing is there but the base, .debs (in a proxy that both sides use) and wheels (in the caches of both). What a command
 leaves to be written to the disk is written before the next begins.

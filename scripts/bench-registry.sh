@@ -132,7 +132,7 @@ if command -v docker >/dev/null && docker info >/dev/null 2>&1; then
 fi
 through=""
 if [ "$faults" != 0 ]; then
-    EKIBEN_TEST_RUNS=$faults cargo test --quiet --test registry -- --exact broken_networks_end_with_the_image_or_a_clear_error >&2
+    EKIBEN_TEST_RUNS=$faults cargo test --quiet --test it -- --exact registry::broken_networks_end_with_the_image_or_a_clear_error >&2
     through="All of $faults seeded runs through a proxy that resets, delays, loses and refuses ended with the whole image or a clear error."
 fi
 

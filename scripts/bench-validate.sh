@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 cargo build --release --locked
 rm -f target/tmp/fuzz.txt
 # Without optimisation of our own code, so that arithmetic is checked.
-EKIBEN_FUZZ="${EKIBEN_FUZZ:-1000000}" cargo test --locked --test models -- --ignored a_million_inputs
+EKIBEN_FUZZ="${EKIBEN_FUZZ:-1000000}" cargo test --locked --test it -- --ignored models::a_million_inputs
 exec python3 - <<'PYTHON'
 import json, os, resource, statistics, struct, subprocess, tempfile, time
 

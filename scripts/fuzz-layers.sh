@@ -5,4 +5,4 @@
 # The same inputs each time. In TMPDIR, which is best a file system in memory.
 set -eu
 cd "$(dirname "$0")/.."
-EKIBEN_FUZZ_INPUTS="${1:-1000000}" exec cargo test --locked --test layers mutated_layers_do_no_harm -- --nocapture
+EKIBEN_FUZZ_INPUTS="${1:-1000000}" exec cargo test --locked --test it layers::mutated_layers_do_no_harm -- --nocapture

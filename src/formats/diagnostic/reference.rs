@@ -12,7 +12,7 @@ pub fn reference() -> String {
          another rule.\n\n\
          `ekiben validate` ends with 0 where there is no error, and with 3 where there is one; with `--strict` warnings count\n\
          as errors. `--output` is one of `human`, `json`, `sarif` (2.1.0), `github` (annotations) and `junit`.\n\
-         This page is made from the code: `EKIBEN_BLESS=1 cargo test --test validate`.\n",
+         This page is made from the code: `EKIBEN_BLESS=1 cargo test --test it validate::`.\n",
     );
     let mut hundreds = "";
     for code in Code::ALL {

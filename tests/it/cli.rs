@@ -1,0 +1,278 @@
+//! The command line as people and scripts meet it: help, exit codes, streams, colours, JSON.
+
+use std::fs;
+use std::process::Stdio;
+
+use crate::home::{self, Home, Ran, ran, tool};
+use serde_json::Value;
+
+const REFERENCE: &str = "docs/cli.md";
+
+#[test]
+fn the_reference_is_what_help_says() {
+    let home = Home::empty();
+    let help = |args: &[&str]| ran(home.command(args).env_remove("COLUMNS")).ok().out.replace("  \n", "\n");
+    let top = help(&["--help"]);
+    // A description that goes on in another line is indented more.
+    let commands = |help: &str| {
+        let list = help.split_once("Commands:\n").map_or("", |(_, rest)| rest.split_once("\n\n").unwrap().0);
+        let lines = list.lines().filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+        let names = lines.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help");
+        names.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let mut reference = format!(
+        "# The command line\n\nWhat `--help` says, made by `EKIBEN_BLESS=1 cargo test --test it cli::`.\n\n## ekiben\n\n```text\n{top}```\n"
+    );
+    for command in commands(&top) {
+        let text = help(&[&command, "--help"]);
+        reference.push_str(&format!("\n## ekiben {command}\n\n```text\n{text}```\n"));
+        for inner in commands(&text) {
+            let text = help(&[&command, &inner, "--help"]);
+            reference.push_str(&format!("\n### ekiben {command} {inner}\n\n```text\n{text}```\n"));
+        }
+    }
+    if std::env::var_os("EKIBEN_BLESS").is_some() {
+        fs::write(REFERENCE, &reference).unwrap();
+    }
+    let known = fs::read_to_string(REFERENCE).unwrap_or_default();
+    assert!(known == reference, "{REFERENCE} is stale: EKIBEN_BLESS=1 cargo test --test it cli::");
+}
+
+#[test]
+fn each_failure_has_its_exit_code() {
+    let home = Home::warm();
+    let project = home.tiny("tiny");
+    home.run(["validate", "tiny"]).ends(0);
+    home.run(["export", "nothing:1", "x.tar"]).ends(1).says("there is no image `nothing:1`").says("ekiben images");
+    home.run(["nonsense"]).ends(2).says("unrecognized subcommand");
+    home.run(["build", "--platform", "linux/pdp11", "tiny"]).ends(2);
+    home.write("broken/ekiben.yaml", "name: X\n");
+    home.run(["validate", "broken"]).ends(3).says("ekiben.yaml:1:7");
+    home.run(["build", "broken"]).ends(3).says("ekiben.yaml:1:7");
+    home.write("tiny/ekiben.lock", "{}");
+    home.run(["build", "tiny"]).ends(3).says("ekiben.lock");
+    fs::remove_file(project.join("ekiben.lock")).unwrap();
+    home.run(["build", "tiny", "--locked"]).ends(7).says("there is no ekiben.lock").says("ekiben lock");
+    home.run(["lock", "tiny", "--check"]).ends(7);
+    // 4 is in `tests/it/run.rs`.
+
+    home.tiny("tiny");
+    home.build("tiny");
+    let without_namespaces = "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$@\"";
+    let command = home.command(["run", "tiny:1"]);
+    let mut confined = tool("unshare");
+    confined.args(["--user", "--map-root-user", "sh", "-c", without_namespaces, "sh"]);
+    confined.arg(command.get_program()).args(command.get_args()).env("EKIBEN_HOME", home.store());
+    ran(&mut confined).ends(6).says("user.max_user_namespaces is 0").says("hint");
+
+    let empty = Home::empty();
+    empty.tiny("tiny");
+    let offline = empty.run(["build", "tiny", "--offline"]).ends(5);
+    assert!(offline.err.contains(".deb is needed") && offline.err.contains("--offline"), "{}", offline.err);
+    fs::remove_file(empty.path("tiny/ekiben.lock")).unwrap();
+    empty.run(["lock", "tiny", "--offline"]).ends(5).says("InRelease is needed");
+    let nobody = format!("http://127.0.0.1:{}/debian", home::free_port());
+    let mut unreachable = empty.command(["lock", "tiny"]);
+    unreachable.env("EKIBEN_DEBIAN_MIRROR", &nobody).env("EKIBEN_DEBIAN_SECURITY_MIRROR", &nobody);
+    ran(&mut unreachable).ends(5).says(&nobody);
+}
+
+#[test]
+fn a_warm_store_needs_no_network() {
+    let home = Home::warm();
+    home.tiny("tiny");
+    let digest = home.run(["build", "tiny", "--offline"]).ok().out;
+    // Another folder, so that nothing but the downloads and the layers is known.
+    home.tiny("other");
+    let mut again = home.command(["build", "other"]);
+    again.env("EKIBEN_OFFLINE", "1").env("http_proxy", "http://127.0.0.1:1").env("https_proxy", "http://127.0.0.1:1");
+    assert_eq!(ran(&mut again).ok().out, digest);
+}
+
+/// The keys of a JSON object, and of the objects in its lists.
+fn keys(value: &Value) -> String {
+    let object = value.as_object().unwrap();
+    let key = |(key, value): (&String, &Value)| match value {
+        Value::Array(list) if list.first().is_some_and(Value::is_object) => format!("{key}[{}]", keys(&list[0])),
+        _ => key.clone(),
+    };
+    object.iter().map(key).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn json_has_the_keys_that_scripts_rely_on() {
+    let home = Home::warm();
+    home.tiny("tiny");
+    home.write("empty/model.json", "1");
+    home.write("broken/ekiben.yaml", "name: X\n");
+    let json = |args: &[&str], code: i32| {
+        let Ran { out, err, .. } = home.run(args.iter().chain(&["--output", "json"])).ends(code);
+        assert_eq!(err, "", "{args:?}");
+        serde_json::from_str::<Value>(&out).unwrap_or_else(|error| panic!("{args:?}: {error}\n{out}"))
+    };
+    let layer = "compression diff_id digest shared_with size title";
+    for (args, expected) in [
+        (&["init", "empty"][..], "kept proposal written".to_owned()),
+        (&["validate", "tiny"], "diagnostics errors files projects warnings".to_owned()),
+        (&["lock", "tiny"], "lock path".to_owned()),
+        (&["pack", "tiny"], "digest name path size version".to_owned()),
+        (&["build", "tiny"], "digest layers name platforms size".to_owned()),
+        (&["images"], "images[digest layers name platform size]".to_owned()),
+        (
+            &["inspect", "tiny:1"],
+            format!("annotations command digest entrypoint env layers[{layer}] name platform ports size user verified"),
+        ),
+        (
+            &["inspect", "tiny-1.ekiben"],
+            format!("digest layers[{layer}] members[digest path size] name path verified version"),
+        ),
+        (&["export", "tiny:1", "tiny.tar"], "digest image path size".to_owned()),
+        (&["ps", "--all"], "containers".to_owned()),
+        (&["prune"], "bytes items".to_owned()),
+    ] {
+        assert_eq!(keys(&json(args, 0)), expected, "{args:?}");
+    }
+    assert_eq!(json(&["validate", "broken"], 3)["errors"].as_u64().map(|errors| errors > 0), Some(true));
+    // What goes wrong is one JSON document too, on stderr.
+    let failed = home.run(["export", "nothing:1", "x", "--output", "json"]).ends(1);
+    let document: Value = serde_json::from_str(&failed.err).unwrap();
+    assert_eq!(keys(&document["error"]), "causes exit_code hint message");
+    assert_eq!(failed.out, "");
+}
+
+#[test]
+fn stdout_carries_the_result_alone() {
+    let home = Home::warm();
+    home.tiny("tiny");
+    let built = home.run(["build", "tiny"]).ok();
+    assert!(built.out.starts_with("sha256:") && built.out.len() == 72, "{}", built.out);
+    assert!(built.err.contains("Built tiny:1"), "{}", built.err);
+    assert_eq!(home.run(["pack", "tiny"]).ok().out, "tiny-1.ekiben\n");
+    assert_eq!(home.run(["pack", "tiny", "-o", "."]).ok().out, "./tiny-1.ekiben\n");
+    assert_eq!(home.run(["lock", "tiny"]).ok().out, "tiny/ekiben.lock\n");
+    for args in [["build", "tiny", "--quiet"], ["pack", "tiny", "--quiet"], ["validate", "tiny", "--quiet"]] {
+        assert_eq!(home.run(args).ok().err, "", "{args:?}");
+    }
+}
+
+#[test]
+fn colours_are_for_terminals_and_for_those_who_ask() {
+    let home = Home::warm();
+    home.tiny("tiny");
+    home.write("broken/ekiben.yaml", "name: X\n");
+    for args in [["build", "tiny"], ["validate", "broken"], ["export", "nothing:1"]] {
+        let Ran { out, err, .. } = home.run(args);
+        assert!(!out.contains('\u{1b}') && !err.contains('\u{1b}') && !err.contains('\r'), "{args:?}: {out}{err}");
+    }
+    let always = home.run(["validate", "broken", "--color", "always"]).ends(3);
+    assert!(always.err.contains("\u{1b}["), "{}", always.err);
+    // In a terminal, which script(1) makes.
+    let program = home::program().display();
+    let terminal = |variable: &str| {
+        let mut script = tool("script");
+        script.args(["--quiet", "--return", "--command", &format!("{program} validate broken"), "/dev/null"]);
+        script.current_dir(home.folder()).env_remove("NO_COLOR").env("TERM", "xterm").env(variable, "1");
+        ran(&mut script).ends(3).out
+    };
+    assert!(terminal("NOTHING").contains("\u{1b}[1m\u{1b}[31m") || terminal("NOTHING").contains("\u{1b}[1;31m"));
+    assert!(!terminal("NO_COLOR").contains('\u{1b}'), "{:?}", terminal("NO_COLOR"));
+}
+
+#[test]
+fn a_closed_pipe_is_no_disaster() {
+    let home = Home::warm();
+    home.tiny("tiny");
+    home.build("tiny");
+    for args in [
+        &["images"][..],
+        &["inspect", "tiny:1"],
+        &["export", "tiny:1", "-"],
+        &["completions", "bash"],
+        &["--help"],
+        &["build", "tiny"],
+    ] {
+        let mut child = home.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() != Some(101) && !said.contains("panicked"), "{args:?}: {said}");
+        assert!(!said.contains("error"), "{args:?}: {said}");
+    }
+}
+
+#[test]
+fn completions_are_read_by_their_shells() {
+    let home = Home::empty();
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = home.run(["completions", shell]).ok().out;
+        assert!(script.contains("validate") && script.contains("no-cache"), "{shell}");
+        home.write(shell, script);
+    }
+    ran(tool("bash").arg("-n").arg(home.path("bash"))).ok();
+    let complete =
+        "source ./bash; COMP_WORDS=(ekiben va); COMP_CWORD=1; _ekiben ekiben va ekiben; echo ${COMPREPLY[@]}";
+    let completed = ran(tool("bash").args(["-c", complete]).current_dir(home.folder())).ok();
+    assert_eq!(completed.out, "validate\n");
+}
+
+#[test]
+fn a_project_that_init_makes_goes_the_whole_way() {
+    let home = Home::warm();
+    home.write("line/line.json", r#"{"slope": 2}"#);
+    home.run(["init", "line", "--from", "line/line.json"]).ok();
+    home.run(["validate", "line", "--strict"]).ok();
+    home.run(["init", "line"]).ends(1).says("ekiben validate");
+    home.run(["test", "line"]).ends(2).says("no tests");
+    let code = fs::read_to_string(home.path("line/src/predict.py")).unwrap();
+    let filled = "import json\n    slope = json.loads((MODEL / \"line.json\").read_text())[\"slope\"]\n    \
+                  return [slope * row[0] for row in features]";
+    let code = code.replace("raise NotImplementedError(\"call the model here\")", filled);
+    home.write("line/src/predict.py", code);
+    let manifest = fs::read_to_string(home.path("line/ekiben.yaml")).unwrap();
+    let tests = "\ntests:\n  - {name: two rows, request: {features: [[1.0], [2.0]]}, expect: [2.0, 4.0]}\n";
+    home.write("line/ekiben.yaml", manifest + tests);
+    let tested = home.run(["test", "line"]).ok();
+    assert!(tested.out.contains("✓ two rows") && tested.out.contains("all 1 answer as expected"), "{}", tested.out);
+}
+
+#[test]
+fn what_is_shown_of_a_damaged_bundle_or_image_is_not_called_whole() {
+    let home = Home::warm();
+    home.tiny("tiny");
+    home.build("tiny");
+    home.run(["pack", "tiny"]).ok();
+    let verified = |args: &[&str]| home.run(args.iter().chain(&["--output", "json"])).ok().json()["verified"].clone();
+    for target in ["tiny-1.ekiben", "tiny:1"] {
+        assert_eq!(verified(&["inspect", target]), false);
+        assert_eq!(verified(&["inspect", target, "--verify"]), true);
+        let shown = home.run(["inspect", target]).ok().out;
+        assert!(shown.lines().nth(1).unwrap().ends_with("  not verified"), "{shown}");
+        let shown = home.run(["inspect", target, "--verify"]).ok().out;
+        assert!(shown.lines().nth(1).unwrap().ends_with("  verified"), "{shown}");
+    }
+    let whole = fs::read(home.path("tiny-1.ekiben")).unwrap();
+    let with = |change: &dyn Fn(&mut Vec<u8>)| {
+        let mut bytes = whole.clone();
+        change(&mut bytes);
+        home.write("bad.ekiben", bytes);
+        home.run(["inspect", "bad.ekiben"])
+    };
+    // A byte of the content costs a look at all of it.
+    let shown = with(&|bytes| bytes[5000] ^= 1).ok();
+    assert!(shown.out.contains("not verified"), "{}", shown.out);
+    home.run(["inspect", "bad.ekiben", "--verify"]).ends(1).says("is damaged");
+    // What is missing or of another size does not.
+    with(&|bytes| bytes[..4000].fill(0)).ends(1).says("the frame at byte 0 is not the one that its table names");
+    with(&|bytes| drop(bytes.drain(5000..5100))).ends(1).says("its table of frames does not fit its length");
+    with(&|bytes| bytes.truncate(bytes.len() - 1)).ends(1);
+    let end = whole.len() - 9 - 8 - 8 - 8;
+    with(&|bytes| bytes[end - 20] ^= 1).ends(1).says("is not a bundle that can be read");
+
+    let layer = home.run(["inspect", "tiny:1", "--output", "json"]).ok().json()["layers"][0]["digest"].clone();
+    let blob = home.store().join("blobs/sha256").join(layer.as_str().unwrap().trim_start_matches("sha256:"));
+    let bytes = fs::read(&blob).unwrap();
+    // A new file: others have the old one too.
+    fs::remove_file(&blob).unwrap();
+    fs::write(&blob, &bytes[1..]).unwrap();
+    home.run(["inspect", "tiny:1"]).ends(1).says("the content has");
+}

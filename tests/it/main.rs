@@ -1,0 +1,27 @@
+//! What a user does, with the real program against real tools: a module for each area, in one binary, as linking is most
+//! of the wait. `cargo test --test it AREA::` runs one.
+
+#![allow(clippy::expect_used, clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used)]
+
+mod bento;
+mod build;
+mod bundle_files;
+mod cli;
+mod container;
+mod convert;
+mod debian;
+mod export;
+mod files;
+mod home;
+mod hostile;
+mod interop;
+mod invoke;
+mod layers;
+mod metadata;
+mod models;
+mod python;
+mod registry;
+mod run;
+mod service;
+mod validate;
+mod weights;

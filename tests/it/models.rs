@@ -1,0 +1,376 @@
+//! Files of models, read as data: what is said of good and of hostile ones, and that no bytes do harm.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{Read, Write as _};
+use std::path::{Path, PathBuf};
+
+use ekiben::check;
+use ekiben::formats::diagnostic::{Code, Diagnostics, Rendering};
+use ekiben::formats::model::{self, Format, Model, Origin, Tensor};
+use ekiben::project::Project;
+use proptest::prelude::*;
+
+fn check(path: &Path) -> Diagnostics {
+    let mut found = Diagnostics::new();
+    check::of(&[path.to_owned()]).into_iter().for_each(|verdict| found.extend(verdict.diagnostics));
+    found
+}
+
+fn codes(found: &Diagnostics) -> BTreeSet<Code> {
+    found.sorted().into_iter().map(|diagnostic| diagnostic.code).collect()
+}
+
+fn rendered(found: &Diagnostics) -> String {
+    found.sorted().into_iter().map(|diagnostic| Rendering::PLAIN.render(diagnostic)).collect()
+}
+
+/// What is said of these bytes in a file of this name, in a folder of its own.
+fn said(name: &str, bytes: &[u8]) -> BTreeSet<Code> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(name);
+    fs::write(&path, bytes).unwrap();
+    codes(&check(&path))
+}
+
+fn inspect(bytes: &[u8], name: &str) -> Model {
+    let open = || Ok(Box::new(std::io::Cursor::new(bytes.to_vec())) as Box<dyn Read + Send>);
+    model::inspect(&Origin::Stream(&open), name, bytes.len() as u64).unwrap()
+}
+
+const SYSTEM: &[u8] = b"\x80\x04\x8c\x05posix\x8c\x06system\x93\x8c\x02id\x85R.";
+
+fn zipped(members: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut archive = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    for (name, bytes) in members {
+        archive.start_file(*name, zip::write::SimpleFileOptions::default()).unwrap();
+        archive.write_all(bytes).unwrap();
+    }
+    archive.finish().unwrap().into_inner()
+}
+
+#[test]
+fn a_hidden_command_is_found_wherever_it_is() {
+    let dangerous: BTreeSet<_> = [Code::DangerousGlobal].into();
+    let deflated = |bytes: &[u8]| {
+        let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    };
+    for name in ["model.pkl", "model.bin", "model.txt", "model.joblib", "model"] {
+        assert_eq!(said(name, SYSTEM), dangerous, "{name}");
+        assert_eq!(said(name, &deflated(SYSTEM)), dangerous, "{name}, compressed");
+        assert_eq!(said(name, &zstd::encode_all(SYSTEM, 3).unwrap()), dangerous, "{name}, compressed with zstd");
+        let mut lz4 = lz4_flex::frame::FrameEncoder::new(Vec::new());
+        lz4.write_all(SYSTEM).unwrap();
+        assert_eq!(said(name, &lz4.finish().unwrap()), dangerous, "{name}, compressed with lz4");
+    }
+    for name in ["model.pt", "model.zip", "model.npz"] {
+        for member in ["archive/data.pkl", "hidden.txt", "data/0"] {
+            assert_eq!(
+                said(name, &zipped(&[("archive/version", b"3\n"), (member, SYSTEM)])),
+                dangerous,
+                "{name} {member}"
+            );
+        }
+    }
+    // A pickle of the old protocols begins like any text.
+    assert_eq!(said("notes.bin", b"cposix\nsystem\n(S'id'\ntR."), dangerous);
+    // In an array of objects.
+    let mut array = b"\x93NUMPY\x01\0v\0{'descr': '|O', 'fortran_order': False, 'shape': (1,), }".to_vec();
+    array.resize(127, b' ');
+    array.push(b'\n');
+    array.extend(SYSTEM);
+    assert_eq!(said("a.npy", &array), dangerous);
+}
+
+#[test]
+fn damage_within_a_compression_is_an_error() {
+    let bytes: Vec<u8> = (0..200_000u32).flat_map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    let mut pickle = b"\x80\x04B".to_vec();
+    pickle.extend((bytes.len() as u32).to_le_bytes());
+    pickle.extend(bytes);
+    pickle.push(b'.');
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(&pickle).unwrap();
+    let mut xz = liblzma::write::XzEncoder::new(Vec::new(), 1);
+    xz.write_all(&pickle).unwrap();
+    let mut bzip2 = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+    bzip2.write_all(&pickle).unwrap();
+    let mut lz4 = lz4_flex::frame::FrameEncoder::new(Vec::new());
+    lz4.write_all(&pickle).unwrap();
+    let zstd = zstd::encode_all(&pickle[..], 1).unwrap();
+    for whole in [gzip.finish().unwrap(), xz.finish().unwrap(), bzip2.finish().unwrap(), lz4.finish().unwrap(), zstd] {
+        assert_eq!(said("a.pkl", &whole), [].into());
+        assert_eq!(said("a.pkl", &whole[..whole.len() / 2]), [Code::BrokenModel].into());
+    }
+    // A frame that wants 2 GiB to be read is not wrong.
+    assert_eq!(said("a.pkl", b"\x28\xb5\x2f\xfd\x00\xa8\x01\x00\x00"), [Code::NotLookedInto].into());
+}
+
+/// A field of a protocol buffer with a length.
+fn field(number: u8, parts: &[&[u8]]) -> Vec<u8> {
+    let content = parts.concat();
+    [&[number << 3 | 2, u8::try_from(content.len()).unwrap()], content.as_slice()].concat()
+}
+
+#[test]
+fn an_onnx_model_says_what_it_takes() {
+    let axis = |size: &[u8]| field(1, &[size]);
+    let of = |kind: u8, axes: &[&[u8]]| field(2, &[&field(1, &[&[1 << 3, kind], &field(2, axes)])]);
+    let rows = of(11, &[&axis(&field(2, &[b"N"])), &axis(&[1 << 3, 4])]);
+    let inputs = [field(11, &[&field(1, &[b"x"]), &rows]), field(11, &[&field(1, &[b"w"]), &of(1, &[])])].concat();
+    // A weight is an input too, in old models.
+    let graph = field(7, &[&field(5, &[&field(8, &[b"w"])]), &inputs]);
+    let model = inspect(&[&[1 << 3, 8], graph.as_slice()].concat(), "a.onnx");
+    assert!(model.faults.is_empty(), "{:?}", model.faults);
+    assert_eq!(model.inputs, [Tensor { kind: Some("float64"), shape: vec![None, Some(4)] }]);
+}
+
+#[test]
+fn formats_are_known_by_their_content() {
+    let mut gguf = b"GGUF\x03\0\0\0".to_vec();
+    gguf.extend([0; 16]);
+    for (bytes, name, format) in [
+        (&b"N."[..], "a.pkl", Format::Pickle),
+        (b"\x80\x04N.", "a", Format::Pickle),
+        (b"\x02\0\0\0\0\0\0\0{}", "a.safetensors", Format::Safetensors),
+        (&gguf, "a.bin", Format::Gguf),
+        (b"\x08\x07\x3a\x00", "a.onnx", Format::Onnx),
+        (b"just text", "a.txt", Format::Other),
+        (&zipped(&[("archive/data.pkl", b"N.")]), "a.bin", Format::PyTorch),
+        (&zipped(&[("a.npy", b"x")]), "a.bin", Format::NumpyZip),
+        (&zipped(&[("config.json", b"{}"), ("metadata.json", b"{}"), ("model.weights.h5", b"")]), "a", Format::Keras),
+    ] {
+        let model = inspect(bytes, name);
+        assert_eq!(model.format, format, "{name}");
+        assert!(model.faults.is_empty(), "{name}: {:?}", model.faults);
+    }
+}
+
+#[test]
+fn keras_with_a_layer_of_code_is_refused() {
+    let config = br#"{"layers": [{"class_name": "Lambda"}]}"#;
+    let bytes = zipped(&[("config.json", config), ("metadata.json", b"{}"), ("model.weights.h5", b"")]);
+    assert_eq!(said("model.keras", &bytes), [Code::CarriesCode].into());
+}
+
+#[test]
+fn the_manifest_allows_what_it_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |path: &str, bytes: &[u8]| {
+        let path = folder.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    };
+    write("src/predict.py", b"def predict(): pass\n");
+    write(
+        "model.pkl",
+        b"\x80\x04\x8c\x05posix\x8c\x06system\x930\x8c\x05other\x8c\x05Model\x930\x8c\x05shape\x8c\x03Box\x93.",
+    );
+    let load = |allow: &str| {
+        let manifest = format!(
+            "name: iris\nmodel: {{files: [model.pkl], allow: [{allow}]}}\nservice: {{predict: src/predict.py:predict}}\n"
+        );
+        write("ekiben.yaml", manifest.as_bytes());
+        match Project::load(folder.path()) {
+            Ok((_, found)) | Err(found) => found,
+        }
+    };
+    let all = load("");
+    assert_eq!(all.len(), 3, "{}", rendered(&all));
+    assert_eq!(codes(&load("other.Model, shape.Box")), [Code::DangerousGlobal].into());
+    assert!(load("'other.*', shape.Box, posix.system").is_empty());
+    // What the project itself defines is its own.
+    write("src/shape.py", b"class Box: pass\n");
+    assert!(load("other.Model, posix.system").is_empty());
+    // The file alone is judged with its project.
+    assert!(check(&folder.path().join("model.pkl")).is_empty());
+}
+
+#[test]
+fn of_four_gigabytes_only_what_is_needed_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let size: u64 = 4 << 30;
+    let sparse = |name: &str, head: &[u8], tail: &[u8]| -> PathBuf {
+        let path = folder.path().join(name);
+        let mut file = fs::File::create(&path).unwrap();
+        file.write_all(head).unwrap();
+        file.set_len(head.len() as u64 + size).unwrap();
+        std::io::Seek::seek(&mut file, std::io::SeekFrom::End(0)).unwrap();
+        file.write_all(tail).unwrap();
+        path
+    };
+    let mut pickle = b"\x80\x05\x8e".to_vec();
+    pickle.extend(size.to_le_bytes());
+    let tail = &SYSTEM[2..];
+    let pickle = sparse("a.pkl", &pickle, tail);
+    assert_eq!(codes(&check(&pickle)), [Code::DangerousGlobal].into());
+    let header = format!("{{\"a\":{{\"dtype\":\"U8\",\"shape\":[{size}],\"data_offsets\":[0,{size}]}}}}");
+    let mut safetensors = (header.len() as u64).to_le_bytes().to_vec();
+    safetensors.extend(header.as_bytes());
+    let safetensors = sparse("a.safetensors", &safetensors, b"");
+    assert!(check(&safetensors).is_empty());
+    // The memory that the program itself takes. No other test here starts one.
+    let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_ekiben"));
+    let output = program.arg("validate").args([&pickle, &safetensors]).output().unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    let children = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_CHILDREN).unwrap();
+    assert!(children.max_rss() < 100 << 10, "{} kB", children.max_rss());
+}
+
+#[test]
+fn bombs_end_soon_and_small() {
+    // Entries in the memo far apart, a stack of millions, marks without end.
+    let mut memo = b"\x80\x04".to_vec();
+    (0..300_000_u32).for_each(|number| {
+        memo.extend(b"K\x01r");
+        memo.extend((number.wrapping_mul(2_654_435_761)).to_le_bytes());
+        memo.push(b'0');
+    });
+    let numbers = b"K\x01".repeat(2_000_000);
+    let marks = b"(".repeat(2_000_000);
+    let memoized = [&b"\x80\x04"[..], &b"N\x94".repeat(1_000_000)].concat();
+    let dicts = b"}".repeat(500_000);
+    for bytes in [memo, numbers, marks, memoized, dicts, b"]2a".repeat(300_000), b"S'\\\\".repeat(1_000_000)] {
+        let start = std::time::Instant::now();
+        let model = inspect(&bytes, "a.pkl");
+        assert!(!model.faults.is_empty());
+        assert!(start.elapsed() < std::time::Duration::from_secs(60), "{:?}", start.elapsed());
+    }
+}
+
+/// Beginnings of all formats, which random bytes follow.
+const HEADS: [&[u8]; 12] = [
+    b"",
+    b"\x80\x04",
+    b"\x80\x02",
+    b"\x93NUMPY\x01\0",
+    b"GGUF\x03\0\0\0",
+    b"\x89HDF\r\n\x1a\n",
+    b"PK\x03\x04",
+    b"\x1f\x8b\x08\0",
+    b"\x78\x9c",
+    b"\x08\x07\x3a",
+    b"\x02\0\0\0\0\0\0\0{\"",
+    b"\xfd7zXZ\0",
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(3000))]
+
+    #[test]
+    fn any_bytes_end_in_an_answer(
+        head in 0..HEADS.len(),
+        bytes in proptest::collection::vec(any::<u8>(), 0..300),
+        name in prop_oneof![Just("a.pkl"), Just("a.onnx"), Just("a.safetensors"), Just("a.bin")],
+    ) {
+        inspect(&[HEADS[head], &bytes].concat(), name);
+    }
+
+    #[test]
+    fn what_looks_like_a_pickle_ends_in_an_answer(
+        opcodes in proptest::collection::vec(proptest::sample::select(
+            &b"(012FIJKLMNPQRSTUVX]ab}cdeghijloprqstu)GBC.\x80\x81\x82\x85\x86\x87\x88\x8a\x8b\x8c\x8d\x8e\x8f\x90\x91\x92\x93\x94\x95\x96\x97\x98\x01\x02\n'aos"[..]
+        ), 0..200),
+    ) {
+        ekiben::project::init::proposal::of_file(&inspect(&opcodes, "a.pkl"), "a.pkl");
+    }
+
+    #[test]
+    fn a_broken_archive_ends_in_an_answer(at in 0..400_usize, byte in any::<u8>(), cut in 0..400_usize) {
+        let mut bytes = zipped(&[("archive/data.pkl", SYSTEM), ("archive/data/0", b"0123456789")]);
+        let length = bytes.len();
+        bytes[at % length] = byte;
+        bytes.truncate(length - cut % length / 4);
+        inspect(&bytes, "a.pt");
+    }
+}
+
+/// Many inputs for every reader of foreign bytes, made from what is in `fixtures` by a few changes each, the same ones
+/// every time. `scripts/bench-validate.sh` runs a million: `EKIBEN_FUZZ` says how many.
+#[test]
+#[ignore = "takes minutes; scripts/bench-validate.sh runs it"]
+fn a_million_inputs_end_in_answers() {
+    use ekiben::formats::diagnostic::Source;
+    use ekiben::formats::document::{Document, Format};
+    use ekiben::formats::schema::{self, Kind};
+    use rand::{Rng, SeedableRng};
+
+    let wanted: usize = std::env::var("EKIBEN_FUZZ").ok().and_then(|text| text.parse().ok()).unwrap_or(10_000);
+    let mut seeds: Vec<(String, Vec<u8>)> = Vec::new();
+    for folder in
+        ["fixtures/invalid", "fixtures/invalid/src", "fixtures/iris", "fixtures/analytics", "fixtures/metadata"]
+    {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            if path.is_file() && !name.ends_with(".txt") {
+                let mut bytes = fs::read(&path).unwrap();
+                bytes.truncate(4096);
+                seeds.push((name, bytes));
+            }
+        }
+    }
+    seeds.extend(HEADS.map(|head| ("a.pkl".to_owned(), [head, SYSTEM].concat())));
+    seeds.push(("a.pkl".to_owned(), zstd::encode_all(SYSTEM, 1).unwrap()));
+    seeds.push(("a.pt".to_owned(), zipped(&[("archive/data.pkl", SYSTEM), ("a.npy", b"\x93NUMPY\x01\0")])));
+    seeds.sort();
+    let run = |seed: u64, count: usize| {
+        let mut random = rand::rngs::StdRng::seed_from_u64(seed);
+        let mut slowest = std::time::Duration::ZERO;
+        for _ in 0..count {
+            let (name, bytes) = &seeds[random.gen_range(0..seeds.len())];
+            let mut bytes = bytes.clone();
+            for _ in 0..random.gen_range(1..6) {
+                let at = random.gen_range(0..=bytes.len());
+                match random.gen_range(0..5) {
+                    0 => bytes.truncate(at),
+                    1 if at < bytes.len() => bytes[at] = random.r#gen(),
+                    2 if at < bytes.len() => bytes[at] ^= 1 << random.gen_range(0..8),
+                    3 => {
+                        let (_, other) = &seeds[random.gen_range(0..seeds.len())];
+                        let from = random.gen_range(0..=other.len());
+                        let to = (from + random.gen_range(0..40)).min(other.len());
+                        bytes.splice(at..at, other[from..to].iter().copied());
+                    }
+                    _ => bytes.splice(at..at, [0xff, 0xff, 0xff, 0x7f]).for_each(drop),
+                }
+            }
+            let start = std::time::Instant::now();
+            inspect(&bytes, name);
+            let text = String::from_utf8_lossy(&bytes);
+            if name.ends_with(".py") {
+                let _ = ekiben::formats::source::function(&text, "predict");
+            } else if let Some(format) = match name.rsplit('.').next() {
+                Some("yaml") => Some(Format::Yaml),
+                Some("json" | "lock") => Some(Format::Json),
+                Some("json5") => Some(Format::Json5),
+                _ => None,
+            } {
+                let mut found = Diagnostics::new();
+                if let Some(document) = Document::parse(&Source::new("x", text), format, &mut found) {
+                    let kind = Kind::ALL[random.gen_range(0..Kind::ALL.len())];
+                    ekiben::formats::schema::load::read::<serde_json::Value>(&document, schema::of(kind), &mut found);
+                }
+                rendered(&found);
+            }
+            slowest = slowest.max(start.elapsed());
+        }
+        slowest
+    };
+    let slowest = std::thread::scope(|scope| {
+        let run = &run;
+        let halves: Vec<_> = (0..2).map(|seed| scope.spawn(move || run(seed, wanted.div_ceil(2)))).collect();
+        halves.into_iter().map(|half| half.join().unwrap()).max().unwrap()
+    });
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap().trim();
+    // What the script puts into the table.
+    fs::write(
+        Path::new(env!("CARGO_TARGET_TMPDIR")).join("fuzz.txt"),
+        format!("{wanted} {} {peak}", slowest.as_millis()),
+    )
+    .unwrap();
+    assert!(slowest < std::time::Duration::from_secs(5), "{slowest:?}");
+}
