@@ -6,8 +6,10 @@
 
 use std::io::{self, Read, Write};
 
-use super::packages::XZ_MEMORY;
 use crate::io::archive::{self, Entry, Kind, Limits, WHITEOUT};
+
+/// What decompressing xz may take, in bytes of memory.
+pub(super) const XZ_MEMORY: u64 = 256 << 20;
 
 /// What is wrong with a package.
 #[derive(Debug, thiserror::Error)]

@@ -10,6 +10,7 @@ use std::time::SystemTime;
 
 use debversion::Version;
 
+use super::deb::XZ_MEMORY;
 use super::mirror::Root;
 use super::relation::{Relation, relations};
 use super::release::Release;
@@ -26,9 +27,6 @@ const MAX_RELEASE: u64 = 16 << 20;
 const MAX_INDEX: u64 = 256 << 20;
 /// Largest index, in bytes, before it is taken for a bomb; bookworm's has 50 MB.
 const MAX_TEXT: u64 = 512 << 20;
-/// What decompressing xz may take, in bytes of memory.
-pub(super) const XZ_MEMORY: u64 = 256 << 20;
-
 /// Memories of the last `InRelease` from an address, for `--offline`.
 const RELEASE: &str = "debian-release";
 /// Memories of what was kept of an index. The number changes with [`FIELDS`].

@@ -5,53 +5,17 @@
 //! the processor, so any platform's packages are compiled by the host platform's build of the same Python.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufRead as _, BufReader, BufWriter, Read, Seek as _, SeekFrom, Write as _};
+use std::io::{self, BufRead as _, BufReader, BufWriter, Read, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::Output;
 use std::sync::{Mutex, PoisonError};
 
 use fs_err as fs;
 
 use super::refusal::words;
-use super::{Error, Files, pyc};
+use super::{Error, Files, Runner, Stored, pyc};
 use crate::io::archive::{ArchivePath, Entry};
 use crate::io::parallel;
 use crate::io::progress::Progress;
-
-/// Runs the Python of the base.
-pub trait Runner {
-    /// Runs it with `arguments`. The folder `writable` is there under its own path and can be written; the network
-    /// and the rest of the host need not be there.
-    ///
-    /// # Errors
-    /// When it could not be started. That it failed is told by its status.
-    fn python(&self, arguments: &[&str], writable: &Path) -> Result<Output, Box<dyn std::error::Error + Send + Sync>>;
-}
-
-/// A file, or a part of one.
-#[derive(Clone, Debug)]
-pub struct Stored {
-    /// The file.
-    pub file: PathBuf,
-    /// Where the part begins, in bytes.
-    pub offset: u64,
-    /// In bytes.
-    pub size: u64,
-}
-
-impl Stored {
-    /// Opens it.
-    ///
-    /// # Errors
-    /// When the file cannot be opened.
-    pub fn open(&self) -> io::Result<impl Read> {
-        let mut file = fs::File::open(&self.file)?;
-        if self.offset > 0 {
-            file.seek(SeekFrom::Start(self.offset))?;
-        }
-        Ok(file.take(self.size))
-    }
-}
 
 /// Where the bytecode of `source` lies for the Python `python`, as `3.11` (PEP 3147). Nowhere, where no file system takes
 /// its name.

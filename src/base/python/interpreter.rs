@@ -10,9 +10,19 @@ use std::process::{ExitCode, Output};
 
 use fs_err as fs;
 
-use super::{Error, Runner};
+use super::Error;
 use crate::image::oci::platform::Platform;
 use crate::io::confine::Confined;
+
+/// Runs the Python of the base.
+pub trait Runner {
+    /// Runs it with `arguments`. The folder `writable` is there under its own path and can be written; the network
+    /// and the rest of the host need not be there.
+    ///
+    /// # Errors
+    /// When it could not be started. That it failed is told by its status.
+    fn python(&self, arguments: &[&str], writable: &Path) -> Result<Output, Box<dyn std::error::Error + Send + Sync>>;
+}
 
 /// The program that answers for Python: one whose `main` begins with [`take_over`].
 #[derive(Clone, Debug)]

@@ -18,12 +18,11 @@ mod resolve;
 mod split;
 mod uv;
 
-pub use bytecode::{Runner, Stored};
 pub use install::{Installation, install};
-pub use interpreter::{Loader, StandIn, take_over};
+pub use interpreter::{Loader, Runner, StandIn, take_over};
 pub use refusal::Refusal;
 pub use resolve::{Resolution, resolve};
-pub use split::{Files, Group, files, split};
+pub use split::{Files, Group, Stored, files, split};
 pub use uv::Uv;
 
 use std::io;

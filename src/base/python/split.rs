@@ -2,14 +2,40 @@
 //! again because another package changed; the rest share one.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::io::{self, Read, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 use std::os::unix::fs::PermissionsExt as _;
 
 use super::install::{dist_infos, site_packages};
-use super::{Error, Stored, record};
+use super::{Error, record};
 use crate::io::archive::{ArchivePath, Entry, Kind};
+
+/// A file, or a part of one.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    /// The file.
+    pub file: PathBuf,
+    /// Where the part begins, in bytes.
+    pub offset: u64,
+    /// In bytes.
+    pub size: u64,
+}
+
+impl Stored {
+    /// Opens it.
+    ///
+    /// # Errors
+    /// When the file cannot be opened.
+    pub fn open(&self) -> io::Result<impl Read> {
+        let mut file = fs::File::open(&self.file)?;
+        if self.offset > 0 {
+            file.seek(SeekFrom::Start(self.offset))?;
+        }
+        Ok(file.take(self.size))
+    }
+}
 
 /// From this size on, with its bytecode, a package has a layer of its own. In bytes.
 const LARGE: u64 = 32 << 20;

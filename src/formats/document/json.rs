@@ -278,7 +278,7 @@ impl<'a> Reader<'a, '_> {
         }
         if let Some(c) = rest.chars().next().filter(|c| is_hidden_space(*c)) {
             let place = range.start..range.start + c.len_utf8();
-            let error = super::yaml::hidden_space(self.source, place, c);
+            let error = super::syntax::hidden_space(self.source, place, c);
             return Box::new(error.fix(super::quotes::straight(text)));
         }
         if rest.starts_with(['"', '\'']) && matches!(error.kind(), jsonc_parser::errors::ParseErrorKind::String(_)) {

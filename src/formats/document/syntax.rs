@@ -75,7 +75,7 @@ impl<'a> Complaint<'a> {
                     .of(Code::Tab, place.clone(), "a tab where YAML wants spaces")
                     .help("replace each tab by two spaces")
                     .fix(Fix::replace("write two spaces", place, "  ")),
-                c => super::yaml::hidden_space(self.source, place, c),
+                c => hidden_space(self.source, place, c),
             })
         })
     }
@@ -168,6 +168,14 @@ impl<'a> Complaint<'a> {
                 .help("keys of the same mapping begin in the same column")
         })
     }
+}
+
+/// What to say about a space that YAML takes for a letter.
+pub(super) fn hidden_space(source: &Arc<Source>, place: Range<usize>, c: char) -> Diagnostic {
+    let message = format!("a special space (U+{:04X}) that is taken for a letter", u32::from(c));
+    Diagnostic::new(Code::HiddenSpace, source, place.clone(), message)
+        .help("replace it by an ordinary space")
+        .fix(Fix::replace("write an ordinary space", place, " "))
 }
 
 /// The first quote of a line that opens a text and is not closed on the line.

@@ -219,7 +219,7 @@ impl Reader<'_> {
         let text = self.source.text().get(span.clone()).unwrap_or_default();
         if let Some((at, c)) = text.char_indices().find(|(_, c)| is_hidden_space(*c)) {
             let place = span.start + at..span.start + at + c.len_utf8();
-            self.found.push(hidden_space(self.source, place, c));
+            self.found.push(syntax::hidden_space(self.source, place, c));
         }
     }
 
@@ -263,14 +263,6 @@ impl Reader<'_> {
         let text = self.source.text().get(span.clone()).unwrap_or_default();
         float(text.trim()).is_some_and(|number| !number.is_finite())
     }
-}
-
-/// What to say about a space that YAML takes for a letter.
-pub(super) fn hidden_space(source: &Arc<Source>, place: Range<usize>, c: char) -> Diagnostic {
-    let message = format!("a special space (U+{:04X}) that is taken for a letter", u32::from(c));
-    Diagnostic::new(Code::HiddenSpace, source, place.clone(), message)
-        .help("replace it by an ordinary space")
-        .fix(Fix::replace("write an ordinary space", place, " "))
 }
 
 fn weight(node: &Node) -> usize {

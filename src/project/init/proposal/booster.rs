@@ -3,7 +3,7 @@
 use serde_json::Value as Json;
 
 use super::Pin;
-use super::estimator::{Input, presentable};
+use super::input::{Input, presentable};
 use crate::formats::model::Object;
 
 /// What the booster in `object`, or which it is, takes.

@@ -4,6 +4,7 @@
 use serde_json::Value as Json;
 
 use super::booster;
+use super::input::{Input, MOST_COLUMNS, presentable};
 use crate::formats::model::Object;
 
 /// What a model can be asked.
@@ -17,29 +18,11 @@ pub enum Role {
     Unknown,
 }
 
-/// What a model takes.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Input {
-    /// Rows of so many values, with an example of each.
-    Rows(Vec<Json>),
-    /// Rows with named columns, with an example of each.
-    Columns(Vec<(String, Json)>),
-    /// Texts.
-    Texts,
-    /// Objects with names and values of any number.
-    Records,
-    /// Rows of which nobody knows how long they are.
-    Unknown,
-}
-
 /// Estimators within estimators that are looked into.
 const DEEPEST: u8 = 8;
 
 /// Estimators that are asked for examples: a hostile model may hold the same ones again and again.
 const MOST_ASKED: u32 = 200;
-
-/// More columns than these make no example that a person can read.
-pub(super) const MOST_COLUMNS: u64 = 1000;
 
 /// The package that an object's class belongs to, as it is imported.
 pub fn package(object: Object<'_>) -> Option<&str> {
@@ -284,18 +267,5 @@ impl Examples {
             take(spread);
         }
         all
-    }
-}
-
-/// A value as a person would type it: numbers with four digits, no very long texts.
-pub fn presentable(value: Json) -> Option<Json> {
-    match &value {
-        Json::Number(number) if number.is_f64() => {
-            let rounded: f64 = format!("{:.3e}", number.as_f64()?).parse().ok()?;
-            Some(rounded.into())
-        }
-        Json::String(text) if text.len() > 200 => None,
-        Json::Null => None,
-        _ => Some(value),
     }
 }

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use pep508_rs::{Requirement, VerbatimUrl};
 use serde_json::Value as Json;
 
-use super::estimator::Input;
+use super::input::Input;
 use super::releases::{self, Range};
 use super::{Pin, Proposal, literal, pickled, plain_name};
 use crate::formats::diagnostic::Diagnostics;

@@ -7,6 +7,7 @@
 mod booster;
 mod estimator;
 mod folder;
+mod input;
 mod pickled;
 mod releases;
 
@@ -16,7 +17,7 @@ use serde_json::{Value as Json, json};
 pub use folder::{Kind, of_folder, recognise};
 
 use crate::formats::model::{Format, Model, Tensor, globals};
-use estimator::{Input, MOST_COLUMNS};
+use input::{Input, MOST_COLUMNS};
 
 /// Something that is proposed, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

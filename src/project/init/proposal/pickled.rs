@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::booster;
-use super::estimator::{self, Input, Role};
+use super::estimator::{self, Role};
+use super::input::Input;
 use super::releases::{self, Numpy, Range};
 use super::{Pin, Proposal, literal, plain_name};
 use crate::formats::model::globals::{distribution, is_standard};
