@@ -15,7 +15,6 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::bundle::runtime::{self, Convention};
 use crate::image::layer::{self, Layer};
 use crate::image::oci::platform::Platform;
 use crate::image::session::Session;
@@ -24,7 +23,6 @@ use crate::io::archive::{ArchivePath, Entry, Kind};
 use crate::io::compress::Compression;
 use crate::io::digest::Digest;
 use crate::loader::Libraries;
-use crate::project::manifest::{Debian, Manifest};
 use debian::{Package, Source, User, Wanted};
 use image::Stack;
 use python::Target;
@@ -143,7 +141,22 @@ impl Error {
     }
 }
 
-/// What a manifest's base comes to, before anything is resolved.
+/// What is asked of a base, and of Debian packages on top of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Spec<'a> {
+    /// `auto`, `scratch`, `debian:SUITE`, or where an image is.
+    pub base: &'a str,
+    /// The Python that is wanted of it, as `3.11`; any, where it is none.
+    pub python: Option<&'a str>,
+    /// Whether it has to have one.
+    pub needs_python: bool,
+    /// Names of Debian packages that are wanted on top of it.
+    pub packages: &'a [String],
+    /// Where Debian packages come from.
+    pub debian: Wanted<'a>,
+}
+
+/// What a base comes to, before anything is resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Base {
     /// Assembled from the packages of a suite, with its Python where the manifest needs one.
@@ -212,14 +225,14 @@ impl LockedBase {
 pub(crate) const DEFAULT_SUITE: &str = "bookworm";
 
 impl Base {
-    /// The base that `manifest` asks for.
+    /// The base that `spec` asks for.
     ///
     /// # Errors
     /// When it is of a kind that cannot be read, or has not the Python that is asked for.
-    pub fn of(manifest: &Manifest) -> Result<Self, Error> {
-        let wanted = manifest.python.as_ref().and_then(|python| python.version.clone());
-        let needs_python = manifest.needs_python();
-        match manifest.base.as_str() {
+    pub fn of(spec: Spec<'_>) -> Result<Self, Error> {
+        let wanted = spec.python.map(str::to_owned);
+        let needs_python = spec.needs_python;
+        match spec.base {
             "auto" => {
                 let suite = match &wanted {
                     Some(version) => debian::suite_for_python(version),
@@ -235,7 +248,7 @@ impl Base {
                 }
             }
             "scratch" if needs_python => Err(Error::Scratch { what: "Python" }),
-            "scratch" if !manifest.system.packages.is_empty() => Err(Error::Scratch { what: "Debian packages" }),
+            "scratch" if !spec.packages.is_empty() => Err(Error::Scratch { what: "Debian packages" }),
             "scratch" => Ok(Self::Scratch),
             base => {
                 let unsupported = || Error::Unsupported { base: base.to_owned() };
@@ -292,20 +305,20 @@ impl Base {
     pub fn lock(
         &self,
         session: &Session,
-        manifest: &Manifest,
+        spec: Spec<'_>,
         platform: Platform,
     ) -> Result<(LockedBase, Vec<Package>), Error> {
         let (suite, python) = match self {
             Self::Debian { suite, python } => (suite, python),
             Self::Image { place, python } => {
-                return lock_image(session, manifest, place, python.as_deref(), platform);
+                return lock_image(session, spec, place, python.as_deref(), platform);
             }
             Self::Scratch => return Ok((LockedBase::Scratch, Vec::new())),
         };
         let base = debian::base_packages(python.as_deref());
-        let system = &manifest.system.packages;
+        let system = spec.packages;
         let request = debian::Request { suite, platform, base: &base, system, installed: "" };
-        let resolution = debian::resolve(session, &source(manifest)?, &request)?;
+        let resolution = debian::resolve(session, &source(spec)?, &request)?;
         Ok((LockedBase::Debian { suite: suite.clone(), packages: resolution.base }, resolution.system))
     }
 }
@@ -313,14 +326,14 @@ impl Base {
 /// Looks at an image for what the manifest needs of it, and not at all where it needs nothing.
 fn lock_image(
     session: &Session,
-    manifest: &Manifest,
+    spec: Spec<'_>,
     place: &Place,
     python: Option<&str>,
     platform: Platform,
 ) -> Result<(LockedBase, Vec<Package>), Error> {
     let digest = place.resolve(session, platform)?;
-    let needs_python = manifest.needs_python();
-    let system = &manifest.system.packages;
+    let needs_python = spec.needs_python;
+    let system = spec.packages;
     if !needs_python && system.is_empty() {
         return Ok((LockedBase::Image { digest, interpreter: None, glibc: None }, Vec::new()));
     }
@@ -340,18 +353,9 @@ fn lock_image(
         let suite = suite.ok_or_else(|| lacks("Debian packages, or is of a suite that is not known".to_owned()))?;
         let installed = stack.installed()?;
         let request = debian::Request { suite, platform, base: &[], system, installed: &installed };
-        packages = debian::resolve(session, &source(manifest)?, &request)?.system;
+        packages = debian::resolve(session, &source(spec)?, &request)?.system;
     }
     Ok((LockedBase::Image { digest, interpreter, glibc }, packages))
-}
-
-/// Who runs the program of an image.
-pub fn user(convention: Convention) -> User {
-    let name = convention.user_name();
-    let home = ArchivePath::new(format!("home/{name}"));
-    // The name is a constant without `..`.
-    let home = home.unwrap_or_else(|error| unreachable!("{error}"));
-    User { name: name.to_owned(), uid: runtime::USER, gid: runtime::USER, home }
 }
 
 /// What Python packages on a locked base are for.
@@ -384,7 +388,7 @@ pub(crate) const USER_RULES: u32 = 1;
 /// As [`trees`].
 pub fn user_layer(
     session: &Session,
-    manifest: &Manifest,
+    spec: Spec<'_>,
     base: &LockedBase,
     platform: Platform,
     user: &User,
@@ -394,7 +398,7 @@ pub fn user_layer(
     if let Some(known) = session.store.cached("user", &key) {
         return Ok(known);
     }
-    let stack = Stack::of(session, &image(session, manifest, base, platform, user)?)?;
+    let stack = Stack::of(session, &image(session, spec, base, platform, user)?)?;
     let entries = registered(&stack, user)?;
     let layer = match entries.is_empty() {
         true => None,
@@ -467,11 +471,9 @@ pub fn library(session: &Session, base: &LockedBase, image: &Image, python: &str
     Ok(Library { place, uncompiled })
 }
 
-/// Where Debian's packages come from, for `manifest`.
-fn source(manifest: &Manifest) -> Result<Source, Error> {
-    let Debian { mirror, security, snapshot } = &manifest.debian;
-    let (mirror, security, snapshot) = (mirror.as_deref(), security.as_deref(), snapshot.as_deref());
-    Ok(Source::find(Wanted { mirror, security, snapshot })?)
+/// Where Debian's packages come from.
+fn source(spec: Spec<'_>) -> Result<Source, Error> {
+    Ok(Source::find(spec.debian)?)
 }
 
 /// The file that `path`, from the root, leads to in layers that are unpacked in `trees`, the lowest first; of a long one
@@ -490,18 +492,18 @@ pub fn file(trees: &[PathBuf], path: &str) -> Result<Vec<u8>, Error> {
 /// When a package is gone, damaged, or at odds with another; when an image is gone.
 pub fn image(
     session: &Session,
-    manifest: &Manifest,
+    spec: Spec<'_>,
     base: &LockedBase,
     platform: Platform,
     user: &User,
 ) -> Result<Image, Error> {
     if let LockedBase::Image { digest, .. } = base {
-        let Base::Image { place, .. } = Base::of(manifest)? else {
-            return Err(Error::Changed { base: manifest.base.clone() });
+        let Base::Image { place, .. } = Base::of(spec)? else {
+            return Err(Error::Changed { base: spec.base.to_owned() });
         };
         return place.load(session, digest, platform);
     }
-    let layer = assembled(session, manifest, base, platform, user)?.map(|(layer, _)| layer);
+    let layer = assembled(session, spec, base, platform, user)?.map(|(layer, _)| layer);
     Ok(layer.into_iter().fold(Image::scratch(platform), Image::with_layer))
 }
 
@@ -511,18 +513,18 @@ pub fn image(
 /// As [`image`], and when a layer cannot be had or unpacked.
 pub fn trees(
     session: &Session,
-    manifest: &Manifest,
+    spec: Spec<'_>,
     base: &LockedBase,
     platform: Platform,
     user: &User,
 ) -> Result<Vec<PathBuf>, Error> {
-    image::trees(session, &image(session, manifest, base, platform, user)?)
+    image::trees(session, &image(session, spec, base, platform, user)?)
 }
 
 /// The layer of Debian packages that are a base, and the libraries in it.
 fn assembled(
     session: &Session,
-    manifest: &Manifest,
+    spec: Spec<'_>,
     base: &LockedBase,
     platform: Platform,
     user: &User,
@@ -530,7 +532,7 @@ fn assembled(
     let LockedBase::Debian { suite, packages } = base else { return Ok(None) };
     let key = ("base", debian::RULES, platform, suite, packages, (&user.name, user.uid, user.gid));
     let title = format!("Debian {suite}, {} packages", packages.len());
-    made_once(session, manifest, &key, packages, &title, |writer| {
+    made_once(session, spec, &key, packages, &title, |writer| {
         Ok(debian::base_layer(session, packages, platform, Some(user), writer)?)
     })
     .map(Some)
@@ -543,7 +545,7 @@ fn assembled(
 /// As [`trees`].
 pub fn system_layer(
     session: &Session,
-    manifest: &Manifest,
+    spec: Spec<'_>,
     base: &LockedBase,
     platform: Platform,
     user: &User,
@@ -554,10 +556,10 @@ pub fn system_layer(
     }
     let key = ("system", debian::RULES, platform, base, packages);
     let title = format!("Debian packages, {}", packages.len());
-    let (layer, ()) = made_once(session, manifest, &key, packages, &title, |writer| {
-        let libraries = match assembled(session, manifest, base, platform, user)? {
+    let (layer, ()) = made_once(session, spec, &key, packages, &title, |writer| {
+        let libraries = match assembled(session, spec, base, platform, user)? {
             Some((_, libraries)) => libraries,
-            None => Stack::of(session, &image(session, manifest, base, platform, user)?)?.libraries(platform)?,
+            None => Stack::of(session, &image(session, spec, base, platform, user)?)?.libraries(platform)?,
         };
         Ok(debian::packages_layer(session, packages, platform, &libraries, writer)?)
     })?;
@@ -567,7 +569,7 @@ pub fn system_layer(
 /// A layer of `packages`, and what `write` gives besides.
 fn made_once<T: Serialize + DeserializeOwned>(
     session: &Session,
-    manifest: &Manifest,
+    spec: Spec<'_>,
     key: &impl Serialize,
     packages: &[Package],
     title: &str,
@@ -577,7 +579,7 @@ fn made_once<T: Serialize + DeserializeOwned>(
     if let Some(known) = session.store.cached("debian-layer", &key) {
         return Ok(known);
     }
-    debian::fetch(session, &source(manifest)?, packages)?;
+    debian::fetch(session, &source(spec)?, packages)?;
     let mut besides = None;
     let layer = Layer::write::<Error>(&session.store, Compression::Gzip, title, |writer| {
         besides = Some(write(writer)?);

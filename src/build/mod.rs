@@ -104,18 +104,19 @@ pub fn build(session: &Session, input: &Input, platform: Platform) -> Result<Ima
         platform,
         locked: lock.platforms.keys().map(ToString::to_string).collect(),
     })?;
-    let user = base::user(bundle.convention());
+    let spec = manifest.base_spec();
+    let user = bundle.convention().user();
     let target = lock.python.as_ref().map(|python| base::target(&locked.base, python, platform));
-    let toolchain = Toolchain::new(session, manifest, &locked.base, platform, &user);
+    let toolchain = Toolchain::new(session, spec, &locked.base, platform, &user);
     let (toolchain, target, user) = (&toolchain, target.as_ref(), &user);
     let (send, base_is_there) = mpsc::channel();
     let lower = move || {
-        let base = base::image(session, manifest, &locked.base, platform, user)?;
+        let base = base::image(session, spec, &locked.base, platform, user)?;
         // Whoever waited is gone if it failed.
         let _ = send.send(());
         let mut layers = Vec::new();
-        layers.extend(base::user_layer(session, manifest, &locked.base, platform, user)?);
-        layers.extend(base::system_layer(session, manifest, &locked.base, platform, user, &locked.system)?);
+        layers.extend(base::user_layer(session, spec, &locked.base, platform, user)?);
+        layers.extend(base::system_layer(session, spec, &locked.base, platform, user, &locked.system)?);
         if let Some(target) = target {
             layers.extend(library_layer(session, toolchain, locked, target, &base)?);
         }
@@ -215,7 +216,7 @@ impl Folders {
     fn of(convention: Convention) -> Result<Self, Error> {
         let home = match convention {
             Convention::Ekiben => ArchivePath::new(runtime::CODE).map_err(std::io::Error::other)?,
-            Convention::Bento => base::user(convention).home,
+            Convention::Bento => convention.user().home,
         };
         Ok(Self { home: Some(home), ..Self::default() })
     }

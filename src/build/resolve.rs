@@ -123,7 +123,7 @@ pub fn lock(session: &Session, subject: &Subject<'_>, renewal: Renewal) -> Resul
         (Some(_), Renewal::Never) => Err(Error::Stale),
         (None, Renewal::Never) => Err(Error::Missing),
         (known, _) => {
-            let base = Base::of(subject.manifest)?.below(subject.root);
+            let base = Base::of(subject.manifest.base_spec())?.below(subject.root);
             // What fits, but lacks a platform, is completed.
             let fresh = known.as_ref().filter(|lock| !lock.is_stale(&input));
             let mut locked = fresh.map(|lock| lock.platforms.clone()).unwrap_or_default();
@@ -157,12 +157,12 @@ fn resolve(
     let preferred = before.map(|locked| locked.python.as_slice()).unwrap_or_default();
     let downloads = Session { client: session.client.apart(), ..session.clone() };
     let lower = || {
-        let (locked, system) = base.lock(&downloads, manifest, platform)?;
+        let (locked, system) = base.lock(&downloads, manifest.base_spec(), platform)?;
         // This machine's needs to be there whatever is built, as its Python compiles.
         if let Some(convention) = subject.convention.filter(|_| manifest.needs_python())
             && Platform::host().is_ok_and(|host| host == platform)
         {
-            base::trees(&downloads, manifest, &locked, platform, &base::user(convention))?;
+            base::trees(&downloads, manifest.base_spec(), &locked, platform, &convention.user())?;
         }
         Ok::<_, Error>((locked, system))
     };

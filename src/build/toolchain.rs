@@ -14,7 +14,6 @@ use crate::base::{self, Base};
 use crate::image::layer;
 use crate::image::oci::platform::{Platform, UnknownPlatform};
 use crate::image::session::Session;
-use crate::project::manifest::Manifest;
 use crate::run;
 use crate::run::container::{self, Mount, Name, Spec};
 
@@ -56,7 +55,7 @@ type Trees<'a> = (Vec<PathBuf>, Cow<'a, base::LockedBase>);
 /// The tools for one project on one base.
 pub struct Toolchain<'a> {
     session: &'a Session,
-    manifest: &'a Manifest,
+    spec: base::Spec<'a>,
     /// The base as it is locked, and the platform that it is locked for.
     base: (&'a base::LockedBase, Platform),
     user: &'a User,
@@ -66,15 +65,15 @@ pub struct Toolchain<'a> {
 }
 
 impl<'a> Toolchain<'a> {
-    /// Tools for `manifest` on `base`, which is locked for `platform`.
+    /// Tools for `spec` on `base`, which is locked for `platform`.
     pub fn new(
         session: &'a Session,
-        manifest: &'a Manifest,
+        spec: base::Spec<'a>,
         base: &'a base::LockedBase,
         platform: Platform,
         user: &'a User,
     ) -> Self {
-        Self { session, manifest, base: (base, platform), user, trees: Mutex::default(), merged: OnceLock::new() }
+        Self { session, spec, base: (base, platform), user, trees: Mutex::default(), merged: OnceLock::new() }
     }
 
     /// The base's Python, in a sandbox. Where none can be started, through the base's own loader, which compiles the
@@ -101,9 +100,9 @@ impl<'a> Toolchain<'a> {
             Cow::Borrowed(locked)
         } else {
             // Bytecode does not depend on the processor, so neither does it on which packages these are exactly.
-            Cow::Owned(Base::of(self.manifest)?.lock(self.session, self.manifest, host)?.0)
+            Cow::Owned(Base::of(self.spec)?.lock(self.session, self.spec, host)?.0)
         };
-        let trees = base::trees(self.session, self.manifest, &base, host, self.user)?;
+        let trees = base::trees(self.session, self.spec, &base, host, self.user)?;
         if trees.is_empty() {
             return Err(base::Error::Scratch { what: "Python" }.into());
         }

@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::base::debian::User;
+use crate::io::archive::ArchivePath;
 use crate::project::manifest::Manifest;
 
 /// Root of the code, and working directory: `src/predict.py` of a project lies at `/app/src/predict.py`.
@@ -64,6 +66,15 @@ impl Convention {
             Self::Ekiben => &[],
             Self::Bento => &["/home/bentoml/bentos", "/home/bentoml/envs", "/home/bentoml/models", "/home/bentoml/tmp"],
         }
+    }
+
+    /// Who runs its program.
+    pub fn user(self) -> User {
+        let name = self.user_name();
+        let home = ArchivePath::new(format!("home/{name}"));
+        // The name is a constant without `..`.
+        let home = home.unwrap_or_else(|error| unreachable!("{error}"));
+        User { name: name.to_owned(), uid: USER, gid: USER, home }
     }
 
     /// Ports that the service listens on, that for requests first.

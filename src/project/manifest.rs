@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::base::{self, debian::Wanted};
+
 /// Names of a manifest, the usual one first.
 pub const NAMES: [&str; 4] = ["ekiben.yaml", "ekiben.yml", "ekiben.json", "ekiben.json5"];
 
@@ -78,6 +80,18 @@ impl Manifest {
     /// Whether Ekiben serves functions, rather than the person's own command.
     pub fn serves_functions(&self) -> bool {
         self.service.command.is_empty()
+    }
+
+    /// What it asks of a base.
+    pub fn base_spec(&self) -> base::Spec<'_> {
+        let Debian { mirror, security, snapshot } = &self.debian;
+        base::Spec {
+            base: &self.base,
+            python: self.python.as_ref().and_then(|python| python.version.as_deref()),
+            needs_python: self.needs_python(),
+            packages: &self.system.packages,
+            debian: Wanted { mirror: mirror.as_deref(), security: security.as_deref(), snapshot: snapshot.as_deref() },
+        }
     }
 
     /// Whether the image needs a Python.
