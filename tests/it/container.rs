@@ -12,6 +12,8 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use crate::home::images::busybox;
+use crate::home::wait_until;
 use ekiben::io::progress::Progress;
 use ekiben::run::container::{
     Containers, Engine, Error, Failure, Launcher, Life, Mount, Name, Network, Output, Publish, Spec, Status, engine,
@@ -32,7 +34,7 @@ fn shared() -> &'static Path {
         std::fs::create_dir_all(&bin).unwrap();
         std::fs::create_dir_all(folder.join("root/etc")).unwrap();
         install(Path::new(env!("CARGO_BIN_EXE_ekiben")), &folder.join("ekiben"));
-        install(&busybox(), &bin.join("busybox"));
+        install(busybox(), &bin.join("busybox"));
         let calls = folder.join(format!("calls.{}", std::process::id()));
         let compiled =
             Command::new("cc").args(["-static", "-O1", "tests/it/home/calls.c", "-o"]).arg(&calls).output().unwrap();
@@ -59,18 +61,6 @@ fn install(from: &Path, to: &Path) {
     let new = to.with_extension(std::process::id().to_string());
     std::fs::copy(from, &new).unwrap();
     std::fs::rename(&new, to).unwrap();
-}
-
-fn busybox() -> PathBuf {
-    let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join("busybox");
-    let path = kept.join("bin/busybox");
-    if !path.exists() {
-        std::fs::create_dir_all(&kept).unwrap();
-        let script = "apt-get download busybox-static && dpkg-deb -x busybox-static_*.deb .";
-        let done = Command::new("sh").args(["-ec", script]).current_dir(&kept).output().unwrap();
-        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-    }
-    path
 }
 
 struct Home {
@@ -527,14 +517,6 @@ fn somebody_runs(text: &str) -> bool {
         std::fs::read(entry.path().join("cmdline"))
             .is_ok_and(|line| String::from_utf8_lossy(&line).contains(text) && entry.file_name() != *"self")
     })
-}
-
-fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while !is_so() {
-        assert!(Instant::now() < deadline, "{what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
 }
 
 #[test]

@@ -5,24 +5,17 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
+use crate::home::session;
 use ekiben::base::debian::{
     Request, Resolution, Source, User, Wanted, base_layer, base_packages, fetch, packages_layer, resolve,
     suite_for_python,
 };
-use ekiben::image::download::Client;
 use ekiben::image::oci::platform::Platform;
 use ekiben::image::session::Session;
-use ekiben::image::store::Store;
 use ekiben::io::archive::{ArchivePath, Kind, Limits, Reader, Writer, unpack};
 use ekiben::io::digest::{Digest, HashingWriter};
-use ekiben::io::progress::Progress;
 use ekiben::loader::Libraries;
 use ekiben::loader::Object;
-
-fn session(home: &Path) -> Session {
-    let store = Store::open(home).unwrap();
-    Session { store, progress: Progress::silent(), client: Client::new(false) }
-}
 
 fn locked(session: &Session, source: &Source, platform: Platform, system: &[String]) -> Resolution {
     let base = base_packages(Some("3.11"));

@@ -7,6 +7,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use crate::home::session;
 use ekiben::base::python::Package;
 use ekiben::base::python::{
     self, Files, Installation, Loader, Refusal, Resolution, Runner, StandIn, Stored, Target, Uv, bytecode,
@@ -16,7 +17,6 @@ use ekiben::formats::diagnostic::Diagnostics;
 use ekiben::image::download::Client;
 use ekiben::image::oci::platform::Platform;
 use ekiben::image::session::Session;
-use ekiben::image::store::Store;
 use ekiben::io::digest::Digest;
 use ekiben::io::progress::Progress;
 use ekiben::project::manifest;
@@ -35,8 +35,7 @@ struct Place {
 impl Place {
     fn new() -> Self {
         let home = tempfile::tempdir().unwrap();
-        let store = Store::open(&home.path().join("store")).unwrap();
-        let session = Session { store, progress: Progress::silent(), client: Client::new(false) };
+        let session = session(&home.path().join("store"));
         let uv = Uv::find(&session, stand_in()).unwrap();
         Self { home, session, uv }
     }
@@ -301,8 +300,7 @@ fn a_pyproject_is_resolved_and_its_packages_installed_from_its_indexes() {
 #[test]
 fn uv_is_fetched_once_without_pip_or_python() {
     let home = tempfile::tempdir().unwrap();
-    let store = Store::open(&home.path().join("store")).unwrap();
-    let session = Session { store, progress: Progress::silent(), client: Client::new(false) };
+    let session = session(&home.path().join("store"));
     let offline = Session { client: Client::new(true), ..session.clone() };
     let refused = Uv::pinned(&offline, stand_in()).unwrap_err();
     assert!(matches!(refused, python::Error::UvOffline));

@@ -9,14 +9,11 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use crate::home::session;
 use ekiben::base::python::{self, Installation, Resolution, StandIn, Target, Uv};
 use ekiben::base::requirements::Requirements;
 use ekiben::bundle::generate::{self, Api, REQUIREMENTS};
-use ekiben::image::download::Client;
 use ekiben::image::oci::platform::Platform;
-use ekiben::image::session::Session;
-use ekiben::image::store::Store;
-use ekiben::io::progress::Progress;
 use ekiben::project::manifest::Manifest;
 use serde_json::{Value, json};
 
@@ -25,8 +22,7 @@ fn site() -> &'static Path {
     static SITE: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
     let (_, site) = SITE.get_or_init(|| {
         let home = tempfile::tempdir().unwrap();
-        let store = Store::open(&home.path().join("store")).unwrap();
-        let session = Session { store, progress: Progress::silent(), client: Client::new(false) };
+        let session = session(&home.path().join("store"));
         let uv = Uv::find(&session, StandIn::program(env!("CARGO_BIN_EXE_ekiben"))).unwrap();
         let script = "import sys; print('%d.%d' % sys.version_info[:2])";
         let output = Command::new("python3").args(["-c", script]).output().unwrap();

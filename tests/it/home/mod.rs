@@ -16,6 +16,11 @@ use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use ekiben::image::download::Client;
+use ekiben::image::session::Session;
+use ekiben::image::store::Store;
+use ekiben::io::progress::Progress;
+
 /// The ordinary user and group of tests that run as root.
 pub const USER: u32 = 61_034;
 
@@ -195,6 +200,11 @@ impl Drop for Home {
             let _ = self.command(["stop", "--all", "--grace", "1"]).output();
         }
     }
+}
+
+/// What the library's steps are handed, with a store in `folder` and the network.
+pub fn session(folder: &Path) -> Session {
+    Session { store: Store::open(folder).unwrap(), progress: Progress::silent(), client: Client::new(false) }
 }
 
 /// The program, where everybody can read it.
