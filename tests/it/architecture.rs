@@ -43,7 +43,7 @@ fn sources(folder: &Path, module: &Names, found: &mut Vec<(Names, String)>) {
     for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
         let path = entry.path();
         let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
-        let inner = [module.as_slice(), &[name.clone()]].concat();
+        let inner = [module.as_slice(), std::slice::from_ref(&name)].concat();
         if path.is_dir() {
             sources(&path, &inner, found);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
@@ -92,7 +92,7 @@ impl House {
                 None => path.clone(),
             });
             let all: Vec<Names> = imported.filter(declared).cloned().chain(used).collect();
-            all.iter().filter_map(|path| self.owner(path, 0)).map(|owner| owner.clone()).collect::<BTreeSet<_>>()
+            all.iter().filter_map(|path| self.owner(path, 0)).cloned().collect::<BTreeSet<_>>()
         };
         self.files
             .iter()
