@@ -13,6 +13,5 @@ pub mod cli;
 pub mod formats;
 pub mod image;
 pub mod io;
-pub mod loader;
 pub mod project;
 pub mod run;

@@ -6,6 +6,7 @@
 pub mod debian;
 mod files;
 mod image;
+pub mod loader;
 pub mod python;
 pub mod requirements;
 
@@ -15,6 +16,7 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::base::loader::Libraries;
 use crate::image::layer::{self, Layer};
 use crate::image::oci::platform::Platform;
 use crate::image::session::Session;
@@ -22,7 +24,6 @@ use crate::image::{self as images, Image};
 use crate::io::archive::{ArchivePath, Entry, Kind};
 use crate::io::compress::Compression;
 use crate::io::digest::Digest;
-use crate::loader::Libraries;
 use debian::{Package, Source, User, Wanted};
 use image::Stack;
 use python::Target;

@@ -20,7 +20,7 @@ use tempfile::TempDir;
 use super::image::Image;
 use crate::base;
 use crate::base::python::{self, StandIn, Target, Uv};
-use crate::base::requirements::Requirements;
+use crate::base::requirements::{Asked, Requirements};
 use crate::bundle::generate;
 use crate::bundle::runtime::{self, Convention};
 use crate::bundle::{self, Bundle};
@@ -36,7 +36,7 @@ use crate::io::digest::Digest;
 use crate::io::parallel;
 use crate::io::progress::Unit;
 use crate::project::lock::LockedPlatform;
-use crate::project::manifest::{self, Manifest, Python};
+use crate::project::manifest::Manifest;
 use input::Input;
 use toolchain::Toolchain;
 
@@ -336,10 +336,9 @@ fn requirements(
     let wheels = locked.python.iter().filter_map(|package| package.url.as_deref()).filter(|url| !url.contains("://"));
     // Files that include each other have any names.
     let is_text = |path: &ArchivePath| [".txt", ".in", ".toml"].iter().any(|end| path.name().ends_with(end));
-    let asked = manifest.python.as_ref().map(|Python { requirements, .. }| requirements.clone()).unwrap_or_default();
-    let named = match &asked {
-        manifest::Requirements::File(file) => Some(file.as_str()),
-        manifest::Requirements::List(_) => None,
+    let named = match manifest.requirements() {
+        Asked::File(file) => Some(file),
+        Asked::List(_) => None,
     };
     let texts = bundle.members().iter().filter(|(path, member)| is_text(path) && member.content.size() <= MAX_BYTES);
     for name in wheels.chain(named).chain(texts.map(|(path, _)| path.as_str())) {
@@ -350,7 +349,7 @@ fn requirements(
         fs::write(path, bundle.read(name)?)?;
     }
     // All that is installed is locked by digest: mistakes in the requirements, if there are any, decide nothing.
-    Ok(Requirements::read(&asked, project, None, &mut Diagnostics::new()))
+    Ok(Requirements::read(manifest.requirements(), project, None, &mut Diagnostics::new()))
 }
 
 /// All files but the weights: code, service and metadata. The bundle can be had back from the image.

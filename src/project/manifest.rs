@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::base::requirements::Asked;
 use crate::base::{self, debian::Wanted};
 
 /// Names of a manifest, the usual one first.
@@ -91,6 +92,15 @@ impl Manifest {
             needs_python: self.needs_python(),
             packages: &self.system.packages,
             debian: Wanted { mirror: mirror.as_deref(), security: security.as_deref(), snapshot: snapshot.as_deref() },
+        }
+    }
+
+    /// Where the Python packages that the code needs are required.
+    pub fn requirements(&self) -> Asked<'_> {
+        match self.python.as_ref().map(|python| &python.requirements) {
+            None => Asked::List(&[]),
+            Some(Requirements::List(list)) => Asked::List(list),
+            Some(Requirements::File(file)) => Asked::File(file),
         }
     }
 

@@ -74,8 +74,7 @@ impl Project {
         let mut meant = Diagnostics::new();
         let files = files::select(&root, &manifest, &document, &mut meant);
         let locked = locked(&root.join(lock::NAME));
-        let asked = manifest.python.as_ref().map(|python| python.requirements.clone()).unwrap_or_default();
-        let requirements = Requirements::read(&asked, &root, Some(&document), &mut meant);
+        let requirements = Requirements::read(manifest.requirements(), &root, Some(&document), &mut meant);
         let subject = Subject {
             root: &root,
             manifest: &manifest,

@@ -10,12 +10,12 @@ use ekiben::base::debian::{
     Request, Resolution, Source, User, Wanted, base_layer, base_packages, fetch, packages_layer, resolve,
     suite_for_python,
 };
+use ekiben::base::loader::Libraries;
+use ekiben::base::loader::Object;
 use ekiben::image::oci::platform::Platform;
 use ekiben::image::session::Session;
 use ekiben::io::archive::{ArchivePath, Kind, Limits, Reader, Writer, unpack};
 use ekiben::io::digest::{Digest, HashingWriter};
-use ekiben::loader::Libraries;
-use ekiben::loader::Object;
 
 fn locked(session: &Session, source: &Source, platform: Platform, system: &[String]) -> Resolution {
     let base = base_packages(Some("3.11"));

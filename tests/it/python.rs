@@ -12,14 +12,13 @@ use ekiben::base::python::Package;
 use ekiben::base::python::{
     self, Files, Installation, Loader, Refusal, Resolution, Runner, StandIn, Stored, Target, Uv, bytecode,
 };
-use ekiben::base::requirements::Requirements;
+use ekiben::base::requirements::{Asked, Requirements};
 use ekiben::formats::diagnostic::Diagnostics;
 use ekiben::image::download::Client;
 use ekiben::image::oci::platform::Platform;
 use ekiben::image::session::Session;
 use ekiben::io::digest::Digest;
 use ekiben::io::progress::Progress;
-use ekiben::project::manifest;
 
 /// The program, in whose place the test's own binary would be asked.
 fn stand_in() -> StandIn {
@@ -41,9 +40,9 @@ impl Place {
     }
 
     fn resolve(&self, list: &[&str], target: &Target, preferred: &[Package]) -> Result<Vec<Package>, python::Error> {
-        let asked = manifest::Requirements::List(list.iter().map(|line| (*line).to_owned()).collect());
+        let list: Vec<_> = list.iter().map(|line| (*line).to_owned()).collect();
         let mut found = Diagnostics::new();
-        let requirements = Requirements::read(&asked, self.home.path(), None, &mut found);
+        let requirements = Requirements::read(Asked::List(&list), self.home.path(), None, &mut found);
         assert!(found.is_empty(), "{found:?}");
         let scratch = self.session.store.scratch().unwrap();
         let asked = Resolution { requirements: &requirements, target, project: self.home.path(), preferred };
@@ -252,11 +251,11 @@ fn settings_in_the_projects_folder_count_and_those_above_it_do_not() {
     std::fs::create_dir(&project).unwrap();
     std::fs::write(project.join("requirements.txt"), "h11==0.16.0\n").unwrap();
     std::fs::write(place.home.path().join("requirements.txt"), "h11==0.16.0\n").unwrap();
-    let named = manifest::Requirements::File("requirements.txt".into());
+    let named = Asked::File("requirements.txt");
     let target = target(Platform::Amd64);
     let resolve = |project: &Path| {
         let scratch = place.session.store.scratch().unwrap();
-        let requirements = Requirements::read(&named, project, None, &mut Diagnostics::new());
+        let requirements = Requirements::read(named, project, None, &mut Diagnostics::new());
         let asked = Resolution { requirements: &requirements, target: &target, project, preferred: &[] };
         python::resolve(&place.uv, &asked, scratch.path(), &Progress::silent())
     };
@@ -275,9 +274,9 @@ fn a_pyproject_is_resolved_and_its_packages_installed_from_its_indexes() {
                 [tool.uv.sources]\naa = { index = 'own' }\n";
     let text = text.replace("./wheels", &format!("file://{}", project.join("wheels").display()));
     std::fs::write(project.join("pyproject.toml"), text).unwrap();
-    let named = manifest::Requirements::File("pyproject.toml".into());
+    let named = Asked::File("pyproject.toml");
     let mut found = Diagnostics::new();
-    let requirements = Requirements::read(&named, &project, None, &mut found);
+    let requirements = Requirements::read(named, &project, None, &mut found);
     assert!(found.is_empty(), "{found:?}");
     let target = target(Platform::Amd64);
     let scratch = || place.session.store.scratch().unwrap();

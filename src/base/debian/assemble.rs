@@ -14,12 +14,12 @@ use fs_err as fs;
 use super::deb::{self, Deb};
 use super::relation::relations;
 use super::{DebError, Error, Package, alternatives, deb822, joined, trim};
+use crate::base::loader::{self, Libraries};
 use crate::image::oci::platform::Platform;
 use crate::image::session::Session;
 use crate::io::archive::{ArchivePath, Entry, Kind, Writer};
 use crate::io::digest::{Digest, HashingWriter};
 use crate::io::progress::Unit;
-use crate::loader::{self, Libraries};
 
 /// The number of the rules by which packages become a layer: another one may make other bytes of the same packages, so
 /// it belongs into the key under which a layer is remembered.

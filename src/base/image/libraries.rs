@@ -8,9 +8,9 @@ use fs_err as fs;
 
 use super::{Stack, is_plain};
 use crate::base::Error;
+use crate::base::loader::{self, Libraries};
 use crate::image::oci::platform::Platform;
 use crate::io::archive::ArchivePath;
-use crate::loader::{self, Libraries};
 
 impl Stack {
     /// What the loader's index of the image is made of. Only the folders of its settings are looked into.

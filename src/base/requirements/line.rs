@@ -10,7 +10,7 @@ use pep440_rs::VersionSpecifiers;
 use pep508_rs::{Pep508Error, Requirement, VerbatimUrl, VersionOrUrl};
 
 use super::{Outside, Wanted, inside};
-use crate::formats::diagnostic::{Code, Diagnostic, Fix, Source};
+use crate::formats::diagnostic::{Code, Diagnostic, Diagnostics, Fix, Source};
 use crate::io::digest::Digest;
 
 /// The lines of a file of requirements without comments; those that end in a backslash go on in the next.
@@ -308,6 +308,23 @@ pub(super) fn filled_in(text: &str, variables: &dyn Fn(&str) -> Option<String>) 
         }
     }
     filled + rest
+}
+
+/// Parses a TOML file.
+pub(super) fn parse_toml(source: &Arc<Source>, found: &mut Diagnostics) -> Option<toml::Table> {
+    match source.text().parse::<toml::Table>() {
+        Ok(table) => Some(table),
+        Err(error) => {
+            found.push(unreadable(source, &error));
+            None
+        }
+    }
+}
+
+/// A file that is no TOML.
+pub(super) fn unreadable(source: &Arc<Source>, error: &toml::de::Error) -> Diagnostic {
+    let span = error.span().unwrap_or(0..0);
+    Diagnostic::new(Code::BadRequirement, source, span, format!("the file is no TOML: {}", error.message()))
 }
 
 fn malformed(text: &str, place: &Place<'_>, error: &Pep508Error<VerbatimUrl>) -> Diagnostic {

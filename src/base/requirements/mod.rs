@@ -21,9 +21,17 @@ use crate::formats::diagnostic::{Diagnostics, Source};
 use crate::formats::document::Document;
 use crate::io::archive::ArchivePath;
 use crate::io::digest::Digest;
-use crate::project::manifest;
 
 pub use line::{logical_lines, required_name};
+
+/// Where requirements stand.
+#[derive(Clone, Copy, Debug)]
+pub enum Asked<'a> {
+    /// In a list, one requirement (PEP 508) each.
+    List(&'a [String]),
+    /// In a file, by its path in the project.
+    File(&'a str),
+}
 
 /// A requirement.
 #[derive(Clone, Debug)]
@@ -67,19 +75,14 @@ pub struct Requirements {
 impl Requirements {
     /// What `asked` means in the project's folder `root`. Mistakes go to `found`; what could be read is returned.
     /// `listed` is the manifest, for the places of requirements that stand in it.
-    pub fn read(
-        asked: &manifest::Requirements,
-        root: &Path,
-        listed: Option<&Document>,
-        found: &mut Diagnostics,
-    ) -> Self {
+    pub fn read(asked: Asked<'_>, root: &Path, listed: Option<&Document>, found: &mut Diagnostics) -> Self {
         let mut requirements = Self::default();
         match asked {
-            manifest::Requirements::List(list) => file::read_list(list, root, listed, &mut requirements, found),
-            manifest::Requirements::File(name) if name.ends_with(".toml") => {
+            Asked::List(list) => file::read_list(list, root, listed, &mut requirements, found),
+            Asked::File(name) if name.ends_with(".toml") => {
                 project::read(name, root, &mut requirements, found);
             }
-            manifest::Requirements::File(name) => file::read_named(name, root, &mut requirements, found),
+            Asked::File(name) => file::read_named(name, root, &mut requirements, found),
         }
         settings::read_own(root, &mut requirements, found);
         requirements
@@ -192,8 +195,8 @@ mod tests {
             fs::write(path, text).unwrap();
         }
         let mut found = Diagnostics::new();
-        let asked = manifest::Requirements::File(named.to_owned());
-        let requirements = Requirements::read(&asked, folder.path(), None, &mut found);
+        let asked = Asked::File(named);
+        let requirements = Requirements::read(asked, folder.path(), None, &mut found);
         let said = found.sorted().into_iter().map(|d| {
             let (line, column) = d.primary.source.position(d.primary.span.start);
             let file = d.primary.source.path().rsplit('/').next().unwrap_or_default();

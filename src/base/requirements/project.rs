@@ -21,10 +21,10 @@ pub(super) fn read(name: &str, root: &Path, to: &mut Requirements, found: &mut D
     }
     let Some(source) = read_text(&host, &shown(&host), MAX_BYTES, found) else { return };
     to.files.push((path, source.clone()));
-    let Some(table) = parse(&source, found) else { return };
+    let Some(table) = line::parse_toml(&source, found) else { return };
     let document = match DeTable::parse(source.text()) {
         Ok(document) => document,
-        Err(error) => return found.push(unreadable(&source, &error)),
+        Err(error) => return found.push(line::unreadable(&source, &error)),
     };
     let document = document.get_ref();
     let only_code = |span: Range<usize>, message: &str| {
@@ -81,22 +81,6 @@ pub(super) fn read(name: &str, root: &Path, to: &mut Requirements, found: &mut D
     let tool = toml::Table::from_iter([("uv".to_owned(), own.into())]);
     to.project =
         Some(toml::Table::from_iter([("project".to_owned(), written.into()), ("tool".to_owned(), tool.into())]));
-}
-
-/// Parses a TOML file.
-pub(super) fn parse(source: &Arc<Source>, found: &mut Diagnostics) -> Option<toml::Table> {
-    match source.text().parse::<toml::Table>() {
-        Ok(table) => Some(table),
-        Err(error) => {
-            found.push(unreadable(source, &error));
-            None
-        }
-    }
-}
-
-fn unreadable(source: &Arc<Source>, error: &toml::de::Error) -> Diagnostic {
-    let span = error.span().unwrap_or(0..0);
-    Diagnostic::new(Code::BadRequirement, source, span, format!("the file is no TOML: {}", error.message()))
 }
 
 /// Where the required packages come from: an index by its name, or a wheel. The sources of others mean nothing.

@@ -6,8 +6,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::line::parse_toml;
 use super::line::{Line, Place, read as read_line};
-use super::project::parse;
 use super::{Requirements, is_own_file};
 use crate::formats::diagnostic::{Code, Diagnostic, Diagnostics, Source};
 use crate::formats::document::{MAX_BYTES, read_text, shown};
@@ -66,7 +66,7 @@ pub(super) fn read_own(root: &Path, to: &mut Requirements, found: &mut Diagnosti
     }
     let host = root.join(name);
     let Some(source) = read_text(&host, &shown(&host), MAX_BYTES, found) else { return };
-    let Some(mut table) = parse(&source, found) else { return };
+    let Some(mut table) = parse_toml(&source, found) else { return };
     if is_section {
         let section = table.get("tool").and_then(|tool| tool.get("uv")).and_then(toml::Value::as_table);
         table = section.cloned().unwrap_or_default();

@@ -256,8 +256,7 @@ impl Bento {
 
     /// The Python packages that `manifest`, which describes the bento, requires; mistakes go to `found`.
     pub fn requirements(&self, manifest: &Manifest, found: &mut Diagnostics) -> Requirements {
-        let asked = manifest.python.as_ref().map(|python| python.requirements.clone()).unwrap_or_default();
-        Requirements::read(&asked, &self.root, None, found)
+        Requirements::read(manifest.requirements(), &self.root, None, found)
     }
 
     /// Sees whether the models that the description names are in it; mistakes go to `found`.
