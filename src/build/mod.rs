@@ -223,17 +223,7 @@ impl Folders {
 
     /// Writes the folders above `path` that are not there yet.
     fn above(&mut self, path: &ArchivePath, writer: &mut archive::Writer<&mut dyn Write>) -> Result<(), Error> {
-        path.ancestors().try_for_each(|folder| self.one(folder, writer))
-    }
-
-    /// Writes a folder with those above it.
-    fn with(&mut self, path: &ArchivePath, writer: &mut archive::Writer<&mut dyn Write>) -> Result<(), Error> {
-        self.above(path, writer)?;
-        self.one(path.clone(), writer)
-    }
-
-    fn one(&mut self, folder: ArchivePath, writer: &mut archive::Writer<&mut dyn Write>) -> Result<(), Error> {
-        if self.written.insert(folder.clone()) {
+        for folder in path.ancestors().filter(|folder| self.written.insert(folder.clone())) {
             let own = self.home.as_ref().is_some_and(|home| folder == *home || folder.below(home).is_some());
             let user = if own { runtime::USER } else { 0 };
             writer.entry(&Entry::directory(folder).owned_by(user, user))?;
@@ -365,9 +355,6 @@ fn code_layer(session: &Session, bundle: &Bundle) -> Result<Layer, Error> {
     }
     let layer = Layer::write::<Error>(&session.store, Compression::Gzip, "code and metadata", |writer| {
         let (mut folders, mut opener) = (Folders::of(convention)?, Opener::default());
-        for folder in convention.folders() {
-            folders.with(&ArchivePath::new(folder).map_err(std::io::Error::other)?, writer)?;
-        }
         for (path, member) in bundle.members() {
             let entry = Entry::file(top.join(path), member.content.size(), member.executable);
             folders.above(&entry.path, writer)?;

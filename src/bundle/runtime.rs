@@ -58,16 +58,6 @@ impl Convention {
         }
     }
 
-    /// Folders that the service makes at its start where they are not there, and without which it ends where it may not:
-    /// on a read-only root, as Kubernetes gives it. (`BENTOML_HOME` and what BentoML 1.0 to 1.4 wants in it:
-    /// `bentoml/_internal/configuration/containers.py`; what else it writes lies in its temporary folder.)
-    pub fn folders(self) -> &'static [&'static str] {
-        match self {
-            Self::Ekiben => &[],
-            Self::Bento => &["/home/bentoml/bentos", "/home/bentoml/envs", "/home/bentoml/models", "/home/bentoml/tmp"],
-        }
-    }
-
     /// Who runs its program.
     pub fn user(self) -> User {
         let name = self.user_name();

@@ -207,12 +207,18 @@ fn assert_tidy(home: &Home) {
         }
     }
     let referenced = |name: &str| texts.iter().any(|text| text.contains(name.trim_end_matches(".json")));
-    for (folder, names) in
-        [("blobs", blobs.clone()), ("recipes", home.stored("recipes")), ("trees", home.stored("trees"))]
-    {
+    for (folder, names) in [("blobs", blobs.clone()), ("recipes", home.stored("recipes"))] {
         for name in names {
             assert!(referenced(&name), "nothing needs {folder}/{name}");
         }
+    }
+    for name in home.stored("trees") {
+        // Of a layer, or of something else that has the tree's name.
+        let facts = fs::read_to_string(home.store().join("trees").join(&name).join("facts.json")).ok();
+        let facts: Option<serde_json::Value> = facts.map(|text| serde_json::from_str(&text).unwrap());
+        let of = facts.map_or(format!("sha256:{name}"), |facts| facts["layer"].as_str().unwrap().to_owned());
+        let (_, hex) = of.split_once(':').unwrap();
+        assert!(referenced(hex), "nothing needs trees/{name} of {of}");
     }
 }
 

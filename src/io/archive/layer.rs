@@ -15,6 +15,9 @@ use std::path::{Path, PathBuf};
 use super::read::{Error, Extension, Limits, header, skip};
 use super::{BLOCK, PathError, padding};
 
+/// In front of the name of what a layer deletes (image-spec 1.1, `layer.md`, "Whiteouts").
+pub const WHITEOUT: &str = ".wh.";
+
 /// Longest path that Linux takes (`PATH_MAX`), in bytes.
 const MAX_PATH: usize = 4095;
 
@@ -210,7 +213,7 @@ fn inside(name: &[u8]) -> Result<PathBuf, Error> {
             b".." if path.pop() => {}
             b".." => return Err(PathError::Escapes(shown()).into()),
             // A whiteout's mark is none of the name that it deletes.
-            part if part.strip_prefix(super::WHITEOUT.as_bytes()).unwrap_or(part).len() > MAX_NAME => {
+            part if part.strip_prefix(WHITEOUT.as_bytes()).unwrap_or(part).len() > MAX_NAME => {
                 return Err(PathError::LongName(shown()).into());
             }
             part => path.push(OsStr::from_bytes(part)),

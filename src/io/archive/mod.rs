@@ -18,7 +18,8 @@ pub(crate) mod testing;
 mod tree;
 mod write;
 
-pub use overlay::{Attributes, Below, Facts, WHITEOUT, unpack_layer};
+pub use layer::WHITEOUT;
+pub use overlay::{Attributes, Below, Facts, unpack_layer};
 pub use path::{ArchivePath, PathError};
 pub(crate) use read::Noting;
 pub use read::{Error, Limits, Member, Reader, unpack};

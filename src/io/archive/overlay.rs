@@ -31,13 +31,11 @@ use nix::sys::stat::{Mode, SFlag};
 use rustix::fs::{FileType, Timespec, Timestamps, XattrFlags};
 use serde::{Deserialize, Serialize};
 
-use super::layer::{Entry, Kind, Pieces, for_each, shown};
+use super::layer::{Entry, Kind, Pieces, WHITEOUT, for_each, shown};
 use super::read::{Error, Limits, Noting};
 use super::stack::{Stack, Walk};
 use super::tree::Tree;
 
-/// In front of the name of what a layer deletes (image-spec 1.1, `layer.md`, "Whiteouts").
-pub const WHITEOUT: &str = ".wh.";
 /// In a folder of which the layer deletes all that lower ones have.
 const OPAQUE: &[u8] = b".wh..wh..opq";
 

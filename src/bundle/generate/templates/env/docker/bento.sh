@@ -4,6 +4,11 @@ set -eu
 if [ -n "${PORT+set}" ]; then
     export BENTOML_PORT="$PORT"
 fi
+# On a read-only root, as Kubernetes gives it, BentoML has its home where it may write, and konfuzio-sdk, which keeps a log
+# beside the code, writes it to the standard error alone.
+if ! [ -w "$BENTOML_HOME" ]; then
+    export BENTOML_HOME="${TMPDIR:-/tmp}/bentoml/" LOG_TO_FILE="${LOG_TO_FILE-false}"
+fi
 # One part of a service. To 1.3 it is a command of bentoml's.
 start() {
     for internal in /app/.venv/lib/python3*/site-packages/bentoml_cli/_internal; do
