@@ -12,10 +12,9 @@ use crate::bundle::import::bento::{self as import, BentoFile};
 use crate::bundle::runtime::Convention;
 use crate::bundle::{self, Bundle, Weight};
 use crate::formats::bento;
-use crate::formats::diagnostic::{Diagnostics, Source};
-use crate::formats::document::{Document, Format};
+use crate::formats::diagnostic::Diagnostics;
+use crate::formats::schema::Kind;
 use crate::formats::schema::load;
-use crate::formats::schema::{self, Kind};
 use crate::image::session::Session;
 use crate::io::archive::ArchivePath;
 use crate::io::content::{self, Content};
@@ -144,7 +143,7 @@ impl Input {
         let manifest = match bundle.convention() {
             Convention::Ekiben => {
                 let name = manifest::NAMES.iter().find(has).ok_or_else(|| bundle.lacks(manifest::NAMES[0]))?;
-                read(&bundle, path, name, Kind::Manifest)?
+                read(&bundle, path, name)?
             }
             Convention::Bento if !has(&&bento::NAME) => return Err(bundle.lacks(manifest::NAMES[0]).into()),
             Convention::Bento => {
@@ -162,7 +161,7 @@ impl Input {
                 }
             }
         };
-        let lock = read(&bundle, path, lock::NAME, Kind::Lock)?;
+        let lock = read(&bundle, path, lock::NAME)?;
         Ok(Self { manifest, lock, bundle })
     }
 
@@ -194,10 +193,10 @@ impl Input {
             None => Err(Error::from(bundle::Error::Incomplete { bundle: bento.path.clone(), name: name.to_owned() })),
         };
         let name = bento.own_manifest().map_or(manifest::NAMES[0], |file| file.path.as_str());
-        let manifest: Manifest = parse(&bento.path, name, &read(name, Kind::Manifest)?, Kind::Manifest)?;
+        let manifest: Manifest = parse(&bento.path, name, &read(name, Kind::Manifest)?)?;
         let lock_text = read(lock::NAME, Kind::Lock)?;
-        let lock = parse(&bento.path, lock::NAME, &lock_text, Kind::Lock)?;
-        let description: bento::Bento = parse(&bento.path, bento::NAME, &read(bento::NAME, Kind::Bento)?, Kind::Bento)?;
+        let lock = parse(&bento.path, lock::NAME, &lock_text)?;
+        let description: bento::Bento = parse(&bento.path, bento::NAME, &read(bento::NAME, Kind::Bento)?)?;
         let folder = format!("{}/{}/{}", bundle::WEIGHTS, manifest.name, description.version);
         let folder = ArchivePath::relative(folder).map_err(std::io::Error::other)?;
         let weight = |file: &BentoFile| file.path.below(&folder).filter(|path| path.as_str() != "model.yaml");
@@ -267,19 +266,19 @@ fn bundled(
 }
 
 /// Reads a document of the bundle, which lies at `path`.
-fn read<T: serde::de::DeserializeOwned>(bundle: &Bundle, path: &Path, name: &str, kind: Kind) -> Result<T, Error> {
-    parse(path, name, &bundle.read(name)?, kind)
+fn read<T: load::Described>(bundle: &Bundle, path: &Path, name: &str) -> Result<T, Error> {
+    parse(path, name, &bundle.read(name)?)
 }
 
-fn parse<T: serde::de::DeserializeOwned>(path: &Path, name: &str, bytes: &[u8], kind: Kind) -> Result<T, Error> {
+fn parse<T: load::Described>(path: &Path, name: &str, bytes: &[u8]) -> Result<T, Error> {
     let mut diagnostics = Diagnostics::new();
-    let text = String::from_utf8_lossy(bytes);
-    let source = Source::new(within(path, name), text.strip_prefix('\u{feff}').unwrap_or(&text));
-    let document = Document::parse(&source, Format::of(Path::new(name)), &mut diagnostics);
-    let value = document.and_then(|document| load::read(&document, schema::of(kind), &mut diagnostics).value);
+    let loaded = load::bytes(bytes, &within(path, name), name, &mut diagnostics);
     // One of which something had to be left out is no manifest to build from.
-    let value = value.filter(|_| !diagnostics.has_errors());
-    value.ok_or_else(|| Error::Malformed { path: path.to_owned(), name: name.to_owned(), diagnostics })
+    let whole = loaded.and_then(load::Loaded::whole).filter(|_| !diagnostics.has_errors());
+    match whole {
+        Some((_, value)) => Ok(value),
+        None => Err(Error::Malformed { path: path.to_owned(), name: name.to_owned(), diagnostics }),
+    }
 }
 
 /// How a member of the bundle at `path` is shown.

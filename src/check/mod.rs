@@ -11,18 +11,17 @@ use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 use ignore::WalkBuilder;
-use serde::de::DeserializeOwned;
 
 use crate::bundle::import::bento as import;
 use crate::formats::analytics;
 use crate::formats::bento::{self, Bentofile};
-use crate::formats::diagnostic::{Code, Diagnostic, Diagnostics, Source};
+use crate::formats::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::formats::document::{self, Document, shown};
 use crate::formats::metadata::{self, ProjectMetadata};
 use crate::formats::model::{self, Format, Origin};
 use crate::formats::openapi::OpenApi;
+use crate::formats::schema::Kind;
 use crate::formats::schema::load;
-use crate::formats::schema::{self, Kind};
 use crate::io::archive::ArchivePath;
 use crate::project::Project;
 use crate::project::files::PASSED;
@@ -147,13 +146,13 @@ impl Thing {
             What::Bento if path.is_dir() || is_document(&path) => judge_bento(&path, &mut found),
             What::Bento => {}
             What::Bentofile => {
-                if let Some((document, file)) = read::<Bentofile>(&path, Kind::Bentofile, &mut found) {
+                if let Some((document, file)) = read::<Bentofile>(&path, &mut found) {
                     file.check(&document, &mut found);
                 }
             }
             What::Metadata => judge_metadata(&path, &mut found),
             What::Openapi => {
-                if let Some((document, api)) = read::<OpenApi>(&path, Kind::Openapi, &mut found) {
+                if let Some((document, api)) = read::<OpenApi>(&path, &mut found) {
                     api.check(&document, &mut found);
                 }
             }
@@ -386,15 +385,12 @@ fn is_model_name(path: &Path) -> bool {
 }
 
 /// Reads a document of a kind. None where its form is wrong, which is said.
-fn read<T: DeserializeOwned>(path: &Path, kind: Kind, found: &mut Diagnostics) -> Option<(Document, T)> {
-    let document = Document::read(path, &shown(path), kind.most(), found)?;
-    let reading = load::read::<T>(&document, schema::of(kind), found);
-    let value = reading.value.filter(|_| reading.sound)?;
-    Some((document, value))
+fn read<T: load::Described>(path: &Path, found: &mut Diagnostics) -> Option<(Document, T)> {
+    load::file(path, found)?.whole()
 }
 
 fn judge_analytics(path: &Path, found: &mut Diagnostics) {
-    let Some((document, manifest)) = read::<analytics::AnalyticsManifest>(path, Kind::Analytics, found) else { return };
+    let Some((document, manifest)) = read::<analytics::AnalyticsManifest>(path, found) else { return };
     manifest.check(&document, found);
     let folder = path.parent().unwrap_or(Path::new(""));
     for (at, name) in manifest.files() {
@@ -413,7 +409,7 @@ fn judge_analytics(path: &Path, found: &mut Diagnostics) {
 
 fn judge_metadata(path: &Path, found: &mut Diagnostics) {
     found.extend(metadata::not_found_by_service(path, &shown(path)));
-    if let Some((document, data)) = read::<ProjectMetadata>(path, Kind::Metadata, found) {
+    if let Some((document, data)) = read::<ProjectMetadata>(path, found) {
         data.check(&document, found);
     }
 }
@@ -453,12 +449,12 @@ pub fn bento(bento: &import::Bento, found: &mut Diagnostics) {
         match by_name(path) {
             Some(What::Metadata) => {
                 found.extend(metadata::not_found_by_service(path, &shown));
-                if let Some((document, data)) = read_content::<ProjectMetadata>(file, &shown, Kind::Metadata, found) {
+                if let Some((document, data)) = read_content::<ProjectMetadata>(file, &shown, found) {
                     data.check(&document, found);
                 }
             }
             Some(What::Openapi) => {
-                if let Some((document, api)) = read_content::<OpenApi>(file, &shown, Kind::Openapi, found) {
+                if let Some((document, api)) = read_content::<OpenApi>(file, &shown, found) {
                     api.check(&document, found);
                 }
             }
@@ -473,22 +469,16 @@ pub fn bento(bento: &import::Bento, found: &mut Diagnostics) {
 }
 
 /// Reads a document in a bento. None where its form is wrong, which is said.
-fn read_content<T: DeserializeOwned>(
+fn read_content<T: load::Described>(
     file: &import::BentoFile,
     shown: &str,
-    kind: Kind,
     found: &mut Diagnostics,
 ) -> Option<(Document, T)> {
-    let text = match file.content.read(kind.most()) {
-        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+    match file.content.read(T::KIND.most()) {
+        Ok(bytes) => load::bytes(&bytes, shown, file.path.as_str(), found)?.whole(),
         Err(error) => {
             found.push(Diagnostic::of_file(Code::Unreadable, shown, error.to_string()));
-            return None;
+            None
         }
-    };
-    let source = Source::new(shown, text.strip_prefix('\u{feff}').unwrap_or(&text));
-    let document = Document::parse(&source, document::Format::of(Path::new(file.path.as_str())), found)?;
-    let reading = load::read::<T>(&document, schema::of(kind), found);
-    let value = reading.value.filter(|_| reading.sound)?;
-    Some((document, value))
+    }
 }

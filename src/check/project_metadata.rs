@@ -9,11 +9,11 @@ use ignore::WalkBuilder;
 
 use crate::bundle::import::bento::{self as import, Bento};
 use crate::bundle::{self, Bundle};
-use crate::formats::diagnostic::{Code, Diagnostic, Diagnostics, Source};
-use crate::formats::document::{Document, Format, shown};
+use crate::formats::diagnostic::Diagnostics;
+use crate::formats::document::{Document, shown};
 use crate::formats::metadata::{self, ProjectMetadata};
+use crate::formats::schema::Kind;
 use crate::formats::schema::load;
-use crate::formats::schema::{self, Kind};
 use crate::image::session::Session;
 use crate::io::archive::ArchivePath;
 
@@ -90,28 +90,18 @@ pub fn open(session: &Session, path: &Path, found: &mut Diagnostics) -> Result<O
         false if path.exists() => path.to_owned(),
         false => return Err(Error::Missing(path.to_owned())),
     };
-    let document = Document::read(&file, &shown(&file), Kind::Metadata.most(), found);
-    Ok(document.and_then(|document| read(&file, document, found)))
+    found.extend(metadata::not_found_by_service(&file, &shown(&file)));
+    Ok(load::file(&file, found).and_then(located))
 }
 
 /// Reads a member of an archive, known as `place`.
 fn parse(name: &str, place: &str, bytes: &[u8], found: &mut Diagnostics) -> Option<Located> {
-    if bytes.len() as u64 > Kind::Metadata.most() {
-        let message = format!("the file has more than {} MiB", Kind::Metadata.most() >> 20);
-        found.push(Diagnostic::of_file(Code::TooLarge, place, message));
-        return None;
-    }
-    let text = String::from_utf8_lossy(bytes);
-    let source = Source::new(place, text.strip_prefix('\u{feff}').unwrap_or(&text));
-    let document = Document::parse(&source, Format::of(Path::new(name)), found)?;
-    read(Path::new(name), document, found)
+    found.extend(metadata::not_found_by_service(Path::new(name), place));
+    load::bytes(bytes, place, name, found).and_then(located)
 }
 
-/// Reads the document that stands in `file`.
-fn read(file: &Path, document: Document, found: &mut Diagnostics) -> Option<Located> {
-    found.extend(metadata::not_found_by_service(file, document.source.path()));
-    let reading = load::read(&document, schema::of(Kind::Metadata), found);
-    Some(Located { metadata: reading.value.filter(|_| reading.sound)?, document })
+fn located(loaded: load::Loaded<ProjectMetadata>) -> Option<Located> {
+    loaded.whole().map(|(document, metadata)| Located { metadata, document })
 }
 
 /// The one that is meant.

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::formats::diagnostic::{Code, Diagnostics};
 use crate::formats::document::Document;
+use crate::formats::schema::Kind;
+use crate::formats::schema::load::Described;
 
 /// A model of the AI Analytics Runtime.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -34,6 +36,10 @@ pub struct AnalyticsManifest {
     pub output: Option<Phases>,
     /// What it is made of.
     pub model_data: ModelData,
+}
+
+impl Described for AnalyticsManifest {
+    const KIND: Kind = Kind::Analytics;
 }
 
 /// What flows while a model is trained, and while it is asked.

@@ -11,6 +11,8 @@ use serde_json::Value as Json;
 
 use crate::formats::diagnostic::{Code, Diagnostics};
 use crate::formats::document::Document;
+use crate::formats::schema::Kind;
+use crate::formats::schema::load::Described;
 
 /// The name of the description in a bento.
 pub const NAME: &str = "bento.yaml";
@@ -66,6 +68,10 @@ pub struct Bento {
     /// How its image is made (from 1.4).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<BentoImage>,
+}
+
+impl Described for Bento {
+    const KIND: Kind = Kind::Bento;
 }
 
 /// How the image of a bento is made, to 1.3.
@@ -254,6 +260,10 @@ pub struct Bentofile {
     /// Arguments of the service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub args: Option<BTreeMap<String, Json>>,
+}
+
+impl Described for Bentofile {
+    const KIND: Kind = Kind::Bentofile;
 }
 
 /// Python packages of a bentofile.

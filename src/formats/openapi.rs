@@ -9,6 +9,8 @@ use serde_json::Value as Json;
 
 use crate::formats::diagnostic::{Code, Diagnostics};
 use crate::formats::document::{Document, Node, Value, pointer};
+use crate::formats::schema::Kind;
+use crate::formats::schema::load::Described;
 
 /// The description of a service.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -25,6 +27,10 @@ pub struct OpenApi {
     /// What is referred to.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub components: BTreeMap<String, Json>,
+}
+
+impl Described for OpenApi {
+    const KIND: Kind = Kind::Openapi;
 }
 
 /// What is described.

@@ -13,10 +13,10 @@ use serde::{Deserialize, Serialize};
 use crate::base;
 use crate::base::debian;
 use crate::base::python;
-use crate::formats::diagnostic::{Code, Diagnostics};
+use crate::formats::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::formats::document::{Document, Value};
+use crate::formats::schema::Kind;
 use crate::formats::schema::load;
-use crate::formats::schema::{self, Kind};
 use crate::image::oci::platform::Platform;
 use crate::io::atomic;
 use crate::io::digest::Digest;
@@ -50,18 +50,11 @@ impl Lock {
     ///
     /// Mistakes go to `found`; none where there is one. Whether the file is there is for the caller to know.
     pub fn load(path: &Path, found: &mut Diagnostics) -> Option<Self> {
-        let shown = crate::formats::document::shown(path);
         let mut own = Diagnostics::new();
-        let lock = Document::read(path, &shown, Kind::Lock.most(), &mut own).and_then(|document| {
-            if let Some(error) = other_version(&document) {
-                own.push(error);
-                return None;
-            }
-            load::read::<Self>(&document, schema::of(Kind::Lock), &mut own).value
-        });
-        let lock = lock.filter(|_| !own.has_errors());
+        let lock = load::file::<Self>(path, &mut own).and_then(load::Loaded::whole);
+        let is_right = !own.has_errors();
         found.extend(own);
-        lock
+        lock.map(|(_, lock)| lock).filter(|_| is_right)
     }
 
     /// Whether it was made for another input: see [`input_digest`].
@@ -87,14 +80,18 @@ impl Lock {
     }
 }
 
-fn other_version(document: &Document) -> Option<crate::formats::diagnostic::Diagnostic> {
-    match &document.root.get("lock")?.value {
-        Value::Number(number) if number.as_u64() != Some(VERSION.into()) => {
-            let message = format!("the lock has format {number}, and this ekiben reads format {VERSION}");
-            let error = document.at(Code::NewerLock, "/lock", message);
-            Some(error.help("update ekiben").help("or renew the lock: `ekiben lock`"))
+impl load::Described for Lock {
+    const KIND: Kind = Kind::Lock;
+
+    fn of_other_version(document: &Document) -> Option<Diagnostic> {
+        match &document.root.get("lock")?.value {
+            Value::Number(number) if number.as_u64() != Some(VERSION.into()) => {
+                let message = format!("the lock has format {number}, and this ekiben reads format {VERSION}");
+                let error = document.at(Code::NewerLock, "/lock", message);
+                Some(error.help("update ekiben").help("or renew the lock: `ekiben lock`"))
+            }
+            _ => None,
         }
-        _ => None,
     }
 }
 

@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::requirements::Asked;
 use crate::base::{self, debian::Wanted};
+use crate::formats::schema::Kind;
+use crate::formats::schema::load::Described;
 
 /// Names of a manifest, the usual one first.
 pub const NAMES: [&str; 4] = ["ekiben.yaml", "ekiben.yml", "ekiben.json", "ekiben.json5"];
@@ -75,6 +77,10 @@ pub struct Manifest {
     /// Example requests and what the model has to answer.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tests: Vec<Test>,
+}
+
+impl Described for Manifest {
+    const KIND: Kind = Kind::Manifest;
 }
 
 impl Manifest {

@@ -9,13 +9,10 @@ pub mod validate;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use fs_err as fs;
-
 use crate::base::requirements::Requirements;
 use crate::formats::diagnostic::{Code, Diagnostic, Diagnostics, Label};
 use crate::formats::document::{Document, shown};
 use crate::formats::schema::load;
-use crate::formats::schema::{self, Kind};
 use crate::io::digest::Digest;
 use files::Files;
 use lock::Lock;
@@ -61,10 +58,8 @@ impl Project {
 
     fn read(path: &Path, found: &mut Diagnostics) -> Option<Self> {
         let path = find(path, found)?;
-        let shown = shown(&path);
-        let document = Document::read(&path, &shown, Kind::Manifest.most(), found)?;
-        let reading = load::read::<Manifest>(&document, schema::of(Kind::Manifest), found);
-        let manifest = reading.value?;
+        let load::Loaded { document, value, .. } = load::file::<Manifest>(&path, found)?;
+        let manifest = value?;
         let root = match path.parent() {
             Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
             _ => PathBuf::from("."),
@@ -95,10 +90,7 @@ impl Project {
 
 /// The versions that a lock has. Whether the lock is right is for those to say who use it.
 fn locked(path: &Path) -> BTreeMap<String, pep440_rs::Version> {
-    let most = Kind::Lock.most();
-    let small = fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.len() <= most);
-    let text = small.then(|| fs::read_to_string(path).ok()).flatten().unwrap_or_default();
-    let lock: Option<Lock> = serde_json::from_str(&text).ok();
+    let lock = path.is_file().then(|| Lock::load(path, &mut Diagnostics::new())).flatten();
     let packages = lock.iter().flat_map(|lock| lock.platforms.values()).flat_map(|locked| &locked.python);
     packages.filter_map(|package| Some((package.name.clone(), package.version.parse().ok()?))).collect()
 }

@@ -351,7 +351,11 @@ fn a_million_inputs_end_in_answers() {
                 let mut found = Diagnostics::new();
                 if let Some(document) = Document::parse(&Source::new("x", text), format, &mut found) {
                     let kind = Kind::ALL[random.gen_range(0..Kind::ALL.len())];
-                    ekiben::formats::schema::load::read::<serde_json::Value>(&document, schema::of(kind), &mut found);
+                    ekiben::formats::schema::load::checked::<serde_json::Value>(
+                        &document,
+                        schema::of(kind),
+                        &mut found,
+                    );
                 }
                 rendered(&found);
             }

@@ -211,6 +211,17 @@ fn other_programs_read_what_is_packed_and_unpack_gives_the_same() {
 }
 
 #[test]
+fn a_bundle_with_a_newer_lock_says_that_ekiben_is_too_old() {
+    let home = home();
+    home.weights("a.bin", 1000, 1);
+    home.well(&["pack", "-o", "../a.bento"]);
+    let shell = |script: &str| good(home.command("sh", &["-euc", script]).current_dir(home.0.path()).output().unwrap());
+    shell("mkdir x; tar -xJf a.bento -C x; sed -i 's/\"lock\": 1/\"lock\": 2/' x/ekiben.lock; tar -cJf b.bento -C x .");
+    let said = home.ill(&["build", "../b.bento"]);
+    assert!(said.contains("EK0701") && said.contains("update ekiben"), "{said}");
+}
+
+#[test]
 fn a_flipped_bit_is_found_and_named() {
     let home = home();
     home.weights("a.bin", 5 * MIB, 1);

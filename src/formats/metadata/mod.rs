@@ -15,6 +15,8 @@ pub use map::{Addition, Creation, Difference, Entry, Mapping, Place, Target, map
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::formats::schema::{self, load::Described};
+
 /// Where a service looks for it.
 pub const NAME: &str = "categories_and_labels_data.json5";
 
@@ -41,6 +43,10 @@ pub enum ProjectMetadata {
     },
     /// As it lies in the folder of a project.
     Categories(Vec<Category>),
+}
+
+impl Described for ProjectMetadata {
+    const KIND: schema::Kind = schema::Kind::Metadata;
 }
 
 /// A kind of documents.

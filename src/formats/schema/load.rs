@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 use std::ops::Range;
+use std::path::Path;
 
 use jsonschema::error::{TypeKind, ValidationError, ValidationErrorKind as Kind};
 use jsonschema::types::JsonType;
@@ -12,13 +13,26 @@ use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
 use crate::formats::diagnostic::suggest::closest;
-use crate::formats::diagnostic::{Code, Diagnostic, Diagnostics, Fix};
-use crate::formats::document::{Document, Node, Value, pointer, steps};
+use crate::formats::diagnostic::{Code, Diagnostic, Diagnostics, Fix, Source};
+use crate::formats::document::{Document, Format, Node, Value, pointer, steps};
 use crate::formats::schema::Schema;
+
+/// What documents of a kind are read into.
+pub trait Described: DeserializeOwned {
+    /// Its schema.
+    const KIND: super::Kind;
+
+    /// What is said in the place of all else: that the document is of a version that is not known here.
+    fn of_other_version(_document: &Document) -> Option<Diagnostic> {
+        None
+    }
+}
 
 /// What was read of a document.
 #[derive(Debug)]
-pub struct Reading<T> {
+pub struct Loaded<T> {
+    /// The document, with its places.
+    pub document: Document,
     /// The value; none where not even a part of it makes sense.
     pub value: Option<T>,
     /// Whether the form is right. If not, what was wrong is left out of the value, which is then good for nothing but
@@ -26,8 +40,47 @@ pub struct Reading<T> {
     pub sound: bool,
 }
 
-/// Checks the form of `document`, and reads it. Mistakes go to `found`.
-pub fn read<T: DeserializeOwned>(document: &Document, schema: &Schema, found: &mut Diagnostics) -> Reading<T> {
+impl<T> Loaded<T> {
+    /// Document and value, if the form is right.
+    pub fn whole(self) -> Option<(Document, T)> {
+        Some((self.document, self.value.filter(|_| self.sound)?))
+    }
+}
+
+/// Reads the file `path`: its syntax, its form, its value. Mistakes go to `found`; none where there is no document.
+pub fn file<T: Described>(path: &Path, found: &mut Diagnostics) -> Option<Loaded<T>> {
+    let document = Document::read(path, &crate::formats::document::shown(path), T::KIND.most(), found)?;
+    of_document(document, found)
+}
+
+/// Reads a text that is known as `shown`, as [`file`] does; the name of its file tells its syntax.
+pub fn bytes<T: Described>(bytes: &[u8], shown: &str, name: &str, found: &mut Diagnostics) -> Option<Loaded<T>> {
+    if bytes.len() as u64 > T::KIND.most() {
+        let message = format!("the file has more than {} MiB", T::KIND.most() >> 20);
+        found.push(Diagnostic::of_file(Code::TooLarge, shown, message));
+        return None;
+    }
+    let text = String::from_utf8_lossy(bytes);
+    let source = Source::new(shown, text.strip_prefix('\u{feff}').unwrap_or(&text));
+    let document = Document::parse(&source, Format::of(Path::new(name)), found)?;
+    of_document(document, found)
+}
+
+fn of_document<T: Described>(document: Document, found: &mut Diagnostics) -> Option<Loaded<T>> {
+    if let Some(error) = T::of_other_version(&document) {
+        found.push(error);
+        return None;
+    }
+    let (value, sound) = checked(&document, super::of(T::KIND), found);
+    Some(Loaded { document, value, sound })
+}
+
+/// Checks the form of `document`, and reads it; the second says whether the form is right. Mistakes go to `found`.
+pub fn checked<T: DeserializeOwned>(
+    document: &Document,
+    schema: &Schema,
+    found: &mut Diagnostics,
+) -> (Option<T>, bool) {
     let mut json = document.root.to_json();
     // What the syntax has to say about a place is enough.
     let said = found.errors_in(&document.source);
@@ -47,10 +100,10 @@ pub fn read<T: DeserializeOwned>(document: &Document, schema: &Schema, found: &m
     let SchemaCheck { mut wrong, sound, .. } = form;
     if sound {
         return match serde_json::from_value(json) {
-            Ok(value) => Reading { value: Some(value), sound: true },
+            Ok(value) => (Some(value), true),
             Err(error) => {
                 found.push(document.at(Code::NotDescribed, "", error.to_string()));
-                Reading { value: None, sound: false }
+                (None, false)
             }
         };
     }
@@ -59,7 +112,7 @@ pub fn read<T: DeserializeOwned>(document: &Document, schema: &Schema, found: &m
     for (pointer, instead) in wrong {
         replace(&mut json, &pointer, instead);
     }
-    Reading { value: serde_json::from_value(json).ok(), sound: false }
+    (serde_json::from_value(json).ok(), false)
 }
 
 /// What stands for a missing key in a value that is only looked at for further mistakes.

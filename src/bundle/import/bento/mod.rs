@@ -13,10 +13,10 @@ use std::path::{Path, PathBuf};
 use fs_err as fs;
 
 use crate::base::requirements::Requirements;
-use crate::formats::diagnostic::{Code, Diagnostics, Source};
-use crate::formats::document::{Document, Format};
+use crate::formats::diagnostic::{Code, Diagnostics};
+use crate::formats::document::Document;
+use crate::formats::schema::Kind;
 use crate::formats::schema::load;
-use crate::formats::schema::{self, Kind};
 use crate::image::session::Session;
 use crate::io::archive::ArchivePath;
 use crate::io::content::{self, Content};
@@ -304,10 +304,8 @@ pub fn describe(shown: &str, files: &Files<'_>, base: Option<&str>) -> (Option<M
 
 /// Reads a description; mistakes go to `found`.
 pub fn read(shown: &str, text: &str, found: &mut Diagnostics) -> Option<(Document, crate::formats::bento::Bento)> {
-    let source = Source::new(shown, text.strip_prefix('\u{feff}').unwrap_or(text));
-    let document = Document::parse(&source, Format::of(Path::new(crate::formats::bento::NAME)), found)?;
-    let bento = load::read(&document, schema::of(Kind::Bento), found).value?;
-    Some((document, bento))
+    let load::Loaded { document, value, .. } = load::bytes(text.as_bytes(), shown, crate::formats::bento::NAME, found)?;
+    Some((document, value?))
 }
 
 /// All files below `root`, sorted by path, which begins with `prefix`. Links are followed as long as they stay in it.
