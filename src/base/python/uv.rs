@@ -101,13 +101,13 @@ impl Uv {
     /// The program, with the cache that the person's settings give it.
     fn at(session: &Session, program: PathBuf, stand_in: StandIn) -> Result<Self, Error> {
         let scratch = session.store.scratch()?;
-        let asked = Confined::new(&program).args(["cache", "dir", "--color", "never"]).env_of_this(is_kept);
+        let asked = of_person(Confined::new(&program).args(["cache", "dir", "--color", "never"]));
         let output = asked.run(scratch.path())?;
         let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
         if !output.status.success() || text.is_empty() {
             return Err(Error::Answer(super::refusal::words(&output.stderr)));
         }
-        let cache = scratch.path().join(text);
+        let cache = std::path::absolute(text)?;
         fs::create_dir_all(&cache)?;
         let network = if session.client.is_offline() { Network::Closed } else { Network::Open };
         Ok(Self { program, stand_in, cache, network })
@@ -116,11 +116,10 @@ impl Uv {
     /// A command `uv pip COMMAND`, to be run in `scratch`, an empty folder, in which its settings lie.
     pub(super) fn pip(&self, command: &str, scratch: &Path) -> Result<Confined, Error> {
         let stand_in = self.stand_in.path(scratch)?;
-        let mut uv = Confined::new(&self.program)
+        let mut uv = of_person(Confined::new(&self.program))
             .args(["pip", command, "--color", "never", "--no-progress", "--cache-dir"])
             .args([&self.cache])
             .args(["--project".as_ref(), scratch.as_os_str(), "--python".as_ref(), stand_in.as_os_str()])
-            .env_of_this(is_kept)
             .env("UV_PYTHON_DOWNLOADS", "never")
             .may_start(stand_in)
             .may_write(&self.cache)
@@ -143,6 +142,26 @@ impl Uv {
             None => Ok(uv),
         }
     }
+}
+
+/// With the person's own variables. Paths in them are meant from the current folder, and uv starts in another one.
+fn of_person(uv: Confined) -> Confined {
+    const PATHS: [&str; 8] = [
+        "NETRC",
+        "SSL_CERT_DIR",
+        "SSL_CERT_FILE",
+        "SSL_CLIENT_CERT",
+        "UV_CACHE_DIR",
+        "UV_CONFIG_FILE",
+        "UV_CONSTRAINT",
+        "UV_FIND_LINKS",
+    ];
+    let relative = PATHS.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
+    // Some may be lists, or addresses; the cache may have to be made.
+    let is_path = |name: &str, value: &Path| value.is_relative() && (value.exists() || name == "UV_CACHE_DIR");
+    let relative = relative.filter(|(name, value)| is_path(name, Path::new(value)));
+    let absolute = relative.filter_map(|(name, value)| Some((name, std::path::absolute(value).ok()?)));
+    absolute.fold(uv.env_of_this(is_kept), |uv, (name, path)| uv.env(name, path))
 }
 
 /// Variables that are the person's to set for uv: its own, and what they say of the network and of where things lie. Not
