@@ -50,7 +50,7 @@ pub enum Error {
     Malformed {
         /// Of its manifest.
         digest: Digest,
-        /// How.
+        /// What it says that the specification does not allow.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The image is for a processor that nothing here knows.
