@@ -44,7 +44,7 @@ pub enum Error {
         path: PathBuf,
         /// The member.
         name: String,
-        /// Which.
+        /// The mistakes, with their places in the member.
         diagnostics: Diagnostics,
     },
 }

@@ -117,7 +117,7 @@ pub enum Error {
     /// The text is no Python.
     #[error("{message}")]
     Syntax {
-        /// Where.
+        /// Where the parser stopped.
         position: Position,
         /// What the parser says.
         message: String,

@@ -40,7 +40,7 @@ pub enum Error {
     Transport {
         /// What was asked for.
         url: String,
-        /// Why.
+        /// What broke off: the name, the connection, or the body.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The answer is larger than is sensible for what it should be.

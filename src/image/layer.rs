@@ -37,7 +37,7 @@ pub enum Error {
     Unpack {
         /// Of the layer.
         digest: Digest,
-        /// Why.
+        /// What its archive holds that is damaged or not allowed.
         source: archive::Error,
     },
     /// A file that the layer is made from cannot be read.
@@ -47,7 +47,7 @@ pub enum Error {
         path: ArchivePath,
         /// Where its bytes lie: a file or a bundle.
         place: PathBuf,
-        /// Why.
+        /// The system's answer.
         source: io::Error,
     },
     /// The files that the layer is made from look unchanged, but hold other bytes.

@@ -50,7 +50,7 @@ pub enum Error {
     Malformed {
         /// Of its manifest.
         digest: Digest,
-        /// How.
+        /// What it says that the specification does not allow.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The image is for a processor that nothing here knows.
@@ -114,7 +114,7 @@ impl Image {
             layers: Vec::new(),
             config: Config::default(),
             annotations: BTreeMap::new(),
-            created: epoch(),
+            created: archive::epoch_date().to_string(),
             documents: None,
         }
     }
@@ -263,7 +263,7 @@ impl Image {
             });
         }
         let annotations = manifest.annotations().clone().unwrap_or_default().into_iter().collect();
-        let created = config.created().clone().unwrap_or_else(epoch);
+        let created = config.created().clone().unwrap_or_else(|| archive::epoch_date().to_string());
         let media_type = manifest.media_type().clone().unwrap_or(MediaType::ImageManifest);
         let descriptor = for_platform(descriptor(media_type, *digest, bytes.len() as u64)?, platform)?;
         let documents = Some(Documents { manifest: descriptor, config: config_digest });
@@ -337,12 +337,6 @@ fn compression(media_type: &MediaType) -> Result<Compression, Box<dyn std::error
         | "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd" => Ok(Compression::Zstd),
         other => Err(format!("`{other}` is no layer that can be unpacked").into()),
     }
-}
-
-/// [`archive::epoch`] as RFC 3339 has it.
-fn epoch() -> String {
-    let seconds = i64::try_from(archive::epoch()).unwrap_or(i64::MAX);
-    jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::MAX).to_string()
 }
 
 fn for_platform(mut descriptor: Descriptor, platform: Platform) -> Result<Descriptor, Error> {

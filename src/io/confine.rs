@@ -44,7 +44,7 @@ pub enum Error {
     Start {
         /// The program.
         program: PathBuf,
-        /// Why.
+        /// The system's answer.
         source: io::Error,
     },
     /// A folder or file that it may use is not there. The message names it.

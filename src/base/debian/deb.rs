@@ -25,7 +25,7 @@ pub enum DebError {
     Archive {
         /// The archive.
         member: String,
-        /// How.
+        /// What it holds that is damaged or not allowed.
         source: archive::Error,
     },
     /// The disk said no.

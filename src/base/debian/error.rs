@@ -27,7 +27,7 @@ pub enum Error {
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The system's answer.
         source: std::io::Error,
     },
     /// The keyring is none.
@@ -35,7 +35,7 @@ pub enum Error {
     Keyring {
         /// Where the keys come from.
         name: String,
-        /// Why.
+        /// What OpenPGP misses in it.
         source: Box<pgp::errors::Error>,
     },
     /// Something could not be downloaded.

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::time::SystemTime;
 
-use chrono::{DateTime, NaiveDateTime, Utc};
+use jiff::civil::DateTime;
+use jiff::tz::Offset;
 
 use super::{Error, Keyring, deb822};
 use crate::io::digest::Digest;
@@ -26,9 +27,10 @@ impl Release {
             return Err(bad(format!("it is of the suite `{}`", named[0].or(named[1]).unwrap_or_default())));
         }
         if let Some(until) = paragraph.get("Valid-Until") {
-            let time = NaiveDateTime::parse_from_str(until, "%a, %d %b %Y %H:%M:%S UTC")
+            let time = DateTime::strptime("%a, %d %b %Y %H:%M:%S UTC", until)
+                .and_then(|time| Offset::UTC.to_timestamp(time))
                 .map_err(|_| bad(format!("`{until}` is no date")))?;
-            if time.and_utc() < DateTime::<Utc>::from(now) {
+            if SystemTime::from(time) < now {
                 return Err(Error::Expired { url: url.to_owned(), until: until.to_owned() });
             }
         }

@@ -92,7 +92,7 @@ pub enum Error {
     FetchUv {
         /// Which one.
         version: &'static str,
-        /// Why.
+        /// The index's answer, or why none came.
         source: Box<index::Error>,
     },
     /// The wheel of uv is not what it should be, though its digest is right.

@@ -42,7 +42,7 @@ pub struct Wanted {
     pub versions: VersionSpecifiers,
     /// As it is written.
     pub text: String,
-    /// Where.
+    /// The text that it was read from, for diagnostics.
     pub source: Arc<Source>,
     /// Where in it.
     pub span: Range<usize>,

@@ -51,7 +51,7 @@ pub enum Error {
     Source {
         /// Relative to the project.
         file: String,
-        /// Why.
+        /// What stands against it there, with its line.
         source: source::Error,
     },
 }

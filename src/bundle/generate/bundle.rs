@@ -2,14 +2,16 @@
 //! docker and buildah by the Dockerfile, people by the README.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 
+use jiff::Timestamp;
+use minijinja::Environment;
+use minijinja::value::Serde;
 use serde_json::{Value, json};
 
 use super::{Api, GeneratedFile, document, yaml};
 use crate::bundle::runtime::{self, Convention};
 use crate::image::oci::platform::Platform;
-use crate::io::archive::{ArchivePath, epoch};
+use crate::io::archive::{ArchivePath, epoch_date};
 use crate::io::digest::Digest;
 use crate::project::lock::Lock;
 use crate::project::manifest::{Manifest, Requirements};
@@ -107,7 +109,7 @@ const BENTOML: &str = "1.1.0";
 /// What BentoML 1.0 to 1.4 must find to recognise a bento, and what its listings show.
 fn bento(facts: &Facts<'_>) -> Value {
     let Facts { manifest, version, api, .. } = facts;
-    let time = rfc3339(epoch());
+    let time = for_python(epoch_date());
     let model = json!({ "tag": format!("{}:{version}", manifest.name), "module": "ekiben", "creation_time": time });
     let models = if facts.weights.is_empty() { vec![] } else { vec![model] };
     let apis: Vec<Value> = api
@@ -146,92 +148,61 @@ fn model(facts: &Facts<'_>) -> Value {
         },
         "signatures": {},
         "api_version": "v1",
-        "creation_time": rfc3339(epoch()),
+        "creation_time": for_python(epoch_date()),
     })
 }
 
-/// Seconds since 1970 as a date of RFC 3339, in the spelling that Python's `fromisoformat` has always read.
-fn rfc3339(seconds: u64) -> String {
-    // Years that begin in March end with the leap day.
-    // <https://howardhinnant.github.io/date_algorithms.html#civil_from_days>
-    let days = seconds / 86400 + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let (day, month) =
-        (day_of_year - (153 * shifted + 2) / 5 + 1, if shifted < 10 { shifted + 3 } else { shifted - 9 });
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}+00:00")
+/// A date of RFC 3339 in the spelling that Python's `fromisoformat` has always read: a `Z` it knows since 3.11 only.
+fn for_python(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%S+00:00").to_string()
 }
 
-/// Builds an equivalent image with docker, buildah or podman: what changes least comes first.
+/// What fills the templates in. It leaves out the line break at a template's end.
+fn filler<'a>() -> Environment<'a> {
+    let mut environment = Environment::new();
+    environment.add_filter("json", |words: Vec<String>| json!(words).to_string());
+    environment.add_filter("docker_quoted", |value: String| docker_quoted(&value));
+    environment
+}
+
+/// Builds an equivalent image with docker, buildah or podman.
 fn dockerfile(facts: &Facts<'_>) -> String {
     let Facts { manifest, version, lock, .. } = facts;
-    let mut text = String::from(
-        "# Builds the image with other tools than Ekiben, from this unpacked bundle:\n\
-         #   docker build -f env/docker/Dockerfile .\n\
-         # BASE may be any Debian image with this Python, its pip and its venv.\n",
-    );
-    // Writing to a String cannot fail.
-    let mut line = |line: String| text += &format!("{line}\n");
-    line(format!("ARG BASE={}", base(facts)));
-    line("FROM ${BASE}".to_owned());
-    let (user, name) = (runtime::USER, runtime::USER_NAME);
-    line(format!(
-        "RUN echo '{name}:x:{user}:{user}::/home/{name}:/usr/sbin/nologin' >> /etc/passwd && \\\n    \
-         echo '{name}:x:{user}:' >> /etc/group"
-    ));
+    // In the order of their names, each once.
     let system: BTreeSet<&str> = manifest.system.packages.iter().map(String::as_str).collect();
-    if !system.is_empty() {
-        let packages: Vec<&str> = system.into_iter().collect();
-        line(format!(
-            "RUN apt-get update && apt-get install -y --no-install-recommends {} && \\\n    rm -rf /var/lib/apt/lists/*",
-            packages.join(" ")
-        ));
-    }
-    if let Some(python) = &lock.python {
-        let build = "/tmp/ekiben";
-        line(copy("env/python/requirements.lock.txt", &format!("{build}/requirements.lock.txt")));
-        let wheels: BTreeSet<&str> = lock
-            .platforms
-            .values()
-            .flat_map(|locked| locked.python.iter().filter_map(|package| package.url.as_deref()))
-            .filter(|url| !url.contains("://"))
-            .collect();
-        wheels.iter().for_each(|wheel| line(copy(wheel, &format!("{build}/{wheel}"))));
-        line("ARG PIP_INDEX_URL".to_owned());
-        line(format!(
-            "RUN python{python} -m venv --without-pip {venv} && cd {build} && \\\n    \
-             python{python} -m pip --python {venv}/bin/python install --no-cache-dir --no-deps --require-hashes \\\n    \
-             --only-binary :all: -r requirements.lock.txt && \\\n    \
-             rm -rf {build}",
-            venv = runtime::VENV,
-        ));
-    }
-    for weight in facts.weights {
-        let folder = runtime::model(&manifest.name);
-        line(copy(&format!("models/{}/{version}/{weight}", manifest.name), &format!("{folder}/{weight}")));
-    }
-    for code in facts.code {
-        line(copy(code.as_str(), &format!("{}/{code}", runtime::CODE)));
-    }
-    if facts.api.is_served() {
-        line(copy("ekiben_service", runtime::SERVICE));
-    }
-    line(copy("env/docker/entrypoint.sh", runtime::ENTRYPOINT));
-    for (name, value) in Convention::Ekiben.environment(manifest) {
-        line(format!("ENV {name}={}", docker_quoted(&value)));
-    }
-    for (name, value) in labels(manifest, version) {
-        line(format!("LABEL {}={}", docker_quoted(&name), docker_quoted(&value)));
-    }
-    line(format!("WORKDIR {}", runtime::CODE));
-    line(format!("USER {user}:{user}"));
-    line(format!("EXPOSE {}", manifest.service.port));
-    line(format!("ENTRYPOINT {}", json!([runtime::ENTRYPOINT])));
-    text
+    let locked = lock.platforms.values().flat_map(|locked| &locked.python);
+    let urls = locked.filter_map(|package| package.url.as_deref());
+    let wheels: BTreeSet<&str> = urls.filter(|url| !url.contains("://")).collect();
+    let pairs = |map: BTreeMap<String, String>| map.into_iter().map(|(name, value)| vec![name, value]).collect();
+    let environment: Vec<Vec<String>> = pairs(Convention::Ekiben.environment(manifest));
+    let labels: Vec<Vec<String>> = pairs(labels(manifest, version));
+    minijinja::render!(
+        in filler(),
+        include_str!("templates/env/docker/Dockerfile.j2"),
+        environment => Serde(&environment),
+        labels => Serde(&labels),
+        version => *version,
+        name => manifest.name.as_str(),
+        base => base(facts),
+        user => runtime::USER,
+        user_name => runtime::USER_NAME,
+        system => Serde(&system),
+        python => lock.python.as_deref(),
+        wheels => Serde(&wheels),
+        venv => runtime::VENV,
+        weights => Serde(&texts(facts.weights)),
+        model => runtime::model(&manifest.name),
+        code => Serde(&texts(facts.code)),
+        app => runtime::CODE,
+        is_served => facts.api.is_served(),
+        service => runtime::SERVICE,
+        entrypoint => runtime::ENTRYPOINT,
+        port => manifest.service.port,
+    ) + "\n"
+}
+
+fn texts(paths: &[ArchivePath]) -> Vec<&str> {
+    paths.iter().map(ArchivePath::as_str).collect()
 }
 
 /// What the manifest names; where that is none of a registry's, the official image of the Python.
@@ -253,10 +224,6 @@ fn base(facts: &Facts<'_>) -> String {
         (None, None) if local => "docker.io/library/debian:stable-slim".to_owned(),
         (None, _) => base.to_owned(),
     }
-}
-
-fn copy(from: &str, to: &str) -> String {
-    format!("COPY {}", json!([from, to]))
 }
 
 /// Labels of the image: the person's, and OCI's annotations (image specification 1.1, `annotations.md`).
@@ -291,40 +258,28 @@ fn docker_quoted(value: &str) -> String {
     quoted + "\""
 }
 
+/// What people read first, with a request of the manifest's tests as an example.
 fn readme(facts: &Facts<'_>) -> String {
     let Facts { manifest, version, api, .. } = facts;
-    let mut text = format!("# {} {version}\n", manifest.name);
-    if let Some(description) = &manifest.description {
-        let _ = write!(text, "\n{description}\n");
-    }
-    text += "\nA bundle made by Ekiben: a model with all that it needs to answer.\n\n```console\n";
-    let _ =
-        write!(text, "$ ekiben run {0}-{version}.ekiben\n$ ekiben build {0}-{version}.ekiben\n```\n", manifest.name);
-    text += "\nOr, unpacked, with other tools: `docker build -f env/docker/Dockerfile .`\n";
-    if api.is_served() {
-        let port = manifest.service.port;
-        let _ = write!(text, "\nIt listens on port {port} (`PORT` changes that) and answers:\n\n");
-        for route in &api.routes {
-            let summary = route.signature.as_ref().and_then(|signature| signature.docstring.as_deref()?.lines().next());
-            let _ = writeln!(
-                text,
-                "- `POST {}`{}",
-                route.path,
-                summary.map(|line| format!(": {line}")).unwrap_or_default()
-            );
-        }
-        text += "- `GET /readyz`, `/livez`, `/healthz`, `/metrics`, `/openapi.json` and `/docs`\n";
-        let example = manifest.tests.iter().find(|test| (200..300).contains(&test.status) && test.request.is_some());
-        if let Some((test, request)) = example.and_then(|test| Some((test, test.request.as_ref()?))) {
-            let request = request.to_string().replace('\'', r"'\''");
-            let _ = write!(
-                text,
-                "\n```console\n$ curl -s localhost:{port}{} -H 'content-type: application/json' -d '{request}'\n```\n",
-                test.path
-            );
-        }
-    }
-    text
+    let routes = api.routes.iter().map(|route| {
+        let docstring = route.signature.as_ref().and_then(|signature| signature.docstring.as_deref());
+        [Some(route.path.as_str()), docstring.and_then(|text| text.lines().next())].to_vec()
+    });
+    let answered = manifest.tests.iter().filter(|test| (200..300).contains(&test.status));
+    let example = answered.filter_map(|test| Some((test, test.request.as_ref()?))).next();
+    // In the shell's single quotes.
+    let example = example.map(|(test, request)| vec![test.path.clone(), request.to_string().replace('\'', r"'\''")]);
+    minijinja::render!(
+        in filler(),
+        include_str!("templates/README.md.j2"),
+        example => Serde(&example),
+        version => *version,
+        name => manifest.name.as_str(),
+        description => manifest.description.as_deref(),
+        is_served => api.is_served(),
+        port => manifest.service.port,
+        routes => Serde(&routes.collect::<Vec<_>>()),
+    ) + "\n"
 }
 
 #[cfg(test)]
@@ -332,11 +287,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dates_are_those_of_the_calendar() {
-        assert_eq!(rfc3339(0), "1970-01-01T00:00:00+00:00");
-        assert_eq!(rfc3339(315_532_800), "1980-01-01T00:00:00+00:00");
-        assert_eq!(rfc3339(951_827_696), "2000-02-29T12:34:56+00:00");
-        assert_eq!(rfc3339(1_795_248_000), "2026-11-21T08:00:00+00:00");
+    fn dates_are_those_that_every_python_reads() {
+        let date = |seconds| for_python(Timestamp::from_second(seconds).unwrap());
+        assert_eq!(date(0), "1970-01-01T00:00:00+00:00");
+        assert_eq!(date(315_532_800), "1980-01-01T00:00:00+00:00");
+        assert_eq!(date(951_827_696), "2000-02-29T12:34:56+00:00");
+        assert_eq!(date(1_795_248_000), "2026-11-21T08:00:00+00:00");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! bundle that tell others how to build it.
 //!
 //! Invariant: bytes follow from the manifest, the lock and the declared parameters of the functions alone. What is
-//! only copied lies in `templates/` as it is; what is filled in is filled in here.
+//! only copied lies in `templates/` as it is; what is filled in lies there too, as `….j2`.
 
 mod api;
 mod bundle;

@@ -106,7 +106,7 @@ pub struct Diagnostic {
     pub code: Code,
     /// What is wrong, as a fragment in lower case.
     pub message: String,
-    /// Where.
+    /// The place that a person has to look at first.
     pub primary: Label,
     /// Places that have to do with it.
     pub secondary: Vec<Label>,

@@ -21,7 +21,7 @@ pub enum Error {
     Transport {
         /// What was asked for.
         url: String,
-        /// Why.
+        /// What broke off: the name, the connection, or the body.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The registry answered with a refusal.
@@ -61,7 +61,7 @@ pub enum Error {
     Wrong {
         /// What was asked for.
         url: String,
-        /// How.
+        /// The digest that was promised, and that of what came.
         source: Mismatch,
     },
     /// The registry does not follow the specification.
@@ -69,7 +69,7 @@ pub enum Error {
     Protocol {
         /// What was asked for.
         url: String,
-        /// How.
+        /// What it does, as a fragment that follows the address.
         why: String,
     },
     /// An image has nothing for the platform.
@@ -87,7 +87,7 @@ pub enum Error {
     File {
         /// The file.
         path: String,
-        /// Why.
+        /// The system's answer, or what its text lacks.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A credential helper failed.

@@ -56,7 +56,7 @@ pub enum Error {
     Damaged {
         /// The file.
         path: PathBuf,
-        /// How.
+        /// What its text lacks.
         source: serde_json::Error,
     },
     /// No image has the name.

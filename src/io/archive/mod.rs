@@ -29,6 +29,8 @@ pub use write::{BLOCK, Writer, header, padding};
 
 use std::time::{Duration, SystemTime};
 
+use jiff::Timestamp;
+
 /// One member of an archive, without its content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -87,6 +89,12 @@ impl Entry {
 pub fn epoch() -> u64 {
     const FIXED: u64 = 315_532_800;
     std::env::var("SOURCE_DATE_EPOCH").ok().and_then(|text| text.trim().parse().ok()).unwrap_or(FIXED)
+}
+
+/// [`epoch`] as a date, which at the latest is the calendar's last second.
+pub fn epoch_date() -> Timestamp {
+    let seconds = i64::try_from(epoch()).unwrap_or(i64::MAX);
+    Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX)
 }
 
 /// [`epoch`] as the time of a file.

@@ -35,7 +35,7 @@ pub enum Error {
     Read {
         /// The last member that was whole, for a person.
         at: Option<String>,
-        /// Why.
+        /// Of what lies beneath: the file, the decompression, a digest.
         source: io::Error,
     },
     /// A member's path is not allowed.
@@ -60,7 +60,7 @@ pub enum Error {
     Unpack {
         /// The member, for a person.
         path: String,
-        /// Why.
+        /// What stands in the way, as a fragment.
         reason: String,
     },
     /// Writing to disk failed.
@@ -68,7 +68,7 @@ pub enum Error {
     Write {
         /// The member, for a person.
         path: String,
-        /// Why.
+        /// The system's answer.
         source: io::Error,
     },
 }

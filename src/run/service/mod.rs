@@ -42,7 +42,7 @@ pub enum Error {
     Transport {
         /// What was asked.
         url: String,
-        /// Why.
+        /// What broke off: the name, the connection, or the answer.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The address is none.
