@@ -57,7 +57,7 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// How.
-        source: serde_json::Error,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// No image has the name.
     #[error("there is no image `{name}` in the store")]
