@@ -322,6 +322,16 @@ mod tests {
         assert_eq!(image.clone().save(&store).unwrap().0, digest);
         let back = Image::load(&store, &digest).unwrap();
         assert_eq!(back.layers(), image.layers());
+        // One that somebody else could take for an index is taken for nothing here.
+        let bytes = store.read_blob(&digest, LARGEST).unwrap();
+        let mut both: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+        both["manifests"] = serde_json::json!([]);
+        let both = both.to_string().into_bytes();
+        let ambiguous = store.put_bytes(&both).unwrap();
+        assert!(matches!(Image::load(&store, &ambiguous), Err(Error::Malformed { .. })));
+        store.tag(&"both".parse().unwrap(), Descriptor::of(MediaType::Manifest, &both)).unwrap();
+        let refused = store.prune(store::Reach::Unused, &std::collections::BTreeSet::new());
+        assert!(matches!(refused, Err(store::Error::Damaged { .. })));
         assert_eq!(back.save(&store).unwrap().0, digest);
     }
 }
