@@ -3,27 +3,23 @@
 //! Invariant: what gets into the store is a whole image, each byte of it verified. A folder or file that is none is said
 //! to be invalid, with the file in it and what is wrong there; nobody's network is to blame for that.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read as _};
 use std::path::Path;
 
 use fs_err as fs;
-use oci_spec::image::{ImageConfiguration, MediaType};
 use serde::Deserialize;
-use serde_json::json;
 
 use super::Error;
 use crate::image::Image;
 use crate::image::layer;
 use crate::image::oci::platform::Platform;
-use crate::image::registry::{self, Child, Content, Link, Manifest};
+use crate::image::oci::{Configuration, Content, Descriptor, Document, LARGEST, Manifest, MediaType};
 use crate::image::session::Session;
 use crate::image::store;
 use crate::io::archive;
 use crate::io::compress::{self, Compression};
 use crate::io::digest::{Digest, Hasher};
-
-/// Largest document of an image, in bytes.
-const LARGEST: u64 = 4 << 20;
 
 /// Puts the image for `platform` of an OCI image layout into the store (image specification 1.1, `image-layout.md`).
 pub(super) fn import_layout(session: &Session, path: &Path, platform: Platform) -> Result<Digest, Error> {
@@ -36,21 +32,22 @@ pub(super) fn import_layout(session: &Session, path: &Path, platform: Platform) 
     }
     layout.check_version()?;
     let mut manifest = layout.manifest("index.json")?;
-    if let Content::Image { .. } = manifest.content {
+    if let Content::Image(_) = manifest.content {
         return Err(layout.wrong("index.json", "this is a manifest, and should be an index"));
     }
     let mut place = "index.json".to_owned();
     // An index may lead to one with the platforms.
     for _ in 0..2 {
-        let Content::Index(children) = &manifest.content else { break };
-        let only = || children.first().filter(|_| children.len() == 1);
-        let child = Child::choose(children, platform).or_else(only).map(|child| child.link.clone());
+        let Content::Index(index) = &manifest.content else { break };
+        let only = || index.manifests.first().filter(|_| index.manifests.len() == 1);
+        let child = index.choose(platform).or_else(only);
         let child = child.ok_or_else(|| layout.wrong(&place, format!("it names no image for {platform}")))?;
-        let name = layout.blob(&child)?;
-        manifest = layout.manifest(&name)?;
-        if manifest.digest != child.digest {
-            return Err(layout.wrong(&name, format!("the content has the digest {}", manifest.digest)));
+        let name = layout.blob(child)?;
+        let read = layout.manifest(&name)?;
+        if read.digest != child.digest {
+            return Err(layout.wrong(&name, format!("the content has the digest {}", read.digest)));
         }
+        manifest = read;
         place = name;
     }
     if let Content::Index(_) = manifest.content {
@@ -113,22 +110,21 @@ pub(super) fn import_archive(session: &Session, path: &Path) -> Result<Digest, E
         return Err(whole.wrong("manifest.json", format!("it names {} images, and should name one", entries.len())));
     };
     let config = read(&entry.config)?;
-    let parsed: ImageConfiguration =
-        serde_json::from_slice(&config).map_err(|error| whole.wrong(&entry.config, error))?;
-    let (wanted, has) = (entry.layers.len(), parsed.rootfs().diff_ids().len());
+    let diff_ids = Configuration::read(&config).map_err(|error| whole.wrong(&entry.config, error))?.diff_ids;
+    let (wanted, has) = (entry.layers.len(), diff_ids.len());
     if wanted != has {
         let why = format!("it is for {has} layers, and `manifest.json` names {wanted}");
         return Err(whole.wrong(&entry.config, why));
     }
     let mut layers = Vec::new();
-    for (name, diff_id) in entry.layers.iter().zip(parsed.rootfs().diff_ids()) {
+    for (name, diff_id) in entry.layers.iter().zip(diff_ids) {
         let file = inside(name)?;
         let mut hasher = Hasher::new();
         let content = compress::decoder(fs::File::open(&file)?);
         let copied = content.and_then(|mut content| io::copy(&mut content, &mut hasher));
         copied.map_err(|error| whole.wrong(name, error))?;
         let actual = hasher.finish();
-        if actual.to_string() != *diff_id {
+        if actual != diff_id {
             return Err(whole.wrong(name, format!("the layer has the digest {actual}, expected {diff_id}")));
         }
         let mut magic = [0; 2];
@@ -137,16 +133,11 @@ pub(super) fn import_archive(session: &Session, path: &Path) -> Result<Digest, E
         let mut writer = session.store.blob_writer().map_err(layer::Error::from)?;
         io::copy(&mut fs::File::open(&file)?, &mut writer)?;
         let (digest, size) = writer.commit().map_err(layer::Error::from)?;
-        layers.push(json!({ "mediaType": compression.layer_media_type(), "digest": digest, "size": size }));
+        layers.push(Descriptor::new(MediaType::Layer(compression), digest, size));
     }
-    let digest = session.store.put_bytes(&config).map_err(layer::Error::from)?;
-    let manifest = json!({
-        "schemaVersion": 2,
-        "mediaType": MediaType::ImageManifest,
-        "config": { "mediaType": MediaType::ImageConfig, "digest": digest, "size": config.len() },
-        "layers": layers,
-    });
-    whole.keep(session, serde_json::to_vec(&manifest).map_err(io::Error::from)?, &entry.config)
+    session.store.put_bytes(&config).map_err(layer::Error::from)?;
+    let config = Descriptor::of(MediaType::Configuration, &config);
+    whole.keep(session, Manifest { config, layers, annotations: BTreeMap::new() }.write(), &entry.config)
 }
 
 /// An error and its causes in one line.
@@ -193,15 +184,12 @@ impl Files<'_> {
         }
     }
 
-    fn manifest(&self, name: &str) -> Result<Manifest, Error> {
-        Manifest::parse(self.document(name)?, None, name).map_err(|error| match error {
-            registry::Error::Protocol { why, .. } => self.wrong(name, why),
-            error => error.into(),
-        })
+    fn manifest(&self, name: &str) -> Result<Document, Error> {
+        Document::read(self.document(name)?, None).map_err(|error| self.wrong(name, error))
     }
 
     /// The file of a blob, which is there and as long as it is said to be.
-    fn blob(&self, link: &Link) -> Result<String, Error> {
+    fn blob(&self, link: &Descriptor) -> Result<String, Error> {
         let name = format!("blobs/sha256/{}", link.digest.hex());
         let size = self.open(&name)?.metadata()?.len();
         match size == link.size {

@@ -5,14 +5,14 @@
 //! read the same file. OCI image specification 1.1, `image-layout.md`; Docker image specification 1.2, "Combined
 //! Image JSON + Filesystem Changeset Format".
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::Path;
 
 use fs_err as fs;
-use oci_spec::image::{ANNOTATION_REF_NAME, ImageIndexBuilder, MediaType};
 
-use super::{Error, Image, document, invalid};
+use super::oci::{self, Index};
+use super::{Error, Image};
 use crate::image::layer::Layer;
 use crate::image::registry::Reference;
 use crate::image::store::{ImageName, Store};
@@ -38,18 +38,12 @@ impl<'a> Layout<'a> {
             // As skopeo and podman read it: the name in full under containerd's key, the tag alone under OCI's. containerd
             // takes its key to the letter, and a kubelet looks for `docker.io/library/NAME:TAG`.
             let full: Reference = name.to_string().parse().map_err(io::Error::other)?;
-            let annotations = [
-                (ANNOTATION_REF_NAME.to_owned(), name.tag().to_owned()),
+            descriptor.annotations = BTreeMap::from([
+                (oci::NAME.to_owned(), name.tag().to_owned()),
                 (CONTAINERD_NAME.to_owned(), full.to_string()),
-            ];
-            descriptor.set_annotations(Some(HashMap::from(annotations)));
+            ]);
         }
-        let index = ImageIndexBuilder::default()
-            .schema_version(2u32)
-            .media_type(MediaType::ImageIndex)
-            .manifests([descriptor])
-            .build()
-            .map_err(invalid)?;
+        let index = Index { manifests: vec![descriptor], ..Index::default() };
         let config = image.config_document(store)?;
         let config_digest = Digest::of(&config);
         let tags: Vec<_> = name.map(ToString::to_string).into_iter().collect();
@@ -57,9 +51,9 @@ impl<'a> Layout<'a> {
         let docker = serde_json::json!([{ "Config": blob(&config_digest), "RepoTags": tags, "Layers": layers }]);
         let documents = BTreeMap::from([
             ("oci-layout".to_owned(), br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec()),
-            ("index.json".to_owned(), document(&index)?),
-            ("manifest.json".to_owned(), document(&docker)?),
-            (blob(&digest), store.read_blob(&digest, super::LARGEST_DOCUMENT)?),
+            ("index.json".to_owned(), index.write()),
+            ("manifest.json".to_owned(), docker.to_string().into_bytes()),
+            (blob(&digest), store.read_blob(&digest, oci::LARGEST)?),
             (blob(&config_digest), config),
         ]);
         let layers: BTreeMap<_, _> = image.layers().iter().map(|layer| (layer.digest, layer)).collect();

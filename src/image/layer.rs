@@ -336,8 +336,8 @@ impl Layer {
         let home = store.snapshot(&key, |folder| self.unpack(store, folder, below))?;
         let path = home.join(FACTS);
         let facts = fs_err::read(&path)?;
-        let noted: Noted =
-            serde_json::from_slice(&facts).map_err(|source| store::Error::Damaged { path: home.clone(), source })?;
+        let noted: Noted = serde_json::from_slice(&facts)
+            .map_err(|error| store::Error::Damaged { path: home.clone(), source: error.into() })?;
         Ok(Tree { key, root: home.join("root"), facts: noted.facts })
     }
 
@@ -447,7 +447,8 @@ impl Recipe {
         if let Ok(Origin { from: origin }) = serde_json::from_slice(&text) {
             return Err(Error::Elsewhere { digest: *digest, origin });
         }
-        let damaged = |source| store::Error::Damaged { path: store.recipe_path(digest), source };
+        let damaged =
+            |error: serde_json::Error| store::Error::Damaged { path: store.recipe_path(digest), source: error.into() };
         Ok(Some(serde_json::from_slice(&text).map_err(damaged)?))
     }
 

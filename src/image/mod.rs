@@ -13,21 +13,17 @@ pub mod remote;
 pub mod session;
 pub mod store;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use oci_spec::image::{
-    Config, Descriptor, DescriptorBuilder, HistoryBuilder, ImageConfiguration, ImageConfigurationBuilder, ImageIndex,
-    ImageManifest, ImageManifestBuilder, MediaType, PlatformBuilder, RootFsBuilder,
-};
-use serde::Serialize;
+use oci_spec::image::Config;
 
 use crate::io::archive;
-use crate::io::compress::Compression;
 use crate::io::digest::{Digest, Mismatch};
 use crate::io::progress::{Progress, Unit};
 use layer::Layer;
 use oci::platform::{Platform, UnknownPlatform};
+use oci::{Configuration, Content, Descriptor, Document, LARGEST, Manifest, MediaType};
 use store::{ImageName, Store};
 
 /// What can go wrong with an image.
@@ -82,9 +78,6 @@ impl From<std::io::Error> for Error {
         error.downcast().map_or_else(Self::Io, Self::Layer)
     }
 }
-
-/// Largest manifest or configuration that is read, in bytes: what registries take as well.
-const LARGEST_DOCUMENT: u64 = 4 << 20;
 
 /// An image for one platform.
 #[derive(Clone, Debug)]
@@ -206,22 +199,22 @@ impl Image {
     /// When the store cannot be written.
     pub fn save(&self, store: &Store) -> Result<(Digest, Descriptor), Error> {
         if let Some(Documents { manifest, .. }) = &self.documents {
-            let digest = manifest.digest().as_ref().parse().map_err(std::io::Error::other)?;
-            return Ok((digest, manifest.clone()));
+            return Ok((manifest.digest, manifest.clone()));
         }
-        let config = document(&self.configuration()?)?;
-        let config_digest = store.put_bytes(&config)?;
-        let manifest = document(&self.manifest(config_digest, config.len() as u64)?)?;
+        let config = self.configuration().write();
+        store.put_bytes(&config)?;
+        let manifest = self.manifest(Descriptor::of(MediaType::Configuration, &config)).write();
         let digest = store.put_bytes(&manifest)?;
-        let descriptor = descriptor(MediaType::ImageManifest, digest, manifest.len() as u64)?;
-        Ok((digest, for_platform(descriptor, self.platform)?))
+        let mut descriptor = Descriptor::of(MediaType::Manifest, &manifest);
+        descriptor.platform = Some(self.platform.into());
+        Ok((digest, descriptor))
     }
 
     /// The bytes of its configuration.
     fn config_document(&self, store: &Store) -> Result<Vec<u8>, Error> {
         match &self.documents {
-            Some(Documents { config, .. }) => Ok(store.read_blob(config, LARGEST_DOCUMENT)?),
-            None => document(&self.configuration()?),
+            Some(Documents { config, .. }) => Ok(store.read_blob(config, LARGEST)?),
+            None => Ok(self.configuration().write()),
         }
     }
 
@@ -231,49 +224,47 @@ impl Image {
     /// When it is not in the store, or malformed.
     pub fn load(store: &Store, digest: &Digest) -> Result<Self, Error> {
         let malformed = |source: Box<dyn std::error::Error + Send + Sync>| Error::Malformed { digest: *digest, source };
-        let bytes = store.read_blob(digest, LARGEST_DOCUMENT)?;
-        if let Ok(index) = serde_json::from_slice::<ImageIndex>(&bytes) {
-            let digest = index::choose(&index).ok_or_else(|| malformed("it is an index of no images".into()))?;
-            return Self::load(store, &digest);
-        }
-        let manifest: ImageManifest = serde_json::from_slice(&bytes).map_err(|error| malformed(error.into()))?;
-        let parse = |text: &str| text.parse::<Digest>().map_err(|error| malformed(error.into()));
-        let config_digest = parse(manifest.config().digest().as_ref())?;
-        let config = store.read_blob(&config_digest, LARGEST_DOCUMENT)?;
-        let config: ImageConfiguration = serde_json::from_slice(&config).map_err(|error| malformed(error.into()))?;
-        let platform: Platform = format!("{}/{}", config.os(), config.architecture()).parse()?;
-        let diff_ids = config.rootfs().diff_ids();
-        if diff_ids.len() != manifest.layers().len() {
+        let document =
+            Document::read(store.read_blob(digest, LARGEST)?, None).map_err(|error| malformed(error.into()))?;
+        let mut descriptor = document.descriptor();
+        let manifest = match document.content {
+            Content::Image(manifest) => manifest,
+            Content::Index(index) => {
+                let image = index.choose_any().ok_or_else(|| malformed("it is an index of no images".into()))?;
+                return Self::load(store, &image.digest);
+            }
+        };
+        let config = store.read_blob(&manifest.config.digest, LARGEST)?;
+        let config = Configuration::read(&config).map_err(|error| malformed(error.into()))?;
+        let platform = config.platform.known()?;
+        if config.diff_ids.len() != manifest.layers.len() {
             return Err(malformed("manifest and configuration have different numbers of layers".into()));
         }
-        let mut titles = config
-            .history()
-            .iter()
-            .flatten()
-            .filter(|step| !step.empty_layer().unwrap_or_default())
-            .map(|step| step.created_by().clone().unwrap_or_default());
+        let mut titles = config.titles.into_iter();
         let mut layers = Vec::new();
-        for (layer, diff_id) in manifest.layers().iter().zip(diff_ids) {
-            layers.push(Layer {
-                compression: compression(layer.media_type()).map_err(malformed)?,
-                digest: parse(layer.digest().as_ref())?,
-                size: layer.size(),
-                diff_id: parse(diff_id)?,
-                title: titles.next().unwrap_or_default(),
-            });
+        for (layer, diff_id) in manifest.layers.into_iter().zip(config.diff_ids) {
+            let Some(compression) = layer.media_type.compression() else {
+                return Err(malformed(format!("`{}` is no layer that can be unpacked", layer.media_type).into()));
+            };
+            let title = titles.next().unwrap_or_default();
+            layers.push(Layer { compression, digest: layer.digest, size: layer.size, diff_id, title });
         }
+<<<<<<< HEAD
         let annotations = manifest.annotations().clone().unwrap_or_default().into_iter().collect();
         let created = config.created().clone().unwrap_or_else(|| archive::epoch_date().to_string());
         let media_type = manifest.media_type().clone().unwrap_or(MediaType::ImageManifest);
         let descriptor = for_platform(descriptor(media_type, *digest, bytes.len() as u64)?, platform)?;
         let documents = Some(Documents { manifest: descriptor, config: config_digest });
+=======
+        descriptor.platform = Some(platform.into());
+>>>>>>> baeef7f519d4bc158754b9ef18ad8c296d3661ba
         Ok(Self {
             platform,
             layers,
-            config: config.config().clone().unwrap_or_default(),
-            annotations,
-            created,
-            documents,
+            config: config.config,
+            annotations: manifest.annotations,
+            created: config.created.unwrap_or_else(epoch),
+            documents: Some(Documents { manifest: descriptor, config: manifest.config.digest }),
         })
     }
 
@@ -286,59 +277,27 @@ impl Image {
         Ok((record.digest, Self::load(store, &record.digest)?))
     }
 
-    fn configuration(&self) -> Result<ImageConfiguration, Error> {
-        let created = &self.created;
-        let history = self.layers.iter().map(|layer| {
-            HistoryBuilder::default().created(created.clone()).created_by(layer.title.clone()).build().map_err(invalid)
-        });
-        let diff_ids = self.layers.iter().map(|layer| layer.diff_id.to_string()).collect::<Vec<_>>();
-        ImageConfigurationBuilder::default()
-            .created(created.clone())
-            .os(oci_spec::image::Os::Linux)
-            .architecture(oci_spec::image::Arch::from(self.platform.architecture()))
-            .config(self.config.clone())
-            .rootfs(RootFsBuilder::default().typ("layers").diff_ids(diff_ids).build().map_err(invalid)?)
-            .history(history.collect::<Result<Vec<_>, _>>()?)
-            .build()
-            .map_err(invalid)
-    }
-
-    fn manifest(&self, config: Digest, config_size: u64) -> Result<ImageManifest, Error> {
-        let layers = self
-            .layers
-            .iter()
-            .map(|layer| descriptor(layer.compression.layer_media_type(), layer.digest, layer.size))
-            .collect::<Result<Vec<_>, _>>()?;
-        let mut manifest = ImageManifestBuilder::default()
-            .schema_version(2u32)
-            .media_type(MediaType::ImageManifest)
-            .config(descriptor(MediaType::ImageConfig, config, config_size)?)
-            .layers(layers)
-            .build()
-            .map_err(invalid)?;
-        if !self.annotations.is_empty() {
-            manifest.set_annotations(Some(self.annotations.clone().into_iter().collect::<HashMap<_, _>>()));
+    fn configuration(&self) -> Configuration {
+        Configuration {
+            platform: self.platform.into(),
+            created: Some(self.created.clone()),
+            config: self.config.clone(),
+            diff_ids: self.layers.iter().map(|layer| layer.diff_id).collect(),
+            titles: self.layers.iter().map(|layer| layer.title.clone()).collect(),
         }
-        Ok(manifest)
+    }
+
+    fn manifest(&self, config: Descriptor) -> Manifest {
+        let layers = self.layers.iter();
+        Manifest {
+            config,
+            layers: layers.map(|it| Descriptor::new(MediaType::Layer(it.compression), it.digest, it.size)).collect(),
+            annotations: self.annotations.clone(),
+        }
     }
 }
 
-fn compression(media_type: &MediaType) -> Result<Compression, Box<dyn std::error::Error + Send + Sync>> {
-    // Layers that nobody may hand on have names of their own (image-spec 1.1, `layer.md`, "Non-Distributable Layers").
-    match media_type.to_string().as_str() {
-        "application/vnd.oci.image.layer.v1.tar"
-        | "application/vnd.oci.image.layer.nondistributable.v1.tar"
-        | "application/vnd.docker.image.rootfs.diff.tar" => Ok(Compression::None),
-        "application/vnd.oci.image.layer.v1.tar+gzip"
-        | "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
-        | "application/vnd.docker.image.rootfs.diff.tar.gzip"
-        | "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip" => Ok(Compression::Gzip),
-        "application/vnd.oci.image.layer.v1.tar+zstd"
-        | "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd" => Ok(Compression::Zstd),
-        other => Err(format!("`{other}` is no layer that can be unpacked").into()),
-    }
-}
-
+<<<<<<< HEAD
 fn for_platform(mut descriptor: Descriptor, platform: Platform) -> Result<Descriptor, Error> {
     let platform = PlatformBuilder::default()
         .os(oci_spec::image::Os::Linux)
@@ -363,11 +322,20 @@ fn document(value: &impl Serialize) -> Result<Vec<u8>, Error> {
 /// For builders, which fail only on fields that were not given.
 fn invalid(error: oci_spec::OciSpecError) -> Error {
     std::io::Error::new(std::io::ErrorKind::InvalidInput, error).into()
+=======
+/// [`archive::epoch`] as RFC 3339 has it.
+fn epoch() -> String {
+    let seconds = i64::try_from(archive::epoch()).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::MAX).to_string()
+>>>>>>> baeef7f519d4bc158754b9ef18ad8c296d3661ba
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use super::*;
+    use crate::io::compress::Compression;
 
     #[test]
     fn an_image_is_the_same_bytes_each_time_and_comes_back() {
@@ -389,6 +357,16 @@ mod tests {
         assert_eq!(image.clone().save(&store).unwrap().0, digest);
         let back = Image::load(&store, &digest).unwrap();
         assert_eq!(back.layers(), image.layers());
+        // One that somebody else could take for an index is taken for nothing here.
+        let bytes = store.read_blob(&digest, LARGEST).unwrap();
+        let mut both: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+        both["manifests"] = serde_json::json!([]);
+        let both = both.to_string().into_bytes();
+        let ambiguous = store.put_bytes(&both).unwrap();
+        assert!(matches!(Image::load(&store, &ambiguous), Err(Error::Malformed { .. })));
+        store.tag(&"both".parse().unwrap(), Descriptor::of(MediaType::Manifest, &both)).unwrap();
+        let refused = store.prune(store::Reach::Unused, &std::collections::BTreeSet::new());
+        assert!(matches!(refused, Err(store::Error::Damaged { .. })));
         assert_eq!(back.save(&store).unwrap().0, digest);
     }
 }

@@ -209,6 +209,16 @@ fn a_layout_that_is_none_is_an_invalid_document() {
             "this is neither a manifest nor an index",
         ),
         (
+            "both manifest and index",
+            |at| changed(at, |manifest, _| manifest["manifests"] = json!([])),
+            "this is neither a manifest nor an index",
+        ),
+        (
+            "an index by its own words",
+            |at| changed(at, |manifest, _| manifest["mediaType"] = json!("application/vnd.oci.image.index.v1+json")),
+            "and has the parts of something else",
+        ),
+        (
             "another number of layers",
             |at| changed(at, |manifest, _| drop(manifest["layers"].as_array_mut().unwrap().pop())),
             "manifest and configuration have different numbers of layers",
@@ -306,7 +316,11 @@ fn a_docker_archive_that_is_none_is_an_invalid_document() {
             "manifest.json: missing field `Layers`",
         ),
         ("a missing configuration", with("config.json", None), "it has no file `config.json`"),
-        ("a broken configuration", with("config.json", Some(b"{}")), "config.json: missing field"),
+        (
+            "a broken configuration",
+            with("config.json", Some(b"{}")),
+            "config.json: this is no configuration: missing field",
+        ),
         ("a missing layer", with("2.tar", None), "it has no file `2.tar`"),
         ("another layer", with("2.tar", Some(b"other")), "2.tar: the layer has the digest sha256:"),
         (

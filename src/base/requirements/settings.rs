@@ -84,8 +84,8 @@ pub(super) fn read_own(root: &Path, to: &mut Requirements, found: &mut Diagnosti
 pub(super) fn taken(table: &toml::Table, root: &Path, source: &Arc<Source>, found: &mut Diagnostics) -> toml::Table {
     let mut kept = toml::Table::new();
     for key in table.keys().filter(|key| LEFT.contains(&key.as_str())) {
-        let at = source.text().match_indices(key.as_str()).map(|(at, _)| at);
-        let at = at.into_iter().find(|at| *at == 0 || source.text()[..*at].ends_with('\n')).unwrap_or_default();
+        let mut places = source.text().match_indices(key.as_str()).map(|(at, _)| at);
+        let at = places.find(|at| *at == 0 || source.text()[..*at].ends_with('\n')).unwrap_or_default();
         let message = format!("the setting `{key}` is not taken from a project");
         let warning = Diagnostic::new(Code::LeftSetting, source, at..at + key.len(), message);
         found.push(warning.help("set it for yourself: in ~/.config/uv/uv.toml, or by uv's variables"));

@@ -64,6 +64,37 @@ impl Platform {
     }
 }
 
+/// A platform as a document names it; Ekiben need not know it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Named {
+    /// As `linux`.
+    pub os: String,
+    /// As `amd64`.
+    pub architecture: String,
+}
+
+impl Named {
+    /// The one that is built for.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn known(&self) -> Result<Platform, UnknownPlatform> {
+        self.to_string().parse()
+    }
+}
+
+impl From<Platform> for Named {
+    fn from(platform: Platform) -> Self {
+        Self { os: "linux".to_owned(), architecture: platform.architecture().to_owned() }
+    }
+}
+
+impl fmt::Display for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.os, self.architecture)
+    }
+}
+
 impl fmt::Display for Platform {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "linux/{}", self.architecture())

@@ -17,13 +17,17 @@ use reqwest::{Method, Url};
 use super::Error;
 use super::auth::{self, Access, Challenge, TokenAnswer};
 use super::credentials::{self, Credential};
-use super::manifest::{self, Manifest};
 use super::reference::{HUB, Reference};
 use super::transport::{Answer, Body, Call, Payload, Shared, Transport, authority, is_loopback, shown, transport};
 use crate::image::download::Network;
+use crate::image::oci::{self, Document, MediaType};
 use crate::image::session::Session;
 use crate::io::digest::{Digest, Mismatch};
 use crate::io::progress::Progress;
+
+/// The documents that are read, in the order of preference.
+const ACCEPTED: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
+     application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json";
 
 /// Redirects and rounds of logging in that one request may take.
 const MOST_HOPS: usize = 8;
@@ -433,7 +437,7 @@ impl Repository {
         let target = Target::Path(format!("/v2/{}/manifests/{wanted}", self.name));
         let scopes = self.scopes(if pushing { "pull,push" } else { "pull" }, None);
         let answer = Tries::run(|| {
-            let mut call = Call::new(Method::HEAD).header(ACCEPT, manifest::ACCEPTED);
+            let mut call = Call::new(Method::HEAD).header(ACCEPT, ACCEPTED);
             passing(self.host.exchange(&target, &mut call, &scopes)?)
         })?;
         match answer.status {
@@ -451,11 +455,11 @@ impl Repository {
     ///
     /// # Errors
     /// [`Error::NotFound`] when there is none; [`Error::Wrong`] when it has another digest than was asked for.
-    pub fn manifest(&self, wanted: &str) -> Result<Manifest, Error> {
+    pub fn manifest(&self, wanted: &str) -> Result<Document, Error> {
         let separator = if wanted.contains(':') { '@' } else { ':' };
         let reference = format!("{}/{}{separator}{wanted}", self.host.name, self.name);
         let (bytes, media_type, url) = Tries::run(|| {
-            let mut call = Call::new(Method::GET).header(ACCEPT, manifest::ACCEPTED);
+            let mut call = Call::new(Method::GET).header(ACCEPT, ACCEPTED);
             let answer = self.ask(&mut call, &format!("manifests/{wanted}"))?;
             match answer.status {
                 200 => {}
@@ -463,7 +467,7 @@ impl Repository {
                 _ => return Err(self.refusal(answer)),
             }
             let (media_type, url) = (answer.header("content-type").map(str::to_owned), shown(&answer.url));
-            Ok((answer.bytes(manifest::LARGEST)?, media_type, url))
+            Ok((answer.bytes(oci::LARGEST)?, media_type, url))
         })?;
         if let Ok(expected) = wanted.parse::<Digest>()
             && Digest::of(&bytes) != expected
@@ -471,14 +475,15 @@ impl Repository {
             let actual = Digest::of(&bytes);
             return Err(Error::Wrong { url, source: Mismatch::Digest { expected, actual } });
         }
-        Manifest::parse(bytes, media_type.as_deref(), &url)
+        let said = media_type.as_deref().map(MediaType::of_header);
+        Document::read(bytes, said).map_err(|error| Error::Protocol { url, why: error.to_string() })
     }
 
     /// Puts a manifest under `wanted`. That its answer gets lost is harmless: the same again does the same.
     ///
     /// Where several put the same one at once, distribution 2.8 reads files that another request is just writing, and
     /// answers that the digest is wrong or a blob unknown. So a refusal is believed when it was given three times.
-    pub(super) fn put_manifest(&self, wanted: &str, manifest: &Manifest) -> Result<(), Error> {
+    pub(super) fn put_manifest(&self, wanted: &str, manifest: &Document) -> Result<(), Error> {
         let mut refusals = 0;
         loop {
             let error = match Tries::run(|| self.try_put_manifest(wanted, manifest)) {
@@ -496,9 +501,9 @@ impl Repository {
         }
     }
 
-    fn try_put_manifest(&self, wanted: &str, manifest: &Manifest) -> Result<(), Error> {
+    fn try_put_manifest(&self, wanted: &str, manifest: &Document) -> Result<(), Error> {
         let target = Target::Path(format!("/v2/{}/manifests/{wanted}", self.name));
-        let mut call = Call::new(Method::PUT).header(CONTENT_TYPE, manifest.media_type.clone());
+        let mut call = Call::new(Method::PUT).header(CONTENT_TYPE, manifest.media_type.to_string());
         call.payload = Payload::Bytes(Bytes::from(manifest.bytes.clone()));
         let answer = self.push_call(&target, &mut call, None)?;
         if !matches!(answer.status, 200..=299) {

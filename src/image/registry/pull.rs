@@ -3,12 +3,12 @@
 //! Invariant: what lands in the store is verified against its digest, every byte.
 
 use super::client::Registries;
-use super::manifest::{self, Content, Manifest};
 use super::push::{at_once, stored};
 use super::reference::Reference;
 use super::{Error, mounts};
 use crate::image::layer::Layer;
 use crate::image::oci::platform::Platform;
+use crate::image::oci::{self, Content, Descriptor, Document, Index, Manifest};
 use crate::image::session::Session;
 use crate::io::digest::Digest;
 use crate::io::progress::Unit;
@@ -17,7 +17,7 @@ use crate::io::progress::Unit;
 #[derive(Clone, Debug)]
 pub struct Found {
     /// The image for one platform.
-    pub manifest: Manifest,
+    pub manifest: Document,
     /// Of what the reference names, an index maybe.
     pub digest: Digest,
 }
@@ -55,16 +55,13 @@ pub fn find(
     let top = fetch(&reference.wanted())?;
     let digest = top.digest;
     let manifest = match &top.content {
-        Content::Image { .. } => top,
-        Content::Index(children) => {
-            let child = Manifest::child(children, platform, &reference.to_string())?;
-            fetch(&child.digest.to_string())?
-        }
+        Content::Image(_) => top,
+        Content::Index(index) => fetch(&choose(index, platform, reference)?.digest.to_string())?,
     };
-    let Content::Image { config, layers } = &manifest.content else {
+    let Content::Image(Manifest { config, layers, .. }) = &manifest.content else {
         return Err(Error::NoImage { digest: manifest.digest });
     };
-    if config.size > manifest::LARGEST {
+    if config.size > oci::LARGEST {
         let why = format!("its configuration has {} bytes", config.size);
         return Err(Error::Protocol { url: reference.to_string(), why });
     }
@@ -79,6 +76,15 @@ pub fn find(
         mounts::note(session, &repository, &blob.digest)?;
     }
     Ok(Found { manifest, digest })
+}
+
+/// The image for `platform` of the index that `reference` names.
+fn choose<'a>(index: &'a Index, platform: Platform, reference: &Reference) -> Result<&'a Descriptor, Error> {
+    index.choose(platform).ok_or_else(|| {
+        let named = index.manifests.iter().filter_map(|child| Some(child.platform.as_ref()?.to_string()));
+        let has = named.filter(|platform| platform != "unknown/unknown").collect();
+        Error::NoPlatform { reference: reference.to_string(), wanted: platform, has }
+    })
 }
 
 /// Downloads those of `layers` whose bytes are still in a registry.

@@ -10,11 +10,11 @@ use std::sync::Mutex;
 use serde::Serialize;
 
 use super::client::{Registries, Repository, lock};
-use super::manifest::{Content, Link, Manifest};
 use super::reference::Reference;
 use super::upload::{Outcome, upload};
 use super::{Error, mounts};
 use crate::image::layer::Layer;
+use crate::image::oci::{self, Content, Descriptor, Document};
 use crate::image::session::Session;
 use crate::io::compress::Compression;
 use crate::io::digest::Digest;
@@ -74,12 +74,12 @@ fn transfer(
         return Err(Error::Protocol { url: to.to_string(), why });
     }
     if target.head(&name, true)? == Some(manifest.digest) {
-        pushed.spared = source.images(&manifest)?.iter().flat_map(Manifest::blobs).map(|link| link.size).sum();
+        pushed.spared = source.images(&manifest)?.iter().flat_map(Document::blobs).map(|link| link.size).sum();
         return Ok(pushed);
     }
     let images = source.images(&manifest)?;
-    let mut blobs: Vec<Link> = Vec::new();
-    for link in images.iter().flat_map(Manifest::blobs) {
+    let mut blobs: Vec<Descriptor> = Vec::new();
+    for link in images.iter().flat_map(Document::blobs) {
         if !blobs.iter().any(|known| known.digest == link.digest) {
             blobs.push(link);
         }
@@ -134,7 +134,7 @@ pub(super) fn at_once<T: Send, R: Send>(
 }
 
 impl Source<'_> {
-    fn manifest(&self, wanted: &str) -> Result<Manifest, Error> {
+    fn manifest(&self, wanted: &str) -> Result<Document, Error> {
         match self {
             Self::Store(session, _) => {
                 let digest = wanted.parse().map_err(|error| std::io::Error::other(format!("{error}")))?;
@@ -145,21 +145,21 @@ impl Source<'_> {
     }
 
     /// The manifests of the images: `manifest` itself, or the children of an index.
-    fn images(&self, manifest: &Manifest) -> Result<Vec<Manifest>, Error> {
-        let Content::Index(children) = &manifest.content else { return Ok(vec![manifest.clone()]) };
+    fn images(&self, manifest: &Document) -> Result<Vec<Document>, Error> {
+        let Content::Index(index) = &manifest.content else { return Ok(vec![manifest.clone()]) };
         let read = |digest: &Digest| {
             let image = self.manifest(&digest.to_string())?;
             // Indexes of indexes are allowed, but nobody makes them.
             match image.content {
-                Content::Image { .. } => Ok(image),
+                Content::Image(_) => Ok(image),
                 Content::Index(_) => Err(Error::NoImage { digest: *digest }),
             }
         };
-        children.iter().map(|child| read(&child.link.digest)).collect()
+        index.manifests.iter().map(|child| read(&child.digest)).collect()
     }
 
     /// Gets one blob to `target`.
-    fn send(&self, session: &Session, target: &Repository, link: &Link, task: &Task) -> Result<Outcome, Error> {
+    fn send(&self, session: &Session, target: &Repository, link: &Descriptor, task: &Task) -> Result<Outcome, Error> {
         let advance = |bytes| task.advance(bytes);
         let origin = match self {
             Self::Repository(repository) => Some(repository.clone()),
@@ -201,13 +201,13 @@ impl Source<'_> {
 }
 
 /// A manifest of the store.
-pub(super) fn stored(session: &Session, digest: &Digest) -> Result<Manifest, Error> {
-    let bytes = session.store.read_blob(digest, super::manifest::LARGEST)?;
-    Manifest::parse(bytes, None, &digest.to_string())
+pub(super) fn stored(session: &Session, digest: &Digest) -> Result<Document, Error> {
+    let bytes = session.store.read_blob(digest, oci::LARGEST)?;
+    Document::read(bytes, None).map_err(|error| Error::Protocol { url: digest.to_string(), why: error.to_string() })
 }
 
 /// A blob of the store, or what a recipe makes.
-fn layer(link: &Link) -> Layer {
+fn layer(link: &Descriptor) -> Layer {
     Layer {
         compression: Compression::None,
         digest: link.digest,

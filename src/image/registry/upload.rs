@@ -18,8 +18,8 @@ use reqwest::{Method, Url};
 
 use super::Error;
 use super::client::{Repository, Target, Tries};
-use super::manifest::Link;
 use super::transport::{Answer, Call, Cursor, Open, Payload};
+use crate::image::oci::Descriptor;
 
 /// A blob of at most so many bytes goes with the PUT.
 const SMALL: u64 = 1 << 20;
@@ -44,7 +44,7 @@ pub(super) enum Outcome {
 /// When it could not be read, or the registry refuses it for good.
 pub(super) fn upload<'a>(
     repository: &'a Repository,
-    link: &'a Link,
+    link: &'a Descriptor,
     places: &[String],
     open: Open<'a>,
     advance: &'a (dyn Fn(u64) + Sync),
@@ -77,7 +77,7 @@ pub(super) fn upload<'a>(
 
 struct Upload<'a> {
     repository: &'a Repository,
-    link: &'a Link,
+    link: &'a Descriptor,
     cursor: Cursor<'a>,
     /// Which of [`PIECES`] is sent at once; none for all.
     piece: Option<u64>,

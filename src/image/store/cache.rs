@@ -34,7 +34,7 @@ impl Store {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder)?;
         }
-        let damaged = |source| Error::Damaged { path: path.clone(), source };
+        let damaged = |error: serde_json::Error| Error::Damaged { path: path.clone(), source: error.into() };
         let text = serde_json::to_vec(&Record { blobs, value }).map_err(damaged)?;
         self.replace(&path, &text)
     }

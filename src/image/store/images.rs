@@ -1,14 +1,14 @@
 //! Images by name: `index.json` of the layout, where each manifest's `org.opencontainers.image.ref.name` is its name.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
 use fs_err as fs;
-use oci_spec::image::{ANNOTATION_REF_NAME, Descriptor, ImageIndex, ImageIndexBuilder, MediaType};
 use serde::Serialize;
 
 use super::{Error, Store};
+use crate::image::oci::{self, Descriptor, Index};
 use crate::io::digest::Digest;
 
 /// What an image is called here: `NAME[:TAG]`, as in `docker tag`. Without a tag it is `latest`.
@@ -108,13 +108,9 @@ impl Store {
     /// When the index cannot be read.
     pub fn images(&self) -> Result<Vec<ImageRecord>, Error> {
         let mut images = Vec::new();
-        for descriptor in self.index()?.manifests() {
-            let name = descriptor.annotations().as_ref().and_then(|all| all.get(ANNOTATION_REF_NAME));
-            let name = name.and_then(|name| name.parse::<ImageName>().ok());
-            let digest = descriptor.digest().to_string().parse::<Digest>().ok();
-            if let (Some(name), Some(digest)) = (name, digest) {
-                images.push(ImageRecord { name, digest, descriptor: descriptor.clone() });
-            }
+        for descriptor in self.index()?.manifests {
+            let name = descriptor.annotations.get(oci::NAME).and_then(|name| name.parse().ok());
+            images.extend(name.map(|name| ImageRecord { name, digest: descriptor.digest, descriptor }));
         }
         images.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(images)
@@ -146,9 +142,7 @@ impl Store {
     /// When the index cannot be written.
     pub fn tag(&self, name: &ImageName, mut descriptor: Descriptor) -> Result<(), Error> {
         let name = name.to_string();
-        let mut annotations = descriptor.annotations().clone().unwrap_or_default();
-        annotations.insert(ANNOTATION_REF_NAME.to_owned(), name.clone());
-        descriptor.set_annotations(Some(annotations));
+        descriptor.annotations.insert(oci::NAME.to_owned(), name.clone());
         self.change_index(|images| {
             images.insert(name, descriptor);
         })
@@ -165,11 +159,11 @@ impl Store {
         })
     }
 
-    fn index(&self) -> Result<ImageIndex, Error> {
+    fn index(&self) -> Result<Index, Error> {
         let path = self.root().join("index.json");
         match fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|source| Error::Damaged { path, source }),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(index_of(Vec::new())),
+            Ok(bytes) => Index::read(bytes).map_err(|error| Error::Damaged { path, source: error.into() }),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Index::default()),
             Err(error) => Err(error.into()),
         }
     }
@@ -182,25 +176,15 @@ impl Store {
         lock.lock()?;
         let mut images = self.images()?.into_iter().map(|image| (image.name.to_string(), image.descriptor)).collect();
         change(&mut images);
-        let path = self.root().join("index.json");
-        let index = index_of(images.into_values().collect());
-        // Through a Value, whose maps are sorted: same images, same bytes.
-        let text = serde_json::to_value(index).and_then(|value| serde_json::to_vec_pretty(&value));
-        self.replace(&path, &text.map_err(|source| Error::Damaged { path: path.clone(), source })?)
-    }
-}
-
-fn index_of(manifests: Vec<Descriptor>) -> ImageIndex {
-    let builder = ImageIndexBuilder::default().schema_version(2u32).media_type(MediaType::ImageIndex);
-    match builder.manifests(manifests).annotations(HashMap::<String, String>::new()).build() {
-        Ok(index) => index,
-        Err(error) => unreachable!("all fields of the index are given: {error}"),
+        let index = Index { manifests: images.into_values().collect(), ..Index::default() };
+        self.replace(&self.root().join("index.json"), &index.write())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::image::oci::MediaType;
 
     #[test]
     fn image_names_are_read_as_docker_reads_them() {
@@ -224,11 +208,7 @@ mod tests {
         let name: ImageName = "iris:1.0".parse().unwrap();
         for content in ["one", "two"] {
             let digest = Digest::of(content);
-            let descriptor = Descriptor::new(
-                MediaType::ImageManifest,
-                3,
-                digest.to_string().parse::<oci_spec::image::Digest>().unwrap(),
-            );
+            let descriptor = Descriptor::of(MediaType::Manifest, content.as_bytes());
             store.tag(&name, descriptor).unwrap();
             assert_eq!(store.image(&name).unwrap().digest, digest);
         }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cache::Record;
 use super::{Error, Store};
+use crate::image::oci::{self, Configuration, Content, Document, Malformed};
 use crate::io::archive;
 use crate::io::digest::Digest;
 
@@ -27,32 +28,6 @@ pub struct Pruned {
     pub items: u64,
     /// Their size on disk in bytes.
     pub bytes: u64,
-}
-
-/// The parts of a manifest or index that name other blobs.
-#[derive(Deserialize)]
-struct Links {
-    config: Option<Link>,
-    #[serde(default)]
-    layers: Vec<Link>,
-    #[serde(default)]
-    manifests: Vec<Link>,
-}
-
-#[derive(Deserialize)]
-struct Link {
-    digest: Digest,
-}
-
-/// The part of an image's configuration that names unpacked layers.
-#[derive(Deserialize)]
-struct Config {
-    rootfs: Option<RootFs>,
-}
-
-#[derive(Deserialize)]
-struct RootFs {
-    diff_ids: Vec<Digest>,
 }
 
 /// The part of what is noted beside an unpacked layer that names it.
@@ -138,24 +113,26 @@ impl Store {
         blobs: &mut HashSet<Digest>,
         layers: &mut HashSet<Digest>,
     ) -> Result<(), Error> {
-        const LARGEST: u64 = 16 << 20;
         if !blobs.insert(digest) {
             return Ok(());
         }
-        let read = |digest: &Digest| self.read_blob(digest, LARGEST);
+        let read = |digest: &Digest| self.read_blob(digest, oci::LARGEST);
         let damaged = |digest: &Digest| {
             let path = self.blob_path(digest);
-            |source| Error::Damaged { path, source }
+            |error: Malformed| Error::Damaged { path, source: error.into() }
         };
-        let links: Links = serde_json::from_slice(&read(&digest)?).map_err(damaged(&digest))?;
-        blobs.extend(links.layers.iter().map(|layer| layer.digest));
-        if let Some(config) = links.config {
-            blobs.insert(config.digest);
-            let parsed: Config = serde_json::from_slice(&read(&config.digest)?).map_err(damaged(&config.digest))?;
-            layers.extend(parsed.rootfs.map(|rootfs| rootfs.diff_ids).unwrap_or_default());
-        }
-        for manifest in links.manifests {
-            self.reach_manifest(manifest.digest, blobs, layers)?;
+        match Document::read(read(&digest)?, None).map_err(damaged(&digest))?.content {
+            Content::Image(manifest) => {
+                blobs.extend(manifest.layers.iter().map(|layer| layer.digest));
+                let config = manifest.config.digest;
+                blobs.insert(config);
+                layers.extend(Configuration::read(&read(&config)?).map_err(damaged(&config))?.diff_ids);
+            }
+            Content::Index(index) => {
+                for image in index.manifests {
+                    self.reach_manifest(image.digest, blobs, layers)?;
+                }
+            }
         }
         Ok(())
     }

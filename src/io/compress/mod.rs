@@ -7,7 +7,6 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::str::FromStr;
 
 use libdeflater::{CompressionLvl, Compressor};
-use oci_spec::image::MediaType;
 use serde::{Deserialize, Serialize};
 
 use crate::io::parallel::{self, Done, Pool, Work};
@@ -25,15 +24,6 @@ pub enum Compression {
 }
 
 impl Compression {
-    /// The media type of a layer stored so (image specification 1.1, `layer.md`).
-    pub fn layer_media_type(self) -> MediaType {
-        match self {
-            Self::None => MediaType::ImageLayer,
-            Self::Gzip => MediaType::ImageLayerGzip,
-            Self::Zstd => MediaType::ImageLayerZstd,
-        }
-    }
-
     /// A writer that compresses what is written to it, on all processors. [`Encoder::finish`] has to be called.
     pub fn encoder<W: Write>(self, inner: W) -> Encoder<W> {
         Setting { compression: self, level: ZSTD_LEVEL }.encoder(inner)
