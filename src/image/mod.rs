@@ -249,21 +249,13 @@ impl Image {
             let title = titles.next().unwrap_or_default();
             layers.push(Layer { compression, digest: layer.digest, size: layer.size, diff_id, title });
         }
-<<<<<<< HEAD
-        let annotations = manifest.annotations().clone().unwrap_or_default().into_iter().collect();
-        let created = config.created().clone().unwrap_or_else(|| archive::epoch_date().to_string());
-        let media_type = manifest.media_type().clone().unwrap_or(MediaType::ImageManifest);
-        let descriptor = for_platform(descriptor(media_type, *digest, bytes.len() as u64)?, platform)?;
-        let documents = Some(Documents { manifest: descriptor, config: config_digest });
-=======
         descriptor.platform = Some(platform.into());
->>>>>>> baeef7f519d4bc158754b9ef18ad8c296d3661ba
         Ok(Self {
             platform,
             layers,
             config: config.config,
             annotations: manifest.annotations,
-            created: config.created.unwrap_or_else(epoch),
+            created: config.created.unwrap_or_else(|| archive::epoch_date().to_string()),
             documents: Some(Documents { manifest: descriptor, config: manifest.config.digest }),
         })
     }
@@ -295,39 +287,6 @@ impl Image {
             annotations: self.annotations.clone(),
         }
     }
-}
-
-<<<<<<< HEAD
-fn for_platform(mut descriptor: Descriptor, platform: Platform) -> Result<Descriptor, Error> {
-    let platform = PlatformBuilder::default()
-        .os(oci_spec::image::Os::Linux)
-        .architecture(oci_spec::image::Arch::from(platform.architecture()))
-        .build()
-        .map_err(invalid)?;
-    descriptor.set_platform(Some(platform));
-    Ok(descriptor)
-}
-
-fn descriptor(media_type: MediaType, digest: Digest, size: u64) -> Result<Descriptor, Error> {
-    let digest: oci_spec::image::Digest = digest.to_string().parse().map_err(invalid)?;
-    DescriptorBuilder::default().media_type(media_type).digest(digest).size(size).build().map_err(invalid)
-}
-
-/// A document with sorted keys: `serde_json::Value` keeps its maps in order.
-fn document(value: &impl Serialize) -> Result<Vec<u8>, Error> {
-    let value = serde_json::to_value(value).map_err(std::io::Error::from)?;
-    Ok(serde_json::to_vec(&value).map_err(std::io::Error::from)?)
-}
-
-/// For builders, which fail only on fields that were not given.
-fn invalid(error: oci_spec::OciSpecError) -> Error {
-    std::io::Error::new(std::io::ErrorKind::InvalidInput, error).into()
-=======
-/// [`archive::epoch`] as RFC 3339 has it.
-fn epoch() -> String {
-    let seconds = i64::try_from(archive::epoch()).unwrap_or(i64::MAX);
-    jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::MAX).to_string()
->>>>>>> baeef7f519d4bc158754b9ef18ad8c296d3661ba
 }
 
 #[cfg(test)]

@@ -56,13 +56,8 @@ pub enum Error {
     Damaged {
         /// The file.
         path: PathBuf,
-<<<<<<< HEAD
         /// What its text lacks.
-        source: serde_json::Error,
-=======
-        /// How.
         source: Box<dyn std::error::Error + Send + Sync>,
->>>>>>> baeef7f519d4bc158754b9ef18ad8c296d3661ba
     },
     /// No image has the name.
     #[error("there is no image `{name}` in the store")]
