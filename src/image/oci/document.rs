@@ -149,14 +149,17 @@ impl Document {
             (None, None, Some(manifests)) => Content::Index(Index { manifests, annotations }),
             _ => return Err(Malformed::Ambiguous),
         };
-        let (fits, contradicts, inferred): (fn(&MediaType) -> bool, fn(&MediaType) -> bool, _) = match content {
-            Content::Image(_) => (MediaType::is_manifest, MediaType::is_index, MediaType::Manifest),
-            Content::Index(_) => (MediaType::is_index, MediaType::is_manifest, MediaType::Index),
+        let inferred = match content {
+            Content::Image(_) => MediaType::Manifest,
+            Content::Index(_) => MediaType::Index,
         };
-        if let Some(own) = raw.media_type.as_ref().filter(|own| contradicts(own)) {
+        let fits =
+            |said: &MediaType| (said.is_manifest(), said.is_index()) == (inferred.is_manifest(), inferred.is_index());
+        let contradicts = |own: &&MediaType| (own.is_manifest() || own.is_index()) && !fits(own);
+        if let Some(own) = raw.media_type.as_ref().filter(contradicts) {
             return Err(Malformed::Contradiction(own.clone()));
         }
-        let media_type = raw.media_type.or(said.filter(fits)).unwrap_or(inferred);
+        let media_type = raw.media_type.or(said.filter(fits)).unwrap_or(inferred.clone());
         Ok(Self { digest: Digest::of(&bytes), bytes, media_type, content })
     }
 
