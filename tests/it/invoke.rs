@@ -165,18 +165,30 @@ fn a_credential_is_shown_nowhere() {
     // Nor in the list of processes, nor on the disk while it runs.
     let mut command = home.command(["invoke", "echo", "/slow", "-d", "{}", "--credential", "TOKEN"]);
     let child = command.env("TOKEN", SECRET).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    // The container's own program is there a moment after the container is.
+    // The container's own program is there a moment after the container is. Other tests have such programs too.
     wait_until("the container's program", || {
-        let lines = fs::read_dir("/proc").unwrap().flatten().map(|entry| fs::read(entry.path().join("cmdline")));
-        let lines = lines.map(|line| String::from_utf8_lossy(&line.unwrap_or_default()).into_owned());
-        let lines: Vec<_> = lines.inspect(|line| assert!(!line.contains("s3cret"), "{line:?}")).collect();
-        lines.iter().any(|line| line.contains("server.py"))
+        let processes = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| {
+            let line = fs::read(entry.path().join("cmdline")).ok()?;
+            Some((entry.path(), String::from_utf8_lossy(&line).into_owned()))
+        });
+        let processes: Vec<_> = processes.inspect(|(_, line)| assert!(!line.contains("s3cret"), "{line:?}")).collect();
+        processes.iter().any(|(process, line)| line.contains("server.py") && descends_from(process, child.id()))
     });
     let containers = home.store().join("containers");
     assert!(fs::read_dir(&containers).unwrap().count() > 0 && !holds(&containers, "s3cret"));
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(!holds(&home.store(), "s3cret"));
+}
+
+/// Whether a process, by its folder in `/proc`, was started by another or by one that that one started.
+fn descends_from(process: &Path, ancestor: u32) -> bool {
+    let parent = |process: &Path| {
+        let status = fs::read_to_string(process.join("status")).ok()?;
+        status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
+    };
+    let above = |id: &u32| parent(&Path::new("/proc").join(id.to_string()));
+    std::iter::successors(parent(process), above).any(|id| id == ancestor)
 }
 
 /// A server that answers once with `answer`, and gives what it was asked.
