@@ -20,6 +20,7 @@ use crate::image::store;
 use crate::io::archive;
 use crate::io::compress::{self, Compression};
 use crate::io::digest::{Digest, Hasher};
+use crate::io::explain::with_causes;
 
 /// Puts the image for `platform` of an OCI image layout into the store (image specification 1.1, `image-layout.md`).
 pub(super) fn import_layout(session: &Session, path: &Path, platform: Platform) -> Result<Digest, Error> {
@@ -82,7 +83,7 @@ pub(super) fn import_archive(session: &Session, path: &Path) -> Result<Digest, E
         Err(_) => return Err(Error::NotThere { path: path.to_owned() }),
     }
     let scratch = session.store.scratch().map_err(layer::Error::from)?;
-    let broken = |error: &dyn std::error::Error| whole.unreadable(with_causes(error));
+    let broken = |error: &(dyn std::error::Error + 'static)| whole.unreadable(with_causes(error));
     let mut content = compress::decoder(fs::File::open(path)?).map_err(|error| broken(&error))?;
     archive::unpack(&mut content, scratch.path(), archive::Limits::default()).map_err(|error| match error {
         // The disk's fault, not the archive's.
@@ -138,17 +139,6 @@ pub(super) fn import_archive(session: &Session, path: &Path) -> Result<Digest, E
     session.store.put_bytes(&config).map_err(layer::Error::from)?;
     let config = Descriptor::of(MediaType::Configuration, &config);
     whole.keep(session, Manifest { config, layers, annotations: BTreeMap::new() }.write(), &entry.config)
-}
-
-/// An error and its causes in one line.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 /// A folder or file with an image, and what is said of it.

@@ -24,6 +24,7 @@ use crate::image::{self as images, Image};
 use crate::io::archive::{ArchivePath, Entry, Kind};
 use crate::io::compress::Compression;
 use crate::io::digest::Digest;
+use crate::io::explain::{ErrorKind, Explain, Explanation};
 use debian::{Package, Source, User, Wanted};
 use image::Stack;
 use python::Target;
@@ -34,19 +35,19 @@ pub use image::{Place, merge};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Debian's archive or its packages.
-    #[error("{0}")]
+    #[error(transparent)]
     Debian(#[from] debian::Error),
     /// The layer cannot be written.
-    #[error("{0}")]
+    #[error(transparent)]
     Layer(#[from] layer::Error),
     /// The base is an image that cannot be had.
-    #[error("{0}")]
+    #[error(transparent)]
     Image(#[from] images::Error),
     /// A registry or a layout holds something else than an image.
-    #[error("{0}")]
+    #[error(transparent)]
     Registry(#[from] crate::image::registry::Error),
     /// A file could not be read or written. The message names it.
-    #[error("{0}")]
+    #[error(transparent)]
     Io(#[from] std::io::Error),
     /// A folder or file is not the image that it should be.
     #[error("there is no usable image in {}: {why}", path.display())]
@@ -116,28 +117,23 @@ pub enum Error {
     },
 }
 
-impl Error {
-    /// The next thing to try.
-    pub fn hint(&self) -> Option<String> {
+impl Explain for Error {
+    fn explain(&self) -> Explanation {
         match self {
-            Self::Debian(error) => error.hint(),
-            Self::Layer(error) => error.hint(),
-            Self::Image(error) => error.hint(),
-            Self::Registry(error) => error.hint(),
-            Self::Changed { .. } => Some("renew the lock with `ekiben lock --update`".to_owned()),
-            Self::Lacks { .. } => Some("choose another base, or `base: auto`".to_owned()),
-            Self::Unreadable { .. } => Some(
-                "write it again, with `ekiben export` or `skopeo copy`; `skopeo inspect` says whether others can read it"
-                    .to_owned(),
-            ),
-            Self::NotThere { .. } => {
-                Some("correct `base` in the manifest: its path begins at the project's folder".to_owned())
-            }
-            Self::Io(_) | Self::OtherPlatform { .. } => None,
-            Self::Unsupported { .. } => Some("leave `base` out, and a Debian base is assembled".to_owned()),
-            Self::NoSuite { .. } => Some("use Python 3.9, 3.11 or 3.13, which Debian's suites have".to_owned()),
-            Self::OtherPython { has, .. } => Some(format!("set `base: auto`, or `version: \"{has}\"` below `python`")),
-            Self::Scratch { .. } => Some("set `base: auto`".to_owned()),
+            Self::Debian(error) => error.explain(),
+            Self::Layer(error) => error.explain(),
+            Self::Image(error) => error.explain(),
+            Self::Registry(error) => error.explain(),
+            Self::Io(error) => error.explain(),
+            Self::Unreadable { .. } => ErrorKind::Invalid.named("base/unreadable").hint("write it again, with `ekiben export` or `skopeo copy`; `skopeo inspect` says whether others can read it"),
+            Self::NotThere { .. } => ErrorKind::Invalid.named("base/not-there").hint("correct `base` in the manifest: its path begins at the project's folder"),
+            Self::OtherPlatform { .. } => ErrorKind::Failure.named("base/other-platform"),
+            Self::Changed { .. } => ErrorKind::Failure.named("base/changed").hint("renew the lock with `ekiben lock --update`"),
+            Self::Lacks { .. } => ErrorKind::Failure.named("base/lacks").hint("choose another base, or `base: auto`"),
+            Self::Unsupported { .. } => ErrorKind::Failure.named("base/unsupported").hint("leave `base` out, and a Debian base is assembled"),
+            Self::NoSuite { .. } => ErrorKind::Failure.named("base/no-python").hint("use Python 3.9, 3.11 or 3.13, which Debian's suites have"),
+            Self::OtherPython { has, .. } => ErrorKind::Failure.named("base/other-python").hint(format!("set `base: auto`, or `version: \"{has}\"` below `python`")),
+            Self::Scratch { .. } => ErrorKind::Failure.named("base/scratch").hint("set `base: auto`"),
         }
     }
 }

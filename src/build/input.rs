@@ -18,6 +18,7 @@ use crate::formats::schema::load;
 use crate::image::session::Session;
 use crate::io::archive::ArchivePath;
 use crate::io::content::{self, Content};
+use crate::io::explain::{ErrorKind, Explain, Explanation, carry};
 use crate::project::Project;
 use crate::project::lock::{self, Lock};
 use crate::project::manifest::{self, Manifest};
@@ -26,16 +27,16 @@ use crate::project::manifest::{self, Manifest};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The bundle.
-    #[error("{0}")]
+    #[error(transparent)]
     Bundle(#[from] bundle::Error),
     /// A file of the project.
-    #[error("{0}")]
+    #[error(transparent)]
     Content(#[from] content::Error),
     /// What the service answers cannot be told.
-    #[error("{0}")]
+    #[error(transparent)]
     Generate(#[from] generate::Error),
     /// A file could not be read or written. The message names it.
-    #[error("{0}")]
+    #[error(transparent)]
     Io(#[from] std::io::Error),
     /// The manifest or the lock in the bundle has mistakes.
     #[error("`{name}` in {} has mistakes", path.display())]
@@ -49,15 +50,16 @@ pub enum Error {
     },
 }
 
-impl Error {
-    /// The next thing to try.
-    pub fn hint(&self) -> Option<String> {
+impl Explain for Error {
+    fn explain(&self) -> Explanation {
         match self {
-            Self::Bundle(error) => error.hint(),
-            Self::Content(error) => error.hint(),
-            Self::Generate(error) => error.hint(),
-            Self::Malformed { .. } => Some("pack the project again with this version of ekiben".to_owned()),
-            Self::Io(_) => None,
+            Self::Bundle(error) => error.explain(),
+            Self::Content(error) => error.explain(),
+            Self::Generate(error) => error.explain(),
+            Self::Io(error) => error.explain(),
+            Self::Malformed { .. } => {
+                ErrorKind::Invalid.named("bundle/mistakes").hint("pack the project again with this version of ekiben")
+            }
         }
     }
 }
@@ -212,7 +214,7 @@ impl Input {
         let mut found = Diagnostics::new();
         for weight in self.bundle.weights() {
             let shown = within(path, weight.path.as_str());
-            let open = || weight.content.open().map_err(std::io::Error::other);
+            let open = || weight.content.open().map_err(carry);
             let size = weight.content.size();
             crate::project::validate::model::check_content(
                 &shown,

@@ -33,6 +33,7 @@ use crate::io::archive::{self, ArchivePath, Entry};
 use crate::io::compress::Compression;
 use crate::io::content::Opener;
 use crate::io::digest::Digest;
+use crate::io::explain::{ErrorKind, Explain, Explanation};
 use crate::io::parallel;
 use crate::io::progress::Unit;
 use crate::project::lock::LockedPlatform;
@@ -44,22 +45,22 @@ use toolchain::Toolchain;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The base.
-    #[error("{0}")]
+    #[error(transparent)]
     Base(#[from] base::Error),
     /// A layer.
-    #[error("{0}")]
+    #[error(transparent)]
     Layer(#[from] layer::Error),
     /// Python packages.
-    #[error("{0}")]
+    #[error(transparent)]
     Python(#[from] python::Error),
     /// uv, or the base's Python.
-    #[error("{0}")]
+    #[error(transparent)]
     Toolchain(#[from] toolchain::Error),
     /// A member of the bundle.
-    #[error("{0}")]
+    #[error(transparent)]
     Bundle(#[from] bundle::Error),
     /// A file could not be read or written. The message names it.
-    #[error("{0}")]
+    #[error(transparent)]
     Io(#[from] std::io::Error),
     /// The lock is for other platforms.
     #[error("the lock does not have {platform}, only {}", locked.join(", "))]
@@ -71,19 +72,18 @@ pub enum Error {
     },
 }
 
-impl Error {
-    /// The next thing to try.
-    pub fn hint(&self) -> Option<String> {
+impl Explain for Error {
+    fn explain(&self) -> Explanation {
         match self {
-            Self::Base(error) => error.hint(),
-            Self::Layer(error) => error.hint(),
-            Self::Python(error) => error.hint(),
-            Self::Toolchain(error) => error.hint(),
-            Self::Bundle(error) => error.hint(),
-            Self::NotLocked { platform, .. } => {
-                Some(format!("add `platforms: [{platform}]` to the manifest, and run `ekiben lock`"))
-            }
-            Self::Io(_) => None,
+            Self::Base(error) => error.explain(),
+            Self::Layer(error) => error.explain(),
+            Self::Python(error) => error.explain(),
+            Self::Toolchain(error) => error.explain(),
+            Self::Bundle(error) => error.explain(),
+            Self::Io(error) => error.explain(),
+            Self::NotLocked { platform, .. } => ErrorKind::Failure
+                .named("lock/no-platform")
+                .hint(format!("add `platforms: [{platform}]` to the manifest, and run `ekiben lock`")),
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::bundle::runtime::Convention;
 use crate::formats::diagnostic::Diagnostics;
 use crate::image::oci::platform::{Platform, UnknownPlatform};
 use crate::image::session::Session;
+use crate::io::explain::{ErrorKind, Explain, Explanation};
 use crate::io::parallel;
 use crate::project::Project;
 use crate::project::lock::{self, Lock, LockedPlatform};
@@ -19,16 +20,16 @@ use crate::project::manifest::Manifest;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The base.
-    #[error("{0}")]
+    #[error(transparent)]
     Base(#[from] base::Error),
     /// Python packages.
-    #[error("{0}")]
+    #[error(transparent)]
     Python(#[from] python::Error),
     /// A file could not be read or written. The message names it.
-    #[error("{0}")]
+    #[error(transparent)]
     Io(#[from] std::io::Error),
     /// This machine's processor is none that images are built for.
-    #[error("{0}")]
+    #[error(transparent)]
     Platform(#[from] UnknownPlatform),
     /// The lock that is there cannot be read.
     #[error("the lock cannot be read")]
@@ -41,15 +42,21 @@ pub enum Error {
     Missing,
 }
 
-impl Error {
-    /// The next thing to try.
-    pub fn hint(&self) -> Option<String> {
+/// What helps where there is no lock that fits.
+const LOCK: &str = "make it with `ekiben lock`, and commit it";
+
+impl Explain for Error {
+    fn explain(&self) -> Explanation {
         match self {
-            Self::Base(error) => error.hint(),
-            Self::Python(error) => error.hint(),
-            Self::Malformed(_) => Some("renew it with `ekiben lock --update`".to_owned()),
-            Self::Stale | Self::Missing => Some("make it with `ekiben lock`, and commit it".to_owned()),
-            Self::Io(_) | Self::Platform(_) => None,
+            Self::Base(error) => error.explain(),
+            Self::Python(error) => error.explain(),
+            Self::Io(error) => error.explain(),
+            Self::Platform(error) => error.explain(),
+            Self::Malformed(_) => {
+                ErrorKind::Invalid.named("lock/malformed").hint("renew it with `ekiben lock --update`")
+            }
+            Self::Stale => ErrorKind::Stale.named("lock/stale").hint(LOCK),
+            Self::Missing => ErrorKind::Stale.named("lock/missing").hint(LOCK),
         }
     }
 }

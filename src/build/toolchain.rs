@@ -3,6 +3,7 @@
 //! Where no sandbox can be started, it runs through the base's own loader. That does not show in what is built.
 
 use std::borrow::Cow;
+use std::io;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Output};
@@ -14,6 +15,7 @@ use crate::base::{self, Base};
 use crate::image::layer;
 use crate::image::oci::platform::{Platform, UnknownPlatform};
 use crate::image::session::Session;
+use crate::io::explain::{Explain, Explanation, carry};
 use crate::run;
 use crate::run::container::{self, Mount, Name, Spec};
 
@@ -21,30 +23,30 @@ use crate::run::container::{self, Mount, Name, Spec};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The base.
-    #[error("{0}")]
+    #[error(transparent)]
     Base(#[from] base::Error),
     /// uv, or a Python for it.
-    #[error("{0}")]
+    #[error(transparent)]
     Python(#[from] python::Error),
     /// The base's layer.
-    #[error("{0}")]
+    #[error(transparent)]
     Layer(#[from] layer::Error),
     /// A file could not be read or written. The message names it.
-    #[error("{0}")]
+    #[error(transparent)]
     Io(#[from] std::io::Error),
     /// This machine's processor is none that bases are made for.
-    #[error("{0}")]
+    #[error(transparent)]
     Platform(#[from] UnknownPlatform),
 }
 
-impl Error {
-    /// The next thing to try.
-    pub fn hint(&self) -> Option<String> {
+impl Explain for Error {
+    fn explain(&self) -> Explanation {
         match self {
-            Self::Base(error) => error.hint(),
-            Self::Python(error) => error.hint(),
-            Self::Layer(error) => error.hint(),
-            Self::Io(_) | Self::Platform(_) => None,
+            Self::Base(error) => error.explain(),
+            Self::Python(error) => error.explain(),
+            Self::Layer(error) => error.explain(),
+            Self::Io(error) => error.explain(),
+            Self::Platform(error) => error.explain(),
         }
     }
 }
@@ -140,7 +142,7 @@ struct Sandboxed<'t, 'a> {
 }
 
 impl Runner for Sandboxed<'_, '_> {
-    fn python(&self, arguments: &[&str], writable: &Path) -> Result<Output, Box<dyn std::error::Error + Send + Sync>> {
+    fn python(&self, arguments: &[&str], writable: &Path) -> io::Result<Output> {
         let args = std::iter::once(self.interpreter.clone()).chain(arguments.iter().map(|text| (*text).to_owned()));
         let mut spec = Spec::new(Name::Like("compile".to_owned()), self.trees.clone(), args.collect());
         spec.mounts = vec![Mount { source: writable.to_owned(), target: writable.to_owned(), writable: true }];
@@ -151,9 +153,9 @@ impl Runner for Sandboxed<'_, '_> {
             Err(error @ container::Error::Start(container::Failure::NoSandbox { .. })) => {
                 let progress = &self.toolchain.session.progress;
                 progress.detail(format!("bytecode is compiled outside of a sandbox: {error}"));
-                return self.toolchain.loader(&self.trees, self.python)?.python(arguments, writable);
+                return self.toolchain.loader(&self.trees, self.python).map_err(carry)?.python(arguments, writable);
             }
-            output => output?,
+            output => output.map_err(carry)?,
         };
         let status = ExitStatus::from_raw(output.exit.code << 8);
         Ok(Output { status, stdout: output.stdout, stderr: output.stderr })

@@ -15,25 +15,26 @@ use crate::image::layer;
 use crate::image::session::Session;
 use crate::io::archive::{self, ArchivePath};
 use crate::io::content::{self, Content};
+use crate::io::explain::{ErrorKind, Explain, Explanation};
 use crate::project::manifest;
 
 /// Why there is no bento.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A layer.
-    #[error("{0}")]
+    #[error(transparent)]
     Layer(#[from] layer::Error),
     /// A layer's archive.
-    #[error("{0}")]
+    #[error(transparent)]
     Archive(#[from] archive::Error),
     /// A file of the image.
-    #[error("{0}")]
+    #[error(transparent)]
     Content(#[from] content::Error),
     /// The bundle.
-    #[error("{0}")]
+    #[error(transparent)]
     Bundle(#[from] bundle::Error),
     /// A file could not be read or written. The message names it.
-    #[error("{0}")]
+    #[error(transparent)]
     Io(#[from] std::io::Error),
     /// The image was not made of a bento or a bundle.
     #[error("there is no bento in the image: {why}")]
@@ -43,15 +44,17 @@ pub enum Error {
     },
 }
 
-impl Error {
-    /// The next thing to try.
-    pub fn hint(&self) -> Option<String> {
+impl Explain for Error {
+    fn explain(&self) -> Explanation {
         match self {
-            Self::Layer(error) => error.hint(),
-            Self::Content(error) => error.hint(),
-            Self::Bundle(error) => error.hint(),
-            Self::None { .. } => Some("images that ekiben built of a project, a bundle or a bento have one".to_owned()),
-            Self::Archive(_) | Self::Io(_) => None,
+            Self::Layer(error) => error.explain(),
+            Self::Archive(error) => error.explain(),
+            Self::Content(error) => error.explain(),
+            Self::Bundle(error) => error.explain(),
+            Self::Io(error) => error.explain(),
+            Self::None { .. } => ErrorKind::Failure
+                .named("bento/not-in-image")
+                .hint("images that ekiben built of a project, a bundle or a bento have one"),
         }
     }
 }

@@ -30,6 +30,7 @@ use crate::io::archive::{self, ArchivePath, seekable};
 use crate::io::compress::{Compression, Setting};
 use crate::io::content::{self, Content, Opener, Stamp};
 use crate::io::digest::{Digest, Mismatch, VerifyingReader};
+use crate::io::explain::{ErrorKind, Explain, Explanation};
 use crate::io::progress::Unit;
 use crate::project::manifest;
 use runtime::Convention;
@@ -38,16 +39,16 @@ use runtime::Convention;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file cannot be read or written.
-    #[error("{0}")]
+    #[error(transparent)]
     Io(#[from] io::Error),
     /// A file of the model or the code cannot be read.
-    #[error("{0}")]
+    #[error(transparent)]
     Content(#[from] content::Error),
     /// A layer of weights cannot be made.
-    #[error("{0}")]
+    #[error(transparent)]
     Layer(#[from] layer::Error),
     /// The store says no.
-    #[error("{0}")]
+    #[error(transparent)]
     Store(#[from] crate::image::store::Error),
     /// The file is no bundle, or damaged.
     #[error("{} is not a bundle that can be read", path.display())]
@@ -83,17 +84,22 @@ pub enum Error {
     },
 }
 
-impl Error {
-    /// The next thing to try.
-    pub fn hint(&self) -> Option<String> {
+/// What helps against a bundle that is damaged.
+const AGAIN: &str = "fetch the bundle again, or pack it again with `ekiben pack`";
+
+impl Explain for Error {
+    fn explain(&self) -> Explanation {
         match self {
-            Self::Content(error) => error.hint(),
-            Self::Layer(error) => error.hint(),
-            Self::Malformed { .. } | Self::Damaged { .. } => {
-                Some("fetch the bundle again, or pack it again with `ekiben pack`".to_owned())
-            }
-            Self::Twice { .. } => Some("rename one of them: generated files and yours share the bundle".to_owned()),
-            _ => None,
+            Self::Io(error) => error.explain(),
+            Self::Content(error) => error.explain(),
+            Self::Layer(error) => error.explain(),
+            Self::Store(error) => error.explain(),
+            Self::Malformed { .. } => ErrorKind::Failure.named("bundle/malformed").hint(AGAIN),
+            Self::Damaged { .. } => ErrorKind::Failure.named("bundle/damaged").hint(AGAIN),
+            Self::Twice { .. } => ErrorKind::Failure
+                .named("bundle/two-files")
+                .hint("rename one of them: generated files and yours share the bundle"),
+            Self::Incomplete { .. } => ErrorKind::Failure.named("bundle/incomplete"),
         }
     }
 }

@@ -23,6 +23,7 @@ use crate::formats::openapi::OpenApi;
 use crate::formats::schema::Kind;
 use crate::formats::schema::load;
 use crate::io::archive::ArchivePath;
+use crate::io::explain::carry;
 use crate::project::Project;
 use crate::project::files::PASSED;
 use crate::project::lock::{self, Lock};
@@ -459,7 +460,7 @@ pub fn bento(bento: &import::Bento, found: &mut Diagnostics) {
                 }
             }
             _ if path.starts_with("models") || file.content.place().and_then(by_content) == Some(What::Model) => {
-                let open = || file.content.open().map_err(std::io::Error::other);
+                let open = || file.content.open().map_err(carry);
                 let (name, size) = (file.path.as_str(), file.content.size());
                 validate::model::check_content(&shown, name, size, &open, &manifest, found);
             }

@@ -16,6 +16,7 @@ use crate::formats::schema::Kind;
 use crate::formats::schema::load;
 use crate::image::session::Session;
 use crate::io::archive::ArchivePath;
+use crate::io::explain::{ErrorKind, Explain, Explanation};
 
 /// Why there is no metadata.
 #[derive(Debug, thiserror::Error)]
@@ -35,22 +36,23 @@ pub enum Error {
         names: Vec<String>,
     },
     /// The bundle cannot be read.
-    #[error("{0}")]
+    #[error(transparent)]
     Bundle(#[from] bundle::Error),
     /// The bento cannot be read.
-    #[error("{0}")]
+    #[error(transparent)]
     Bento(#[from] import::Error),
 }
 
-impl Error {
-    /// The next thing to try.
-    pub fn hint(&self) -> Option<String> {
+impl Explain for Error {
+    fn explain(&self) -> Explanation {
         match self {
-            Self::Nothing(_) => Some(format!("it is looked for as `{}`, or name the file itself", metadata::NAME)),
-            Self::Several { .. } => Some("name the file that is meant".to_owned()),
-            Self::Bundle(error) => error.hint(),
-            Self::Bento(error) => error.hint(),
-            Self::Missing(_) => None,
+            Self::Missing(_) => ErrorKind::Failure.named("metadata/missing"),
+            Self::Nothing(_) => ErrorKind::Failure
+                .named("metadata/none")
+                .hint(format!("it is looked for as `{}`, or name the file itself", metadata::NAME)),
+            Self::Several { .. } => ErrorKind::Failure.named("metadata/several").hint("name the file that is meant"),
+            Self::Bundle(error) => error.explain(),
+            Self::Bento(error) => error.explain(),
         }
     }
 }

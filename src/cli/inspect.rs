@@ -19,6 +19,7 @@ use crate::image::session::Session;
 use crate::image::store::{self, ImageName};
 use crate::image::{Image, remote};
 use crate::io::digest::Digest;
+use crate::io::explain::ErrorKind;
 use crate::project::manifest::{Manifest, Requirements};
 
 const EXAMPLES: &str = "Examples:\n\
@@ -133,10 +134,10 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let found = if prepare::is_bundle(&path) { None } else { import::find(&path)? };
     if let Some(found) = found {
         if args.verify {
-            let failure = Failure::new(Exit::Usage, "a bento has no digests to verify");
-            return Err(
-                failure.with_hint("its archive's own checksums are verified when it is unpacked, which is done")
-            );
+            let explanation = ErrorKind::Usage
+                .named("bento/no-digests")
+                .hint("its archive's own checksums are verified when it is unpacked, which is done");
+            return Err(Failure::new(explanation, "a bento has no digests to verify"));
         }
         context.printer.report(&bento(context, &session, path, &found)?)?;
     } else if path.is_file() {

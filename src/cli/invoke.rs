@@ -13,6 +13,7 @@ use super::prepare::Inputs;
 use super::printer::{Output, Time};
 use super::{Context, Exit, Failure, prepare, serve};
 use crate::image::session::Session;
+use crate::io::explain::ErrorKind;
 use crate::run;
 use crate::run::container::Life;
 use crate::run::service::{Answer, Credentials, Service};
@@ -53,7 +54,10 @@ pub struct Args {
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let credentials = args.secrets.credentials()?;
     if !args.path.starts_with('/') {
-        return Err(Failure::new(Exit::Usage, format!("the path `{}` does not begin with `/`", args.path)));
+        return Err(Failure::new(
+            ErrorKind::Usage.named("invoke/path"),
+            format!("the path `{}` does not begin with `/`", args.path),
+        ));
     }
     let data = args.data.as_deref().map(read).transpose()?;
     let session = context.session()?;
@@ -78,8 +82,10 @@ fn read(text: &str) -> Result<Vec<u8>, Failure> {
         None => text.as_bytes().to_vec(),
     };
     if let Err(error) = serde_json::from_slice::<serde::de::IgnoredAny>(&bytes) {
-        let failure = Failure::new(Exit::Usage, format!("the data is no JSON: {error}"));
-        return Err(failure.with_hint("`--data '{\"x\": 2}'` sends JSON, `--data @request.json` a file with it"));
+        let explanation = ErrorKind::Usage
+            .named("invoke/data")
+            .hint("`--data '{\"x\": 2}'` sends JSON, `--data @request.json` a file with it");
+        return Err(Failure::new(explanation, format!("the data is no JSON: {error}")));
     }
     Ok(bytes)
 }
@@ -94,8 +100,9 @@ fn running(context: &Context, session: &Session, target: &str) -> Result<Option<
     match state.published.first() {
         Some(publish) if state.is_live() => Ok(Some(Service::new(publish.host)?)),
         None if state.is_live() => {
-            let failure = Failure::new(Exit::Failure, format!("the container `{target}` publishes no port"));
-            Err(failure.with_hint("name its address: `ekiben invoke http://HOST:PORT`"))
+            let explanation =
+                ErrorKind::Failure.named("invoke/no-port").hint("name its address: `ekiben invoke http://HOST:PORT`");
+            Err(Failure::new(explanation, format!("the container `{target}` publishes no port")))
         }
         // What has ended is in nobody's way.
         _ => Ok(None),
@@ -164,10 +171,10 @@ fn show(context: &Context, answer: Answer) -> Result<Exit, Failure> {
     if status.is_success() {
         return Ok(Exit::Success);
     }
-    let failure = Failure::new(Exit::Mismatch, format!("{url} answered {status}"));
-    Err(match (status.as_u16(), location) {
-        (300..=399, Some(location)) => failure.with_hint(format!("it redirects to {location}: ask there")),
-        (405, _) => failure.with_hint("`--data` sends a POST, without it a GET is sent"),
-        _ => failure,
-    })
+    let explanation = ErrorKind::Mismatch.named("invoke/status").maybe(match (status.as_u16(), location) {
+        (300..=399, Some(location)) => Some(format!("it redirects to {location}: ask there")),
+        (405, _) => Some("`--data` sends a POST, without it a GET is sent".to_owned()),
+        _ => None,
+    });
+    Err(Failure::new(explanation, format!("{url} answered {status}")))
 }

@@ -4,6 +4,7 @@ use std::io::{self, Read as _};
 
 use super::{Context, Exit, Failure};
 use crate::image::registry::{Credential, Registries};
+use crate::io::explain::ErrorKind;
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben login registry.example\n\
@@ -62,7 +63,9 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
 fn need_terminal(terminal: &console::Term) -> Result<(), Failure> {
     match terminal.is_term() {
         true => Ok(()),
-        false => Err(Failure::new(Exit::Usage, "there is no terminal to ask for the password")
-            .with_hint("use `-u NAME --password-stdin`")),
+        false => Err(Failure::new(
+            ErrorKind::Usage.named("login/no-terminal").hint("use `-u NAME --password-stdin`"),
+            "there is no terminal to ask for the password",
+        )),
     }
 }

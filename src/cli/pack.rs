@@ -11,6 +11,7 @@ use super::printer::{NAME, Report, Size, dim_time};
 use super::{Context, Exit, Failure, prepare};
 use crate::bundle::Form;
 use crate::io::digest::Digest;
+use crate::io::explain::ErrorKind;
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben pack                      writes NAME-VERSION.ekiben\n\
@@ -52,8 +53,9 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         Some(file) => file,
     };
     if base.is_some() && Form::of(&path) == Form::Ekiben {
-        let failure = Failure::new(Exit::Usage, "a bundle keeps the base that its bento names");
-        return Err(failure.with_hint("pack it as a `.bento`, and name the base when it is built"));
+        let explanation =
+            ErrorKind::Usage.named("pack/base").hint("pack it as a `.bento`, and name the base when it is built");
+        return Err(Failure::new(explanation, "a bundle keeps the base that its bento names"));
     }
     let started = Instant::now();
     let size = bundle.pack(&session, Form::of(&path), &path)?;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::printer::{NAME, Size, dim_time};
-use super::{Context, Exit, Failure};
+use super::{Context, Failure};
 use crate::build::input::{self, Input};
 use crate::build::resolve::{self, Renewal, Subject};
 use crate::bundle;
@@ -13,9 +13,10 @@ use crate::bundle::runtime::Convention;
 use crate::formats::diagnostic::{Diagnostics, Rendering};
 use crate::image::oci::platform::Platform;
 use crate::image::session::Session;
-use crate::image::store::ImageName;
+use crate::image::store::{ImageName, ImageNameError};
 use crate::image::{self, Image};
 use crate::io::digest::Digest;
+use crate::io::explain::{ErrorKind, Explain as _};
 use crate::project::Project;
 use crate::project::manifest::Manifest;
 
@@ -105,7 +106,7 @@ pub fn mistaken(context: &Context, path: &Path, mistakes: &Diagnostics) -> Failu
         1 => "1 mistake".to_owned(),
         errors => format!("{errors} mistakes"),
     };
-    Failure::new(Exit::Invalid, format!("{} has {errors}", path.display()))
+    Failure::new(ErrorKind::Invalid.named("project/mistakes"), format!("{} has {errors}", path.display()))
 }
 
 /// Gets everything together: from a bundle's file, from a bento, or from a project and its lock. It is locked for
@@ -135,8 +136,9 @@ pub fn input_if(
         return bento(context, session, &path, &inputs.how, platforms, goal, check);
     }
     if inputs.how.base.is_some() || inputs.how.lock.is_some() {
-        let failure = Failure::new(Exit::Usage, "--base and --lock are for bentos");
-        return Err(failure.with_hint("set `base` in the manifest; its lock lies beside it"));
+        let explanation =
+            ErrorKind::Usage.named("project/for-bentos").hint("set `base` in the manifest; its lock lies beside it");
+        return Err(Failure::new(explanation, "--base and --lock are for bentos"));
     }
     if is_bundle(&inputs.path) {
         let input = Input::open(session, &inputs.path);
@@ -301,9 +303,9 @@ pub fn image(context: &Context, session: &Session, inputs: &Inputs) -> Result<Bu
         return build(context, session, input, &[], &[]);
     }
     let text = inputs.path.display().to_string();
-    let name: ImageName = text
-        .parse()
-        .map_err(|error| Failure::new(Exit::Usage, format!("there is no file or folder `{text}`, and {error}")))?;
+    let name: ImageName = text.parse().map_err(|error: ImageNameError| {
+        Failure::new(error.explain(), format!("there is no file or folder `{text}`, and {error}"))
+    })?;
     let (digest, image) = Image::find(&session.store, &name)?;
     Ok(Built { name, digest, image, manifest: None })
 }

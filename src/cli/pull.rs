@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::printer::{NAME, Report, Size, dim_time};
 use super::{Context, Exit, Failure};
 use crate::image::oci::platform::Platform;
-use crate::image::registry::{Reference, ReferenceError};
+use crate::image::registry::Reference;
 use crate::image::remote;
 use crate::image::store::ImageName;
 use crate::io::digest::Digest;
@@ -60,8 +60,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
 
 /// A reference, and what the image is called here.
 pub fn parse(text: &str) -> Result<(Reference, ImageName), Failure> {
-    let usage = |error: ReferenceError| Failure::new(Exit::Usage, error.to_string());
-    Ok((text.parse().map_err(usage)?, Reference::local_name(text).map_err(usage)?))
+    Ok((text.parse()?, Reference::local_name(text)?))
 }
 
 impl Report for Pulled {

@@ -11,6 +11,7 @@ use crate::image::registry::{self, Pushed, Reference, Registries};
 use crate::image::session::Session;
 use crate::image::store::ImageName;
 use crate::io::digest::Digest;
+use crate::io::explain::ErrorKind;
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben push registry.example/iris:1.0\n\
@@ -54,10 +55,11 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
 
 /// A reference that names its registry: nobody means to push to Docker Hub by leaving it out.
 pub fn target(text: &str) -> Result<Reference, Failure> {
-    let reference = text.parse().map_err(|error| Failure::new(Exit::Usage, format!("{error}")))?;
+    let reference = text.parse()?;
     if !Reference::names_registry(text) {
-        let failure = Failure::new(Exit::Usage, format!("`{text}` names no registry to push to"));
-        return Err(failure.with_hint(format!("write HOST/{text}; Docker Hub is docker.io")));
+        let explanation =
+            ErrorKind::Usage.named("push/no-registry").hint(format!("write HOST/{text}; Docker Hub is docker.io"));
+        return Err(Failure::new(explanation, format!("`{text}` names no registry to push to")));
     }
     Ok(reference)
 }

@@ -10,6 +10,7 @@ use super::printer::{DIM, ERROR, Report, Time, VERB};
 use super::{Context, Exit, Failure, prepare, serve};
 use crate::image::store::ImageName;
 use crate::io::digest::Digest;
+use crate::io::explain::ErrorKind;
 use crate::project::manifest::Manifest;
 use crate::run;
 use crate::run::container::Life;
@@ -66,9 +67,8 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
 
 fn has_tests(manifest: &Manifest) -> Result<(), Failure> {
     if manifest.tests.is_empty() {
-        let failure = Failure::new(Exit::Usage, "the manifest has no tests");
         let hint = "add example requests under `tests:`, each with `request` and `expect`; `ekiben invoke` asks once";
-        return Err(failure.with_hint(hint));
+        return Err(Failure::new(ErrorKind::Usage.named("test/none").hint(hint), "the manifest has no tests"));
     }
     Ok(())
 }

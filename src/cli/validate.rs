@@ -13,6 +13,7 @@ use crate::bundle::import::bento::Bento;
 use crate::check::fix;
 use crate::check::{self, Checked, What};
 use crate::formats::diagnostic::{Code, Diagnostic, Json, github, junit, sarif};
+use crate::io::explain::with_causes;
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben validate\n\
@@ -115,7 +116,7 @@ fn bundle(context: &Context, result: &mut Checked) -> Result<(), Failure> {
     match Input::open(&session, &result.path) {
         Ok(input) => result.diagnostics.extend(input.check(&result.path)),
         Err(input::Error::Malformed { diagnostics, .. }) => result.diagnostics.extend(diagnostics),
-        Err(error) => broken(result, error.into()),
+        Err(error) => broken(result, &error),
     }
     Ok(())
 }
@@ -125,15 +126,14 @@ fn bento(context: &Context, result: &mut Checked) -> Result<(), Failure> {
     let session = context.session()?;
     match Bento::open(&session, &result.path) {
         Ok(bento) => check::bento(&bento, &mut result.diagnostics),
-        Err(error) => broken(result, error.into()),
+        Err(error) => broken(result, &error),
     }
     Ok(())
 }
 
-fn broken(result: &mut Checked, error: anyhow::Error) {
-    let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
+fn broken(result: &mut Checked, error: &(dyn std::error::Error + 'static)) {
     let path = crate::formats::document::shown(&result.path);
-    result.diagnostics.push(Diagnostic::of_file(Code::BrokenModel, path, causes.join(": ")));
+    result.diagnostics.push(Diagnostic::of_file(Code::BrokenModel, path, with_causes(error)));
 }
 
 /// Repairs the files, and shows how they differ from what they were.

@@ -11,6 +11,8 @@ use ruff_python_ast::{self as ast, Expr, Stmt};
 use ruff_text_size::{Ranged, TextRange, TextSize};
 use serde_json::Value;
 
+use crate::io::explain::{ErrorKind, Explain, Explanation};
+
 /// What a function declares about itself.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Signature {
@@ -152,23 +154,29 @@ pub enum Error {
     NoThread,
 }
 
-impl Error {
-    /// The next thing to try.
-    pub fn hint(&self) -> Option<String> {
+/// What a file has in place of a function that it lacks.
+fn instead_of(name: &str, functions: &[String]) -> Option<String> {
+    functions
+        .iter()
+        .filter(|there| strsim::jaro_winkler(there, name) > 0.7)
+        .max_by(|a, b| strsim::jaro_winkler(a, name).total_cmp(&strsim::jaro_winkler(b, name)))
+        .map(|there| format!("did you mean `{there}`?"))
+        .or_else(|| (!functions.is_empty()).then(|| format!("the file has {}", functions.join(", "))))
+}
+
+impl Explain for Error {
+    fn explain(&self) -> Explanation {
         match self {
-            Self::Missing { name, functions } => functions
-                .iter()
-                .filter(|there| strsim::jaro_winkler(there, name) > 0.7)
-                .max_by(|a, b| strsim::jaro_winkler(a, name).total_cmp(&strsim::jaro_winkler(b, name)))
-                .map(|there| format!("did you mean `{there}`?"))
-                .or_else(|| match functions.as_slice() {
-                    [] => None,
-                    some => Some(format!("the file has {}", some.join(", "))),
-                }),
-            Self::Opaque { name, .. } => {
-                Some(format!("define `def {name}(…):` in this file, and call the other from it"))
+            Self::Syntax { .. } => ErrorKind::Failure.named("source/syntax"),
+            Self::Missing { name, functions } => {
+                ErrorKind::Failure.named("source/no-function").maybe(instead_of(name, functions))
             }
-            _ => None,
+            Self::Opaque { name, .. } => ErrorKind::Failure
+                .named("source/opaque")
+                .hint(format!("define `def {name}(…):` in this file, and call the other from it")),
+            Self::TooLarge { .. } => ErrorKind::Failure.named("source/too-large"),
+            Self::TooDeep => ErrorKind::Failure.named("source/too-deep"),
+            Self::NoThread => ErrorKind::Failure.named("source/no-thread"),
         }
     }
 }
@@ -548,7 +556,7 @@ mod tests {
         let syntax = function("def f(:\n  pass", "f");
         assert!(matches!(syntax, Err(Error::Syntax { position: Position { line: 1, .. }, .. })), "{syntax:?}");
         let missing = function("def predict(x): ...", "predikt").unwrap_err();
-        assert_eq!(missing.hint().as_deref(), Some("did you mean `predict`?"));
+        assert_eq!(missing.explain().hint.as_deref(), Some("did you mean `predict`?"));
         let opaque = function("x = 1\nfrom other import predict", "predict").unwrap_err();
         assert!(matches!(opaque, Error::Opaque { position: Position { line: 2, column: 19 }, .. }), "{opaque:?}");
     }

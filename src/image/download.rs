@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::image::store::{self, Store};
 use crate::io::digest::Digest;
+use crate::io::explain::{ErrorKind, Explain, Explanation};
 use crate::io::progress::Task;
 
 /// Why something was not downloaded.
@@ -61,16 +62,24 @@ pub enum Error {
     },
 }
 
-impl Error {
-    /// The next thing to try.
-    pub fn hint(&self) -> Option<String> {
+impl Explain for Error {
+    fn explain(&self) -> Explanation {
         match self {
-            Self::Offline { .. } => Some("run once without `--offline`".to_owned()),
-            Self::Transport { .. } => Some("check the network, and the proxy's variables (`https_proxy`)".to_owned()),
-            _ => None,
+            Self::Offline { .. } => {
+                ErrorKind::Unavailable.named("download/offline").hint("run once without `--offline`")
+            }
+            Self::Stopped { .. } => ErrorKind::Unavailable.named("download/stopped"),
+            Self::Status { .. } => ErrorKind::Unavailable.named("download/status"),
+            Self::Transport { .. } => ErrorKind::Unavailable
+                .named("download/unreachable")
+                .hint("check the network, and the proxy's variables (`https_proxy`)"),
+            Self::TooLarge { .. } => ErrorKind::Unavailable.named("download/too-large"),
+            Self::Keep { source, .. } => ErrorKind::Unavailable.named("download/not-kept").or(source),
         }
     }
+}
 
+impl Error {
     /// Asking again may help: a lost connection, or a server that said so.
     fn is_passing(&self) -> bool {
         match self {

@@ -20,6 +20,7 @@ use crate::io::archive::{self, ArchivePath, Attributes, BLOCK, Below, Entry, Fac
 use crate::io::compress::{Compression, Setting};
 use crate::io::content::{self, Content, Opener};
 use crate::io::digest::{BesideHasher, Digest, HashingReader, HashingWriter, Mismatch, VerifyingReader};
+use crate::io::explain::{ErrorKind, Explain, Explanation, carried, carry};
 use crate::io::parallel;
 use crate::io::progress::{Progress, Task};
 
@@ -27,11 +28,11 @@ use crate::io::progress::{Progress, Task};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The store says no.
-    #[error("{0}")]
+    #[error(transparent)]
     Store(#[from] store::Error),
     /// A file could not be read or written.
-    #[error("{0}")]
-    Io(#[source] io::Error),
+    #[error(transparent)]
+    Io(io::Error),
     /// The layer's archive cannot be unpacked.
     #[error("the layer {digest} cannot be unpacked")]
     Unpack {
@@ -67,20 +68,25 @@ pub enum Error {
         origin: String,
     },
     /// A file that the layer is made from is another one now.
-    #[error("{0}")]
+    #[error(transparent)]
     Content(#[from] content::Error),
 }
 
-impl Error {
-    /// The next thing to try.
-    pub fn hint(&self) -> Option<String> {
+/// What helps against files that are not what they were.
+const AGAIN: &str = "build again with `ekiben build --no-cache`, or fetch or pack the bundle again";
+
+impl Explain for Error {
+    fn explain(&self) -> Explanation {
         match self {
-            Self::Content(error) => error.hint(),
-            Self::Read { .. } | Self::OtherBytes { .. } => {
-                Some("build again with `ekiben build --no-cache`, or fetch or pack the bundle again".to_owned())
+            Self::Store(error) => error.explain(),
+            Self::Io(error) => error.explain(),
+            Self::Unpack { source, .. } => ErrorKind::Failure.named("layer/unpack").or(source),
+            Self::Read { .. } => ErrorKind::Failure.named("layer/read").hint(AGAIN),
+            Self::OtherBytes { .. } => ErrorKind::Failure.named("layer/other-bytes").hint(AGAIN),
+            Self::Elsewhere { .. } => {
+                ErrorKind::Failure.named("layer/elsewhere").hint("fetch the image's layers with `ekiben pull`")
             }
-            Self::Elsewhere { .. } => Some("fetch the image's layers with `ekiben pull`".to_owned()),
-            _ => None,
+            Self::Content(error) => error.explain(),
         }
     }
 }
@@ -88,7 +94,7 @@ impl Error {
 impl From<io::Error> for Error {
     /// What a layer's own reader says is such an error already.
     fn from(error: io::Error) -> Self {
-        error.downcast().unwrap_or_else(Self::Io)
+        carried(error).unwrap_or_else(Self::Io)
     }
 }
 
@@ -537,9 +543,9 @@ impl<I: Iterator<Item = Piece>> Pieces<I> {
         match (&self.file, error.into()) {
             (Some(file), content::Error::Io(source)) => {
                 let (path, place) = (file.path.clone(), file.content.place().map(PathBuf::from).unwrap_or_default());
-                io::Error::new(source.kind(), Error::Read { path, place, source })
+                carry(Error::Read { path, place, source })
             }
-            (_, error) => io::Error::other(Error::Content(error)),
+            (_, error) => carry(Error::Content(error)),
         }
     }
 }
@@ -579,10 +585,7 @@ fn described(files: &[LayerFile]) -> String {
 impl<R: Read> Read for Named<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.inner.read(buffer).map_err(|error| match error.downcast::<Mismatch>() {
-            Ok(source) => {
-                let error = Error::OtherBytes { files: self.files.clone(), source };
-                io::Error::new(io::ErrorKind::InvalidData, error)
-            }
+            Ok(source) => carry(Error::OtherBytes { files: self.files.clone(), source }),
             Err(error) => error,
         })
     }

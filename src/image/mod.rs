@@ -20,6 +20,7 @@ use oci_spec::image::Config;
 
 use crate::io::archive;
 use crate::io::digest::{Digest, Mismatch};
+use crate::io::explain::{ErrorKind, Explain, Explanation, carried};
 use crate::io::progress::{Progress, Unit};
 use layer::Layer;
 use oci::platform::{Platform, UnknownPlatform};
@@ -30,17 +31,17 @@ use store::{ImageName, Store};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The store says no.
-    #[error("{0}")]
+    #[error(transparent)]
     Store(#[from] store::Error),
     /// A layer cannot be had.
-    #[error("{0}")]
+    #[error(transparent)]
     Layer(#[from] crate::image::layer::Error),
     /// A registry.
-    #[error("{0}")]
+    #[error(transparent)]
     Registry(#[from] crate::image::registry::Error),
     /// A file could not be read or written. The message names it.
-    #[error("{0}")]
-    Io(#[source] std::io::Error),
+    #[error(transparent)]
+    Io(std::io::Error),
     /// The manifest or configuration is not what the specification says.
     #[error("the image {digest} is malformed")]
     Malformed {
@@ -50,7 +51,7 @@ pub enum Error {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The image is for a processor that nothing here knows.
-    #[error("{0}")]
+    #[error(transparent)]
     Platform(#[from] UnknownPlatform),
     /// Something is in the way of what is to be exported.
     #[error("{} is there already", path.display())]
@@ -60,14 +61,18 @@ pub enum Error {
     },
 }
 
-impl Error {
-    /// The next thing to try.
-    pub fn hint(&self) -> Option<String> {
+impl Explain for Error {
+    fn explain(&self) -> Explanation {
         match self {
-            Self::Layer(error) => error.hint(),
-            Self::Registry(error) => error.hint(),
-            Self::Exists { .. } => Some("choose another path, or remove it first".to_owned()),
-            _ => None,
+            Self::Store(error) => error.explain(),
+            Self::Layer(error) => error.explain(),
+            Self::Registry(error) => error.explain(),
+            Self::Io(error) => error.explain(),
+            Self::Malformed { .. } => ErrorKind::Failure.named("image/malformed"),
+            Self::Platform(error) => error.explain(),
+            Self::Exists { .. } => {
+                ErrorKind::Failure.named("image/exists").hint("choose another path, or remove it first")
+            }
         }
     }
 }
@@ -75,7 +80,7 @@ impl Error {
 impl From<std::io::Error> for Error {
     /// What a layer's reader says is the layer's.
     fn from(error: std::io::Error) -> Self {
-        error.downcast().map_or_else(Self::Io, Self::Layer)
+        carried(error).map_or_else(Self::Io, Self::Layer)
     }
 }
 

@@ -28,6 +28,8 @@ use nix::sys::prctl::{set_no_new_privs, set_pdeathsig};
 use nix::sys::signal::Signal;
 use nix::unistd::{getegid, geteuid};
 
+use crate::io::explain::{ErrorKind, Explain, Explanation};
+
 /// Why a program was not started.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -48,20 +50,16 @@ pub enum Error {
         source: io::Error,
     },
     /// A folder or file that it may use is not there. The message names it.
-    #[error("{0}")]
+    #[error(transparent)]
     Io(#[from] io::Error),
 }
 
-impl Error {
-    /// The next thing to try.
-    pub fn hint(&self) -> Option<String> {
+impl Explain for Error {
+    fn explain(&self) -> Explanation {
         match self {
-            Self::NoMeans { .. } => Some(
-                "use Linux 5.13 or later with Landlock (in a container: a seccomp profile that lets it through), or let \
-                 this user make user namespaces"
-                    .to_owned(),
-            ),
-            Self::Start { .. } | Self::Io(_) => None,
+            Self::NoMeans { .. } => ErrorKind::Sandbox.named("confine/no-means").hint("use Linux 5.13 or later with Landlock (in a container: a seccomp profile that lets it through), or let this user make user namespaces"),
+            Self::Start { source, .. } => ErrorKind::Failure.named("confine/start").or(source),
+            Self::Io(error) => error.explain(),
         }
     }
 }

@@ -12,12 +12,13 @@ use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
 use crate::io::archive::seekable;
+use crate::io::explain::{ErrorKind, Explain, Explanation};
 
 /// Why content cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The disk says no. The message names the file.
-    #[error("{0}")]
+    #[error(transparent)]
     Io(#[from] io::Error),
     /// A file is another one now.
     #[error("{} has changed since it was read ({change})", path.display())]
@@ -29,12 +30,13 @@ pub enum Error {
     },
 }
 
-impl Error {
-    /// The next thing to try.
-    pub fn hint(&self) -> Option<String> {
+impl Explain for Error {
+    fn explain(&self) -> Explanation {
         match self {
-            Self::Changed { .. } => Some("put the file back as it was, or build again with `ekiben build`".to_owned()),
-            Self::Io(_) => None,
+            Self::Io(error) => error.explain(),
+            Self::Changed { .. } => ErrorKind::Failure
+                .named("file/changed")
+                .hint("put the file back as it was, or build again with `ekiben build`"),
         }
     }
 }

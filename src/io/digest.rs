@@ -13,6 +13,8 @@ use std::thread::JoinHandle;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::io::explain::{ErrorKind, Explain, Explanation};
+
 /// A sha256 digest, written `sha256:` and 64 lowercase hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest([u8; 32]);
@@ -22,6 +24,12 @@ pub struct Digest([u8; 32]);
 #[error("`{text}` is not a sha256 digest: expected `sha256:` and 64 lowercase hexadecimal digits")]
 pub struct ParseDigestError {
     text: String,
+}
+
+impl Explain for ParseDigestError {
+    fn explain(&self) -> Explanation {
+        ErrorKind::Usage.named("digest/malformed")
+    }
 }
 
 impl Digest {
@@ -306,6 +314,15 @@ pub enum Mismatch {
         /// Reading stopped before the end, as too much had come already.
         more: bool,
     },
+}
+
+impl Explain for Mismatch {
+    fn explain(&self) -> Explanation {
+        match self {
+            Self::Digest { .. } => ErrorKind::Failure.named("digest/other"),
+            Self::Size { .. } => ErrorKind::Failure.named("digest/size"),
+        }
+    }
 }
 
 /// Reads from a source that is not trusted, and fails unless exactly the promised bytes come.

@@ -7,5 +7,6 @@ pub mod compress;
 pub mod confine;
 pub mod content;
 pub mod digest;
+pub mod explain;
 pub mod parallel;
 pub mod progress;

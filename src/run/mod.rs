@@ -22,6 +22,7 @@ use crate::image::store::{ImageName, Store};
 use crate::image::{self, Image, export};
 use crate::io::archive::Stack;
 use crate::io::content::Content;
+use crate::io::explain::{ErrorKind, Explain, Explanation};
 use crate::io::progress::Unit;
 use container::{Container, Containers, Engine, Launcher, Life, Limits, Mount, Name, Network, Publish, Spec, engine};
 use user::User;
@@ -30,19 +31,19 @@ use user::User;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A layer cannot be had.
-    #[error("{0}")]
+    #[error(transparent)]
     Layer(#[from] layer::Error),
     /// The image cannot be read or exported.
-    #[error("{0}")]
+    #[error(transparent)]
     Image(#[from] image::Error),
     /// A layer is in a registry, and stays there.
     #[error(transparent)]
     Registry(#[from] registry::Error),
     /// The container did not start.
-    #[error("{0}")]
+    #[error(transparent)]
     Container(#[from] container::Error),
     /// A file could not be read or written. The message names it.
-    #[error("{0}")]
+    #[error(transparent)]
     Io(#[from] std::io::Error),
     /// The image does not say what to run.
     #[error("the image has no command to run")]
@@ -65,17 +66,19 @@ pub enum Error {
     },
 }
 
-impl Error {
-    /// The next thing to try.
-    pub fn hint(&self) -> Option<String> {
+impl Explain for Error {
+    fn explain(&self) -> Explanation {
         match self {
-            Self::Layer(error) => error.hint(),
-            Self::Image(error) => error.hint(),
-            Self::Registry(error) => error.hint(),
-            Self::Container(error) => error.hint(),
-            Self::NoCommand => Some("say what to run after `--`".to_owned()),
-            Self::Platform { host, .. } => Some(format!("build it with `--platform {host}`; nothing is emulated")),
-            Self::User { .. } | Self::Io(_) => None,
+            Self::Layer(error) => error.explain(),
+            Self::Image(error) => error.explain(),
+            Self::Registry(error) => error.explain(),
+            Self::Container(error) => error.explain(),
+            Self::Io(error) => error.explain(),
+            Self::NoCommand => ErrorKind::Failure.named("run/no-command").hint("say what to run after `--`"),
+            Self::Platform { host, .. } => ErrorKind::Failure
+                .named("run/platform")
+                .hint(format!("build it with `--platform {host}`; nothing is emulated")),
+            Self::User { .. } => ErrorKind::Failure.named("run/user"),
         }
     }
 }

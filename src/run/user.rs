@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use super::Error;
 use crate::base;
+use crate::io::explain::carry;
 
 /// A user of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +40,7 @@ impl User {
     /// When a name is in no book.
     pub(super) fn find(text: &str, trees: &[PathBuf]) -> Result<Self, Error> {
         let book = |path: &str| -> Result<String, Error> {
-            Ok(String::from_utf8_lossy(&base::file(trees, path).map_err(std::io::Error::other)?).into_owned())
+            Ok(String::from_utf8_lossy(&base::file(trees, path).map_err(carry)?).into_owned())
         };
         Self::among(text, &book("etc/passwd")?, || book("etc/group"))
     }

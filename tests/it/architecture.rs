@@ -25,8 +25,10 @@ struct File {
     globs: Vec<Names>,
     /// Names that are imported for others.
     exports: BTreeMap<String, Names>,
-    /// All other paths.
+    /// All other paths from the root of the crate.
     paths: Vec<Names>,
+    /// All other paths that begin with a name of the file's own. What is not imported from here is another crate's.
+    relative: Vec<Names>,
 }
 
 struct House {
@@ -87,11 +89,12 @@ impl House {
         let of = |(module, file): (&'_ Names, &'_ File)| {
             let imported = file.imports.values().chain(file.exports.values()).chain(&file.globs);
             let declared = |path: &&Names| !(path.len() == module.len() + 1 && path.starts_with(module));
-            let used = file.paths.iter().map(|path| match file.imports.get(&path[0]) {
-                Some(start) => [start.as_slice(), &path[1..]].concat(),
-                None => path.clone(),
+            let used = file.relative.iter().filter_map(|path| {
+                let start = file.imports.get(&path[0])?;
+                Some([start.as_slice(), &path[1..]].concat())
             });
-            let all: Vec<Names> = imported.filter(declared).cloned().chain(used).collect();
+            let all: Vec<Names> =
+                imported.filter(declared).cloned().chain(used).chain(file.paths.iter().cloned()).collect();
             all.iter().filter_map(|path| self.owner(path, 0)).cloned().collect::<BTreeSet<_>>()
         };
         self.files
@@ -143,7 +146,10 @@ impl File {
                 TokenTree::Ident(_) if !before.is_some_and(|before| is(before, ':') || is(before, '.')) => {
                     let (path, next) = path_at(&tokens, at);
                     if path.len() > 1 {
-                        self.paths.extend(absolute(here, &path).or(Some(path)));
+                        match absolute(here, &path) {
+                            Some(path) => self.paths.push(path),
+                            None => self.relative.push(path),
+                        }
                     }
                     at = next - 1;
                 }
@@ -320,6 +326,6 @@ fn imports_are_read_as_the_compiler_reads_them() {
     assert_eq!(import("third").unwrap(), "a::third");
     assert_eq!(file.globs, [names("io::digest")]);
     assert_eq!(file.exports["Thing"], names("a::b::inner::Thing"));
-    let paths: Vec<_> = file.paths.iter().map(|path| path.join("::")).collect();
-    assert_eq!(paths, ["archive::path::Place", "other::g", "std::mem::take", "in_a::macro_call"]);
+    assert_eq!(file.paths, [names("in_a::macro_call")]);
+    assert_eq!(file.relative, ["archive::path::Place", "other::g", "std::mem::take"].map(names));
 }

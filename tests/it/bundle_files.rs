@@ -9,6 +9,7 @@ use ekiben::bundle::generate::{self, Api, Facts};
 use ekiben::image::oci::platform::Platform;
 use ekiben::io::archive::ArchivePath;
 use ekiben::io::digest::Digest;
+use ekiben::io::explain::Explain as _;
 use ekiben::project::lock::{Lock, LockedPlatform};
 use ekiben::project::manifest::Manifest;
 use serde_json::json;
@@ -88,5 +89,5 @@ fn functions_that_the_service_cannot_serve_are_refused() {
     let error = refused(json!({ "functions": { "docs": "src/predict.py:predict" } }));
     assert!(matches!(error, generate::Error::Reserved(_)), "{error}");
     let error = refused(json!({ "predict": "src/predict.py:predikt" }));
-    assert_eq!(error.hint().as_deref(), Some("did you mean `predict`?"));
+    assert_eq!(error.explain().hint.as_deref(), Some("did you mean `predict`?"));
 }

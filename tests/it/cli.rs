@@ -1,6 +1,8 @@
 //! The command line as people and scripts meet it: help, exit codes, streams, colours, JSON.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::path::Path;
 use std::process::Stdio;
 
 use crate::home::{self, Home, Ran, ran, tool};
@@ -77,6 +79,51 @@ fn each_failure_has_its_exit_code() {
     ran(&mut unreachable).ends(5).says(&nobody);
 }
 
+/// The names that errors have in the source, by their exit codes.
+fn error_names(folder: &Path, found: &mut BTreeMap<String, BTreeSet<String>>) {
+    let codes = ["Failure", "Usage", "Invalid", "Mismatch", "Unavailable", "Sandbox", "Stale"];
+    for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        if path.is_dir() {
+            error_names(&path, found);
+        }
+        let text = match path.extension() {
+            Some(extension) if extension == "rs" => fs::read_to_string(&path).unwrap(),
+            _ => continue,
+        };
+        let shipped = text.split("\n#[cfg(test)]\nmod tests").next().unwrap();
+        for rest in shipped.split("ErrorKind::").skip(1) {
+            let Some((kind, rest)) = rest.split_once(".named(\"") else { continue };
+            let Some(code) = codes.iter().position(|code| *code == kind.trim()) else { continue };
+            let name = rest.split_once('"').unwrap().0;
+            found.entry(name.to_owned()).or_default().insert((code + 1).to_string());
+        }
+    }
+}
+
+#[test]
+fn each_error_has_a_name_of_its_own_and_is_in_the_table() {
+    const PAGE: &str = "docs/exit-codes.md";
+    let mut found = BTreeMap::new();
+    error_names(Path::new("src"), &mut found);
+    let mut rows: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (name, codes) in found {
+        assert!(codes.len() == 1, "`{name}` ends with {codes:?}");
+        let parts: Vec<_> = name.split('/').collect();
+        let plain = |part: &&str| part.chars().all(|c| c.is_ascii_lowercase() || c == '-') && !part.is_empty();
+        assert!(parts.len() == 2 && parts.iter().all(plain), "`{name}` is no SUBJECT/PROBLEM");
+        rows.entry(codes.into_iter().next().unwrap()).or_default().push(format!("`{name}`"));
+    }
+    assert_eq!(rows.len(), 7, "{rows:?}");
+    let table: String = rows.iter().map(|(code, names)| format!("| {code} | {} |\n", names.join(", "))).collect();
+    let page = fs::read_to_string(PAGE).unwrap();
+    let (head, _) = page.split_once("| code | names |").unwrap();
+    let new = format!("{head}| code | names |\n|---|---|\n{table}");
+    if std::env::var_os("EKIBEN_BLESS").is_some() {
+        fs::write(PAGE, &new).unwrap();
+    }
+    assert!(fs::read_to_string(PAGE).unwrap() == new, "{PAGE} is stale: EKIBEN_BLESS=1 cargo test --test it cli::");
+}
+
 #[test]
 fn a_warm_store_needs_no_network() {
     let home = Home::warm();
@@ -136,7 +183,8 @@ fn json_has_the_keys_that_scripts_rely_on() {
     // What goes wrong is one JSON document too, on stderr.
     let failed = home.run(["export", "nothing:1", "x", "--output", "json"]).ends(1);
     let document: Value = serde_json::from_str(&failed.err).unwrap();
-    assert_eq!(keys(&document["error"]), "causes exit_code hint message");
+    assert_eq!(keys(&document["error"]), "causes exit_code hint message name");
+    assert_eq!(document["error"]["name"], "store/no-image");
     assert_eq!(failed.out, "");
 }
 

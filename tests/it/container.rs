@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use crate::home::images::busybox;
 use crate::home::wait_until;
+use ekiben::io::explain::Explain as _;
 use ekiben::io::progress::Progress;
 use ekiben::run::container::{
     Containers, Engine, Error, Failure, Launcher, Life, Mount, Name, Network, Output, Publish, Spec, Status, engine,
@@ -368,7 +369,7 @@ fn a_file_that_its_user_may_not_read_is_named() {
     spec.mounts = vec![Mount { source: weights.clone(), target: "/w".into(), writable: false }];
     let error = home.containers.start(&spec, Life::Tied).unwrap_err();
     assert!(matches!(&error, Error::Unreadable { path, .. } if *path == weights), "{error:?}");
-    assert!(error.hint().is_some_and(|hint| hint.contains("chmod")), "{error:?}");
+    assert!(error.explain().hint.is_some_and(|hint| hint.contains("chmod")), "{error:?}");
     assert_eq!(home.containers.list().unwrap().len(), 0);
 }
 
@@ -618,7 +619,7 @@ fn the_memory_limit_kills() {
             assert!(output.exit.out_of_memory);
         }
         Err(Error::Start(failure @ Failure::Limits { .. })) if !nix::unistd::geteuid().is_root() => {
-            assert!(failure.hint().is_some());
+            assert!(failure.explain().hint.is_some());
         }
         Err(error) => panic!("{error}"),
     }
@@ -729,7 +730,7 @@ fn where_user_namespaces_are_switched_off_that_is_said() {
     match home().containers.start(&shell("true"), Life::Tied) {
         Err(Error::Start(failure @ Failure::NoSandbox { .. })) => {
             assert!(failure.to_string().contains("user.max_user_namespaces is 0"), "{failure}");
-            assert!(failure.hint().is_some_and(|hint| hint.contains("sysctl")), "{failure}");
+            assert!(failure.explain().hint.is_some_and(|hint| hint.contains("sysctl")), "{failure}");
         }
         other => panic!("{other:?}"),
     }

@@ -18,6 +18,7 @@ use ekiben::image::download::Client;
 use ekiben::image::oci::platform::Platform;
 use ekiben::image::session::Session;
 use ekiben::io::digest::Digest;
+use ekiben::io::explain::Explain as _;
 use ekiben::io::progress::Progress;
 
 /// The program, in whose place the test's own binary would be asked.
@@ -74,8 +75,8 @@ fn target(platform: Platform) -> Target {
 struct Host;
 
 impl Runner for Host {
-    fn python(&self, arguments: &[&str], _: &Path) -> Result<Output, Box<dyn std::error::Error + Send + Sync>> {
-        Ok(Command::new("python3").args(arguments).output()?)
+    fn python(&self, arguments: &[&str], _: &Path) -> std::io::Result<Output> {
+        Command::new("python3").args(arguments).output()
     }
 }
 
@@ -163,7 +164,7 @@ fn a_package_without_a_wheel_is_named() {
         matches!(&error, python::Error::Refused(Refusal::NoWheel { package, .. }) if package == "mysqlclient==2.2.4"),
         "{error:?}"
     );
-    assert!(error.hint().is_some_and(|hint| hint.contains("wheel")));
+    assert!(error.explain().hint.is_some_and(|hint| hint.contains("wheel")));
 }
 
 #[test]

@@ -298,7 +298,7 @@ mod tests {
             let control = tar(&[file("control", "Package: a\n")]);
             let parts: [(&str, &[u8]); 3] =
                 [("debian-binary", b"2.0\n"), ("control.tar", &control), ("data.tar", &data)];
-            let error = format!("{:#}", anyhow::Error::new(read_bytes(&ar(&parts)).unwrap_err()));
+            let error = crate::io::explain::with_causes(&read_bytes(&ar(&parts)).unwrap_err());
             assert!(error.contains(expected), "{error}");
         }
     }

@@ -6,6 +6,7 @@ use super::DebError;
 use crate::image::{download, store};
 use crate::io::archive::ArchivePath;
 use crate::io::digest::Mismatch;
+use crate::io::explain::{ErrorKind, Explain, Explanation};
 
 /// Why there is no base made of Debian packages.
 #[derive(Debug, thiserror::Error)]
@@ -39,7 +40,7 @@ pub enum Error {
         source: Box<pgp::errors::Error>,
     },
     /// Something could not be downloaded.
-    #[error("{0}")]
+    #[error(transparent)]
     Fetch(#[from] download::Error),
     /// The mirror does not have the suite.
     #[error("there is no suite `{suite}` at {url}")]
@@ -150,45 +151,35 @@ pub enum Error {
         above: ArchivePath,
     },
     /// The store said no.
-    #[error("{0}")]
+    #[error(transparent)]
     Store(#[from] store::Error),
     /// The layer could not be written.
     #[error("the layer of Debian packages cannot be written")]
     Write(#[source] std::io::Error),
 }
 
-impl Error {
-    /// The next thing to try.
-    pub fn hint(&self) -> Option<String> {
-        let hint = match self {
-            Self::Mirror { .. } => "it has to begin with http://, https:// or file://".to_owned(),
-            Self::NoSecurity { .. } => "set EKIBEN_DEBIAN_SECURITY_MIRROR to its address".to_owned(),
-            Self::Keyring { .. } => "EKIBEN_DEBIAN_KEYRING has to name a file made with `gpg --export`".to_owned(),
-            Self::NoSuite { .. } => format!(
-                "the suites {} are known; old ones move to Debian's archive server, which `debian.mirror` can name",
-                super::SUITES.map(|(suite, _)| suite).join(", ")
-            ),
-            Self::Signature { .. } => {
-                "try another mirror with EKIBEN_DEBIAN_MIRROR; keys of your own go into EKIBEN_DEBIAN_KEYRING"
-                    .to_owned()
-            }
-            Self::Expired { .. } => {
-                "the mirror is out of date, or the clock of this machine is wrong: try another mirror with \
-                 EKIBEN_DEBIAN_MIRROR"
-                    .to_owned()
-            }
-            Self::Tampered { .. } => {
-                "the mirror may be in the middle of an update: try again in some minutes, or another one".to_owned()
-            }
-            Self::Unknown { similar: Some(similar), .. } => format!("did you mean `{similar}`?"),
-            Self::Gone { .. } => {
-                "`ekiben lock --update` moves on to what Debian has now; to build this very lock, name \
-                                  a snapshot archive in `debian.snapshot`"
-                    .to_owned()
-            }
-            Self::Conflict { .. } => "only one of them can be installed".to_owned(),
-            _ => return None,
-        };
-        Some(hint)
+impl Explain for Error {
+    fn explain(&self) -> Explanation {
+        match self {
+            Self::Mirror { .. } => ErrorKind::Failure.named("debian/mirror").hint("it has to begin with http://, https:// or file://"),
+            Self::NoSecurity { .. } => ErrorKind::Failure.named("debian/no-security").hint("set EKIBEN_DEBIAN_SECURITY_MIRROR to its address"),
+            Self::Read { .. } => ErrorKind::Failure.named("debian/read"),
+            Self::Keyring { .. } => ErrorKind::Failure.named("debian/keyring").hint("EKIBEN_DEBIAN_KEYRING has to name a file made with `gpg --export`"),
+            Self::Fetch(error) => error.explain(),
+            Self::NoSuite { .. } => ErrorKind::Failure.named("debian/no-suite").hint(format!("the suites {} are known; old ones move to Debian's archive server, which `debian.mirror` can name", super::SUITES.map(|(suite, _)| suite).join(", "))),
+            Self::Signature { .. } => ErrorKind::Unavailable.named("debian/signature").hint("try another mirror with EKIBEN_DEBIAN_MIRROR; keys of your own go into EKIBEN_DEBIAN_KEYRING"),
+            Self::Release { .. } => ErrorKind::Unavailable.named("debian/release"),
+            Self::Expired { .. } => ErrorKind::Unavailable.named("debian/expired").hint("the mirror is out of date, or the clock of this machine is wrong: try another mirror with EKIBEN_DEBIAN_MIRROR"),
+            Self::Tampered { .. } => ErrorKind::Unavailable.named("debian/tampered").hint("the mirror may be in the middle of an update: try again in some minutes, or another one"),
+            Self::Index { .. } => ErrorKind::Unavailable.named("debian/index"),
+            Self::Unknown { similar, .. } => ErrorKind::Failure.named("debian/no-package").maybe(similar.as_ref().map(|similar| format!("did you mean `{similar}`?"))),
+            Self::Unsatisfied { .. } => ErrorKind::Failure.named("debian/unsatisfied"),
+            Self::Gone { .. } => ErrorKind::Stale.named("debian/gone").hint("`ekiben lock --update` moves on to what Debian has now; to build this very lock, name a snapshot archive in `debian.snapshot`"),
+            Self::Deb { .. } => ErrorKind::Failure.named("debian/package"),
+            Self::Conflict { .. } => ErrorKind::Failure.named("debian/conflict").hint("only one of them can be installed"),
+            Self::NotAFolder { .. } => ErrorKind::Failure.named("debian/not-a-folder"),
+            Self::Store(error) => error.explain(),
+            Self::Write(error) => ErrorKind::Failure.named("debian/write").or(error),
+        }
     }
 }

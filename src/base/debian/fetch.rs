@@ -58,6 +58,7 @@ mod tests {
     use super::super::Archive;
     use super::super::testing::{Mirror, serve, session};
     use super::*;
+    use crate::io::explain::Explain as _;
 
     #[test]
     fn packages_come_into_the_store_and_stay_there_offline() {
@@ -90,7 +91,7 @@ mod tests {
         let url = format!("{root}/debian");
         let error = fetch(&session, &Source::of(&url, None, mirror.keyring()), &packages[..1]).unwrap_err();
         assert_eq!(error.to_string(), format!("the package a 1.2-3 of the lock is gone from {url}"));
-        let hint = error.hint().unwrap();
+        let hint = error.explain().hint.unwrap();
         assert!(hint.contains("`ekiben lock --update` moves on") && hint.contains("debian.snapshot"), "{hint}");
         let snapshot = format!("file://{}", old.folder(Archive::Main).display());
         fetch(&session, &Source::of(&url, Some(&snapshot), mirror.keyring()), &packages).unwrap();

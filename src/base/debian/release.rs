@@ -63,6 +63,7 @@ impl Release {
 mod tests {
     use super::super::testing::Mirror;
     use super::*;
+    use crate::io::explain::Explain as _;
 
     const NOW: &str = "Date: Sat, 21 Nov 2026 08:00:00 UTC\n";
 
@@ -123,7 +124,7 @@ mod tests {
         let result = verify(expired.as_bytes(), &mirror.keyring());
         let Err(error @ Error::Expired { .. }) = result else { panic!("it is expired") };
         assert!(error.to_string().contains("valid until Sat, 01 Aug 2020"), "{error}");
-        assert!(error.hint().unwrap().contains("clock"));
+        assert!(error.explain().hint.unwrap().contains("clock"));
         assert!(
             verify(signed(&release("Valid-Until: Mon, 01 Aug 2095 00:00:00 UTC\n")).as_bytes(), &mirror.keyring())
                 .is_ok()

@@ -238,6 +238,7 @@ impl<'a> Resolver<'a> {
 mod tests {
     use super::super::testing::{Mirror, session};
     use super::*;
+    use crate::io::explain::Explain as _;
 
     fn resolved(mirror: &Mirror, base: &[&str], system: &[&str], installed: &str) -> Result<Resolution, Error> {
         mirror.publish();
@@ -312,9 +313,9 @@ mod tests {
         mirror.add("libgomp1", "1", "");
         let error = resolved(&mirror, &[], &["libgomp"], "").unwrap_err();
         assert_eq!(error.to_string(), "there is no package `libgomp` in Debian bookworm for amd64");
-        assert_eq!(error.hint().unwrap(), "did you mean `libgomp1`?");
+        assert_eq!(error.explain().hint.unwrap(), "did you mean `libgomp1`?");
         assert_eq!(
-            resolved(&mirror, &[], &["libgomp1=2"], "").unwrap_err().hint().unwrap(),
+            resolved(&mirror, &[], &["libgomp1=2"], "").unwrap_err().explain().hint.unwrap(),
             "did you mean `libgomp1=1`?"
         );
     }

@@ -13,6 +13,7 @@ use serde::Deserialize;
 use crate::image::download::{self, Credentials};
 use crate::image::session::Session;
 use crate::io::digest::Digest;
+use crate::io::explain::{ErrorKind, Explain, Explanation};
 
 /// Largest wheel, in bytes.
 const LARGEST: u64 = 128 << 20;
@@ -25,7 +26,7 @@ const ALIAS: &str = "https://pypi.python.org/simple/";
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// An index, or what it leads to, did not answer as it should.
-    #[error("{0}")]
+    #[error(transparent)]
     Fetch(#[from] download::Error),
     /// No index has it.
     #[error("{} has no such wheel of {name}", asked.join(", "))]
@@ -36,11 +37,22 @@ pub enum Error {
         asked: Vec<String>,
     },
     /// The store cannot keep it.
-    #[error("{0}")]
+    #[error(transparent)]
     Store(#[from] crate::image::store::Error),
     /// A file could not be read. The message names it.
-    #[error("{0}")]
+    #[error(transparent)]
     Io(#[from] std::io::Error),
+}
+
+impl Explain for Error {
+    fn explain(&self) -> Explanation {
+        match self {
+            Self::Fetch(error) => error.explain(),
+            Self::NoWheel { .. } => ErrorKind::Failure.named("python/no-uv"),
+            Self::Store(error) => error.explain(),
+            Self::Io(error) => error.explain(),
+        }
+    }
 }
 
 /// Puts the wheel `file` of the package `name` with the digest `digest` into the store.

@@ -4,6 +4,7 @@
 //! ([`take_over`]): what packages have to fit is said to uv by its options, and no Python of the host is ever started.
 
 use std::ffi::OsStr;
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Output};
@@ -13,6 +14,7 @@ use fs_err as fs;
 use super::Error;
 use crate::image::oci::platform::Platform;
 use crate::io::confine::Confined;
+use crate::io::explain::carry;
 
 /// Runs the Python of the base.
 pub trait Runner {
@@ -21,7 +23,7 @@ pub trait Runner {
     ///
     /// # Errors
     /// When it could not be started. That it failed is told by its status.
-    fn python(&self, arguments: &[&str], writable: &Path) -> Result<Output, Box<dyn std::error::Error + Send + Sync>>;
+    fn python(&self, arguments: &[&str], writable: &Path) -> io::Result<Output>;
 }
 
 /// The program that answers for Python: one whose `main` begins with [`take_over`].
@@ -144,7 +146,7 @@ impl Loader {
 
 /// The fallback where no sandbox can be started.
 impl Runner for Loader {
-    fn python(&self, arguments: &[&str], writable: &Path) -> Result<Output, Box<dyn std::error::Error + Send + Sync>> {
+    fn python(&self, arguments: &[&str], writable: &Path) -> io::Result<Output> {
         let python = Confined::new(&self.loader)
             .args(["--library-path", &self.libraries])
             .args([&self.python])
@@ -153,6 +155,6 @@ impl Runner for Loader {
             .env("LC_ALL", "C.UTF-8");
         let folders = self.libraries.split(':').map(Path::new).map(Path::to_owned).chain([self.home.join("lib")]);
         let python = folders.filter(|folder| folder.is_dir()).fold(python, Confined::may_load);
-        Ok(python.run(writable)?)
+        python.run(writable).map_err(carry)
     }
 }

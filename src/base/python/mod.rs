@@ -35,6 +35,7 @@ use crate::image::oci::platform::Platform;
 use crate::image::store;
 use crate::io::confine;
 use crate::io::digest::Digest;
+use crate::io::explain::{ErrorKind, Explain, Explanation};
 
 /// A Python package.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
@@ -76,13 +77,13 @@ impl Target {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The disk said no. The message names the file.
-    #[error("{0}")]
+    #[error(transparent)]
     Io(#[from] io::Error),
     /// The store said no.
-    #[error("{0}")]
+    #[error(transparent)]
     Store(#[from] store::Error),
     /// A program could not be started.
-    #[error("{0}")]
+    #[error(transparent)]
     Confine(#[from] confine::Error),
     /// uv is neither installed nor in the cache, and the network is off.
     #[error("uv is needed, but not installed, not in the cache, and the network is off (--offline)")]
@@ -107,7 +108,7 @@ pub enum Error {
         tree: PathBuf,
     },
     /// uv understood and said no.
-    #[error("{0}")]
+    #[error(transparent)]
     Refused(#[from] Refusal),
     /// uv's answer is not what its version should give.
     #[error("the answer of uv could not be understood: {0}")]
@@ -149,29 +150,32 @@ pub enum Error {
     Compile(String),
     /// The sandbox that should run Python failed.
     #[error("the Python of the base could not be run")]
-    Runner(#[source] Box<dyn std::error::Error + Send + Sync>),
+    Runner(#[source] io::Error),
 }
 
-impl Error {
-    /// The next thing to try.
-    pub fn hint(&self) -> Option<String> {
-        Some(match self {
-            Self::Refused(refusal) => return refusal.hint(),
-            Self::Confine(error) => return error.hint(),
-            Self::UvOffline => format!("install uv {}, or run once with the network on", uv::KNOWN_TEXT),
-            Self::FetchUv { .. } | Self::Wheel(_) => {
-                format!("name an index that has it by UV_DEFAULT_INDEX, or put uv {} on PATH", uv::KNOWN_TEXT)
-            }
-            Self::NotAWheel { name, .. } => {
-                format!("build a wheel (`uv build --wheel`), and require it by its path: `{name} @ ./wheels/…whl`")
-            }
-            Self::OtherDigests { .. } => {
-                "the package index may have been tampered with; if the pinned digest is that of a source distribution, \
-                 pin that of a wheel"
-                    .to_owned()
-            }
-            Self::OutsideWheel { .. } => "copy it into the project, and require it by its relative path".to_owned(),
-            _ => return None,
-        })
+/// What helps where uv cannot be fetched.
+fn other_uv() -> String {
+    format!("name an index that has it by UV_DEFAULT_INDEX, or put uv {} on PATH", uv::KNOWN_TEXT)
+}
+
+impl Explain for Error {
+    fn explain(&self) -> Explanation {
+        match self {
+            Self::Io(error) => error.explain(),
+            Self::Store(error) => error.explain(),
+            Self::Confine(error) => error.explain(),
+            Self::UvOffline => ErrorKind::Unavailable.named("python/uv-offline").hint(format!("install uv {}, or run once with the network on", uv::KNOWN_TEXT)),
+            Self::FetchUv { .. } => ErrorKind::Unavailable.named("python/fetch-uv").hint(other_uv()),
+            Self::Wheel(_) => ErrorKind::Failure.named("python/uv-wheel").hint(other_uv()),
+            Self::NoPython { .. } => ErrorKind::Failure.named("python/not-there"),
+            Self::Refused(refusal) => refusal.explain(),
+            Self::Answer(_) => ErrorKind::Failure.named("python/uv-answer"),
+            Self::NotAWheel { name, .. } => ErrorKind::Failure.named("python/not-a-wheel").hint(format!("build a wheel (`uv build --wheel`), and require it by its path: `{name} @ ./wheels/…whl`")),
+            Self::OtherDigests { .. } => ErrorKind::Failure.named("python/other-digests").hint("the package index may have been tampered with; if the pinned digest is that of a source distribution, pin that of a wheel"),
+            Self::OutsideWheel { .. } => ErrorKind::Failure.named("python/outside-wheel").hint("copy it into the project, and require it by its relative path"),
+            Self::Package { .. } => ErrorKind::Failure.named("python/package"),
+            Self::Compile(_) => ErrorKind::Failure.named("python/compile"),
+            Self::Runner(error) => ErrorKind::Failure.named("python/runner").or(error),
+        }
     }
 }

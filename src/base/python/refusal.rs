@@ -3,6 +3,8 @@
 
 use std::fmt::Write as _;
 
+use crate::io::explain::{ErrorKind, Explain, Explanation};
+
 /// What uv refused, in variants that somebody can act on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -70,34 +72,32 @@ pub enum Refusal {
     },
 }
 
-impl Refusal {
-    /// The next thing to try.
-    pub fn hint(&self) -> Option<String> {
-        Some(match self {
-            Self::NoWheel { package, .. } => {
-                let name = package.split(['=', '<', '>', '~', '!', ' ']).next().unwrap_or(package);
-                format!(
-                    "try another version of `{name}` or of Python; or build a wheel where a compiler is (`pip wheel \
-                     {package}`), put it into the project, and require it by its path: `{name} @ ./wheels/…whl`"
-                )
-            }
-            Self::NotFound { .. } => "look at the spelling; for a package of a private index, name the index in \
-                                      requirements.txt (--index-url) or by UV_INDEX"
-                .to_owned(),
-            Self::OtherBytes { .. } => {
-                "`ekiben lock --update` takes what the index has now, if you trust it".to_owned()
-            }
-            Self::Offline { .. } => "run once with the network on".to_owned(),
-            Self::Unreachable { .. } => "look at the network, at proxies (HTTPS_PROXY) and certificates \
-                                         (SSL_CERT_FILE), or name another index by UV_DEFAULT_INDEX"
-                .to_owned(),
-            Self::Unauthorized { .. } => {
-                "put the name and password into ~/.netrc, or log in with `uv auth login`".to_owned()
-            }
-            Self::Malformed { .. } | Self::Conflict { .. } | Self::Other { .. } => return None,
-        })
-    }
+/// What helps where `package` has no wheel.
+fn instead_of(package: &str) -> String {
+    let name = package.split(['=', '<', '>', '~', '!', ' ']).next().unwrap_or(package);
+    format!(
+        "try another version of `{name}` or of Python; or build a wheel where a compiler is (`pip wheel {package}`), put \
+         it into the project, and require it by its path: `{name} @ ./wheels/…whl`"
+    )
+}
 
+impl Explain for Refusal {
+    fn explain(&self) -> Explanation {
+        match self {
+            Self::NoWheel { package, .. } => ErrorKind::Failure.named("python/no-wheel").hint(instead_of(package)),
+            Self::NotFound { .. } => ErrorKind::Failure.named("python/no-package").hint("look at the spelling; for a package of a private index, name the index in requirements.txt (--index-url) or by UV_INDEX"),
+            Self::OtherBytes { .. } => ErrorKind::Stale.named("python/other-bytes").hint("`ekiben lock --update` takes what the index has now, if you trust it"),
+            Self::Malformed { .. } => ErrorKind::Failure.named("python/malformed-requirement"),
+            Self::Offline { .. } => ErrorKind::Unavailable.named("python/offline").hint("run once with the network on"),
+            Self::Unreachable { .. } => ErrorKind::Unavailable.named("python/unreachable").hint("look at the network, at proxies (HTTPS_PROXY) and certificates (SSL_CERT_FILE), or name another index by UV_DEFAULT_INDEX"),
+            Self::Unauthorized { .. } => ErrorKind::Unavailable.named("python/unauthorized").hint("put the name and password into ~/.netrc, or log in with `uv auth login`"),
+            Self::Conflict { .. } => ErrorKind::Failure.named("python/conflict"),
+            Self::Other { .. } => ErrorKind::Failure.named("python/uv-failed"),
+        }
+    }
+}
+
+impl Refusal {
     /// Tells apart what uv wrote when it failed.
     pub(super) fn of(stderr: &[u8], target: &str) -> Self {
         let words = words(stderr);
@@ -201,7 +201,7 @@ mod tests {
         }
         let tag = of(include_str!("../../../fixtures/uv/no-tag.txt"));
         assert!(matches!(&tag, Refusal::NoWheel { package, .. } if package == "torch==1.8.0"), "{tag:?}");
-        assert!(tag.hint().is_some_and(|hint| hint.contains("`torch @ ./wheels/")));
+        assert!(tag.explain().hint.is_some_and(|hint| hint.contains("`torch @ ./wheels/")));
     }
 
     #[test]

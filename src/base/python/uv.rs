@@ -19,6 +19,7 @@ use crate::image::oci::platform::Platform;
 use crate::image::session::Session;
 use crate::io::confine::{self, Confined, Network};
 use crate::io::digest::Digest;
+use crate::io::explain::carry;
 use crate::io::progress::Unit;
 
 /// The versions of uv that will do. From 0.11 on, a pylock.toml for one platform names only the wheels that fit it. Later
@@ -78,7 +79,7 @@ impl Uv {
     /// # Errors
     /// As [`Uv::find`].
     pub fn pinned(session: &Session, stand_in: StandIn) -> Result<Self, Error> {
-        let platform = Platform::host().map_err(io::Error::other)?;
+        let platform = Platform::host().map_err(carry)?;
         let (file, digest) = wheel(platform);
         let digest: Digest = digest.parse().map_err(io::Error::other)?;
         let folder = session.store.snapshot::<Error>(&digest, |folder| {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::formats::source::{self, Signature};
+use crate::io::explain::{ErrorKind, Explain, Explanation};
 use crate::project::manifest::Manifest;
 
 /// What the service itself needs. The bounds are the oldest that have what it uses.
@@ -44,7 +45,7 @@ pub enum Error {
     #[error("a function cannot be called `{0}`: the service answers /{0} itself")]
     Reserved(String),
     /// A file could not be read.
-    #[error("{0}")]
+    #[error(transparent)]
     Io(#[from] std::io::Error),
     /// A function could not be found in its file.
     #[error("{file}")]
@@ -56,13 +57,13 @@ pub enum Error {
     },
 }
 
-impl Error {
-    /// The next thing to try.
-    pub fn hint(&self) -> Option<String> {
+impl Explain for Error {
+    fn explain(&self) -> Explanation {
         match self {
-            Self::Name(_) => Some("write it as src/predict.py:predict".to_owned()),
-            Self::Source { source, .. } => source.hint(),
-            Self::Reserved(_) | Self::Io(_) => None,
+            Self::Name(_) => ErrorKind::Failure.named("function/name").hint("write it as src/predict.py:predict"),
+            Self::Reserved(_) => ErrorKind::Failure.named("function/reserved"),
+            Self::Io(error) => error.explain(),
+            Self::Source { source, .. } => source.explain(),
         }
     }
 }

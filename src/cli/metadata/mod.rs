@@ -8,6 +8,7 @@ use super::printer::HINT;
 use super::{Context, Exit, Failure, prepare};
 use crate::formats::diagnostic::Diagnostics;
 use crate::formats::metadata::{Difference, Entry, Place};
+use crate::io::explain::ErrorKind;
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben metadata show extraction_63.bento\n\
@@ -43,7 +44,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
 /// Ends a command whose metadata has mistakes, which are shown.
 fn invalid(context: &Context, found: &Diagnostics) -> Failure {
     prepare::show(context, found);
-    Failure::new(Exit::Invalid, "the metadata has mistakes")
+    Failure::new(ErrorKind::Invalid.named("metadata/mistakes"), "the metadata has mistakes")
 }
 
 /// A foreign name for a terminal, whatever characters it holds.

@@ -8,6 +8,8 @@ use std::fmt;
 
 use super::Severity;
 
+use crate::io::explain::{ErrorKind, Explain, Explanation};
+
 macro_rules! codes {
     ($($number:literal $name:ident $severity:ident $title:literal $explanation:literal)*) => {
         /// A rule.
@@ -227,6 +229,12 @@ impl std::str::FromStr for Code {
 #[derive(Debug, thiserror::Error)]
 #[error("there is no rule `{0}`: they are numbered as EK0201")]
 pub struct UnknownCode(String);
+
+impl Explain for UnknownCode {
+    fn explain(&self) -> Explanation {
+        ErrorKind::Usage.named("explain/unknown-rule")
+    }
+}
 
 impl serde::Serialize for Code {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

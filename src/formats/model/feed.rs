@@ -14,7 +14,7 @@ pub enum Stop {
     #[error("{0}")]
     Malformed(String),
     /// The disk, or what decompresses, says no.
-    #[error("{0}")]
+    #[error(transparent)]
     Io(#[from] io::Error),
 }
 

@@ -7,6 +7,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::io::explain::{ErrorKind, Explain, Explanation};
+
 /// A Linux platform that Ekiben builds for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 pub enum Platform {
@@ -22,6 +24,12 @@ pub enum Platform {
 #[derive(Debug, thiserror::Error)]
 #[error("`{0}` is not a platform that ekiben builds for: use linux/amd64 or linux/arm64")]
 pub struct UnknownPlatform(String);
+
+impl Explain for UnknownPlatform {
+    fn explain(&self) -> Explanation {
+        ErrorKind::Failure.named("platform/unknown")
+    }
+}
 
 impl Platform {
     /// Every platform there is.

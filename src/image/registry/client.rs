@@ -23,6 +23,7 @@ use crate::image::download::Network;
 use crate::image::oci::{self, Document, MediaType};
 use crate::image::session::Session;
 use crate::io::digest::{Digest, Mismatch};
+use crate::io::explain::carry;
 use crate::io::progress::Progress;
 
 /// The documents that are read, in the order of preference.
@@ -647,7 +648,7 @@ impl Read for Blob {
                         self.since = self.position;
                     }
                     if !self.tries.again(&error) {
-                        return Err(io::Error::other(error));
+                        return Err(carry(error));
                     }
                 }
             }

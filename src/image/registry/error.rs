@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::image::oci::platform::Platform;
 use crate::image::{layer, store};
 use crate::io::digest::{Digest, Mismatch};
+use crate::io::explain::{ErrorKind, Explain, Explanation, carried};
 
 /// Why something did not come from a registry, or did not get there. No variant ever holds a credential: addresses
 /// are shown without their queries, which may be signed.
@@ -119,38 +120,56 @@ fn said(message: &str) -> String {
     if message.is_empty() { String::new() } else { format!(": {message}") }
 }
 
-impl Error {
-    /// The next thing to try.
-    pub fn hint(&self) -> Option<String> {
+/// What helps where a registry cannot be reached.
+fn reaching(url: &str, cause: &(dyn std::error::Error + 'static)) -> &'static str {
+    if is_about_certificates(cause) {
+        "name the authority that signed its certificate with `--ca FILE` or SSL_CERT_FILE, or put it below \
+         /etc/docker/certs.d"
+    } else if url.starts_with("https:") {
+        "check the address, the network and the proxy's variables; a registry without TLS needs `--plain-http`"
+    } else {
+        "check the address and whether the registry runs"
+    }
+}
+
+impl Explain for Error {
+    fn explain(&self) -> Explanation {
         match self {
-            Self::Offline { .. } => Some("run once without `--offline`".to_owned()),
-            Self::Transport { source, .. } if is_about_certificates(&**source) => Some(
-                "name the authority that signed its certificate with `--ca FILE` or SSL_CERT_FILE, or put it below \
-                 /etc/docker/certs.d"
-                    .to_owned(),
-            ),
-            Self::Transport { url, .. } if url.starts_with("https:") => Some(
-                "check the address, the network and the proxy's variables; a registry without TLS needs `--plain-http`"
-                    .to_owned(),
-            ),
-            Self::Transport { .. } => Some("check the address and whether the registry runs".to_owned()),
-            Self::Denied { registry, known: false, .. } => Some(format!("log in with `ekiben login {registry}`")),
-            Self::Denied { registry, known: true, .. } => {
-                Some(format!("these credentials do not suffice; others go in with `ekiben login {registry}`"))
+            Self::Offline { .. } => {
+                ErrorKind::Unavailable.named("registry/offline").hint("run once without `--offline`")
             }
-            Self::NoPlatform { has, .. } => has.first().map(|has| format!("choose one with `--platform {has}`")),
-            Self::NotFound { .. } => {
-                Some("check repository and tag; some registries hide what needs a login".to_owned())
+            Self::Transport { url, source } => {
+                ErrorKind::Unavailable.named("registry/unreachable").hint(reaching(url, &**source))
             }
-            Self::Status { status: 413, .. } => {
-                Some("a proxy in front of the registry limits requests to less than 4 MiB; have it raised".to_owned())
+            Self::Status { status: 413, .. } => ErrorKind::Unavailable
+                .named("registry/status")
+                .hint("a proxy in front of the registry limits requests to less than 4 MiB; have it raised"),
+            Self::Status { .. } => ErrorKind::Unavailable.named("registry/status"),
+            Self::Denied { registry, known: false, .. } => {
+                ErrorKind::Unavailable.named("registry/denied").hint(format!("log in with `ekiben login {registry}`"))
             }
-            Self::Layer(error) => error.hint(),
-            Self::Store(error) => error.hint(),
-            _ => None,
+            Self::Denied { registry, known: true, .. } => ErrorKind::Unavailable
+                .named("registry/denied")
+                .hint(format!("these credentials do not suffice; others go in with `ekiben login {registry}`")),
+            Self::NotFound { .. } => ErrorKind::Unavailable
+                .named("registry/not-found")
+                .hint("check repository and tag; some registries hide what needs a login"),
+            Self::Wrong { .. } => ErrorKind::Unavailable.named("registry/wrong-bytes"),
+            Self::Protocol { .. } => ErrorKind::Unavailable.named("registry/protocol"),
+            Self::NoPlatform { has, .. } => ErrorKind::Unavailable
+                .named("registry/no-platform")
+                .maybe(has.first().map(|has| format!("choose one with `--platform {has}`"))),
+            Self::File { .. } => ErrorKind::Failure.named("registry/file"),
+            Self::Helper { .. } => ErrorKind::Unavailable.named("registry/helper"),
+            Self::NoImage { .. } => ErrorKind::Failure.named("registry/no-image"),
+            Self::Store(error) => error.explain(),
+            Self::Layer(error) => error.explain(),
+            Self::Io(error) => error.explain(),
         }
     }
+}
 
+impl Error {
     /// Asking again may help: a lost connection, or a server that said so.
     pub(super) fn is_passing(&self) -> bool {
         match self {
@@ -169,7 +188,7 @@ impl Error {
 
     /// An error that went through [`std::io::Read`], as what it was.
     pub(super) fn from_io(error: std::io::Error) -> Self {
-        let error = match error.downcast::<Self>() {
+        let error = match carried(error) {
             Ok(error) => return error,
             Err(error) => error,
         };

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::image::store::{ImageName, ImageNameError};
 use crate::io::digest::Digest;
+use crate::io::explain::{Explain, Explanation};
 
 /// Docker Hub, as references name it.
 pub(super) const HUB: &str = "docker.io";
@@ -32,6 +33,15 @@ pub enum ReferenceError {
     /// The part after the `@`.
     #[error(transparent)]
     Digest(#[from] crate::io::digest::ParseDigestError),
+}
+
+impl Explain for ReferenceError {
+    fn explain(&self) -> Explanation {
+        match self {
+            Self::Name(error) => error.explain(),
+            Self::Digest(error) => error.explain(),
+        }
+    }
 }
 
 impl Reference {

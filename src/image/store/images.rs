@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::{Error, Store};
 use crate::image::oci::{self, Descriptor, Index};
 use crate::io::digest::Digest;
+use crate::io::explain::{ErrorKind, Explain, Explanation};
 
 /// What an image is called here: `NAME[:TAG]`, as in `docker tag`. Without a tag it is `latest`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,6 +25,12 @@ pub struct ImageName {
 pub struct ImageNameError {
     text: String,
     why: &'static str,
+}
+
+impl Explain for ImageNameError {
+    fn explain(&self) -> Explanation {
+        ErrorKind::Usage.named("image/name")
+    }
 }
 
 impl ImageName {

@@ -33,15 +33,16 @@ use std::sync::{Arc, OnceLock};
 use fs_err as fs;
 
 use crate::io::digest::{Digest, Mismatch};
+use crate::io::explain::{ErrorKind, Explain, Explanation};
 
 /// What can go wrong with the store.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The disk said no. The message names the file.
-    #[error("{0}")]
+    #[error(transparent)]
     Io(#[from] io::Error),
     /// Bytes that were to be kept are not those that were promised; they were not kept.
-    #[error("{0}")]
+    #[error(transparent)]
     Mismatch(#[from] Mismatch),
     /// A blob that an image needs is not there.
     #[error("the blob {digest} is not in the store {}", root.display())]
@@ -72,15 +73,24 @@ pub enum Error {
     Homeless,
 }
 
-impl Error {
-    /// The next thing to try.
-    pub fn hint(&self) -> Option<String> {
+impl Explain for Error {
+    fn explain(&self) -> Explanation {
         match self {
-            Self::NoImage { similar: Some(similar), .. } => Some(format!("did you mean `{similar}`?")),
-            Self::NoImage { similar: None, .. } => Some("see what there is with `ekiben images`".to_owned()),
-            Self::Missing { .. } => Some("build the image again with `ekiben build`".to_owned()),
-            Self::Damaged { path, .. } => Some(format!("remove {}, and build again", path.display())),
-            _ => None,
+            Self::Io(error) => error.explain(),
+            Self::Mismatch(error) => error.explain(),
+            Self::Missing { .. } => {
+                ErrorKind::Failure.named("store/missing").hint("build the image again with `ekiben build`")
+            }
+            Self::Damaged { path, .. } => {
+                ErrorKind::Failure.named("store/damaged").hint(format!("remove {}, and build again", path.display()))
+            }
+            Self::NoImage { similar: Some(similar), .. } => {
+                ErrorKind::Failure.named("store/no-image").hint(format!("did you mean `{similar}`?"))
+            }
+            Self::NoImage { similar: None, .. } => {
+                ErrorKind::Failure.named("store/no-image").hint("see what there is with `ekiben images`")
+            }
+            Self::Homeless => ErrorKind::Failure.named("store/no-home"),
         }
     }
 }

@@ -11,6 +11,8 @@ use nix::sys::stat::Mode;
 
 use super::{ArchivePath, BLOCK, Entry, Kind, PathError, padding};
 
+use crate::io::explain::{ErrorKind, Explain, Explanation};
+
 /// How much an archive may hold before it is taken for a bomb.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -71,6 +73,19 @@ pub enum Error {
         /// The system's answer.
         source: io::Error,
     },
+}
+
+impl Explain for Error {
+    fn explain(&self) -> Explanation {
+        match self {
+            Self::Read { source, .. } => ErrorKind::Failure.named("archive/read").or(source),
+            Self::Path(_) => ErrorKind::Failure.named("archive/path"),
+            Self::Kind { .. } => ErrorKind::Failure.named("archive/kind"),
+            Self::TooLarge { .. } => ErrorKind::Failure.named("archive/too-large"),
+            Self::Unpack { .. } => ErrorKind::Failure.named("archive/unpack"),
+            Self::Write { source, .. } => ErrorKind::Failure.named("archive/write").or(source),
+        }
+    }
 }
 
 /// Longest name or set of pax records that is believed, in bytes.

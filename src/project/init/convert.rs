@@ -14,6 +14,7 @@ use crate::formats::document::{MAX_BYTES, read_text, shown};
 use crate::formats::model::{Fault, Model};
 use crate::io::archive::ArchivePath;
 use crate::io::atomic;
+use crate::io::explain::{ErrorKind, Explain, Explanation};
 use crate::io::progress::{Progress, Unit};
 use crate::project::files::{Files, PASSED, ProjectFile};
 use crate::project::init::proposal::{self, Kind, Proposal, Words};
@@ -100,11 +101,40 @@ pub enum Error {
     #[error("{} holds more than {MOST} files", .0.display())]
     TooMany(PathBuf),
     /// The disk said no.
-    #[error("{0}")]
+    #[error(transparent)]
     Io(#[from] std::io::Error),
     /// A template is wrong: a mistake in Ekiben.
     #[error("a template of the project cannot be filled in")]
     Template(#[from] minijinja::Error),
+}
+
+impl Explain for Error {
+    fn explain(&self) -> Explanation {
+        match self {
+            Self::Missing(_) => ErrorKind::Failure.named("convert/missing"),
+            Self::NoModel { why: PROJECT | BENTO, .. } => {
+                ErrorKind::Failure.named("convert/no-model").hint("`ekiben build` takes it as it is")
+            }
+            Self::NoModel { .. } => ErrorKind::Failure.named("convert/no-model"),
+            Self::Refused { dangerous: true, .. } => ErrorKind::Failure
+                .named("convert/refused")
+                .hint("if you know why it imports what it does, name that: `--allow package.module.Name`"),
+            Self::Refused { dangerous: false, .. } => ErrorKind::Failure.named("convert/refused"),
+            Self::Exists(_) => ErrorKind::Failure
+                .named("convert/exists")
+                .hint("choose another folder with `--into`, or replace its files with `--force`"),
+            Self::Outside(_) => ErrorKind::Failure.named("convert/outside"),
+            Self::Name(_) => ErrorKind::Failure
+                .named("convert/name")
+                .hint("use lowercase letters, digits, `-`, `_` and `.`, at most 63"),
+            Self::OneName(_) => ErrorKind::Failure
+                .named("convert/one-name")
+                .hint("leave `--name` out: projects are called after their models"),
+            Self::TooMany(_) => ErrorKind::Failure.named("convert/too-many"),
+            Self::Io(error) => error.explain(),
+            Self::Template(_) => ErrorKind::Failure.named("convert/template"),
+        }
+    }
 }
 
 impl Error {

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use fs_err as fs;
 
 use crate::formats::model::{self, Origin};
+use crate::io::explain::{ErrorKind, Explain, Explanation};
 use crate::project::manifest::NAMES;
 use proposal::{Proposal, Words};
 
@@ -52,11 +53,26 @@ pub enum Error {
         folder: PathBuf,
     },
     /// The disk said no.
-    #[error("{0}")]
+    #[error(transparent)]
     Io(#[from] std::io::Error),
     /// A template is wrong: a mistake in Ekiben.
     #[error("a template of the project cannot be filled in")]
     Template(#[from] minijinja::Error),
+}
+
+impl Explain for Error {
+    fn explain(&self) -> Explanation {
+        match self {
+            Self::Already(_) => {
+                ErrorKind::Failure.named("init/manifest-exists").hint("`ekiben validate` says whether it is right")
+            }
+            Self::Elsewhere { folder, .. } => ErrorKind::Failure
+                .named("init/model-elsewhere")
+                .hint(format!("copy or move the model into {}, or run `ekiben init` where it lies", folder.display())),
+            Self::Io(error) => error.explain(),
+            Self::Template(_) => ErrorKind::Failure.named("init/template"),
+        }
+    }
 }
 
 impl Error {

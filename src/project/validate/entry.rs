@@ -12,6 +12,7 @@ use crate::formats::diagnostic::{Code, Diagnostic, Diagnostics, Source};
 use crate::formats::document::{MAX_BYTES, read_text};
 use crate::formats::source::{self, ParameterKind, Position, Signature};
 use crate::io::archive::ArchivePath;
+use crate::io::explain::Explain as _;
 use crate::project::manifest::Entry;
 
 /// Checks them; mistakes go to `found`.
@@ -89,7 +90,7 @@ fn explain(subject: &Subject<'_>, entry: &Entry<'_>, text: &Arc<Source>, error: 
         source::Error::Opaque { name, position } => {
             let warning = subject.document.at(Code::OpaqueFunction, &entry.pointer, error.to_string());
             let warning = warning.also(text, span(text, *position, name), "it gets its value here");
-            error.hint().into_iter().fold(warning, Diagnostic::help)
+            error.explain().hint.into_iter().fold(warning, Diagnostic::help)
         }
         source::Error::Syntax { position, message } => {
             let message = format!("the syntax is wrong: {}", message.to_lowercase());

@@ -6,14 +6,16 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::io::explain::{ErrorKind, Explain, Explanation};
+
 /// Why a container was not started, or could not be dealt with.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The disk or the kernel said no. The message says to what.
-    #[error("{0}")]
+    #[error(transparent)]
     Io(#[from] io::Error),
     /// It did not start.
-    #[error("{0}")]
+    #[error(transparent)]
     Start(#[from] Failure),
     /// A container has the name.
     #[error("there is a container `{name}` already")]
@@ -65,28 +67,35 @@ pub enum Error {
     },
 }
 
-impl Error {
-    /// The next thing to try.
-    pub fn hint(&self) -> Option<String> {
+impl Explain for Error {
+    fn explain(&self) -> Explanation {
         match self {
-            Self::Start(failure) => failure.hint(),
-            Self::NameTaken { name } => {
-                Some(format!("stop it with `ekiben stop {name}`, or give this one another name with `--name`"))
+            Self::Io(error) => error.explain(),
+            Self::Start(failure) => failure.explain(),
+            Self::NameTaken { name } => ErrorKind::Failure
+                .named("container/name-taken")
+                .hint(format!("stop it with `ekiben stop {name}`, or give this one another name with `--name`")),
+            Self::BadName { .. } => ErrorKind::Failure.named("container/name"),
+            Self::NoContainer { similar: Some(similar), .. } => {
+                ErrorKind::Failure.named("container/not-found").hint(format!("did you mean `{similar}`?"))
             }
-            Self::NoContainer { similar: Some(similar), .. } => Some(format!("did you mean `{similar}`?")),
-            Self::NoContainer { similar: None, .. } => Some("see them all with `ekiben ps --all`".to_owned()),
-            Self::IsRunning { name } => Some(format!("stop it first: `ekiben stop {name}`")),
-            Self::Unreadable { path, .. } => Some(format!(
+            Self::NoContainer { similar: None, .. } => {
+                ErrorKind::Failure.named("container/not-found").hint("see them all with `ekiben ps --all`")
+            }
+            Self::IsRunning { name } => {
+                ErrorKind::Failure.named("container/running").hint(format!("stop it first: `ekiben stop {name}`"))
+            }
+            Self::Unreadable { path, .. } => ErrorKind::Failure.named("container/unreadable").hint(format!(
                 "make it readable: `chmod o+rX {}`, or run ekiben as the user who owns it",
                 path.display()
             )),
-            Self::NoEngine { installed, .. } if installed.is_empty() => {
-                Some("leave `--engine` out: ekiben can run containers by itself".to_owned())
-            }
-            Self::NoEngine { installed, .. } => {
-                Some(format!("leave `--engine` out, or use one that is here: {}", installed.join(", ")))
-            }
-            _ => None,
+            Self::NoEngine { installed, .. } if installed.is_empty() => ErrorKind::Failure
+                .named("container/no-engine")
+                .hint("leave `--engine` out: ekiben can run containers by itself"),
+            Self::NoEngine { installed, .. } => ErrorKind::Failure
+                .named("container/no-engine")
+                .hint(format!("leave `--engine` out, or use one that is here: {}", installed.join(", "))),
+            Self::Died { .. } => ErrorKind::Failure.named("container/died"),
         }
     }
 }
@@ -154,22 +163,18 @@ impl From<io::Error> for Failure {
     }
 }
 
-impl Failure {
-    /// The next thing to try.
-    pub fn hint(&self) -> Option<String> {
+impl Explain for Failure {
+    fn explain(&self) -> Explanation {
         match self {
-            Self::NoSandbox { hint, .. } => Some(hint.clone()),
-            Self::Address { in_use: true, .. } => {
-                Some("choose another port with `-p`, or port 0 for one that is free".to_owned())
-            }
-            Self::Address { address, .. } if address.port() < 1024 => {
-                Some("ports below 1024 are for root: choose another one with `-p`".to_owned())
-            }
-            Self::Limits { .. } => Some(
-                "run ekiben as root, or with control groups of its own: `systemd-run --user --scope -p Delegate=yes ekiben …`"
-                    .to_owned(),
-            ),
-            _ => None,
+            Self::NoSandbox { hint, .. } => ErrorKind::Sandbox.named("container/no-sandbox").hint(hint),
+            Self::Address { in_use: true, .. } => ErrorKind::Failure.named("container/address").hint("choose another port with `-p`, or port 0 for one that is free"),
+            Self::Address { address, .. } if address.port() < 1024 => ErrorKind::Failure.named("container/address").hint("ports below 1024 are for root: choose another one with `-p`"),
+            Self::Address { .. } => ErrorKind::Failure.named("container/address"),
+            Self::Command { .. } => ErrorKind::Failure.named("container/command"),
+            Self::Mount { .. } => ErrorKind::Failure.named("container/mount"),
+            Self::Limits { .. } => ErrorKind::Failure.named("container/limits").hint("run ekiben as root, or with control groups of its own: `systemd-run --user --scope -p Delegate=yes ekiben …`"),
+            Self::Runtime { .. } => ErrorKind::Failure.named("container/runtime"),
+            Self::Io { .. } => ErrorKind::Failure.named("container/io"),
         }
     }
 }

@@ -24,6 +24,7 @@ use super::lifeline::Supervisor;
 use super::seccomp::{self, Filters};
 use super::spec::{Engine, Spec};
 use super::{Failure, probe};
+use crate::io::explain::words;
 
 /// Standard input, output and error of the container's process.
 pub(super) struct Streams {
@@ -172,18 +173,12 @@ pub(super) fn start(spec: &Spec, streams: Streams, supervisor: &Supervisor) -> R
 }
 
 /// libcontainer's errors say what failed in their causes.
-fn refused(error: impl std::error::Error) -> Failure {
-    let mut message = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let text = error.to_string();
-        if !message.contains(&text) {
-            message.push_str(": ");
-            message.push_str(&text);
-        }
-        cause = error.source();
-    }
-    probe::explained(message)
+fn refused(error: impl std::error::Error + 'static) -> Failure {
+    let message = words(&error).reduce(|message, text| match message.contains(&text) {
+        true => message,
+        false => format!("{message}: {text}"),
+    });
+    probe::explained(message.unwrap_or_default())
 }
 
 /// What libcontainer's child does last.

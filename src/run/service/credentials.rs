@@ -7,6 +7,8 @@ use std::fmt;
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::io::explain::{ErrorKind, Explain, Explanation};
+
 /// Why something is no credential.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -24,16 +26,18 @@ pub enum Error {
     Value(String),
 }
 
-impl Error {
-    /// The next thing to try.
-    pub fn hint(&self) -> Option<String> {
+impl Explain for Error {
+    fn explain(&self) -> Explanation {
         match self {
-            Self::Name => Some("write NAME=VALUE, or NAME for the value of the variable NAME".to_owned()),
-            Self::Twice(_) => None,
-            Self::NoVariable(name) => Some(format!("set it: `export {name}=…`")),
-            Self::Value(_) => Some(
-                "a header carries ASCII without control characters, and no space at either end: is there a newline?"
-                    .to_owned(),
+            Self::Name => ErrorKind::Usage
+                .named("credential/name")
+                .hint("write NAME=VALUE, or NAME for the value of the variable NAME"),
+            Self::Twice(_) => ErrorKind::Usage.named("credential/twice"),
+            Self::NoVariable(name) => {
+                ErrorKind::Usage.named("credential/no-variable").hint(format!("set it: `export {name}=…`"))
+            }
+            Self::Value(_) => ErrorKind::Usage.named("credential/value").hint(
+                "a header carries ASCII without control characters, and no space at either end: is there a newline?",
             ),
         }
     }

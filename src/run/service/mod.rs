@@ -18,6 +18,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::image::download::{self, Network};
+use crate::io::explain::{ErrorKind, Explain, Explanation};
 use crate::project::manifest::Test;
 
 /// Why there is no answer.
@@ -65,18 +66,24 @@ pub enum Error {
     },
 }
 
-impl Error {
-    /// The next thing to try.
-    pub fn hint(&self) -> Option<String> {
+impl Explain for Error {
+    fn explain(&self) -> Explanation {
         match self {
-            Self::NotReady { .. } => Some("its log says what it waits for; `--timeout` gives it longer".to_owned()),
-            Self::Ended { .. } => Some("its log above says why".to_owned()),
-            Self::Address { .. } => Some("write http://HOST:PORT, or 127.0.0.1:PORT".to_owned()),
-            Self::Offline { .. } => Some("leave out `--offline`".to_owned()),
-            Self::Transport { .. } | Self::TooLarge { .. } => None,
+            Self::NotReady { .. } => ErrorKind::Failure
+                .named("service/not-ready")
+                .hint("its log says what it waits for; `--timeout` gives it longer"),
+            Self::Ended { .. } => ErrorKind::Failure.named("service/ended").hint("its log above says why"),
+            Self::Transport { .. } => ErrorKind::Unavailable.named("service/unreachable"),
+            Self::Address { .. } => {
+                ErrorKind::Usage.named("service/address").hint("write http://HOST:PORT, or 127.0.0.1:PORT")
+            }
+            Self::Offline { .. } => ErrorKind::Unavailable.named("service/offline").hint("leave out `--offline`"),
+            Self::TooLarge { .. } => ErrorKind::Failure.named("service/too-large"),
         }
     }
+}
 
+impl Error {
     fn transport(url: &str, source: reqwest::Error) -> Self {
         Self::Transport { url: url.to_owned(), source: source.without_url().into() }
     }

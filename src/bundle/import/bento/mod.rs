@@ -20,6 +20,7 @@ use crate::formats::schema::load;
 use crate::image::session::Session;
 use crate::io::archive::ArchivePath;
 use crate::io::content::{self, Content};
+use crate::io::explain::{ErrorKind, Explain, Explanation};
 use crate::project::manifest::{self, Manifest};
 
 pub use recipe::Files;
@@ -34,13 +35,13 @@ const MOST_FILES: usize = 1_000_000;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file could not be read or written. The message names it.
-    #[error("{0}")]
+    #[error(transparent)]
     Io(#[from] std::io::Error),
     /// A file of the bento cannot be read.
-    #[error("{0}")]
+    #[error(transparent)]
     Content(#[from] content::Error),
     /// The store says no.
-    #[error("{0}")]
+    #[error(transparent)]
     Store(#[from] crate::image::store::Error),
     /// The archive is damaged, hostile, or holds too much.
     #[error("{} is not a bento that can be read", path.display())]
@@ -76,17 +77,20 @@ pub enum Error {
     },
 }
 
-impl Error {
-    /// The next thing to try.
-    pub fn hint(&self) -> Option<String> {
+impl Explain for Error {
+    fn explain(&self) -> Explanation {
         match self {
-            Self::Malformed { .. } => {
-                Some("fetch the bento again, or export it again with `bentoml export`".to_owned())
-            }
-            Self::NotInStore { .. } => {
-                Some("`bentoml list` shows those that are there; BENTOML_HOME says where".to_owned())
-            }
-            _ => None,
+            Self::Io(error) => error.explain(),
+            Self::Content(error) => error.explain(),
+            Self::Store(error) => error.explain(),
+            Self::Malformed { .. } => ErrorKind::Invalid
+                .named("bento/malformed")
+                .hint("fetch the bento again, or export it again with `bentoml export`"),
+            Self::NoDescription { .. } => ErrorKind::Invalid.named("bento/no-description"),
+            Self::File { .. } => ErrorKind::Failure.named("bento/file"),
+            Self::NotInStore { .. } => ErrorKind::Failure
+                .named("bento/not-in-store")
+                .hint("`bentoml list` shows those that are there; BENTOML_HOME says where"),
         }
     }
 }
