@@ -10,7 +10,7 @@ use fs_err as fs;
 use crate::bundle::generate::{self, Api, Facts};
 use crate::bundle::import::bento::{self as import, BentoFile};
 use crate::bundle::runtime::Convention;
-use crate::bundle::{self, Bundle, Weight};
+use crate::bundle::{self, Bundle, Hashing, Weight};
 use crate::formats::bento;
 use crate::formats::diagnostic::Diagnostics;
 use crate::formats::schema::Kind;
@@ -77,11 +77,11 @@ pub struct Input {
 
 impl Input {
     /// Packs a project in thought: all but the weights is read or generated, and nothing is written. The weights are
-    /// hashed when they are needed, unless they are known and `rehash` is false.
+    /// hashed when they are needed, as `hashing` says.
     ///
     /// # Errors
     /// When a file cannot be read, or two would lie at the same path.
-    pub fn of_project(session: &Session, project: &Project, lock: Lock, rehash: bool) -> Result<Self, Error> {
+    pub fn of_project(session: &Session, project: &Project, lock: Lock, hashing: Hashing) -> Result<Self, Error> {
         let manifest = project.manifest.clone();
         let weights = project
             .files
@@ -89,7 +89,7 @@ impl Input {
             .iter()
             .map(|file| Ok(Weight { path: file.path.clone(), content: Content::file(&file.host)? }));
         let mut bundle =
-            Bundle::new(&manifest.name, Convention::Ekiben, weights.collect::<Result<_, Error>>()?, rehash);
+            Bundle::new(&manifest.name, Convention::Ekiben, weights.collect::<Result<_, Error>>()?, hashing);
         let manifest_name = project.path.file_name().unwrap_or_default();
         let path = |text: &str| ArchivePath::relative(text).map_err(std::io::Error::other);
         bundle.add(path(&manifest_name.to_string_lossy())?, Content::file(&project.path)?, false)?;
@@ -176,9 +176,9 @@ impl Input {
         bento: &import::Bento,
         manifest: Manifest,
         lock: Lock,
-        rehash: bool,
+        hashing: Hashing,
     ) -> Result<Self, Error> {
-        let mut bundle = bento_bundle(session, bento, &manifest, rehash)?;
+        let mut bundle = bento_bundle(session, bento, &manifest, hashing)?;
         let text = lock.to_text().map_err(std::io::Error::from)?;
         let path = ArchivePath::relative(lock::NAME).map_err(std::io::Error::other)?;
         bundle.add(path, Content::Bytes(text.into_bytes()), false)?;
@@ -189,7 +189,7 @@ impl Input {
     ///
     /// # Errors
     /// When what is in it has mistakes, or a file cannot be read.
-    pub fn of_own_bento(session: &Session, bento: &import::Bento, rehash: bool) -> Result<Self, Error> {
+    pub fn of_own_bento(session: &Session, bento: &import::Bento, hashing: Hashing) -> Result<Self, Error> {
         let read = |name: &str, kind: Kind| match bento.get(name) {
             Some(file) => Ok(file.content.read(kind.most())?),
             None => Err(Error::from(bundle::Error::Incomplete { bundle: bento.path.clone(), name: name.to_owned() })),
@@ -202,7 +202,7 @@ impl Input {
         let folder = format!("{}/{}/{}", bundle::WEIGHTS, manifest.name, description.version);
         let folder = ArchivePath::relative(folder).map_err(std::io::Error::other)?;
         let weight = |file: &BentoFile| file.path.below(&folder).filter(|path| path.as_str() != "model.yaml");
-        let mut bundle = bundled(bento, &manifest.name, Convention::Ekiben, rehash, weight)?;
+        let mut bundle = bundled(bento, &manifest.name, Convention::Ekiben, hashing, weight)?;
         let path = ArchivePath::relative(lock::NAME).map_err(std::io::Error::other)?;
         bundle.add(path, Content::Bytes(lock_text), false)?;
         bundle.set_version(session, Some(description.version))?;
@@ -237,10 +237,10 @@ pub fn bento_bundle(
     session: &Session,
     bento: &import::Bento,
     manifest: &Manifest,
-    rehash: bool,
+    hashing: Hashing,
 ) -> Result<Bundle, Error> {
     let weight = |file: &BentoFile| bundle::weighs(&file.path, file.content.size()).then(|| file.path.clone());
-    let mut bundle = bundled(bento, &manifest.name, Convention::Bento, rehash, weight)?;
+    let mut bundle = bundled(bento, &manifest.name, Convention::Bento, hashing, weight)?;
     bundle.set_version(session, manifest.version.as_ref().map(ToString::to_string))?;
     Ok(bundle)
 }
@@ -250,7 +250,7 @@ fn bundled(
     bento: &import::Bento,
     name: &str,
     convention: Convention,
-    rehash: bool,
+    hashing: Hashing,
     weight: impl Fn(&BentoFile) -> Option<ArchivePath>,
 ) -> Result<Bundle, Error> {
     let (mut weights, mut members) = (Vec::new(), Vec::new());
@@ -260,7 +260,7 @@ fn bundled(
             None => members.push(file),
         }
     }
-    let mut bundle = Bundle::new(name, convention, weights, rehash);
+    let mut bundle = Bundle::new(name, convention, weights, hashing);
     for file in members {
         bundle.add(file.path.clone(), file.content.clone(), file.executable)?;
     }

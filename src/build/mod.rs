@@ -8,6 +8,7 @@ pub mod ensure;
 pub mod input;
 pub mod resolve;
 pub mod toolchain;
+pub mod workflow;
 
 use std::collections::{BTreeSet, HashMap};
 use std::io::Write;

@@ -4,9 +4,8 @@ use std::path::{Path, PathBuf};
 
 use crate::base::python::{self, Package, StandIn, Target, Uv};
 use crate::base::requirements::Requirements;
-use crate::base::{self, Base};
+use crate::base::{self, Base, LockedBase};
 use crate::bundle::generate;
-use crate::bundle::runtime::Convention;
 use crate::formats::diagnostic::Diagnostics;
 use crate::image::oci::platform::{Platform, UnknownPlatform};
 use crate::image::session::Session;
@@ -87,9 +86,6 @@ pub struct Subject<'a> {
     pub path: PathBuf,
     /// A lock that came along, for where none is kept.
     pub shipped: Option<PathBuf>,
-    /// The layout of the image that is built as soon as there is a lock, if one is: its base is put together while
-    /// Python packages are resolved.
-    pub convention: Option<Convention>,
 }
 
 impl<'a> Subject<'a> {
@@ -103,17 +99,25 @@ impl<'a> Subject<'a> {
             platforms: &project.manifest.platforms,
             path,
             shipped: None,
-            convention: None,
         }
     }
 }
+
+/// What is done with a base as soon as it is locked, while Python packages are resolved. Its session can be stopped by
+/// itself, where the packages cannot be had.
+pub type Meanwhile<'a> = dyn Fn(&Session, &LockedBase, Platform) -> Result<(), base::Error> + Sync + 'a;
 
 /// The lock of `subject`: the one that is kept if it fits, else a new one, which is written there. The second value
 /// says whether it was written.
 ///
 /// # Errors
 /// When something cannot be resolved, or the lock does not fit and must not be renewed.
-pub fn lock(session: &Session, subject: &Subject<'_>, renewal: Renewal) -> Result<(Lock, bool), Error> {
+pub fn lock(
+    session: &Session,
+    subject: &Subject<'_>,
+    renewal: Renewal,
+    meanwhile: &Meanwhile<'_>,
+) -> Result<(Lock, bool), Error> {
     let platforms = match subject.platforms {
         [] => vec![Platform::host()?],
         named => named.to_vec(),
@@ -138,7 +142,7 @@ pub fn lock(session: &Session, subject: &Subject<'_>, renewal: Renewal) -> Resul
                 platforms.into_iter().filter(|platform| fresh.is_none_or(|lock| !lock.platforms.contains_key(platform)))
             {
                 let before = known.as_ref().and_then(|lock| lock.platforms.get(&platform));
-                locked.insert(platform, resolve(session, subject, &base, platform, before)?);
+                locked.insert(platform, resolve(session, subject, &base, platform, before, meanwhile)?);
             }
             let python = locked.values().find_map(|locked| base.python(&locked.base)).map(str::to_owned);
             let lock = Lock { lock: 1, input, python, platforms: locked };
@@ -159,18 +163,14 @@ fn resolve(
     base: &Base,
     platform: Platform,
     before: Option<&LockedPlatform>,
+    meanwhile: &Meanwhile<'_>,
 ) -> Result<LockedPlatform, Error> {
     let manifest = subject.manifest;
     let preferred = before.map(|locked| locked.python.as_slice()).unwrap_or_default();
     let downloads = Session { client: session.client.apart(), ..session.clone() };
     let lower = || {
         let (locked, system) = base.lock(&downloads, manifest.base_spec(), platform)?;
-        // This machine's needs to be there whatever is built, as its Python compiles.
-        if let Some(convention) = subject.convention.filter(|_| manifest.needs_python())
-            && Platform::host().is_ok_and(|host| host == platform)
-        {
-            base::trees(&downloads, manifest.base_spec(), &locked, platform, &convention.user())?;
-        }
+        meanwhile(&downloads, &locked, platform)?;
         Ok::<_, Error>((locked, system))
     };
     // Neither uv, which may have to be fetched, nor packages need anything of a base whose Python is known.

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use crate::bundle::import::bento as import;
 use crate::bundle::runtime::{self, Convention};
-use crate::bundle::{self, Bundle, Weight};
+use crate::bundle::{self, Bundle, Hashing, Weight};
 use crate::formats::bento;
 use crate::formats::diagnostic::Diagnostics;
 use crate::image::Image;
@@ -123,7 +123,7 @@ pub fn of_image(session: &Session, image: &Image) -> Result<Bundle, Error> {
             (None, None) => {}
         }
     }
-    let mut bundle = Bundle::new(&description.name, convention, weights, false);
+    let mut bundle = Bundle::new(&description.name, convention, weights, Hashing::IfUnknown);
     for (path, file) in members {
         bundle.add(path, file.content, file.executable)?;
     }

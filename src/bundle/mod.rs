@@ -135,7 +135,7 @@ pub struct Bundle {
     /// What the weights become, as soon as somebody has asked.
     layers: OnceLock<Vec<Layer>>,
     /// The weights are hashed whatever is remembered of them.
-    rehash: bool,
+    hashing: Hashing,
     /// The file that it was read from.
     packed: Option<Packed>,
 }
@@ -149,9 +149,19 @@ struct Packed {
     layers: Vec<Layer>,
 }
 
-/// Whether the file at `path` ends as bundles do.
+/// When weights are read and hashed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hashing {
+    /// Where that was not done before with files that look the same: times, sizes and inodes.
+    IfUnknown,
+    /// Again, whatever is known.
+    Again,
+}
+
+/// Whether there is a bundle at `path`: a file that is called so, or ends as bundles do.
 pub fn is_bundle(path: &Path) -> bool {
-    fs_err::File::open(path).is_ok_and(|file| seekable::Reader::new(file).is_ok())
+    let ends_so = || fs_err::File::open(path).is_ok_and(|file| seekable::Reader::new(file).is_ok());
+    path.is_file() && (path.extension().is_some_and(|extension| extension == "ekiben") || ends_so())
 }
 
 /// Largest member other than weights that is read into memory, in bytes.
@@ -168,11 +178,11 @@ struct Identity<'a> {
 
 impl Bundle {
     /// Starts a bundle from the weights. They are read and hashed when it is packed, or before where somebody asks for
-    /// their layers; where that was done before and the files are the same, not at all (unless `rehash`). One laid out as
+    /// their layers; where that was done before and the files are the same, not at all (unless [`Hashing::Again`]). One laid out as
     /// Ekiben does it gets a manifest, by which it is known again.
-    pub fn new(name: &str, convention: Convention, weights: Vec<Weight>, rehash: bool) -> Self {
+    pub fn new(name: &str, convention: Convention, weights: Vec<Weight>, hashing: Hashing) -> Self {
         let (name, version, members, layers) = (name.to_owned(), String::new(), BTreeMap::new(), OnceLock::new());
-        Self { name, version, convention, members, weights, layers, rehash, packed: None }
+        Self { name, version, convention, members, weights, layers, hashing, packed: None }
     }
 
     /// Adds a file.
@@ -241,7 +251,7 @@ impl Bundle {
         if let Some(layers) = self.layers.get() {
             return Ok(layers);
         }
-        let layers = weights::layers(session, &self.image_folder()?, &self.weights, self.rehash)?;
+        let layers = weights::layers(session, &self.image_folder()?, &self.weights, self.hashing)?;
         Ok(self.layers.get_or_init(|| layers))
     }
 
@@ -424,7 +434,7 @@ impl Bundle {
         };
         let (name, version, layers) = (index.name, index.version, OnceLock::new());
         let packed = Some(Packed { path: path.to_owned(), epoch: index.epoch, layers: index.layers.clone() });
-        let bundle = Self { name, version, convention, members, weights, layers, rehash: false, packed };
+        let bundle = Self { name, version, convention, members, weights, layers, hashing: Hashing::IfUnknown, packed };
         let groups = weights::split(&bundle.image_folder()?, &bundle.weights)?;
         if groups.len() != index.layers.len() {
             return Err(malformed("its index has another number of layers than its weights need".into()));

@@ -102,7 +102,7 @@ impl Bundle {
         };
         if self.layers.get().is_none() {
             let mut layers = Vec::new();
-            for mut group in weights::groups(&session.store, &self.image_folder()?, &self.weights, self.rehash)? {
+            for mut group in weights::groups(&session.store, &self.image_folder()?, &self.weights, self.hashing)? {
                 if group.layer.is_some() {
                     group.files.iter().try_for_each(|_| next(tar, &mut io::sink()))?;
                 }

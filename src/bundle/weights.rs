@@ -3,7 +3,7 @@
 //! A large file has a layer of its own, so that another version of one file moves that file alone. Small ones share,
 //! and with very many shards large ones do too: runtimes take no more than 127 layers.
 
-use super::{Error, Weight};
+use super::{Error, Hashing, Weight};
 use crate::image::layer::{Layer, LayerFile};
 use crate::image::session::Session;
 use crate::image::store::Store;
@@ -34,18 +34,18 @@ pub(super) struct Group {
     pub(super) layer: Option<Layer>,
 }
 
-/// The groups of `weights`, with the layers that are remembered (none when `rehash`).
+/// The groups of `weights`, with the layers that are remembered (none with [`Hashing::Again`]).
 pub(super) fn groups(
     store: &Store,
     folder: &ArchivePath,
     weights: &[Weight],
-    rehash: bool,
+    hashing: Hashing,
 ) -> Result<Vec<Group>, Error> {
     let mut groups = Vec::new();
     for files in split(folder, weights)? {
         // Paths, numbers and lists always serialise.
         let key = Digest::of(serde_json::to_vec(&(crate::io::archive::epoch(), &files)).unwrap_or_default());
-        let layer: Option<Layer> = if rehash { None } else { store.cached("weights", &key) };
+        let layer: Option<Layer> = if hashing == Hashing::Again { None } else { store.cached("weights", &key) };
         if let Some(layer) = &layer {
             layer.keep_recipe(store, files.clone())?;
         }
@@ -85,14 +85,14 @@ impl Group {
     }
 }
 
-/// The layers that `weights` become, hashing side by side what is not known yet (all of it when `rehash`).
+/// The layers that `weights` become, hashing side by side what is not known yet (all of it with [`Hashing::Again`]).
 pub(super) fn layers(
     session: &Session,
     folder: &ArchivePath,
     weights: &[Weight],
-    rehash: bool,
+    hashing: Hashing,
 ) -> Result<Vec<Layer>, Error> {
-    let mut groups = groups(&session.store, folder, weights, rehash)?;
+    let mut groups = groups(&session.store, folder, weights, hashing)?;
     let unknown: Vec<_> = groups.iter_mut().filter(|group| group.layer.is_none()).collect();
     if !unknown.is_empty() {
         let bytes = unknown.iter().map(|group| group.bytes()).sum();

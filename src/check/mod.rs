@@ -5,6 +5,7 @@
 
 pub mod fix;
 pub mod project_metadata;
+pub mod target;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use ignore::WalkBuilder;
 
+use super::target::Target;
 use crate::bundle::import::bento::{self as import, Bento};
 use crate::bundle::{self, Bundle};
 use crate::formats::diagnostic::Diagnostics;
@@ -72,25 +73,25 @@ pub struct Located {
 /// # Errors
 /// When there is none, or it cannot be got at.
 pub fn open(session: &Session, path: &Path, found: &mut Diagnostics) -> Result<Option<Located>, Error> {
-    if path.is_file() && (bundle::is_bundle(path) || path.extension().is_some_and(|ending| ending == "ekiben")) {
-        let bundle = Bundle::open(session, path)?;
-        let name = one_of(path, among(bundle.members().keys()))?;
-        let place = format!("{}:{name}", shown(path));
-        return Ok(parse(&name, &place, &bundle.read(&name)?, found));
-    }
-    let bento = import::find(path)?;
-    let path = bento.as_deref().unwrap_or(path);
-    if bento.is_some() && path.is_file() {
-        let bento = Bento::open(session, path)?;
-        let name = one_of(path, among(bento.files.iter().map(|file| &file.path)))?;
-        let place = bento.shown(&name);
-        let bytes = bento.get(&name).map(|file| file.content.read(Kind::Metadata.most())).transpose();
-        return Ok(parse(&name, &place, &bytes.map_err(import::Error::from)?.unwrap_or_default(), found));
-    }
-    let file = match path.is_dir() {
-        true => path.join(one_of(path, below(path))?),
-        false if path.exists() => path.to_owned(),
-        false => return Err(Error::Missing(path.to_owned())),
+    let file = match Target::of(path)? {
+        Target::Bundle(path) => {
+            let bundle = Bundle::open(session, &path)?;
+            let name = one_of(&path, among(bundle.members().keys()))?;
+            let place = format!("{}:{name}", shown(&path));
+            return Ok(parse(&name, &place, &bundle.read(&name)?, found));
+        }
+        Target::Bento(path) if path.is_file() => {
+            let bento = Bento::open(session, &path)?;
+            let name = one_of(&path, among(bento.files.iter().map(|file| &file.path)))?;
+            let place = bento.shown(&name);
+            let bytes = bento.get(&name).map(|file| file.content.read(Kind::Metadata.most())).transpose();
+            return Ok(parse(&name, &place, &bytes.map_err(import::Error::from)?.unwrap_or_default(), found));
+        }
+        Target::Bento(path) | Target::Project(path) => match path.is_dir() {
+            true => path.join(one_of(&path, below(&path))?),
+            false => path,
+        },
+        Target::Name(_) => return Err(Error::Missing(path.to_owned())),
     };
     found.extend(metadata::not_found_by_service(&file, &shown(&file)));
     Ok(load::file(&file, found).and_then(located))

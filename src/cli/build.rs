@@ -4,9 +4,10 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::prepare::{Goal, Inputs};
+use super::inputs::Inputs;
 use super::printer::Report;
-use super::{Context, Exit, Failure, prepare, push};
+use super::{Context, Exit, Failure, push};
+use crate::build::workflow::{self, Goal, Opened};
 use crate::image::oci::platform::Platform;
 use crate::image::store::ImageName;
 use crate::io::compress::Setting;
@@ -52,15 +53,16 @@ struct Image {
 
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let session = context.session()?;
-    let mut input = prepare::input(context, &session, &args.inputs, &args.platform, Goal::Image)?;
+    let opened = Opened::open(&session, args.inputs.request()?, context)?;
+    let mut input = opened.input(&session, &args.platform, Goal::Image, context)?;
     input.bundle.compress_weights(&session, args.compression)?;
     let targets = match args.push {
         true => args.tag.iter().map(|name| push::target(&name.to_string())).collect::<Result<Vec<_>, _>>()?,
         false => Vec::new(),
     };
-    let built = prepare::build(context, &session, input, &args.platform, &args.tag)?;
+    let built = workflow::build(&session, input, &args.platform, &args.tag, context)?;
     push::push(context, &session, &built.digest, &targets)?;
-    let platforms = prepare::platforms_or_host(&args.platform)?;
+    let platforms = workflow::platforms_or_host(&args.platform)?;
     let (size, layers) = (built.image.size(), built.image.layers().len());
     context.printer.report(&Image { name: built.name, digest: built.digest, platforms, size, layers })?;
     Ok(Exit::Success)

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::printer::{DIM, ERROR, HINT, NAME, Report, VERB, WARNING};
-use super::{Context, Exit, Failure, prepare};
+use super::{Context, Exit, Failure, watch};
 use crate::formats::diagnostic::{Diagnostic, Json};
 use crate::formats::document::shown;
 use crate::io::progress::Progress;
@@ -98,7 +98,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let progress = Progress::new(Arc::new(context.printer.clone()));
     let conversions = convert::convert(&Options { models, into, name, allow, force, link }, &progress);
     if context.printer.output() == super::Output::Human {
-        conversions.iter().for_each(|conversion| prepare::show(context, &conversion.diagnostics));
+        conversions.iter().for_each(|conversion| watch::show(context, &conversion.diagnostics));
     }
     let rows: Vec<Row<'_>> = conversions.iter().map(row).collect();
     let count = |state: State| rows.iter().filter(|row| row.state == state).count();

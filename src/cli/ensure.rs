@@ -4,10 +4,11 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::prepare::Goal;
+use super::inputs::Inputs;
 use super::printer::{NAME, Report};
-use super::{Context, Exit, Failure, prepare, push};
+use super::{Context, Exit, Failure, push};
 use crate::build::ensure;
+use crate::build::workflow::{self, Goal, Opened};
 use crate::image::oci::platform::Platform;
 use crate::image::registry::{Reference, Registries};
 use crate::io::digest::Digest;
@@ -29,7 +30,7 @@ pub struct Args {
     #[arg(value_name = "REF")]
     reference: String,
     #[command(flatten)]
-    inputs: prepare::Inputs,
+    inputs: Inputs,
     /// What the image is for; as in `ekiben build`.
     #[arg(long, value_delimiter = ',')]
     platform: Vec<Platform>,
@@ -46,9 +47,10 @@ struct Ensured {
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let named = push::target(&args.reference)?;
     let session = context.session()?;
-    let platforms = prepare::platforms_or_host(&args.platform)?;
+    let platforms = workflow::platforms_or_host(&args.platform)?;
     // Mostly the image is there, and nothing of it is needed here.
-    let input = prepare::input(context, &session, &args.inputs, &platforms, Goal::Bundle)?;
+    let opened = Opened::open(&session, args.inputs.request()?, context)?;
+    let input = opened.input(&session, &platforms, Goal::Bundle, context)?;
     let reference = named.tagged(ensure::tag(&session, &input, &platforms)?);
     let registries = Registries::new(&session)?;
     if let Some(digest) = registries.repository(&reference).head(&reference.wanted(), false)? {
@@ -56,7 +58,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         context.printer.report(&Ensured { reference, digest, built: false })?;
         return Ok(Exit::Success);
     }
-    let digest = prepare::build(context, &session, input, &platforms, &[])?.digest;
+    let digest = workflow::build(&session, input, &platforms, &[], context)?.digest;
     let mut targets = vec![reference.clone()];
     targets.extend(named.tag().map(|tag| named.tagged(tag)));
     push::push(context, &session, &digest, &targets)?;

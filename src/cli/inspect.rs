@@ -8,10 +8,12 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::printer::{DIM, NAME, Report, Size, VERB, dim_time, plain};
-use super::{Context, Exit, Failure, prepare, pull};
+use super::{Context, Exit, Failure, pull, watch};
 use crate::build::input::{self, Input};
-use crate::bundle::Bundle;
-use crate::bundle::import::bento::{self as import, Bento};
+use crate::build::workflow;
+use crate::bundle::import::bento::Bento;
+use crate::bundle::{Bundle, Hashing};
+use crate::check::target::Target;
 use crate::image::layer::Layer;
 use crate::image::oci::platform::Platform;
 use crate::image::registry::Reference;
@@ -131,8 +133,8 @@ struct MemberReport {
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let session = context.session()?;
     let path = PathBuf::from(&args.target);
-    let found = if prepare::is_bundle(&path) { None } else { import::find(&path)? };
-    if let Some(found) = found {
+    let target = Target::of(&path)?;
+    if let Target::Bento(found) = target {
         if args.verify {
             let explanation = ErrorKind::Usage
                 .named("bento/no-digests")
@@ -181,15 +183,16 @@ fn bundle(context: &Context, session: &Session, path: PathBuf, verify: bool) -> 
 fn bento(context: &Context, session: &Session, path: PathBuf, found: &Path) -> Result<BundleReport, Failure> {
     let bento = Bento::open(session, found)?;
     if bento.own_manifest().is_some() {
-        let bundle = Input::of_own_bento(session, &bento, false)?.bundle;
+        let bundle = Input::of_own_bento(session, &bento, Hashing::IfUnknown)?.bundle;
         let digest = bundle.digest(session)?;
         return contents(session, path, &bundle, Some(digest), None);
     }
-    let (Some(manifest), mistakes) = bento.describe(None) else {
-        return Err(prepare::mistaken(context, found, &bento.describe(None).1));
+    let (manifest, mistakes) = bento.describe(None);
+    let Some(manifest) = manifest else {
+        return Err(workflow::Error::mistakes(found, &mistakes, context).into());
     };
-    prepare::show(context, &mistakes);
-    let bundle = input::bento_bundle(session, &bento, &manifest, false)?;
+    watch::show(context, &mistakes);
+    let bundle = input::bento_bundle(session, &bento, &manifest, Hashing::IfUnknown)?;
     contents(session, path, &bundle, None, Some(ImageOf::from(manifest)))
 }
 

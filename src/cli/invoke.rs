@@ -9,9 +9,10 @@ use fs_err as fs;
 use reqwest::Url;
 use serde_json::{Value, json};
 
-use super::prepare::Inputs;
+use super::inputs::{How, Inputs};
 use super::printer::{Output, Time};
-use super::{Context, Exit, Failure, prepare, serve};
+use super::{Context, Exit, Failure, serve};
+use crate::build::workflow;
 use crate::image::session::Session;
 use crate::io::explain::ErrorKind;
 use crate::run;
@@ -46,7 +47,7 @@ pub struct Args {
     #[command(flatten)]
     secrets: serve::Secrets,
     #[command(flatten)]
-    build: prepare::How,
+    build: How,
     #[command(flatten)]
     how: serve::How,
 }
@@ -125,7 +126,8 @@ fn once(
     credentials: Credentials,
     data: Option<Vec<u8>>,
 ) -> Result<Exit, Failure> {
-    let built = prepare::image(context, session, &Inputs { path: PathBuf::from(args.target), how: args.build })?;
+    let inputs = Inputs { path: PathBuf::from(args.target), how: args.build };
+    let built = workflow::image(session, inputs.request()?, context)?;
     let mut options = args.how.options(built.manifest.as_ref().map(|manifest| &manifest.resources));
     options.publish = vec![run::any_port(serve::port(&built, &options.env))];
     let mut running = serve::start(context, session, &built, options, Life::Tied, false)?.with(credentials);

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::printer::Report;
-use super::{Context, Exit, Failure, prepare};
+use super::{Context, Exit, Failure};
 use crate::build::resolve::{Renewal, Subject};
+use crate::build::workflow;
 use crate::project::lock;
 
 const EXAMPLES: &str = "Examples:\n\
@@ -41,13 +42,13 @@ struct Locked {
 
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let session = context.session()?;
-    let project = prepare::project(context, &args.path)?;
+    let project = workflow::project(&args.path, context)?;
     let renewal = match (args.update, args.check) {
         (true, _) => Renewal::Always,
         (_, true) => Renewal::Never,
         _ => Renewal::IfNeeded,
     };
-    let lock = prepare::lock(context, &session, &Subject::of(&project), renewal)?;
+    let lock = workflow::lock(&session, &Subject::of(&project), renewal, &|_, _, _| Ok(()), context)?;
     context.printer.report(&Locked { path: project.root.join(lock::NAME), lock })?;
     Ok(Exit::Success)
 }

@@ -6,9 +6,10 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::prepare::{Goal, Inputs};
+use super::inputs::Inputs;
 use super::printer::{NAME, Report, Size, dim_time};
-use super::{Context, Exit, Failure, prepare};
+use super::{Context, Exit, Failure};
+use crate::build::workflow::{Goal, Opened};
 use crate::bundle::Form;
 use crate::io::digest::Digest;
 use crate::io::explain::ErrorKind;
@@ -46,7 +47,8 @@ struct Packed {
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let session = context.session()?;
     let base = args.inputs.how.base.clone();
-    let bundle = prepare::input(context, &session, &args.inputs, &[], Goal::Bundle)?.bundle;
+    let opened = Opened::open(&session, args.inputs.request()?, context)?;
+    let bundle = opened.input(&session, &[], Goal::Bundle, context)?.bundle;
     let path = match args.out {
         None => PathBuf::from(bundle.file_name()),
         Some(folder) if folder.is_dir() => folder.join(bundle.file_name()),

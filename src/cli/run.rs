@@ -5,10 +5,11 @@ use std::net::SocketAddr;
 
 use serde::Serialize;
 
-use super::prepare::Inputs;
+use super::inputs::Inputs;
 use super::printer::Report;
 use super::serve::{self, Running};
-use super::{Context, Exit, Failure, prepare};
+use super::{Context, Exit, Failure};
+use crate::build::workflow::{self, Built};
 use crate::run::container::{Life, Publish};
 
 const EXAMPLES: &str = "Examples:\n\
@@ -92,7 +93,7 @@ struct Started {
 
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let session = context.session()?;
-    let built = prepare::image(context, &session, &args.inputs)?;
+    let built = workflow::image(&session, args.inputs.request()?, context)?;
     let port = serve::port(&built, &args.how.env);
     let mut options = args.how.options(built.manifest.as_ref().map(|manifest| &manifest.resources));
     options.name = args.name;
@@ -124,7 +125,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
 fn foreground(
     context: &Context,
     running: &mut Running,
-    built: &prepare::Built,
+    built: &Built,
     serves: bool,
     timeout: u64,
 ) -> Result<Exit, Failure> {

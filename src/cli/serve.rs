@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::prepare::Built;
 use super::printer::{DIM, NAME, Time};
 use super::{Context, Failure};
+use crate::build::workflow::Built;
 use crate::image::session::Session;
 use crate::project::manifest::Resources;
 use crate::run::container::{self, Container, Life, Limits, Publish};

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::prepare::{Goal, Inputs};
+use super::inputs::Inputs;
 use super::printer::{DIM, ERROR, Report, Time, VERB};
-use super::{Context, Exit, Failure, prepare, serve};
+use super::{Context, Exit, Failure, serve};
+use crate::build::workflow::{self, Goal, Opened};
 use crate::image::store::ImageName;
 use crate::io::digest::Digest;
 use crate::io::explain::ErrorKind;
@@ -46,9 +47,12 @@ struct Tested {
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let credentials = args.secrets.credentials()?;
     let session = context.session()?;
-    let input = prepare::input_if(context, &session, &args.inputs, &[], Goal::Image, &has_tests)?;
-    let manifest = input.manifest.clone();
-    let built = prepare::build(context, &session, input, &[], &[])?;
+    let opened = Opened::open(&session, args.inputs.request()?, context)?;
+    let manifest = opened.manifest().clone();
+    // Said before anything is locked.
+    has_tests(&manifest)?;
+    let input = opened.input(&session, &[], Goal::Image, context)?;
+    let built = workflow::build(&session, input, &[], &[], context)?;
     let mut options = args.how.options(Some(&manifest.resources));
     options.publish = vec![run::any_port(serve::port(&built, &options.env))];
     let mut running = serve::start(context, &session, &built, options, Life::Tied, false)?.with(credentials);

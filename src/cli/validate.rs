@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::printer::{ERROR, NAME, Report, VERB, WARNING, dim_time};
-use super::{Context, Exit, Failure, Format, prepare};
+use super::{Context, Exit, Failure, Format, watch};
 use crate::build::input::{self, Input};
 use crate::bundle::import::bento::Bento;
 use crate::check::fix;
@@ -84,7 +84,7 @@ fn validate(context: &Context, args: &Args, fixed: Vec<String>) -> Result<Exit, 
     match args.output {
         Format::Human | Format::Json => {
             if args.output == Format::Human {
-                results.iter().for_each(|result| prepare::show(context, &result.diagnostics));
+                results.iter().for_each(|result| watch::show(context, &result.diagnostics));
             }
             context.printer.report(&Validated {
                 projects,

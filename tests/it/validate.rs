@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use ekiben::bundle::{Bundle, Form, Weight};
+use ekiben::bundle::{Bundle, Form, Hashing, Weight};
 use ekiben::check;
 use ekiben::formats::diagnostic::{Code, Diagnostics, Rendering};
 use ekiben::image::download::Client;
@@ -527,7 +527,7 @@ fn bundle(folder: &Folder, name: &str, manifest: &str, end: &[u8]) -> PathBuf {
         "w",
         ekiben::bundle::runtime::Convention::Ekiben,
         vec![Weight { path: path("w.pkl"), content }],
-        false,
+        Hashing::IfUnknown,
     );
     let lock = Lock { lock: 1, input: Digest::of("x"), python: None, platforms: Default::default() };
     for (name, text) in [("ekiben.yaml", manifest.to_owned()), ("ekiben.lock", lock.to_text().unwrap())] {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use ekiben::bundle::runtime::Convention;
-use ekiben::bundle::{Bundle, Form, Weight};
+use ekiben::bundle::{Bundle, Form, Hashing, Weight};
 use ekiben::image::download::Client;
 use ekiben::image::session::Session;
 use ekiben::image::store::Store;
@@ -442,7 +442,7 @@ proptest! {
             listed.push(Weight { path: path(&weight), content: Content::file(&file).unwrap() });
             expected.insert(place, (false, any.bytes()));
         }
-        let mut bundle = Bundle::new("m", if own { Convention::Ekiben } else { Convention::Bento }, listed, false);
+        let mut bundle = Bundle::new("m", if own { Convention::Ekiben } else { Convention::Bento }, listed, Hashing::IfUnknown);
         // By which the two are told apart.
         let description = if own { "ekiben.yaml" } else { "bento.yaml" };
         bundle.add(path(description), Content::Bytes(vec![1]), false).unwrap();

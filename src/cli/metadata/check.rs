@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::super::printer::{ERROR, NAME, Output, Report, VERB, WARNING};
-use super::super::{Context, Exit, Failure, prepare};
+use super::super::{Context, Exit, Failure, watch};
 use super::{in_full, in_words, near_in_words, plain};
 use crate::check::project_metadata::{self, Located};
 use crate::formats::diagnostic::{Diagnostics, Json, Severity};
@@ -68,7 +68,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         (None, _) => {}
     }
     if context.printer.output() == Output::Human {
-        prepare::show(context, &found);
+        watch::show(context, &found);
     }
     let all = found.sorted();
     let errors = all.iter().filter(|diagnostic| diagnostic.severity() == Severity::Error).count();

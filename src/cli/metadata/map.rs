@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::super::printer::{DIM, ERROR, NAME, Report, VERB};
-use super::super::{Context, Exit, Failure, prepare};
+use super::super::{Context, Exit, Failure, watch};
 use super::{in_words, indented, invalid, near_in_words, plain};
 use crate::check::project_metadata;
 use crate::formats::diagnostic::Diagnostics;
@@ -56,7 +56,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         Catalog::new(&target.metadata, &target.document, &mut found),
     );
     let (Some(from), Some(to)) = catalogs else { return Err(invalid(context, &found)) };
-    prepare::show(context, &found);
+    watch::show(context, &found);
     let mapping = map(&from, &to, args.create_missing);
     let complete = mapping.missing().next().is_none();
     let path = |located: &project_metadata::Located| located.document.source.path().to_owned();

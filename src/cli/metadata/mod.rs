@@ -5,7 +5,7 @@ mod map;
 mod show;
 
 use super::printer::HINT;
-use super::{Context, Exit, Failure, prepare};
+use super::{Context, Exit, Failure, watch};
 use crate::formats::diagnostic::Diagnostics;
 use crate::formats::metadata::{Difference, Entry, Place};
 use crate::io::explain::ErrorKind;
@@ -43,7 +43,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
 
 /// Ends a command whose metadata has mistakes, which are shown.
 fn invalid(context: &Context, found: &Diagnostics) -> Failure {
-    prepare::show(context, found);
+    watch::show(context, found);
     Failure::new(ErrorKind::Invalid.named("metadata/mistakes"), "the metadata has mistakes")
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::super::printer::{DIM, NAME, Report, VERB};
-use super::super::{Context, Exit, Failure, prepare};
+use super::super::{Context, Exit, Failure, watch};
 use super::{invalid, plain};
 use crate::check::project_metadata;
 use crate::formats::diagnostic::Diagnostics;
@@ -38,7 +38,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let mut found = Diagnostics::new();
     let located = project_metadata::open(&session, &args.path, &mut found)?;
     let Some(located) = located else { return Err(invalid(context, &found)) };
-    prepare::show(context, &found);
+    watch::show(context, &found);
     let path = located.document.source.path().to_owned();
     context.printer.report(&Shown { path, categories: located.metadata.categories().to_vec() })?;
     Ok(Exit::Success)

@@ -1,0 +1,393 @@
+//! The way from what a person names to an image in the store: opened and checked, locked, built, named.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::input::{self, Input};
+use super::resolve::{self, Renewal, Subject};
+use crate::base::requirements::Requirements;
+use crate::base::{self, LockedBase};
+use crate::bundle::Hashing;
+use crate::bundle::import::bento::{self as import, Bento};
+use crate::bundle::runtime::Convention;
+use crate::check::target::Target;
+use crate::formats::diagnostic::Diagnostics;
+use crate::image::oci::platform::{Platform, UnknownPlatform};
+use crate::image::session::Session;
+use crate::image::store::{self, ImageName, ImageNameError};
+use crate::image::{self, Image};
+use crate::io::digest::Digest;
+use crate::io::explain::{ErrorKind, Explain, Explanation};
+use crate::project::Project;
+use crate::project::lock::{self, Lock};
+use crate::project::manifest::Manifest;
+
+/// Why there is no image.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A bento.
+    #[error(transparent)]
+    Import(#[from] import::Error),
+    /// A bundle, or a file of a project or bento.
+    #[error(transparent)]
+    Input(#[from] input::Error),
+    /// The lock.
+    #[error(transparent)]
+    Resolve(#[from] resolve::Error),
+    /// A layer.
+    #[error(transparent)]
+    Build(#[from] super::Error),
+    /// An image that was there before.
+    #[error(transparent)]
+    Image(#[from] image::Error),
+    /// The store says no.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// This machine's processor is none that images are built for.
+    #[error(transparent)]
+    Platform(#[from] UnknownPlatform),
+    /// What the image would be called cannot be a name.
+    #[error(transparent)]
+    Name(#[from] ImageNameError),
+    /// What the person wrote has mistakes, which whoever watches was shown.
+    #[error("{} has {}", path.display(), if *errors == 1 { "1 mistake".to_owned() } else { format!("{errors} mistakes") })]
+    Mistakes {
+        /// The project or the bento.
+        path: PathBuf,
+        /// How many.
+        errors: usize,
+    },
+    /// What belongs into a project's manifest was given beside it.
+    #[error("--base and --lock are for bentos")]
+    ForBentos,
+    /// Nothing lies there, and no image can be called so.
+    #[error("there is no file or folder `{text}`, and {why}")]
+    Nothing {
+        /// As it was given.
+        text: String,
+        /// Why it is no name.
+        why: ImageNameError,
+    },
+}
+
+impl Explain for Error {
+    fn explain(&self) -> Explanation {
+        match self {
+            Self::Import(error) => error.explain(),
+            Self::Input(error) => error.explain(),
+            Self::Resolve(error) => error.explain(),
+            Self::Build(error) => error.explain(),
+            Self::Image(error) => error.explain(),
+            Self::Store(error) => error.explain(),
+            Self::Platform(error) => error.explain(),
+            Self::Name(error) => error.explain(),
+            Self::Mistakes { .. } => ErrorKind::Invalid.named("project/mistakes"),
+            Self::ForBentos => {
+                ErrorKind::Usage.named("project/for-bentos").hint("set `base` in the manifest; its lock lies beside it")
+            }
+            Self::Nothing { .. } => ErrorKind::Usage.named("project/nothing"),
+        }
+    }
+}
+
+impl Error {
+    /// The mistakes in what lies at `path`, shown to whoever watches.
+    pub fn mistakes(path: &Path, mistakes: &Diagnostics, watch: &dyn Watch) -> Self {
+        watch.diagnostics(mistakes);
+        Self::Mistakes { path: path.to_owned(), errors: mistakes.errors() }
+    }
+}
+
+/// Who is told how it goes on.
+pub trait Watch {
+    /// What is to be said of documents: warnings, or the mistakes that end the work.
+    fn diagnostics(&self, found: &Diagnostics);
+
+    /// A step is done.
+    fn done(&self, step: Step<'_>, took: Duration);
+}
+
+/// What is done.
+#[derive(Clone, Copy, Debug)]
+pub enum Step<'a> {
+    /// The project of this name was read and checked.
+    Validated(&'a str),
+    /// The bento of this name was.
+    Read(&'a str),
+    /// A lock was written.
+    Locked(&'a Lock),
+    /// An image was built, or found as it was built before.
+    Built(&'a ImageName, &'a Image),
+}
+
+/// What is built from, and how.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// What the person names.
+    pub path: PathBuf,
+    /// What may be done to a lock.
+    pub renewal: Renewal,
+    /// When weights are hashed.
+    pub hashing: Hashing,
+    /// What the image of a bento stands on, in place of what the bento says.
+    pub base: Option<String>,
+    /// Where the lock of a bento is kept; without it, beside the bento, under its name with `.lock` behind it.
+    pub lock: Option<PathBuf>,
+}
+
+/// What everything is got together for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Goal {
+    /// A bundle: nothing is put together before it is asked for.
+    Bundle,
+    /// An image: its base is put together while Python packages are resolved.
+    Image,
+}
+
+/// What an image is built from, opened and checked. Nothing is locked yet.
+pub struct Opened {
+    request: Request,
+    source: Source,
+}
+
+enum Source {
+    Project(Project),
+    Bento {
+        bento: Bento,
+        manifest: Manifest,
+        requirements: Requirements,
+    },
+    /// A bundle, whose lock is in it.
+    Bundle(Input),
+}
+
+impl Opened {
+    /// Opens what `request` names.
+    ///
+    /// # Errors
+    /// When it is not there, cannot be read, or has mistakes.
+    pub fn open(session: &Session, request: Request, watch: &dyn Watch) -> Result<Self, Error> {
+        let target = Target::of(&request.path)?;
+        if !matches!(target, Target::Bento(_)) && (request.base.is_some() || request.lock.is_some()) {
+            return Err(Error::ForBentos);
+        }
+        let source = match target {
+            Target::Bundle(path) => Source::Bundle(shown(Input::open(session, &path), watch)?),
+            Target::Bento(path) => Source::bento(session, &path, &request, watch)?,
+            // What is not there, the project says best.
+            Target::Project(_) | Target::Name(_) => Source::Project(project(&request.path, watch)?),
+        };
+        Ok(Self { request, source })
+    }
+
+    /// What the person wants.
+    pub fn manifest(&self) -> &Manifest {
+        match &self.source {
+            Source::Project(project) => &project.manifest,
+            Source::Bento { manifest, .. } => manifest,
+            Source::Bundle(input) => &input.manifest,
+        }
+    }
+
+    /// Gets everything together. It is locked for `platforms`, and a project also for those in its manifest.
+    ///
+    /// # Errors
+    /// When it cannot be locked, or a file not be read.
+    pub fn input(
+        self,
+        session: &Session,
+        platforms: &[Platform],
+        goal: Goal,
+        watch: &dyn Watch,
+    ) -> Result<Input, Error> {
+        let Request { renewal, hashing, lock: kept, .. } = self.request;
+        match self.source {
+            Source::Bundle(input) => Ok(input),
+            Source::Project(project) => {
+                let mut wanted = project.manifest.platforms.clone();
+                if renewal != Renewal::Never {
+                    wanted.extend(platforms.iter().filter(|platform| !project.manifest.platforms.contains(platform)));
+                }
+                let subject = Subject { platforms: &wanted, ..Subject::of(&project) };
+                let lock = locked(session, &subject, renewal, goal, Convention::Ekiben, watch)?;
+                Ok(Input::of_project(session, &project, lock, hashing)?)
+            }
+            Source::Bento { bento, manifest, requirements } => {
+                let beside = || {
+                    let mut name = bento.path.file_name().unwrap_or_default().to_owned();
+                    name.push(".lock");
+                    bento.path.with_file_name(name)
+                };
+                let subject = Subject {
+                    manifest: &manifest,
+                    root: &bento.root,
+                    requirements: &requirements,
+                    platforms,
+                    path: kept.unwrap_or_else(beside),
+                    shipped: Some(bento.root.join(lock::NAME)),
+                };
+                let lock = locked(session, &subject, renewal, goal, Convention::Bento, watch)?;
+                Ok(Input::of_bento(session, &bento, manifest, lock, hashing)?)
+            }
+        }
+    }
+}
+
+impl Source {
+    fn bento(session: &Session, path: &Path, request: &Request, watch: &dyn Watch) -> Result<Self, Error> {
+        let started = Instant::now();
+        let bento = Bento::open(session, path)?;
+        if bento.own_manifest().is_some() {
+            return Ok(Self::Bundle(shown(Input::of_own_bento(session, &bento, request.hashing), watch)?));
+        }
+        let (manifest, mut mistakes) = bento.describe(request.base.as_deref());
+        bento.check_models(&mut mistakes);
+        let requirements = manifest.as_ref().map(|manifest| bento.requirements(manifest, &mut mistakes));
+        match (manifest, requirements) {
+            (Some(manifest), Some(requirements)) if !mistakes.has_errors() => {
+                watch.diagnostics(&mistakes);
+                watch.done(Step::Read(&manifest.name), started.elapsed());
+                Ok(Self::Bento { bento, manifest, requirements })
+            }
+            _ => Err(Error::mistakes(path, &mistakes, watch)),
+        }
+    }
+}
+
+/// An input whose documents' mistakes are shown.
+fn shown(input: Result<Input, input::Error>, watch: &dyn Watch) -> Result<Input, Error> {
+    if let Err(input::Error::Malformed { diagnostics, .. }) = &input {
+        watch.diagnostics(diagnostics);
+    }
+    Ok(input?)
+}
+
+/// Reads and checks the project at `path`.
+///
+/// # Errors
+/// When it has mistakes.
+pub fn project(path: &Path, watch: &dyn Watch) -> Result<Project, Error> {
+    let started = Instant::now();
+    match Project::load(path) {
+        Ok((project, warnings)) => {
+            watch.diagnostics(&warnings);
+            watch.done(Step::Validated(&project.manifest.name), started.elapsed());
+            Ok(project)
+        }
+        Err(mistakes) => Err(Error::mistakes(path, &mistakes, watch)),
+    }
+}
+
+/// The lock of `subject`, renewed as `renewal` says.
+///
+/// # Errors
+/// As [`resolve::lock`].
+pub fn lock(
+    session: &Session,
+    subject: &Subject<'_>,
+    renewal: Renewal,
+    meanwhile: &resolve::Meanwhile<'_>,
+    watch: &dyn Watch,
+) -> Result<Lock, Error> {
+    let started = Instant::now();
+    let result = resolve::lock(session, subject, renewal, meanwhile);
+    if let Err(resolve::Error::Malformed(diagnostics)) = &result {
+        watch.diagnostics(diagnostics);
+    }
+    let (lock, written) = result?;
+    if written {
+        watch.done(Step::Locked(&lock), started.elapsed());
+    }
+    Ok(lock)
+}
+
+/// The same on the way to `goal`, for an image laid out by `convention`.
+fn locked(
+    session: &Session,
+    subject: &Subject<'_>,
+    renewal: Renewal,
+    goal: Goal,
+    convention: Convention,
+    watch: &dyn Watch,
+) -> Result<Lock, Error> {
+    let manifest = subject.manifest;
+    // This machine's base needs to be there whatever is built, as its Python compiles.
+    let assemble = |session: &Session, base: &LockedBase, platform: Platform| {
+        if goal == Goal::Image && manifest.needs_python() && Platform::host().is_ok_and(|host| host == platform) {
+            base::trees(session, manifest.base_spec(), base, platform, &convention.user())?;
+        }
+        Ok(())
+    };
+    lock(session, subject, renewal, &assemble, watch)
+}
+
+/// An image, and what it was built from.
+pub struct Built {
+    /// What it is called in the store.
+    pub name: ImageName,
+    /// Of its manifest, or of the index of several platforms.
+    pub digest: Digest,
+    /// The image, or the first of several.
+    pub image: Image,
+    /// What it was built from; none of an image that was there before.
+    pub manifest: Option<Manifest>,
+}
+
+/// Builds the image of `input` for this machine's platform, or an index for several, and gives it the names `names` in
+/// the store (`NAME:VERSION` where there are none).
+///
+/// # Errors
+/// When something that the lock names cannot be had, a layer not be made, or the store not be written.
+pub fn build(
+    session: &Session,
+    input: Input,
+    platforms: &[Platform],
+    names: &[ImageName],
+    watch: &dyn Watch,
+) -> Result<Built, Error> {
+    let started = Instant::now();
+    let platforms = platforms_or_host(platforms)?;
+    let build = |platform: &Platform| super::build(session, &input, *platform);
+    let mut images = platforms.iter().map(build).collect::<Result<Vec<_>, _>>()?;
+    let (digest, descriptor) = match images.as_slice() {
+        [image] => image.save(&session.store)?,
+        images => image::index::save(&session.store, images)?,
+    };
+    let image = images.swap_remove(0);
+    let default = format!("{}:{}", input.bundle.name(), input.bundle.version().replace('+', "_")).parse()?;
+    let names = if names.is_empty() { std::slice::from_ref(&default) } else { names };
+    for name in names {
+        session.store.tag(name, descriptor.clone())?;
+    }
+    let name = names.first().cloned().unwrap_or(default);
+    watch.done(Step::Built(&name, &image), started.elapsed());
+    Ok(Built { name, digest, image, manifest: Some(input.manifest) })
+}
+
+/// The platforms that were asked for, each once; this machine's where none was.
+///
+/// # Errors
+/// When images are not built for this machine's processor.
+pub fn platforms_or_host(platforms: &[Platform]) -> Result<Vec<Platform>, UnknownPlatform> {
+    let mut platforms = platforms.to_vec();
+    platforms.sort();
+    platforms.dedup();
+    if platforms.is_empty() {
+        platforms.push(Platform::host()?);
+    }
+    Ok(platforms)
+}
+
+/// The image that `request` means: one that is built from what lies at the path, or one of that name in the store.
+///
+/// # Errors
+/// As [`Opened::open`], [`Opened::input`] and [`build`].
+pub fn image(session: &Session, request: Request, watch: &dyn Watch) -> Result<Built, Error> {
+    if let Target::Name(text) = Target::of(&request.path)? {
+        let name: ImageName = text.parse().map_err(|why| Error::Nothing { text, why })?;
+        let (digest, image) = Image::find(&session.store, &name)?;
+        return Ok(Built { name, digest, image, manifest: None });
+    }
+    let input = Opened::open(session, request, watch)?.input(session, &[], Goal::Image, watch)?;
+    build(session, input, &[], &[], watch)
+}

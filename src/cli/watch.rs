@@ -1,0 +1,54 @@
+//! What is shown on the way from what a person names to an image.
+
+use std::time::Duration;
+
+use super::Context;
+use super::printer::{NAME, Size, dim_time};
+use crate::base::LockedBase;
+use crate::build::workflow::{Step, Watch};
+use crate::formats::diagnostic::{Diagnostics, Rendering};
+use crate::project::lock::Lock;
+
+/// Prints diagnostics.
+pub fn show(context: &Context, diagnostics: &Diagnostics) {
+    let rendering = Rendering { colour: context.printer.colors(), width: width() };
+    for diagnostic in diagnostics.sorted() {
+        context.printer.line(rendering.render(diagnostic).trim_end());
+    }
+}
+
+/// Columns of the terminal; 80 where there is none.
+pub fn width() -> usize {
+    indicatif::TermLike::width(&console::Term::stderr()).into()
+}
+
+impl Watch for Context {
+    fn diagnostics(&self, found: &Diagnostics) {
+        show(self, found);
+    }
+
+    fn done(&self, step: Step<'_>, took: Duration) {
+        let (verb, text) = match step {
+            Step::Validated(name) => ("Validated", format!("{NAME}{name}{NAME:#}")),
+            Step::Read(name) => ("Read", format!("{NAME}{name}{NAME:#}")),
+            Step::Locked(lock) => ("Locked", summary(lock)),
+            Step::Built(name, image) => {
+                let (layers, size) = (image.layers().len(), Size(image.size()));
+                ("Built", format!("{NAME}{name}{NAME:#} {layers} layers, {size}"))
+            }
+        };
+        self.printer.status(verb, format!("{text} {}", dim_time(took)));
+    }
+}
+
+/// How many packages a lock names.
+fn summary(lock: &Lock) -> String {
+    let count = |number: usize, what: &str| format!("{number} {what} package{}", if number == 1 { "" } else { "s" });
+    let Some(locked) = lock.platforms.values().next() else { return String::new() };
+    let debian = match &locked.base {
+        LockedBase::Debian { packages, .. } => packages.len() + locked.system.len(),
+        LockedBase::Image { .. } => locked.system.len(),
+        LockedBase::Scratch => 0,
+    };
+    format!("{}, {}", count(debian, "Debian"), count(locked.python.len(), "Python"))
+}
