@@ -21,7 +21,7 @@ use crate::image::layer::{self, Layer};
 use crate::image::oci::platform::Platform;
 use crate::image::session::Session;
 use crate::image::{self as images, Image};
-use crate::io::archive::{ArchivePath, Entry, Kind};
+use crate::io::archive::{ArchivePath, Entry, Kind, Mode};
 use crate::io::compress::Compression;
 use crate::io::digest::Digest;
 use crate::io::explain::{ErrorKind, Explain, Explanation};
@@ -433,7 +433,7 @@ fn registered(stack: &Stack, user: &User) -> Result<Vec<(Entry, Vec<u8>)>, Error
             book.push(b'\n');
         }
         book.extend(line.into_bytes());
-        entries.push((Entry::file(path(name)?, book.len() as u64, false), book));
+        entries.push((Entry::file(path(name)?, book.len() as u64, Mode::Plain), book));
     }
     if entries.is_empty() {
         return Ok(entries);

@@ -16,7 +16,7 @@ use crate::formats::diagnostic::Diagnostics;
 use crate::formats::schema::Kind;
 use crate::formats::schema::load;
 use crate::image::session::Session;
-use crate::io::archive::ArchivePath;
+use crate::io::archive::{ArchivePath, Mode};
 use crate::io::content::{self, Content};
 use crate::io::explain::{ErrorKind, Explain, Explanation, carry};
 use crate::project::Project;
@@ -92,15 +92,15 @@ impl Input {
             Bundle::new(&manifest.name, Convention::Ekiben, weights.collect::<Result<_, Error>>()?, hashing);
         let manifest_name = project.path.file_name().unwrap_or_default();
         let path = |text: &str| ArchivePath::relative(text).map_err(std::io::Error::other);
-        bundle.add(path(&manifest_name.to_string_lossy())?, Content::file(&project.path)?, false)?;
+        bundle.add(path(&manifest_name.to_string_lossy())?, Content::file(&project.path)?, Mode::Plain)?;
         let lock_text = lock.to_text().map_err(std::io::Error::from)?;
-        bundle.add(path(lock::NAME)?, Content::Bytes(lock_text.into_bytes()), false)?;
+        bundle.add(path(lock::NAME)?, Content::Bytes(lock_text.into_bytes()), Mode::Plain)?;
 
         let mut code = BTreeSet::new();
         for file in project.files.code.iter().chain(&project.files.metadata) {
             let top = file.path.ancestors().next().unwrap_or_else(|| file.path.clone());
             code.insert(top);
-            bundle.add(file.path.clone(), Content::file(&file.host)?, is_executable(&file.host)?)?;
+            bundle.add(file.path.clone(), Content::file(&file.host)?, Mode::of(is_executable(&file.host)?))?;
         }
         // What installing the packages needs of the project: the requirements files, for their indexes, and local wheels.
         let files = project.requirements.files.iter().map(|(name, _)| Ok((name.clone(), name.under(&project.root))));
@@ -108,7 +108,7 @@ impl Input {
         for found in files.chain(wheels) {
             let (name, host) = found?;
             if !bundle.members().contains_key(&name) {
-                bundle.add(name, Content::file(&host)?, false)?;
+                bundle.add(name, Content::file(&host)?, Mode::Plain)?;
             }
         }
         let requirements = project.requirements.texts();
@@ -130,7 +130,7 @@ impl Input {
         };
         let generated = generate::service(&manifest, &version, &api).into_iter().chain(generate::bundle(&facts));
         for file in generated {
-            bundle.add(path(&file.path)?, Content::Bytes(file.content), file.executable)?;
+            bundle.add(path(&file.path)?, Content::Bytes(file.content), Mode::of(file.executable))?;
         }
         Ok(Self { manifest, lock, bundle })
     }
@@ -181,7 +181,7 @@ impl Input {
         let mut bundle = bento_bundle(session, bento, &manifest, hashing)?;
         let text = lock.to_text().map_err(std::io::Error::from)?;
         let path = ArchivePath::relative(lock::NAME).map_err(std::io::Error::other)?;
-        bundle.add(path, Content::Bytes(text.into_bytes()), false)?;
+        bundle.add(path, Content::Bytes(text.into_bytes()), Mode::Plain)?;
         Ok(Self { manifest, lock, bundle })
     }
 
@@ -204,7 +204,7 @@ impl Input {
         let weight = |file: &BentoFile| file.path.below(&folder).filter(|path| path.as_str() != "model.yaml");
         let mut bundle = bundled(bento, &manifest.name, Convention::Ekiben, hashing, weight)?;
         let path = ArchivePath::relative(lock::NAME).map_err(std::io::Error::other)?;
-        bundle.add(path, Content::Bytes(lock_text), false)?;
+        bundle.add(path, Content::Bytes(lock_text), Mode::Plain)?;
         bundle.set_version(session, Some(description.version))?;
         Ok(Self { manifest, lock, bundle })
     }
@@ -262,7 +262,7 @@ fn bundled(
     }
     let mut bundle = Bundle::new(name, convention, weights, hashing);
     for file in members {
-        bundle.add(file.path.clone(), file.content.clone(), file.executable)?;
+        bundle.add(file.path.clone(), file.content.clone(), Mode::of(file.executable))?;
     }
     Ok(bundle)
 }

@@ -30,7 +30,7 @@ use crate::formats::document::MAX_BYTES;
 use crate::image::layer::{self, Layer};
 use crate::image::oci::platform::Platform;
 use crate::image::session::Session;
-use crate::io::archive::{self, ArchivePath, Entry};
+use crate::io::archive::{self, ArchivePath, Entry, Mode};
 use crate::io::compress::Compression;
 use crate::io::content::Opener;
 use crate::io::digest::Digest;
@@ -194,7 +194,7 @@ fn compiled(
     let layer = Layer::write::<Error>(&session.store, Compression::Gzip, title, |writer| {
         let mut folders = Folders::default();
         for (path, stored) in &compiled {
-            let entry = Entry::file(place.join(path), stored.size, false);
+            let entry = Entry::file(place.join(path), stored.size, Mode::Plain);
             folders.above(&entry.path, writer)?;
             writer.file(&entry, stored.open()?)?;
         }
@@ -357,13 +357,13 @@ fn code_layer(session: &Session, bundle: &Bundle) -> Result<Layer, Error> {
     let layer = Layer::write::<Error>(&session.store, Compression::Gzip, "code and metadata", |writer| {
         let (mut folders, mut opener) = (Folders::of(convention)?, Opener::default());
         for (path, member) in bundle.members() {
-            let entry = Entry::file(top.join(path), member.content.size(), member.executable);
+            let entry = Entry::file(top.join(path), member.content.size(), Mode::of(member.executable));
             folders.above(&entry.path, writer)?;
             writer.file(&entry, bundle.open_member(member, &mut opener)?)?;
         }
         if !own.is_empty() {
             let path = ArchivePath::new(runtime::ENTRYPOINT).map_err(std::io::Error::other)?;
-            let entry = Entry::file(path, own.len() as u64, true);
+            let entry = Entry::file(path, own.len() as u64, Mode::Executable);
             folders.above(&entry.path, writer)?;
             writer.file(&entry, own.as_bytes())?;
         }

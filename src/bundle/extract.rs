@@ -13,7 +13,7 @@ use crate::formats::diagnostic::Diagnostics;
 use crate::image::Image;
 use crate::image::layer;
 use crate::image::session::Session;
-use crate::io::archive::{self, ArchivePath};
+use crate::io::archive::{self, ArchivePath, Mode};
 use crate::io::content::{self, Content};
 use crate::io::explain::{ErrorKind, Explain, Explanation};
 use crate::project::manifest;
@@ -125,7 +125,7 @@ pub fn of_image(session: &Session, image: &Image) -> Result<Bundle, Error> {
     }
     let mut bundle = Bundle::new(&description.name, convention, weights, Hashing::IfUnknown);
     for (path, file) in members {
-        bundle.add(path, file.content, file.executable)?;
+        bundle.add(path, file.content, Mode::of(file.executable))?;
     }
     bundle.set_version(session, Some(description.version))?;
     Ok(bundle)
@@ -179,7 +179,7 @@ mod tests {
                 for path in paths {
                     let path = ArchivePath::new(path).map_err(std::io::Error::other)?;
                     writer.file(
-                        &Entry::file(path.clone(), path.as_str().len() as u64, false),
+                        &Entry::file(path.clone(), path.as_str().len() as u64, Mode::Plain),
                         path.as_str().as_bytes(),
                     )?;
                 }

@@ -26,7 +26,7 @@ pub use weights::{WEIGHTS, weighs};
 
 use crate::image::layer::{self, Layer};
 use crate::image::session::Session;
-use crate::io::archive::{self, ArchivePath, seekable};
+use crate::io::archive::{self, ArchivePath, Mode, seekable};
 use crate::io::compress::{Compression, Setting};
 use crate::io::content::{self, Content, Opener, Stamp};
 use crate::io::digest::{Digest, Mismatch, VerifyingReader};
@@ -189,11 +189,11 @@ impl Bundle {
     ///
     /// # Errors
     /// When it cannot be read, or there is one at its path.
-    pub fn add(&mut self, path: ArchivePath, content: Content, executable: bool) -> Result<(), Error> {
+    pub fn add(&mut self, path: ArchivePath, content: Content, mode: Mode) -> Result<(), Error> {
         let mut reader = content.open()?;
         let mut hasher = crate::io::digest::Hasher::new();
         io::copy(&mut reader, &mut hasher)?;
-        let member = Member { content, executable, digest: hasher.finish() };
+        let member = Member { content, executable: mode == Mode::Executable, digest: hasher.finish() };
         match self.members.insert(path.clone(), member) {
             Some(_) => Err(Error::Twice { path }),
             None => Ok(()),

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::{Bundle, Error, Index, IndexMember, IndexWeight, Weight, unpack, weights};
 use crate::image::layer::{self, Layer, LayerFile};
 use crate::image::session::Session;
-use crate::io::archive::{self, ArchivePath, BLOCK, Entry, Noting, seekable};
+use crate::io::archive::{self, ArchivePath, BLOCK, Entry, Mode, Noting, seekable};
 use crate::io::atomic;
 use crate::io::compress::{Blocks, Method};
 use crate::io::content::{Content, Opener};
@@ -163,7 +163,7 @@ impl<W: Write> Tar<'_, W> {
         content: &mut dyn Read,
         hasher: &mut dyn Write,
     ) -> Result<u64, Error> {
-        let header = archive::header(&Entry::file(path.clone(), size, executable), archive::epoch());
+        let header = archive::header(&Entry::file(path.clone(), size, Mode::of(executable)), archive::epoch());
         self.archive.write_all(&header)?;
         let offset = self.offset + header.len() as u64;
         let copied = self.task.copy(content, |bytes| {

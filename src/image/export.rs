@@ -16,7 +16,7 @@ use super::{Error, Image};
 use crate::image::layer::Layer;
 use crate::image::registry::Reference;
 use crate::image::store::{ImageName, Store};
-use crate::io::archive::{self, ArchivePath, Entry};
+use crate::io::archive::{self, ArchivePath, Entry, Mode};
 use crate::io::atomic::{self, Steady};
 use crate::io::digest::Digest;
 use crate::io::progress::{Progress, Unit};
@@ -121,11 +121,11 @@ pub fn to_archive<W: Write>(
     archive.entry(&Entry::directory(path("blobs")?))?;
     archive.entry(&Entry::directory(path("blobs/sha256")?))?;
     for (name, bytes) in &layout.documents {
-        archive.file(&Entry::file(path(name)?, bytes.len() as u64, false), &bytes[..])?;
+        archive.file(&Entry::file(path(name)?, bytes.len() as u64, Mode::Plain), &bytes[..])?;
     }
     for (digest, layer) in &layout.layers {
         let mut content = task.reading(layer.open(layout.store)?);
-        archive.file(&Entry::file(path(&blob(digest))?, layer.size, false), &mut content)?;
+        archive.file(&Entry::file(path(&blob(digest))?, layer.size, Mode::Plain), &mut content)?;
         // One read more, at the end: that is where the digest is checked.
         io::copy(&mut content, &mut io::sink())?;
     }

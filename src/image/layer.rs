@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::image::store::{self, Store};
-use crate::io::archive::{self, ArchivePath, Attributes, BLOCK, Below, Entry, Facts, Stack, padding};
+use crate::io::archive::{self, ArchivePath, Attributes, BLOCK, Below, Entry, Facts, Mode, Stack, padding};
 use crate::io::compress::{Compression, Setting};
 use crate::io::content::{self, Content, Opener};
 use crate::io::digest::{BesideHasher, Digest, HashingReader, HashingWriter, Mismatch, VerifyingReader};
@@ -514,7 +514,7 @@ fn pieces(epoch: u64, files: impl IntoIterator<Item = LayerFile>) -> impl Iterat
             }
         }
         let size = file.content.size();
-        headers.extend(archive::header(&Entry::file(file.path.clone(), size, false), epoch));
+        headers.extend(archive::header(&Entry::file(file.path.clone(), size, Mode::Plain), epoch));
         [Piece::Bytes(headers), Piece::File(file), Piece::Bytes(padding(size).to_vec())]
     });
     pieces.chain([Piece::Bytes(vec![0; 2 * BLOCK as usize])])

@@ -284,7 +284,7 @@ fn the_index_of_libraries_is_the_one_that_ldconfig_writes() {
                 let library = if name.starts_with("libm") { "libm.so.6" } else { "libz.so.1" };
                 fs_err::copy(root.join(folder).join(library), root.join(&path)).unwrap();
                 let object = Object { soname: Some(library.to_owned()) };
-                better.add(ArchivePath::new(&path).unwrap(), object, false);
+                better.add(ArchivePath::new(&path).unwrap(), object);
             }
             fs_err::write(root.join("etc/ld.so.cache"), better.cache(platform).unwrap()).unwrap();
             // What the packages brought is not in this index.

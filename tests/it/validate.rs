@@ -12,7 +12,7 @@ use ekiben::formats::diagnostic::{Code, Diagnostics, Rendering};
 use ekiben::image::download::Client;
 use ekiben::image::session::Session;
 use ekiben::image::store::Store;
-use ekiben::io::archive::ArchivePath;
+use ekiben::io::archive::{ArchivePath, Mode};
 use ekiben::io::content::Content;
 use ekiben::io::digest::Digest;
 use ekiben::io::progress::Progress;
@@ -531,7 +531,7 @@ fn bundle(folder: &Folder, name: &str, manifest: &str, end: &[u8]) -> PathBuf {
     );
     let lock = Lock { lock: 1, input: Digest::of("x"), python: None, platforms: Default::default() };
     for (name, text) in [("ekiben.yaml", manifest.to_owned()), ("ekiben.lock", lock.to_text().unwrap())] {
-        bundle.add(path(name), Content::Bytes(text.into_bytes()), false).unwrap();
+        bundle.add(path(name), Content::Bytes(text.into_bytes()), Mode::Plain).unwrap();
     }
     bundle.set_version(&session, Some("1".to_owned())).unwrap();
     let file = folder.path().join(name);

@@ -13,7 +13,7 @@ use ekiben::bundle::{Bundle, Form, Hashing, Weight};
 use ekiben::image::download::Client;
 use ekiben::image::session::Session;
 use ekiben::image::store::Store;
-use ekiben::io::archive::ArchivePath;
+use ekiben::io::archive::{ArchivePath, Mode};
 use ekiben::io::content::Content;
 use ekiben::io::progress::Progress;
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
@@ -445,10 +445,10 @@ proptest! {
         let mut bundle = Bundle::new("m", if own { Convention::Ekiben } else { Convention::Bento }, listed, Hashing::IfUnknown);
         // By which the two are told apart.
         let description = if own { "ekiben.yaml" } else { "bento.yaml" };
-        bundle.add(path(description), Content::Bytes(vec![1]), false).unwrap();
+        bundle.add(path(description), Content::Bytes(vec![1]), Mode::Plain).unwrap();
         expected.insert(description.to_owned(), (false, vec![1]));
         for (name, any) in &members {
-            bundle.add(path(name), Content::Bytes(any.bytes()), any.executable).unwrap();
+            bundle.add(path(name), Content::Bytes(any.bytes()), Mode::of(any.executable)).unwrap();
             expected.insert(name.clone(), (any.executable, any.bytes()));
         }
         bundle.set_version(&session, Some("1".into())).unwrap();

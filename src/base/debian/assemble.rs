@@ -17,7 +17,7 @@ use super::{DebError, Error, Package, alternatives, deb822, joined, trim};
 use crate::base::loader::{self, Libraries};
 use crate::image::oci::platform::Platform;
 use crate::image::session::Session;
-use crate::io::archive::{ArchivePath, Entry, Kind, Writer};
+use crate::io::archive::{ArchivePath, Entry, Kind, Mode, Writer};
 use crate::io::digest::{Digest, HashingWriter};
 use crate::io::progress::Unit;
 
@@ -234,7 +234,7 @@ impl<'a> Tree<'a> {
     }
 
     fn add_file(&mut self, path: ArchivePath, bytes: Vec<u8>) {
-        let entry = Entry::file(path.clone(), bytes.len() as u64, false);
+        let entry = Entry::file(path.clone(), bytes.len() as u64, Mode::Plain);
         self.pieces.entry(path).or_insert(Piece { entry, content: Content::Made(bytes), owner: None });
     }
 
@@ -358,7 +358,7 @@ impl<'a> Tree<'a> {
                     let begin = deb.items[item].offset;
                     let read_at = |offset, buffer: &mut [u8]| file.file().read_exact_at(buffer, begin + offset);
                     if let Some(object) = loader::read_object(*size, platform, read_at).map_err(Error::Write)? {
-                        libraries.add(path.clone(), object, false);
+                        libraries.add(path.clone(), object);
                     }
                 }
                 _ => {}
@@ -629,8 +629,9 @@ mod tests {
     #[test]
     fn the_first_name_of_a_file_has_its_content() {
         let mut mirror = Mirror::new();
-        let hard =
-            |name, to| (Entry { kind: Kind::Hardlink(path(to)), ..Entry::file(path(name), 0, false) }, Vec::new());
+        let hard = |name, to| {
+            (Entry { kind: Kind::Hardlink(path(to)), ..Entry::file(path(name), 0, Mode::Plain) }, Vec::new())
+        };
         let members = [file("bin/z", "same"), hard("usr/bin/a", "bin/z"), file("usr/e1", ""), file("usr/e2", "")];
         let packages = [add(&mut mirror, "a", "", "", &members)];
         let found = layer(&mirror, &packages, false).unwrap();

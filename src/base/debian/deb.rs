@@ -214,6 +214,7 @@ fn copy(content: &mut dyn Read, contents: &mut impl Write, size: u64) -> Result<
 mod tests {
     use super::super::testing::{ar, deb, file, path, tar, xz};
     use super::*;
+    use crate::io::archive::Mode;
 
     fn whole() -> Vec<u8> {
         deb("Package: a\nVersion: 1\n", "true\n", &[file("./usr/a", "one"), file("usr/b", "two")])
@@ -305,7 +306,7 @@ mod tests {
 
     #[test]
     fn a_bomb_is_not_unpacked() {
-        let entry = Entry::file(path("usr/zeros"), DATA_LIMITS.bytes + 1, false);
+        let entry = Entry::file(path("usr/zeros"), DATA_LIMITS.bytes + 1, Mode::Plain);
         let data = crate::io::archive::header(&entry, 0);
         let control = tar(&[file("control", "Package: a\n")]);
         let parts: [(&str, &[u8]); 3] = [("debian-binary", b"2.0\n"), ("control.tar", &control), ("data.tar", &data)];

@@ -11,7 +11,7 @@ use super::{Archive, Keyring, Package, Source};
 use crate::image::download::Client;
 use crate::image::session::Session;
 use crate::image::store::Store;
-use crate::io::archive::{ArchivePath, Entry, Writer};
+use crate::io::archive::{ArchivePath, Entry, Mode, Writer};
 use crate::io::digest::Digest;
 use crate::io::progress::Progress;
 
@@ -26,7 +26,7 @@ pub(super) fn path(text: &str) -> ArchivePath {
 
 /// A member of a package.
 pub(super) fn file(name: &str, content: &str) -> (Entry, Vec<u8>) {
-    (Entry::file(path(name), content.len() as u64, false), content.as_bytes().to_vec())
+    (Entry::file(path(name), content.len() as u64, Mode::Plain), content.as_bytes().to_vec())
 }
 
 pub(super) fn tar(members: &[(Entry, Vec<u8>)]) -> Vec<u8> {

@@ -56,10 +56,11 @@ pub(super) fn keeps(entry: &Entry) -> bool {
 mod tests {
     use super::*;
     use crate::io::archive::ArchivePath;
+    use crate::io::archive::Mode;
 
     #[test]
     fn what_people_read_is_left_out_and_licences_stay() {
-        let keeps = |path: &str| keeps(&Entry::file(ArchivePath::new(path).unwrap(), 0, false));
+        let keeps = |path: &str| keeps(&Entry::file(ArchivePath::new(path).unwrap(), 0, Mode::Plain));
         for path in [
             "usr/share/doc/a/copyright",
             "usr/share/locale-langpack",

@@ -48,7 +48,10 @@ impl Stack {
             let size = file.metadata()?.len();
             let read_at = |offset, buffer: &mut [u8]| file.file().read_exact_at(buffer, offset);
             if let Some(object) = loader::read_object(size, platform, read_at)? {
-                libraries.add(inside, object, real.is_symlink());
+                match real.is_symlink() {
+                    true => libraries.add_linked(inside, object),
+                    false => libraries.add(inside, object),
+                }
             }
         }
         Ok(())
@@ -107,6 +110,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
+    use crate::io::archive::Mode;
     use crate::io::archive::{self, Below, Entry, Limits, Writer};
 
     /// An unpacked layer: `PATH->TARGET` is a link, `PATH=TEXT` a file, `PATH` a library called as its file is.
@@ -115,7 +119,7 @@ mod tests {
         for text in all {
             let path = |text: &str| ArchivePath::new(text).unwrap();
             let file = |name: &str, bytes: &[u8], writer: &mut Writer<Vec<u8>>| {
-                writer.file(&Entry::file(path(name), bytes.len() as u64, false), bytes).unwrap();
+                writer.file(&Entry::file(path(name), bytes.len() as u64, Mode::Plain), bytes).unwrap();
             };
             match (text.split_once("->"), text.split_once('=')) {
                 (Some((link, target)), _) => writer.entry(&Entry::symlink(path(link), target)).unwrap(),

@@ -276,6 +276,7 @@ pub(super) fn trees(session: &Session, image: &Image) -> Result<Vec<PathBuf>, Er
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::io::archive::Mode;
     use crate::io::archive::{Below, Entry, Limits, Writer};
 
     /// Layers of these files, unpacked. What ends in `/` is a folder, what has `->` in it a link.
@@ -290,7 +291,7 @@ mod tests {
                 match (name.strip_suffix('/'), name.split_once("->")) {
                     (Some(folder), _) => writer.entry(&Entry::directory(path(folder))).unwrap(),
                     (_, Some((link, target))) => writer.entry(&Entry::symlink(path(link), target)).unwrap(),
-                    _ => writer.file(&Entry::file(path(name), 1, false), content.as_bytes()).unwrap(),
+                    _ => writer.file(&Entry::file(path(name), 1, Mode::Plain), content.as_bytes()).unwrap(),
                 }
             }
             let tree = home.path().join(format!("tree{number}"));

@@ -75,9 +75,14 @@ pub fn is_settings(path: &ArchivePath) -> bool {
 }
 
 impl Libraries {
-    /// Adds a library; `link` says that a link leads there, whose target is somewhere else than in here.
-    pub fn add(&mut self, path: ArchivePath, object: Object, link: bool) {
-        self.found.insert(path, Found::Library { soname: object.soname, link });
+    /// Adds a library.
+    pub fn add(&mut self, path: ArchivePath, object: Object) {
+        self.found.insert(path, Found::Library { soname: object.soname, link: false });
+    }
+
+    /// Adds a link to a library that is somewhere else than in here.
+    pub fn add_linked(&mut self, path: ArchivePath, object: Object) {
+        self.found.insert(path, Found::Library { soname: object.soname, link: true });
     }
 
     /// Adds a link, to a folder or to a library in here.
@@ -283,8 +288,8 @@ mod tests {
         for text in all {
             match (text.split_once("->"), text.split_once('=')) {
                 (Some((link, target)), _) => libraries.add_link(path(link), target),
-                (_, Some((file, name))) => libraries.add(path(file), Object { soname: Some(name.to_owned()) }, false),
-                _ => libraries.add(path(text), Object { soname: None }, false),
+                (_, Some((file, name))) => libraries.add(path(file), Object { soname: Some(name.to_owned()) }),
+                _ => libraries.add(path(text), Object { soname: None }),
             }
         }
         libraries

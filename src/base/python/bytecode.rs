@@ -13,7 +13,7 @@ use fs_err as fs;
 
 use super::refusal::words;
 use super::{Error, Files, Runner, Stored, pyc};
-use crate::io::archive::{ArchivePath, Entry};
+use crate::io::archive::{ArchivePath, Entry, Mode};
 use crate::io::parallel;
 use crate::io::progress::Progress;
 
@@ -98,7 +98,7 @@ pub fn add(
     });
     let compiled = compile(runner, python, sources, place, work, progress)?;
     files.extend(compiled.into_iter().map(|(path, stored)| {
-        let entry = Entry::file(path.clone(), stored.size, false);
+        let entry = Entry::file(path.clone(), stored.size, Mode::Plain);
         (path, (entry, Some(stored)))
     }));
     Ok(())

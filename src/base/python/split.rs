@@ -10,7 +10,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use super::install::{dist_infos, site_packages};
 use super::{Error, record};
-use crate::io::archive::{ArchivePath, Entry, Kind};
+use crate::io::archive::{ArchivePath, Entry, Kind, Mode};
 
 /// A file, or a part of one.
 #[derive(Clone, Debug)]
@@ -136,7 +136,7 @@ fn walk(folder: &Path, at: Option<&ArchivePath>, found: &mut Files) -> Result<()
             found.insert(path.clone(), (Entry::symlink(path, target), None));
         } else if metadata.is_file() {
             let executable = metadata.permissions().mode() & 0o100 != 0;
-            let (entry, size) = (Entry::file(path.clone(), metadata.len(), executable), metadata.len());
+            let (entry, size) = (Entry::file(path.clone(), metadata.len(), Mode::of(executable)), metadata.len());
             found.insert(path, (entry, Some(Stored { file: source, offset: 0, size })));
         } else {
             return Err(malformed(&source, &"it is neither file, folder nor link"));

@@ -14,7 +14,7 @@ pub use bundle::{Facts, bundle};
 pub use openapi::document;
 
 use crate::bundle::runtime;
-use crate::io::archive::{ArchivePath, Entry};
+use crate::io::archive::{ArchivePath, Entry, Mode};
 use crate::project::manifest::Manifest;
 
 /// A file that is generated.
@@ -44,7 +44,7 @@ impl GeneratedFile {
     pub fn entry(&self, folder: Option<&ArchivePath>) -> Result<Entry, crate::io::archive::PathError> {
         let path = ArchivePath::new(&self.path)?;
         let path = folder.map_or_else(|| path.clone(), |folder| folder.join(&path));
-        Ok(Entry::file(path, self.content.len() as u64, self.executable))
+        Ok(Entry::file(path, self.content.len() as u64, Mode::of(self.executable)))
     }
 }
 

@@ -12,7 +12,7 @@ use super::{in_full, in_words, near_in_words, plain};
 use crate::check::project_metadata::{self, Located};
 use crate::formats::diagnostic::{Diagnostics, Json, Severity};
 use crate::formats::document::shown;
-use crate::formats::metadata::{Catalog, Entry, Mapping, Place, map};
+use crate::formats::metadata::{Catalog, Entry, Mapping, Missing, Place, map};
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben metadata check\n\
@@ -62,7 +62,8 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         (Some(located), Some(other)) => {
             let source = Catalog::new(&located.metadata, &located.document, &mut found);
             let target = Catalog::new(&other.metadata, &other.document, &mut found);
-            against = source.zip(target).map(|(source, target)| Against::new(&map(&source, &target, false), other));
+            against =
+                source.zip(target).map(|(source, target)| Against::new(&map(&source, &target, Missing::Left), other));
         }
         (Some(located), None) => located.metadata.check(&located.document, &mut found),
         (None, _) => {}

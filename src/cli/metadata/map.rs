@@ -10,7 +10,7 @@ use super::super::{Context, Exit, Failure, watch};
 use super::{in_words, indented, invalid, near_in_words, plain};
 use crate::check::project_metadata;
 use crate::formats::diagnostic::Diagnostics;
-use crate::formats::metadata::{Catalog, Entry, Kind, Mapping, Target, map};
+use crate::formats::metadata::{Catalog, Entry, Kind, Mapping, Missing, Target, map};
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben metadata map extraction_63.bento --against target.json5\n\
@@ -57,7 +57,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     );
     let (Some(from), Some(to)) = catalogs else { return Err(invalid(context, &found)) };
     watch::show(context, &found);
-    let mapping = map(&from, &to, args.create_missing);
+    let mapping = map(&from, &to, if args.create_missing { Missing::Created } else { Missing::Left });
     let complete = mapping.missing().next().is_none();
     let path = |located: &project_metadata::Located| located.document.source.path().to_owned();
     context.printer.report(&Mapped { source: path(&source), target: path(&target), complete, mapping })?;

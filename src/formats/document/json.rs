@@ -10,13 +10,13 @@ use jsonc_parser::errors::ParseError;
 use jsonc_parser::tokens::Token;
 use jsonc_parser::{Scanner, ScannerOptions};
 
-use super::{Entries, Key, MAX_DEPTH, Node, TYPOGRAPHIC, Value, is_hidden_space, too_deep, typographic_json};
+use super::{Entries, Format, Key, MAX_DEPTH, Node, TYPOGRAPHIC, Value, is_hidden_space, too_deep, typographic_json};
 use crate::formats::diagnostic::{Code, Diagnostic, Diagnostics, Source};
 
-/// Reads a text, as JSON alone if `strict`. None, with an error in `found`, where there is no tree to go on with.
-pub fn parse(source: &Arc<Source>, strict: bool, found: &mut Diagnostics) -> Option<Node> {
+/// Reads a text of JSON or JSON5, as `format` says. None, with an error in `found`, where there is no tree to go on with.
+pub fn parse(source: &Arc<Source>, format: Format, found: &mut Diagnostics) -> Option<Node> {
     let scanner = Scanner::new(source.text(), &ScannerOptions::default());
-    let mut reader = Reader { source, scanner, strict, found, ahead: None };
+    let mut reader = Reader { source, scanner, format, found, ahead: None };
     match reader.document() {
         Ok(root) => Some(root),
         Err(error) => {
@@ -32,7 +32,7 @@ type Spanned<'a> = (Token<'a>, Range<usize>);
 struct Reader<'a, 'f> {
     source: &'a Arc<Source>,
     scanner: Scanner<'a>,
-    strict: bool,
+    format: Format,
     found: &'f mut Diagnostics,
     ahead: Option<Option<Spanned<'a>>>,
 }
@@ -54,7 +54,7 @@ impl<'a> Reader<'a, '_> {
     }
 
     fn beyond_json(&mut self, span: Range<usize>, what: &str) {
-        if self.strict {
+        if self.format == Format::Json {
             let error = self.of(Code::NotStrictJson, span, format!("{what} in a JSON file"));
             self.found.push(error.help("rename the file to `.json5`, or write plain JSON"));
         }

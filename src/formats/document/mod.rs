@@ -108,8 +108,7 @@ impl Document {
     pub fn parse(source: &Arc<Source>, format: Format, found: &mut Diagnostics) -> Option<Self> {
         let root = match format {
             Format::Yaml => yaml::parse(source, found),
-            Format::Json => json::parse(source, true, found),
-            Format::Json5 => json::parse(source, false, found),
+            Format::Json | Format::Json5 => json::parse(source, format, found),
         }?;
         Some(Self { source: source.clone(), format, root })
     }

@@ -2,7 +2,7 @@
 //!
 //! A category is matched by its name, a label set by its name within its category, a label by its name within its label
 //! set. What exists in the target stays as it is. Invariants: the mapping of a project onto itself is the identity; with
-//! `create_missing` nothing stays without a target; nothing depends on the order in which things were written.
+//! [`Missing::Created`] nothing stays without a target; nothing depends on the order in which things were written.
 //! `docs/metadata.md` describes what comes out.
 
 use std::collections::BTreeMap;
@@ -172,9 +172,19 @@ impl Mapping {
     }
 }
 
-/// Maps `source` onto `target`. What is missing there is planned for creation with `create_missing`.
-pub fn map<'a>(source: &'a Catalog<'a>, target: &'a Catalog<'a>, create_missing: bool) -> Mapping {
-    let mut mapper = Mapper { create_missing, ..Mapper::default() };
+/// What becomes of what the target lacks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Missing {
+    /// It stays without a target.
+    #[default]
+    Left,
+    /// It is planned for creation.
+    Created,
+}
+
+/// Maps `source` onto `target`.
+pub fn map<'a>(source: &'a Catalog<'a>, target: &'a Catalog<'a>, missing: Missing) -> Mapping {
+    let mut mapper = Mapper { missing, ..Mapper::default() };
     mapper.find(Kind::Category, &source.categories, &target.categories);
     // What something belongs to is created before it, so one kind after the other.
     let (place, there) = (Place::default(), Some(&target.categories));
@@ -208,7 +218,7 @@ type Identity = (Kind, Option<u64>, u64);
 
 #[derive(Default)]
 struct Mapper<'a> {
-    create_missing: bool,
+    missing: Missing,
     /// What exists in the target of what the source has: the first one in the order of names.
     existing: BTreeMap<Identity, &'a Thing<'a>>,
     /// What is to be created already.
@@ -243,7 +253,7 @@ impl<'a> Mapper<'a> {
                 let mut target = there.map(|there| Target::Existing(there.id));
                 if target.is_none() {
                     near = renamed.near(name, thing, &mut self.compared);
-                    if self.create_missing {
+                    if self.missing == Missing::Created {
                         there = self.existing.get(&(kind, thing.project, thing.id)).copied();
                         target = Some(self.make(kind, name, thing, there, group.within));
                     }
@@ -352,7 +362,7 @@ mod tests {
     use crate::formats::document::{Document, Format};
     use crate::formats::metadata::{Category, Label, LabelSet, ProjectMetadata};
 
-    fn mapped(source: &ProjectMetadata, target: &ProjectMetadata, create_missing: bool) -> Mapping {
+    fn mapped(source: &ProjectMetadata, target: &ProjectMetadata, missing: Missing) -> Mapping {
         let mut found = Diagnostics::new();
         let document = |metadata: &ProjectMetadata| {
             let text = serde_json::to_string(metadata).unwrap();
@@ -361,7 +371,7 @@ mod tests {
         let (from, to) = (document(source), document(target));
         let catalogs = (Catalog::new(source, &from, &mut found), Catalog::new(target, &to, &mut found));
         let (Some(source), Some(target)) = catalogs else { panic!("{found:?}") };
-        map(&source, &target, create_missing)
+        map(&source, &target, missing)
     }
 
     fn project(text: &str) -> ProjectMetadata {
@@ -389,14 +399,14 @@ mod tests {
                 {id: 7, name: 'Invoice', labels: [{id: 90, name: 'Total', data_type: 'Text'}]},
             ]}]}",
         );
-        let listed = mapped(&project(INVOICES), &target, false);
+        let listed = mapped(&project(INVOICES), &target, Missing::Left);
         let missing: Vec<_> = listed.missing().map(|entry| entry.place.name()).collect();
         assert_eq!(missing, ["Line item", "Amount", "Total"]);
         assert!(listed.create.is_empty() && listed.add.is_empty());
         let keeps = json!([{"key": "data_type", "source": "Number", "target": "Text"}]);
         assert_eq!(data(&listed.different().map(|entry| &entry.keeps).collect::<Vec<_>>()), json!([keeps]));
 
-        let planned = mapped(&project(INVOICES), &target, true);
+        let planned = mapped(&project(INVOICES), &target, Missing::Created);
         assert_eq!(
             data(&planned.create),
             json!([
@@ -414,7 +424,7 @@ mod tests {
 
     #[test]
     fn a_new_category_comes_with_its_default_label_set() {
-        let planned = mapped(&project(INVOICES), &project("[]"), true);
+        let planned = mapped(&project(INVOICES), &project("[]"), Missing::Created);
         let made: Vec<_> = planned.create.iter().map(|creation| (creation.name.as_str(), creation.default)).collect();
         let expected =
             [("Invoice", None), ("Invoice", Some(true)), ("Line item", Some(false)), ("Total", None), ("Amount", None)];
@@ -426,7 +436,7 @@ mod tests {
     #[test]
     fn renamed_ones_are_near() {
         let near = |target: &str| {
-            let mapping = mapped(&project(INVOICES), &project(target), false);
+            let mapping = mapped(&project(INVOICES), &project(target), Missing::Left);
             mapping.missing().map(|entry| entry.near.clone()).collect::<Vec<_>>()
         };
         let name = |name: &str| Some(name.to_owned());
@@ -444,7 +454,7 @@ mod tests {
         assert!(near(other).contains(&name("Totals")));
         let by_api_name = INVOICES.replace("name: 'Total',", "name: 'Total', api_name: 'sum',");
         let other = other.replace("name: 'VAT',", "name: 'VAT', api_name: 'sum',");
-        let mapping = mapped(&project(&by_api_name), &project(&other), false);
+        let mapping = mapped(&project(&by_api_name), &project(&other), Missing::Left);
         assert!(mapping.missing().any(|entry| entry.near == name("VAT")));
     }
 
@@ -554,7 +564,7 @@ mod tests {
     proptest! {
         #[test]
         fn onto_itself_it_is_the_identity(project in projects(1000)) {
-            let mapping = mapped(&project, &project, true);
+            let mapping = mapped(&project, &project, Missing::Created);
             prop_assert!(mapping.entries().all(|entry| entry.target == Some(Target::Existing(entry.source))));
             prop_assert!(mapping.create.is_empty() && mapping.add.is_empty() && mapping.different().next().is_none());
             let things: usize = project.categories().iter().flat_map(|category| &category.schema)
@@ -566,15 +576,16 @@ mod tests {
         fn the_order_of_what_is_written_does_not_matter(
             source in projects(1000), target in projects(2000), seed: u64, create: bool,
         ) {
-            let other = mapped(&shuffled(&source, seed), &shuffled(&target, !seed), create);
-            prop_assert_eq!(data(&mapped(&source, &target, create)), data(&other));
+            let missing = if create { Missing::Created } else { Missing::Left };
+            let other = mapped(&shuffled(&source, seed), &shuffled(&target, !seed), missing);
+            prop_assert_eq!(data(&mapped(&source, &target, missing)), data(&other));
         }
 
         #[test]
         fn what_was_planned_makes_the_target_complete(source in projects(1000), target in projects(2000)) {
-            let planned = mapped(&source, &target, true);
+            let planned = mapped(&source, &target, Missing::Created);
             prop_assert!(planned.missing().next().is_none());
-            let listed = mapped(&source, &target, false);
+            let listed = mapped(&source, &target, Missing::Left);
             let missing: BTreeSet<&Place> = listed.missing().map(|entry| &entry.place).collect();
             for entry in planned.entries().filter(|entry| !missing.contains(&entry.place)) {
                 prop_assert!(matches!(entry.target, Some(Target::Existing(_))));
@@ -588,7 +599,7 @@ mod tests {
             let created: Vec<_> = planned.create.iter().map(|creation| (creation.kind, creation.source)).collect();
             prop_assert_eq!(created.iter().collect::<BTreeSet<_>>().len(), created.len());
             prop_assert!(created.iter().all(|thing| !existing.contains(thing)));
-            let after = mapped(&source, &applied(&target, &planned), true);
+            let after = mapped(&source, &applied(&target, &planned), Missing::Created);
             prop_assert!(after.create.is_empty() && after.add.is_empty(), "{after:?}");
             for (before, after) in planned.entries().zip(after.entries()) {
                 let expected = match before.target {

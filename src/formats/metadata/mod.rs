@@ -10,7 +10,7 @@ mod map;
 
 pub use catalog::{Catalog, Details, Kind};
 pub use check::not_found_by_service;
-pub use map::{Addition, Creation, Difference, Entry, Mapping, Place, Target, map};
+pub use map::{Addition, Creation, Difference, Entry, Mapping, Missing, Place, Target, map};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

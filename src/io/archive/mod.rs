@@ -60,16 +60,38 @@ pub enum Kind {
     Hardlink(ArchivePath),
 }
 
+/// What everybody may do with a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Read it.
+    Plain,
+    /// Read and run it.
+    Executable,
+}
+
+impl Mode {
+    /// By whether the file can be run where it comes from.
+    pub fn of(executable: bool) -> Self {
+        if executable { Self::Executable } else { Self::Plain }
+    }
+
+    fn bits(self) -> u32 {
+        match self {
+            Self::Plain => 0o644,
+            Self::Executable => 0o755,
+        }
+    }
+}
+
 impl Entry {
     /// A folder, owned by root, that everybody may enter.
     pub fn directory(path: ArchivePath) -> Self {
         Self { path, mode: 0o755, owner: (0, 0), kind: Kind::Directory }
     }
 
-    /// A file of `size` bytes, owned by root, that everybody may read, and run when `executable`.
-    pub fn file(path: ArchivePath, size: u64, executable: bool) -> Self {
-        let mode = if executable { 0o755 } else { 0o644 };
-        Self { path, mode, owner: (0, 0), kind: Kind::File { size } }
+    /// A file of `size` bytes, owned by root.
+    pub fn file(path: ArchivePath, size: u64, mode: Mode) -> Self {
+        Self { path, mode: mode.bits(), owner: (0, 0), kind: Kind::File { size } }
     }
 
     /// A symbolic link.

@@ -436,6 +436,7 @@ mod tests {
     use super::super::Writer;
     use super::super::testing::forged;
     use super::*;
+    use crate::io::archive::Mode;
 
     fn path(text: &str) -> ArchivePath {
         ArchivePath::new(text).unwrap()
@@ -455,9 +456,11 @@ mod tests {
     fn what_was_written_is_unpacked() {
         let mut writer = Writer::new(Vec::new());
         let long = path(&format!("a/{}/{}", "d".repeat(150), "f".repeat(150)));
-        writer.file(&Entry::file(long.clone(), 3, true), &b"abc"[..]).unwrap();
+        writer.file(&Entry::file(long.clone(), 3, Mode::Executable), &b"abc"[..]).unwrap();
         writer.entry(&Entry::symlink(path("link"), "/etc/passwd")).unwrap();
-        writer.entry(&Entry { kind: Kind::Hardlink(long), ..Entry::file(path("b/hard"), 0, true) }).unwrap();
+        writer
+            .entry(&Entry { kind: Kind::Hardlink(long), ..Entry::file(path("b/hard"), 0, Mode::Executable) })
+            .unwrap();
         let (folder, result) = unpacked(&writer.finish().unwrap());
         result.unwrap();
         assert_eq!(fs::read(folder.path().join("root/b/hard")).unwrap(), b"abc");
@@ -493,7 +496,7 @@ mod tests {
     fn bombs_and_stumps_are_refused() {
         let mut writer = Writer::new(Vec::new());
         for name in ["a", "b", "c"] {
-            writer.file(&Entry::file(path(name), 600, false), &[7; 600][..]).unwrap();
+            writer.file(&Entry::file(path(name), 600, Mode::Plain), &[7; 600][..]).unwrap();
         }
         let bytes = writer.finish().unwrap();
         let read = |bytes: &[u8], limits| Reader::new(bytes, limits).for_each(|_| Ok::<_, Error>(()));

@@ -166,6 +166,7 @@ fn record(records: &mut Vec<u8>, key: &str, value: &str) {
 mod tests {
     use super::super::ArchivePath;
     use super::*;
+    use crate::io::archive::Mode;
 
     fn path(text: &str) -> ArchivePath {
         ArchivePath::new(text).unwrap()
@@ -176,10 +177,10 @@ mod tests {
         let long = format!("{}/{}", "d".repeat(120), "f".repeat(120));
         let mut writer = Writer::new(Vec::new());
         writer.entry(&Entry::directory(path("usr"))).unwrap();
-        writer.file(&Entry::file(path("usr/a"), 3, true), &b"abc"[..]).unwrap();
+        writer.file(&Entry::file(path("usr/a"), 3, Mode::Executable), &b"abc"[..]).unwrap();
         writer.entry(&Entry::symlink(path("bin"), "usr/bin")).unwrap();
         writer.entry(&Entry::symlink(path("far"), "x".repeat(300))).unwrap();
-        writer.file(&Entry::file(path(&long), 0, false).owned_by(1034, 1034), &b""[..]).unwrap();
+        writer.file(&Entry::file(path(&long), 0, Mode::Plain).owned_by(1034, 1034), &b""[..]).unwrap();
         let bytes = writer.finish().unwrap();
 
         let mut seen = Vec::new();
@@ -201,7 +202,7 @@ mod tests {
     #[test]
     fn sizes_over_8_gib_go_into_a_pax_record() {
         let size = 16 << 30;
-        let blocks = header(&Entry::file(path("big"), size, false), 0);
+        let blocks = header(&Entry::file(path("big"), size, Mode::Plain), 0);
         assert_eq!(blocks.len(), 3 * BLOCK as usize);
         assert!(String::from_utf8_lossy(&blocks).contains(&format!("size={size}\n")));
     }
@@ -220,7 +221,7 @@ mod tests {
     #[test]
     fn a_file_that_grew_or_shrank_is_found() {
         for content in [&b"abcd"[..], b"ab"] {
-            let result = Writer::new(io::sink()).file(&Entry::file(path("a"), 3, false), content);
+            let result = Writer::new(io::sink()).file(&Entry::file(path("a"), 3, Mode::Plain), content);
             assert_eq!(result.map_err(|e| e.kind()), Err(io::ErrorKind::InvalidData));
         }
     }
