@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::printer::{NAME, Size, dim_time};
 use super::{Context, Exit, Failure};
+use crate::base::BaseName;
 use crate::build::input::{self, Input};
 use crate::build::resolve::{self, Renewal, Subject};
 use crate::bundle;
@@ -43,7 +44,7 @@ pub struct How {
     pub no_cache: bool,
     /// What the image of a bento stands on, in place of what the bento says; as `base` in a manifest.
     #[arg(long, value_name = "BASE")]
-    pub base: Option<String>,
+    pub base: Option<BaseName>,
     /// Where the lock of a bento is kept. Without it: beside the bento, under its name with `.lock` behind it.
     #[arg(long, value_name = "FILE")]
     pub lock: Option<PathBuf>,
@@ -181,8 +182,9 @@ fn bento(
         check(&input.manifest)?;
         return Ok(input);
     }
-    let base = how.base.as_deref().map(from_here).transpose()?;
-    let (manifest, mut mistakes) = bento.describe(base.as_deref());
+    // A path is meant from the current folder.
+    let base = how.base.clone().map(BaseName::absolute).transpose()?;
+    let (manifest, mut mistakes) = bento.describe(base.as_ref());
     bento.check_models(&mut mistakes);
     let requirements =
         manifest.as_ref().map(|manifest| bento.requirements(manifest, &mut mistakes)).unwrap_or_default();
@@ -211,16 +213,6 @@ fn bento(
     };
     let lock = lock(context, session, &subject, how.renewal())?;
     Ok(Input::of_bento(session, &bento, manifest, lock, how.no_cache)?)
-}
-
-/// A base whose path, where it has one, is meant from the current folder.
-fn from_here(base: &str) -> std::io::Result<String> {
-    for kind in ["oci:", "docker-archive:"] {
-        if let Some(path) = base.strip_prefix(kind) {
-            return Ok(format!("{kind}{}", std::path::absolute(path)?.display()));
-        }
-    }
-    Ok(base.to_owned())
 }
 
 /// The lock of a project or a bento, renewed as `renewal` says.

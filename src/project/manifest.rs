@@ -10,7 +10,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::base::requirements::Asked;
-use crate::base::{self, debian::Wanted};
+use crate::base::{self, BaseName, debian::Wanted};
+use crate::formats::document::Written;
+use crate::formats::python::PythonVersion;
 use crate::formats::schema::Kind;
 use crate::formats::schema::load::Described;
 
@@ -52,7 +54,7 @@ pub struct Manifest {
     /// What the image stands on: `auto`, `debian:SUITE`, `scratch`, an image in a registry, `oci:PATH` or
     /// `docker-archive:PATH`.
     #[serde(default = "auto")]
-    pub base: String,
+    pub base: Written<BaseName>,
     /// Where Debian packages come from, if not from where this machine gets its own.
     #[serde(default, skip_serializing_if = "Debian::is_empty")]
     pub debian: Debian,
@@ -94,7 +96,7 @@ impl Manifest {
         let Debian { mirror, security, snapshot } = &self.debian;
         base::Spec {
             base: &self.base,
-            python: self.python.as_ref().and_then(|python| python.version.as_deref()),
+            python: self.python.as_ref().and_then(|python| python.version.as_ref()),
             needs_python: self.needs_python(),
             packages: &self.system.packages,
             debian: Wanted { mirror: mirror.as_deref(), security: security.as_deref(), snapshot: snapshot.as_deref() },
@@ -116,8 +118,8 @@ impl Manifest {
     }
 }
 
-fn auto() -> String {
-    "auto".to_owned()
+fn auto() -> Written<BaseName> {
+    Written::Meant(BaseName::auto())
 }
 
 /// Version of a model.
@@ -171,7 +173,7 @@ pub struct Python {
     /// Which Python, as `3.11`. Absent: that of the base.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("pattern" = r"^3\.[0-9]{1,2}$", "patternErrorMessage" = "two numbers, as \"3.11\""))]
-    pub version: Option<String>,
+    pub version: Option<Written<PythonVersion>>,
     /// Requirements as a list (PEP 508), or the path of a `requirements.txt` or `pyproject.toml`.
     #[serde(default)]
     pub requirements: Requirements,

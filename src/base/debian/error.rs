@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::DebError;
+use super::{DebError, Suite};
 use crate::image::{download, store};
 use crate::io::archive::ArchivePath;
 use crate::io::digest::Mismatch;
@@ -95,7 +95,7 @@ pub enum Error {
         /// As it was asked for.
         name: String,
         /// The suite.
-        suite: String,
+        suite: Suite,
         /// The architecture.
         architecture: &'static str,
         /// A name that there is and that looks alike.
@@ -109,7 +109,7 @@ pub enum Error {
         /// What is needed, as the package says it.
         dependency: String,
         /// The suite.
-        suite: String,
+        suite: Suite,
     },
     /// A locked package is nowhere any more.
     #[error("the package {package} {version} of the lock is gone from {}", tried.join(" and "))]
@@ -166,7 +166,7 @@ impl Error {
             Self::Keyring { .. } => "EKIBEN_DEBIAN_KEYRING has to name a file made with `gpg --export`".to_owned(),
             Self::NoSuite { .. } => format!(
                 "the suites {} are known; old ones move to Debian's archive server, which `debian.mirror` can name",
-                super::SUITES.map(|(suite, _)| suite).join(", ")
+                Suite::ALL.map(Suite::name).join(", ")
             ),
             Self::Signature { .. } => {
                 "try another mirror with EKIBEN_DEBIAN_MIRROR; keys of your own go into EKIBEN_DEBIAN_KEYRING"

@@ -31,6 +31,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::formats::python::PythonVersion;
 use crate::image::oci::platform::Platform;
 use crate::image::store;
 use crate::io::confine;
@@ -54,8 +55,8 @@ pub struct Package {
 /// What the packages are for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// As `3.11`.
-    pub python: String,
+    /// The version of Python.
+    pub python: PythonVersion,
     /// The processor.
     pub platform: Platform,
     /// The glibc of the base, as `(2, 36)`.
@@ -101,8 +102,8 @@ pub enum Error {
     /// There is no Python in the folder that should lend one.
     #[error("there is no Python {python} in {}", tree.display())]
     NoPython {
-        /// As `3.11`.
-        python: String,
+        /// The version that is wanted.
+        python: PythonVersion,
         /// The unpacked base.
         tree: PathBuf,
     },
