@@ -9,8 +9,8 @@ use std::str::FromStr;
 
 use super::debian::{Suite, UnknownSuite};
 use super::image::Place;
-use crate::formats::diagnostic::suggest::closest;
 use crate::image::registry::Reference;
+use crate::io::suggest::closest;
 
 /// The name of a base: `auto`, `debian:SUITE`, `scratch`, an image in a registry, `oci:PATH` or `docker-archive:PATH`.
 #[derive(Clone, Debug, PartialEq, Eq)]

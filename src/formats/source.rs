@@ -4,6 +4,7 @@
 //! (<https://docs.python.org/3/reference/grammar.html>) as ruff's parser has it; annotations follow the `typing`
 //! module.
 
+use crate::io::suggest::{closest, did_you_mean};
 use std::fmt;
 
 use ruff_python_ast::token::TokenKind;
@@ -156,15 +157,12 @@ impl Error {
     /// The next thing to try.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Missing { name, functions } => functions
-                .iter()
-                .filter(|there| strsim::jaro_winkler(there, name) > 0.7)
-                .max_by(|a, b| strsim::jaro_winkler(a, name).total_cmp(&strsim::jaro_winkler(b, name)))
-                .map(|there| format!("did you mean `{there}`?"))
-                .or_else(|| match functions.as_slice() {
+            Self::Missing { name, functions } => {
+                closest(name, functions).map(did_you_mean).or_else(|| match functions.as_slice() {
                     [] => None,
                     some => Some(format!("the file has {}", some.join(", "))),
-                }),
+                })
+            }
             Self::Opaque { name, .. } => {
                 Some(format!("define `def {name}(…):` in this file, and call the other from it"))
             }

@@ -6,6 +6,7 @@ use super::{DebError, Suite};
 use crate::image::{download, store};
 use crate::io::archive::ArchivePath;
 use crate::io::digest::Mismatch;
+use crate::io::suggest::did_you_mean;
 
 /// Why there is no base made of Debian packages.
 #[derive(Debug, thiserror::Error)]
@@ -180,7 +181,7 @@ impl Error {
             Self::Tampered { .. } => {
                 "the mirror may be in the middle of an update: try again in some minutes, or another one".to_owned()
             }
-            Self::Unknown { similar: Some(similar), .. } => format!("did you mean `{similar}`?"),
+            Self::Unknown { similar: Some(similar), .. } => did_you_mean(similar),
             Self::Gone { .. } => {
                 "`ekiben lock --update` moves on to what Debian has now; to build this very lock, name \
                                   a snapshot archive in `debian.snapshot`"

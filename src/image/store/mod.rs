@@ -35,6 +35,7 @@ use std::sync::{Arc, OnceLock};
 use fs_err as fs;
 
 use crate::io::digest::{Digest, Mismatch};
+use crate::io::suggest::did_you_mean;
 
 /// What can go wrong with the store.
 #[derive(Debug, thiserror::Error)]
@@ -78,7 +79,7 @@ impl Error {
     /// The next thing to try.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::NoImage { similar: Some(similar), .. } => Some(format!("did you mean `{similar}`?")),
+            Self::NoImage { similar: Some(similar), .. } => Some(did_you_mean(similar)),
             Self::NoImage { similar: None, .. } => Some("see what there is with `ekiben images`".to_owned()),
             Self::Missing { .. } => Some("build the image again with `ekiben build`".to_owned()),
             Self::Damaged { path, .. } => Some(format!("remove {}, and build again", path.display())),

@@ -15,10 +15,10 @@ use pep440_rs::Version;
 use crate::base::Named;
 use crate::base::debian::Suite;
 use crate::base::requirements::Requirements;
-use crate::formats::diagnostic::suggest::closest;
 use crate::formats::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::formats::document::{Document, pointer};
 use crate::formats::python::PythonVersion;
+use crate::io::suggest::{closest, did_you_mean};
 use crate::project::files::Files;
 use crate::project::manifest::Manifest;
 
@@ -151,7 +151,7 @@ fn base(&Subject { manifest, document, .. }: &Subject<'_>, found: &mut Diagnosti
     let Err(wrong) = manifest.base.meant() else { return };
     let mut error = document.at(Code::UnknownBase, "/base", wrong.to_string());
     if let Some(near) = wrong.similar() {
-        error = error.label(format!("did you mean `{near}`?"));
+        error = error.label(did_you_mean(near));
     }
     found.push(wrong.hint().into_iter().fold(error, Diagnostic::help));
 }
@@ -199,7 +199,7 @@ fn licenses(&Subject { manifest, document, .. }: &Subject<'_>, found: &mut Diagn
     }
     let mut warning = document.at(Code::NotSpdx, "/licenses", format!("`{text}` is not an SPDX expression"));
     if let Some(words) = text.split_once(' ').filter(|_| is_spdx(&text.replace(' ', "-"))) {
-        warning = warning.label(format!("did you mean `{}-{}`?", words.0, words.1.replace(' ', "-")));
+        warning = warning.label(did_you_mean(format!("{}-{}", words.0, words.1.replace(' ', "-"))));
     }
     found.push(warning.help("as `Apache-2.0`, `MIT OR Apache-2.0`, `LicenseRef-mine`"));
 }
@@ -239,7 +239,7 @@ fn tests(&Subject { manifest, document, .. }: &Subject<'_>, found: &mut Diagnost
         let at = format!("/tests/{number}/path");
         let mut error = document.at(Code::UnknownRoute, &at, format!("nothing answers `{path}`"));
         if let Some(near) = closest(path, &routes) {
-            error = error.label(format!("did you mean `{near}`?"));
+            error = error.label(did_you_mean(near));
         }
         found.push(error.help(format!("the paths are {}", routes.join(", "))));
     }

@@ -1,5 +1,6 @@
 //! What can go wrong with containers, and what to try then.
 
+use crate::io::suggest::did_you_mean;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -73,7 +74,7 @@ impl Error {
             Self::NameTaken { name } => {
                 Some(format!("stop it with `ekiben stop {name}`, or give this one another name with `--name`"))
             }
-            Self::NoContainer { similar: Some(similar), .. } => Some(format!("did you mean `{similar}`?")),
+            Self::NoContainer { similar: Some(similar), .. } => Some(did_you_mean(similar)),
             Self::NoContainer { similar: None, .. } => Some("see them all with `ekiben ps --all`".to_owned()),
             Self::IsRunning { name } => Some(format!("stop it first: `ekiben stop {name}`")),
             Self::Unreadable { path, .. } => Some(format!(
