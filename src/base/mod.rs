@@ -7,6 +7,7 @@ pub mod debian;
 mod files;
 mod image;
 pub mod loader;
+mod name;
 pub mod python;
 pub mod requirements;
 
@@ -17,6 +18,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::base::loader::Libraries;
+use crate::formats::document::Written;
+use crate::formats::python::{NoPythonVersion, PythonVersion};
 use crate::image::layer::{self, Layer};
 use crate::image::oci::platform::Platform;
 use crate::image::session::Session;
@@ -25,11 +28,12 @@ use crate::io::archive::{ArchivePath, Entry, Kind, Mode};
 use crate::io::compress::Compression;
 use crate::io::digest::Digest;
 use crate::io::explain::{ErrorKind, Explain, Explanation};
-use debian::{Package, Source, User, Wanted};
+use debian::{Package, Source, Suite, UnknownSuite, User, Wanted};
 use image::Stack;
 use python::Target;
 
 pub use image::{Place, merge};
+pub use name::{BaseName, BaseNameError, Named};
 
 /// Why there is no base.
 #[derive(Debug, thiserror::Error)]
@@ -92,22 +96,27 @@ pub enum Error {
     Unsupported {
         /// As the manifest has it.
         base: String,
+        /// Why it is no name of a base.
+        source: BaseNameError,
     },
-    /// No Debian suite has the Python that was asked for.
-    #[error("no Debian suite has Python {version}")]
-    NoSuite {
-        /// As `3.12`.
-        version: String,
-    },
+    /// The manifest asks for no version of Python.
+    #[error("{0}")]
+    Python(#[from] NoPythonVersion),
+    /// The lock names a suite of Debian that is not known here.
+    #[error("the lock is for a base that is not known here")]
+    Suite(#[from] UnknownSuite),
+    /// The lock has Python packages, and says of their base nothing that they could be for.
+    #[error("the lock has Python packages, and no Python in their base")]
+    NoTarget,
     /// The suite has another Python than was asked for.
     #[error("Debian {suite} has Python {has}, the manifest asks for {wanted}")]
     OtherPython {
         /// Of the base.
-        suite: String,
+        suite: Suite,
         /// Its Python.
-        has: String,
+        has: PythonVersion,
         /// The manifest's.
-        wanted: String,
+        wanted: PythonVersion,
     },
     /// Packages on a base that has no place for them.
     #[error("the base `scratch` has no {what}")]
@@ -125,14 +134,36 @@ impl Explain for Error {
             Self::Image(error) => error.explain(),
             Self::Registry(error) => error.explain(),
             Self::Io(error) => error.explain(),
-            Self::Unreadable { .. } => ErrorKind::Invalid.named("base/unreadable").hint("write it again, with `ekiben export` or `skopeo copy`; `skopeo inspect` says whether others can read it"),
-            Self::NotThere { .. } => ErrorKind::Invalid.named("base/not-there").hint("correct `base` in the manifest: its path begins at the project's folder"),
+            Self::Unreadable { .. } => ErrorKind::Invalid.named("base/unreadable").hint(
+                "write it again, with `ekiben export` or `skopeo copy`; `skopeo inspect` says whether others can \
+                     read it",
+            ),
+            Self::NotThere { .. } => ErrorKind::Invalid
+                .named("base/not-there")
+                .hint("correct `base` in the manifest: its path begins at the project's folder"),
             Self::OtherPlatform { .. } => ErrorKind::Failure.named("base/other-platform"),
-            Self::Changed { .. } => ErrorKind::Failure.named("base/changed").hint("renew the lock with `ekiben lock --update`"),
+            Self::Changed { .. } => {
+                ErrorKind::Failure.named("base/changed").hint("renew the lock with `ekiben lock --update`")
+            }
             Self::Lacks { .. } => ErrorKind::Failure.named("base/lacks").hint("choose another base, or `base: auto`"),
-            Self::Unsupported { .. } => ErrorKind::Failure.named("base/unsupported").hint("leave `base` out, and a Debian base is assembled"),
-            Self::NoSuite { .. } => ErrorKind::Failure.named("base/no-python").hint("use Python 3.9, 3.11 or 3.13, which Debian's suites have"),
-            Self::OtherPython { has, .. } => ErrorKind::Failure.named("base/other-python").hint(format!("set `base: auto`, or `version: \"{has}\"` below `python`")),
+            Self::Unsupported { .. } => {
+                ErrorKind::Failure.named("base/unsupported").hint("leave `base` out, and a Debian base is assembled")
+            }
+            Self::Python(_) => {
+                let pythons = Suite::ALL.map(|suite| suite.python().to_string()).join(" or ");
+                ErrorKind::Failure
+                    .named("base/no-python")
+                    .hint(format!("use Python {pythons}, which Debian's suites have"))
+            }
+            Self::Suite(_) => ErrorKind::Failure
+                .named("base/unknown-suite")
+                .hint("update ekiben, or renew the lock with `ekiben lock --update`"),
+            Self::NoTarget => {
+                ErrorKind::Failure.named("base/no-target").hint("renew the lock with `ekiben lock --update`")
+            }
+            Self::OtherPython { has, .. } => ErrorKind::Failure
+                .named("base/other-python")
+                .hint(format!("set `base: auto`, or `version: \"{has}\"` below `python`")),
             Self::Scratch { .. } => ErrorKind::Failure.named("base/scratch").hint("set `base: auto`"),
         }
     }
@@ -141,10 +172,10 @@ impl Explain for Error {
 /// What is asked of a base, and of Debian packages on top of it.
 #[derive(Clone, Copy, Debug)]
 pub struct Spec<'a> {
-    /// `auto`, `scratch`, `debian:SUITE`, or where an image is.
-    pub base: &'a str,
-    /// The Python that is wanted of it, as `3.11`; any, where it is none.
-    pub python: Option<&'a str>,
+    /// What it is called.
+    pub base: &'a Written<BaseName>,
+    /// The Python that is wanted of it; any, where it is none.
+    pub python: Option<&'a Written<PythonVersion>>,
     /// Whether it has to have one.
     pub needs_python: bool,
     /// Names of Debian packages that are wanted on top of it.
@@ -158,17 +189,17 @@ pub struct Spec<'a> {
 pub enum Base {
     /// Assembled from the packages of a suite, with its Python where the manifest needs one.
     Debian {
-        /// As `bookworm`.
-        suite: String,
-        /// As `3.11`.
-        python: Option<String>,
+        /// Which.
+        suite: Suite,
+        /// Its Python.
+        python: Option<PythonVersion>,
     },
     /// An image that somebody else made.
     Image {
         /// Where it is.
         place: Place,
-        /// The Python that is wanted of it, as `3.11`; any, where the manifest names none.
-        python: Option<String>,
+        /// The Python that is wanted of it; any, where the manifest names none.
+        python: Option<PythonVersion>,
     },
     /// Nothing.
     Scratch,
@@ -180,7 +211,7 @@ pub enum Base {
 pub enum LockedBase {
     /// Assembled from Debian packages.
     Debian {
-        /// As `bookworm`.
+        /// As `bookworm`. It may be one that is not known here.
         suite: String,
         /// In the order of their names.
         packages: Vec<Package>,
@@ -201,25 +232,22 @@ pub enum LockedBase {
 }
 
 impl LockedBase {
-    /// Where its Python `python`, as `3.11`, is.
-    pub fn interpreter(&self, python: &str) -> String {
+    /// Where its Python `python` is.
+    pub fn interpreter(&self, python: PythonVersion) -> String {
         match self {
             Self::Image { interpreter: Some(path), .. } => path.clone(),
             _ => format!("/usr/bin/python{python}"),
         }
     }
 
-    /// The version of its Python, as `3.11`, where it is an image that has one.
-    pub fn python(&self) -> Option<&str> {
+    /// The version of its Python, where it is an image that has one.
+    pub fn python(&self) -> Option<PythonVersion> {
         match self {
-            Self::Image { interpreter: Some(path), .. } => path.rsplit_once("/python").map(|(_, version)| version),
+            Self::Image { interpreter: Some(path), .. } => path.rsplit_once("/python")?.1.parse().ok(),
             _ => None,
         }
     }
 }
-
-/// The suite of an image that needs no Python.
-pub(crate) const DEFAULT_SUITE: &str = "bookworm";
 
 impl Base {
     /// The base that `spec` asks for.
@@ -227,39 +255,25 @@ impl Base {
     /// # Errors
     /// When it is of a kind that cannot be read, or has not the Python that is asked for.
     pub fn of(spec: Spec<'_>) -> Result<Self, Error> {
-        let wanted = spec.python.map(str::to_owned);
+        let wanted = spec.python.map(Written::meant).transpose()?.copied();
         let needs_python = spec.needs_python;
-        match spec.base {
-            "auto" => {
-                let suite = match &wanted {
-                    Some(version) => debian::suite_for_python(version),
-                    None => Some(DEFAULT_SUITE),
-                };
-                match (suite, wanted) {
-                    (Some(suite), _) => Ok(Self::debian(suite, needs_python)),
-                    (None, Some(version)) => {
-                        let place = Place::parse(&format!("docker.io/library/python:{version}-slim"))?;
-                        Ok(Self::Image { place, python: Some(version) })
-                    }
-                    (None, None) => unreachable!("the default suite is one"),
-                }
-            }
-            "scratch" if needs_python => Err(Error::Scratch { what: "Python" }),
-            "scratch" if !spec.packages.is_empty() => Err(Error::Scratch { what: "Debian packages" }),
-            "scratch" => Ok(Self::Scratch),
-            base => {
-                let unsupported = || Error::Unsupported { base: base.to_owned() };
-                let Some(suite) = base.strip_prefix("debian:") else {
-                    return Ok(Self::Image { place: Place::parse(base)?, python: wanted });
-                };
-                let has = debian::python_of(suite).ok_or_else(unsupported)?;
-                match wanted {
-                    Some(wanted) if wanted != has => {
-                        Err(Error::OtherPython { suite: suite.to_owned(), has: has.to_owned(), wanted })
-                    }
-                    _ => Ok(Self::debian(suite, needs_python)),
-                }
-            }
+        let unsupported = |source| Error::Unsupported { base: spec.base.to_string(), source };
+        match spec.base.meant().map_err(unsupported)?.named() {
+            Named::Auto => match wanted {
+                None => Ok(Self::debian(Suite::DEFAULT, needs_python)),
+                Some(version) => match Suite::with_python(version) {
+                    Some(suite) => Ok(Self::debian(suite, needs_python)),
+                    None => Ok(Self::Image { place: Place::official(version)?, python: wanted }),
+                },
+            },
+            Named::Scratch if needs_python => Err(Error::Scratch { what: "Python" }),
+            Named::Scratch if !spec.packages.is_empty() => Err(Error::Scratch { what: "Debian packages" }),
+            Named::Scratch => Ok(Self::Scratch),
+            Named::Image(place) => Ok(Self::Image { place: place.clone(), python: wanted }),
+            Named::Debian(suite) => match (wanted, suite.python()) {
+                (Some(wanted), has) if wanted != has => Err(Error::OtherPython { suite: *suite, has, wanted }),
+                _ => Ok(Self::debian(*suite, needs_python)),
+            },
         }
     }
 
@@ -271,15 +285,14 @@ impl Base {
         }
     }
 
-    fn debian(suite: &str, needs_python: bool) -> Self {
-        let python = debian::python_of(suite).filter(|_| needs_python).map(str::to_owned);
-        Self::Debian { suite: suite.to_owned(), python }
+    fn debian(suite: Suite, needs_python: bool) -> Self {
+        Self::Debian { suite, python: needs_python.then(|| suite.python()) }
     }
 
-    /// The Python that it brings for packages, as `3.11`, when it was locked as `locked`.
-    pub fn python<'a>(&'a self, locked: &'a LockedBase) -> Option<&'a str> {
+    /// The Python that it brings for packages, when it was locked as `locked`.
+    pub fn python(&self, locked: &LockedBase) -> Option<PythonVersion> {
         match self {
-            Self::Debian { python, .. } => python.as_deref(),
+            Self::Debian { python, .. } => *python,
             Self::Image { .. } => locked.python(),
             Self::Scratch => None,
         }
@@ -289,7 +302,7 @@ impl Base {
     pub fn target(&self, platform: Platform) -> Option<Target> {
         match self {
             Self::Debian { suite, python: Some(python) } => {
-                Some(Target { python: python.clone(), platform, glibc: glibc(suite) })
+                Some(Target { python: *python, platform, glibc: suite.glibc() })
             }
             _ => None,
         }
@@ -306,17 +319,15 @@ impl Base {
         platform: Platform,
     ) -> Result<(LockedBase, Vec<Package>), Error> {
         let (suite, python) = match self {
-            Self::Debian { suite, python } => (suite, python),
-            Self::Image { place, python } => {
-                return lock_image(session, spec, place, python.as_deref(), platform);
-            }
+            Self::Debian { suite, python } => (*suite, *python),
+            Self::Image { place, python } => return lock_image(session, spec, place, *python, platform),
             Self::Scratch => return Ok((LockedBase::Scratch, Vec::new())),
         };
-        let base = debian::base_packages(python.as_deref());
+        let base = debian::base_packages(python);
         let system = spec.packages;
         let request = debian::Request { suite, platform, base: &base, system, installed: "" };
         let resolution = debian::resolve(session, &source(spec)?, &request)?;
-        Ok((LockedBase::Debian { suite: suite.clone(), packages: resolution.base }, resolution.system))
+        Ok((LockedBase::Debian { suite: suite.to_string(), packages: resolution.base }, resolution.system))
     }
 }
 
@@ -325,7 +336,7 @@ fn lock_image(
     session: &Session,
     spec: Spec<'_>,
     place: &Place,
-    python: Option<&str>,
+    python: Option<PythonVersion>,
     platform: Platform,
 ) -> Result<(LockedBase, Vec<Package>), Error> {
     let digest = place.resolve(session, platform)?;
@@ -339,14 +350,14 @@ fn lock_image(
     let (mut interpreter, mut glibc) = (None, None);
     if needs_python {
         let wanted = || python.map_or_else(|| "Python".to_owned(), |version| format!("Python {version}"));
-        interpreter = Some(stack.python(python).ok_or_else(|| lacks(wanted()))?.0);
+        interpreter = Some(stack.python(python).ok_or_else(|| lacks(wanted()))?);
         glibc = Some(stack.glibc(platform).ok_or_else(|| lacks("GNU C library, which wheels need".to_owned()))?);
     }
     let mut packages = Vec::new();
     if !system.is_empty() {
         let release = stack.text("/etc/os-release")?;
         let suite = release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="));
-        let suite = suite.map(|name| name.trim_matches('"')).filter(|name| debian::python_of(name).is_some());
+        let suite = suite.and_then(|name| name.trim_matches('"').parse().ok());
         let suite = suite.ok_or_else(|| lacks("Debian packages, or is of a suite that is not known".to_owned()))?;
         let installed = stack.installed()?;
         let request = debian::Request { suite, platform, base: &[], system, installed: &installed };
@@ -356,22 +367,16 @@ fn lock_image(
 }
 
 /// What Python packages on a locked base are for.
-pub fn target(base: &LockedBase, python: &str, platform: Platform) -> Target {
+///
+/// # Errors
+/// When the lock names a suite that is not known here, or a base without Python.
+pub fn target(base: &LockedBase, python: PythonVersion, platform: Platform) -> Result<Target, Error> {
     let glibc = match base {
-        LockedBase::Debian { suite, .. } => glibc(suite),
+        LockedBase::Debian { suite, .. } => suite.parse::<Suite>()?.glibc(),
         LockedBase::Image { glibc: Some(version), .. } => *version,
-        LockedBase::Image { glibc: None, .. } | LockedBase::Scratch => glibc(DEFAULT_SUITE),
+        LockedBase::Image { glibc: None, .. } | LockedBase::Scratch => return Err(Error::NoTarget),
     };
-    Target { python: python.to_owned(), platform, glibc }
-}
-
-/// The version of the C library that wheels can count on.
-fn glibc(suite: &str) -> (u32, u32) {
-    match suite {
-        "bullseye" => (2, 31),
-        "bookworm" => (2, 36),
-        _ => (2, 41),
-    }
+    Ok(Target { python, platform, glibc })
 }
 
 /// Version of what [`user_layer`] makes of the same base.
@@ -455,11 +460,11 @@ pub struct Library {
     pub uncompiled: Vec<(ArchivePath, PathBuf)>,
 }
 
-/// Python's own library in `base`, whose layers are those of `image`; `python` is as `3.11`.
+/// The library of the Python `python` in `base`, whose layers are those of `image`.
 ///
 /// # Errors
 /// When a layer cannot be had or unpacked.
-pub fn library(session: &Session, base: &LockedBase, image: &Image, python: &str) -> Result<Library, Error> {
+pub fn library(session: &Session, base: &LockedBase, image: &Image, python: PythonVersion) -> Result<Library, Error> {
     let interpreter = base.interpreter(python);
     let prefix = interpreter.rsplitn(3, '/').nth(2).unwrap_or_default();
     let place = ArchivePath::relative(format!("{}/lib/python{python}", prefix.trim_start_matches('/')));
@@ -496,7 +501,7 @@ pub fn image(
 ) -> Result<Image, Error> {
     if let LockedBase::Image { digest, .. } = base {
         let Base::Image { place, .. } = Base::of(spec)? else {
-            return Err(Error::Changed { base: spec.base.to_owned() });
+            return Err(Error::Changed { base: spec.base.to_string() });
         };
         return place.load(session, digest, platform);
     }

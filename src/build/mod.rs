@@ -107,7 +107,7 @@ pub fn build(session: &Session, input: &Input, platform: Platform) -> Result<Ima
     })?;
     let spec = manifest.base_spec();
     let user = bundle.convention().user();
-    let target = lock.python.as_ref().map(|python| base::target(&locked.base, python, platform));
+    let target = lock.python.map(|python| base::target(&locked.base, python, platform)).transpose()?;
     let toolchain = Toolchain::new(session, spec, &locked.base, platform, &user);
     let (toolchain, target, user) = (&toolchain, target.as_ref(), &user);
     let (send, base_is_there) = mpsc::channel();
@@ -159,12 +159,12 @@ fn library_layer(
     base: &Image,
 ) -> Result<Option<Layer>, Error> {
     let diff_ids: Vec<_> = base.layers().iter().map(|layer| layer.diff_id).collect();
-    let interpreter = locked.base.interpreter(&target.python);
+    let interpreter = locked.base.interpreter(target.python);
     let key = layer::key(&("library", INSTALLATION, interpreter, diff_ids));
     if let Some(known) = session.store.cached("python-library", &key) {
         return Ok(known);
     }
-    let library = base::library(session, &locked.base, base, &target.python)?;
+    let library = base::library(session, &locked.base, base, target.python)?;
     let layer = match library.uncompiled.is_empty() {
         true => None,
         false => compiled(session, toolchain, target, &library)?,
@@ -181,12 +181,12 @@ fn compiled(
     target: &Target,
     library: &base::Library,
 ) -> Result<Option<Layer>, Error> {
-    let compiler = toolchain.compiler(&target.python)?;
+    let compiler = toolchain.compiler(target.python)?;
     let work = session.store.scratch().map_err(layer::Error::from)?;
     let place = &library.place;
     let sources = library.uncompiled.iter().map(|(path, source)| (path, source.as_path()));
     let (at, progress) = (format!("/{place}"), &session.progress);
-    let compiled = python::bytecode::compile(&compiler, &target.python, sources, &at, work.path(), progress)?;
+    let compiled = python::bytecode::compile(&compiler, target.python, sources, &at, work.path(), progress)?;
     if compiled.is_empty() {
         return Ok(None);
     }
@@ -253,7 +253,7 @@ fn environment(
     target: &Target,
 ) -> Result<Environment, Error> {
     let Target { python, platform, glibc } = target;
-    let interpreter = locked.base.interpreter(python);
+    let interpreter = locked.base.interpreter(*python);
     let key = layer::key(&("python", INSTALLATION, &interpreter, platform, glibc, &locked.python));
     if let Some(layers) = session.store.cached("python-layers", &key) {
         return Ok(Environment::Known(layers));
@@ -285,7 +285,7 @@ fn python_layers(
     folder: &Path,
     key: &Digest,
 ) -> Result<Vec<Layer>, Error> {
-    let python = &target.python;
+    let python = target.python;
     let venv = folder.join("venv");
     let task = session.progress.task("Compiling", "bytecode", Unit::Items, None);
     let mut files = python::files(&venv)?;

@@ -144,7 +144,7 @@ pub fn lock(
                 let before = known.as_ref().and_then(|lock| lock.platforms.get(&platform));
                 locked.insert(platform, resolve(session, subject, &base, platform, before, meanwhile)?);
             }
-            let python = locked.values().find_map(|locked| base.python(&locked.base)).map(str::to_owned);
+            let python = locked.values().find_map(|locked| base.python(&locked.base));
             let lock = Lock { lock: 1, input, python, platforms: locked };
             lock.write(&subject.path)?;
             Ok((lock, true))
@@ -202,7 +202,7 @@ fn resolve(
         (Some(packages), _) => packages,
         (None, None) => Vec::new(),
         (None, Some(python)) => {
-            let target = base::target(&locked_base, python, platform);
+            let target = base::target(&locked_base, python, platform)?;
             let uv = uv.map_or_else(|| Uv::find(session, StandIn::this()), Ok)?;
             packages(session, subject, &uv, &target, preferred)?
         }

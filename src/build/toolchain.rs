@@ -12,6 +12,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use crate::base::debian::User;
 use crate::base::python::{self, Loader, Runner};
 use crate::base::{self, Base};
+use crate::formats::python::PythonVersion;
 use crate::image::layer;
 use crate::image::oci::platform::{Platform, UnknownPlatform};
 use crate::image::session::Session;
@@ -83,7 +84,7 @@ impl<'a> Toolchain<'a> {
     ///
     /// # Errors
     /// When the base cannot be made.
-    pub fn compiler<'t>(&'t self, python: &'t str) -> Result<impl Runner + 't, Error> {
+    pub fn compiler<'t>(&'t self, python: PythonVersion) -> Result<impl Runner + 't, Error> {
         let (trees, base) = self.trees()?;
         let interpreter = base.interpreter(python);
         let containers = run::containers(self.session)?;
@@ -112,7 +113,7 @@ impl<'a> Toolchain<'a> {
     }
 
     /// The base's Python through its own loader.
-    fn loader(&self, trees: &[PathBuf], python: &str) -> Result<Loader, Error> {
+    fn loader(&self, trees: &[PathBuf], python: PythonVersion) -> Result<Loader, Error> {
         let tree = match trees {
             [tree] => tree.as_path(),
             _ => self.merged(trees)?,
@@ -134,8 +135,7 @@ impl<'a> Toolchain<'a> {
 /// The base's Python in a container without network that can write one folder.
 struct Sandboxed<'t, 'a> {
     toolchain: &'t Toolchain<'a>,
-    /// As `3.11`.
-    python: &'t str,
+    python: PythonVersion,
     containers: container::Containers,
     trees: Vec<PathBuf>,
     interpreter: String,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::input::{self, Input};
 use super::resolve::{self, Renewal, Subject};
 use crate::base::requirements::Requirements;
-use crate::base::{self, LockedBase};
+use crate::base::{self, BaseName, LockedBase};
 use crate::bundle::Hashing;
 use crate::bundle::import::bento::{self as import, Bento};
 use crate::bundle::runtime::Convention;
@@ -130,7 +130,7 @@ pub struct Request {
     /// When weights are hashed.
     pub hashing: Hashing,
     /// What the image of a bento stands on, in place of what the bento says.
-    pub base: Option<String>,
+    pub base: Option<BaseName>,
     /// Where the lock of a bento is kept; without it, beside the bento, under its name with `.lock` behind it.
     pub lock: Option<PathBuf>,
 }
@@ -240,7 +240,7 @@ impl Source {
         if bento.own_manifest().is_some() {
             return Ok(Self::Bundle(shown(Input::of_own_bento(session, &bento, request.hashing), watch)?));
         }
-        let (manifest, mut mistakes) = bento.describe(request.base.as_deref());
+        let (manifest, mut mistakes) = bento.describe(request.base.as_ref());
         bento.check_models(&mut mistakes);
         let requirements = manifest.as_ref().map(|manifest| bento.requirements(manifest, &mut mistakes));
         match (manifest, requirements) {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::Failure;
+use crate::base::BaseName;
 use crate::build::resolve::Renewal;
 use crate::build::workflow::Request;
 use crate::bundle::Hashing;
@@ -31,7 +32,7 @@ pub struct How {
     pub no_cache: bool,
     /// What the image of a bento stands on, in place of what the bento says; as `base` in a manifest.
     #[arg(long, value_name = "BASE")]
-    pub base: Option<String>,
+    pub base: Option<BaseName>,
     /// Where the lock of a bento is kept. Without it: beside the bento, under its name with `.lock` behind it.
     #[arg(long, value_name = "FILE")]
     pub lock: Option<PathBuf>,
@@ -45,18 +46,9 @@ impl Inputs {
             path: self.path,
             renewal: if locked { Renewal::Never } else { Renewal::IfNeeded },
             hashing: if no_cache { Hashing::Again } else { Hashing::IfUnknown },
-            base: base.as_deref().map(from_here).transpose()?,
+            // A path is meant from the current folder.
+            base: base.map(BaseName::absolute).transpose()?,
             lock,
         })
     }
-}
-
-/// A base whose path, where it has one, is meant from the current folder.
-fn from_here(base: &str) -> std::io::Result<String> {
-    for kind in ["oci:", "docker-archive:"] {
-        if let Some(path) = base.strip_prefix(kind) {
-            return Ok(format!("{kind}{}", std::path::absolute(path)?.display()));
-        }
-    }
-    Ok(base.to_owned())
 }

@@ -9,11 +9,14 @@ use serde::Serialize;
 
 use super::printer::{DIM, NAME, Report, Size, VERB, dim_time, plain};
 use super::{Context, Exit, Failure, pull, watch};
+use crate::base::BaseName;
 use crate::build::input::{self, Input};
 use crate::build::workflow;
 use crate::bundle::import::bento::Bento;
 use crate::bundle::{Bundle, Hashing};
 use crate::check::target::Target;
+use crate::formats::document::Written;
+use crate::formats::python::PythonVersion;
 use crate::image::layer::Layer;
 use crate::image::oci::platform::Platform;
 use crate::image::registry::Reference;
@@ -96,8 +99,8 @@ struct BundleReport {
 /// What a bento says of its image.
 #[derive(Serialize)]
 struct ImageOf {
-    base: String,
-    python: Option<String>,
+    base: Written<BaseName>,
+    python: Option<Written<PythonVersion>>,
     requirements: Vec<String>,
     system: Vec<String>,
     env: BTreeMap<String, String>,
@@ -330,8 +333,8 @@ impl ImageOf {
             true => Ok(()),
             false => writeln!(out, "  {key:<8} {}", plain(&value)),
         };
-        row("base", self.base.clone())?;
-        row("python", self.python.clone().unwrap_or_default())?;
+        row("base", self.base.to_string())?;
+        row("python", self.python.as_ref().map(ToString::to_string).unwrap_or_default())?;
         row(
             "needs",
             self.requirements.iter().filter(|line| !line.starts_with('-')).cloned().collect::<Vec<_>>().join(", "),

@@ -8,5 +8,6 @@ pub mod document;
 pub mod metadata;
 pub mod model;
 pub mod openapi;
+pub mod python;
 pub mod schema;
 pub mod source;

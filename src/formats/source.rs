@@ -4,6 +4,7 @@
 //! (<https://docs.python.org/3/reference/grammar.html>) as ruff's parser has it; annotations follow the `typing`
 //! module.
 
+use crate::io::suggest::{closest, did_you_mean};
 use std::fmt;
 
 use ruff_python_ast::token::TokenKind;
@@ -156,11 +157,8 @@ pub enum Error {
 
 /// What a file has in place of a function that it lacks.
 fn instead_of(name: &str, functions: &[String]) -> Option<String> {
-    functions
-        .iter()
-        .filter(|there| strsim::jaro_winkler(there, name) > 0.7)
-        .max_by(|a, b| strsim::jaro_winkler(a, name).total_cmp(&strsim::jaro_winkler(b, name)))
-        .map(|there| format!("did you mean `{there}`?"))
+    closest(name, functions)
+        .map(did_you_mean)
         .or_else(|| (!functions.is_empty()).then(|| format!("the file has {}", functions.join(", "))))
 }
 

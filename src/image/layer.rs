@@ -5,7 +5,7 @@
 //!
 //! The bytes lie in the store as a blob, or they are a [`Recipe`]: tar headers, and ranges of files that lie where
 //! the person keeps them. A weight file becomes such a layer without a second copy of it on the disk. A layer may also
-//! be in a registry still; then its recipe is where ([`origin`]). OCI image specification 1.1, `layer.md`.
+//! be in a registry still; then its recipe says where ([`origin`]). OCI image specification 1.1, `layer.md`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -15,7 +15,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::image::store::{self, Store};
+pub use crate::image::store::LayerFile;
+use crate::image::store::{self, Recipe, Store};
 use crate::io::archive::{self, ArchivePath, Attributes, BLOCK, Below, Entry, Facts, Mode, Stack, padding};
 use crate::io::compress::{Compression, Setting};
 use crate::io::content::{self, Content, Opener};
@@ -113,21 +114,6 @@ pub struct Layer {
     pub title: String,
 }
 
-/// How a layer's bytes are put together from files that lie elsewhere.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Recipe {
-    /// The time in the headers, in seconds since 1970.
-    epoch: u64,
-    files: Vec<LayerFile>,
-}
-
-/// Where a layer's bytes can be fetched from, in the place of a recipe.
-#[derive(Serialize, Deserialize)]
-struct Origin {
-    /// Registry and repository: `registry.example/iris`.
-    from: String,
-}
-
 /// Notes that the layer with the digest `digest` can be fetched from `repository`, unless its bytes are here or made
 /// here.
 ///
@@ -135,8 +121,7 @@ struct Origin {
 /// When the store cannot be written.
 pub fn keep_origin(store: &Store, digest: &Digest, repository: &str) -> Result<(), Error> {
     if !store.has_content(digest) {
-        let text = serde_json::to_vec(&Origin { from: repository.to_owned() }).map_err(io::Error::from)?;
-        store.put_recipe(digest, &text)?;
+        store.put_recipe(digest, &Recipe::Origin { from: repository.to_owned() })?;
     }
     Ok(())
 }
@@ -150,23 +135,16 @@ pub fn origin(store: &Store, digest: &Digest) -> Result<Option<String>, Error> {
     if store.has_blob(digest) {
         return Ok(None);
     }
-    let text = store.recipe(digest)?;
-    Ok(text.and_then(|text| serde_json::from_slice::<Origin>(&text).ok()).map(|origin| origin.from))
+    Ok(match store.intact_recipe(digest)? {
+        Some(Recipe::Origin { from }) => Some(from),
+        _ => None,
+    })
 }
 
 /// Under what a layer that is made of `inputs` is remembered: all else that its bytes depend on goes into it too.
 pub fn key(inputs: &impl Serialize) -> Digest {
     // Numbers, texts and lists always serialise.
     Digest::of(serde_json::to_vec(&(crate::io::compress::RULES, archive::epoch(), inputs)).unwrap_or_default())
-}
-
-/// A file of a [`Layer::of_files`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LayerFile {
-    /// Where it lies in the image.
-    pub path: ArchivePath,
-    /// Where its bytes come from.
-    pub content: Content,
 }
 
 impl Layer {
@@ -227,7 +205,7 @@ impl Layer {
         size: u64,
     ) -> Result<Self, Error> {
         // What was read is what the recipe says only if no file moved under our hands.
-        files.iter().try_for_each(|file| file.content.check())?;
+        check(&files)?;
         let layer = Self { compression: Compression::None, digest, size, diff_id: digest, title: title.into() };
         layer.keep_recipe(store, files)?;
         Ok(layer)
@@ -257,7 +235,7 @@ impl Layer {
     /// When one is not, or the layer is nowhere.
     pub fn check(&self, store: &Store) -> Result<(), Error> {
         match self.files(store)? {
-            Some(files) => Ok(files.iter().try_for_each(|file| file.content.check())?),
+            Some(files) => Ok(check(&files)?),
             None => Ok(store.open_blob(&self.digest).map(drop)?),
         }
     }
@@ -268,19 +246,22 @@ impl Layer {
     /// # Errors
     /// When the store cannot be written.
     pub fn keep_recipe(&self, store: &Store, files: Vec<LayerFile>) -> Result<(), Error> {
-        let recipe = Recipe { epoch: archive::epoch(), files };
-        if (self.compression, self.diff_id, self.size) != (Compression::None, self.digest, recipe.size()) {
+        let epoch = archive::epoch();
+        if (self.compression, self.diff_id, self.size) != (Compression::None, self.digest, size(epoch, &files)) {
             let text = format!("`{}` is not a layer of the files that it should be made of", self.title);
             return Err(io::Error::new(io::ErrorKind::InvalidData, text).into());
         }
+        let known = store.intact_recipe(&self.digest)?;
         // Files that were hashed here are believed before a bundle that only claims to hold the same.
-        let known = Recipe::load(store, &self.digest).ok().flatten();
-        if !recipe.is_of_files() && known.is_some_and(|known| known.is_of_files() && known.check().is_ok()) {
+        if let Some(Recipe::Files { files: known, .. }) = &known
+            && (are_files(known) && !are_files(&files))
+            && check(known).is_ok()
+        {
             return Ok(());
         }
-        let text = serde_json::to_vec(&recipe).map_err(io::Error::from)?;
-        if store.recipe(&self.digest)?.is_none_or(|known| known != text) {
-            store.put_recipe(&self.digest, &text)?;
+        let recipe = Recipe::Files { epoch, files };
+        if known.as_ref() != Some(&recipe) {
+            store.put_recipe(&self.digest, &recipe)?;
         }
         Ok(())
     }
@@ -291,11 +272,11 @@ impl Layer {
     /// When they are neither in the store nor to be made.
     pub fn open(&self, store: &Store) -> Result<Box<dyn Read + Send>, Error> {
         if !store.has_blob(&self.digest)
-            && let Some(recipe) = Recipe::load(store, &self.digest)?
+            && let Some((epoch, files)) = self.recipe(store)?
         {
-            let files = described(&recipe.files);
-            let inner = VerifyingReader::new(Pieces::new(recipe.epoch, recipe.files), self.digest, self.size);
-            return Ok(Box::new(Named { inner, files }));
+            let described = described(&files);
+            let inner = VerifyingReader::new(Pieces::new(epoch, files), self.digest, self.size);
+            return Ok(Box::new(Named { inner, files: described }));
         }
         Ok(Box::new(store.open_blob(&self.digest)?))
     }
@@ -309,8 +290,8 @@ impl Layer {
         if store.has_blob(&self.digest) {
             return Ok(Box::new(fs_err::File::open(store.blob_path(&self.digest))?));
         }
-        match Recipe::load(store, &self.digest)? {
-            Some(recipe) => Ok(Box::new(Pieces::new(recipe.epoch, recipe.files))),
+        match self.recipe(store)? {
+            Some((epoch, files)) => Ok(Box::new(Pieces::new(epoch, files))),
             None => self.open(store),
         }
     }
@@ -323,7 +304,16 @@ impl Layer {
         if store.has_blob(&self.digest) {
             return Ok(None);
         }
-        Ok(Recipe::load(store, &self.digest)?.map(|recipe| recipe.files))
+        Ok(self.recipe(store)?.map(|(_, files)| files))
+    }
+
+    /// The time in its headers and its files, where it is made of files.
+    fn recipe(&self, store: &Store) -> Result<Option<(u64, Vec<LayerFile>)>, Error> {
+        match store.recipe(&self.digest)? {
+            Some(Recipe::Origin { from: origin }) => Err(Error::Elsewhere { digest: self.digest, origin }),
+            Some(Recipe::Files { epoch, files }) => Ok(Some((epoch, files))),
+            None => Ok(None),
+        }
     }
 
     /// Whether the layer lies unpacked in the store, as it is over most others.
@@ -447,34 +437,23 @@ impl fmt::Display for Layer {
     }
 }
 
-impl Recipe {
-    fn load(store: &Store, digest: &Digest) -> Result<Option<Self>, Error> {
-        let Some(text) = store.recipe(digest)? else { return Ok(None) };
-        if let Ok(Origin { from: origin }) = serde_json::from_slice(&text) {
-            return Err(Error::Elsewhere { digest: *digest, origin });
-        }
-        let damaged =
-            |error: serde_json::Error| store::Error::Damaged { path: store.recipe_path(digest), source: error.into() };
-        Ok(Some(serde_json::from_slice(&text).map_err(damaged)?))
-    }
+/// Whether all lies in files of its own.
+fn are_files(files: &[LayerFile]) -> bool {
+    files.iter().all(|file| matches!(file.content, Content::File(_)))
+}
 
-    fn is_of_files(&self) -> bool {
-        self.files.iter().all(|file| matches!(file.content, Content::File(_)))
-    }
+/// Sees whether the files are still those that were looked at.
+fn check(files: &[LayerFile]) -> Result<(), content::Error> {
+    files.iter().try_for_each(|file| file.content.check())
+}
 
-    /// Sees whether the files are still those that were looked at.
-    fn check(&self) -> Result<(), content::Error> {
-        self.files.iter().try_for_each(|file| file.content.check())
-    }
-
-    /// How many bytes the layer has; as many as there can be, where its files are said to have more.
-    fn size(&self) -> u64 {
-        let size = |piece| match piece {
-            Piece::Bytes(bytes) => bytes.len() as u64,
-            Piece::File(file) => file.content.size(),
-        };
-        pieces(self.epoch, self.files.iter().cloned()).fold(0, |sum, piece| sum.saturating_add(size(piece)))
-    }
+/// How many bytes a layer of `files` has; as many as there can be, where its files are said to have more.
+fn size(epoch: u64, files: &[LayerFile]) -> u64 {
+    let size = |piece| match piece {
+        Piece::Bytes(bytes) => bytes.len() as u64,
+        Piece::File(file) => file.content.size(),
+    };
+    pieces(epoch, files.iter().cloned()).fold(0, |sum, piece| sum.saturating_add(size(piece)))
 }
 
 /// The digest and size of a layer of `files`, with `epoch` in its headers. `read` is called for each file in turn, and

@@ -1,5 +1,5 @@
 //! Bytes: where they are, how they are packed and compressed, how they are known again, and how they reach the disk
-//! whole; and what is going on meanwhile. Knows no image, no document and no network.
+//! whole; what is going on meanwhile; and which name was meant. Knows no image, no document and no network.
 
 pub mod archive;
 pub mod atomic;
@@ -10,3 +10,4 @@ pub mod digest;
 pub mod explain;
 pub mod parallel;
 pub mod progress;
+pub mod suggest;

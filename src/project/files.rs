@@ -11,10 +11,10 @@ use fs_err as fs;
 use globset::{GlobBuilder, GlobMatcher};
 use ignore::WalkBuilder;
 
-use crate::formats::diagnostic::suggest::closest;
 use crate::formats::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::formats::document::{Document, pointer};
 use crate::io::archive::{ArchivePath, PathError};
+use crate::io::suggest::{closest, did_you_mean};
 use crate::project::manifest::{Manifest, Requirements};
 
 /// The file that says what is left out, in the syntax of `.gitignore`.
@@ -241,7 +241,7 @@ impl Selection<'_> {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 let mut error = self.document.at(Code::NoFile, at, format!("there is no file `{path}`"));
                 if let Some(near) = self.similar(path) {
-                    error = error.label(format!("did you mean `{near}`?"));
+                    error = error.label(did_you_mean(near));
                 }
                 if at == "/python/requirements" {
                     error = error.help(format!("a requirement itself stands in a list: [{path}]"));

@@ -15,6 +15,7 @@ use crate::base::debian;
 use crate::base::python;
 use crate::formats::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::formats::document::{Document, Value};
+use crate::formats::python::PythonVersion;
 use crate::formats::schema::Kind;
 use crate::formats::schema::load;
 use crate::image::oci::platform::Platform;
@@ -40,7 +41,7 @@ pub struct Lock {
     pub input: Digest,
     /// The Python that the packages are for, as `3.11`; none for an image without Python.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub python: Option<String>,
+    pub python: Option<PythonVersion>,
     /// What it resolved to, by platform.
     pub platforms: BTreeMap<Platform, LockedPlatform>,
 }

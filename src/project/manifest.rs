@@ -5,12 +5,16 @@
 //! [`crate::formats::document`], [`crate::formats::schema::load`] and [`crate::project::validate`].
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::base::requirements::Asked;
-use crate::base::{self, debian::Wanted};
+use crate::base::{self, BaseName, debian::Wanted};
+use crate::formats::document::Written;
+use crate::formats::python::PythonVersion;
 use crate::formats::schema::Kind;
 use crate::formats::schema::load::Described;
 
@@ -52,7 +56,7 @@ pub struct Manifest {
     /// What the image stands on: `auto`, `debian:SUITE`, `scratch`, an image in a registry, `oci:PATH` or
     /// `docker-archive:PATH`.
     #[serde(default = "auto")]
-    pub base: String,
+    pub base: Written<BaseName>,
     /// Where Debian packages come from, if not from where this machine gets its own.
     #[serde(default, skip_serializing_if = "Debian::is_empty")]
     pub debian: Debian,
@@ -94,7 +98,7 @@ impl Manifest {
         let Debian { mirror, security, snapshot } = &self.debian;
         base::Spec {
             base: &self.base,
-            python: self.python.as_ref().and_then(|python| python.version.as_deref()),
+            python: self.python.as_ref().and_then(|python| python.version.as_ref()),
             needs_python: self.needs_python(),
             packages: &self.system.packages,
             debian: Wanted { mirror: mirror.as_deref(), security: security.as_deref(), snapshot: snapshot.as_deref() },
@@ -116,8 +120,8 @@ impl Manifest {
     }
 }
 
-fn auto() -> String {
-    "auto".to_owned()
+fn auto() -> Written<BaseName> {
+    Written::Meant(BaseName::auto())
 }
 
 /// Version of a model.
@@ -137,8 +141,8 @@ pub enum Version {
     ),
 }
 
-impl std::fmt::Display for Version {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Number(number) => write!(f, "{number}"),
             Self::Text(text) => f.write_str(text),
@@ -171,7 +175,7 @@ pub struct Python {
     /// Which Python, as `3.11`. Absent: that of the base.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("pattern" = r"^3\.[0-9]{1,2}$", "patternErrorMessage" = "two numbers, as \"3.11\""))]
-    pub version: Option<String>,
+    pub version: Option<Written<PythonVersion>>,
     /// Requirements as a list (PEP 508), or the path of a `requirements.txt` or `pyproject.toml`.
     #[serde(default)]
     pub requirements: Requirements,
@@ -236,7 +240,7 @@ pub struct Service {
     /// The function that answers `POST /predict`, as `FILE:FUNCTION`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("pattern" = ENTRY, "patternErrorMessage" = ENTRY_IN_WORDS))]
-    pub predict: Option<String>,
+    pub predict: Option<Written<FunctionRef>>,
     /// Further functions: `explain: src/explain.py:explain` answers `POST /explain`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend(
@@ -246,7 +250,7 @@ pub struct Service {
             "patternErrorMessage": "lowercase letters, digits, `-` and `_`, the first a letter"
         }
     ))]
-    pub functions: BTreeMap<String, String>,
+    pub functions: BTreeMap<String, Written<FunctionRef>>,
     /// A command that starts a server of its own, instead of `predict` and `functions`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,
@@ -268,17 +272,53 @@ impl Service {
     ///
     /// What is not `FILE:FUNCTION` is left out; the check of form has said so.
     pub fn entries(&self) -> Vec<Entry<'_>> {
-        let predict = self.predict.iter().map(|text| ("predict", text, "/service/predict".to_owned()));
-        let others = self.functions.iter().map(|(name, text)| {
-            (name.as_str(), text, crate::formats::document::pointer(["service", "functions", name.as_str()]))
+        let predict = self.predict.iter().map(|written| ("predict", written, "/service/predict".to_owned()));
+        let others = self.functions.iter().map(|(name, written)| {
+            (name.as_str(), written, crate::formats::document::pointer(["service", "functions", name.as_str()]))
         });
         predict
             .chain(others)
-            .filter_map(|(name, text, pointer)| {
-                let (file, function) = text.rsplit_once(':')?;
+            .filter_map(|(name, written, pointer)| {
+                let FunctionRef { file, function } = written.meant().ok()?;
                 Some(Entry { name, file, function, pointer })
             })
             .collect()
+    }
+}
+
+/// A function in a Python file: `src/predict.py:predict`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FunctionRef {
+    /// The file, relative to the manifest.
+    pub file: String,
+    /// The function in it.
+    pub function: String,
+}
+
+/// The text names no function.
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` does not name a function as FILE:FUNCTION")]
+pub struct NoFunctionRef(String);
+
+impl FromStr for FunctionRef {
+    type Err = NoFunctionRef;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parts = text.rsplit_once(':').filter(|(file, function)| {
+            let is_file = file.strip_suffix(".py").is_some_and(|stem| !stem.is_empty()) && !file.contains(':');
+            let is_name = function.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+            is_file && is_name && function.starts_with(|first: char| !first.is_ascii_digit())
+        });
+        match parts {
+            Some((file, function)) => Ok(Self { file: file.to_owned(), function: function.to_owned() }),
+            None => Err(NoFunctionRef(text.chars().take(200).collect())),
+        }
+    }
+}
+
+impl fmt::Display for FunctionRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file, self.function)
     }
 }
 
@@ -295,7 +335,7 @@ pub struct Entry<'a> {
     pub pointer: String,
 }
 
-/// What a reference to a function looks like.
+/// What a reference to a function looks like: what [`FunctionRef::from_str`] reads.
 const ENTRY: &str = r"^[^:]+\.py:[A-Za-z_][A-Za-z0-9_]*$";
 const ENTRY_IN_WORDS: &str = "a Python file and a function in it, as src/predict.py:predict";
 
@@ -378,4 +418,22 @@ fn ok() -> u16 {
 
 fn tolerance() -> f64 {
     1e-6
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_function_is_the_same_text_again_and_what_the_schema_takes() {
+        let validator = jsonschema::validator_for(&serde_json::json!({ "pattern": ENTRY })).unwrap();
+        assert!("src/predict.py:predict".parse::<FunctionRef>().is_ok());
+        proptest::proptest!(|(text in "(a|\u{e9}|/|\\.py|py|:|_|0|\n| ){0,6}(\\.py)?:?[a_0:\n]{0,2}")| {
+            let read = text.parse::<FunctionRef>();
+            proptest::prop_assert_eq!(read.is_ok(), validator.is_valid(&text.clone().into()), "{:?}", text);
+            if let Ok(function) = read {
+                proptest::prop_assert_eq!(function.to_string(), text);
+            }
+        });
+    }
 }

@@ -7,8 +7,7 @@ use std::time::Instant;
 
 use crate::home::session;
 use ekiben::base::debian::{
-    Request, Resolution, Source, User, Wanted, base_layer, base_packages, fetch, packages_layer, resolve,
-    suite_for_python,
+    Request, Resolution, Source, Suite, User, Wanted, base_layer, base_packages, fetch, packages_layer, resolve,
 };
 use ekiben::base::loader::Libraries;
 use ekiben::base::loader::Object;
@@ -18,8 +17,8 @@ use ekiben::io::archive::{ArchivePath, Kind, Limits, Reader, Writer, unpack};
 use ekiben::io::digest::{Digest, HashingWriter};
 
 fn locked(session: &Session, source: &Source, platform: Platform, system: &[String]) -> Resolution {
-    let base = base_packages(Some("3.11"));
-    let request = Request { suite: "bookworm", platform, base: &base, system, installed: "" };
+    let base = base_packages(Some(Suite::Bookworm.python()));
+    let request = Request { suite: Suite::Bookworm, platform, base: &base, system, installed: "" };
     resolve(session, source, &request).unwrap()
 }
 
@@ -167,9 +166,8 @@ fn the_other_suites_work_too() {
     let source = Source::find(Wanted::default()).unwrap();
     let session = session(&home.path().join("store"));
     let Ok(platform) = Platform::host() else { return };
-    for python in ["3.9", "3.13"] {
-        let suite = suite_for_python(python).unwrap();
-        let base = base_packages(Some(python));
+    for suite in Suite::ALL.into_iter().filter(|suite| *suite != Suite::DEFAULT) {
+        let base = base_packages(Some(suite.python()));
         let request = Request { suite, platform, base: &base, system: &[], installed: "" };
         let lock = resolve(&session, &source, &request).unwrap();
         fetch(&session, &source, &lock.base).unwrap();
@@ -177,7 +175,7 @@ fn the_other_suites_work_too() {
         let (paths, bytes) = listing(&layer);
         eprintln!("{suite}: {} packages, {bytes} bytes unpacked", lock.base.len());
         assert!(!paths.contains("usr/bin/perl"));
-        runs(&home.path().join(suite), &layer, python);
+        runs(&home.path().join(suite.name()), &layer, &suite.python().to_string());
     }
 }
 
@@ -230,12 +228,11 @@ fn the_index_of_libraries_is_the_one_that_ldconfig_writes() {
     let session = session(&home.path().join("store"));
     let user = User { name: "ekiben".to_owned(), uid: 1034, gid: 1034, home: ArchivePath::new("home/ekiben").unwrap() };
     let packages = ["libsndfile1", "libzbar0", "libmagic1", "liblapack3"];
-    let all = ["3.9", "3.11", "3.13"].into_iter().flat_map(|python| Platform::ALL.map(|platform| (python, platform)));
+    let all = Suite::ALL.into_iter().flat_map(|suite| Platform::ALL.map(|platform| (suite, platform)));
     // The archive's index names packages of bullseye for arm64 that it does not have any more.
-    for (python, platform) in all.filter(|which| *which != ("3.9", Platform::Arm64)) {
-        let suite = suite_for_python(python).unwrap();
-        let base = base_packages(Some(python));
-        let renamed = suite == "trixie";
+    for (suite, platform) in all.filter(|which| *which != (Suite::Bullseye, Platform::Arm64)) {
+        let base = base_packages(Some(suite.python()));
+        let renamed = suite == Suite::Trixie;
         let system = packages.map(|name| match name {
             "libzbar0" | "libmagic1" if renamed => format!("{name}t64"),
             _ => name.to_owned(),

@@ -14,12 +14,15 @@ use ekiben::base::python::{
 };
 use ekiben::base::requirements::{Asked, Requirements};
 use ekiben::formats::diagnostic::Diagnostics;
+use ekiben::formats::python::PythonVersion;
 use ekiben::image::download::Client;
 use ekiben::image::oci::platform::Platform;
 use ekiben::image::session::Session;
 use ekiben::io::digest::Digest;
 use ekiben::io::explain::Explain as _;
 use ekiben::io::progress::Progress;
+
+const PYTHON: PythonVersion = PythonVersion::new(3, 11);
 
 /// The program, in whose place the test's own binary would be asked.
 fn stand_in() -> StandIn {
@@ -68,7 +71,7 @@ impl Place {
 }
 
 fn target(platform: Platform) -> Target {
-    Target { python: "3.11".into(), platform, glibc: (2, 36) }
+    Target { python: PYTHON, platform, glibc: (2, 36) }
 }
 
 /// The host's Python in place of the base's.
@@ -84,14 +87,14 @@ impl Runner for Host {
 fn compiled(venv: &Path, runner: &dyn Runner, work: &Path) -> Files {
     std::fs::create_dir(work).unwrap();
     let mut files = python::files(venv).unwrap();
-    bytecode::add(&mut files, runner, "3.11", "/app/.venv", work, &Progress::silent()).unwrap();
+    bytecode::add(&mut files, runner, PYTHON, "/app/.venv", work, &Progress::silent()).unwrap();
     files
 }
 
 /// Everything of an environment that ends up in an image.
 fn content(venv: &Path, files: &Files) -> BTreeMap<String, String> {
     let mut all = BTreeMap::new();
-    for group in python::split(files, venv, "3.11", "/app/.venv").unwrap() {
+    for group in python::split(files, venv, PYTHON, "/app/.venv").unwrap() {
         for (entry, stored) in group.entries {
             let bytes = stored.map(|stored| Digest::of(bytes(&stored)).to_string());
             all.insert(entry.path.to_string(), format!("{:o} {:?} {bytes:?}", entry.mode, entry.kind));
@@ -230,18 +233,19 @@ fn of_two_packages_with_the_same_file_the_later_name_wins() {
 /// The root of the host in place of an unpacked base, on a Debian that has Python.
 #[test]
 fn the_python_of_a_base_is_lent_through_its_own_loader() {
-    let found = (9..20).map(|minor| format!("3.{minor}")).find(|v| Path::new(&format!("/usr/bin/python{v}")).exists());
+    let found =
+        (9..20).map(|minor| PythonVersion::new(3, minor)).find(|v| Path::new(&format!("/usr/bin/python{v}")).exists());
     let Some(version) = found else { return };
-    let loader = Loader::new(Path::new("/"), &version).unwrap();
+    let loader = Loader::new(Path::new("/"), version).unwrap();
     let output = loader.python(&["-c", "import sys; print(sys.version)"], Path::new("/tmp")).unwrap();
-    assert!(String::from_utf8(output.stdout).unwrap().starts_with(&version));
+    assert!(String::from_utf8(output.stdout).unwrap().starts_with(&version.to_string()));
     let place = Place::new();
     let target = target(Platform::Arm64);
     let packages = place.resolve(&["h11==0.16.0"], &target, &[]).unwrap();
     let venv = place.install(&packages, &target, "venv").unwrap();
     let files = compiled(&venv, &loader, &place.home.path().join("bytecode"));
     assert!(files.keys().any(|path| path.as_str().contains("site-packages/h11/__pycache__/")));
-    assert!(matches!(Loader::new(place.home.path(), "3.11"), Err(python::Error::NoPython { .. })));
+    assert!(matches!(Loader::new(place.home.path(), PYTHON), Err(python::Error::NoPython { .. })));
 }
 
 #[test]

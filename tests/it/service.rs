@@ -26,7 +26,7 @@ fn site() -> &'static Path {
         let uv = Uv::find(&session, StandIn::program(env!("CARGO_BIN_EXE_ekiben"))).unwrap();
         let script = "import sys; print('%d.%d' % sys.version_info[:2])";
         let output = Command::new("python3").args(["-c", script]).output().unwrap();
-        let version = String::from_utf8(output.stdout).unwrap().trim().to_owned();
+        let version = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
         let target = Target { python: version, platform: Platform::host().unwrap(), glibc: (2, 31) };
         let requirements = Requirements::default().and(REQUIREMENTS).and(["numpy"]);
         let (scratch, project) = (session.store.scratch().unwrap(), home.path());

@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use super::DebError;
+use super::{DebError, Suite};
 use crate::image::{download, store};
 use crate::io::archive::ArchivePath;
 use crate::io::digest::Mismatch;
 use crate::io::explain::{ErrorKind, Explain, Explanation};
+use crate::io::suggest::did_you_mean;
 
 /// Why there is no base made of Debian packages.
 #[derive(Debug, thiserror::Error)]
@@ -96,7 +97,7 @@ pub enum Error {
         /// As it was asked for.
         name: String,
         /// The suite.
-        suite: String,
+        suite: Suite,
         /// The architecture.
         architecture: &'static str,
         /// A name that there is and that looks alike.
@@ -110,7 +111,7 @@ pub enum Error {
         /// What is needed, as the package says it.
         dependency: String,
         /// The suite.
-        suite: String,
+        suite: Suite,
     },
     /// A locked package is nowhere any more.
     #[error("the package {package} {version} of the lock is gone from {}", tried.join(" and "))]
@@ -161,22 +162,46 @@ pub enum Error {
 impl Explain for Error {
     fn explain(&self) -> Explanation {
         match self {
-            Self::Mirror { .. } => ErrorKind::Failure.named("debian/mirror").hint("it has to begin with http://, https:// or file://"),
-            Self::NoSecurity { .. } => ErrorKind::Failure.named("debian/no-security").hint("set EKIBEN_DEBIAN_SECURITY_MIRROR to its address"),
+            Self::Mirror { .. } => {
+                ErrorKind::Failure.named("debian/mirror").hint("it has to begin with http://, https:// or file://")
+            }
+            Self::NoSecurity { .. } => {
+                ErrorKind::Failure.named("debian/no-security").hint("set EKIBEN_DEBIAN_SECURITY_MIRROR to its address")
+            }
             Self::Read { .. } => ErrorKind::Failure.named("debian/read"),
-            Self::Keyring { .. } => ErrorKind::Failure.named("debian/keyring").hint("EKIBEN_DEBIAN_KEYRING has to name a file made with `gpg --export`"),
+            Self::Keyring { .. } => ErrorKind::Failure
+                .named("debian/keyring")
+                .hint("EKIBEN_DEBIAN_KEYRING has to name a file made with `gpg --export`"),
             Self::Fetch(error) => error.explain(),
-            Self::NoSuite { .. } => ErrorKind::Failure.named("debian/no-suite").hint(format!("the suites {} are known; old ones move to Debian's archive server, which `debian.mirror` can name", super::SUITES.map(|(suite, _)| suite).join(", "))),
-            Self::Signature { .. } => ErrorKind::Unavailable.named("debian/signature").hint("try another mirror with EKIBEN_DEBIAN_MIRROR; keys of your own go into EKIBEN_DEBIAN_KEYRING"),
+            Self::NoSuite { .. } => ErrorKind::Failure.named("debian/no-suite").hint(format!(
+                "the suites {} are known; old ones move to Debian's archive server, which `debian.mirror` can \
+                     name",
+                Suite::ALL.map(Suite::name).join(", ")
+            )),
+            Self::Signature { .. } => ErrorKind::Unavailable
+                .named("debian/signature")
+                .hint("try another mirror with EKIBEN_DEBIAN_MIRROR; keys of your own go into EKIBEN_DEBIAN_KEYRING"),
             Self::Release { .. } => ErrorKind::Unavailable.named("debian/release"),
-            Self::Expired { .. } => ErrorKind::Unavailable.named("debian/expired").hint("the mirror is out of date, or the clock of this machine is wrong: try another mirror with EKIBEN_DEBIAN_MIRROR"),
-            Self::Tampered { .. } => ErrorKind::Unavailable.named("debian/tampered").hint("the mirror may be in the middle of an update: try again in some minutes, or another one"),
+            Self::Expired { .. } => ErrorKind::Unavailable.named("debian/expired").hint(
+                "the mirror is out of date, or the clock of this machine is wrong: try another mirror with \
+                     EKIBEN_DEBIAN_MIRROR",
+            ),
+            Self::Tampered { .. } => ErrorKind::Unavailable
+                .named("debian/tampered")
+                .hint("the mirror may be in the middle of an update: try again in some minutes, or another one"),
             Self::Index { .. } => ErrorKind::Unavailable.named("debian/index"),
-            Self::Unknown { similar, .. } => ErrorKind::Failure.named("debian/no-package").maybe(similar.as_ref().map(|similar| format!("did you mean `{similar}`?"))),
+            Self::Unknown { similar, .. } => {
+                ErrorKind::Failure.named("debian/no-package").maybe(similar.as_deref().map(did_you_mean))
+            }
             Self::Unsatisfied { .. } => ErrorKind::Failure.named("debian/unsatisfied"),
-            Self::Gone { .. } => ErrorKind::Stale.named("debian/gone").hint("`ekiben lock --update` moves on to what Debian has now; to build this very lock, name a snapshot archive in `debian.snapshot`"),
+            Self::Gone { .. } => ErrorKind::Stale.named("debian/gone").hint(
+                "`ekiben lock --update` moves on to what Debian has now; to build this very lock, name a snapshot \
+                     archive in `debian.snapshot`",
+            ),
             Self::Deb { .. } => ErrorKind::Failure.named("debian/package"),
-            Self::Conflict { .. } => ErrorKind::Failure.named("debian/conflict").hint("only one of them can be installed"),
+            Self::Conflict { .. } => {
+                ErrorKind::Failure.named("debian/conflict").hint("only one of them can be installed")
+            }
             Self::NotAFolder { .. } => ErrorKind::Failure.named("debian/not-a-folder"),
             Self::Store(error) => error.explain(),
             Self::Write(error) => ErrorKind::Failure.named("debian/write").or(error),

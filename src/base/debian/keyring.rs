@@ -9,6 +9,8 @@ use std::io;
 use pgp::composed::{CleartextSignedMessage, Deserializable as _, SignedPublicKey};
 use pgp::crypto::hash::HashAlgorithm;
 
+use super::Suite;
+
 /// Public keys. A text is believed when one of them has signed it.
 #[derive(Clone, Debug)]
 pub struct Keyring(Vec<SignedPublicKey>);
@@ -19,14 +21,9 @@ impl Keyring {
     /// # Errors
     /// Never, as long as the program is whole.
     pub fn debian() -> Result<Self, pgp::errors::Error> {
-        let keys: [&[u8]; 3] = [
-            include_bytes!("keys/bullseye.gpg"),
-            include_bytes!("keys/bookworm.gpg"),
-            include_bytes!("keys/trixie.gpg"),
-        ];
         let mut all = Vec::new();
-        for bytes in keys {
-            all.append(&mut Self::read(bytes)?.0);
+        for suite in Suite::ALL {
+            all.append(&mut Self::read(suite.keys())?.0);
         }
         Ok(Self(all))
     }

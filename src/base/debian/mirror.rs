@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use fs_err as fs;
 use reqwest::Url;
 
-use super::{Archive, Error, Keyring, deb822};
+use super::{Archive, Error, Keyring, Suite, deb822};
 use crate::image::download::Error as FetchError;
 use crate::image::session::Session;
 use crate::io::digest::Digest;
@@ -273,12 +273,13 @@ impl AptSources {
         if !components.any(|name| name == "main") || signed_by.is_some_and(|keys| !keys.contains("debian-archive")) {
             return;
         }
-        const NAMES: [&str; 8] =
+        // Of suites that nothing is assembled from, and by their age.
+        const OTHERS: [&str; 8] =
             ["stable", "oldstable", "oldoldstable", "testing", "unstable", "sid", "buster", "forky"];
         let of_debian = |suite: &&str| {
             let codename = suite.split(['-', '/']).next().unwrap_or_default();
             let flavour = suite.strip_prefix(codename).unwrap_or_default();
-            let known = NAMES.contains(&codename) || super::python_of(codename).is_some();
+            let known = OTHERS.contains(&codename) || codename.parse::<Suite>().is_ok();
             known && matches!(flavour, "" | "-updates" | "-security" | "/updates")
         };
         let Some(suite) = suites.find(of_debian) else { return };

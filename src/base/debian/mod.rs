@@ -21,6 +21,7 @@ mod packages;
 mod relation;
 mod release;
 mod resolve;
+mod suite;
 #[cfg(test)]
 mod testing;
 mod trim;
@@ -32,6 +33,7 @@ pub use fetch::fetch;
 pub use keyring::Keyring;
 pub use mirror::{Source, Wanted};
 pub use resolve::{Request, Resolution, resolve};
+pub use suite::{Suite, UnknownSuite};
 
 use std::panic::resume_unwind;
 use std::thread::ScopedJoinHandle;
@@ -39,6 +41,7 @@ use std::thread::ScopedJoinHandle;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::formats::python::PythonVersion;
 use crate::io::archive::ArchivePath;
 use crate::io::digest::Digest;
 
@@ -73,20 +76,7 @@ pub enum Archive {
     Security,
 }
 
-/// The suites whose archive keys are known here, with the version of Python that each brings; the oldest first.
-pub const SUITES: [(&str, &str); 3] = [("bullseye", "3.9"), ("bookworm", "3.11"), ("trixie", "3.13")];
-
-/// The suite whose own Python has the version `version`, written `3.11`.
-pub fn suite_for_python(version: &str) -> Option<&'static str> {
-    SUITES.iter().find(|(_, python)| *python == version).map(|(suite, _)| *suite)
-}
-
-/// The version of the Python that `suite` brings.
-pub fn python_of(suite: &str) -> Option<&'static str> {
-    SUITES.iter().find(|(known, _)| *known == suite).map(|(_, python)| *python)
-}
-
-/// The packages that a base is made of, before their dependencies: with the Python `python`, written `3.11`.
+/// The packages that a base is made of, before their dependencies: with the Python `python`.
 ///
 /// - `base-files`, `base-passwd`: what kind of system this is, and who its users are.
 /// - `ca-certificates`: services call others over TLS.
@@ -95,7 +85,7 @@ pub fn python_of(suite: &str) -> Option<&'static str> {
 /// - `tzdata`: without it `zoneinfo.ZoneInfo("Europe/Berlin")` fails in Python's own library.
 /// - `python3-minimal`: the link `/usr/bin/python3`.
 /// - `libstdc++6`: manylinux wheels count on it (PEP 600), and SciPy's do not bring it.
-pub fn base_packages(python: Option<&str>) -> Vec<String> {
+pub fn base_packages(python: Option<PythonVersion>) -> Vec<String> {
     let mut names =
         ["base-files", "base-passwd", "ca-certificates", "dash", "libc-bin", "tzdata"].map(str::to_owned).to_vec();
     if let Some(version) = python {
@@ -112,17 +102,4 @@ fn joined<'scope, T>(
     let results: Vec<_> =
         threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic))).collect();
     results.into_iter().collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_suite_has_one_python() {
-        assert_eq!(suite_for_python("3.11"), Some("bookworm"));
-        assert_eq!(suite_for_python("3.12"), None);
-        assert_eq!(python_of("trixie"), Some("3.13"));
-        assert_eq!(python_of("noble"), None);
-    }
 }

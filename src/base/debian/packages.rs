@@ -20,6 +20,7 @@ use crate::image::session::Session;
 use crate::image::{download, store};
 use crate::io::archive::ArchivePath;
 use crate::io::digest::{Digest, VerifyingReader};
+use crate::io::suggest::closest;
 
 /// Largest `InRelease` that is read, in bytes; bookworm's has 0.15 MB.
 const MAX_RELEASE: u64 = 16 << 20;
@@ -200,12 +201,7 @@ impl<'a> Index<'a> {
 
     /// The name that is most like `name`, where one is.
     pub(super) fn similar(&self, name: &str) -> Option<String> {
-        self.candidates
-            .iter()
-            .map(|candidate| (strsim::jaro_winkler(name, candidate.name), candidate.name))
-            .filter(|(likeness, _)| *likeness > 0.85)
-            .max_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(a.1)))
-            .map(|(_, similar)| similar.to_owned())
+        closest(name, self.candidates.iter().map(|candidate| candidate.name)).map(str::to_owned)
     }
 }
 

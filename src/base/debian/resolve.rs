@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::packages::{Candidate, Found, Index, find};
 use super::relation::{Relation, relations};
-use super::{Archive, Error, Package, Source, deb822, joined};
+use super::{Archive, Error, Package, Source, Suite, deb822, joined};
 use crate::image::oci::platform::Platform;
 use crate::image::session::Session;
 use crate::io::digest::Digest;
@@ -16,8 +16,8 @@ use crate::io::progress::Unit;
 /// What is wanted.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
-    /// Debian's name of the release: `bookworm`.
-    pub suite: &'a str,
+    /// The release.
+    pub suite: Suite,
     /// What the packages are for.
     pub platform: Platform,
     /// The packages of the base, as `NAME` or `NAME=VERSION`. May be none.
@@ -68,12 +68,11 @@ pub fn resolve(session: &Session, source: &Source, request: &Request<'_>) -> Res
     if base.is_empty() && system.is_empty() {
         return Ok(Resolution::default());
     }
-    let mut suites = vec![(Archive::Main, suite.to_owned())];
-    // What is never released has no updates beside it.
-    if !matches!(suite, "sid" | "unstable" | "experimental") {
-        suites.push((Archive::Main, format!("{suite}-updates")));
-        suites.push((Archive::Security, format!("{suite}-security")));
-    }
+    let suites = [
+        (Archive::Main, suite.to_string()),
+        (Archive::Main, format!("{suite}-updates")),
+        (Archive::Security, format!("{suite}-security")),
+    ];
     let subject = format!("packages of Debian {suite} for {}", platform.architecture());
     let task = session.progress.task("Resolving", subject, Unit::Items, Some(suites.len() as u64));
     let found = std::thread::scope(|scope| {
@@ -83,7 +82,7 @@ pub fn resolve(session: &Session, source: &Source, request: &Request<'_>) -> Res
     // Same indexes, same request, same answer; the number changes with the rules below.
     const KIND: &str = "debian-resolution-1";
     let indexes: Vec<_> = found.iter().map(|found| found.digest).collect();
-    let input = (suite, platform, base, system, installed, indexes);
+    let input = (suite.name(), platform, base, system, installed, indexes);
     let key = Digest::of(format!("{input:?}"));
     if let Some(resolution) = session.store.cached(KIND, &key) {
         return Ok(resolution);
@@ -159,7 +158,7 @@ impl<'a> Resolver<'a> {
                 None => {
                     return Err(Error::Unknown {
                         name: name.clone(),
-                        suite: self.request.suite.to_owned(),
+                        suite: self.request.suite,
                         architecture: self.request.platform.architecture(),
                         similar: match (version, index.named(wanted).first()) {
                             (Some(_), Some(newest)) => Some(format!("{wanted}={}", newest.version)),
@@ -208,7 +207,7 @@ impl<'a> Resolver<'a> {
         Err(Error::Unsatisfied {
             package: of.name.to_owned(),
             dependency: dependency.join(" | "),
-            suite: self.request.suite.to_owned(),
+            suite: self.request.suite,
         })
     }
 
@@ -245,7 +244,8 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         let (base, system) = (owned(base), owned(system));
-        let request = Request { suite: "bookworm", platform: Platform::Amd64, base: &base, system: &system, installed };
+        let request =
+            Request { suite: Suite::Bookworm, platform: Platform::Amd64, base: &base, system: &system, installed };
         resolve(&session(home.path(), true), &mirror.source(None), &request)
     }
 
@@ -346,14 +346,15 @@ mod tests {
         fs_err::write(&index, &bytes).unwrap();
         let home = tempfile::tempdir().unwrap();
         let base = ["a".to_owned()];
-        let request = Request { suite: "bookworm", platform: Platform::Amd64, base: &base, system: &[], installed: "" };
+        let request =
+            Request { suite: Suite::Bookworm, platform: Platform::Amd64, base: &base, system: &[], installed: "" };
         let session = session(home.path(), false);
         let resolve = |request: &Request<'_>| resolve(&session, &mirror.source(None), request);
         assert!(matches!(resolve(&request), Err(Error::Tampered { .. })));
         bytes.push(0);
         fs_err::write(&index, &bytes).unwrap();
         assert!(matches!(resolve(&request), Err(Error::Tampered { .. })));
-        let missing = resolve(&Request { suite: "trixie", ..request });
+        let missing = resolve(&Request { suite: Suite::Trixie, ..request });
         assert!(matches!(missing, Err(Error::NoSuite { suite, .. }) if suite == "trixie"));
         let other = resolve(&Request { platform: Platform::Arm64, ..request });
         assert!(matches!(other, Err(Error::Release { .. })));
@@ -368,7 +369,8 @@ mod tests {
         let source = Source::of(&format!("{address}/debian"), None, mirror.keyring());
         let home = tempfile::tempdir().unwrap();
         let base = ["a".to_owned()];
-        let request = Request { suite: "bookworm", platform: Platform::Amd64, base: &base, system: &[], installed: "" };
+        let request =
+            Request { suite: Suite::Bookworm, platform: Platform::Amd64, base: &base, system: &[], installed: "" };
         let never = resolve(&session(home.path(), true), &source, &request);
         assert!(matches!(never, Err(Error::Fetch(crate::image::download::Error::Offline { .. }))));
         let online = resolve(&session(home.path(), false), &source, &request).unwrap();

@@ -15,6 +15,7 @@ use fs_err as fs;
 use super::Error;
 use super::files::{import_archive, import_layout};
 use crate::base::python::bytecode;
+use crate::formats::python::PythonVersion;
 use crate::image::layer;
 use crate::image::oci::platform::Platform;
 use crate::image::registry::{self, Reference};
@@ -35,16 +36,10 @@ pub enum Place {
 }
 
 impl Place {
-    /// # Errors
-    /// When the text is no place of an image.
-    pub(super) fn parse(text: &str) -> Result<Self, Error> {
-        if let Some(path) = text.strip_prefix("oci:") {
-            return Ok(Self::Layout(path.into()));
-        }
-        if let Some(path) = text.strip_prefix("docker-archive:") {
-            return Ok(Self::DockerArchive(path.into()));
-        }
-        text.parse().map(Self::Registry).map_err(|_| Error::Unsupported { base: text.to_owned() })
+    /// The official image of the Python `version`.
+    pub(super) fn official(version: PythonVersion) -> Result<Self, Error> {
+        let text = format!("docker.io/library/python:{version}-slim");
+        text.parse().map(Self::Registry).map_err(io::Error::other).map_err(Error::Io)
     }
 
     /// Paths are meant from the project's folder.
@@ -137,8 +132,12 @@ impl Stack {
     }
 
     /// Python's own modules below `library`, from the root, that have no bytecode beside them, by their paths below it.
-    /// `python` is as `3.11`.
-    pub(super) fn uncompiled(&self, library: &ArchivePath, python: &str) -> Result<Vec<(ArchivePath, PathBuf)>, Error> {
+    /// They are for the Python `python`.
+    pub(super) fn uncompiled(
+        &self,
+        library: &ArchivePath,
+        python: PythonVersion,
+    ) -> Result<Vec<(ArchivePath, PathBuf)>, Error> {
         let mut found = BTreeMap::new();
         // Packages of the base are none of an environment's.
         let is_own =
@@ -202,16 +201,15 @@ impl Stack {
         Ok(bytes)
     }
 
-    /// Where the Python `wanted`, as `3.11`, is; or any, the newest, where none is wanted. Gives path and version.
-    pub(super) fn python(&self, wanted: Option<&str>) -> Option<(String, String)> {
-        let versions: Vec<String> = match wanted {
-            Some(wanted) => vec![wanted.to_owned()],
-            None => (7..40).rev().map(|minor| format!("3.{minor}")).collect(),
+    /// Where the Python `wanted` is; or any, the newest, where none is wanted.
+    pub(super) fn python(&self, wanted: Option<PythonVersion>) -> Option<String> {
+        let versions: Vec<PythonVersion> = match wanted {
+            Some(wanted) => vec![wanted],
+            None => (7..40).rev().map(|minor| PythonVersion::new(3, minor)).collect(),
         };
         let places = ["/usr/local/bin", "/usr/bin", "/opt/conda/bin", "/opt/venv/bin"];
-        let all = versions.iter().flat_map(|version| places.map(|place| (format!("{place}/python{version}"), version)));
-        let mut all = all.filter(|(path, _)| self.find(path).is_some());
-        all.next().map(|(path, version)| (path, version.clone()))
+        let mut all = versions.iter().flat_map(|version| places.map(|place| format!("{place}/python{version}")));
+        all.find(|path| self.find(path).is_some())
     }
 
     /// The version of the C library: GNU's names itself in its own bytes.
@@ -352,7 +350,7 @@ mod tests {
         let (_home, trees) = unpacked(&[lower, upper]);
         let stack = Stack { layers: archive::Stack::new(&trees) };
         let library = ArchivePath::new("usr/lib/python3.11").unwrap();
-        let found = stack.uncompiled(&library, "3.11").unwrap();
+        let found = stack.uncompiled(&library, PythonVersion::new(3, 11)).unwrap();
         let paths: Vec<_> = found.iter().map(|(path, _)| path.as_str()).collect();
         assert_eq!(paths, ["new.py", "os.py"]);
     }

@@ -13,23 +13,24 @@ use fs_err as fs;
 
 use super::refusal::words;
 use super::{Error, Files, Runner, Stored, pyc};
+use crate::formats::python::PythonVersion;
 use crate::io::archive::{ArchivePath, Entry, Mode};
 use crate::io::parallel;
 use crate::io::progress::Progress;
 
-/// Where the bytecode of `source` lies for the Python `python`, as `3.11` (PEP 3147). Nowhere, where no file system takes
+/// Where the bytecode of `source` lies for the Python `python` (PEP 3147). Nowhere, where no file system takes
 /// its name.
-pub fn place_of(source: &ArchivePath, python: &str) -> Option<ArchivePath> {
+pub fn place_of(source: &ArchivePath, python: PythonVersion) -> Option<ArchivePath> {
     /// Longest name that Linux takes (`NAME_MAX`), in bytes.
     const LONGEST: usize = 255;
     let (folder, file) = source.as_str().rsplit_once('/').unwrap_or(("", source.as_str()));
     let stem = file.strip_suffix(".py").unwrap_or(file);
-    let path = ArchivePath::new(format!("{folder}/__pycache__/{stem}.cpython-{}.pyc", python.replace('.', ""))).ok()?;
+    let path = ArchivePath::new(format!("{folder}/__pycache__/{stem}.{}.pyc", python.cache_tag())).ok()?;
     (path.name().len() <= LONGEST).then_some(path)
 }
 
 /// Compiles `sources`, which are given by the paths that they will have below `place` in the image, for the Python
-/// `python`, as `3.11`. Gives the bytecode by its paths there; its bytes lie in `work`, an empty folder.
+/// `python`. Gives the bytecode by its paths there; its bytes lie in `work`, an empty folder.
 ///
 /// Files that do not compile have none: packages carry templates and tests of syntax errors. The tests of packages are
 /// left out: of pandas, scikit-learn and fastapi they are 54 % of the bytecode (58 of 107 MB) and half of the time, and
@@ -39,7 +40,7 @@ pub fn place_of(source: &ArchivePath, python: &str) -> Option<ArchivePath> {
 /// When Python could not be run to its end.
 pub fn compile<'a>(
     runner: &dyn Runner,
-    python: &str,
+    python: PythonVersion,
     sources: impl IntoIterator<Item = (&'a ArchivePath, &'a Path)>,
     place: &str,
     work: &Path,
@@ -87,7 +88,7 @@ pub fn compile<'a>(
 pub fn add(
     files: &mut Files,
     runner: &dyn Runner,
-    python: &str,
+    python: PythonVersion,
     place: &str,
     work: &Path,
     progress: &Progress,
@@ -171,7 +172,9 @@ mod tests {
 
     #[test]
     fn bytecode_has_a_place_where_its_name_is_not_too_long() {
-        let of = |source: &str| place_of(&ArchivePath::new(source).unwrap(), "3.11").map(|path| path.to_string());
+        let of = |source: &str| {
+            place_of(&ArchivePath::new(source).unwrap(), PythonVersion::new(3, 11)).map(|path| path.to_string())
+        };
         assert_eq!(of("a/b.c.py").as_deref(), Some("a/__pycache__/b.c.cpython-311.pyc"));
         assert_eq!(of("six.py").as_deref(), Some("__pycache__/six.cpython-311.pyc"));
         assert_eq!(of(&format!("a/{}.py", "b".repeat(240))), None);

@@ -16,6 +16,7 @@ use super::refusal::Refusal;
 use super::{Error, Target, Uv};
 use crate::base::python::Package;
 use crate::base::requirements::Requirements;
+use crate::formats::python::PythonVersion;
 use crate::io::archive::ArchivePath;
 use crate::io::progress::{Progress, Unit};
 
@@ -58,7 +59,7 @@ pub fn install(
 ) -> Result<(), Error> {
     let count = asked.packages.len();
     let task = progress.task("Installing", format!("{count} Python packages"), Unit::Items, None);
-    let site = venv.join(site_packages(&asked.target.python));
+    let site = venv.join(site_packages(asked.target.python));
     fs::create_dir_all(&site)?;
     unpack(uv, asked, asked.packages, &site, scratch)?;
     // uv unpacks in parallel: of two packages with the same file, either may have won. Once more, one after the other.
@@ -76,7 +77,7 @@ pub fn install(
 }
 
 /// Where packages lie in an environment, relative to its root.
-pub(super) fn site_packages(python: &str) -> String {
+pub(super) fn site_packages(python: PythonVersion) -> String {
     format!("lib/python{python}/site-packages")
 }
 
@@ -94,7 +95,7 @@ fn unpack(uv: &Uv, asked: &Installation<'_>, packages: &[Package], site: &Path, 
     let command = uv
         .pip("install", scratch)?
         .args(["--no-deps", "--require-hashes", "--only-binary", ":all:", "--no-compile-bytecode", "--quiet"])
-        .args(["--python-version", &asked.target.python, "--python-platform", &asked.target.uv_platform()])
+        .args(["--python-version", &asked.target.python.to_string(), "--python-platform", &asked.target.uv_platform()])
         .args(["--requirements", "requirements.lock.txt", "--target"])
         .args([site])
         .may_write(site);
@@ -157,7 +158,7 @@ fn make_own(asked: &Installation<'_>, venv: &Path, site: &Path) -> Result<(), Er
     for info in dist_infos(site)? {
         own_package(asked, venv, site, &info)?;
     }
-    let python = &asked.target.python;
+    let python = asked.target.python;
     fs::write(
         venv.join("pyvenv.cfg"),
         format!(
@@ -369,8 +370,11 @@ mod tests {
         fs::create_dir_all(site.join("bin")).unwrap();
         fs::write(&victim, "#!python\nuntouched").unwrap();
         fs::write(site.join("evil-1.dist-info/RECORD"), "bin/../../victim,,\n").unwrap();
-        let target =
-            Target { python: "3.11".into(), platform: crate::image::oci::platform::Platform::Amd64, glibc: (2, 36) };
+        let target = Target {
+            python: PythonVersion::new(3, 11),
+            platform: crate::image::oci::platform::Platform::Amd64,
+            glibc: (2, 36),
+        };
         let asked = Installation {
             packages: &[],
             target: &target,

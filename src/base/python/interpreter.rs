@@ -12,6 +12,7 @@ use std::process::{ExitCode, Output};
 use fs_err as fs;
 
 use super::Error;
+use crate::formats::python::PythonVersion;
 use crate::image::oci::platform::Platform;
 use crate::io::confine::Confined;
 use crate::io::explain::carry;
@@ -119,13 +120,13 @@ pub struct Loader {
 }
 
 impl Loader {
-    /// The Python `python`, as `3.11`, of the base that is unpacked in `tree`; the base is one for this machine's
+    /// The Python `python` of the base that is unpacked in `tree`; the base is one for this machine's
     /// processor.
     ///
     /// # Errors
     /// [`Error::NoPython`] when it is not there.
-    pub fn new(tree: &Path, python: &str) -> Result<Self, Error> {
-        let missing = || Error::NoPython { python: python.to_owned(), tree: tree.to_owned() };
+    pub fn new(tree: &Path, python: PythonVersion) -> Result<Self, Error> {
+        let missing = || Error::NoPython { python, tree: tree.to_owned() };
         let tree = fs::canonicalize(tree)?;
         let platform = Platform::host().map_err(|_| missing())?;
         let multiarch = platform.multiarch();

@@ -31,6 +31,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::formats::python::PythonVersion;
 use crate::image::oci::platform::Platform;
 use crate::image::store;
 use crate::io::confine;
@@ -55,8 +56,8 @@ pub struct Package {
 /// What the packages are for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// As `3.11`.
-    pub python: String,
+    /// The version of Python.
+    pub python: PythonVersion,
     /// The processor.
     pub platform: Platform,
     /// The glibc of the base, as `(2, 36)`.
@@ -102,8 +103,8 @@ pub enum Error {
     /// There is no Python in the folder that should lend one.
     #[error("there is no Python {python} in {}", tree.display())]
     NoPython {
-        /// As `3.11`.
-        python: String,
+        /// The version that is wanted.
+        python: PythonVersion,
         /// The unpacked base.
         tree: PathBuf,
     },
@@ -164,15 +165,24 @@ impl Explain for Error {
             Self::Io(error) => error.explain(),
             Self::Store(error) => error.explain(),
             Self::Confine(error) => error.explain(),
-            Self::UvOffline => ErrorKind::Unavailable.named("python/uv-offline").hint(format!("install uv {}, or run once with the network on", uv::KNOWN_TEXT)),
+            Self::UvOffline => ErrorKind::Unavailable
+                .named("python/uv-offline")
+                .hint(format!("install uv {}, or run once with the network on", uv::KNOWN_TEXT)),
             Self::FetchUv { .. } => ErrorKind::Unavailable.named("python/fetch-uv").hint(other_uv()),
             Self::Wheel(_) => ErrorKind::Failure.named("python/uv-wheel").hint(other_uv()),
             Self::NoPython { .. } => ErrorKind::Failure.named("python/not-there"),
             Self::Refused(refusal) => refusal.explain(),
             Self::Answer(_) => ErrorKind::Failure.named("python/uv-answer"),
-            Self::NotAWheel { name, .. } => ErrorKind::Failure.named("python/not-a-wheel").hint(format!("build a wheel (`uv build --wheel`), and require it by its path: `{name} @ ./wheels/…whl`")),
-            Self::OtherDigests { .. } => ErrorKind::Failure.named("python/other-digests").hint("the package index may have been tampered with; if the pinned digest is that of a source distribution, pin that of a wheel"),
-            Self::OutsideWheel { .. } => ErrorKind::Failure.named("python/outside-wheel").hint("copy it into the project, and require it by its relative path"),
+            Self::NotAWheel { name, .. } => ErrorKind::Failure.named("python/not-a-wheel").hint(format!(
+                "build a wheel (`uv build --wheel`), and require it by its path: `{name} @ ./wheels/…whl`"
+            )),
+            Self::OtherDigests { .. } => ErrorKind::Failure.named("python/other-digests").hint(
+                "the package index may have been tampered with; if the pinned digest is that of a source \
+                     distribution, pin that of a wheel",
+            ),
+            Self::OutsideWheel { .. } => ErrorKind::Failure
+                .named("python/outside-wheel")
+                .hint("copy it into the project, and require it by its relative path"),
             Self::Package { .. } => ErrorKind::Failure.named("python/package"),
             Self::Compile(_) => ErrorKind::Failure.named("python/compile"),
             Self::Runner(error) => ErrorKind::Failure.named("python/runner").or(error),

@@ -85,12 +85,22 @@ impl Explain for Refusal {
     fn explain(&self) -> Explanation {
         match self {
             Self::NoWheel { package, .. } => ErrorKind::Failure.named("python/no-wheel").hint(instead_of(package)),
-            Self::NotFound { .. } => ErrorKind::Failure.named("python/no-package").hint("look at the spelling; for a package of a private index, name the index in requirements.txt (--index-url) or by UV_INDEX"),
-            Self::OtherBytes { .. } => ErrorKind::Stale.named("python/other-bytes").hint("`ekiben lock --update` takes what the index has now, if you trust it"),
+            Self::NotFound { .. } => ErrorKind::Failure.named("python/no-package").hint(
+                "look at the spelling; for a package of a private index, name the index in requirements.txt \
+                     (--index-url) or by UV_INDEX",
+            ),
+            Self::OtherBytes { .. } => ErrorKind::Stale
+                .named("python/other-bytes")
+                .hint("`ekiben lock --update` takes what the index has now, if you trust it"),
             Self::Malformed { .. } => ErrorKind::Failure.named("python/malformed-requirement"),
             Self::Offline { .. } => ErrorKind::Unavailable.named("python/offline").hint("run once with the network on"),
-            Self::Unreachable { .. } => ErrorKind::Unavailable.named("python/unreachable").hint("look at the network, at proxies (HTTPS_PROXY) and certificates (SSL_CERT_FILE), or name another index by UV_DEFAULT_INDEX"),
-            Self::Unauthorized { .. } => ErrorKind::Unavailable.named("python/unauthorized").hint("put the name and password into ~/.netrc, or log in with `uv auth login`"),
+            Self::Unreachable { .. } => ErrorKind::Unavailable.named("python/unreachable").hint(
+                "look at the network, at proxies (HTTPS_PROXY) and certificates (SSL_CERT_FILE), or name another \
+                     index by UV_DEFAULT_INDEX",
+            ),
+            Self::Unauthorized { .. } => ErrorKind::Unavailable
+                .named("python/unauthorized")
+                .hint("put the name and password into ~/.netrc, or log in with `uv auth login`"),
             Self::Conflict { .. } => ErrorKind::Failure.named("python/conflict"),
             Self::Other { .. } => ErrorKind::Failure.named("python/uv-failed"),
         }

@@ -53,7 +53,7 @@ pub fn resolve(uv: &Uv, asked: &Resolution<'_>, scratch: &Path, progress: &Progr
     let command = uv
         .pip("compile", scratch)?
         .args(["--format", "pylock.toml", "--no-header", "--no-annotate", "--only-binary", ":all:"])
-        .args(["--python-version", &asked.target.python, "--python-platform", &asked.target.uv_platform()])
+        .args(["--python-version", &asked.target.python.to_string(), "--python-platform", &asked.target.uv_platform()])
         .args(["--quiet", "--constraints", "constraints.txt", "--output-file", "pylock.toml"])
         .args(files);
     let output = command.run(scratch)?;

@@ -10,6 +10,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use super::install::{dist_infos, site_packages};
 use super::{Error, record};
+use crate::formats::python::PythonVersion;
 use crate::io::archive::{ArchivePath, Entry, Kind, Mode};
 
 /// A file, or a part of one.
@@ -74,7 +75,7 @@ pub fn files(venv: &Path) -> Result<Files, Error> {
 ///
 /// # Errors
 /// When what packages say of their files cannot be read.
-pub fn split(files: &Files, venv: &Path, python: &str, place: &str) -> Result<Vec<Group>, Error> {
+pub fn split(files: &Files, venv: &Path, python: PythonVersion, place: &str) -> Result<Vec<Group>, Error> {
     let place = ArchivePath::new(place).map_err(|error| malformed(venv, &error))?;
     let owners = owners(venv, python)?;
     let site = format!("{}/", site_packages(python));
@@ -146,7 +147,7 @@ fn walk(folder: &Path, at: Option<&ArchivePath>, found: &mut Files) -> Result<()
 }
 
 /// Which package each file belongs to, by its path in site-packages.
-fn owners(venv: &Path, python: &str) -> Result<BTreeMap<String, String>, Error> {
+fn owners(venv: &Path, python: PythonVersion) -> Result<BTreeMap<String, String>, Error> {
     let mut owners = BTreeMap::new();
     for info in dist_infos(&venv.join(site_packages(python)))? {
         let record = info.join("RECORD");
@@ -189,7 +190,7 @@ mod tests {
             fs::write(site.join(name).join("__pycache__/__init__.cpython-311.pyc"), "x").unwrap();
             fs::write(site.join(format!("{name}-1.0.dist-info/RECORD")), format!("{name}/__init__.py,,\n")).unwrap();
         }
-        let groups = split(&files(venv.path()).unwrap(), venv.path(), "3.11", "/app/.venv").unwrap();
+        let groups = split(&files(venv.path()).unwrap(), venv.path(), PythonVersion::new(3, 11), "/app/.venv").unwrap();
         let names: Vec<_> = groups.iter().map(|group| group.package.as_deref()).collect();
         assert_eq!(names, [Some("big 1.0"), None]);
         assert_eq!(groups[0].size, LARGE + 1);

@@ -271,6 +271,19 @@ mod tests {
     }
 
     #[test]
+    fn names_end_with_a_letter_or_digit() {
+        for line in ["A- ;", "a.>=1", "a_", "a[b-]==1", "a[b, c.] ; python_version > '3'", "a-\u{e9}"] {
+            let (requirements, said, _folder) = read(&[("r.txt", line)], "r.txt");
+            assert!(
+                requirements.wanted.is_empty() && said.len() == 1 && said[0].contains("EK0501"),
+                "{line}: {said:?}"
+            );
+        }
+        let (requirements, said, _folder) = read(&[("r.txt", "a-b.c[d-e, f]==1.* ; extra == 'g-h'\n")], "r.txt");
+        assert!(said.is_empty() && requirements.wanted.len() == 1, "{said:?}");
+    }
+
+    #[test]
     fn what_is_pinned_is_known() {
         let (one, two) = ("0".repeat(64), "f".repeat(64));
         let text = format!("Six==1.16.0 \\\n  --hash=sha256:{one} \\\n  --hash=sha256:{two} --hash=md5:00\nh11\n");

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use crate::formats::document::Written;
 use crate::formats::source::{self, Signature};
 use crate::io::explain::{ErrorKind, Explain, Explanation};
-use crate::project::manifest::Manifest;
+use crate::project::manifest::{FunctionRef, Manifest, NoFunctionRef};
 
 /// What the service itself needs. The bounds are the oldest that have what it uses.
 pub const REQUIREMENTS: [&str; 5] = [
@@ -39,8 +40,8 @@ pub struct Route {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A function is not named as `FILE:FUNCTION`.
-    #[error("`{0}` does not name a function as FILE:FUNCTION")]
-    Name(String),
+    #[error("{0}")]
+    Name(#[from] NoFunctionRef),
     /// A function would answer where the service answers itself.
     #[error("a function cannot be called `{0}`: the service answers /{0} itself")]
     Reserved(String),
@@ -80,26 +81,21 @@ impl Api {
         if !manifest.service.command.is_empty() {
             return Ok(Self::default());
         }
-        let mut named: BTreeMap<&str, &str> = BTreeMap::new();
-        named.extend(manifest.service.functions.iter().map(|(name, place)| (name.as_str(), place.as_str())));
-        named.extend(manifest.service.predict.as_deref().map(|place| ("predict", place)));
+        let mut named: BTreeMap<&str, &Written<FunctionRef>> = BTreeMap::new();
+        named.extend(manifest.service.functions.iter().map(|(name, function)| (name.as_str(), function)));
+        named.extend(manifest.service.predict.as_ref().map(|function| ("predict", function)));
         let mut routes = Vec::new();
-        for (name, place) in named {
+        for (name, written) in named {
             if RESERVED.contains(&name) {
                 return Err(Error::Reserved(name.to_owned()));
             }
-            let (file, function) = place.rsplit_once(':').ok_or_else(|| Error::Name(place.to_owned()))?;
+            let FunctionRef { file, function } = written.meant()?;
             let signature = match source::function(&read(file)?, function) {
                 Ok(signature) => Some(signature),
                 Err(source::Error::Opaque { .. }) => None,
-                Err(source) => return Err(Error::Source { file: file.to_owned(), source }),
+                Err(source) => return Err(Error::Source { file: file.clone(), source }),
             };
-            routes.push(Route {
-                path: format!("/{name}"),
-                file: file.to_owned(),
-                function: function.to_owned(),
-                signature,
-            });
+            routes.push(Route { path: format!("/{name}"), file: file.clone(), function: function.clone(), signature });
         }
         Ok(Self { routes })
     }

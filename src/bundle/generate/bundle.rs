@@ -9,6 +9,8 @@ use minijinja::value::Serde;
 use serde_json::{Value, json};
 
 use super::{Api, GeneratedFile, document, yaml};
+use crate::base::debian::Suite;
+use crate::base::{Named, Place};
 use crate::bundle::runtime::{self, Convention};
 use crate::image::oci::platform::Platform;
 use crate::io::archive::{ArchivePath, epoch_date};
@@ -132,7 +134,7 @@ fn bento(facts: &Facts<'_>) -> Value {
 
 /// What BentoML must find beside a bento's model.
 fn model(facts: &Facts<'_>) -> Value {
-    let python = facts.lock.python.as_deref().unwrap_or_default();
+    let python = facts.lock.python.map(|python| python.to_string()).unwrap_or_default();
     json!({
         "name": facts.manifest.name,
         "version": facts.version,
@@ -187,7 +189,7 @@ fn dockerfile(facts: &Facts<'_>) -> String {
         user => runtime::USER,
         user_name => runtime::USER_NAME,
         system => Serde(&system),
-        python => lock.python.as_deref(),
+        python => Serde(&lock.python),
         wheels => Serde(&wheels),
         venv => runtime::VENV,
         weights => Serde(&texts(facts.weights)),
@@ -207,22 +209,18 @@ fn texts(paths: &[ArchivePath]) -> Vec<&str> {
 
 /// What the manifest names; where that is none of a registry's, the official image of the Python.
 fn base(facts: &Facts<'_>) -> String {
-    let (base, python) = (facts.manifest.base.as_str(), facts.lock.python.as_deref());
-    let local = base == "auto" || ["oci:", "docker-archive:"].iter().any(|kind| base.starts_with(kind));
-    match (base.strip_prefix("debian:"), python) {
-        (Some(suite), Some(python)) => format!("docker.io/library/python:{python}-slim-{suite}"),
-        (Some(suite), None) => format!("docker.io/library/debian:{suite}-slim"),
-        (None, Some(python)) if local => {
-            let suite = match python {
-                "3.9" => "-bullseye",
-                "3.11" => "-bookworm",
-                "3.13" => "-trixie",
-                _ => "",
-            };
+    let (base, python) = (&facts.manifest.base, facts.lock.python);
+    match (base.meant().map(|base| base.named()), python) {
+        (Ok(Named::Debian(suite)), Some(python)) => format!("docker.io/library/python:{python}-slim-{suite}"),
+        (Ok(Named::Debian(suite)), None) => format!("docker.io/library/debian:{suite}-slim"),
+        (Ok(Named::Auto | Named::Image(Place::Layout(_) | Place::DockerArchive(_))), Some(python)) => {
+            let suite = Suite::with_python(python).map(|suite| format!("-{suite}")).unwrap_or_default();
             format!("docker.io/library/python:{python}-slim{suite}")
         }
-        (None, None) if local => "docker.io/library/debian:stable-slim".to_owned(),
-        (None, _) => base.to_owned(),
+        (Ok(Named::Auto | Named::Image(Place::Layout(_) | Place::DockerArchive(_))), None) => {
+            "docker.io/library/debian:stable-slim".to_owned()
+        }
+        _ => base.to_string(),
     }
 }
 

@@ -10,7 +10,6 @@ mod junit;
 mod reference;
 mod render;
 mod sarif;
-pub mod suggest;
 
 pub use code::Code;
 pub use fix::{Edit, Fix, apply};

@@ -7,7 +7,10 @@
 mod json;
 mod quotes;
 mod syntax;
+mod written;
 mod yaml;
+
+pub use written::Written;
 
 use std::collections::HashMap;
 use std::fmt::Write as _;

@@ -12,7 +12,7 @@ use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use super::catalog::{Catalog, Details, Kind, Thing, Things};
-use crate::formats::diagnostic::suggest::closest;
+use crate::io::suggest::closest;
 
 /// Where everything of the source goes to, by place in the order of names.
 #[derive(Clone, Debug, Default, Serialize)]

@@ -12,10 +12,10 @@ use jsonschema::types::JsonType;
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
-use crate::formats::diagnostic::suggest::closest;
 use crate::formats::diagnostic::{Code, Diagnostic, Diagnostics, Fix, Source};
 use crate::formats::document::{Document, Format, Node, Value, pointer, steps};
 use crate::formats::schema::Schema;
+use crate::io::suggest::{closest, did_you_mean};
 
 /// What documents of a kind are read into.
 pub trait Described: DeserializeOwned {
@@ -278,7 +278,7 @@ impl<'a> SchemaCheck<'a> {
         let meant = closest(key, &known);
         if let Some(meant) = meant {
             let meant_at = parent.to_owned() + &pointer([meant]);
-            error = error.label(format!("did you mean `{meant}`?"));
+            error = error.label(did_you_mean(meant));
             let taken = self.node(&meant_at).is_some() || !self.meant.insert(meant_at);
             if let Some(span) = self.bare(self.document.key_span_of(&place), key).filter(|_| !taken) {
                 error = error.fix(Fix::replace(format!("write `{meant}`"), span, meant));
@@ -323,7 +323,7 @@ impl<'a> SchemaCheck<'a> {
         if let Some(meant) = closest(key, &unknown) {
             let span = self.document.key_span_of(&(parent.to_owned() + &pointer([meant])));
             error.primary.span = span.clone();
-            error = error.label(format!("did you mean `{key}`?"));
+            error = error.label(did_you_mean(key));
             if let Some(bare) = self.bare(span, meant) {
                 error = error.fix(Fix::replace(format!("write `{key}`"), bare, key));
             }
@@ -367,7 +367,7 @@ impl<'a> SchemaCheck<'a> {
         let text = self.text(at);
         let mut error = self.document.at(Code::UnknownChoice, at, format!("`{text}` is none of the choices"));
         if let Some(near) = closest(&text, choices) {
-            error = error.label(format!("did you mean `{near}`?"));
+            error = error.label(did_you_mean(near));
         }
         self.refuse(error.help(format!("write {}", list(choices, "or"))), at);
     }

@@ -74,30 +74,6 @@ impl Store {
         Ok(digest)
     }
 
-    /// Where the recipe of a layer lies, if it is made by one: see [`crate::image::layer`].
-    pub fn recipe_path(&self, digest: &Digest) -> PathBuf {
-        self.root().join("recipes").join(format!("{}.json", digest.hex()))
-    }
-
-    /// The text of a layer's recipe.
-    ///
-    /// # Errors
-    /// When it is there but cannot be read.
-    pub fn recipe(&self, digest: &Digest) -> Result<Option<Vec<u8>>, Error> {
-        match fs::read(self.recipe_path(digest)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            text => Ok(Some(text?)),
-        }
-    }
-
-    /// Keeps the recipe of the layer with the digest `digest`.
-    ///
-    /// # Errors
-    /// When writing fails.
-    pub fn put_recipe(&self, digest: &Digest, text: &[u8]) -> Result<(), Error> {
-        self.replace(&self.recipe_path(digest), text)
-    }
-
     /// Whether a layer's bytes are there, or a recipe for them.
     pub fn has_content(&self, digest: &Digest) -> bool {
         self.has_blob(digest) || self.recipe_path(digest).exists()

@@ -11,6 +11,7 @@ use super::{Error, Store};
 use crate::image::oci::{self, Descriptor, Index};
 use crate::io::digest::Digest;
 use crate::io::explain::{ErrorKind, Explain, Explanation};
+use crate::io::suggest::closest;
 
 /// What an image is called here: `NAME[:TAG]`, as in `docker tag`. Without a tag it is `latest`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -133,13 +134,8 @@ impl Store {
             return Ok(images.swap_remove(at));
         }
         let wanted = name.to_string();
-        let similar = images
-            .iter()
-            .map(|image| image.name.to_string())
-            .map(|other| (strsim::jaro_winkler(&wanted, &other), other))
-            .filter(|(likeness, _)| *likeness > 0.85)
-            .max_by(|a, b| a.0.total_cmp(&b.0))
-            .map(|(_, other)| other);
+        let names: Vec<_> = images.iter().map(|image| image.name.to_string()).collect();
+        let similar = closest(&wanted, &names).map(str::to_owned);
         Err(Error::NoImage { name: wanted, similar })
     }
 

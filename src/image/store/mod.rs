@@ -5,7 +5,7 @@
 //! | path | what |
 //! |---|---|
 //! | `oci-layout`, `index.json`, `blobs/sha256/` | images |
-//! | `recipes/` | layers whose bytes are made when somebody asks: see [`crate::image::layer`] |
+//! | `recipes/` | layers whose bytes are made or fetched when somebody asks: see [`Recipe`] |
 //! | `trees/` | layers unpacked to be run, by diff id |
 //! | `memory/` | results of earlier work, by the digest of what went into it |
 //! | `containers/` | state of containers: see [`crate::run::container`] |
@@ -18,12 +18,14 @@ mod blobs;
 mod cache;
 mod images;
 mod prune;
+mod recipe;
 mod scratch;
 mod snapshots;
 
 pub use blobs::BlobWriter;
 pub use images::{ImageName, ImageNameError, ImageRecord};
 pub use prune::{Pruned, Reach};
+pub use recipe::{LayerFile, Recipe};
 pub use scratch::Scratch;
 
 use std::io::{self, Write};
@@ -34,6 +36,7 @@ use fs_err as fs;
 
 use crate::io::digest::{Digest, Mismatch};
 use crate::io::explain::{ErrorKind, Explain, Explanation};
+use crate::io::suggest::did_you_mean;
 
 /// What can go wrong with the store.
 #[derive(Debug, thiserror::Error)]
@@ -85,7 +88,7 @@ impl Explain for Error {
                 ErrorKind::Failure.named("store/damaged").hint(format!("remove {}, and build again", path.display()))
             }
             Self::NoImage { similar: Some(similar), .. } => {
-                ErrorKind::Failure.named("store/no-image").hint(format!("did you mean `{similar}`?"))
+                ErrorKind::Failure.named("store/no-image").hint(did_you_mean(similar))
             }
             Self::NoImage { similar: None, .. } => {
                 ErrorKind::Failure.named("store/no-image").hint("see what there is with `ekiben images`")

@@ -7,10 +7,10 @@ use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
 use super::cache::Record;
-use super::{Error, Store};
+use super::{Error, Recipe, Store};
 use crate::image::oci::{self, Configuration, Content, Document, Malformed};
-use crate::io::archive;
 use crate::io::digest::Digest;
+use crate::io::{self, archive};
 
 /// How far pruning reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,28 +34,6 @@ pub struct Pruned {
 #[derive(Deserialize)]
 struct Facts {
     layer: Digest,
-}
-
-/// The parts of a layer's recipe that name files.
-#[derive(Deserialize)]
-struct Recipe {
-    #[serde(default)]
-    files: Vec<RecipeFile>,
-}
-
-#[derive(Deserialize)]
-struct RecipeFile {
-    content: RecipeContent,
-}
-
-#[derive(Deserialize)]
-struct RecipeContent {
-    file: Option<RecipePlace>,
-}
-
-#[derive(Deserialize)]
-struct RecipePlace {
-    path: PathBuf,
 }
 
 impl Store {
@@ -141,9 +119,13 @@ impl Store {
     fn reach_recipes(&self, blobs: &HashSet<Digest>, trees: &mut HashSet<Digest>) -> Result<(), Error> {
         let folder = self.root().join("trees");
         for digest in blobs {
-            let recipe = self.recipe(digest)?.and_then(|text| serde_json::from_slice::<Recipe>(&text).ok());
-            let files = recipe.iter().flat_map(|recipe| &recipe.files).filter_map(|file| file.content.file.as_ref());
-            let inside = files.filter_map(|file| file.path.strip_prefix(&folder).ok()?.iter().next()?.to_str());
+            // What cannot be read makes no layer, and keeps nothing.
+            let Some(Recipe::Files { files, .. }) = self.intact_recipe(digest)? else { continue };
+            let files = files.iter().filter_map(|file| match &file.content {
+                io::content::Content::File(stamp) => Some(&stamp.path),
+                _ => None,
+            });
+            let inside = files.filter_map(|path| path.strip_prefix(&folder).ok()?.iter().next()?.to_str());
             trees.extend(inside.filter_map(|name| Digest::from_hex(name).ok()));
         }
         Ok(())

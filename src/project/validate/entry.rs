@@ -7,12 +7,12 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::Subject;
-use crate::formats::diagnostic::suggest::closest;
 use crate::formats::diagnostic::{Code, Diagnostic, Diagnostics, Source};
 use crate::formats::document::{MAX_BYTES, read_text};
 use crate::formats::source::{self, ParameterKind, Position, Signature};
 use crate::io::archive::ArchivePath;
 use crate::io::explain::Explain as _;
+use crate::io::suggest::{closest, did_you_mean};
 use crate::project::manifest::Entry;
 
 /// Checks them; mistakes go to `found`.
@@ -54,7 +54,7 @@ pub fn check(subject: &Subject<'_>, found: &mut Diagnostics) {
         };
         let mut error = subject.document.at(Code::NoParameter, &at, message);
         if let Some(near) = closest(&input.name, &names) {
-            error = error.label(format!("did you mean `{near}`?"));
+            error = error.label(did_you_mean(near));
         }
         for (text, function) in &functions {
             let span = span(text, function.position, &function.name);
@@ -78,7 +78,7 @@ fn explain(subject: &Subject<'_>, entry: &Entry<'_>, text: &Arc<Source>, error: 
             let missing = subject.document.at(Code::NoFunction, &entry.pointer, message);
             let here = closest(name, functions).and_then(|near| source::function(text.text(), near).ok());
             match here {
-                Some(near) => missing.label(format!("did you mean `{}`?", near.name)).also(
+                Some(near) => missing.label(did_you_mean(&near.name)).also(
                     text,
                     span(text, near.position, &near.name),
                     "this one?",

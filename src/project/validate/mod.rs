@@ -12,16 +12,18 @@ use std::path::Path;
 
 use pep440_rs::Version;
 
-use crate::base::debian::SUITES;
+use crate::base::Named;
+use crate::base::debian::Suite;
 use crate::base::requirements::Requirements;
-use crate::formats::diagnostic::suggest::closest;
-use crate::formats::diagnostic::{Code, Diagnostics};
+use crate::formats::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::formats::document::{Document, pointer};
+use crate::formats::python::PythonVersion;
+use crate::io::suggest::{closest, did_you_mean};
 use crate::project::files::Files;
 use crate::project::manifest::Manifest;
 
-/// Minor versions of Python 3 that there are bases and wheels for.
-const PYTHONS: std::ops::RangeInclusive<u32> = 8..=15;
+/// Versions of Python that there are bases and wheels for.
+pub const PYTHONS: std::ops::RangeInclusive<PythonVersion> = PythonVersion::new(3, 8)..=PythonVersion::new(3, 15);
 
 /// What a service answers without being told to: its methods and paths beside those of the functions.
 pub const ROUTES: [&str; 7] = ["/healthz", "/livez", "/readyz", "/metrics", "/openapi.json", "/docs", "/"];
@@ -103,21 +105,24 @@ fn service(&Subject { manifest, document, .. }: &Subject<'_>, found: &mut Diagno
 }
 
 fn python(&Subject { manifest, document, .. }: &Subject<'_>, found: &mut Diagnostics) {
-    let Some(version) = manifest.python.as_ref().and_then(|python| python.version.as_deref()) else { return };
+    let Some(written) = manifest.python.as_ref().and_then(|python| python.version.as_ref()) else { return };
     let at = "/python/version";
-    let minor = version.strip_prefix("3.").and_then(|minor| minor.parse::<u32>().ok());
-    if !minor.is_some_and(|minor| PYTHONS.contains(&minor)) {
-        let message = format!("there is no Python `{version}` to build with");
-        let known = format!("known are 3.{} to 3.{}", PYTHONS.start(), PYTHONS.end());
-        found.push(document.at(Code::UnknownPython, at, message).help(known));
-        return;
-    }
-    let Some(suite) = manifest.base.strip_prefix("debian:") else { return };
-    if let Some((_, has)) = SUITES.iter().find(|(name, has)| *name == suite && *has != version) {
+    let version = match written.meant() {
+        Ok(version) if PYTHONS.contains(version) => *version,
+        _ => {
+            let message = format!("there is no Python `{written}` to build with");
+            let known = format!("known are {} to {}", PYTHONS.start(), PYTHONS.end());
+            found.push(document.at(Code::UnknownPython, at, message).help(known));
+            return;
+        }
+    };
+    let Ok(Named::Debian(suite)) = manifest.base.meant().map(|base| base.named()) else { return };
+    let has = suite.python();
+    if has != version {
         let mut error = document
             .at(Code::PythonNotInBase, at, format!("Debian {suite} has Python {has}, not {version}"))
             .also(&document.source, document.span_of("/base"), "the base");
-        if let Some((other, _)) = SUITES.iter().find(|(_, has)| *has == version) {
+        if let Some(other) = Suite::with_python(version) {
             error = error.help(format!("`base: debian:{other}` has Python {version}"));
         }
         found.push(error.help(format!("or ask for \"{has}\", or write `base: auto`")));
@@ -143,54 +148,12 @@ fn packages(&Subject { manifest, document, .. }: &Subject<'_>, found: &mut Diagn
 }
 
 fn base(&Subject { manifest, document, .. }: &Subject<'_>, found: &mut Diagnostics) {
-    let base = manifest.base.as_str();
-    let wrong = |message: String| document.at(Code::UnknownBase, "/base", message);
-    if let Some(suite) = base.strip_prefix("debian:") {
-        if !SUITES.iter().any(|(name, _)| *name == suite) {
-            let known: Vec<String> = SUITES.iter().map(|(name, _)| (*name).to_owned()).collect();
-            let mut error = wrong(format!("`{suite}` is no Debian suite that ekiben can assemble"));
-            if let Some(near) = closest(suite, &known) {
-                error = error.label(format!("did you mean `debian:{near}`?"));
-            }
-            found.push(error.help(format!("the suites are {}", known.join(", "))));
-        }
-    } else if let Some(path) = base.strip_prefix("oci:").or_else(|| base.strip_prefix("docker-archive:")) {
-        if path.is_empty() {
-            found.push(wrong(format!("`{base}` names no path")));
-        }
-    } else if !matches!(base, "auto" | "scratch") && !is_reference(base) {
-        let known = ["auto", "scratch", "debian:bookworm", "debian:trixie"].map(str::to_owned);
-        let mut error = wrong(format!("`{base}` is neither a base nor an image's name"));
-        if let Some(near) = closest(base, &known) {
-            error = error.label(format!("did you mean `{near}`?"));
-        }
-        found.push(error.help("write `auto`, `debian:SUITE`, `scratch`, `oci:PATH`, or REGISTRY/NAME:TAG"));
+    let Err(wrong) = manifest.base.meant() else { return };
+    let mut error = document.at(Code::UnknownBase, "/base", wrong.to_string());
+    if let Some(near) = wrong.similar() {
+        error = error.label(did_you_mean(near));
     }
-}
-
-/// OCI distribution specification 1.1, section "Pulling manifests", with the host in front as docker writes it.
-fn is_reference(text: &str) -> bool {
-    let (rest, digest) = match text.split_once('@') {
-        Some((rest, digest)) => (rest, Some(digest)),
-        None => (text, None),
-    };
-    let (name, tag) = match rest.rsplit_once(':') {
-        Some((name, tag)) if !tag.contains('/') => (name, Some(tag)),
-        _ => (rest, None),
-    };
-    let word = |text: &str, more: &str| {
-        let inside = |c: char| c.is_ascii_alphanumeric() || more.contains(c);
-        text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_') && text.chars().all(inside)
-    };
-    let (host, path) = match name.split_once('/') {
-        Some((host, path)) if host.contains(['.', ':']) || host == "localhost" => (Some(host), path),
-        _ => (None, name),
-    };
-    let lower = |part: &str| word(part, "._-") && !part.contains(|c: char| c.is_ascii_uppercase());
-    host.is_none_or(|host| word(host, ".:-"))
-        && path.split('/').all(lower)
-        && tag.is_none_or(|tag| tag.len() <= 128 && word(tag, "._-"))
-        && digest.is_none_or(|digest| digest.parse::<crate::io::digest::Digest>().is_ok())
+    found.push(wrong.hint().into_iter().fold(error, Diagnostic::help));
 }
 
 /// POSIX.1-2017, base definitions, section 8.1.
@@ -236,7 +199,7 @@ fn licenses(&Subject { manifest, document, .. }: &Subject<'_>, found: &mut Diagn
     }
     let mut warning = document.at(Code::NotSpdx, "/licenses", format!("`{text}` is not an SPDX expression"));
     if let Some(words) = text.split_once(' ').filter(|_| is_spdx(&text.replace(' ', "-"))) {
-        warning = warning.label(format!("did you mean `{}-{}`?", words.0, words.1.replace(' ', "-")));
+        warning = warning.label(did_you_mean(format!("{}-{}", words.0, words.1.replace(' ', "-"))));
     }
     found.push(warning.help("as `Apache-2.0`, `MIT OR Apache-2.0`, `LicenseRef-mine`"));
 }
@@ -276,7 +239,7 @@ fn tests(&Subject { manifest, document, .. }: &Subject<'_>, found: &mut Diagnost
         let at = format!("/tests/{number}/path");
         let mut error = document.at(Code::UnknownRoute, &at, format!("nothing answers `{path}`"));
         if let Some(near) = closest(path, &routes) {
-            error = error.label(format!("did you mean `{near}`?"));
+            error = error.label(did_you_mean(near));
         }
         found.push(error.help(format!("the paths are {}", routes.join(", "))));
     }
@@ -285,21 +248,6 @@ fn tests(&Subject { manifest, document, .. }: &Subject<'_>, found: &mut Diagnost
 #[cfg(test)]
 mod syntax_tests {
     use super::*;
-
-    #[test]
-    fn references_of_images_are_told_from_other_texts() {
-        for good in [
-            "python:3.11-slim",
-            "docker.io/library/python",
-            "localhost:5000/a/b:1",
-            "ghcr.io/a/b_c@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
-        ] {
-            assert!(is_reference(good), "{good}");
-        }
-        for bad in ["", "Python", "a b", "a:", "a//b", "https://a.b/c", "a@sha256:00", "-a"] {
-            assert!(!is_reference(bad), "{bad}");
-        }
-    }
 
     #[test]
     fn licence_expressions_are_told_from_other_texts() {

@@ -1,5 +1,6 @@
 //! What can go wrong with containers, and what to try then.
 
+use crate::io::suggest::did_you_mean;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -77,7 +78,7 @@ impl Explain for Error {
                 .hint(format!("stop it with `ekiben stop {name}`, or give this one another name with `--name`")),
             Self::BadName { .. } => ErrorKind::Failure.named("container/name"),
             Self::NoContainer { similar: Some(similar), .. } => {
-                ErrorKind::Failure.named("container/not-found").hint(format!("did you mean `{similar}`?"))
+                ErrorKind::Failure.named("container/not-found").hint(did_you_mean(similar))
             }
             Self::NoContainer { similar: None, .. } => {
                 ErrorKind::Failure.named("container/not-found").hint("see them all with `ekiben ps --all`")
@@ -167,12 +168,19 @@ impl Explain for Failure {
     fn explain(&self) -> Explanation {
         match self {
             Self::NoSandbox { hint, .. } => ErrorKind::Sandbox.named("container/no-sandbox").hint(hint),
-            Self::Address { in_use: true, .. } => ErrorKind::Failure.named("container/address").hint("choose another port with `-p`, or port 0 for one that is free"),
-            Self::Address { address, .. } if address.port() < 1024 => ErrorKind::Failure.named("container/address").hint("ports below 1024 are for root: choose another one with `-p`"),
+            Self::Address { in_use: true, .. } => ErrorKind::Failure
+                .named("container/address")
+                .hint("choose another port with `-p`, or port 0 for one that is free"),
+            Self::Address { address, .. } if address.port() < 1024 => ErrorKind::Failure
+                .named("container/address")
+                .hint("ports below 1024 are for root: choose another one with `-p`"),
             Self::Address { .. } => ErrorKind::Failure.named("container/address"),
             Self::Command { .. } => ErrorKind::Failure.named("container/command"),
             Self::Mount { .. } => ErrorKind::Failure.named("container/mount"),
-            Self::Limits { .. } => ErrorKind::Failure.named("container/limits").hint("run ekiben as root, or with control groups of its own: `systemd-run --user --scope -p Delegate=yes ekiben …`"),
+            Self::Limits { .. } => ErrorKind::Failure.named("container/limits").hint(
+                "run ekiben as root, or with control groups of its own: `systemd-run --user --scope -p \
+                     Delegate=yes ekiben …`",
+            ),
             Self::Runtime { .. } => ErrorKind::Failure.named("container/runtime"),
             Self::Io { .. } => ErrorKind::Failure.named("container/io"),
         }

@@ -49,6 +49,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::geteuid;
 
 use crate::io::progress::Progress;
+use crate::io::suggest::closest;
 use log::LogReader;
 use state::Record;
 
@@ -215,12 +216,10 @@ impl Containers {
         match lock_shared(&folder) {
             Ok(lock) => Ok(Container { name: name.to_owned(), folder, _lock: lock, process: None, _tie: None }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let names = self.folders()?.into_iter().filter_map(|path| Some(path.file_name()?.to_str()?.to_owned()));
-                let near = names
-                    .map(|other| (strsim::damerau_levenshtein(&other, name), other))
-                    .filter(|(distance, _)| *distance <= 3)
-                    .min();
-                Err(Error::NoContainer { name: name.to_owned(), similar: near.map(|(_, other)| other) })
+                let folders = self.folders()?;
+                let names = folders.iter().filter_map(|path| path.file_name()?.to_str());
+                let similar = closest(name, names).map(str::to_owned);
+                Err(Error::NoContainer { name: name.to_owned(), similar })
             }
             Err(error) => Err(error.into()),
         }

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 
+use crate::base::BaseName;
 use crate::base::requirements::Requirements;
 use crate::formats::diagnostic::{Code, Diagnostics};
 use crate::formats::document::Document;
@@ -252,7 +253,7 @@ impl Bento {
     }
 
     /// The manifest that follows from its description, with another base where one is named: see [`describe`].
-    pub fn describe(&self, base: Option<&str>) -> (Option<Manifest>, Diagnostics) {
+    pub fn describe(&self, base: Option<&BaseName>) -> (Option<Manifest>, Diagnostics) {
         let names = self.files.iter().map(|file| &file.path).collect();
         let read = |path: &str| self.text(path);
         describe(&self.shown(crate::formats::bento::NAME), &Files { names, read: &read }, base)
@@ -296,7 +297,7 @@ impl Bento {
 /// The manifest that follows from the description among `files`, which a person knows as `shown`; with another base
 /// where one is named. With it come all mistakes in the description, and all that only commands could make; there is
 /// no manifest where the description cannot be read.
-pub fn describe(shown: &str, files: &Files<'_>, base: Option<&str>) -> (Option<Manifest>, Diagnostics) {
+pub fn describe(shown: &str, files: &Files<'_>, base: Option<&BaseName>) -> (Option<Manifest>, Diagnostics) {
     let mut found = Diagnostics::new();
     let text = (files.read)(crate::formats::bento::NAME).unwrap_or_default();
     let manifest = read(shown, &text, &mut found).map(|(document, bento)| {

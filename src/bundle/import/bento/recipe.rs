@@ -9,10 +9,12 @@ use std::path::Path;
 
 use serde_json::Value as Json;
 
+use crate::base::BaseName;
 use crate::base::requirements::{logical_lines, required_name};
 use crate::formats::bento::{Bento, BentoDocker, BentoImage, BentoVariable};
 use crate::formats::diagnostic::{Code, Diagnostics};
 use crate::formats::document::Document;
+use crate::formats::document::Written;
 use crate::formats::model::globals::is_listed;
 use crate::io::archive::ArchivePath;
 use crate::project::manifest::{Manifest, Model, Python, Requirements, Service, System, Test, Version};
@@ -41,7 +43,7 @@ pub(super) fn manifest(
     bento: &Bento,
     document: &Document,
     files: &Files<'_>,
-    base: Option<&str>,
+    base: Option<&BaseName>,
     found: &mut Diagnostics,
 ) -> Manifest {
     let mut recipe = Translation { bento, document, files, replaced: base.is_some(), found };
@@ -64,9 +66,12 @@ pub(super) fn manifest(
         licenses: None,
         source: None,
         model: Model { files: Vec::new(), allow: recipe.allowed(&requirements) },
-        python: Some(Python { version: parts.python, requirements: Requirements::List(requirements) }),
+        python: Some(Python {
+            version: parts.python.map(Written::from),
+            requirements: Requirements::List(requirements),
+        }),
         system: System { packages: parts.packages },
-        base: base.map_or(parts.base, str::to_owned),
+        base: base.map_or_else(|| parts.base.into(), |base| Written::Meant(base.clone())),
         debian: Default::default(),
         include: Vec::new(),
         service: Service {

@@ -13,7 +13,9 @@ use super::{Pin, Proposal, literal, pickled, plain_name};
 use crate::formats::diagnostic::Diagnostics;
 use crate::formats::document::{Document, MAX_BYTES, read_text, shown};
 use crate::formats::model::{self, Origin};
+use crate::formats::python::PythonVersion;
 use crate::io::archive::ArchivePath;
+use crate::project::validate::PYTHONS;
 
 /// What a folder is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,13 +109,13 @@ fn mlflow(folder: &Path, place: &str) -> Option<Proposal> {
         proposal.code.answer = answer.replace(&format!("({before})"), &format!("({value})"));
     }
     required(folder, pickle.is_some(), &mut proposal);
-    let python = flavor("python_function", "python_version").and_then(releases::minor_of);
+    let python = flavor("python_function", "python_version").and_then(PythonVersion::of_release);
     match python {
-        Some(minor) if (8..=15).contains(&minor) => {
-            proposal.python = Pin::new(format!("3.{minor}"), "MLmodel says that it was saved with this one");
+        Some(python) if PYTHONS.contains(&python) => {
+            proposal.python = Pin::new(python.to_string(), "MLmodel says that it was saved with this one");
         }
-        Some(minor) => {
-            proposal.open.push(format!("it was saved with Python 3.{minor}, with which no image can be built"));
+        Some(python) => {
+            proposal.open.push(format!("it was saved with Python {python}, with which no image can be built"));
         }
         None => {}
     }

@@ -17,6 +17,7 @@ use serde_json::{Value as Json, json};
 pub use folder::{Kind, of_folder, recognise};
 
 use crate::formats::model::{Format, Model, Tensor, globals};
+use crate::formats::python::PythonVersion;
 use input::{Input, MOST_COLUMNS};
 
 /// Something that is proposed, and why.
@@ -274,7 +275,7 @@ impl Proposal {
             parameter => code.parameter,
             hint => code.hint,
             // Python 3.8 has no `list[…]`.
-            old => releases::minor_of(&self.python.text).is_some_and(|minor| minor < 9),
+            old => PythonVersion::of_release(&self.python.text).is_some_and(|python| python < PythonVersion::new(3, 9)),
             input => self.input_in_words(),
             answer => &code.answer,
         );

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use pep440_rs::Version;
 
 use super::Pin;
-use crate::base::debian::{SUITES, python_of};
+use crate::base::debian::Suite;
 
 /// Versions of Python 3 that something runs on, by their minor numbers.
 #[derive(Clone, Debug)]
@@ -115,30 +115,22 @@ pub fn python(ranges: &[Range], otherwise: &str) -> (Pin, Option<String>) {
         })
         .collect();
     let whose = if whose.is_empty() { otherwise.to_owned() } else { whose.join(", ") };
-    // The middle suite is the one that most wheels are made for.
-    for suite in ["bookworm", "trixie", "bullseye"] {
-        let Some(python) = python_of(suite) else { continue };
-        if minor_of(python).is_some_and(suits) {
-            return (Pin::new(python, format!("{whose}; Debian {suite} has {python}")), None);
-        }
+    if let Some(suite) = Suite::preferred().find(|suite| suits(suite.python().minor().into())) {
+        let python = suite.python();
+        return (Pin::new(python.to_string(), format!("{whose}; Debian {suite} has {python}")), None);
     }
     let newest = (8..=14).rev().find(|minor| suits(*minor));
     match newest {
         Some(minor) => {
-            let debian: Vec<&str> = SUITES.iter().map(|(_, python)| *python).collect();
+            let debian = Suite::ALL.map(|suite| suite.python().to_string());
             let why = format!("{whose}; Debian has {}, so the base is an image of Python's", debian.join(", "));
             (Pin::new(format!("3.{minor}"), why), None)
         }
         None => {
             let open = format!("no Python suits it that images can be built with: {whose}; save the model again");
-            (Pin::new("3.11", whose), Some(open))
+            (Pin::new(Suite::DEFAULT.python().to_string(), whose), Some(open))
         }
     }
-}
-
-/// The second number of a version of Python 3.
-pub fn minor_of(python: &str) -> Option<u32> {
-    python.strip_prefix("3.")?.split('.').next()?.parse().ok()
 }
 
 /// A version as the package index writes it, where the text is one.
