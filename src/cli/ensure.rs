@@ -50,7 +50,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     // Mostly the image is there, and nothing of it is needed here.
     let input = prepare::input(context, &session, &args.inputs, &platforms, Goal::Bundle)?;
     let reference = named.tagged(ensure::tag(&session, &input, &platforms)?);
-    let registries = Registries::new(&session)?;
+    let registries = Registries::new(&session);
     if let Some(digest) = registries.repository(&reference).head(&reference.wanted(), false)? {
         context.printer.status("Found", format!("{NAME}{reference}{NAME:#}"));
         context.printer.report(&Ensured { reference, digest, built: false })?;

@@ -1,5 +1,5 @@
 //! Bytes: where they are, how they are packed and compressed, how they are known again, and how they reach the disk
-//! whole; and what is going on meanwhile. Knows no image, no document and no network.
+//! whole; how they come over the network; and what is going on meanwhile. Knows no image and no document.
 
 pub mod archive;
 pub mod atomic;
@@ -7,5 +7,6 @@ pub mod compress;
 pub mod confine;
 pub mod content;
 pub mod digest;
+pub mod http;
 pub mod parallel;
 pub mod progress;

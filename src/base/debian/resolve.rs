@@ -238,6 +238,7 @@ impl<'a> Resolver<'a> {
 mod tests {
     use super::super::testing::{Mirror, session};
     use super::*;
+    use crate::io::http::Network;
 
     fn resolved(mirror: &Mirror, base: &[&str], system: &[&str], installed: &str) -> Result<Resolution, Error> {
         mirror.publish();
@@ -245,7 +246,7 @@ mod tests {
         let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         let (base, system) = (owned(base), owned(system));
         let request = Request { suite: "bookworm", platform: Platform::Amd64, base: &base, system: &system, installed };
-        resolve(&session(home.path(), true), &mirror.source(None), &request)
+        resolve(&session(home.path(), Network::Offline), &mirror.source(None), &request)
     }
 
     fn names(packages: &[Package]) -> Vec<String> {
@@ -346,7 +347,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let base = ["a".to_owned()];
         let request = Request { suite: "bookworm", platform: Platform::Amd64, base: &base, system: &[], installed: "" };
-        let session = session(home.path(), false);
+        let session = session(home.path(), Network::Online);
         let resolve = |request: &Request<'_>| resolve(&session, &mirror.source(None), request);
         assert!(matches!(resolve(&request), Err(Error::Tampered { .. })));
         bytes.push(0);
@@ -368,9 +369,9 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let base = ["a".to_owned()];
         let request = Request { suite: "bookworm", platform: Platform::Amd64, base: &base, system: &[], installed: "" };
-        let never = resolve(&session(home.path(), true), &source, &request);
+        let never = resolve(&session(home.path(), Network::Offline), &source, &request);
         assert!(matches!(never, Err(Error::Fetch(crate::image::download::Error::Offline { .. }))));
-        let online = resolve(&session(home.path(), false), &source, &request).unwrap();
-        assert_eq!(resolve(&session(home.path(), true), &source, &request).unwrap(), online);
+        let online = resolve(&session(home.path(), Network::Online), &source, &request).unwrap();
+        assert_eq!(resolve(&session(home.path(), Network::Offline), &source, &request).unwrap(), online);
     }
 }
