@@ -20,7 +20,7 @@ use super::host::Target;
 use super::repository::Repository;
 use crate::image::oci::Descriptor;
 use crate::io::http::header::{CONTENT_RANGE, CONTENT_TYPE};
-use crate::io::http::{Cursor, Judged, Method, Open, Payload, Request, Tries, shown};
+use crate::io::http::{Cursor, Judged, Method, Open, Part, Payload, Request, Tries, shown};
 
 /// A blob of at most so many bytes goes with the PUT.
 const SMALL: u64 = 1 << 20;
@@ -129,7 +129,7 @@ impl Upload<'_> {
             if offset > 0 || length < left {
                 request = request.header(CONTENT_RANGE, format!("{offset}-{}", offset + length - 1));
             }
-            request = request.carrying(Payload::Part { source: &mut self.cursor, from: offset, length });
+            request = request.carrying(Payload::Part(Part { source: &mut self.cursor, from: offset, length }));
             let answer = self.repository.ask_to_push(&Target::Url(location.clone()), &mut request, None);
             let answer = answer.and_then(|answer| match answer.status {
                 200..=299 => Ok(answer),
@@ -178,7 +178,7 @@ impl Upload<'_> {
         location.query_pairs_mut().append_pair("digest", &self.link.digest.to_string());
         let request = Request::new(Method::PUT);
         let mut request = match whole {
-            true => request.carrying(Payload::Part { source: &mut self.cursor, from: 0, length: self.link.size }),
+            true => request.carrying(Payload::Part(Part { source: &mut self.cursor, from: 0, length: self.link.size })),
             false => request.header(CONTENT_TYPE, "application/octet-stream"),
         };
         let answer = self.repository.ask_to_push(&Target::Url(location), &mut request, None)?;

@@ -1,8 +1,9 @@
 //! Who asks.
 
 use std::collections::HashMap;
-use std::fmt::Display;
+use std::error::Error as StdError;
 use std::io;
+use std::iter::successors;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,7 +17,7 @@ use url::Url;
 
 use super::answer::{Answer, Body, most};
 use super::policy::{Judged, Policy, Tries, Verdict};
-use super::request::{Patience, Payload, Pieces, Request};
+use super::request::{Part, Patience, Payload, Request};
 use super::stop::{Interrupted, Stop, runtime};
 use super::trust::Trust;
 use super::{Error, Network, Settings, authority, is_loopback, shown};
@@ -29,7 +30,7 @@ const PIECE: usize = 256 << 10;
 const MOST_HOPS: usize = 10;
 
 /// From here on, waiting is worth a line that everybody sees.
-const LONG: Duration = Duration::from_secs(5);
+const LONG: Duration = Duration::from_secs(10);
 
 /// Where redirections lead that are followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +98,9 @@ impl Client {
     /// The same client, which trusts the authorities in further files.
     #[must_use]
     pub fn trusting_also(&self, ca: Vec<PathBuf>) -> Self {
+        if ca.is_empty() {
+            return self.clone();
+        }
         let mut settings = Settings::clone(&self.settings);
         settings.ca.extend(ca);
         Self { settings: Arc::new(settings), agents: Arc::default(), ..self.clone() }
@@ -155,21 +159,23 @@ impl Client {
     ///
     /// # Errors
     /// Those of the last attempt.
-    pub fn retrying<T, E: Judged + Display>(&self, attempt: impl FnMut() -> Result<T, E>) -> Result<T, E> {
+    pub fn retrying<T, E: Judged + StdError>(&self, attempt: impl FnMut() -> Result<T, E>) -> Result<T, E> {
         self.policy.run(|error, time| self.pause(error, time), attempt)
     }
 
     /// Counts a failure with `error`, of which `verdict` is what to make, waits, and says whether to try again.
-    pub fn again(&self, tries: &mut Tries, verdict: Verdict, error: &impl Display) -> bool {
+    pub fn again(&self, tries: &mut Tries, verdict: Verdict, error: &dyn StdError) -> bool {
         tries.next(verdict, fastrand::f64()).is_some_and(|time| self.pause(error, time))
     }
 
     /// Lets a time pass after `error`, and says whether somebody still waits for what was tried.
-    fn pause(&self, error: &impl Display, time: Duration) -> bool {
+    fn pause(&self, error: &dyn StdError, time: Duration) -> bool {
         if self.is_stopped() {
             return false;
         }
-        let text = format!("{error}; trying again in {:.1} s", time.as_secs_f64());
+        let innermost = successors(error.source(), |cause| (*cause).source()).last();
+        let cause = innermost.map(|cause| format!(": {cause}")).unwrap_or_default();
+        let text = format!("{error}{cause}; trying again in {:.1} s", time.as_secs_f64());
         match time >= LONG {
             true => self.progress.warn(text),
             false => self.progress.detail(text),
@@ -235,9 +241,7 @@ impl Client {
         built = built.headers(secrets.clone());
         let until = patience.whole.map(|whole| Instant::now() + whole);
         let response = match payload {
-            Payload::Part { source, from, length } => {
-                self.stream(runtime, url, built, *patience, &mut **source, *from, *length)?
-            }
+            Payload::Part(part) => self.stream(runtime, url, built, *patience, part)?,
             payload => {
                 let body = match payload {
                     Payload::Bytes(bytes) => bytes.clone(),
@@ -267,34 +271,31 @@ impl Client {
         })
     }
 
-    /// Sends `length` bytes of a source. The server may answer before it has them all.
-    #[allow(clippy::too_many_arguments)]
+    /// Sends a part of a source. The server may answer before it has them all.
     fn stream(
         &self,
         runtime: &'static Runtime,
         url: &Url,
         request: reqwest::RequestBuilder,
         patience: Patience,
-        source: &mut dyn Pieces,
-        from: u64,
-        length: u64,
+        part: &mut Part<'_>,
     ) -> Result<reqwest::Response, Error> {
         let (sender, receiver) = mpsc::channel::<io::Result<Bytes>>(4);
         let pieces = futures_util::stream::unfold(receiver, |mut receiver| async {
             receiver.recv().await.map(|piece| (piece, receiver))
         });
         let request = request
-            .header(CONTENT_LENGTH, length)
+            .header(CONTENT_LENGTH, part.length)
             .header(CONTENT_TYPE, "application/octet-stream")
             .body(reqwest::Body::wrap_stream(pieces));
         let mut answer = runtime.spawn(request.send());
         let feed = || {
             let mut sent = 0;
-            while sent < length {
-                let size = (length - sent).min(PIECE as u64);
-                let piece = Bytes::from(source.read(from + sent, size as usize).map_err(Error::Source)?);
+            while sent < part.length {
+                let size = (part.length - sent).min(PIECE as u64);
+                let piece = part.source.read(part.from + sent, size as usize).map_err(Error::Source)?;
                 sent += size;
-                match self.stop.wait(runtime, sender.send(Ok(piece)), patience.piece) {
+                match self.stop.wait(runtime, sender.send(Ok(Bytes::from(piece))), patience.piece) {
                     Ok(Ok(())) => {}
                     // It answered already, or is gone: the answer tells.
                     Ok(Err(_)) => break,
@@ -380,6 +381,7 @@ mod tests {
     use super::super::testing::Server;
     use super::super::{authorization, header};
     use super::*;
+    use crate::io::progress::{Event, Sink};
 
     const DONE: &str = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 4\r\n\r\ndone";
 
@@ -419,7 +421,8 @@ mod tests {
         assert!(matches!(reading.join().unwrap(), Err(Error::Stopped { .. })));
         let mut tries = Tries::new(Policy::default());
         let passing = Verdict::Passing { after: Duration::from_secs(60) };
-        assert!(!client.again(&mut tries, passing, &"it is busy"), "who is stopped neither waits nor tries again");
+        let busy = Error::protocol(&server.url, "it is busy");
+        assert!(!client.again(&mut tries, passing, &busy), "who is stopped neither waits nor tries again");
     }
 
     #[test]
@@ -467,6 +470,28 @@ mod tests {
         let url = "ftp://h.example/".parse().unwrap();
         let error = client().send(&url, &mut Request::new(Method::GET), &HeaderMap::new()).err().unwrap();
         assert!(!error.is_passing() && matches!(error, Error::Protocol { .. }), "{error:?}");
+    }
+
+    #[test]
+    fn what_is_tried_again_is_said() {
+        #[derive(Default)]
+        struct Said(Mutex<Vec<String>>);
+        impl Sink for Said {
+            fn event(&self, event: Event) {
+                if let Event::Detail(text) = event {
+                    self.0.lock().unwrap().push(text);
+                }
+            }
+        }
+        let said = Arc::new(Said::default());
+        let client = client().telling(Progress::new(said.clone()));
+        let server = Server::start(["", DONE]);
+        let answer = client.retrying(|| ask(&client, &server.url, Redirects::Anywhere)).unwrap();
+        assert_eq!(answer.bytes(4).unwrap(), b"done");
+        let said = said.0.lock().unwrap();
+        let [text] = said.as_slice() else { panic!("{said:?}") };
+        assert!(text.starts_with(&format!("{} could not be reached: ", server.url)), "{text}");
+        assert!(text.ends_with("; trying again in 0.0 s"), "{text}");
     }
 
     #[test]

@@ -21,7 +21,7 @@ mod trust;
 pub use answer::{Answer, Body};
 pub use client::{Client, Redirects};
 pub use policy::{Judged, Policy, Tries, Verdict};
-pub use request::{Cursor, Open, Patience, Payload, Pieces, Request};
+pub use request::{Cursor, Open, Part, Patience, Payload, Pieces, Request};
 pub use reqwest::{Method, StatusCode, header};
 pub use transfer::Transfer;
 

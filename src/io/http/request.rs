@@ -54,15 +54,18 @@ pub enum Payload<'a> {
     Empty,
     /// What is in memory.
     Bytes(Bytes),
-    /// `length` bytes of a source from the offset `from` on, in pieces.
-    Part {
-        /// Where they come from.
-        source: &'a mut (dyn Pieces + 'a),
-        /// In bytes.
-        from: u64,
-        /// In bytes.
-        length: u64,
-    },
+    /// A part of a source, in pieces.
+    Part(Part<'a>),
+}
+
+/// Bytes of a source.
+pub struct Part<'a> {
+    /// Where they come from.
+    pub source: &'a mut (dyn Pieces + 'a),
+    /// The offset of the first, in bytes.
+    pub from: u64,
+    /// How many they are.
+    pub length: u64,
 }
 
 /// How long an answer is waited for.

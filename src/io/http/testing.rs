@@ -13,7 +13,7 @@ pub(crate) struct Server {
 
 impl Server {
     /// Gives each connection one of `answers`, in turn, and further ones none. An answer without `Connection: close` leaves
-    /// its connection open.
+    /// its connection open, and an empty one closes it.
     pub(crate) fn start<T: Into<String>>(answers: impl IntoIterator<Item = T>) -> Self {
         let answers: Vec<String> = answers.into_iter().map(Into::into).collect();
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
@@ -35,7 +35,7 @@ impl Server {
                 let Some(answer) = answers.next() else { continue };
                 // Who asked may have gone.
                 let _ = stream.write_all(answer.as_bytes());
-                if !answer.contains("Connection: close") {
+                if !answer.is_empty() && !answer.contains("Connection: close") {
                     open.push(stream);
                 }
             }
