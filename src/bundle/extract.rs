@@ -162,18 +162,18 @@ fn lay(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::download::Client;
     use crate::image::layer::Layer;
     use crate::image::store::Store;
     use crate::io::archive::Entry;
     use crate::io::compress::Compression;
+    use crate::io::http::{Client, Network};
     use crate::io::progress::Progress;
 
     #[test]
     fn what_an_upper_layer_deletes_is_gone() {
         let home = tempfile::tempdir().unwrap();
         let store = Store::open(&home.path().join("store")).unwrap();
-        let session = Session { store, progress: Progress::silent(), client: Client::new(true) };
+        let session = Session { store, progress: Progress::silent(), client: Client::new(Network::Offline) };
         let layer = |paths: &[&str]| {
             Layer::write::<Error>(&session.store, Compression::Gzip, "layer", |writer| {
                 for path in paths {

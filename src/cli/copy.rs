@@ -37,7 +37,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         };
     }
     let session = context.session()?;
-    let copied = registry::copy(&session, &Registries::new(&session)?, &from, &to)?;
+    let copied = registry::copy(&session, &Registries::new(&session), &from, &to)?;
     push::say(context, "Copied", &copied, started);
     context.printer.report(&copied)?;
     Ok(Exit::Success)

@@ -52,7 +52,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let opened = Opened::open(&session, args.inputs.request()?, context)?;
     let input = opened.input(&session, &platforms, Goal::Bundle, context)?;
     let reference = named.tagged(ensure::tag(&session, &input, &platforms)?);
-    let registries = Registries::new(&session)?;
+    let registries = Registries::new(&session);
     if let Some(digest) = registries.repository(&reference).head(&reference.wanted(), false)? {
         context.printer.status("Found", format!("{NAME}{reference}{NAME:#}"));
         context.printer.report(&Ensured { reference, digest, built: false })?;

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use base64::Engine as _;
 use fs_err as fs;
-use reqwest::Url;
 use serde_json::{Value, json};
+use url::Url;
 
 use super::inputs::{How, Inputs};
 use super::printer::{Output, Time};
@@ -99,7 +99,7 @@ fn running(context: &Context, session: &Session, target: &str) -> Result<Option<
     let states = run::containers(session)?.list()?;
     let Some(state) = states.into_iter().find(|state| state.name == target) else { return Ok(None) };
     match state.published.first() {
-        Some(publish) if state.is_live() => Ok(Some(Service::new(publish.host)?)),
+        Some(publish) if state.is_live() => Ok(Some(Service::new(publish.host))),
         None if state.is_live() => {
             let explanation =
                 ErrorKind::Failure.named("invoke/no-port").hint("name its address: `ekiben invoke http://HOST:PORT`");

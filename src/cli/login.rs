@@ -55,7 +55,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         "<token>" => Credential::Identity(password),
         _ => Credential::Password { user, password },
     };
-    let place = Registries::new(&session)?.login(&args.registry, credential)?;
+    let place = Registries::new(&session).login(&args.registry, credential)?;
     context.printer.status("Logged in", format!("to {}, kept in {place}", args.registry));
     Ok(Exit::Success)
 }

@@ -42,9 +42,9 @@ use std::sync::Arc;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
-use crate::image::download::{Client, Network};
 use crate::image::session::Session;
 use crate::image::store::Store;
+use crate::io::http::{Client, Network, Settings};
 use crate::io::progress::Progress;
 use failure::{Exit, Failure};
 use printer::{Output, Printer, Verbosity};
@@ -206,7 +206,7 @@ enum Command {
 /// What a command gets: where to print, and how to reach the store.
 struct Context {
     printer: Printer,
-    network: Network,
+    network: Settings,
 }
 
 impl Context {
@@ -214,7 +214,8 @@ impl Context {
     fn session(&self) -> Result<Session, Failure> {
         let store = Store::open(&Store::default_root()?)?;
         let progress = Progress::new(Arc::new(self.printer.clone()));
-        Ok(Session { store, progress, client: Client::with(self.network.clone()) })
+        let client = Client::with(self.network.clone()).telling(progress.clone());
+        Ok(Session { store, progress, client })
     }
 }
 
@@ -231,7 +232,8 @@ pub fn main() -> ExitCode {
         let text = "only `ekiben validate` writes sarif, github and junit";
         command().error(clap::error::ErrorKind::InvalidValue, text).exit();
     }
-    let network = Network { offline, ca, plain_http };
+    let network = if offline { Network::Offline } else { Network::Online };
+    let network = Settings { network, ca, plain_http };
     let context = Context { printer: Printer::new(output.output(), verbosity, color), network };
     let result = match cli.command {
         Command::Init(args) => init::run(&context, args),

@@ -74,7 +74,7 @@ pub fn push(
     if targets.is_empty() {
         return Ok(Vec::new());
     }
-    let registries = Registries::new(session)?;
+    let registries = Registries::new(session);
     let mut all = Vec::new();
     for target in targets {
         let started = Instant::now();

@@ -174,7 +174,7 @@ pub fn start(
     };
     let text = format!("{NAME}{}{NAME:#} in {}", container.name(), Time(started.elapsed()));
     context.printer.status("Started", text);
-    Ok(Running { container, service: Service::new(address)?, refusals, has_failed: false })
+    Ok(Running { container, service: Service::new(address), refusals, has_failed: false })
 }
 
 impl Running {

@@ -1,16 +1,16 @@
-//! The way to the network for plain downloads: bounded, verified, retried, and closed with `--offline`.
-//!
-//! Certificates are the system's (`SSL_CERT_FILE` and `SSL_CERT_DIR` are honoured), proxies those of the environment.
+//! Files of mirrors and indexes: bounded, and verified before they are kept. How they are asked for is said by
+//! [`crate::io::http`].
 
-use std::io::{self, Read};
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use url::Url;
 
-use crate::image::store::{self, Store};
+use crate::image::session::Session;
+use crate::image::store;
 use crate::io::digest::Digest;
-use crate::io::explain::{ErrorKind, Explain, Explanation};
+use crate::io::explain::{ErrorKind, Explain, Explanation, carried};
+use crate::io::http::header::{ACCEPT, HeaderMap};
+use crate::io::http::{
+    self, Answer, Client, Judged, Method, Redirects, Request, Transfer, Verdict, authorization, basic, shown,
+};
 use crate::io::progress::Task;
 
 /// Why something was not downloaded.
@@ -35,6 +35,8 @@ pub enum Error {
         url: String,
         /// The HTTP status.
         status: u16,
+        /// What that says of asking again.
+        verdict: Verdict,
     },
     /// No whole answer came.
     #[error("{url} could not be downloaded")]
@@ -60,6 +62,9 @@ pub enum Error {
         /// Why: a mismatch of digest or size, or the disk.
         source: store::Error,
     },
+    /// It cannot be asked for, or was not answered as HTTP has it.
+    #[error(transparent)]
+    Client(http::Error),
 }
 
 impl Explain for Error {
@@ -70,40 +75,47 @@ impl Explain for Error {
             }
             Self::Stopped { .. } => ErrorKind::Unavailable.named("download/stopped"),
             Self::Status { .. } => ErrorKind::Unavailable.named("download/status"),
+            Self::Transport { source, .. } if http::is_about_certificates(&**source) => ErrorKind::Unavailable
+                .named("download/unreachable")
+                .hint("name the authority that signed its certificate with `--ca FILE` or SSL_CERT_FILE"),
             Self::Transport { .. } => ErrorKind::Unavailable
                 .named("download/unreachable")
                 .hint("check the network, and the proxy's variables (`https_proxy`)"),
             Self::TooLarge { .. } => ErrorKind::Unavailable.named("download/too-large"),
             Self::Keep { source, .. } => ErrorKind::Unavailable.named("download/not-kept").or(source),
+            Self::Client(error) => error.explain(),
         }
     }
 }
 
 impl Error {
-    /// Asking again may help: a lost connection, or a server that said so.
-    fn is_passing(&self) -> bool {
-        match self {
-            Self::Status { status, .. } => matches!(status, 408 | 429 | 500 | 502..=504),
-            Self::Transport { .. } => true,
-            _ => false,
-        }
-    }
-
     /// The server has no such thing (any more).
     pub fn is_missing(&self) -> bool {
         matches!(self, Self::Status { status: 404 | 410, .. })
     }
 }
 
-/// What a person says about the network.
-#[derive(Clone, Debug, Default)]
-pub struct Network {
-    /// Each request fails with [`Error::Offline`].
-    pub offline: bool,
-    /// Files with certificates of authorities that are trusted beside the system's.
-    pub ca: Vec<PathBuf>,
-    /// Registries (`HOST[:PORT]`) that are spoken to without TLS.
-    pub plain_http: Vec<String>,
+impl Judged for Error {
+    fn verdict(&self) -> Verdict {
+        match self {
+            Self::Status { verdict, .. } => *verdict,
+            Self::Transport { source, .. } => Verdict::of_broken(&**source),
+            _ => Verdict::Final,
+        }
+    }
+}
+
+impl From<http::Error> for Error {
+    fn from(error: http::Error) -> Self {
+        match error {
+            http::Error::Offline { url } => Self::Offline { url },
+            http::Error::Stopped { url } => Self::Stopped { url },
+            http::Error::Transport { url, source } => Self::Transport { url, source },
+            http::Error::TooLarge { url, limit } => Self::TooLarge { url, limit },
+            http::Error::Wrong { url, source } => Self::Keep { url, source: store::Error::Mismatch(source) },
+            error => Self::Client(error),
+        }
+    }
 }
 
 /// A name and a password (RFC 7617).
@@ -118,224 +130,145 @@ pub struct Credentials {
 /// An answer in memory.
 pub struct Page {
     /// Where it came from in the end.
-    pub url: String,
+    pub url: Url,
     /// What came.
     pub bytes: Vec<u8>,
 }
 
-/// Downloads over HTTP. Cheap to clone; connections are shared, and none is opened before the first request.
-#[derive(Clone, Debug)]
-pub struct Client {
-    inner: Arc<OnceLock<reqwest::blocking::Client>>,
-    network: Arc<Network>,
-    stopped: Arc<AtomicBool>,
-}
-
-impl Client {
-    const TRIES: u32 = 4;
-
-    /// A client; with `offline` each request fails with [`Error::Offline`].
-    pub fn new(offline: bool) -> Self {
-        Self::with(Network { offline, ..Network::default() })
-    }
-
-    /// A client for the network as a person says that it is.
-    pub fn with(network: Network) -> Self {
-        Self { inner: Arc::default(), network: Arc::new(network), stopped: Arc::default() }
-    }
-
-    /// The same client, which can be stopped by itself.
-    pub fn apart(&self) -> Self {
-        Self { stopped: Arc::default(), ..self.clone() }
-    }
-
-    /// From now on each request fails at once with [`Error::Stopped`].
-    pub fn stop(&self) {
-        self.stopped.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether it was stopped.
-    pub fn is_stopped(&self) -> bool {
-        self.stopped.load(Ordering::Relaxed)
-    }
-
-    /// What was said about the network.
-    pub fn network(&self) -> &Network {
-        &self.network
-    }
-
-    /// Whether requests fail at once.
-    pub fn is_offline(&self) -> bool {
-        self.network.offline
-    }
-
-    /// The same client, which trusts the authorities in further files.
-    pub fn trusting_also(&self, ca: Vec<PathBuf>) -> Self {
-        if ca.is_empty() {
-            return self.clone();
-        }
-        let mut network = Network::clone(&self.network);
-        network.ca.extend(ca);
-        Self { inner: Arc::default(), network: Arc::new(network), stopped: self.stopped.clone() }
-    }
-
-    /// Downloads `url` into memory.
-    ///
-    /// # Errors
-    /// See [`Error`]; more than `limit` bytes are [`Error::TooLarge`].
-    pub fn bytes(&self, url: &str, limit: u64) -> Result<Vec<u8>, Error> {
-        Ok(self.page(url, "*/*", None, limit)?.bytes)
-    }
-
-    /// Downloads `url` into memory, in one of the media types `accepted` (RFC 9110, 12.5.1). `credentials` go to its host
-    /// alone, not to where it redirects.
-    ///
-    /// # Errors
-    /// As [`Client::bytes`].
-    pub fn page(
-        &self,
-        url: &str,
-        accepted: &str,
-        credentials: Option<&Credentials>,
-        limit: u64,
-    ) -> Result<Page, Error> {
-        let shown = without_password(url);
-        self.retrying(|| {
-            let mut bytes = Vec::new();
-            let answer = self.get(url, accepted, credentials)?;
-            let from = answer.url().to_string();
-            answer
-                .take(limit.saturating_add(1))
-                .read_to_end(&mut bytes)
-                .map_err(|source| Error::Transport { url: shown.clone(), source: source.into() })?;
-            if bytes.len() as u64 > limit {
-                return Err(Error::TooLarge { url: shown.clone(), limit });
-            }
-            Ok(Page { url: from, bytes })
-        })
-    }
-
-    /// Downloads `url` into the store, unless it is there: exactly `size` bytes with the digest `digest`.
-    /// `task` advances by the bytes that come in.
-    ///
-    /// # Errors
-    /// See [`Error`]. Nothing is kept then.
-    pub fn blob(&self, url: &str, digest: &Digest, size: u64, store: &Store, task: &Task) -> Result<(), Error> {
-        if store.has_blob(digest) {
-            task.advance(size);
-            return Ok(());
-        }
-        self.retrying(|| {
-            let mut body = Watched { inner: task.reading(self.get(url, "*/*", None)?), failed: None };
-            store.put_blob(&mut body, digest, size).map_err(|source| match body.failed.take() {
-                Some(source) => Error::Transport { url: url.to_owned(), source: source.into() },
-                None => Error::Keep { url: url.to_owned(), source },
-            })
-        })
-    }
-
-    fn get(
-        &self,
-        url: &str,
-        accepted: &str,
-        credentials: Option<&Credentials>,
-    ) -> Result<reqwest::blocking::Response, Error> {
-        let shown = || without_password(url);
-        if self.network.offline {
-            return Err(Error::Offline { url: shown() });
-        }
-        if self.is_stopped() {
-            return Err(Error::Stopped { url: shown() });
-        }
-        let transport = |source: reqwest::Error| Error::Transport { url: shown(), source: source.without_url().into() };
-        let client = match self.inner.get() {
-            Some(client) => client,
-            None => {
-                let built = self.build(url)?;
-                self.inner.get_or_init(|| built)
-            }
-        };
-        let mut request = client.get(url).header(reqwest::header::ACCEPT, accepted);
-        if let Some(Credentials { name, password }) = credentials {
-            request = request.basic_auth(name, Some(password));
-        }
-        let response = request.send().map_err(transport)?;
-        match response.status() {
-            status if status.is_success() => Ok(response),
-            status => Err(Error::Status { url: shown(), status: status.as_u16() }),
-        }
-    }
-
-    fn build(&self, url: &str) -> Result<reqwest::blocking::Client, Error> {
-        let transport = |source| Error::Transport { url: url.to_owned(), source };
-        install_tls();
-        let builder = reqwest::blocking::Client::builder()
-            .user_agent(concat!("ekiben/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(Duration::from_secs(20))
-            // Of the blocking client: for each read, not for the whole answer.
-            .timeout(Duration::from_secs(60));
-        let builder = trusting(builder, &self.network.ca).map_err(transport)?;
-        builder.build().map_err(|error| transport(error.into()))
-    }
-
-    fn retrying<T>(&self, mut attempt: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
-        let mut wait = Duration::from_millis(250);
-        for _ in 1..Self::TRIES {
-            match attempt() {
-                Err(error) if error.is_passing() => std::thread::sleep(wait),
-                result => return result,
-            }
-            wait *= 2;
-        }
-        attempt()
-    }
-}
-
-/// An address for people: without name and password.
-pub fn without_password(url: &str) -> String {
-    match reqwest::Url::parse(url) {
-        Ok(mut parsed) if !parsed.username().is_empty() || parsed.password().is_some() => {
-            // Neither can fail for an address with a host.
-            let _ = (parsed.set_username(""), parsed.set_password(None));
-            parsed.to_string()
-        }
-        _ => url.to_owned(),
-    }
-}
-
-/// A client that trusts the authorities in the files `ca` beside the system's.
+/// Downloads `url` into memory.
 ///
 /// # Errors
-/// When a file cannot be read, or holds no certificates.
-pub fn trusting(
-    mut builder: reqwest::blocking::ClientBuilder,
-    ca: &[PathBuf],
-) -> Result<reqwest::blocking::ClientBuilder, Box<dyn std::error::Error + Send + Sync>> {
-    for file in ca {
-        let authorities = reqwest::Certificate::from_pem_bundle(&fs_err::read(file)?)?;
-        builder = builder.tls_certs_merge(authorities);
+/// See [`Error`]; more than `limit` bytes are [`Error::TooLarge`].
+pub fn bytes(client: &Client, url: &Url, limit: u64) -> Result<Vec<u8>, Error> {
+    Ok(page(client, url, "*/*", None, limit)?.bytes)
+}
+
+/// Downloads `url` into memory, in one of the media types `accepted` (RFC 9110, 12.5.1). `credentials` go to its origin
+/// alone, not to where it redirects.
+///
+/// # Errors
+/// As [`bytes`].
+pub fn page(
+    client: &Client,
+    url: &Url,
+    accepted: &str,
+    credentials: Option<&Credentials>,
+    limit: u64,
+) -> Result<Page, Error> {
+    // What base64 makes fits into a header.
+    let secrets = credentials.and_then(|Credentials { name, password }| authorization(&basic(name, password)));
+    let secrets = secrets.unwrap_or_default();
+    client.retrying(|| {
+        let mut request = Request::new(Method::GET).header(ACCEPT, accepted);
+        let answer = success(url, client.follow(url, &mut request, &secrets, Redirects::Anywhere)?)?;
+        let url = answer.url.clone();
+        Ok(Page { url, bytes: answer.bytes(limit)? })
+    })
+}
+
+/// Downloads `url` into the store, unless it is there: exactly `size` bytes with the digest `digest`. A connection that
+/// breaks is made up for: what came is not asked for again. `task` advances by the bytes that come in.
+///
+/// # Errors
+/// See [`Error`]. Nothing is kept then.
+pub fn blob(session: &Session, url: &Url, digest: &Digest, size: u64, task: &Task) -> Result<(), Error> {
+    if session.store.has_blob(digest) {
+        task.advance(size);
+        return Ok(());
     }
-    Ok(builder)
+    let client = &session.client;
+    let transfer = Transfer::new(client, size, 0, |request| {
+        success(url, client.follow(url, request, &HeaderMap::new(), Redirects::Anywhere)?)
+    });
+    session.store.put_blob(&mut task.reading(transfer), digest, size).map_err(|source| {
+        let keep = |source| Error::Keep { url: shown(url), source };
+        match source {
+            // What went through the reader is said as what it was.
+            store::Error::Io(error) => carried(error).unwrap_or_else(|error| keep(store::Error::Io(error))),
+            source => keep(source),
+        }
+    })
 }
 
-/// Chooses the implementation of TLS's cryptography for this process; every HTTP client needs that first.
-pub fn install_tls() {
-    // Err means that it was done already.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+/// The answer, if it is the content of `url`.
+fn success(url: &Url, answer: Answer) -> Result<Answer, Error> {
+    match answer.is_success() {
+        true => Ok(answer),
+        false => Err(Error::Status { url: shown(url), status: answer.status, verdict: answer.verdict() }),
+    }
 }
 
-/// Remembers an error of the source, to tell it from one of the disk.
-struct Watched<R> {
-    inner: R,
-    failed: Option<io::Error>,
-}
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
 
-impl<R: Read> Read for Watched<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.inner.read(buffer).map_err(|error| {
-            let again = io::Error::new(error.kind(), error.to_string());
-            self.failed = Some(error);
-            again
-        })
+    use super::*;
+    use crate::image::store::Store;
+    use crate::io::http::Network;
+    use crate::io::http::testing::Server;
+    use crate::io::progress::{Event, Progress, Sink, Unit};
+
+    #[derive(Default)]
+    struct Counted(AtomicU64);
+
+    impl Sink for Counted {
+        fn event(&self, event: Event) {
+            if let Event::Advanced { by, .. } = event {
+                self.0.fetch_add(by, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn get(answers: &[&str], digest: &Digest) -> (Result<(), Error>, Server, u64) {
+        let server = Server::start(answers.iter().map(|answer| format!("HTTP/1.1 {answer}")));
+        let home = tempfile::tempdir().unwrap();
+        let counted = Arc::new(Counted::default());
+        let progress = Progress::new(counted.clone());
+        let client = Client::new(Network::Online).at_once();
+        let session = Session { store: Store::open(home.path()).unwrap(), progress: progress.clone(), client };
+        let task = progress.task("Downloading", "it", Unit::Bytes, Some(10));
+        let result = blob(&session, &server.url, digest, 10, &task);
+        assert_eq!(session.store.has_blob(digest), result.is_ok());
+        (result, server, counted.0.load(Ordering::Relaxed))
+    }
+
+    #[test]
+    fn a_download_goes_on_and_each_byte_is_counted_once() {
+        let answers = [
+            "503 Busy\r\nConnection: close\r\nRetry-After: 0\r\nContent-Length: 0\r\n\r\n",
+            "200 OK\r\nConnection: close\r\nContent-Length: 10\r\n\r\n0123",
+            "206 Part\r\nConnection: close\r\nContent-Range: bytes 4-9/10\r\nContent-Length: 6\r\n\r\n456789",
+        ];
+        let (result, server, counted) = get(&answers, &Digest::of("0123456789"));
+        result.unwrap();
+        assert_eq!((server.heads().len(), counted), (3, 10));
+    }
+
+    #[test]
+    fn what_is_wrong_is_not_asked_for_again() {
+        let other = ["200 OK\r\nConnection: close\r\nContent-Length: 10\r\n\r\n9876543210"; 2];
+        let (result, server, _) = get(&other, &Digest::of("0123456789"));
+        assert!(matches!(result, Err(Error::Keep { source: store::Error::Mismatch(_), .. })), "{result:?}");
+        assert_eq!(server.heads().len(), 1);
+        let missing = ["404 No\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"; 2];
+        let (result, server, _) = get(&missing, &Digest::of("0123456789"));
+        assert!(result.unwrap_err().is_missing());
+        assert_eq!(server.heads().len(), 1);
+    }
+
+    #[test]
+    fn a_page_is_bounded_and_its_address_has_no_password() {
+        let page = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 4\r\n\r\npage";
+        let server = Server::start([page, page]);
+        let mut url = server.url.clone();
+        url.set_username("me").unwrap();
+        url.set_password(Some("secret")).unwrap();
+        let client = Client::new(Network::Online);
+        let found = super::page(&client, &url, "text/html", None, 4).unwrap();
+        assert_eq!((found.url.as_str(), found.bytes.as_slice()), (server.url.as_str(), &b"page"[..]));
+        assert!(server.heads()[0].contains("accept: text/html"));
+        let error = super::page(&client, &url, "text/html", None, 3).err().unwrap();
+        assert_eq!(error.to_string(), format!("{} has more than 3 bytes", server.url));
     }
 }

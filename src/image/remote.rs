@@ -12,7 +12,7 @@ use crate::io::digest::Digest;
 /// # Errors
 /// When the registry has no such image, or nothing for the platform.
 pub fn find(session: &Session, reference: &Reference, platform: Platform) -> Result<(Digest, Image), Error> {
-    let found = registry::find(session, &Registries::new(session)?, reference, platform)?;
+    let found = registry::find(session, &Registries::new(session), reference, platform)?;
     Ok((found.digest, Image::load(&session.store, &found.manifest.digest)?))
 }
 

@@ -1,7 +1,7 @@
 //! What every step of the way needs: where things are kept, where events go, and whether the network may be used.
 
-use crate::image::download::Client;
 use crate::image::store::Store;
+use crate::io::http::Client;
 use crate::io::progress::Progress;
 
 /// Handed to each step by whoever started it. Cheap to clone.

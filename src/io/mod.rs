@@ -1,5 +1,6 @@
 //! Bytes: where they are, how they are packed and compressed, how they are known again, and how they reach the disk
-//! whole; what is going on meanwhile; and which name was meant. Knows no image, no document and no network.
+//! whole; how they come over the network; what is going on meanwhile; and which name was meant. Knows no image and no
+//! document.
 
 pub mod archive;
 pub mod atomic;
@@ -8,6 +9,7 @@ pub mod confine;
 pub mod content;
 pub mod digest;
 pub mod explain;
+pub mod http;
 pub mod parallel;
 pub mod progress;
 pub mod suggest;

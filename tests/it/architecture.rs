@@ -299,6 +299,16 @@ fn no_files_need_each_other_in_a_circle() {
 }
 
 #[test]
+fn there_is_one_way_to_the_network() {
+    let mut found = Vec::new();
+    sources(Path::new("src"), &Vec::new(), &mut found);
+    let users = found.iter().filter(|(_, text)| text.contains("reqwest")).map(|(module, _)| module.join("::"));
+    let (within, elsewhere): (Vec<_>, Vec<_>) = users.partition(|module| module.starts_with("io::http"));
+    assert!(!within.is_empty(), "the room of HTTP was not found");
+    assert!(elsewhere.is_empty(), "they know the HTTP library themselves: {}", elsewhere.join(", "));
+}
+
+#[test]
 fn the_first_look_at_the_source_is_a_short_one() {
     let things = fs::read_dir("src").unwrap().count();
     assert!(things <= MOST, "{things} things lie directly below src");

@@ -15,11 +15,11 @@ use ekiben::base::python::{
 use ekiben::base::requirements::{Asked, Requirements};
 use ekiben::formats::diagnostic::Diagnostics;
 use ekiben::formats::python::PythonVersion;
-use ekiben::image::download::Client;
 use ekiben::image::oci::platform::Platform;
 use ekiben::image::session::Session;
 use ekiben::io::digest::Digest;
 use ekiben::io::explain::Explain as _;
+use ekiben::io::http::{Client, Network};
 use ekiben::io::progress::Progress;
 
 const PYTHON: PythonVersion = PythonVersion::new(3, 11);
@@ -305,7 +305,7 @@ fn a_pyproject_is_resolved_and_its_packages_installed_from_its_indexes() {
 fn uv_is_fetched_once_without_pip_or_python() {
     let home = tempfile::tempdir().unwrap();
     let session = session(&home.path().join("store"));
-    let offline = Session { client: Client::new(true), ..session.clone() };
+    let offline = Session { client: Client::new(Network::Offline), ..session.clone() };
     let refused = Uv::pinned(&offline, stand_in()).unwrap_err();
     assert!(matches!(refused, python::Error::UvOffline));
     Uv::pinned(&session, stand_in()).unwrap();

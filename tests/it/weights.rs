@@ -10,11 +10,11 @@ use std::process::{Command, Output, Stdio};
 
 use ekiben::bundle::runtime::Convention;
 use ekiben::bundle::{Bundle, Form, Hashing, Weight};
-use ekiben::image::download::Client;
 use ekiben::image::session::Session;
 use ekiben::image::store::Store;
 use ekiben::io::archive::{ArchivePath, Mode};
 use ekiben::io::content::Content;
+use ekiben::io::http::{Client, Network};
 use ekiben::io::progress::Progress;
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use proptest::prelude::*;
@@ -96,7 +96,7 @@ impl Home {
 
     fn session(&self) -> Session {
         let store = Store::open(&self.path("home")).unwrap();
-        Session { store, progress: Progress::silent(), client: Client::new(true) }
+        Session { store, progress: Progress::silent(), client: Client::new(Network::Offline) }
     }
 }
 

@@ -508,13 +508,14 @@ mod tests {
     use super::super::{Archive, fetch};
     use super::*;
     use crate::io::archive::{Limits, Reader};
+    use crate::io::http::Network;
 
     /// The members of a layer, with the text of files.
     type Members = BTreeMap<String, (Entry, String)>;
 
     fn layer(mirror: &Mirror, packages: &[Package], base: bool) -> Result<Members, Error> {
         let home = tempfile::tempdir().unwrap();
-        let session = session(home.path(), false);
+        let session = session(home.path(), Network::Online);
         fetch(&session, &mirror.source(None), packages)?;
         let mut writer = Writer::new(Vec::new());
         let user = User { name: "ekiben".to_owned(), uid: 1034, gid: 1034, home: path("home/ekiben") };

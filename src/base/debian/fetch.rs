@@ -59,6 +59,7 @@ mod tests {
     use super::super::testing::{Mirror, serve, session};
     use super::*;
     use crate::io::explain::Explain as _;
+    use crate::io::http::Network;
 
     #[test]
     fn packages_come_into_the_store_and_stay_there_offline() {
@@ -67,13 +68,13 @@ mod tests {
         let root = serve(mirror.folder(Archive::Main).parent().unwrap());
         let source = Source::of(&format!("{root}/debian"), None, mirror.keyring());
         let home = tempfile::tempdir().unwrap();
-        let offline = fetch(&session(home.path(), true), &source, &packages);
+        let offline = fetch(&session(home.path(), Network::Offline), &source, &packages);
         assert!(matches!(offline, Err(Error::Fetch(crate::image::download::Error::Offline { .. }))));
-        let online = session(home.path(), false);
+        let online = session(home.path(), Network::Online);
         fetch(&online, &source, &packages).unwrap();
         online.store.prune(crate::image::store::Reach::Unused, &Default::default()).unwrap();
         drop(online);
-        fetch(&session(home.path(), true), &source, &packages).unwrap();
+        fetch(&session(home.path(), Network::Offline), &source, &packages).unwrap();
     }
 
     #[test]
@@ -86,7 +87,7 @@ mod tests {
             fs_err::rename(mirror.folder(archive), old.folder(archive)).unwrap();
         }
         let home = tempfile::tempdir().unwrap();
-        let session = session(home.path(), false);
+        let session = session(home.path(), Network::Online);
         let root = serve(mirror.folder(Archive::Main).parent().unwrap());
         let url = format!("{root}/debian");
         let error = fetch(&session, &Source::of(&url, None, mirror.keyring()), &packages[..1]).unwrap_err();
@@ -105,7 +106,7 @@ mod tests {
         fs_err::write(mirror.folder(Archive::Main).join(package.file.as_str()), vec![7; package.size as usize])
             .unwrap();
         let home = tempfile::tempdir().unwrap();
-        let session = session(home.path(), false);
+        let session = session(home.path(), Network::Online);
         let error = fetch(&session, &mirror.source(None), std::slice::from_ref(&package)).unwrap_err();
         assert!(matches!(error, Error::Fetch(crate::image::download::Error::Keep { .. })), "{error:?}");
         assert!(!session.store.has_blob(&package.digest));

@@ -4,10 +4,10 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
-use reqwest::Url;
+use url::Url;
 
 use super::{Archive, Error, Keyring, Suite, deb822};
-use crate::image::download::Error as FetchError;
+use crate::image::download::{self, Error as FetchError};
 use crate::image::session::Session;
 use crate::io::digest::Digest;
 use crate::io::progress::Task;
@@ -161,7 +161,7 @@ impl Root {
             }
             return Ok(Some(bytes));
         }
-        match session.client.bytes(&url, limit) {
+        match download::bytes(&session.client, &address(&url)?, limit) {
             Err(error) if error.is_missing() => Ok(None),
             result => Ok(result.map(Some)?),
         }
@@ -183,16 +183,19 @@ impl Root {
             task.advance(size);
             return Ok(true);
         }
-        match session.client.blob(&url, digest, size, &session.store, task) {
+        match download::blob(session, &address(&url)?, digest, size, task) {
             Err(error) if error.is_missing() => Ok(false),
             result => Ok(result.map(|()| true)?),
         }
     }
 }
 
+fn address(url: &str) -> Result<Url, Error> {
+    Url::parse(url).map_err(|_| Error::Mirror { url: url.to_owned() })
+}
+
 fn open(url: &str) -> Result<Option<(fs::File, PathBuf)>, Error> {
-    let path = Url::parse(url).ok().and_then(|url| url.to_file_path().ok());
-    let path = path.ok_or_else(|| Error::Mirror { url: url.to_owned() })?;
+    let path = address(url)?.to_file_path().map_err(|()| Error::Mirror { url: url.to_owned() })?;
     match fs::File::open(&path) {
         Ok(file) => Ok(Some((file, path))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

@@ -238,6 +238,7 @@ mod tests {
     use super::super::testing::{Mirror, session};
     use super::*;
     use crate::io::explain::Explain as _;
+    use crate::io::http::Network;
 
     fn resolved(mirror: &Mirror, base: &[&str], system: &[&str], installed: &str) -> Result<Resolution, Error> {
         mirror.publish();
@@ -246,7 +247,7 @@ mod tests {
         let (base, system) = (owned(base), owned(system));
         let request =
             Request { suite: Suite::Bookworm, platform: Platform::Amd64, base: &base, system: &system, installed };
-        resolve(&session(home.path(), true), &mirror.source(None), &request)
+        resolve(&session(home.path(), Network::Offline), &mirror.source(None), &request)
     }
 
     fn names(packages: &[Package]) -> Vec<String> {
@@ -348,7 +349,7 @@ mod tests {
         let base = ["a".to_owned()];
         let request =
             Request { suite: Suite::Bookworm, platform: Platform::Amd64, base: &base, system: &[], installed: "" };
-        let session = session(home.path(), false);
+        let session = session(home.path(), Network::Online);
         let resolve = |request: &Request<'_>| resolve(&session, &mirror.source(None), request);
         assert!(matches!(resolve(&request), Err(Error::Tampered { .. })));
         bytes.push(0);
@@ -371,9 +372,9 @@ mod tests {
         let base = ["a".to_owned()];
         let request =
             Request { suite: Suite::Bookworm, platform: Platform::Amd64, base: &base, system: &[], installed: "" };
-        let never = resolve(&session(home.path(), true), &source, &request);
+        let never = resolve(&session(home.path(), Network::Offline), &source, &request);
         assert!(matches!(never, Err(Error::Fetch(crate::image::download::Error::Offline { .. }))));
-        let online = resolve(&session(home.path(), false), &source, &request).unwrap();
-        assert_eq!(resolve(&session(home.path(), true), &source, &request).unwrap(), online);
+        let online = resolve(&session(home.path(), Network::Online), &source, &request).unwrap();
+        assert_eq!(resolve(&session(home.path(), Network::Offline), &source, &request).unwrap(), online);
     }
 }

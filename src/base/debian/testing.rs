@@ -8,16 +8,16 @@ use pgp::composed::{ArmorOptions, CleartextSignedMessage, KeyType, SecretKeyPara
 use pgp::types::Password;
 
 use super::{Archive, Keyring, Package, Source};
-use crate::image::download::Client;
 use crate::image::session::Session;
 use crate::image::store::Store;
 use crate::io::archive::{ArchivePath, Entry, Mode, Writer};
 use crate::io::digest::Digest;
+use crate::io::http::{Client, Network};
 use crate::io::progress::Progress;
 
 /// A session with a store in `home`.
-pub(super) fn session(home: &Path, offline: bool) -> Session {
-    Session { store: Store::open(home).unwrap(), progress: Progress::silent(), client: Client::new(offline) }
+pub(super) fn session(home: &Path, network: Network) -> Session {
+    Session { store: Store::open(home).unwrap(), progress: Progress::silent(), client: Client::new(network) }
 }
 
 pub(super) fn path(text: &str) -> ArchivePath {

@@ -7,13 +7,14 @@
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
-use reqwest::Url;
 use serde::Deserialize;
+use url::Url;
 
 use crate::image::download::{self, Credentials};
 use crate::image::session::Session;
 use crate::io::digest::Digest;
 use crate::io::explain::{ErrorKind, Explain, Explanation};
+use crate::io::http::shown;
 
 /// Largest wheel, in bytes.
 const LARGEST: u64 = 128 << 20;
@@ -73,7 +74,7 @@ pub(super) fn fetch(session: &Session, name: &'static str, file: &str, digest: &
     let mut failed = None;
     for index in &settings.indexes {
         let page = index.join(&format!("{name}/")).unwrap_or_else(|_| index.clone());
-        let found = client.page(page.as_str(), ACCEPTED, settings.credentials(&page).as_ref(), LARGEST_PAGE);
+        let found = download::page(&client, &page, ACCEPTED, settings.credentials(&page).as_ref(), LARGEST_PAGE);
         let wheel = match found {
             Ok(page) => page.wheel(file, digest),
             Err(error) => {
@@ -81,10 +82,10 @@ pub(super) fn fetch(session: &Session, name: &'static str, file: &str, digest: &
                 continue;
             }
         };
-        asked.push(download::without_password(index.as_str()));
+        asked.push(shown(index));
         let Some(wheel) = wheel else { continue };
         let credentials = settings.credentials(&wheel);
-        let bytes = client.page(wheel.as_str(), "*/*", credentials.as_ref(), LARGEST)?.bytes;
+        let bytes = download::page(&client, &wheel, "*/*", credentials.as_ref(), LARGEST)?.bytes;
         return Ok(session.store.put_blob(&mut bytes.as_slice(), digest, bytes.len() as u64)?);
     }
     Err(failed.map_or(Error::NoWheel { name, asked }, Error::Fetch))
@@ -112,7 +113,7 @@ impl download::Page {
             Ok(listing) => listing.files.into_iter().find(|listed| listed.filename == file)?.url,
             Err(_) => link(&String::from_utf8_lossy(&self.bytes), file, digest)?,
         };
-        Url::parse(&self.url).ok()?.join(&link).ok().filter(|url| matches!(url.scheme(), "http" | "https"))
+        self.url.join(&link).ok().filter(|url| matches!(url.scheme(), "http" | "https"))
     }
 }
 
@@ -361,7 +362,7 @@ mod tests {
     const FILE: &str = "uv-1-py3-none-any.whl";
 
     fn page(bytes: &str) -> download::Page {
-        download::Page { url: "https://i.example/simple/uv/".to_owned(), bytes: bytes.as_bytes().to_vec() }
+        download::Page { url: "https://i.example/simple/uv/".parse().unwrap(), bytes: bytes.as_bytes().to_vec() }
     }
 
     #[test]
@@ -425,7 +426,7 @@ mod tests {
         assert_eq!(of("https://n.example/f/x.whl"), Some(("l".into(), "p".into())));
         assert_eq!(of("http://i.example/f/x.whl"), None);
         assert_eq!(of("https://other.example/f/x.whl"), None);
-        assert_eq!(download::without_password(settings.indexes[0].as_str()), "https://i.example/simple/");
+        assert_eq!(shown(&settings.indexes[0]), "https://i.example/simple/");
     }
 
     proptest! {

@@ -6,8 +6,6 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
 use super::credentials::Credential;
@@ -105,11 +103,6 @@ pub(super) struct Access {
     pub(super) credentials: BTreeMap<String, Option<Credential>>,
     /// By scopes.
     pub(super) tokens: BTreeMap<String, Token>,
-}
-
-/// The value of `Authorization` for a name and a password.
-pub(super) fn basic(user: &str, password: &str) -> String {
-    format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
 }
 
 #[cfg(test)]

@@ -6,6 +6,9 @@ use crate::image::oci::platform::Platform;
 use crate::image::{layer, store};
 use crate::io::digest::{Digest, Mismatch};
 use crate::io::explain::{ErrorKind, Explain, Explanation, carried};
+use crate::io::http::{self, Answer, Judged, Verdict};
+/// Longest text of a refusal that is read, in bytes.
+const LONGEST_REFUSAL: u64 = 16 << 10;
 
 /// Why something did not come from a registry, or did not get there. No variant ever holds a credential: addresses
 /// are shown without their queries, which may be signed.
@@ -14,6 +17,12 @@ pub enum Error {
     /// `--offline` was given.
     #[error("{url} is needed, and the network is off (--offline)")]
     Offline {
+        /// What was asked for.
+        url: String,
+    },
+    /// Something else failed before, so that nobody needs it any more.
+    #[error("{url} is not needed any more")]
+    Stopped {
         /// What was asked for.
         url: String,
     },
@@ -122,7 +131,7 @@ fn said(message: &str) -> String {
 
 /// What helps where a registry cannot be reached.
 fn reaching(url: &str, cause: &(dyn std::error::Error + 'static)) -> &'static str {
-    if is_about_certificates(cause) {
+    if http::is_about_certificates(cause) {
         "name the authority that signed its certificate with `--ca FILE` or SSL_CERT_FILE, or put it below \
          /etc/docker/certs.d"
     } else if url.starts_with("https:") {
@@ -138,6 +147,7 @@ impl Explain for Error {
             Self::Offline { .. } => {
                 ErrorKind::Unavailable.named("registry/offline").hint("run once without `--offline`")
             }
+            Self::Stopped { .. } => ErrorKind::Unavailable.named("registry/stopped"),
             Self::Transport { url, source } => {
                 ErrorKind::Unavailable.named("registry/unreachable").hint(reaching(url, &**source))
             }
@@ -170,20 +180,12 @@ impl Explain for Error {
 }
 
 impl Error {
-    /// Asking again may help: a lost connection, or a server that said so.
-    pub(super) fn is_passing(&self) -> bool {
-        match self {
-            Self::Status { status, .. } => matches!(status, 408 | 429 | 500 | 502..=504),
-            Self::Transport { source, .. } => !is_about_certificates(&**source),
-            _ => false,
-        }
-    }
-
-    pub(super) fn retry_after(&self) -> Option<Duration> {
-        match self {
-            Self::Status { retry_after, .. } => *retry_after,
-            _ => None,
-        }
+    /// The refusal that `answer` is.
+    pub(super) fn refusal(answer: Answer) -> Self {
+        let (method, url, status) = (answer.method.to_string(), http::shown(&answer.url), answer.status);
+        let retry_after = answer.retry_after();
+        let message = message(&answer.beginning(LONGEST_REFUSAL));
+        Self::Status { method, url, status, message, retry_after }
     }
 
     /// An error that went through [`std::io::Read`], as what it was.
@@ -199,15 +201,48 @@ impl Error {
     }
 }
 
-/// Whether a chain of causes ends at a certificate that is not trusted. rustls says so in its words alone once the
-/// error went through two HTTP libraries.
-pub(super) fn is_about_certificates(error: &(dyn std::error::Error + 'static)) -> bool {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if error.to_string().contains("certificate") {
-            return true;
+impl Judged for Error {
+    fn verdict(&self) -> Verdict {
+        match self {
+            Self::Status { status, retry_after, .. } => Verdict::of_status(*status, *retry_after),
+            Self::Transport { source, .. } => Verdict::of_broken(&**source),
+            _ => Verdict::Final,
         }
-        cause = error.source();
     }
-    false
+}
+
+impl From<http::Error> for Error {
+    fn from(error: http::Error) -> Self {
+        match error {
+            http::Error::Offline { url } => Self::Offline { url },
+            http::Error::Stopped { url } => Self::Stopped { url },
+            http::Error::Transport { url, source } => Self::Transport { url, source },
+            http::Error::TooLarge { url, limit } => {
+                Self::Protocol { url, why: format!("the answer has more than {limit} bytes") }
+            }
+            http::Error::Wrong { url, source } => Self::Wrong { url, source },
+            http::Error::Protocol { url, why } => Self::Protocol { url, why },
+            http::Error::Certificates { path, source } => Self::File { path: path.display().to_string(), source },
+            http::Error::Source(error) | http::Error::Threads(error) => Self::from_io(error),
+        }
+    }
+}
+
+/// What a registry says in its refusal (distribution specification 1.1, "Error Codes"), short and printable.
+fn message(body: &[u8]) -> String {
+    #[derive(serde::Deserialize)]
+    struct Errors {
+        errors: Vec<One>,
+    }
+    #[derive(serde::Deserialize)]
+    struct One {
+        #[serde(default)]
+        code: String,
+        #[serde(default)]
+        message: String,
+    }
+    let Ok(Errors { errors }) = serde_json::from_slice(body) else { return String::new() };
+    let Some(One { code, message }) = errors.into_iter().next() else { return String::new() };
+    let text = if message.is_empty() { code } else { message };
+    text.chars().filter(|c| !c.is_control()).take(200).collect()
 }

@@ -5,20 +5,27 @@
 //! about particular registries is said in `docs/registries.md`, and where it is done.
 
 mod auth;
-mod client;
 mod credentials;
 mod error;
+mod host;
 mod mounts;
 mod pull;
 mod push;
 mod reference;
-mod transport;
-mod trust;
+mod registries;
+mod repository;
 mod upload;
 
-pub use client::{Blob, Registries, Repository, logout};
 pub use credentials::Credential;
 pub use error::Error;
 pub use pull::{Found, fetch, find};
 pub use push::{Pushed, copy, push};
 pub use reference::{Reference, ReferenceError};
+pub use registries::{Registries, logout};
+pub use repository::Repository;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,8 +1,10 @@
 //! Where blobs are: layers of the store whose bytes are still in a registry, and repositories that have a blob which
 //! others can mount.
 
-use super::client::{Registries, Repository};
-use super::{Error, Reference};
+use super::Error;
+use super::reference::Reference;
+use super::registries::Registries;
+use super::repository::Repository;
 use crate::image::layer;
 use crate::image::session::Session;
 use crate::io::digest::Digest;

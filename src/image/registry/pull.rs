@@ -2,9 +2,9 @@
 //!
 //! Invariant: what lands in the store is verified against its digest, every byte.
 
-use super::client::Registries;
 use super::push::{at_once, stored};
 use super::reference::Reference;
+use super::registries::Registries;
 use super::{Error, mounts};
 use crate::image::layer::Layer;
 use crate::image::oci::platform::Platform;
@@ -103,7 +103,7 @@ pub fn fetch(session: &Session, layers: &[Layer]) -> Result<(), Error> {
     if missing.is_empty() {
         return Ok(());
     }
-    let registries = Registries::new(session)?;
+    let registries = Registries::new(session);
     missing.sort_by_key(|(layer, _)| std::cmp::Reverse(layer.size));
     let (count, bytes) = (missing.len(), missing.iter().map(|(layer, _)| layer.size).sum());
     let task = session.progress.task("Pulling", format!("{count} layers"), Unit::Bytes, Some(bytes));

@@ -9,15 +9,17 @@ use std::sync::Mutex;
 
 use serde::Serialize;
 
-use super::client::{Registries, Repository, lock};
 use super::reference::Reference;
+use super::registries::Registries;
+use super::repository::Repository;
 use super::upload::{Outcome, upload};
-use super::{Error, mounts};
+use super::{Error, lock, mounts};
 use crate::image::layer::Layer;
 use crate::image::oci::{self, Content, Descriptor, Document};
 use crate::image::session::Session;
 use crate::io::compress::Compression;
 use crate::io::digest::Digest;
+use crate::io::explain::carry;
 use crate::io::progress::{Task, Unit};
 
 /// Blobs that move at the same time: more does not make one connection's hashing faster, and registries count.
@@ -179,8 +181,9 @@ impl Source<'_> {
                 Some(origin) => Ok(Box::new(origin.blob(link.digest, link.size, from))),
                 None => {
                     // The registry hashes what it gets; to do so here as well would do the work twice.
-                    let mut reader = layer(link).open_unverified(&session.store)?;
-                    std::io::copy(&mut (&mut reader).take(from), &mut std::io::sink()).map_err(Error::from_io)?;
+                    let reader = layer(link).open_unverified(&session.store);
+                    let mut reader = reader.map_err(|error| carry(Error::from(error)))?;
+                    std::io::copy(&mut (&mut reader).take(from), &mut std::io::sink())?;
                     Ok(reader)
                 }
             }),

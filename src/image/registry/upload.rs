@@ -13,13 +13,14 @@
 //!   pieces of 90 MB, then of 4 MB, which is what GHCR takes at most. Google's Artifact Registry takes no pieces at
 //!   all, so they are never the first choice.
 
-use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE};
-use reqwest::{Method, Url};
+use url::Url;
 
 use super::Error;
-use super::client::{Repository, Target, Tries};
-use super::transport::{Answer, Call, Cursor, Open, Payload};
+use super::host::Target;
+use super::repository::Repository;
 use crate::image::oci::Descriptor;
+use crate::io::http::header::{CONTENT_RANGE, CONTENT_TYPE};
+use crate::io::http::{Cursor, Judged, Method, Open, Part, Payload, Request, Tries, shown};
 
 /// A blob of at most so many bytes goes with the PUT.
 const SMALL: u64 = 1 << 20;
@@ -59,7 +60,7 @@ pub(super) fn upload<'a>(
         advance(link.size);
         return Ok(Outcome::Mounted);
     };
-    let mut tries = Tries::new();
+    let mut tries = Tries::new(repository.client().policy());
     let small = link.size <= SMALL;
     loop {
         let sent = if small { Ok(location.clone()) } else { upload.send(location, &mut tries) };
@@ -68,7 +69,7 @@ pub(super) fn upload<'a>(
         if repository.has_blob(&link.digest)? {
             return Ok(Outcome::Sent);
         }
-        if !upload.adapt(&error, &tries) && !tries.again(&error) {
+        if !upload.adapt(&error, &tries) && !repository.client().again(&mut tries, error.verdict(), &error) {
             return Err(error);
         }
         location = upload.begin()?;
@@ -89,11 +90,11 @@ impl Upload<'_> {
     /// Mounts the blob from one of `places`, or begins an upload.
     fn begin_or_mount(&self, places: &[String]) -> Result<Option<Url>, Error> {
         for place in places {
-            let path = format!("/v2/{}/blobs/uploads/?mount={}&from={place}", self.repository.name(), self.link.digest);
-            let mut call = Call::new(Method::POST);
+            let target = self.repository.below(&format!("blobs/uploads/?mount={}&from={place}", self.link.digest));
+            let mut request = Request::new(Method::POST);
             // A refusal of any kind means that it cannot be mounted from there, and nothing more: Harbor answers 401
             // for a project that is not there, Docker Hub 4xx across registries.
-            let Ok(answer) = self.repository.push_call(&Target::Path(path), &mut call, Some(place)) else { continue };
+            let Ok(answer) = self.repository.ask_to_push(&target, &mut request, Some(place)) else { continue };
             match (answer.status, answer.location()) {
                 (201, _) => return Ok(None),
                 (202, Some(location)) => return Ok(Some(location)),
@@ -104,14 +105,14 @@ impl Upload<'_> {
     }
 
     fn begin(&self) -> Result<Url, Error> {
-        let target = Target::Path(format!("/v2/{}/blobs/uploads/", self.repository.name()));
-        Tries::run(|| {
-            let answer = self.repository.push_call(&target, &mut Call::new(Method::POST), None)?;
+        let target = self.repository.below("blobs/uploads/");
+        self.repository.client().retrying(|| {
+            let answer = self.repository.ask_to_push(&target, &mut Request::new(Method::POST), None)?;
             match (answer.status, answer.location()) {
                 (200..=299, Some(location)) => Ok(location),
                 (200..=299, None) => {
                     let why = "it began an upload without saying where".to_owned();
-                    Err(Error::Protocol { url: super::transport::shown(&answer.url), why })
+                    Err(Error::Protocol { url: shown(&answer.url), why })
                 }
                 _ => Err(self.repository.refusal(answer)),
             }
@@ -124,12 +125,12 @@ impl Upload<'_> {
         while offset < self.link.size {
             let left = self.link.size - offset;
             let length = self.piece.map_or(left, |piece| piece.min(left));
-            let mut call = Call::new(Method::PATCH);
+            let mut request = Request::new(Method::PATCH);
             if offset > 0 || length < left {
-                call = call.header(CONTENT_RANGE, format!("{offset}-{}", offset + length - 1));
+                request = request.header(CONTENT_RANGE, format!("{offset}-{}", offset + length - 1));
             }
-            call.payload = Payload::Part { source: &mut self.cursor, from: offset, length };
-            let answer = self.repository.push_call(&Target::Url(location.clone()), &mut call, None);
+            request = request.carrying(Payload::Part(Part { source: &mut self.cursor, from: offset, length }));
+            let answer = self.repository.ask_to_push(&Target::Url(location.clone()), &mut request, None);
             let answer = answer.and_then(|answer| match answer.status {
                 200..=299 => Ok(answer),
                 _ => Err(self.repository.refusal(answer)),
@@ -141,7 +142,7 @@ impl Upload<'_> {
                 }
                 // What is there is asked for only where it can be gone on from.
                 Err(error) if error.is_passing() && self.resumes => {
-                    if !tries.again(&error) {
+                    if !self.repository.client().again(tries, error.verdict(), &error) {
                         return Err(error);
                     }
                     let Some((got, next)) = self.status(&location) else { return Err(error) };
@@ -159,9 +160,9 @@ impl Upload<'_> {
     /// How many bytes of an upload the registry has, and where the rest goes.
     fn status(&self, location: &Url) -> Option<(u64, Url)> {
         let target = Target::Url(location.clone());
-        let ask = || self.repository.push_call(&target, &mut Call::new(Method::GET), None);
-        let answer: Answer = Tries::run(ask).ok()?;
-        if !matches!(answer.status, 200..=299) {
+        let ask = || self.repository.ask_to_push(&target, &mut Request::new(Method::GET), None);
+        let answer = self.repository.client().retrying(ask).ok()?;
+        if !answer.is_success() {
             return None;
         }
         // `0-99` are a hundred bytes; nothing yet is `0-0` with some and no header with others.
@@ -175,15 +176,12 @@ impl Upload<'_> {
     /// Commits what was sent; or sends all of it and commits, when `whole`.
     fn commit(&mut self, mut location: Url, whole: bool) -> Result<(), Error> {
         location.query_pairs_mut().append_pair("digest", &self.link.digest.to_string());
-        let mut call = Call::new(Method::PUT);
-        call.payload = match whole {
-            true => Payload::Part { source: &mut self.cursor, from: 0, length: self.link.size },
-            false => {
-                call = call.header(CONTENT_TYPE, "application/octet-stream");
-                Payload::Empty
-            }
+        let request = Request::new(Method::PUT);
+        let mut request = match whole {
+            true => request.carrying(Payload::Part(Part { source: &mut self.cursor, from: 0, length: self.link.size })),
+            false => request.header(CONTENT_TYPE, "application/octet-stream"),
         };
-        let answer = self.repository.push_call(&Target::Url(location), &mut call, None)?;
+        let answer = self.repository.ask_to_push(&Target::Url(location), &mut request, None)?;
         match answer.status {
             200..=299 => Ok(()),
             _ => Err(self.repository.refusal(answer)),

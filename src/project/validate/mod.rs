@@ -181,7 +181,7 @@ fn addresses(&Subject { manifest, document, .. }: &Subject<'_>, found: &mut Diag
         ("/debian/snapshot", &debian.snapshot),
     ] {
         let Some(text) = url else { continue };
-        let why = match reqwest::Url::parse(text) {
+        let why = match url::Url::parse(text) {
             Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => continue,
             Ok(url) => format!("`{}:` is not http or https", url.scheme()),
             Err(error) => error.to_string(),

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use crate::io::http::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::io::explain::{ErrorKind, Explain, Explanation};
 

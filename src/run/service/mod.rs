@@ -1,4 +1,5 @@
-//! Talking to a model's service: waiting until it is ready, asking it, and comparing its answers.
+//! Talking to a model's service: waiting until it is ready, asking it, and comparing its answers. It is asked once: what
+//! it does with a question is not known here.
 //!
 //! Invariant: credentials go to no other server than the one that was named, wherever it redirects.
 
@@ -7,18 +8,16 @@ mod credentials;
 pub use credentials::{Credentials, Error as CredentialError};
 
 use std::fmt;
-use std::io::Read as _;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use reqwest::blocking::RequestBuilder;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, LOCATION};
-use reqwest::{Method, StatusCode, Url, redirect};
 use serde::Serialize;
 use serde_json::Value;
+use url::Url;
 
-use crate::image::download::{self, Network};
 use crate::io::explain::{ErrorKind, Explain, Explanation};
+use crate::io::http::header::{CONTENT_TYPE, HeaderMap};
+use crate::io::http::{self, Client, Method, Network, Patience, Payload, Redirects, Request, Settings, StatusCode};
 use crate::project::manifest::Test;
 
 /// Why there is no answer.
@@ -84,8 +83,14 @@ impl Explain for Error {
 }
 
 impl Error {
-    fn transport(url: &str, source: reqwest::Error) -> Self {
-        Self::Transport { url: url.to_owned(), source: source.without_url().into() }
+    /// What kept `url` from being asked.
+    fn of(url: &str, error: http::Error) -> Self {
+        let url = url.to_owned();
+        match error {
+            http::Error::TooLarge { .. } => Self::TooLarge { url },
+            http::Error::Transport { source, .. } => Self::Transport { url, source },
+            error => Self::Transport { url, source: error.into() },
+        }
     }
 }
 
@@ -101,7 +106,7 @@ const LONGEST_PROBE: Duration = Duration::from_secs(5);
 pub struct Service {
     /// Without a slash at the end.
     url: String,
-    client: reqwest::blocking::Client,
+    client: Client,
     headers: HeaderMap,
     credentials: Credentials,
 }
@@ -156,18 +161,15 @@ impl fmt::Display for Difference {
 
 impl Service {
     /// The service at `address` of this machine. Proxies of the environment are not used.
-    ///
-    /// # Errors
-    /// When no client can be set up.
-    pub fn new(address: SocketAddr) -> Result<Self, Error> {
-        Self::with_client(format!("http://{address}"), reqwest::blocking::Client::builder().no_proxy())
+    pub fn new(address: SocketAddr) -> Self {
+        Self::with_client(format!("http://{address}"), Client::new(Network::Online).direct())
     }
 
     /// The service at a URL, wherever it is; the paths that are asked go behind that of the URL.
     ///
     /// # Errors
-    /// When it is no URL of a service, is not to be reached with `network`, or no client can be set up.
-    pub fn at(url: &Url, network: &Network) -> Result<Self, Error> {
+    /// When it is no URL of a service, or is not to be reached with `settings`.
+    pub fn at(url: &Url, settings: &Settings) -> Result<Self, Error> {
         let refuse = |reason: &str| Err(Error::Address { reason: reason.to_owned() });
         if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
             return refuse("it has to begin with http:// or https://");
@@ -179,28 +181,16 @@ impl Service {
             return refuse("a query belongs to the path that is asked");
         }
         let shown = url.as_str().trim_end_matches('/').to_owned();
-        let is_here = match url.host() {
-            Some(url::Host::Domain(name)) => name == "localhost",
-            Some(url::Host::Ipv4(address)) => address.is_loopback(),
-            Some(url::Host::Ipv6(address)) => address.is_loopback(),
-            None => false,
-        };
-        let builder = reqwest::blocking::Client::builder();
-        let builder = match (is_here, network.offline) {
-            (true, _) => builder.no_proxy(),
-            (false, false) => builder,
-            (false, true) => return Err(Error::Offline { url: shown }),
-        };
-        let builder = download::trusting(builder, &network.ca)
-            .map_err(|source| Error::Transport { url: shown.clone(), source })?;
-        Self::with_client(shown, builder)
+        let is_here = http::is_loopback(url.host_str().unwrap_or_default());
+        if settings.network == Network::Offline && !is_here {
+            return Err(Error::Offline { url: shown });
+        }
+        // This machine needs no network.
+        Ok(Self::with_client(shown, Client::with(Settings { network: Network::Online, ..settings.clone() })))
     }
 
-    fn with_client(url: String, builder: reqwest::blocking::ClientBuilder) -> Result<Self, Error> {
-        download::install_tls();
-        let client = builder.redirect(redirect::Policy::custom(follow)).connect_timeout(Duration::from_secs(20));
-        let client = client.timeout(None).build().map_err(|source| Error::transport(&url, source))?;
-        Ok(Self { url, client, headers: HeaderMap::new(), credentials: Credentials::default() })
+    fn with_client(url: String, client: Client) -> Self {
+        Self { url, client, headers: HeaderMap::new(), credentials: Credentials::default() }
     }
 
     /// The same, which gets `credentials` with each request.
@@ -221,8 +211,17 @@ impl Service {
         &self.url
     }
 
-    fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.client.request(method, format!("{}{path}", self.url)).headers(self.headers.clone())
+    /// Asks `path`, with a POST where there is something to send.
+    fn send(&self, path: &str, json: Option<Vec<u8>>, patience: Patience) -> Result<http::Answer, http::Error> {
+        let text = format!("{}{path}", self.url);
+        let url = Url::parse(&text).map_err(|error| http::Error::Protocol { url: text, why: error.to_string() })?;
+        let request = match json {
+            Some(json) => Request::new(Method::POST)
+                .header(CONTENT_TYPE, "application/json")
+                .carrying(Payload::Bytes(json.into())),
+            None => Request::new(Method::GET),
+        };
+        self.client.follow(&url, &mut request.patience(patience), &self.headers, Redirects::WithinOrigin)
     }
 
     /// Waits until `path` answers with a status of 2xx; `ended` tells the exit code if the container has ended.
@@ -237,9 +236,9 @@ impl Service {
     ) -> Result<Duration, Error> {
         let started = Instant::now();
         loop {
-            let last = match self.request(Method::GET, path).timeout(LONGEST_PROBE).send() {
-                Ok(response) if response.status().is_success() => return Ok(started.elapsed()),
-                Ok(response) => format!("{path} answered {}", response.status()),
+            let last = match self.send(path, None, Patience::within(LONGEST_PROBE)) {
+                Ok(answer) if answer.is_success() => return Ok(started.elapsed()),
+                Ok(answer) => format!("{path} answered {}", answer.code()),
                 Err(_) => "it does not listen yet".to_owned(),
             };
             if let Some(code) = ended() {
@@ -260,53 +259,33 @@ impl Service {
     pub fn invoke(&self, path: &str, json: Option<Vec<u8>>) -> Result<Answer, Error> {
         let started = Instant::now();
         let url = format!("{}{path}", self.url);
-        let broken = |source: Box<dyn std::error::Error + Send + Sync>| Error::Transport { url: url.clone(), source };
-        let request = match json {
-            Some(json) => self.request(Method::POST, path).header(CONTENT_TYPE, "application/json").body(json),
-            None => self.request(Method::GET, path),
-        };
-        let response = request.send().map_err(|source| Error::transport(&url, source))?;
-        let header = |name: HeaderName| Some(response.headers().get(name)?.to_str().ok()?.to_owned());
-        let (status, content_type, location) = (response.status(), header(CONTENT_TYPE), header(LOCATION));
-        let mut body = Vec::new();
-        response.take(LARGEST_ANSWER + 1).read_to_end(&mut body).map_err(|error| broken(error.into()))?;
-        if body.len() as u64 > LARGEST_ANSWER {
-            return Err(Error::TooLarge { url });
-        }
+        let answer = self.send(path, json, Patience::ENDLESS).map_err(|error| Error::of(&url, error))?;
+        let header = |name: &str| answer.header(name).map(str::to_owned);
+        let (status, content_type, location) = (answer.code(), header("content-type"), header("location"));
+        let body = answer.bytes(LARGEST_ANSWER).map_err(|error| Error::of(&url, error))?;
         Ok(Answer { url, status, location, content_type, body, time: started.elapsed() })
     }
 
     /// Asks an example request and compares the answer.
     pub fn ask(&self, test: &Test) -> Outcome {
         let started = Instant::now();
-        let request = match &test.request {
-            Some(body) => self.request(Method::POST, &test.path).json(body),
-            None => self.request(Method::GET, &test.path),
-        };
-        let answer = request.timeout(LONGEST_TEST).send().map(|response| {
-            let status = response.status().as_u16();
-            let mut body = Vec::new();
-            // A body that breaks off compares as what it is: not the one expected.
-            let _ = response.take(LARGEST_ANSWER).read_to_end(&mut body);
-            (status, body)
-        });
+        let json = test.request.as_ref().map(|body| body.to_string().into_bytes());
+        // A body that breaks off compares as what it is: not the one expected.
+        let answer = self.send(&test.path, json, Patience::within(LONGEST_TEST));
+        let answer = answer.map(|answer| (answer.status, answer.beginning(LARGEST_ANSWER)));
         let seconds = started.elapsed().as_secs_f64();
         let (status, differences) = match answer {
             Ok((status, body)) => (Some(status), Comparison::new(test, &self.credentials).compare(status, &body)),
             Err(error) => {
-                let actual = error.without_url().to_string();
+                let actual = match error {
+                    http::Error::Transport { source, .. } => source.to_string(),
+                    error => error.to_string(),
+                };
                 (None, vec![Difference { at: "status".to_owned(), expected: test.status.to_string(), actual }])
             }
         };
         Outcome { name: test.name.clone(), seconds, status, differences }
     }
-}
-
-/// Follows a redirection within the server, which alone may have the credentials.
-fn follow(attempt: redirect::Attempt<'_>) -> redirect::Action {
-    const MOST: usize = 10;
-    let stays = attempt.previous().last().is_some_and(|last| last.origin() == attempt.url().origin());
-    if !stays || attempt.previous().len() > MOST { attempt.stop() } else { attempt.follow() }
 }
 
 /// The answer to an example request beside the one expected.

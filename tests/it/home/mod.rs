@@ -16,9 +16,9 @@ use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use ekiben::image::download::Client;
 use ekiben::image::session::Session;
 use ekiben::image::store::Store;
+use ekiben::io::http::{Client, Network};
 use ekiben::io::progress::Progress;
 
 /// The ordinary user and group of tests that run as root.
@@ -204,7 +204,7 @@ impl Drop for Home {
 
 /// What the library's steps are handed, with a store in `folder` and the network.
 pub fn session(folder: &Path) -> Session {
-    Session { store: Store::open(folder).unwrap(), progress: Progress::silent(), client: Client::new(false) }
+    Session { store: Store::open(folder).unwrap(), progress: Progress::silent(), client: Client::new(Network::Online) }
 }
 
 /// The program, where everybody can read it.

@@ -1,0 +1,97 @@
+//! All registries, as one command knows them.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use super::credentials::{self, Credential};
+use super::host::{Host, Target};
+use super::reference::Reference;
+use super::repository::Repository;
+use super::{Error, lock};
+use crate::image::session::Session;
+use crate::io::http::{Client, Method, Request, is_loopback};
+use crate::io::progress::Progress;
+
+/// All registries, as one command knows them. Cheap to clone.
+#[derive(Clone)]
+pub struct Registries {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    client: Client,
+    progress: Progress,
+    hosts: Mutex<HashMap<String, Arc<Host>>>,
+}
+
+impl Registries {
+    /// Registries as `session` may reach them. No connection is opened yet.
+    pub fn new(session: &Session) -> Self {
+        let client = session.client.looking_below(certificates());
+        let progress = session.progress.clone();
+        Self { inner: Arc::new(Inner { client, progress, hosts: Mutex::default() }) }
+    }
+
+    /// The repository of `reference`.
+    pub fn repository(&self, reference: &Reference) -> Repository {
+        let mut hosts = lock(&self.inner.hosts);
+        let name = reference.registry();
+        let host = hosts.entry(name.to_owned()).or_insert_with(|| Arc::new(self.host(name, None)));
+        Repository::new(host.clone(), reference.repository())
+    }
+
+    fn host(&self, name: &str, given: Option<Credential>) -> Host {
+        let Inner { client, progress, .. } = &*self.inner;
+        let host = name.rsplit_once(':').filter(|(_, port)| !port.contains(']')).map_or(name, |(host, _)| host);
+        let schemes = match () {
+            () if client.settings().plain_http.iter().any(|plain| plain == name) => vec!["http"],
+            () if is_loopback(host) => vec!["http", "https"],
+            () => vec!["https"],
+        };
+        Host::new(name, client, progress, schemes, given)
+    }
+
+    /// Finds out whether `registry` knows somebody, and keeps the credential if it does. Says where.
+    ///
+    /// # Errors
+    /// [`Error::Denied`] when it does not.
+    pub fn login(&self, registry: &str, credential: Credential) -> Result<String, Error> {
+        let host = self.host(registry, Some(credential.clone()));
+        let target = Target::Path("/v2/".to_owned());
+        let answer = self.inner.client.retrying(|| host.ask(&target, &mut Request::new(Method::GET), &[]))?;
+        if answer.status != 200 {
+            return Err(host.judge(answer, "log in"));
+        }
+        // A registry that asks nobody has checked nothing.
+        if !host.asks_who() {
+            let why = "it asks for no credentials, so these were not checked";
+            self.inner.progress.warn(format!("{registry}: {why}"));
+        }
+        credentials::keep(registry, &credential)
+    }
+}
+
+/// Removes what is kept to log in to `registry`; says whether there was something.
+///
+/// # Errors
+/// When a file cannot be changed.
+pub fn logout(registry: &str) -> Result<bool, Error> {
+    credentials::forget(registry)
+}
+
+/// Docker's and podman's folders, in which each registry may have one with certificates of its own.
+fn certificates() -> Vec<PathBuf> {
+    let home = std::env::home_dir();
+    let below = |path: &str| home.as_ref().map(|home| home.join(path));
+    [
+        Some(PathBuf::from("/etc/docker/certs.d")),
+        Some(PathBuf::from("/etc/containers/certs.d")),
+        below(".docker/certs.d"),
+        below(".config/docker/certs.d"),
+        below(".config/containers/certs.d"),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}

@@ -1,0 +1,194 @@
+//! A repository of a registry: its manifests, and its blobs as they are read. [`super::upload`] puts blobs there.
+//!
+//! OCI distribution specification 1.1, "Pull" and "Push".
+
+use std::io::Read;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::Error;
+use super::host::{Host, Target};
+use crate::image::oci::{self, Document, MediaType};
+use crate::io::digest::{Digest, Mismatch};
+use crate::io::http::header::{ACCEPT, CONTENT_TYPE};
+use crate::io::http::{Answer, Client, Method, Payload, Policy, Request, Transfer, Tries, Verdict, shown};
+
+/// The documents that are read, in the order of preference.
+const ACCEPTED: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
+     application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json";
+
+/// A repository of a registry. Cheap to clone.
+#[derive(Clone)]
+pub struct Repository {
+    host: Arc<Host>,
+    name: String,
+}
+
+impl Repository {
+    pub(super) fn new(host: Arc<Host>, name: &str) -> Self {
+        Self { host, name: name.to_owned() }
+    }
+
+    /// The repository within its registry.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The registry, as references name it.
+    pub fn registry(&self) -> &str {
+        &self.host.name
+    }
+
+    /// Who asks the registry.
+    pub(super) fn client(&self) -> &Client {
+        &self.host.client
+    }
+
+    fn scopes(&self, actions: &str, also: Option<&str>) -> Vec<String> {
+        let own = format!("repository:{}:{actions}", self.name);
+        let other = also.map(|name| format!("repository:{name}:pull"));
+        [own].into_iter().chain(other).collect()
+    }
+
+    /// What lies at `path` below the repository.
+    pub(super) fn below(&self, path: &str) -> Target {
+        Target::Path(format!("/v2/{}/{path}", self.name))
+    }
+
+    /// One request for pulling.
+    fn ask(&self, path: &str, request: &mut Request<'_>) -> Result<Answer, Error> {
+        self.host.ask(&self.below(path), request, &self.scopes("pull", None))
+    }
+
+    /// One request for pushing, and maybe for mounting something from another repository.
+    pub(super) fn ask_to_push(
+        &self,
+        target: &Target,
+        request: &mut Request<'_>,
+        mount_from: Option<&str>,
+    ) -> Result<Answer, Error> {
+        self.host.ask(target, request, &self.scopes("pull,push", mount_from))
+    }
+
+    /// The refusal that `answer` is.
+    pub(super) fn refusal(&self, answer: Answer) -> Error {
+        self.host.judge(answer, &self.name)
+    }
+
+    /// The digest of what `wanted` (a tag or a digest) is, in one request; none where it is nothing. `pushing` asks
+    /// with the rights that the push will need, which saves a token.
+    ///
+    /// # Errors
+    /// When the registry does not answer, or refuses to.
+    pub fn head(&self, wanted: &str, pushing: bool) -> Result<Option<Digest>, Error> {
+        let target = self.below(&format!("manifests/{wanted}"));
+        let scopes = self.scopes(if pushing { "pull,push" } else { "pull" }, None);
+        let ask = || self.host.ask(&target, &mut Request::new(Method::HEAD).header(ACCEPT, ACCEPTED), &scopes);
+        let answer = self.client().retrying(ask)?;
+        match answer.status {
+            200 => match answer.header("docker-content-digest").and_then(|text| text.parse().ok()) {
+                Some(digest) => Ok(Some(digest)),
+                // The header is but a SHOULD.
+                None => Ok(Some(self.manifest(wanted)?.digest)),
+            },
+            404 => Ok(None),
+            _ => Err(self.refusal(answer)),
+        }
+    }
+
+    /// The manifest or index that `wanted` is.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when there is none; [`Error::Wrong`] when it has another digest than was asked for.
+    pub fn manifest(&self, wanted: &str) -> Result<Document, Error> {
+        let separator = if wanted.contains(':') { '@' } else { ':' };
+        let reference = format!("{}/{}{separator}{wanted}", self.host.name, self.name);
+        let (bytes, media_type, url) = self.client().retrying(|| {
+            let mut request = Request::new(Method::GET).header(ACCEPT, ACCEPTED);
+            let answer = self.ask(&format!("manifests/{wanted}"), &mut request)?;
+            match answer.status {
+                200 => {}
+                404 => return Err(Error::NotFound { reference: reference.clone() }),
+                _ => return Err(self.refusal(answer)),
+            }
+            let (media_type, url) = (answer.header("content-type").map(str::to_owned), shown(&answer.url));
+            Ok((answer.bytes(oci::LARGEST)?, media_type, url))
+        })?;
+        if let Ok(expected) = wanted.parse::<Digest>()
+            && Digest::of(&bytes) != expected
+        {
+            let actual = Digest::of(&bytes);
+            return Err(Error::Wrong { url, source: Mismatch::Digest { expected, actual } });
+        }
+        let said = media_type.as_deref().map(MediaType::of_header);
+        Document::read(bytes, said).map_err(|error| Error::Protocol { url, why: error.to_string() })
+    }
+
+    /// Puts a manifest under `wanted`. That its answer gets lost is harmless: the same again does the same.
+    ///
+    /// Where several put the same one at once, distribution 2.8 reads files that another request is just writing, and
+    /// answers that the digest is wrong or a blob unknown. So a refusal is believed when it was given three times.
+    pub(super) fn put_manifest(&self, wanted: &str, manifest: &Document) -> Result<(), Error> {
+        let mut refusals = Tries::new(Policy { again: 2, ..self.client().policy() });
+        loop {
+            let error = match self.client().retrying(|| self.try_put_manifest(wanted, manifest)) {
+                Err(error @ Error::Status { status: 400 | 404 | 409, .. }) => error,
+                result => return result,
+            };
+            if self.head(wanted, true)? == Some(manifest.digest) {
+                return Ok(());
+            }
+            if !self.client().again(&mut refusals, Verdict::Passing { after: Duration::ZERO }, &error) {
+                return Err(error);
+            }
+        }
+    }
+
+    fn try_put_manifest(&self, wanted: &str, manifest: &Document) -> Result<(), Error> {
+        let mut request = Request::new(Method::PUT)
+            .header(CONTENT_TYPE, manifest.media_type.to_string())
+            .carrying(Payload::Bytes(Bytes::from(manifest.bytes.clone())));
+        let answer = self.ask_to_push(&self.below(&format!("manifests/{wanted}")), &mut request, None)?;
+        if !answer.is_success() {
+            return Err(self.refusal(answer));
+        }
+        match answer.header("docker-content-digest").and_then(|text| text.parse::<Digest>().ok()) {
+            Some(actual) if actual != manifest.digest => {
+                let source = Mismatch::Digest { expected: manifest.digest, actual };
+                Err(Error::Wrong { url: shown(&answer.url), source })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a blob is there.
+    pub(super) fn has_blob(&self, digest: &Digest) -> Result<bool, Error> {
+        let target = self.below(&format!("blobs/{digest}"));
+        let ask = || self.ask_to_push(&target, &mut Request::new(Method::HEAD), None);
+        let answer = self.client().retrying(ask)?;
+        match answer.status {
+            200 => Ok(true),
+            401 | 403 => Err(self.refusal(answer)),
+            _ => Ok(false),
+        }
+    }
+
+    /// The bytes of a blob from an offset on. Exactly `size` bytes in all, or an error; broken connections are made
+    /// up for. The digest is for the reader of it to check.
+    pub fn blob(&self, digest: Digest, size: u64, from: u64) -> impl Read + Send + use<> {
+        let repository = self.clone();
+        Transfer::new(self.client(), size, from, move |request| {
+            let answer = repository.ask(&format!("blobs/{digest}"), request)?;
+            match answer.status {
+                200 | 206 => Ok(answer),
+                404 => {
+                    let reference = format!("{}/{}@{digest}", repository.registry(), repository.name);
+                    Err(Error::NotFound { reference })
+                }
+                _ => Err(repository.refusal(answer)),
+            }
+        })
+    }
+}
