@@ -100,7 +100,7 @@ pub enum Error {
         source: BaseNameError,
     },
     /// The manifest asks for no version of Python.
-    #[error("{0}")]
+    #[error(transparent)]
     Python(#[from] NoPythonVersion),
     /// The lock names a suite of Debian that is not known here.
     #[error("the lock is for a base that is not known here")]
@@ -593,4 +593,47 @@ fn made_once<T: Serialize + DeserializeOwned>(
     let made = (layer, besides);
     session.store.cache("debian-layer", &key, &made, blobs).map_err(layer::Error::from)?;
     Ok(made)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn base(base: &str, python: Option<&str>) -> Result<Base, Error> {
+        let (base, python) = (base.into(), python.map(Written::from));
+        let spec =
+            Spec { base: &base, python: python.as_ref(), needs_python: true, packages: &[], debian: Wanted::default() };
+        Base::of(spec)
+    }
+
+    #[test]
+    fn a_base_is_what_its_name_and_the_python_ask_for() {
+        let debian = |suite: Suite| Base::Debian { suite, python: Some(suite.python()) };
+        assert_eq!(base("auto", None).unwrap(), debian(Suite::DEFAULT));
+        assert_eq!(base("auto", Some("3.13")).unwrap(), debian(Suite::Trixie));
+        assert_eq!(base("debian:bullseye", Some("3.9")).unwrap(), debian(Suite::Bullseye));
+        let place = Place::Registry("docker.io/library/python:3.12-slim".parse().unwrap());
+        let python = Some(PythonVersion::new(3, 12));
+        assert_eq!(base("auto", Some("3.12")).unwrap(), Base::Image { place, python });
+        assert!(matches!(base("debian:trixie", Some("3.11")), Err(Error::OtherPython { .. })));
+        assert!(matches!(base("scratch", None), Err(Error::Scratch { .. })));
+        for name in ["debian:noble", "debian:", "oci:", "A"] {
+            assert!(matches!(base(name, None), Err(Error::Unsupported { base, .. }) if base == name), "{name}");
+        }
+        for version in ["3", "3.07", "x"] {
+            assert!(matches!(base("auto", Some(version)), Err(Error::Python(_))), "{version}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_guessed_of_a_base_that_is_not_known() {
+        let of = |base| target(&base, PythonVersion::new(3, 11), Platform::Amd64);
+        let debian = |suite: &str| LockedBase::Debian { suite: suite.to_owned(), packages: Vec::new() };
+        assert_eq!(of(debian("bookworm")).unwrap().glibc, (2, 36));
+        assert!(matches!(of(debian("forky")), Err(Error::Suite(_))));
+        let image = |glibc| LockedBase::Image { digest: Digest::of(""), interpreter: None, glibc };
+        assert_eq!(of(image(Some((2, 28)))).unwrap().glibc, (2, 28));
+        assert!(matches!(of(image(None)), Err(Error::NoTarget)));
+        assert!(matches!(of(LockedBase::Scratch), Err(Error::NoTarget)));
+    }
 }

@@ -36,7 +36,7 @@ pub enum Named {
 #[derive(Debug, thiserror::Error)]
 pub enum BaseNameError {
     /// It names a suite of Debian, but none that is known.
-    #[error("{0}")]
+    #[error(transparent)]
     Suite(#[from] UnknownSuite),
     /// It names a kind of file, and no file.
     #[error("`{0}` names no path")]

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use fs_err as fs;
 use similar::TextDiff;
 
-use crate::check::{self, What};
+use crate::check::{self, Kind};
 use crate::formats::diagnostic::{Diagnostic, Edit, Fix, apply};
 use crate::formats::document::{Document, Node, Value};
 use crate::io::atomic;
@@ -45,7 +45,7 @@ pub fn files(paths: &[PathBuf]) -> std::io::Result<Vec<Change>> {
             fixes.entry(primary.source.path().to_owned()).or_default().push(fix.clone());
         }
         if round == 0 {
-            for result in results.iter().filter(|result| result.what == What::Project) {
+            for result in results.iter().filter(|result| result.kind == Kind::Project) {
                 if let Ok((project, _)) = Project::load(&result.path) {
                     let path = crate::formats::document::shown(&project.path);
                     fixes.entry(path).or_default().extend(tidy(&project));

@@ -21,7 +21,7 @@ use crate::formats::document::{self, Document, shown};
 use crate::formats::metadata::{self, ProjectMetadata};
 use crate::formats::model::{self, Format, Origin};
 use crate::formats::openapi::OpenApi;
-use crate::formats::schema::Kind;
+use crate::formats::schema;
 use crate::formats::schema::load;
 use crate::io::archive::ArchivePath;
 use crate::io::explain::carry;
@@ -34,7 +34,7 @@ use crate::project::validate;
 /// What something is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum What {
+pub enum Kind {
     /// A project: its manifest, and all that it names.
     Project,
     /// A lock.
@@ -63,7 +63,7 @@ pub struct Checked {
     /// Where it is.
     pub path: PathBuf,
     /// What it is.
-    pub what: What,
+    pub kind: Kind,
     /// What is wrong with it.
     pub diagnostics: Diagnostics,
 }
@@ -118,49 +118,49 @@ pub fn stamps(paths: &[PathBuf]) -> Vec<Stamp> {
 /// Something that was recognised.
 struct Thing {
     path: PathBuf,
-    what: What,
+    kind: Kind,
     /// What is wrong with the path as such.
     found: Diagnostics,
 }
 
 impl Thing {
-    fn new(path: impl Into<PathBuf>, what: What) -> Self {
-        Self { path: path.into(), what, found: Diagnostics::new() }
+    fn new(path: impl Into<PathBuf>, kind: Kind) -> Self {
+        Self { path: path.into(), kind, found: Diagnostics::new() }
     }
 
     fn unknown(path: &Path, code: Code, message: &str, help: &str) -> Self {
-        let mut thing = Self::new(path, What::Unknown);
+        let mut thing = Self::new(path, Kind::Unknown);
         let error = Diagnostic::of_file(code, shown(path), message);
         thing.found.push(if help.is_empty() { error } else { error.help(help) });
         thing
     }
 
     fn judge(self) -> Checked {
-        let Self { path, what, mut found } = self;
-        match what {
-            What::Unknown | What::Bundle => {}
-            What::Project => match Project::load(&path) {
+        let Self { path, kind, mut found } = self;
+        match kind {
+            Kind::Unknown | Kind::Bundle => {}
+            Kind::Project => match Project::load(&path) {
                 Ok((_, warnings)) => found.extend(warnings),
                 Err(mistakes) => found.extend(mistakes),
             },
-            What::Lock => drop(Lock::load(&path, &mut found)),
-            What::Analytics => judge_analytics(&path, &mut found),
-            What::Bento if path.is_dir() || is_document(&path) => judge_bento(&path, &mut found),
-            What::Bento => {}
-            What::Bentofile => {
+            Kind::Lock => drop(Lock::load(&path, &mut found)),
+            Kind::Analytics => judge_analytics(&path, &mut found),
+            Kind::Bento if path.is_dir() || is_document(&path) => judge_bento(&path, &mut found),
+            Kind::Bento => {}
+            Kind::Bentofile => {
                 if let Some((document, file)) = read::<Bentofile>(&path, &mut found) {
                     file.check(&document, &mut found);
                 }
             }
-            What::Metadata => judge_metadata(&path, &mut found),
-            What::Openapi => {
+            Kind::Metadata => judge_metadata(&path, &mut found),
+            Kind::Openapi => {
                 if let Some((document, api)) = read::<OpenApi>(&path, &mut found) {
                     api.check(&document, &mut found);
                 }
             }
-            What::Model => validate::model::check_file(&path, &mut found),
+            Kind::Model => validate::model::check_file(&path, &mut found),
         }
-        Checked { path, what, diagnostics: found }
+        Checked { path, kind, diagnostics: found }
     }
 }
 
@@ -176,19 +176,19 @@ fn recognise(path: &Path) -> Vec<Thing> {
         let message = "the file cannot be read: it is not a regular file";
         return vec![Thing::unknown(path, Code::Unreadable, message, "")];
     }
-    if let Some(what) = by_name(path).or_else(|| by_content(path)) {
+    if let Some(kind) = by_name(path).or_else(|| by_content(path)) {
         // What belongs to a project is judged as a part of it, with what its manifest allows.
-        if what == What::Model
+        if kind == Kind::Model
             && let Some(project) = project_around(path)
             && belongs(&project, path)
         {
-            return vec![Thing::new(project, What::Project)];
+            return vec![Thing::new(project, Kind::Project)];
         }
-        return vec![Thing::new(path, what)];
+        return vec![Thing::new(path, kind)];
     }
     match project_around(path) {
-        Some(project) => vec![Thing::new(project, What::Project)],
-        None if is_document(path) => vec![Thing::new(path, What::Project)],
+        Some(project) => vec![Thing::new(project, Kind::Project)],
+        None if is_document(path) => vec![Thing::new(path, Kind::Project)],
         None => {
             let help = "name a manifest, a model's file, or a folder that holds some";
             vec![Thing::unknown(path, Code::Unrecognised, "the file is nothing that ekiben checks", help)]
@@ -197,24 +197,24 @@ fn recognise(path: &Path) -> Vec<Thing> {
 }
 
 /// What the name of a file says.
-fn by_name(path: &Path) -> Option<What> {
+fn by_name(path: &Path) -> Option<Kind> {
     let name = path.file_name()?.to_str()?;
     if manifest::NAMES.contains(&name) {
-        Some(What::Project)
+        Some(Kind::Project)
     } else if name == lock::NAME {
-        Some(What::Lock)
+        Some(Kind::Lock)
     } else if name == bento::NAME {
-        Some(What::Bento)
+        Some(Kind::Bento)
     } else if bento::BENTOFILES.contains(&name) {
-        Some(What::Bentofile)
+        Some(Kind::Bentofile)
     } else if metadata::NAMES.contains(&name) {
-        Some(What::Metadata)
+        Some(Kind::Metadata)
     } else if matches!(name, "openapi.yaml" | "openapi.yml" | "openapi.json") {
-        Some(What::Openapi)
+        Some(Kind::Openapi)
     } else if name.ends_with(".ekiben") {
-        Some(What::Bundle)
+        Some(Kind::Bundle)
     } else if name.ends_with(".bento") {
-        Some(What::Bento)
+        Some(Kind::Bento)
     } else {
         None
     }
@@ -224,7 +224,7 @@ fn by_name(path: &Path) -> Option<What> {
 const LOOKED_AT: usize = 64 << 10;
 
 /// What the content of a file says, whatever it is called.
-fn by_content(path: &Path) -> Option<What> {
+fn by_content(path: &Path) -> Option<Kind> {
     use std::io::Read as _;
     if is_document(path) {
         let mut head = Vec::new();
@@ -240,13 +240,13 @@ fn by_content(path: &Path) -> Option<What> {
             })
         };
         return if has("modelData") {
-            Some(What::Analytics)
+            Some(Kind::Analytics)
         } else if has("bentoml_version") {
-            Some(What::Bento)
+            Some(Kind::Bento)
         } else if has("openapi") && has("paths") && has("info") {
-            Some(What::Openapi)
+            Some(Kind::Openapi)
         } else if has("schema") && has("data_type") && has("labels") {
-            Some(What::Metadata)
+            Some(Kind::Metadata)
         } else {
             None
         };
@@ -256,9 +256,9 @@ fn by_content(path: &Path) -> Option<What> {
     match model.format {
         _ if size == 0 => None,
         // What is compressed may be either.
-        Format::Zip | Format::CompressedPickle if import::is_archive(path) => Some(What::Bento),
-        Format::Other => matches!(import::find(path), Ok(Some(_))).then_some(What::Bento),
-        _ => Some(What::Model),
+        Format::Zip | Format::CompressedPickle if import::is_archive(path) => Some(Kind::Bento),
+        Format::Other => matches!(import::find(path), Ok(Some(_))).then_some(Kind::Bento),
+        _ => Some(Kind::Model),
     }
 }
 
@@ -298,16 +298,16 @@ fn belongs(project: &Path, path: &Path) -> bool {
 fn recognise_folder(folder: &Path) -> Vec<Thing> {
     let manifests = manifest::NAMES.iter().filter(|name| folder.join(name).exists()).count();
     if manifests > 0 {
-        let mut things = vec![Thing::new(folder, What::Project)];
+        let mut things = vec![Thing::new(folder, Kind::Project)];
         let lock = folder.join(lock::NAME);
         if lock.exists() {
-            things.push(Thing::new(lock, What::Lock));
+            things.push(Thing::new(lock, Kind::Lock));
         }
         things.extend(beside(folder));
         return things;
     }
     if folder.join(bento::NAME).exists() {
-        return vec![Thing::new(folder, What::Bento)];
+        return vec![Thing::new(folder, Kind::Bento)];
     }
     let things = walk(folder);
     if things.is_empty() {
@@ -325,13 +325,13 @@ fn beside(folder: &Path) -> Vec<Thing> {
         let mut names: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
         names.sort();
         for path in names {
-            let what = by_name(&path).or_else(|| {
+            let kind = by_name(&path).or_else(|| {
                 (path.file_name()? == "manifest.json")
                     .then(|| by_content(&path))?
-                    .filter(|what| *what == What::Analytics)
+                    .filter(|kind| *kind == Kind::Analytics)
             });
-            if let Some(what) = what.filter(|what| !matches!(what, What::Project | What::Lock | What::Bundle)) {
-                things.push(Thing::new(path, what));
+            if let Some(kind) = kind.filter(|kind| !matches!(kind, Kind::Project | Kind::Lock | Kind::Bundle)) {
+                things.push(Thing::new(path, kind));
             }
         }
     }
@@ -354,26 +354,26 @@ fn walk(folder: &Path) -> Vec<Thing> {
             continue;
         }
         let analytics = || {
-            (path.file_name()? == "manifest.json").then(|| by_content(path))?.filter(|what| *what == What::Analytics)
+            (path.file_name()? == "manifest.json").then(|| by_content(path))?.filter(|kind| *kind == Kind::Analytics)
         };
-        let Some(what) = by_name(path).or_else(analytics).or_else(|| is_model_name(path).then_some(What::Model)) else {
+        let Some(kind) = by_name(path).or_else(analytics).or_else(|| is_model_name(path).then_some(Kind::Model)) else {
             continue;
         };
-        match (what, path.parent()) {
-            (What::Bento, Some(folder)) if is_document(path) => things.push(Thing::new(folder, What::Bento)),
-            _ => things.push(Thing::new(path, what)),
+        match (kind, path.parent()) {
+            (Kind::Bento, Some(folder)) if is_document(path) => things.push(Thing::new(folder, Kind::Bento)),
+            _ => things.push(Thing::new(path, kind)),
         }
     }
     // The models of a project are judged with it, as far as its manifest names them; so is all that a bento holds.
-    let of = |wanted: What, folder: fn(&Path) -> Option<&Path>| -> BTreeSet<PathBuf> {
-        let things = things.iter().filter(|thing| thing.what == wanted);
+    let of = |wanted: Kind, folder: fn(&Path) -> Option<&Path>| -> BTreeSet<PathBuf> {
+        let things = things.iter().filter(|thing| thing.kind == wanted);
         things.filter_map(|thing| Some(folder(&thing.path)?.to_owned())).collect()
     };
-    let (projects, bentos) = (of(What::Project, Path::parent), of(What::Bento, |path| Some(path)));
+    let (projects, bentos) = (of(Kind::Project, Path::parent), of(Kind::Bento, |path| Some(path)));
     let within =
         |path: &Path, folders: &BTreeSet<PathBuf>| path.ancestors().skip(1).any(|above| folders.contains(above));
-    things.retain(|Thing { path, what, .. }| {
-        !within(path, &bentos) && (*what != What::Model || !within(path, &projects))
+    things.retain(|Thing { path, kind, .. }| {
+        !within(path, &bentos) && (*kind != Kind::Model || !within(path, &projects))
     });
     things
 }
@@ -423,7 +423,7 @@ fn judge_bento(path: &Path, found: &mut Diagnostics) {
         false => path.parent().filter(|folder| folder.join("models").is_dir()),
     };
     let Some(folder) = folder else {
-        if let Some(source) = document::read_text(path, &shown(path), Kind::Bento.most(), found) {
+        if let Some(source) = document::read_text(path, &shown(path), schema::Kind::Bento.most(), found) {
             let read = |name: &str| (name == bento::NAME).then(|| source.text().to_owned());
             found.extend(
                 import::describe(source.path(), &import::Files { names: BTreeSet::new(), read: &read }, None).1,
@@ -449,18 +449,18 @@ pub fn bento(bento: &import::Bento, found: &mut Diagnostics) {
     for file in &bento.files {
         let (shown, path) = (bento.shown(file.path.as_str()), Path::new(file.path.as_str()));
         match by_name(path) {
-            Some(What::Metadata) => {
+            Some(Kind::Metadata) => {
                 found.extend(metadata::not_found_by_service(path, &shown));
                 if let Some((document, data)) = read_content::<ProjectMetadata>(file, &shown, found) {
                     data.check(&document, found);
                 }
             }
-            Some(What::Openapi) => {
+            Some(Kind::Openapi) => {
                 if let Some((document, api)) = read_content::<OpenApi>(file, &shown, found) {
                     api.check(&document, found);
                 }
             }
-            _ if path.starts_with("models") || file.content.place().and_then(by_content) == Some(What::Model) => {
+            _ if path.starts_with("models") || file.content.place().and_then(by_content) == Some(Kind::Model) => {
                 let open = || file.content.open().map_err(carry);
                 let (name, size) = (file.path.as_str(), file.content.size());
                 validate::model::check_content(&shown, name, size, &open, &manifest, found);

@@ -11,7 +11,7 @@ use super::{Context, Exit, Failure, Format, watch};
 use crate::build::input::{self, Input};
 use crate::bundle::import::bento::Bento;
 use crate::check::fix;
-use crate::check::{self, Checked, What};
+use crate::check::{self, Checked, Kind};
 use crate::formats::diagnostic::{Code, Diagnostic, Json, github, junit, sarif};
 use crate::io::explain::with_causes;
 
@@ -71,16 +71,16 @@ fn validate(context: &Context, args: &Args, fixed: Vec<String>) -> Result<Exit, 
     let started = Instant::now();
     let mut results = check::of(&args.paths);
     for result in &mut results {
-        match result.what {
-            What::Bundle => bundle(context, result)?,
-            What::Bento if result.is_archive() => bento(context, result)?,
+        match result.kind {
+            Kind::Bundle => bundle(context, result)?,
+            Kind::Bento if result.is_archive() => bento(context, result)?,
             _ => {}
         }
     }
     let all: Vec<&Diagnostic> = results.iter().flat_map(|result| result.diagnostics.sorted()).collect();
     let errors = results.iter().map(|result| result.diagnostics.errors()).sum();
     let warnings = all.len() - errors;
-    let projects = results.iter().filter(|result| result.what == What::Project).count();
+    let projects = results.iter().filter(|result| result.kind == Kind::Project).count();
     match args.output {
         Format::Human | Format::Json => {
             if args.output == Format::Human {

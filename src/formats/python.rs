@@ -30,11 +30,6 @@ impl PythonVersion {
         Self { major, minor }
     }
 
-    /// The first number.
-    pub fn major(self) -> u8 {
-        self.major
-    }
-
     /// The second number.
     pub fn minor(self) -> u8 {
         self.minor

@@ -24,14 +24,14 @@ use crate::io::progress::{Progress, Unit};
 /// What containerd calls an image that it imports (its package `images`, `AnnotationImageName`).
 const CONTAINERD_NAME: &str = "io.containerd.image.name";
 
-/// The files of a layout, in the order in which they are written.
-struct Layout<'a> {
+/// The files of an exported image, in the order in which they are written.
+struct Exported<'a> {
     store: &'a Store,
     documents: BTreeMap<String, Vec<u8>>,
     layers: BTreeMap<Digest, &'a Layer>,
 }
 
-impl<'a> Layout<'a> {
+impl<'a> Exported<'a> {
     fn new(store: &'a Store, image: &'a Image, name: Option<&ImageName>) -> Result<Self, Error> {
         let (digest, mut descriptor) = image.save(store)?;
         if let Some(name) = name {
@@ -85,17 +85,17 @@ pub fn to_folder(
     if fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some()) || path.is_file() {
         return Err(Error::Exists { path: path.to_owned() });
     }
-    let layout = Layout::new(store, image, name)?;
-    let task = progress.task("Exporting", path.display().to_string(), Unit::Bytes, Some(layout.bytes()));
+    let exported = Exported::new(store, image, name)?;
+    let task = progress.task("Exporting", path.display().to_string(), Unit::Bytes, Some(exported.bytes()));
     atomic::folder(path, |folder| {
         fs::create_dir_all(folder.join("blobs/sha256"))?;
-        for (name, bytes) in &layout.documents {
+        for (name, bytes) in &exported.documents {
             // Only `docker load` asks for it, and that reads no folders.
             if name != "manifest.json" {
                 fs::write(folder.join(name), bytes)?;
             }
         }
-        for (digest, layer) in &layout.layers {
+        for (digest, layer) in &exported.layers {
             let mut file = Steady::new(fs::File::create(folder.join(blob(digest)))?);
             task.copy(layer.open(store)?, |bytes| file.write_all(bytes))?;
         }
@@ -114,17 +114,17 @@ pub fn to_archive<W: Write>(
     name: Option<&ImageName>,
     writer: W,
 ) -> Result<W, Error> {
-    let layout = Layout::new(store, image, name)?;
-    let task = progress.task("Exporting", "an image archive", Unit::Bytes, Some(layout.bytes()));
+    let exported = Exported::new(store, image, name)?;
+    let task = progress.task("Exporting", "an image archive", Unit::Bytes, Some(exported.bytes()));
     let path = |text: &str| ArchivePath::new(text).map_err(io::Error::other);
     let mut archive = archive::Writer::new(writer);
     archive.entry(&Entry::directory(path("blobs")?))?;
     archive.entry(&Entry::directory(path("blobs/sha256")?))?;
-    for (name, bytes) in &layout.documents {
+    for (name, bytes) in &exported.documents {
         archive.file(&Entry::file(path(name)?, bytes.len() as u64, Mode::Plain), &bytes[..])?;
     }
-    for (digest, layer) in &layout.layers {
-        let mut content = task.reading(layer.open(layout.store)?);
+    for (digest, layer) in &exported.layers {
+        let mut content = task.reading(layer.open(exported.store)?);
         archive.file(&Entry::file(path(&blob(digest))?, layer.size, Mode::Plain), &mut content)?;
         // One read more, at the end: that is where the digest is checked.
         io::copy(&mut content, &mut io::sink())?;

@@ -344,7 +344,7 @@ fn what_is_nothing_that_is_checked_is_said() {
     // A file of a project stands for the project.
     let folder = Folder::iris(IRIS);
     let verdicts = check::of(&[folder.path().join("src/predict.py"), folder.path().join("model.pkl")]);
-    assert_eq!(verdicts.iter().map(|verdict| verdict.what).collect::<Vec<_>>(), [check::What::Project]);
+    assert_eq!(verdicts.iter().map(|verdict| verdict.kind).collect::<Vec<_>>(), [check::Kind::Project]);
 }
 
 #[test]
@@ -363,9 +363,9 @@ fn a_folder_is_gone_through_for_all_that_is_known() {
     let verdicts = check::of(&[folder.path().to_owned()]);
     let found: Vec<_> = verdicts
         .iter()
-        .map(|verdict| (verdict.path.strip_prefix(folder.path()).unwrap().to_str().unwrap(), verdict.what))
+        .map(|verdict| (verdict.path.strip_prefix(folder.path()).unwrap().to_str().unwrap(), verdict.kind))
         .collect();
-    use check::What::{Bento, Model, Project};
+    use check::Kind::{Bento, Model, Project};
     assert_eq!(found, [("bento", Bento), ("one/ekiben.yaml", Project), ("shelf/old.pkl", Model)]);
     assert_eq!(codes(&verdicts[0].diagnostics), [Code::MissingKey].into());
     assert!(verdicts[1].diagnostics.is_empty());

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::os::unix::fs::FileExt as _;
+use std::path::Path;
 
 use fs_err as fs;
 
@@ -10,14 +11,15 @@ use super::{Stack, is_plain};
 use crate::base::Error;
 use crate::base::loader::{self, Libraries};
 use crate::image::oci::platform::Platform;
-use crate::io::archive::ArchivePath;
+use crate::io::archive::{ArchivePath, Walk};
 
 impl Stack {
     /// What the loader's index of the image is made of. Only the folders of its settings are looked into.
     pub(in crate::base) fn libraries(&self, platform: Platform) -> Result<Libraries, Error> {
         let mut libraries = Libraries::default();
-        let more = self.names_in(&[], "etc/ld.so.conf.d").into_iter().take(loader::MOST_SETTINGS);
-        for path in more.map(|name| format!("etc/ld.so.conf.d/{name}")).chain(["etc/ld.so.conf".to_owned()]) {
+        let more = self.names_in(loader::MORE_SETTINGS).into_iter().take(loader::MOST_SETTINGS);
+        let more = more.map(|name| format!("{}/{name}", loader::MORE_SETTINGS));
+        for path in more.chain([loader::SETTINGS.to_owned()]) {
             let (Some(file), Ok(path)) = (self.find(&path), ArchivePath::new(&path)) else { continue };
             let mut text = Vec::new();
             fs::File::open(file)?.take(loader::LARGEST_SETTINGS).read_to_end(&mut text)?;
@@ -26,9 +28,9 @@ impl Stack {
         for folder in libraries.folders(platform) {
             let Some(place) = self.place_of(&folder, &mut libraries) else { continue };
             self.libraries_in(&place, platform, &mut libraries)?;
-            for level in self.names_in(&place, "glibc-hwcaps") {
-                let below = format!("/{}/glibc-hwcaps/{level}", place.join("/"));
-                if let Some(place) = self.place_of(&below, &mut libraries) {
+            let hardware = format!("{place}/glibc-hwcaps");
+            for level in self.names_in(&hardware) {
+                if let Some(place) = self.place_of(&format!("{hardware}/{level}"), &mut libraries) {
                     self.libraries_in(&place, platform, &mut libraries)?;
                 }
             }
@@ -36,11 +38,9 @@ impl Stack {
         Ok(libraries)
     }
 
-    fn libraries_in(&self, place: &[String], platform: Platform, libraries: &mut Libraries) -> Result<(), Error> {
-        for name in self.names_in(place, "").into_iter().filter(|name| loader::is_library_name(name)) {
-            let mut path = place.to_vec();
-            path.push(name);
-            let Ok(inside) = ArchivePath::new(path.join("/")) else { continue };
+    fn libraries_in(&self, place: &ArchivePath, platform: Platform, libraries: &mut Libraries) -> Result<(), Error> {
+        for name in self.names_in(place.as_str()).into_iter().filter(|name| loader::is_library_name(name)) {
+            let Ok(inside) = ArchivePath::new(format!("{place}/{name}")) else { continue };
             let Some(real) = self.entry(&inside) else { continue };
             // A link may lead out of the folder: what it leads to is known then, and not where that lies.
             let Some(file) = self.find(inside.as_str()) else { continue };
@@ -57,11 +57,10 @@ impl Stack {
         Ok(())
     }
 
-    /// The names in a folder of all layers, as far as they are no links; of those some may be deleted above.
-    fn names_in(&self, place: &[String], below: &str) -> BTreeSet<String> {
+    /// The names in the folder `path` of all layers, as far as they are no links; of those some may be deleted above.
+    fn names_in(&self, path: &str) -> BTreeSet<String> {
         let mut found = BTreeSet::new();
-        let path = place.iter().map(String::as_str).chain(below.split('/')).filter(|name| !name.is_empty());
-        let Ok(path) = ArchivePath::new(path.collect::<Vec<_>>().join("/")) else { return found };
+        let Ok(path) = ArchivePath::new(path) else { return found };
         for tree in self.layers.trees().iter().filter(|tree| is_plain(tree, &path)) {
             let Ok(entries) = fs::read_dir(path.under(tree)) else { continue };
             found.extend(entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()));
@@ -70,38 +69,18 @@ impl Stack {
     }
 
     /// The folder that `path`, from the root, leads to, without links on its way; those are added to `libraries`.
-    fn place_of(&self, path: &str, libraries: &mut Libraries) -> Option<Vec<String>> {
-        const MOST_LINKS: usize = 40;
-        let mut todo: Vec<String> = path.rsplit('/').map(str::to_owned).collect();
-        let mut at: Vec<String> = Vec::new();
-        let mut links = 0;
-        while let Some(name) = todo.pop() {
-            match name.as_str() {
-                "" | "." => continue,
-                ".." => {
-                    at.pop();
-                    continue;
-                }
-                _ => at.push(name),
-            }
-            let path = ArchivePath::new(at.join("/")).ok()?;
-            let real = self.entry(&path)?;
+    fn place_of(&self, path: &str, libraries: &mut Libraries) -> Option<ArchivePath> {
+        let mut walk = Walk::new(Path::new(path));
+        while let Some(at) = walk.step() {
+            let at = ArchivePath::from_path(at).ok()?;
+            let real = self.entry(&at)?;
             if real.is_symlink() {
-                links += 1;
-                let target = fs::read_link(&real).ok()?.into_os_string().into_string().ok()?;
-                libraries.add_link(path, target.clone());
-                at.pop();
-                if target.starts_with('/') {
-                    at.clear();
-                }
-                todo.extend(target.rsplit('/').map(str::to_owned));
-                if links > MOST_LINKS {
-                    return None;
-                }
+                let target = fs::read_link(&real).ok()?;
+                libraries.add_link(at, target.to_str()?);
+                walk.follow(&target).ok()?;
             }
         }
-        let place = ArchivePath::new(at.join("/")).ok()?;
-        self.has_folder(&place).then_some(at)
+        ArchivePath::from_path(&walk.into_place()).ok().filter(|place| self.has_folder(place))
     }
 }
 

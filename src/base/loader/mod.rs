@@ -13,6 +13,7 @@ mod cache;
 mod elf;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use globset::GlobBuilder;
 use serde::{Deserialize, Serialize};
@@ -22,26 +23,23 @@ pub(crate) use elf::tests::library;
 pub use elf::{Object, read_object};
 
 use crate::image::oci::platform::Platform;
-use crate::io::archive::ArchivePath;
+use crate::io::archive::{ArchivePath, Walk};
 use cache::Row;
 
 /// Where the index lies.
 pub const CACHE: &str = "etc/ld.so.cache";
 
 /// The loader's settings: which folders it looks into.
-const SETTINGS: &str = "etc/ld.so.conf";
+pub const SETTINGS: &str = "etc/ld.so.conf";
 
 /// Where Debian's packages put more of them.
-const MORE_SETTINGS: &str = "etc/ld.so.conf.d";
+pub const MORE_SETTINGS: &str = "etc/ld.so.conf.d";
 
 /// Largest file of settings that is read, in bytes.
 pub const LARGEST_SETTINGS: u64 = 64 << 10;
 
 /// Most files of settings, patterns of them, and folders that are looked at: an image has a handful of each.
 pub const MOST_SETTINGS: usize = 1000;
-
-/// Links on the way to a file, as the kernel has it.
-const MOST_LINKS: usize = 40;
 
 /// What is known of an image's libraries, by path from its root. The paths of files lead through no links.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -197,32 +195,13 @@ impl Libraries {
 
     /// Where `path`, from the root, leads to through the links that are known.
     fn resolve(&self, path: &str) -> Option<ArchivePath> {
-        let mut todo: Vec<String> = path.rsplit('/').map(str::to_owned).collect();
-        let mut at: Vec<String> = Vec::new();
-        let mut links = 0;
-        while let Some(name) = todo.pop() {
-            match name.as_str() {
-                "" | "." => continue,
-                ".." => {
-                    at.pop();
-                    continue;
-                }
-                _ => at.push(name),
-            }
-            let here = ArchivePath::new(at.join("/")).ok()?;
-            if let Some(Found::Link(target)) = self.found.get(&here) {
-                links += 1;
-                if links > MOST_LINKS {
-                    return None;
-                }
-                at.pop();
-                if target.starts_with('/') {
-                    at.clear();
-                }
-                todo.extend(target.rsplit('/').map(str::to_owned));
+        let mut walk = Walk::new(Path::new(path));
+        while let Some(at) = walk.step() {
+            if let Some(Found::Link(target)) = self.found.get(&ArchivePath::from_path(at).ok()?) {
+                walk.follow(Path::new(target)).ok()?;
             }
         }
-        ArchivePath::new(at.join("/")).ok()
+        ArchivePath::from_path(&walk.into_place()).ok()
     }
 
     /// What is known below a folder, by the rest of the paths.

@@ -40,7 +40,7 @@ pub struct Route {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A function is not named as `FILE:FUNCTION`.
-    #[error("{0}")]
+    #[error(transparent)]
     Name(#[from] NoFunctionRef),
     /// A function would answer where the service answers itself.
     #[error("a function cannot be called `{0}`: the service answers /{0} itself")]

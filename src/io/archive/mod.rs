@@ -23,7 +23,7 @@ pub use overlay::{Attributes, Below, Facts, unpack_layer};
 pub use path::{ArchivePath, PathError};
 pub(crate) use read::Noting;
 pub use read::{Error, Limits, Member, Reader, unpack};
-pub use stack::{Stack, is_opaque};
+pub use stack::{Stack, Walk, is_opaque};
 pub use tree::remove;
 pub use write::{BLOCK, Writer, header, padding};
 

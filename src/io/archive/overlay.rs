@@ -283,7 +283,7 @@ impl Layer<'_> {
             return Ok(Some(path.to_owned()));
         }
         let mut walk = Walk::new(path);
-        while let Some(at) = walk.next() {
+        while let Some(at) = walk.step() {
             let at = at.to_owned();
             match self.find(&at)? {
                 Found::Folder(_) if self.has_folder(&at) || !make => {}
@@ -303,7 +303,7 @@ impl Layer<'_> {
                 }
             }
         }
-        Ok(Some(walk.at))
+        Ok(Some(walk.into_place()))
     }
 
     /// What is at `path`, of which all folders above are there and no links.

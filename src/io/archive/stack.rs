@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use fs_err as fs;
 
 /// How many links one path may lead through: as the kernel has it.
-pub(super) const MOST_LINKS: usize = 40;
+const MOST_LINKS: usize = 40;
 
 /// Folders with unpacked layers. Nobody writes to them.
 #[derive(Clone, Debug, Default)]
@@ -50,14 +50,15 @@ impl Stack {
     /// Where `path`, from the root, leads to, through links and as within the image; and where that lies.
     pub fn find(&self, path: &Path) -> Option<(PathBuf, PathBuf)> {
         let mut walk = Walk::new(path);
-        while let Some(at) = walk.next() {
+        while let Some(at) = walk.step() {
             let real = self.entry(at)?;
             if real.is_symlink() {
                 walk.follow(&fs::read_link(&real).ok()?).ok()?;
             }
         }
-        let real = self.entry(&walk.at)?;
-        Some((walk.at, real))
+        let place = walk.into_place();
+        let real = self.entry(&place)?;
+        Some((place, real))
     }
 
     /// Permission bits and owner of the folder that is shown at `path`; none where there is none.
@@ -98,16 +99,18 @@ pub fn is_opaque(folder: &Path) -> bool {
     rustix::fs::getxattr(folder, "user.overlay.opaque", &mut [0u8; 1][..]).is_ok()
 }
 
-/// A way from the root of an image, name by name, that follows links and never leaves.
-pub(super) struct Walk {
+/// A way from the root of an image, name by name, that follows links and never leaves. Whoever goes it knows what lies
+/// at each place.
+pub struct Walk {
     todo: Vec<OsString>,
     /// Where it is.
-    pub(super) at: PathBuf,
+    at: PathBuf,
     links: usize,
 }
 
 impl Walk {
-    pub(super) fn new(path: &Path) -> Self {
+    /// The way to `path`, from the root.
+    pub fn new(path: &Path) -> Self {
         let mut walk = Self { todo: Vec::new(), at: PathBuf::new(), links: 0 };
         walk.push(path);
         walk
@@ -123,7 +126,7 @@ impl Walk {
     }
 
     /// Goes to the next name; none at the end.
-    pub(super) fn next(&mut self) -> Option<&Path> {
+    pub fn step(&mut self) -> Option<&Path> {
         loop {
             let name = self.todo.pop()?;
             if name != ".." {
@@ -138,7 +141,7 @@ impl Walk {
     ///
     /// # Errors
     /// When there were more links than the kernel follows.
-    pub(super) fn follow(&mut self, target: &Path) -> io::Result<()> {
+    pub fn follow(&mut self, target: &Path) -> io::Result<()> {
         self.links += 1;
         if self.links > MOST_LINKS {
             return Err(io::Error::from_raw_os_error(nix::libc::ELOOP));
@@ -149,5 +152,10 @@ impl Walk {
         }
         self.push(target);
         Ok(())
+    }
+
+    /// Where it led to.
+    pub fn into_place(self) -> PathBuf {
+        self.at
     }
 }
