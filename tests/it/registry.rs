@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::home::Home;
 use crate::home::images::docker_archive;
 use crate::home::registry::{Registry, is_whole, skopeo_ok};
 use rand::rngs::StdRng;
@@ -19,20 +20,20 @@ use rand::{Rng as _, RngCore as _, SeedableRng as _};
 use serde_json::Value;
 
 /// Somebody with a home of their own.
-struct Home(tempfile::TempDir);
+struct Person(Home);
 
-impl Home {
+impl Person {
     fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
+        Self(Home::empty())
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
+        self.0.folder().join(name)
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ekiben"));
-        command.args(args).env("HOME", self.0.path()).env("EKIBEN_HOME", self.path("store")).stdin(Stdio::null());
+        let mut command = self.0.command(args);
+        command.env("HOME", self.0.folder());
         for name in ["DOCKER_CONFIG", "REGISTRY_AUTH_FILE", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "SSL_CERT_FILE"] {
             command.env_remove(name);
         }
@@ -82,7 +83,7 @@ impl Home {
 #[test]
 fn what_is_pushed_is_pulled_by_all_and_only_missing_bytes_move() {
     let registry = Registry::start();
-    let home = Home::new();
+    let home = Person::new();
     let project = home.project(&[5_000_000, 12_000_000]);
     let reference = registry.reference("team/w:1");
     let digest = home.ok(&["build", &project, "-t", &reference, "--push"]);
@@ -115,7 +116,7 @@ fn what_is_pushed_is_pulled_by_all_and_only_missing_bytes_move() {
     is_whole(&other);
 
     // Somebody else.
-    let them = Home::new();
+    let them = Person::new();
     let seen = them.json(&["inspect", &other]);
     assert_eq!(seen["digest"], pushed["digest"]);
     assert_eq!(seen["layers"].as_array().unwrap().len(), 3);
@@ -135,7 +136,7 @@ fn what_is_pushed_is_pulled_by_all_and_only_missing_bytes_move() {
 #[test]
 fn what_others_push_is_pulled_and_pushed_on_unchanged() {
     let registry = Registry::start();
-    let home = Home::new();
+    let home = Person::new();
     let project = home.project(&[300_000]);
     home.ok(&["build", &project, "-t", "w:1"]);
     let archive = home.path("w.tar").display().to_string();
@@ -150,13 +151,13 @@ fn what_others_push_is_pulled_and_pushed_on_unchanged() {
         skopeo_ok(&[&["copy", "-q", "--dest-tls-verify=false"], &options[..], &[from.as_str(), to.as_str()]].concat());
         let raw = skopeo_ok(&["inspect", "--raw", "--tls-verify=false", &to]);
         let digest = ekiben::io::digest::Digest::of(&raw).to_string();
-        let them = Home::new();
+        let them = Person::new();
         assert_eq!(them.ok(&["pull", &reference]), digest, "{name}");
         let copy = registry.reference(&format!("copy/{name}"));
         assert_eq!(them.ok(&["push", &reference, &copy]), digest);
         assert_eq!(skopeo_ok(&["inspect", "--raw", "--tls-verify=false", &format!("docker://{copy}")]), raw);
         let third = registry.reference(&format!("third/{name}"));
-        assert_eq!(Home::new().ok(&["copy", &reference, &third]), digest);
+        assert_eq!(Person::new().ok(&["copy", &reference, &third]), digest);
         is_whole(&third);
         // Exported, other tools still read it.
         let layout = them.path("layout");
@@ -168,7 +169,7 @@ fn what_others_push_is_pulled_and_pushed_on_unchanged() {
 #[test]
 fn an_index_has_an_image_for_each_platform() {
     let registry = Registry::start();
-    let home = Home::new();
+    let home = Person::new();
     let project = home.project(&[100_000]);
     let reference = registry.reference("w:multi");
     let build = ["build", &project, "--platform", "linux/arm64,linux/amd64", "-t", &reference, "--push"];
@@ -178,7 +179,7 @@ fn an_index_has_an_image_for_each_platform() {
     let index: Value = serde_json::from_str(&raw).unwrap();
     assert_eq!(index["manifests"].as_array().unwrap().len(), 2);
     assert_eq!(ekiben::io::digest::Digest::of(&raw).to_string(), digest);
-    let them = Home::new();
+    let them = Person::new();
     for platform in ["linux/amd64", "linux/arm64"] {
         let pulled = them.json(&["pull", &reference, "--platform", platform]);
         assert_eq!((&pulled["platform"], &pulled["named"]), (&Value::from(platform), &Value::from(digest.as_str())));
@@ -216,7 +217,7 @@ fn passwords_are_asked_for_kept_and_forgotten() {
     let registry = Registry::on(folder, "", "auth: {htpasswd: {realm: test, path: FOLDER/htpasswd}}");
     let host = registry.reference("");
     let host = host.trim_end_matches('/');
-    let home = Home::new();
+    let home = Person::new();
     let project = home.project(&[2_000_000]);
     let reference = registry.reference("w:1");
     let said = home.fails(&["build", &project, "-t", &reference, "--push"]);
@@ -269,7 +270,7 @@ fn passwords_are_asked_for_kept_and_forgotten() {
     fs::set_permissions(&helper, fs::Permissions::from_mode(0o755)).unwrap();
     fs::remove_file(auth).unwrap();
     fs::write(&file, format!(r#"{{"credHelpers":{{"{host}":"test"}},"credsStore":"missing"}}"#)).unwrap();
-    let path = format!("{}:{}", home.0.path().display(), std::env::var("PATH").unwrap());
+    let path = format!("{}:{}", home.0.folder().display(), std::env::var("PATH").unwrap());
     let output = home.command(&["pull", &reference]).env("PATH", &path).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let public = Registry::start();
@@ -280,7 +281,7 @@ fn passwords_are_asked_for_kept_and_forgotten() {
 /// That an image is here says nothing of what a registry has, nor of who may have it.
 #[test]
 fn what_is_named_by_digest_is_asked_for_and_not_sent_again() {
-    let home = Home::new();
+    let home = Person::new();
     let project = home.project(&[200_000]);
     let (one, other) = (Registry::start(), Registry::start());
     let reference = one.reference("team/w:1");
@@ -342,7 +343,7 @@ fn what_is_named_by_digest_needs_its_credentials() {
     let output = Command::new("htpasswd").args(["-Bbn", "me", "hunter2"]).output().expect("htpasswd is needed");
     fs::write(folder.path().join("htpasswd"), output.stdout).unwrap();
     let registry = Registry::on(folder, "", "auth: {htpasswd: {realm: test, path: FOLDER/htpasswd}}");
-    let home = Home::new();
+    let home = Person::new();
     let project = home.project(&[2_000]);
     let host = registry.reference("").trim_end_matches('/').to_owned();
     let login = home.command(&["login", &host, "-u", "me", "--password-stdin"]).stdin(Stdio::piped()).spawn();
@@ -408,7 +409,7 @@ fn private_authorities_and_client_certificates_are_honoured() {
     certificates(folder.path());
     let tls = "  tls: {certificate: FOLDER/server.crt, key: FOLDER/server.key, clientcas: [FOLDER/ca.crt]}";
     let registry = Registry::on(folder, tls, "");
-    let home = Home::new();
+    let home = Person::new();
     let project = home.project(&[3_000_000]);
     let reference = registry.reference("w:1");
     let said = home.fails(&["build", &project, "-t", &reference, "--push"]);
@@ -431,7 +432,7 @@ fn private_authorities_and_client_certificates_are_honoured() {
 #[test]
 fn proxies_are_those_of_the_environment() {
     let registry = Registry::start();
-    let home = Home::new();
+    let home = Person::new();
     let project = home.project(&[2_000_000]);
     let reached = Arc::new(AtomicU64::new(0));
     let count = reached.clone();
@@ -459,13 +460,13 @@ fn proxies_are_those_of_the_environment() {
 #[test]
 fn a_registry_that_only_reads_says_so() {
     let registry = Registry::start();
-    let home = Home::new();
+    let home = Person::new();
     let reference = registry.reference("w:1");
     home.ok(&["build", &home.project(&[1000]), "-t", &reference, "--push"]);
     let folder = registry.stop();
     let registry = Registry::on(folder, "", "  maintenance: {readonly: {enabled: true}}");
     let reference = registry.reference("w:1");
-    let them = Home::new();
+    let them = Person::new();
     them.ok(&["pull", &reference]);
     let said = them.fails(&["push", &reference, &registry.reference("v:1")]);
     assert!(said.contains("405"), "{said}");
@@ -601,12 +602,12 @@ fn answer(status: &str, headers: &str) -> Fault {
 /// Pushes through a proxy and pulls again; both must succeed, and the registry have all of it.
 fn survives(sizes: &[usize], rule: impl Fn(&Head) -> Fault + Send + Sync + 'static) -> (Registry, Vec<String>) {
     let registry = Registry::start();
-    let home = Home::new();
+    let home = Person::new();
     let port = proxy(registry.port, rule);
     let reference = format!("127.0.0.1:{port}/w:1");
     let digest = home.ok(&["build", &home.project(sizes), "-t", &reference, "--push"]);
     is_whole(&registry.reference("w:1"));
-    let them = Home::new();
+    let them = Person::new();
     assert_eq!(them.ok(&["pull", &reference]), digest);
     let requests = registry.requests();
     (registry, requests)
@@ -699,7 +700,7 @@ fn registries_without_pieces_and_mounts_work() {
         true => answer("401 Unauthorized", ""),
         false => Fault::None,
     });
-    let home = Home::new();
+    let home = Person::new();
     let (from, to) = (format!("127.0.0.1:{port}/w:1"), format!("127.0.0.1:{port}/v:1"));
     home.ok(&["pull", &from]);
     home.ok(&["push", &from, &to]);
@@ -709,7 +710,7 @@ fn registries_without_pieces_and_mounts_work() {
 #[test]
 fn wrong_bytes_are_never_kept() {
     let registry = Registry::start();
-    let home = Home::new();
+    let home = Person::new();
     let reference = registry.reference("w:1");
     home.ok(&["build", &home.project(&[100_000]), "-t", &reference, "--push"]);
     let body = |body: &str| {
@@ -724,7 +725,7 @@ fn wrong_bytes_are_never_kept() {
     ] {
         let port =
             proxy(registry.port, move |head| if head.path.contains(which) { fault.clone() } else { Fault::None });
-        let them = Home::new();
+        let them = Person::new();
         let said = them.fails(&["pull", &format!("127.0.0.1:{port}/w:1")]);
         assert!(said.contains(&format!("127.0.0.1:{port}")), "{said}");
         for blob in fs::read_dir(them.path("store/blobs/sha256")).unwrap() {
@@ -738,7 +739,7 @@ fn wrong_bytes_are_never_kept() {
 #[test]
 fn what_has_rotted_or_changed_here_is_said_and_never_tagged() {
     let registry = Registry::start();
-    let home = Home::new();
+    let home = Person::new();
     let project = home.project(&[2_000_000]);
     home.ok(&["build", &project, "-t", "w:1"]);
     let weights = home.path("project/w0.bin");
@@ -766,7 +767,7 @@ fn what_has_rotted_or_changed_here_is_said_and_never_tagged() {
 #[test]
 fn credentials_stay_with_their_registry() {
     let registry = Registry::start();
-    let home = Home::new();
+    let home = Person::new();
     let reference = registry.reference("w:1");
     home.ok(&["build", &home.project(&[2_000_000]), "-t", &reference, "--push"]);
     let leaked = Arc::new(AtomicU64::new(0));
@@ -788,7 +789,7 @@ fn credentials_stay_with_their_registry() {
         }
         () => Fault::None,
     });
-    let them = Home::new();
+    let them = Person::new();
     fs::create_dir(them.path(".docker")).unwrap();
     fs::write(
         them.path(".docker/config.json"),
@@ -838,7 +839,7 @@ fn tokens_are_bought_with_identity_tokens_and_renewed_in_the_middle() {
         if head.method == "PATCH" { Fault::Slow(Duration::from_millis(1500)) } else { Fault::None }
     });
     own.store(port.into(), Ordering::Relaxed);
-    let home = Home::new();
+    let home = Person::new();
     let reference = format!("127.0.0.1:{port}/w:1");
     // Anonymous.
     home.ok(&[
@@ -852,7 +853,7 @@ fn tokens_are_bought_with_identity_tokens_and_renewed_in_the_middle() {
     assert!(asked.lock().unwrap()[0].contains("scope=repository%3Aw%3Apull%2Cpush"), "{asked:?}");
     is_whole(&registry.reference("w:1"));
     // With an identity token.
-    let them = Home::new();
+    let them = Person::new();
     fs::create_dir(them.path(".docker")).unwrap();
     fs::write(
         them.path(".docker/config.json"),
@@ -867,14 +868,14 @@ fn tokens_are_bought_with_identity_tokens_and_renewed_in_the_middle() {
 #[test]
 fn twenty_jobs_ensure_one_image() {
     let registry = Registry::start();
-    let home = Home::new();
+    let home = Person::new();
     let project = home.project(&[3_000_000]);
     home.ok(&["lock", &project]);
     let reference = registry.reference("w:main");
     let jobs: Vec<_> = (0..20)
         .map(|_| {
             // Each on a machine of its own.
-            let home = Home::new();
+            let home = Person::new();
             let child =
                 home.command(&["ensure", &reference, &project]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
             (home, child.unwrap())
@@ -891,12 +892,12 @@ fn twenty_jobs_ensure_one_image() {
     assert_eq!(home.ok(&["build", &project]), digest.trim());
     is_whole(&reference);
     let before = registry.requests().len();
-    assert_eq!(Home::new().ok(&["ensure", &reference, &project]), digest.trim());
+    assert_eq!(Person::new().ok(&["ensure", &reference, &project]), digest.trim());
     let requests = registry.requests();
     assert_eq!(requests.len() - before, 1, "{:?}", &requests[before..]);
     // Another bundle is another image.
     fs::write(home.path("project/w0.bin"), "other").unwrap();
-    assert_ne!(Home::new().ok(&["ensure", &reference, &project]), digest.trim());
+    assert_ne!(Person::new().ok(&["ensure", &reference, &project]), digest.trim());
 }
 
 /// Whatever happens on the way, the image is whole in the end or there is a clear error. `EKIBEN_TEST_RUNS` says how
@@ -905,7 +906,7 @@ fn twenty_jobs_ensure_one_image() {
 fn broken_networks_end_with_the_image_or_a_clear_error() {
     let runs = std::env::var("EKIBEN_TEST_RUNS").map_or(4, |text| text.parse().unwrap());
     let registry = Registry::start();
-    let home = Home::new();
+    let home = Person::new();
     home.ok(&["build", &home.project(&[6_000_000, 700_000]), "-t", "w:1"]);
     let (mut failed, mut reasons) = (0, Vec::new());
     for seed in 0..runs {
@@ -931,7 +932,7 @@ fn broken_networks_end_with_the_image_or_a_clear_error() {
         let said = String::from_utf8_lossy(&output.stderr);
         if output.status.success() {
             is_whole(&registry.reference(&name));
-            let pulled = Home::new().run(&["pull", &format!("127.0.0.1:{port}/{name}")]);
+            let pulled = Person::new().run(&["pull", &format!("127.0.0.1:{port}/{name}")]);
             assert!(
                 matches!(pulled.status.code(), Some(0 | 5)),
                 "seed {seed}: {}",
@@ -953,7 +954,7 @@ fn broken_networks_end_with_the_image_or_a_clear_error() {
 #[test]
 fn images_are_bases_from_registries_layouts_and_archives() {
     let registry = Registry::start();
-    let home = Home::new();
+    let home = Person::new();
     let project = home.project(&[1000]);
     let folder = Path::new(&project);
     docker_archive(&folder.join("base.tar"));
@@ -967,7 +968,7 @@ fn images_are_bases_from_registries_layouts_and_archives() {
         );
         fs::write(folder.join("ekiben.yaml"), manifest).unwrap();
         let _ = fs::remove_file(folder.join("ekiben.lock"));
-        let them = Home::new();
+        let them = Person::new();
         let name = registry.reference("upon/w:1");
         let before = registry.requests().len();
         let digest = them.ok(&["build", &project, "-t", &name, "--push"]);
@@ -1000,7 +1001,7 @@ fn images_are_bases_from_registries_layouts_and_archives() {
 #[test]
 fn python_and_debian_packages_go_upon_an_image() {
     let registry = Registry::start();
-    let home = Home::new();
+    let home = Person::new();
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/tiny");
     let copied = Command::new("cp").arg("-r").arg(&fixture).arg(home.path("tiny")).status().unwrap();
     assert!(copied.success());

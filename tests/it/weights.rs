@@ -1,6 +1,6 @@
 //! Weights as a user meets them: how often they are read, what is written, and what is said when they change.
 
-use crate::home;
+use crate::home::{self, Home, Ran, ran};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
@@ -11,11 +11,8 @@ use std::process::{Command, Output, Stdio};
 use ekiben::bundle::runtime::Convention;
 use ekiben::bundle::{Bundle, Form, Hashing, Weight};
 use ekiben::image::session::Session;
-use ekiben::image::store::Store;
 use ekiben::io::archive::{ArchivePath, Mode};
 use ekiben::io::content::Content;
-use ekiben::io::http::{Client, Network};
-use ekiben::io::progress::Progress;
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use proptest::prelude::*;
 use serde_json::Value;
@@ -23,65 +20,64 @@ use serde_json::Value;
 const MIB: u64 = 1 << 20;
 
 /// A project named `big` on nothing, and a store.
-struct Home(tempfile::TempDir);
+struct Big(Home);
 
-fn home() -> Home {
-    let home = Home(tempfile::tempdir().unwrap());
-    fs::create_dir(home.project()).unwrap();
+fn home() -> Big {
+    let home = Big(Home::empty());
     let manifest = "name: big\nversion: '1'\nbase: scratch\nmodel: {files: ['**/*.bin']}\nservice: {command: [/x]}\n";
-    fs::write(home.project().join("ekiben.yaml"), manifest).unwrap();
+    home.0.write("big/ekiben.yaml", manifest);
     home
 }
 
-impl Home {
+impl Big {
     fn project(&self) -> PathBuf {
-        self.0.path().join("big")
+        self.0.folder().join("big")
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
+        self.0.folder().join(name)
     }
 
     /// Random bytes; the same for the same `seed`.
     fn weights(&self, name: &str, size: u64, seed: u64) -> PathBuf {
-        let path = self.project().join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(&path, random(size, seed)).unwrap();
+        let path = self.0.write(&format!("big/{name}"), random(size, seed));
         // Files that were written a moment ago are not remembered.
         std::thread::sleep(std::time::Duration::from_millis(25));
         path
     }
 
+    /// Another program, in the project.
     fn command(&self, program: &str, args: &[&str]) -> Command {
         let mut command = Command::new(program);
-        command.args(args).current_dir(self.project()).env("EKIBEN_HOME", self.path("home"));
+        command.args(args).current_dir(self.project()).env("EKIBEN_HOME", self.0.store());
         command.env_remove("SOURCE_DATE_EPOCH").stdin(Stdio::null());
         command
     }
 
-    fn ekiben(&self, args: &[&str]) -> Output {
-        self.command(env!("CARGO_BIN_EXE_ekiben"), args).output().unwrap()
+    fn ekiben(&self, args: &[&str]) -> Command {
+        let mut command = self.0.command(args);
+        command.current_dir(self.project());
+        command
     }
 
     fn well(&self, args: &[&str]) -> String {
-        good(self.ekiben(args))
+        ran(&mut self.ekiben(args)).ok().out
     }
 
     /// What stderr says, of a command that fails.
     fn ill(&self, args: &[&str]) -> String {
-        let output = self.ekiben(args);
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert!(!output.status.success(), "{args:?} went well: {said}");
-        said
+        let Ran { code, err, .. } = ran(&mut self.ekiben(args));
+        assert_ne!(code, Some(0), "{args:?} went well: {err}");
+        err
     }
 
     fn json(&self, args: &[&str]) -> Value {
-        serde_json::from_str(&self.well(&[args, &["--output", "json"]].concat())).unwrap()
+        ran(&mut self.ekiben(&[args, &["--output", "json"]].concat())).ok().json()
     }
 
     /// Runs a command, and gives the bytes that it read and wrote, of files, pipes and all.
     fn io(&self, args: &[&str]) -> (u64, u64) {
-        let mut command = self.command(env!("CARGO_BIN_EXE_ekiben"), args);
+        let mut command = self.ekiben(args);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let pid = nix::unistd::Pid::from_raw(child.id() as i32);
         waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT).unwrap();
@@ -95,8 +91,7 @@ impl Home {
     }
 
     fn session(&self) -> Session {
-        let store = Store::open(&self.path("home")).unwrap();
-        Session { store, progress: Progress::silent(), client: Client::new(Network::Offline) }
+        home::session(&self.0.store())
     }
 }
 
@@ -148,7 +143,7 @@ fn weights_are_read_once_and_never_copied() {
     let (read, _) = home.io(&["build"]);
     assert!(read < few, "after packing, a build read {read}");
 
-    fs::remove_dir_all(home.path("home")).unwrap();
+    fs::remove_dir_all(home.0.store()).unwrap();
     let (read, written) = home.io(&["build"]);
     assert!((size..size + few).contains(&read) && written < few, "a build read {read} and wrote {written}");
     let (read, _) = home.io(&["build"]);
@@ -156,7 +151,7 @@ fn weights_are_read_once_and_never_copied() {
     let (read, _) = home.io(&["build", "--no-cache"]);
     assert!(read >= size, "with --no-cache it read {read}");
 
-    fs::remove_dir_all(home.path("home")).unwrap();
+    fs::remove_dir_all(home.0.store()).unwrap();
     let (read, written) = home.io(&["build", "../a.ekiben"]);
     assert!(read < few && written < few, "a build from the bundle read {read} and wrote {written}");
 }
@@ -170,7 +165,7 @@ fn a_folder_its_bundle_and_any_number_of_threads_give_the_same() {
     let program = env!("CARGO_BIN_EXE_ekiben");
     for form in ["ekiben", "bento"] {
         home.well(&["pack", "-o", &format!("../all.{form}")]);
-        fs::remove_dir_all(home.path("home")).unwrap();
+        fs::remove_dir_all(home.0.store()).unwrap();
         let args = ["-c", "0", program, "pack", "-o", &format!("../one.{form}")];
         good(home.command("taskset", &args).output().unwrap());
         assert!(
@@ -180,7 +175,7 @@ fn a_folder_its_bundle_and_any_number_of_threads_give_the_same() {
     }
     for compression in ["none", "gzip", "zstd", "zstd:9"] {
         let digest = home.well(&["build", "--compression", compression]);
-        fs::remove_dir_all(home.path("home")).unwrap();
+        fs::remove_dir_all(home.0.store()).unwrap();
         let args = ["-c", "0", program, "build", "../all.ekiben", "--compression", compression];
         assert_eq!(good(home.command("taskset", &args).output().unwrap()), digest, "{compression}");
         home.well(&["inspect", "big:1", "--verify"]);
@@ -199,7 +194,8 @@ fn other_programs_read_what_is_packed_and_unpack_gives_the_same() {
     let home = home();
     home.weights("a.bin", 5 * MIB, 1);
     fs::write(home.project().join("zeros.bin"), vec![0; 3_000_000]).unwrap();
-    let shell = |script: &str| good(home.command("sh", &["-euc", script]).current_dir(home.0.path()).output().unwrap());
+    let shell =
+        |script: &str| good(home.command("sh", &["-euc", script]).current_dir(home.0.folder()).output().unwrap());
     home.well(&["pack", "-o", "../a.ekiben"]);
     home.well(&["pack", "-o", "../a.bento"]);
     home.well(&["unpack", "../a.ekiben", "../unpacked"]);
@@ -215,7 +211,8 @@ fn a_bundle_with_a_newer_lock_says_that_ekiben_is_too_old() {
     let home = home();
     home.weights("a.bin", 1000, 1);
     home.well(&["pack", "-o", "../a.bento"]);
-    let shell = |script: &str| good(home.command("sh", &["-euc", script]).current_dir(home.0.path()).output().unwrap());
+    let shell =
+        |script: &str| good(home.command("sh", &["-euc", script]).current_dir(home.0.folder()).output().unwrap());
     shell("mkdir x; tar -xJf a.bento -C x; sed -i 's/\"lock\": 1/\"lock\": 2/' x/ekiben.lock; tar -cJf b.bento -C x .");
     let said = home.ill(&["build", "../b.bento"]);
     assert!(said.contains("EK0701") && said.contains("update ekiben"), "{said}");
@@ -318,7 +315,7 @@ fn whoever_is_killed_leaves_nothing() {
         let unpacks = round % 2 == 1;
         let args: &[&str] =
             if unpacks { &["unpack", "../whole.ekiben", "../out/a"] } else { &["pack", "-o", "../out/a.ekiben"] };
-        let mut child = home.command(env!("CARGO_BIN_EXE_ekiben"), args);
+        let mut child = home.ekiben(args);
         let mut child = child.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         std::thread::sleep(std::time::Duration::from_millis(15 + 23 * round));
         child.kill().unwrap();
@@ -349,7 +346,7 @@ fn a_file_over_8_gib_passes() {
     home.well(&["pack", "-o", "../a.ekiben"]);
     assert!(home.path("a.ekiben").metadata().unwrap().len() < 8 * MIB);
     let digest = home.well(&["build"]);
-    fs::remove_dir_all(home.path("home")).unwrap();
+    fs::remove_dir_all(home.0.store()).unwrap();
     assert_eq!(home.well(&["build", "../a.ekiben"]), digest);
     let bundle = Bundle::open(&home.session(), &home.path("a.ekiben")).unwrap();
     let Content::Packed { bundle, offset, .. } = bundle.weights()[0].content.clone() else { panic!("packed") };
