@@ -53,7 +53,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let input = opened.input(&session, &platforms, Goal::Bundle, context)?;
     let reference = named.tagged(ensure::tag(&session, &input, &platforms)?);
     let registries = Registries::new(&session);
-    if let Some(digest) = registries.repository(&reference).head(&reference.wanted(), false)? {
+    if let Some(digest) = registries.repository(&reference).head(&reference.wanted())? {
         context.printer.status("Found", format!("{NAME}{reference}{NAME:#}"));
         context.printer.report(&Ensured { reference, digest, built: false })?;
         return Ok(Exit::Success);

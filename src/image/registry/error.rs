@@ -7,6 +7,7 @@ use crate::image::{layer, store};
 use crate::io::digest::{Digest, Mismatch};
 use crate::io::explain::{ErrorKind, Explain, Explanation, carried};
 use crate::io::http::{self, Answer, Judged, Verdict};
+
 /// Longest text of a refusal that is read, in bytes.
 const LONGEST_REFUSAL: u64 = 16 << 10;
 

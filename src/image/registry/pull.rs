@@ -46,7 +46,7 @@ pub fn find(
         if session.client.is_offline() {
             let why = "it is taken from the local store, and its registry was not asked (--offline)";
             session.progress.warn(format!("{}: {why}", reference.at(manifest.digest)));
-        } else if repository.head(wanted, false)? != Some(manifest.digest) {
+        } else if repository.head(wanted)? != Some(manifest.digest) {
             // That the bytes are here says nothing of what is there, nor of who may have it.
             return Err(Error::NotFound { reference: reference.at(manifest.digest).to_string() });
         }

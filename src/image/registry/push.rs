@@ -75,7 +75,7 @@ fn transfer(
         let why = format!("the image to be pushed is {}, not {digest}", manifest.digest);
         return Err(Error::Protocol { url: to.to_string(), why });
     }
-    if target.head(&name, true)? == Some(manifest.digest) {
+    if target.head_to_push(&name)? == Some(manifest.digest) {
         pushed.spared = source.images(&manifest)?.iter().flat_map(Document::blobs).map(|link| link.size).sum();
         return Ok(pushed);
     }

@@ -77,14 +77,22 @@ impl Repository {
         self.host.judge(answer, &self.name)
     }
 
-    /// The digest of what `wanted` (a tag or a digest) is, in one request; none where it is nothing. `pushing` asks
-    /// with the rights that the push will need, which saves a token.
+    /// The digest of what `wanted` (a tag or a digest) is, in one request; none where it is nothing.
     ///
     /// # Errors
     /// When the registry does not answer, or refuses to.
-    pub fn head(&self, wanted: &str, pushing: bool) -> Result<Option<Digest>, Error> {
+    pub fn head(&self, wanted: &str) -> Result<Option<Digest>, Error> {
+        self.look("pull", wanted)
+    }
+
+    /// As [`Repository::head`], with the rights that the push will need, which saves a token.
+    pub(super) fn head_to_push(&self, wanted: &str) -> Result<Option<Digest>, Error> {
+        self.look("pull,push", wanted)
+    }
+
+    fn look(&self, actions: &str, wanted: &str) -> Result<Option<Digest>, Error> {
         let target = self.below(&format!("manifests/{wanted}"));
-        let scopes = self.scopes(if pushing { "pull,push" } else { "pull" }, None);
+        let scopes = self.scopes(actions, None);
         let ask = || self.host.ask(&target, &mut Request::new(Method::HEAD).header(ACCEPT, ACCEPTED), &scopes);
         let answer = self.client().retrying(ask)?;
         match answer.status {
@@ -137,7 +145,7 @@ impl Repository {
                 Err(error @ Error::Status { status: 400 | 404 | 409, .. }) => error,
                 result => return result,
             };
-            if self.head(wanted, true)? == Some(manifest.digest) {
+            if self.head_to_push(wanted)? == Some(manifest.digest) {
                 return Ok(());
             }
             if !self.client().again(&mut refusals, Verdict::Passing { after: Duration::ZERO }, &error) {

@@ -1,6 +1,5 @@
 //! What a server answers.
 
-use crate::io::explain::{carried, carry};
 use std::io::{self, Read};
 use std::time::{Duration, Instant};
 
@@ -14,6 +13,7 @@ use url::Url;
 use super::policy::{self, Verdict};
 use super::stop::{Interrupted, Stop};
 use super::{Error, shown};
+use crate::io::explain::{carried, carry};
 
 /// An answer whose body was not read yet.
 pub struct Answer {

@@ -17,7 +17,7 @@ const STEP: u64 = 64 << 10;
 /// Reads exactly so many bytes as were promised, or ends with an error; broken connections are made up for (RFC 9110,
 /// section 14). The digest is for the reader of it to check.
 ///
-/// Its errors are those of `open`, in an [`io::Error`].
+/// Its errors are those of `open`, carried by an [`io::Error`].
 pub struct Transfer<O> {
     client: Client,
     open: O,
@@ -32,7 +32,7 @@ pub struct Transfer<O> {
 impl<O, E> Transfer<O>
 where
     O: FnMut(&mut Request<'_>) -> Result<Answer, E>,
-    E: Judged + From<Error> + std::error::Error + Send + Sync + 'static,
+    E: Judged + From<Error> + Explain,
 {
     /// Reads a body of `size` bytes from the offset `from` on. `open` sends the request that it is given, and gives the
     /// answer if its status is one of success.
