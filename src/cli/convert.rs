@@ -10,6 +10,7 @@ use super::printer::{DIM, ERROR, HINT, NAME, Report, VERB, WARNING};
 use super::{Context, Exit, Failure, watch};
 use crate::formats::diagnostic::{Diagnostic, Json};
 use crate::formats::document::shown;
+use crate::io::explain::Explain as _;
 use crate::io::progress::Progress;
 use crate::project::init::convert::{self, Conversion, Converted, Error, Options};
 use crate::project::init::proposal::Proposal;
@@ -133,7 +134,7 @@ fn row(conversion: &Conversion) -> Row<'_> {
         size: made.map(|made| made.size),
         proposal: made.map(|made| &made.proposal),
         error: error.map(ToString::to_string),
-        hint: error.and_then(Error::hint),
+        hint: error.and_then(|error| error.explain().hint),
         diagnostics: diagnostics.sorted().into_iter().map(|diagnostic: &Diagnostic| Json::from(diagnostic)).collect(),
     }
 }

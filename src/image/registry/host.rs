@@ -77,7 +77,7 @@ impl Host {
         let answer = self.exchange(target, request, scopes)?;
         match answer.verdict() {
             Verdict::Final => Ok(answer),
-            Verdict::Passing { .. } => Err(Error::refusal(answer)),
+            Verdict::Unreached | Verdict::Passing { .. } => Err(Error::refusal(answer)),
         }
     }
 

@@ -16,6 +16,8 @@ use super::is_about_certificates;
 pub enum Verdict {
     /// It would end in the same way.
     Final,
+    /// Nobody was reached: there is no such name, or nobody listens there. That may pass, but rarely does.
+    Unreached,
     /// It may help.
     Passing {
         /// How long the server wants to be left alone; zero where it did not say.
@@ -49,7 +51,13 @@ impl Verdict {
 
     /// Of a connection that could not be made, or broke. A certificate that is not trusted stays so.
     pub fn of_broken(source: &(dyn Error + 'static)) -> Self {
-        if is_about_certificates(source) { Self::Final } else { Self::Passing { after: Duration::ZERO } }
+        if is_about_certificates(source) {
+            Self::Final
+        } else if source.downcast_ref().is_some_and(reqwest::Error::is_connect) {
+            Self::Unreached
+        } else {
+            Self::Passing { after: Duration::ZERO }
+        }
     }
 }
 
@@ -58,6 +66,8 @@ impl Verdict {
 pub struct Policy {
     /// How often it is tried again after it failed.
     pub again: u32,
+    /// How often where nobody was reached.
+    pub unreached: u32,
     /// What is waited after the first failure, on average; twice as long after each further one.
     pub first: Duration,
     /// Longest time that a server may ask to be left alone. Who wants more gets no further try.
@@ -65,9 +75,10 @@ pub struct Policy {
 }
 
 impl Default for Policy {
-    /// The one of all that goes over the network: 12.6 s in all, unless a server asks for more.
+    /// The one of all that goes over the network: 12.6 s in all, unless a server asks for more, and 1.4 s where nobody is
+    /// reached.
     fn default() -> Self {
-        Self { again: 6, first: Duration::from_millis(200), patience: Duration::from_secs(300) }
+        Self { again: 6, unreached: 3, first: Duration::from_millis(200), patience: Duration::from_secs(300) }
     }
 }
 
@@ -117,8 +128,12 @@ impl Tries {
     /// Counts a failure, and says how long to wait before the next try; none when it is of no use. `chance` is from 0 to
     /// 1: twenty that failed together should not come back together, nor when a server told them all the same time.
     pub fn next(&mut self, verdict: Verdict, chance: f64) -> Option<Duration> {
-        let Verdict::Passing { after } = verdict else { return None };
-        if self.failed >= self.policy.again || after > self.policy.patience {
+        let (after, most) = match verdict {
+            Verdict::Final => return None,
+            Verdict::Unreached => (Duration::ZERO, self.policy.unreached),
+            Verdict::Passing { after } => (after, self.policy.again),
+        };
+        if self.failed >= most || after > self.policy.patience {
             return None;
         }
         let doubled = self.policy.first.saturating_mul(2_u32.saturating_pow(self.failed));
@@ -187,6 +202,9 @@ mod tests {
         assert_eq!((result, times.len()), (Err(Verdict::Final), 1));
         let (result, times) = run(policy, &[Err(NOW); 7]);
         assert_eq!((result, times.len()), (Err(NOW), 6));
+        // Nobody there is soon said.
+        let (result, times) = run(policy, &[Err(Verdict::Unreached); 4]);
+        assert_eq!((result, times.len()), (Err(Verdict::Unreached), 3));
         let once = Policy { again: 0, ..policy };
         assert_eq!(run(once, &[Err(NOW)]), (Err(NOW), Vec::new()));
     }

@@ -137,24 +137,6 @@ impl Explain for Error {
     }
 }
 
-impl Error {
-    /// What to try next.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::NoModel { why: PROJECT | BENTO, .. } => Some("`ekiben build` takes it as it is".to_owned()),
-            Self::Refused { dangerous: true, .. } => {
-                Some("if you know why it imports what it does, name that: `--allow package.module.Name`".to_owned())
-            }
-            Self::Exists(_) => {
-                Some("choose another folder with `--into`, or replace its files with `--force`".to_owned())
-            }
-            Self::Name(_) => Some("use lowercase letters, digits, `-`, `_` and `.`, at most 63".to_owned()),
-            Self::OneName(_) => Some("leave `--name` out: projects are called after their models".to_owned()),
-            _ => None,
-        }
-    }
-}
-
 const PROJECT: &str = "it is one already";
 const BENTO: &str = "it is a bento";
 

@@ -75,19 +75,6 @@ impl Explain for Error {
     }
 }
 
-impl Error {
-    /// What to try next.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::Already(_) => Some("`ekiben validate` says whether it is right".to_owned()),
-            Self::Elsewhere { folder, .. } => {
-                Some(format!("copy or move the model into {}, or run `ekiben init` where it lies", folder.display()))
-            }
-            Self::Io(_) | Self::Template(_) => None,
-        }
-    }
-}
-
 /// Writes a manifest, a function and requirements into a folder, as far as they are not there.
 ///
 /// # Errors
