@@ -10,6 +10,7 @@ use std::str::FromStr;
 use super::debian::{Suite, UnknownSuite};
 use super::image::Place;
 use crate::image::registry::Reference;
+use crate::io::explain::{ErrorKind, Explain, Explanation};
 use crate::io::suggest::closest;
 
 /// The name of a base: `auto`, `debian:SUITE`, `scratch`, an image in a registry, `oci:PATH` or `docker-archive:PATH`.
@@ -124,15 +125,18 @@ impl BaseNameError {
             }
         }
     }
+}
 
-    /// The next thing to try.
-    pub fn hint(&self) -> Option<String> {
+impl Explain for BaseNameError {
+    fn explain(&self) -> Explanation {
         match self {
-            Self::Suite(_) => Some(format!("the suites are {}", Suite::ALL.map(Suite::name).join(", "))),
-            Self::NoPath(_) => None,
-            Self::NoName(_) => {
-                Some("write `auto`, `debian:SUITE`, `scratch`, `oci:PATH`, or REGISTRY/NAME:TAG".to_owned())
-            }
+            Self::Suite(_) => ErrorKind::Failure
+                .named("base/no-suite")
+                .hint(format!("the suites are {}", Suite::ALL.map(Suite::name).join(", "))),
+            Self::NoPath(_) => ErrorKind::Failure.named("base/no-path"),
+            Self::NoName(_) => ErrorKind::Failure
+                .named("base/no-name")
+                .hint("write `auto`, `debian:SUITE`, `scratch`, `oci:PATH`, or REGISTRY/NAME:TAG"),
         }
     }
 }

@@ -18,6 +18,7 @@ use crate::base::requirements::Requirements;
 use crate::formats::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::formats::document::{Document, pointer};
 use crate::formats::python::PythonVersion;
+use crate::io::explain::Explain as _;
 use crate::io::suggest::{closest, did_you_mean};
 use crate::project::files::Files;
 use crate::project::manifest::Manifest;
@@ -153,7 +154,7 @@ fn base(&Subject { manifest, document, .. }: &Subject<'_>, found: &mut Diagnosti
     if let Some(near) = wrong.similar() {
         error = error.label(did_you_mean(near));
     }
-    found.push(wrong.hint().into_iter().fold(error, Diagnostic::help));
+    found.push(wrong.explain().hint.into_iter().fold(error, Diagnostic::help));
 }
 
 /// POSIX.1-2017, base definitions, section 8.1.
