@@ -4,10 +4,9 @@ use std::io::{self, IsTerminal as _, Read as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use base64::Engine as _;
 use fs_err as fs;
 use reqwest::Url;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::prepare::Inputs;
 use super::printer::{Output, Time};
@@ -15,7 +14,7 @@ use super::{Context, Exit, Failure, prepare, serve};
 use crate::image::session::Session;
 use crate::run;
 use crate::run::container::Life;
-use crate::run::service::{Answer, Credentials, Service};
+use crate::run::service::{Answer, Body, Credentials, Service};
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben invoke . --data '{\"x\": 2}'                    build and run the project for one request\n\
@@ -59,7 +58,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let session = context.session()?;
     match running(context, &session, &args.target)? {
         Some(service) => {
-            let answer = service.with(credentials).invoke(&args.path, data)?;
+            let answer = service.with(credentials).invoke(&args.path, data, None)?;
             show(context, answer)
         }
         None => once(context, &session, args, credentials, data),
@@ -103,7 +102,7 @@ fn running(context: &Context, session: &Session, target: &str) -> Result<Option<
 }
 
 /// The address that `text` is. A name with a port alone may be that of an image.
-fn address(text: &str) -> Option<Url> {
+pub(super) fn address(text: &str) -> Option<Url> {
     let is_plain = text.parse::<SocketAddr>().is_ok()
         || text.strip_prefix("localhost:").is_some_and(|port| port.parse::<u16>().is_ok());
     let text = if is_plain { format!("http://{text}") } else { text.to_owned() };
@@ -125,7 +124,7 @@ fn once(
     let _signals = running.container.pass_on_signals()?;
     let ready = built.manifest.as_ref().map_or("/readyz", |manifest| &manifest.service.ready);
     running.wait_ready(context, ready, args.how.timeout)?;
-    let answer = running.service.invoke(&args.path, data);
+    let answer = running.service.invoke(&args.path, data, None);
     if !answer.as_ref().is_ok_and(|answer| answer.status.is_success()) {
         running.show_log(context);
     }
@@ -143,13 +142,7 @@ fn show(context: &Context, answer: Answer) -> Result<Exit, Failure> {
             context.printer.raw(b"\n")?;
         }
     } else {
-        let (encoding, body) = match (serde_json::from_slice(&body), String::from_utf8(body)) {
-            (Ok(value), _) => ("json", value),
-            (Err(_), Ok(text)) => ("text", Value::String(text)),
-            (Err(_), Err(error)) => {
-                ("base64", Value::String(base64::engine::general_purpose::STANDARD.encode(error.as_bytes())))
-            }
-        };
+        let Body { content_type, encoding, body } = Body::new(content_type, body);
         let document = json!({
             "url": url,
             "status": status.as_u16(),

@@ -84,6 +84,11 @@ pub fn width() -> usize {
     indicatif::TermLike::width(&console::Term::stderr()).into()
 }
 
+/// Columns that a result may have: those of the terminal on stdout; 80 where there is none.
+pub fn result_width() -> usize {
+    indicatif::TermLike::width(&console::Term::stdout()).into()
+}
+
 /// Reads and checks the project at `path`.
 pub fn project(context: &Context, path: &Path) -> Result<Project, Failure> {
     let started = Instant::now();
@@ -158,6 +163,33 @@ pub fn input_if(
     let subject = Subject { convention, platforms: &wanted, ..Subject::of(&project) };
     let lock = lock(context, session, &subject, renewal)?;
     Ok(Input::of_project(session, &project, lock, inputs.how.no_cache)?)
+}
+
+/// What is said in the manifest of a project, a bundle or a bento. Nothing is locked.
+pub fn manifest(context: &Context, session: &Session, inputs: &Inputs) -> Result<Manifest, Failure> {
+    if is_project(&inputs.path)? {
+        return Ok(project(context, &inputs.path)?.manifest);
+    }
+    let input = match import::find(&inputs.path)? {
+        Some(path) if !is_bundle(&inputs.path) => {
+            let bento = import::Bento::open(session, &path)?;
+            if bento.own_manifest().is_none() {
+                let (manifest, mistakes) = bento.describe(None);
+                return manifest.ok_or_else(|| mistaken(context, &path, &mistakes));
+            }
+            Input::of_own_bento(session, &bento, inputs.how.no_cache)
+        }
+        _ => Input::open(session, &inputs.path),
+    };
+    if let Err(input::Error::Malformed { diagnostics, .. }) = &input {
+        show(context, diagnostics);
+    }
+    Ok(input?.manifest)
+}
+
+/// Whether a path is that of a project, and not of what one was packed into.
+pub fn is_project(path: &Path) -> Result<bool, Failure> {
+    Ok(!is_bundle(path) && import::find(path)?.is_none())
 }
 
 /// A bento, and its lock.

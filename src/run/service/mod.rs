@@ -3,10 +3,11 @@
 //! Invariant: credentials go to no other server than the one that was named, wherever it redirects.
 
 mod credentials;
+mod outcome;
 
 pub use credentials::{Credentials, Error as CredentialError};
+pub use outcome::{Body, DiffLine, Difference, Example, Outcome, Verdict};
 
-use std::fmt;
 use std::io::Read as _;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -14,11 +15,9 @@ use std::time::{Duration, Instant};
 use reqwest::blocking::RequestBuilder;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, LOCATION};
 use reqwest::{Method, StatusCode, Url, redirect};
-use serde::Serialize;
-use serde_json::Value;
 
 use crate::image::download::{self, Network};
-use crate::project::manifest::Test;
+use outcome::Reply;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -116,34 +115,21 @@ pub struct Answer {
     pub time: Duration,
 }
 
-/// How an example request went.
-#[derive(Clone, Debug, Serialize)]
-pub struct Outcome {
-    /// The name of the example.
-    pub name: String,
-    /// How long the answer took, in seconds.
-    pub seconds: f64,
-    /// The status that came back; none where nothing did.
-    pub status: Option<u16>,
-    /// In what the answer differs from the one expected; empty when it does not.
-    pub differences: Vec<Difference>,
-}
+/// By which a request is known in the log of the service that gets it, if that looks for one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestId(String);
 
-/// One place where an answer is not as expected.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Difference {
-    /// A JSON pointer (RFC 6901) into the answer, or `status`.
-    pub at: String,
-    /// What was expected there.
-    pub expected: String,
-    /// What is there.
-    pub actual: String,
-}
+impl RequestId {
+    const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
-impl fmt::Display for Difference {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let at = if self.at.is_empty() { "answer" } else { &self.at };
-        write!(f, "{at}: expected {}, got {}", self.expected, self.actual)
+    /// One that no other request has.
+    pub fn random() -> Self {
+        Self(format!("ekiben-{:016x}", fastrand::u64(..)))
+    }
+
+    /// As it is written.
+    pub fn as_str(&self) -> &str {
+        &self.0
     }
 }
 
@@ -246,11 +232,12 @@ impl Service {
         }
     }
 
-    /// Asks `path`: sends `json` with a POST, or else a GET. Waits for the answer as long as it takes.
+    /// Asks `path`: sends `json` with a POST, or else a GET. Waits for the answer as long as it takes. A service that gets
+    /// `id` may mark with it what it logs.
     ///
     /// # Errors
     /// When no whole answer comes; any status is one.
-    pub fn invoke(&self, path: &str, json: Option<Vec<u8>>) -> Result<Answer, Error> {
+    pub fn invoke(&self, path: &str, json: Option<Vec<u8>>, id: Option<&RequestId>) -> Result<Answer, Error> {
         let started = Instant::now();
         let url = format!("{}{path}", self.url);
         let broken = |source: Box<dyn std::error::Error + Send + Sync>| Error::Transport { url: url.clone(), source };
@@ -258,7 +245,7 @@ impl Service {
             Some(json) => self.request(Method::POST, path).header(CONTENT_TYPE, "application/json").body(json),
             None => self.request(Method::GET, path),
         };
-        let response = request.send().map_err(|source| Error::transport(&url, source))?;
+        let response = marked(request, id).send().map_err(|source| Error::transport(&url, source))?;
         let header = |name: HeaderName| Some(response.headers().get(name)?.to_str().ok()?.to_owned());
         let (status, content_type, location) = (response.status(), header(CONTENT_TYPE), header(LOCATION));
         let mut body = Vec::new();
@@ -269,30 +256,42 @@ impl Service {
         Ok(Answer { url, status, location, content_type, body, time: started.elapsed() })
     }
 
-    /// Asks an example request and compares the answer.
-    pub fn ask(&self, test: &Test) -> Outcome {
+    /// Asks an example request and compares the answer. A service that gets `id` may mark with it what it logs.
+    pub fn ask(&self, example: Example<'_>, id: Option<&RequestId>) -> Outcome {
         let started = Instant::now();
+        let test = example.test;
         let request = match &test.request {
             Some(body) => self.request(Method::POST, &test.path).json(body),
             None => self.request(Method::GET, &test.path),
         };
-        let answer = request.timeout(LONGEST_TEST).send().map(|response| {
+        let answer = marked(request, id).timeout(LONGEST_TEST).send().map(|response| {
+            let header = |name: HeaderName| Some(response.headers().get(name)?.to_str().ok()?.to_owned());
+            let (content_type, location, request_id) =
+                (header(CONTENT_TYPE), header(LOCATION), header(RequestId::HEADER));
             let status = response.status().as_u16();
             let mut body = Vec::new();
             // A body that breaks off compares as what it is: not the one expected.
             let _ = response.take(LARGEST_ANSWER).read_to_end(&mut body);
-            (status, body)
+            let own = || id.map(|id| id.as_str().to_owned());
+            Reply { status, content_type, body, location, request_id: request_id.or_else(own) }
         });
         let seconds = started.elapsed().as_secs_f64();
-        let (status, differences) = match answer {
-            Ok((status, body)) => (Some(status), Comparison::new(test, &self.credentials).compare(status, &body)),
-            Err(error) => {
-                let actual = error.without_url().to_string();
-                (None, vec![Difference { at: "status".to_owned(), expected: test.status.to_string(), actual }])
-            }
-        };
-        Outcome { name: test.name.clone(), seconds, status, differences }
+        Outcome::new(example, &self.credentials, seconds, answer.map_err(|error| why(&error.without_url())))
     }
+}
+
+/// The request with its id.
+fn marked(request: RequestBuilder, id: Option<&RequestId>) -> RequestBuilder {
+    match id {
+        Some(id) => request.header(RequestId::HEADER, id.as_str()),
+        None => request,
+    }
+}
+
+/// Why there is no answer: the error with what caused it, on a line.
+fn why(error: &dyn std::error::Error) -> String {
+    let chain = std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string);
+    chain.collect::<Vec<_>>().join(": ")
 }
 
 /// Follows a redirection within the server, which alone may have the credentials.
@@ -300,132 +299,4 @@ fn follow(attempt: redirect::Attempt<'_>) -> redirect::Action {
     const MOST: usize = 10;
     let stays = attempt.previous().last().is_some_and(|last| last.origin() == attempt.url().origin());
     if !stays || attempt.previous().len() > MOST { attempt.stop() } else { attempt.follow() }
-}
-
-/// The answer to an example request beside the one expected.
-struct Comparison<'a> {
-    test: &'a Test,
-    /// A service may say what it was given.
-    hidden: &'a Credentials,
-    at: String,
-    differences: Vec<Difference>,
-}
-
-impl<'a> Comparison<'a> {
-    fn new(test: &'a Test, hidden: &'a Credentials) -> Self {
-        Self { test, hidden, at: String::new(), differences: Vec::new() }
-    }
-
-    fn compare(mut self, status: u16, body: &[u8]) -> Vec<Difference> {
-        let text = || self.hidden.hide_in(&String::from_utf8_lossy(body)).chars().take(300).collect::<String>();
-        if status != self.test.status {
-            let shown = text();
-            let actual = if shown.is_empty() { status.to_string() } else { format!("{status} with {shown}") };
-            let expected = self.test.status.to_string();
-            return vec![Difference { at: "status".to_owned(), expected, actual }];
-        }
-        if let Some(expected) = &self.test.expect {
-            match serde_json::from_slice(body) {
-                Ok(actual) => self.values(expected, &actual),
-                Err(_) => {
-                    let actual = format!("no JSON: {}", text());
-                    self.differ(expected.to_string(), actual);
-                }
-            }
-        }
-        self.differences
-    }
-
-    /// Objects may hold more than was expected, lists may not; numbers may be off by the test's tolerance.
-    fn values(&mut self, expected: &Value, actual: &Value) {
-        let length = self.at.len();
-        match (expected, actual) {
-            (Value::Object(expected), Value::Object(actual)) => {
-                for (key, value) in expected {
-                    self.at.push('/');
-                    self.at.push_str(&key.replace('~', "~0").replace('/', "~1"));
-                    match actual.get(key) {
-                        Some(actual) => self.values(value, actual),
-                        None => self.differ(value.to_string(), "nothing".to_owned()),
-                    }
-                    self.at.truncate(length);
-                }
-            }
-            (Value::Array(expected), Value::Array(actual)) if expected.len() == actual.len() => {
-                for (index, (expected, actual)) in expected.iter().zip(actual).enumerate() {
-                    self.at.push_str(&format!("/{index}"));
-                    self.values(expected, actual);
-                    self.at.truncate(length);
-                }
-            }
-            (Value::Array(expected), Value::Array(actual)) => {
-                self.differ(format!("{} items", expected.len()), format!("{} items", actual.len()));
-            }
-            (Value::Number(expected), Value::Number(actual))
-                if near(expected.as_f64(), actual.as_f64(), self.test.tolerance) => {}
-            (expected, actual) if expected == actual => {}
-            (expected, actual) => {
-                self.differ(shown(expected.to_string()), shown(self.hidden.hide_in(&actual.to_string())));
-            }
-        }
-    }
-
-    fn differ(&mut self, expected: String, actual: String) {
-        self.differences.push(Difference { at: self.at.clone(), expected, actual });
-    }
-}
-
-fn near(expected: Option<f64>, actual: Option<f64>, tolerance: f64) -> bool {
-    let (Some(expected), Some(actual)) = (expected, actual) else { return false };
-    (expected - actual).abs() <= tolerance * expected.abs().max(1.0)
-}
-
-fn shown(text: String) -> String {
-    match text.char_indices().nth(200) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    fn test(value: Value) -> Test {
-        serde_json::from_value(value).unwrap()
-    }
-
-    fn differences(expected: Value, actual: Value) -> Vec<String> {
-        let test = test(json!({"name": "t", "expect": expected}));
-        let found = Comparison::new(&test, &Credentials::default()).compare(200, actual.to_string().as_bytes());
-        found.iter().map(ToString::to_string).collect()
-    }
-
-    #[test]
-    fn answers_are_compared_as_a_person_would() {
-        assert!(differences(json!([0, 1.0]), json!([0, 1.000_000_1])).is_empty());
-        assert!(differences(json!({"a": 1}), json!({"a": 1, "b": 2})).is_empty());
-        assert_eq!(differences(json!([0]), json!([1])), ["/0: expected 0, got 1"]);
-        assert_eq!(differences(json!([0]), json!([0, 1])), ["answer: expected 1 items, got 2 items"]);
-        assert_eq!(differences(json!({"a/b": 1}), json!({})), ["/a~1b: expected 1, got nothing"]);
-        assert_eq!(differences(json!("x"), json!(null)), ["answer: expected \"x\", got null"]);
-    }
-
-    #[test]
-    fn a_wrong_status_shows_the_body() {
-        let test = test(json!({"name": "t", "status": 422}));
-        let differences = Comparison::new(&test, &Credentials::default()).compare(500, b"oops");
-        assert_eq!(differences[0].to_string(), "status: expected 422, got 500 with oops");
-    }
-
-    #[test]
-    fn a_service_that_repeats_a_credential_does_not_show_it() {
-        let hidden = Credentials::parse(["TOKEN=a\"secret"], |_| None).unwrap();
-        let test = test(json!({"name": "t", "expect": {"token": 1}}));
-        for (status, body) in [(200, r#"{"token": "a\"secret"}"#), (500, "no a\"secret"), (200, "a\"secret")] {
-            let differences = Comparison::new(&test, &hidden).compare(status, body.as_bytes());
-            assert!(!differences[0].actual.contains("secret"), "{differences:?}");
-        }
-    }
 }
