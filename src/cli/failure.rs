@@ -75,6 +75,12 @@ impl Failure {
         self
     }
 
+    /// The same with the next thing to try, unless there is one already.
+    pub fn or_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint.get_or_insert_with(|| hint.into());
+        self
+    }
+
     /// Shows it, and says how the program ends.
     pub fn present(self, printer: &Printer) -> Exit {
         // Whoever closed the pipe has seen enough: `ekiben images | head -1`.

@@ -1,14 +1,17 @@
 //! Starting an image's service, for `ekiben run` and `ekiben test`.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::prepare::Built;
-use super::printer::{DIM, NAME, Time};
+use super::printer::{DIM, NAME, Time, plain};
 use super::{Context, Failure};
 use crate::image::session::Session;
 use crate::project::manifest::Resources;
-use crate::run::container::{self, Container, Life, Limits, Publish};
-use crate::run::service::{Credentials, Service};
+use crate::run::container::{self, Container, Life, Limits, LogReader, Publish};
+use crate::run::service::{
+    self, Answer, Credentials, Detail, Example, Outcome, RequestId, Service, Transcript, Verdict, readable,
+    without_access,
+};
 use crate::run::{self, Options};
 
 /// How a service is started.
@@ -90,7 +93,9 @@ pub struct Running {
     pub container: Container,
     pub service: Service,
     pub refusals: Refusals,
-    /// Its log was shown, to tell why.
+    listener: LogReader,
+    transcript: Transcript,
+    /// Something went wrong that its log may tell of.
     has_failed: bool,
 }
 
@@ -154,7 +159,7 @@ pub fn start(
     life: Life,
     movable: bool,
 ) -> Result<Running, Failure> {
-    let started = std::time::Instant::now();
+    let started = Instant::now();
     let refusals = Refusals::new(options.read_only);
     let container = match run::start(session, &built.name, &built.image, &options, life) {
         Err(run::Error::Container(container::Error::Start(container::Failure::Address {
@@ -174,7 +179,8 @@ pub fn start(
     };
     let text = format!("{NAME}{}{NAME:#} in {}", container.name(), Time(started.elapsed()));
     context.printer.status("Started", text);
-    Ok(Running { container, service: Service::new(address)?, refusals, has_failed: false })
+    let (listener, transcript) = (container.listen(), Transcript::default());
+    Ok(Running { container, service: Service::new(address)?, refusals, listener, transcript, has_failed: false })
 }
 
 impl Running {
@@ -202,22 +208,69 @@ impl Running {
         Ok(())
     }
 
+    /// Asks an example. What is said of it in the log is there once the container has ended: see [`Running::said`].
+    pub fn ask(&mut self, example: Example<'_>) -> (Outcome, RequestId) {
+        let id = self.begin();
+        let outcome = self.service.ask(example, Some(&id));
+        if outcome.verdict == Verdict::Different {
+            self.settle(&id);
+        }
+        (outcome, id)
+    }
+
+    /// Asks once; as [`Running::ask`].
+    pub fn invoke(&mut self, path: &str, json: Option<Vec<u8>>) -> (Result<Answer, service::Error>, RequestId) {
+        let id = self.begin();
+        let answer = self.service.invoke(path, json, Some(&id));
+        if !answer.as_ref().is_ok_and(|answer| answer.status.is_success()) {
+            self.settle(&id);
+        }
+        (answer, id)
+    }
+
+    fn begin(&mut self) -> RequestId {
+        let id = RequestId::random();
+        self.listen();
+        self.transcript.ask(&id);
+        id
+    }
+
+    /// Waits a moment for what is logged of a failed request behind its answer, so that it is not taken for the next one's.
+    fn settle(&mut self, id: &RequestId) {
+        self.has_failed = true;
+        settle(&mut self.listener, &mut self.transcript, id, Duration::from_millis(250));
+    }
+
+    /// Reads what has been said since. A log that cannot be read says nothing.
+    fn listen(&mut self) {
+        let Self { listener, transcript, .. } = self;
+        let _ = listener.read(&mut |bytes| transcript.take(bytes));
+    }
+
+    /// What the service said of a request, without credentials. By now all of it is there if the container has ended.
+    pub fn said(&self, ids: &[&str]) -> Vec<String> {
+        let lines = self.transcript.of(ids);
+        lines.iter().map(|line| self.service.credentials().hide_in(line)).collect()
+    }
+
     /// Shows the last lines that the container has said, to tell why it failed.
     pub fn show_log(&mut self, context: &Context) {
-        let mut said = Vec::new();
-        if self.container.logs(Some(20), false, &mut |bytes| said.extend_from_slice(bytes)).is_ok() {
-            for line in String::from_utf8_lossy(&said).lines().flat_map(readable) {
-                let line = self.service.credentials().hide_in(&line);
-                context.printer.line(&format!("{DIM}{:>12}{DIM:#} {line}", "log"));
-            }
-        }
+        const LINES: usize = 20;
+        self.listen();
+        let last = self.transcript.last(LINES);
+        let last: Vec<_> = last.iter().map(|line| self.service.credentials().hide_in(line)).collect();
+        show_lines(context, &last.iter().map(String::as_str).collect::<Vec<_>>());
         self.has_failed = true;
     }
 
-    /// Stops the container and waits for its end, after which nothing of it is left. If it failed, says whether it was
-    /// refused to write: by now all that it said is there.
+    /// Stops the container and waits for its end, after which nothing of it is left, and all that it said is read. If it
+    /// failed, says whether it was refused to write.
     pub fn end(&mut self, context: &Context) -> Result<(), Failure> {
+        self.listen();
+        self.transcript.finish();
         self.container.stop(Duration::from_secs(10))?;
+        self.listen();
+        self.transcript.end();
         let Self { container, refusals, has_failed, .. } = self;
         container.wait(&mut |bytes| {
             if *has_failed {
@@ -228,13 +281,35 @@ impl Running {
     }
 }
 
-/// A line of the service's log as lines for a person: the message and the exception of a JSON line, else as it is.
-fn readable(line: &str) -> Vec<String> {
-    let Ok(serde_json::Value::Object(entry)) = serde_json::from_str(line) else { return vec![line.to_owned()] };
-    let text = |key: &str| entry.get(key).and_then(serde_json::Value::as_str);
-    let (Some(level), Some(message)) = (text("level"), text("message")) else { return vec![line.to_owned()] };
-    let exception = text("exception").unwrap_or_default().lines().map(str::to_owned);
-    std::iter::once(format!("{level}: {message}")).chain(exception).collect()
+/// Reads along until the service has said all of a request, for at most `most`.
+pub fn settle(listener: &mut LogReader, transcript: &mut Transcript, id: &RequestId, most: Duration) {
+    const PAUSE: Duration = Duration::from_millis(5);
+    let started = Instant::now();
+    loop {
+        let _ = listener.read(&mut |bytes| transcript.take(bytes));
+        if transcript.is_done(id) || started.elapsed() > most {
+            return;
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// Lines of a log as a person reads them: with `--verbose` tracebacks are whole.
+pub fn readable_lines(context: &Context, lines: &[&str]) -> Vec<String> {
+    let detail = if context.printer.is_verbose() { Detail::Whole } else { Detail::Folded };
+    readable(lines, detail).iter().map(|line| plain(&line.replace('\t', "    "))).collect()
+}
+
+/// Shows lines of a log on stderr.
+pub fn show_lines(context: &Context, lines: &[&str]) {
+    for line in readable_lines(context, lines) {
+        context.printer.line(&format!("{DIM}{:>12}{DIM:#} {line}", "log"));
+    }
+}
+
+/// Shows what was said of a failed request.
+pub fn show_said(context: &Context, lines: &[String]) {
+    show_lines(context, &without_access(lines));
 }
 
 /// `512Mi`, `2Gi`, `1000000`: bytes.

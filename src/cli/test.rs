@@ -17,7 +17,7 @@ use crate::io::digest::Digest;
 use crate::project::manifest::Manifest;
 use crate::run;
 use crate::run::container::Life;
-use crate::run::service::{Credentials, DiffLine, Example, Outcome, Service, Verdict};
+use crate::run::service::{Credentials, DiffLine, Example, Outcome, RequestId, Service, Verdict, without_access};
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben test\n\
@@ -74,6 +74,9 @@ struct Tested {
     outcomes: Vec<Outcome>,
     #[serde(skip_serializing_if = "Option::is_none")]
     accepted: Option<Accepted>,
+    /// For each outcome, the lines of its log for a person.
+    #[serde(skip)]
+    logs: Vec<Vec<String>>,
     #[serde(skip)]
     width: usize,
 }
@@ -110,7 +113,9 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let is_well = different.count() == 0 && accepted.as_ref().is_none_or(|accepted| accepted.refused.is_empty());
     let (image, digest) = image.unzip();
     let width = prepare::result_width();
-    let tested = Tested { image, digest, url, passed, answered, failed, outcomes, accepted, width };
+    let log = |outcome: &Outcome| serve::readable_lines(context, &without_access(&outcome.log));
+    let logs = outcomes.iter().map(log).collect();
+    let tested = Tested { image, digest, url, passed, answered, failed, outcomes, accepted, logs, width };
     context.printer.report(&tested)?;
     if is_project && !args.accept && answered + failed > 0 {
         context.printer.advise(match (answered, failed) {
@@ -131,11 +136,17 @@ fn here(context: &Context, session: &Session, args: &Args, credentials: Credenti
     let mut running = serve::start(context, session, &built, options, Life::Tied, false)?.with(credentials);
     let _signals = running.container.pass_on_signals()?;
     running.wait_ready(context, &manifest.service.ready, args.how.timeout)?;
-    let outcomes: Vec<_> = Example::of(&manifest).map(|example| running.service.ask(example, None)).collect();
-    if outcomes.iter().any(|outcome| outcome.verdict == Verdict::Different) {
-        running.show_log(context);
-    }
+    let asked: Vec<_> = Example::of(&manifest).map(|example| running.ask(example)).collect();
+    // What is said behind an answer is all there once nothing runs any more.
     running.end(context)?;
+    let told = |(mut outcome, id): (Outcome, RequestId)| {
+        let ids: Vec<_> = [id.as_str()].into_iter().chain(outcome.request_id.as_deref()).collect();
+        if outcome.verdict == Verdict::Different {
+            outcome.log = running.said(&ids);
+        }
+        outcome
+    };
+    let outcomes = asked.into_iter().map(told).collect();
     Ok(Asked { image: Some((built.name, built.digest)), url: None, manifest, outcomes })
 }
 
@@ -183,8 +194,11 @@ const MARGIN: usize = 6;
 impl Report for Tested {
     fn human(&self, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out)?;
-        for outcome in &self.outcomes {
+        for (outcome, log) in self.outcomes.iter().zip(&self.logs) {
             self.outcome(out, outcome)?;
+            for line in log {
+                writeln!(out, "{:MARGIN$}{DIM}log{DIM:#} {line}", "")?;
+            }
         }
         self.summary(out)
     }

@@ -357,3 +357,121 @@ fn numbers_are_as_near_as_the_manifest_asks() {
         test_of(&home, &service, &[]).ends(3).says("ekiben.yaml:5:");
     }
 }
+
+/// Breaks for a negative number, and refuses zero, which is its way to say 422.
+const BREAKS: &str = "def predict(x: float) -> float:
+    print('asked for', x)
+    if x == 0:
+        raise ValueError('zero is refused')
+    return 1 if x > 0 else inner(x)
+
+
+def inner(x):
+    return {}['secret']
+
+
+def explain():
+    return {}
+";
+
+fn breaking(tests: &str) -> Home {
+    let home = Home::warm();
+    home.tiny("tiny");
+    let text = fs::read_to_string(home.path("tiny/ekiben.yaml")).unwrap();
+    let (head, _) = text.split_once("tests:").unwrap();
+    home.write("tiny/ekiben.yaml", format!("{head}{tests}"));
+    home.write("tiny/src/predict.py", BREAKS);
+    home
+}
+
+#[test]
+fn a_failed_request_shows_what_the_log_says_of_it_and_nothing_else() {
+    let home = breaking(
+        "tests:\n  - {name: good, request: {x: 1}, expect: 1}\n  - {name: breaks, request: {x: -1}}\n  \
+         - {name: refused, request: {x: 0}, status: 422}\n",
+    );
+    let said = home.run(["test", "tiny"]).ends(4);
+    let broken = "      log asked for -1.0\n      log error: the request failed\n      log KeyError: 'secret'\n      \
+                  log   src/predict.py:5, in predict\n";
+    assert!(said.out.contains(broken), "{}", said.out);
+    assert!(
+        said.out.contains("      log   src/predict.py:9, in inner\n      log     return {}['secret']\n"),
+        "{}",
+        said.out
+    );
+    for other in ["asked for 1.0", "zero is refused", "site-packages", "starlette", "answered 500", "Shutting down"] {
+        assert!(!said.out.contains(other) && !said.err.contains(other), "`{other}` in\n{}{}", said.out, said.err);
+    }
+    assert_eq!(said.out.matches("frames of the service and libraries (-v)\n").count(), 1, "{}", said.out);
+    let whole = home.run(["test", "tiny", "--verbose"]).ends(4).out;
+    assert!(whole.contains("site-packages/starlette/") && whole.contains("Traceback"), "{whole}");
+    let report = home.run(["test", "tiny", "--output", "json"]).ends(4).json();
+    let outcomes = report["outcomes"].as_array().unwrap();
+    assert!(outcomes[1]["log"].to_string().contains("KeyError"), "{report:#}");
+    assert_eq!((&outcomes[0]["log"], &outcomes[2]["log"]), (&json!([]), &json!([])), "{report:#}");
+    assert_eq!(outcomes[1]["body"]["request_id"], outcomes[1]["request_id"]);
+}
+
+#[test]
+fn the_last_request_of_all_does_not_lose_its_traceback() {
+    let home = breaking("tests: [{request: {x: -1}}]\n");
+    for _ in 0..3 {
+        assert!(home.run(["test", "tiny"]).ends(4).out.contains("log KeyError: 'secret'"));
+        let asked = home.run(["invoke", "tiny", "-d", "{\"x\": -1}"]).ends(4).says("log KeyError: 'secret'");
+        assert!(
+            asked.err.contains("src/predict.py:9, in inner") && !asked.err.contains("site-packages"),
+            "{}",
+            asked.err
+        );
+    }
+    home.run(["run", "tiny:1", "--detach", "--name", "mine"]).ok();
+    home.run(["invoke", "mine", "-d", "{\"x\": 1}"]).ok();
+    let asked = home.run(["invoke", "mine", "-d", "{\"x\": -1}"]).ends(4).says("log KeyError: 'secret'");
+    assert!(asked.err.contains("hint: all that it said: `ekiben logs mine`"), "{}", asked.err);
+    assert!(!asked.err.contains("asked for 1.0") && asked.err.contains("asked for -1.0"), "{}", asked.err);
+    let report = home.run(["invoke", "mine", "-d", "{\"x\": -1}", "--output", "json"]).ends(4).json();
+    assert!(report["log"].to_string().contains("KeyError"), "{report}");
+}
+
+/// What a server of one's own says behind its answer, without a mark.
+#[test]
+fn another_server_keeps_its_lines_apart_as_well() {
+    let server = r#"
+import http.server, os, sys, time
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        status = 200 if self.path == "/readyz" else 500
+        body = b"{}"
+        self.send_response(status)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+        self.wfile.flush()
+        time.sleep(0.05)
+        print("behind", self.path, flush=True)
+        if self.path == "/one":
+            raise KeyError("of one")
+
+    def log_message(self, *args):
+        pass
+
+http.server.ThreadingHTTPServer(("0.0.0.0", int(os.environ["PORT"])), Handler).serve_forever()
+"#;
+    let home = Home::warm();
+    home.write("own/src/server.py", server);
+    let tests = "tests: [{name: one, path: /one}, {name: two, path: /two, status: 500}, {name: three, path: /three}]\n";
+    home.write(
+        "own/ekiben.yaml",
+        format!(
+            "name: own\nversion: '1'\npython: {{version: '3.11'}}\ninclude: [src/**]\n\
+             service: {{command: [python3, src/server.py]}}\n{tests}"
+        ),
+    );
+    let said = home.run(["test", "own"]).ends(4).out;
+    let (first, rest) = said.split_once("✓ two").unwrap();
+    assert!(first.contains("log behind /one\n") && first.contains("log KeyError: 'of one'\n"), "{said}");
+    assert!(first.contains("log   src/server.py:") && !first.contains("socketserver"), "{said}");
+    let (second, third) = rest.split_once("✗ three").unwrap();
+    assert!(!second.contains("log ") && third.contains("log behind /three\n") && !third.contains("/one"), "{said}");
+}

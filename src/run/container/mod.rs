@@ -31,6 +31,7 @@ mod state;
 mod supervise;
 
 pub use error::{Error, Failure};
+pub use log::LogReader;
 pub use signals::PassedOn;
 pub use spec::{Engine, Limits, Mount, Name, Network, Publish, Spec, Streams, Tmpfs};
 pub use state::{State, Status};
@@ -49,7 +50,6 @@ use nix::sys::signal::Signal;
 use nix::unistd::geteuid;
 
 use crate::io::progress::Progress;
-use log::LogReader;
 use state::Record;
 
 /// The hidden command that makes this program a supervisor.
@@ -443,6 +443,11 @@ impl Container {
             reader.read(to)?;
         }
         Ok(())
+    }
+
+    /// A way to read what it says from its beginning on, piece by piece.
+    pub fn listen(&self) -> LogReader {
+        LogReader::new(&self.folder.join("log"))
     }
 
     fn follow(&self, reader: &mut LogReader, to: &mut dyn FnMut(&[u8])) -> Result<(), Error> {

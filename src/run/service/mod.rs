@@ -4,9 +4,15 @@
 
 mod credentials;
 mod outcome;
+mod request_id;
+mod traceback;
+mod transcript;
 
 pub use credentials::{Credentials, Error as CredentialError};
 pub use outcome::{Body, DiffLine, Difference, Example, Outcome, Verdict};
+pub use request_id::RequestId;
+pub use traceback::Detail;
+pub use transcript::{Transcript, readable, without_access};
 
 use std::io::Read as _;
 use std::net::SocketAddr;
@@ -111,26 +117,10 @@ pub struct Answer {
     pub content_type: Option<String>,
     /// All of it.
     pub body: Vec<u8>,
+    /// By which the service's log knows the request.
+    pub request_id: Option<String>,
     /// How long it took.
     pub time: Duration,
-}
-
-/// By which a request is known in the log of the service that gets it, if that looks for one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RequestId(String);
-
-impl RequestId {
-    const HEADER: HeaderName = HeaderName::from_static("x-request-id");
-
-    /// One that no other request has.
-    pub fn random() -> Self {
-        Self(format!("ekiben-{:016x}", fastrand::u64(..)))
-    }
-
-    /// As it is written.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
 }
 
 impl Service {
@@ -248,12 +238,13 @@ impl Service {
         let response = marked(request, id).send().map_err(|source| Error::transport(&url, source))?;
         let header = |name: HeaderName| Some(response.headers().get(name)?.to_str().ok()?.to_owned());
         let (status, content_type, location) = (response.status(), header(CONTENT_TYPE), header(LOCATION));
+        let request_id = header(RequestId::HEADER).or_else(|| id.map(|id| id.as_str().to_owned()));
         let mut body = Vec::new();
         response.take(LARGEST_ANSWER + 1).read_to_end(&mut body).map_err(|error| broken(error.into()))?;
         if body.len() as u64 > LARGEST_ANSWER {
             return Err(Error::TooLarge { url });
         }
-        Ok(Answer { url, status, location, content_type, body, time: started.elapsed() })
+        Ok(Answer { url, status, location, content_type, body, request_id, time: started.elapsed() })
     }
 
     /// Asks an example request and compares the answer. A service that gets `id` may mark with it what it logs.
