@@ -1,13 +1,15 @@
 //! Starting an image's service, for `ekiben run` and `ekiben test`.
 
+use std::io::{self, IsTerminal as _};
 use std::time::{Duration, Instant};
 
 use super::prepare::Built;
-use super::printer::{DIM, NAME, Time, plain};
+use super::printer::{DIM, NAME, Output, Time, plain};
 use super::{Context, Failure};
 use crate::image::session::Session;
 use crate::project::manifest::Resources;
 use crate::run::container::{self, Container, Life, Limits, LogReader, Publish};
+use crate::run::ended::EndedLogs;
 use crate::run::service::{
     self, Answer, Credentials, Detail, Example, Outcome, RequestId, Service, Transcript, Verdict, readable,
     without_access,
@@ -95,6 +97,9 @@ pub struct Running {
     pub refusals: Refusals,
     listener: LogReader,
     transcript: Transcript,
+    /// Where its log is kept when it is gone; none where it stays.
+    pub ended_logs: Option<EndedLogs>,
+    is_ready: bool,
     /// Something went wrong that its log may tell of.
     has_failed: bool,
 }
@@ -180,7 +185,9 @@ pub fn start(
     let text = format!("{NAME}{}{NAME:#} in {}", container.name(), Time(started.elapsed()));
     context.printer.status("Started", text);
     let (listener, transcript) = (container.listen(), Transcript::default());
-    Ok(Running { container, service: Service::new(address)?, refusals, listener, transcript, has_failed: false })
+    let ended_logs = (!options.keep).then(|| EndedLogs::of(session));
+    let service = Service::new(address)?;
+    Ok(Running { container, service, refusals, listener, transcript, ended_logs, is_ready: false, has_failed: false })
 }
 
 impl Running {
@@ -199,11 +206,20 @@ impl Running {
         let waited = match self.service.wait_ready(path, Duration::from_secs(timeout), ended) {
             Ok(waited) => waited,
             Err(error) => {
+                let error = match error {
+                    service::Error::NotReady { waited, last } => {
+                        let last =
+                            self.locate().map_or_else(|| last.clone(), |place| format!("{last}; it is at {place}"));
+                        service::Error::NotReady { waited, last }
+                    }
+                    error => error,
+                };
                 self.show_log(context);
                 self.end(context)?;
                 return Err(error.into());
             }
         };
+        self.is_ready = true;
         context.printer.status("Ready", format!("{NAME}{}{NAME:#} in {}", self.service.url(), Time(waited)));
         Ok(())
     }
@@ -253,6 +269,22 @@ impl Running {
         lines.iter().map(|line| self.service.credentials().hide_in(line)).collect()
     }
 
+    /// Has the service say in its log where it is, and gives the place in the person's code.
+    pub fn locate(&mut self) -> Option<String> {
+        const MOST: Duration = Duration::from_secs(1);
+        // A container that has ended is nowhere.
+        self.container.inquiry().ok()?.ask().ok()?;
+        let started = Instant::now();
+        while !self.transcript.has_dump() && started.elapsed() < MOST {
+            std::thread::sleep(Duration::from_millis(10));
+            self.listen();
+        }
+        // It is written line by line.
+        std::thread::sleep(Duration::from_millis(50));
+        self.listen();
+        service::place(&self.transcript.last(usize::MAX))
+    }
+
     /// Shows the last lines that the container has said, to tell why it failed.
     pub fn show_log(&mut self, context: &Context) {
         const LINES: usize = 20;
@@ -263,14 +295,22 @@ impl Running {
         self.has_failed = true;
     }
 
+    /// Keeps what was said, without credentials, where the container's own log goes with it.
+    fn keep_log(&self, context: &Context) {
+        let Some(logs) = &self.ended_logs else { return };
+        keep_log(context, logs, self.container.name(), &self.transcript, self.service.credentials());
+    }
+
     /// Stops the container and waits for its end, after which nothing of it is left, and all that it said is read. If it
     /// failed, says whether it was refused to write.
     pub fn end(&mut self, context: &Context) -> Result<(), Failure> {
         self.listen();
         self.transcript.finish();
-        self.container.stop(Duration::from_secs(10))?;
+        // What is not ready has nobody's request to end, and may not listen to signals yet.
+        self.container.stop(Duration::from_secs(if self.is_ready { 10 } else { 1 }))?;
         self.listen();
         self.transcript.end();
+        self.keep_log(context);
         let Self { container, refusals, has_failed, .. } = self;
         container.wait(&mut |bytes| {
             if *has_failed {
@@ -278,6 +318,14 @@ impl Running {
             }
         })?;
         Ok(())
+    }
+}
+
+/// Keeps the log of a container that is about to go. Where that cannot be done, all goes on.
+pub fn keep_log(context: &Context, logs: &EndedLogs, name: &str, transcript: &Transcript, credentials: &Credentials) {
+    let lines: Vec<_> = transcript.last(usize::MAX).iter().map(|line| credentials.hide_in(line) + "\n").collect();
+    if let Err(error) = logs.keep(name, lines.concat().as_bytes()) {
+        context.printer.warn(&format!("what the service said is not kept: {error}"));
     }
 }
 
@@ -291,6 +339,53 @@ pub fn settle(listener: &mut LogReader, transcript: &mut Transcript, id: &Reques
             return;
         }
         std::thread::sleep(PAUSE);
+    }
+}
+
+/// Shows what a container says on stdout: as it is, or on a terminal as a person reads it.
+pub struct LogScreen<'a> {
+    context: &'a Context,
+    is_readable: bool,
+    /// The beginning of a line.
+    open: Vec<u8>,
+}
+
+impl<'a> LogScreen<'a> {
+    /// The log of a service.
+    pub fn of_service(context: &'a Context) -> Self {
+        let is_readable = context.printer.output() == Output::Human && io::stdout().is_terminal();
+        Self { context, is_readable, open: Vec::new() }
+    }
+
+    /// Whatever comes, to the byte.
+    pub fn raw(context: &'a Context) -> Self {
+        Self { context, is_readable: false, open: Vec::new() }
+    }
+
+    /// Shows what came next.
+    ///
+    /// # Errors
+    /// When stdout is closed.
+    pub fn take(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if !self.is_readable {
+            return self.context.printer.raw(bytes);
+        }
+        self.open.extend_from_slice(bytes);
+        let Some(end) = self.open.iter().rposition(|byte| *byte == b'\n') else { return Ok(()) };
+        let rest = self.open.split_off(end + 1);
+        let said = std::mem::replace(&mut self.open, rest);
+        let text = String::from_utf8_lossy(&said);
+        let lines: Vec<_> = text.lines().collect();
+        let shown = readable_lines(self.context, &lines).iter().map(|line| format!("{line}\n")).collect::<String>();
+        self.context.printer.raw(shown.as_bytes())
+    }
+
+    /// Shows what has no end.
+    ///
+    /// # Errors
+    /// When stdout is closed.
+    pub fn end(&mut self) -> io::Result<()> {
+        if self.open.is_empty() { Ok(()) } else { self.take(b"\n") }
     }
 }
 

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use crate::home::{Home, Ran, free_port, ran};
+use crate::home::{Home, Ran, free_port, ran, tool};
 use serde_json::{Value, json};
 
 /// A service that Ekiben has not made: it answers with what `answer` makes of path and body.
@@ -474,4 +474,84 @@ http.server.ThreadingHTTPServer(("0.0.0.0", int(os.environ["PORT"])), Handler).s
     assert!(first.contains("log   src/server.py:") && !first.contains("socketserver"), "{said}");
     let (second, third) = rest.split_once("✗ three").unwrap();
     assert!(!second.contains("log ") && third.contains("log behind /three\n") && !third.contains("/one"), "{said}");
+}
+
+/// A model whose loading goes as `loading` does.
+fn loading(loading: &str) -> Home {
+    let home = Home::warm();
+    home.tiny("tiny");
+    let model = format!(
+        "import logging\nimport time\nlogging.getLogger('mine').warning('loads')\n\ndef load():\n    {loading}\n\nload()\n\n\
+         def predict(x: float) -> float:\n    return x\n\ndef explain():\n    return {{}}\n"
+    );
+    home.write("tiny/src/predict.py", model);
+    home
+}
+
+#[test]
+fn what_is_never_ready_says_where_it_is() {
+    let home = loading("time.sleep(1000)");
+    for args in [&["test", "tiny", "--timeout", "3"][..], &["run", "tiny", "--detach", "--timeout", "3"]] {
+        let said = home.run(args).ends(1).says("log warning: loads\n").says("log   src/predict.py:6, in load\n");
+        let error = "it does not listen yet; it is at src/predict.py:6, in load\n";
+        assert!(said.err.contains(error) && !said.err.contains("importlib"), "{}", said.err);
+    }
+    // In the foreground it goes on, and says it in what is shown anyway.
+    let mut run = tool("timeout");
+    let command = home.command(["run", "tiny", "--timeout", "3"]);
+    run.args(["--signal=INT", "8"]).arg(command.get_program()).args(command.get_args());
+    run.current_dir(home.folder()).env("EKIBEN_HOME", home.store());
+    let said = ran(&mut run).says("/readyz does not answer");
+    assert!(said.out.contains("\"/app/src/predict.py\", line 6 in load"), "{}", said.out);
+    // A program that knows no such signal is not hurt by it.
+    let wait = "import time; time.sleep(4); print('over')";
+    let manifest = "name: own\nversion: '1'\npython: {version: '3.11'}\nservice: {command: [python3, -c, \"WAIT\"]}\n";
+    home.write("own/ekiben.yaml", manifest.replace("WAIT", wait));
+    home.build("own");
+    assert_eq!(home.run(["run", "own:1", "--timeout", "1"]).ok().says("does not answer").out, "over\n");
+}
+
+#[test]
+fn what_crashes_says_where_it_was() {
+    let home = loading("import ctypes; ctypes.string_at(0)");
+    let said = home.run(["test", "tiny"]).ends(1).says("Segmentation fault").says("log   src/predict.py:6, in load\n");
+    assert!(
+        said.err.contains("exit code 139 before it was ready") && said.err.contains("`ekiben logs --last`"),
+        "{}",
+        said.err
+    );
+    let home = breaking("tests: [{request: {x: -1}}]\n");
+    let model = BREAKS.replace("return {}['secret']", "import ctypes; ctypes.string_at(0)");
+    home.write("tiny/src/predict.py", model);
+    let said = home.run(["test", "tiny"]).ends(4).out;
+    assert!(
+        said.contains("log Fatal Python error: Segmentation fault\n") && said.contains("src/predict.py:9, in inner"),
+        "{said}"
+    );
+    home.run(["invoke", "tiny", "-d", "{\"x\": -1}"]).ends(5).says("src/predict.py:9, in inner");
+}
+
+#[test]
+fn what_has_ended_stays_readable() {
+    for home in [breaking("tests: [{request: {x: 1}}]\n"), breaking("tests: [{request: {x: 1}}]\n").of_a_user()] {
+        home.run(["logs", "--last"]).ends(1).says("no container has ended");
+        home.run(["test", "tiny"]).ok();
+        let said = home.run(["logs", "--last"]).ok().out;
+        assert!(said.contains("asked for 1.0\n") && said.contains("\"path\": \"/predict\""), "{said}");
+        assert_eq!(home.stored("containers"), [""; 0]);
+        let [name] = home.stored("logs").try_into().unwrap();
+        assert_eq!(home.run(["logs", &name]).ok().out, said);
+        assert_eq!(home.run(["logs", &name, "--tail", "1"]).ok().out, format!("{}\n", said.lines().last().unwrap()));
+        home.run(["invoke", "tiny:1", "-d", "{\"x\": 7}"]).ok();
+        assert!(home.run(["logs", "--last"]).ok().out.contains("asked for 7.0\n"));
+        // One that was to be kept and was stopped afterwards is the last; one that runs has not ended.
+        home.run(["run", "tiny:1", "--detach", "--name", "kept"]).ok();
+        assert!(home.run(["logs", "--last"]).ok().out.contains("asked for 7.0\n"));
+        home.run(["invoke", "kept", "-d", "{\"x\": 8}"]).ok();
+        home.run(["stop", "kept"]).ok();
+        assert!(home.run(["logs", "--last"]).ok().out.contains("asked for 8.0\n"));
+        home.run(["logs", "../lock"]).ends(1).says("cannot be the name");
+        home.run(["prune", "--all"]).ok();
+        assert_eq!(home.stored("logs"), [""; 0]);
+    }
 }

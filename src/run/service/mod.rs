@@ -11,7 +11,7 @@ mod transcript;
 pub use credentials::{Credentials, Error as CredentialError};
 pub use outcome::{Body, DiffLine, Difference, Example, Outcome, Verdict};
 pub use request_id::RequestId;
-pub use traceback::Detail;
+pub use traceback::{Detail, place};
 pub use transcript::{Transcript, readable, without_access};
 
 use std::io::Read as _;
@@ -74,8 +74,10 @@ impl Error {
     /// The next thing to try.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::NotReady { .. } => Some("its log says what it waits for; `--timeout` gives it longer".to_owned()),
-            Self::Ended { .. } => Some("its log above says why".to_owned()),
+            Self::NotReady { .. } => Some(
+                "its log above says what it does; `--timeout` gives it longer, `ekiben logs --last` has all".to_owned(),
+            ),
+            Self::Ended { .. } => Some("its log above says why; `ekiben logs --last` has all of it".to_owned()),
             Self::Address { .. } => Some("write http://HOST:PORT, or 127.0.0.1:PORT".to_owned()),
             Self::Offline { .. } => Some("leave out `--offline`".to_owned()),
             Self::Transport { .. } | Self::TooLarge { .. } => None,

@@ -21,7 +21,7 @@ pub(super) fn folded(lines: &[&str], extent: Extent) -> Vec<String> {
     let mut shown = Vec::new();
     let mut rest = lines;
     while let [line, after @ ..] = rest {
-        let is_dump = line.ends_with(DUMPED);
+        let is_dump = is_dump(line);
         if line.trim_end() != HEADER && !is_dump {
             shown.push((*line).to_owned());
             rest = after;
@@ -38,6 +38,19 @@ pub(super) fn folded(lines: &[&str], extent: Extent) -> Vec<String> {
         shown.extend(fold(&frames, is_dump));
     }
     shown
+}
+
+/// Where a process was in the person's own code when it said where it is, from the last lines of its log.
+pub fn place(lines: &[String]) -> Option<String> {
+    let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+    let begins = lines.iter().rposition(|line| line.starts_with("Current thread") && line.ends_with(DUMPED))?;
+    let (frames, _) = frames(lines.get(begins + 1..)?);
+    frames.iter().find(|frame| frame.is_own()).map(Frame::place)
+}
+
+/// Whether a line begins with what a thread of a process was at.
+pub(super) fn is_dump(line: &str) -> bool {
+    line.ends_with(DUMPED)
 }
 
 /// How far the words of an exception go.
@@ -126,14 +139,18 @@ impl<'a> Frame<'a> {
         !self.path.starts_with('<') && !foreign.iter().any(|folder| self.path.contains(folder))
     }
 
-    fn show(&self) -> Vec<String> {
+    fn place(&self) -> String {
         // As the person knows it: below the project's folder, or that of the library.
         let inside = ["/site-packages/", "/dist-packages/", "/app/", "/home/bentoml/bento/src/"];
         let path = inside.iter().find_map(|folder| self.path.split_once(folder)).map_or(self.path, |(_, rest)| rest);
-        let place = match self.function {
-            "" | "<module>" => format!("  {path}:{}", self.line),
-            function => format!("  {path}:{}, in {function}", self.line),
-        };
+        match self.function {
+            "" | "<module>" => format!("{path}:{}", self.line),
+            function => format!("{path}:{}, in {function}", self.line),
+        }
+    }
+
+    fn show(&self) -> Vec<String> {
+        let place = format!("  {}", self.place());
         std::iter::once(place).chain(self.source.iter().map(|line| (*line).to_owned())).collect()
     }
 }
@@ -189,6 +206,9 @@ mod tests {
             "Current thread 0x00007f10 (most recent call first):\n  /usr/lib/python3.11/socket.py:5, in recv\n  \
              src/predict.py:3\n  … and 2 frames of the service and libraries (-v)"
         );
+        let lines: Vec<_> = format!("before\n{text}").lines().map(str::to_owned).collect();
+        assert_eq!(place(&lines).as_deref(), Some("src/predict.py:3"));
+        assert_eq!(place(&lines[..3]), None);
     }
 
     #[test]

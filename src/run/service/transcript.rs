@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use serde_json::Value;
 
 use super::request_id::RequestId;
-use super::traceback::{Detail, Extent, folded};
+use super::traceback::{Detail, Extent, folded, is_dump};
 
 /// What a service has said, as far back as it is kept.
 #[derive(Debug, Default)]
@@ -88,6 +88,11 @@ impl Transcript {
     pub fn is_done(&self, id: &RequestId) -> bool {
         let is_last = |line: &Line| line.of.as_deref() == Some(id.as_str()) && is_access(&line.text);
         self.lines.iter().rev().any(is_last)
+    }
+
+    /// Whether a process has said where it is.
+    pub fn has_dump(&self) -> bool {
+        self.lines.iter().any(|line| is_dump(&line.text))
     }
 
     /// All lines that are kept, or the last `most`.
