@@ -112,7 +112,8 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let different = outcomes.iter().filter(|outcome| outcome.verdict == Verdict::Different && !is_written(outcome));
     let is_well = different.count() == 0 && accepted.as_ref().is_none_or(|accepted| accepted.refused.is_empty());
     let (image, digest) = image.unzip();
-    let width = prepare::result_width();
+    // Wider lines are hard to compare.
+    let width = prepare::result_width().min(100);
     let log = |outcome: &Outcome| serve::readable_lines(context, &without_access(&outcome.log));
     let logs = outcomes.iter().map(log).collect();
     let tested = Tested { image, digest, url, passed, answered, failed, outcomes, accepted, logs, width };

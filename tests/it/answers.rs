@@ -429,6 +429,18 @@ fn the_last_request_of_all_does_not_lose_its_traceback() {
     let asked = home.run(["invoke", "mine", "-d", "{\"x\": -1}"]).ends(4).says("log KeyError: 'secret'");
     assert!(asked.err.contains("hint: all that it said: `ekiben logs mine`"), "{}", asked.err);
     assert!(!asked.err.contains("asked for 1.0") && asked.err.contains("asked for -1.0"), "{}", asked.err);
+    // On a terminal a log is made readable; elsewhere it stays as it was said.
+    let mut logs = tool("script");
+    let command = home.command(["logs", "mine"]);
+    let line = format!("{} logs mine", command.get_program().to_str().unwrap());
+    logs.args(["--quiet", "--return", "--command", &line, "/dev/null"]).env("EKIBEN_HOME", home.store());
+    let shown = ran(&mut logs).ok().out;
+    assert!(
+        shown.contains("info: POST /predict answered 500\r\n") && shown.contains("\nKeyError: 'secret'\r\n"),
+        "{shown}"
+    );
+    assert!(!shown.contains("site-packages"), "{shown}");
+    assert!(home.run(["logs", "mine"]).ok().out.contains("\\nKeyError: 'secret'\""));
     let report = home.run(["invoke", "mine", "-d", "{\"x\": -1}", "--output", "json"]).ends(4).json();
     assert!(report["log"].to_string().contains("KeyError"), "{report}");
 }
@@ -448,8 +460,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
         self.wfile.flush()
-        time.sleep(0.05)
-        print("behind", self.path, flush=True)
+        if self.path == "/readyz":
+            return
+        time.sleep(0.01)
+        sys.stdout.write(f"behind {self.path}\n")
+        sys.stdout.flush()
         if self.path == "/one":
             raise KeyError("of one")
 
