@@ -3,6 +3,7 @@
 //! A file is recognised by its name, or else by its content; a folder by what lies in it. Nothing is run, nothing is
 //! asked over a network, and the order of the results does not depend on the disk.
 
+pub mod accept;
 pub mod fix;
 pub mod project_metadata;
 pub mod target;

@@ -185,7 +185,7 @@ impl Report for Shelf<'_> {
         if let Some(project) =
             self.models.iter().find(|row| row.state == State::Ready).and_then(|row| row.project.as_ref())
         {
-            let next = "asks the model the example request; write its answer below `expect:`";
+            let next = "asks the model the example request; with `--accept` it writes the answer down";
             writeln!(out, "\n{HINT}next{HINT:#}: `ekiben test {project}` {next}")?;
         }
         if self.models.len() > 1 {

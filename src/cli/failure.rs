@@ -81,6 +81,12 @@ impl Failure {
         Self { error: text.into().into(), explanation }
     }
 
+    /// The same with the next thing to try, unless there is one already.
+    pub fn or_hint(mut self, hint: impl Into<String>) -> Self {
+        self.explanation.hint.get_or_insert_with(|| hint.into());
+        self
+    }
+
     /// Shows it, and says how the program ends.
     pub fn present(self, printer: &Printer) -> Exit {
         let Explanation { kind, name, hint } = self.explanation;

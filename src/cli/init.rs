@@ -58,7 +58,9 @@ impl Report for Started {
         }
         reasons(out, &self.proposal)?;
         let next = match (self.proposal.is_ready(), self.proposal.tests.is_empty()) {
-            (true, false) => "`ekiben test` asks the model the example requests; write its answers below `expect:`",
+            (true, false) => {
+                "`ekiben test` asks the model the example requests; `ekiben test --accept` writes its answers down"
+            }
             (true, true) => "describe an example under `tests:`, then `ekiben test`",
             (false, _) => "fill in the function, describe an example under `tests:`, then `ekiben test`",
         };

@@ -3,10 +3,10 @@
 use std::io::{self, IsTerminal as _, Read as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use base64::Engine as _;
 use fs_err as fs;
-use serde_json::{Value, json};
+use serde_json::json;
 use url::Url;
 
 use super::inputs::{How, Inputs};
@@ -16,8 +16,8 @@ use crate::build::workflow;
 use crate::image::session::Session;
 use crate::io::explain::ErrorKind;
 use crate::run;
-use crate::run::container::Life;
-use crate::run::service::{Answer, Credentials, Service};
+use crate::run::container::{Container, Life};
+use crate::run::service::{Answer, Body, Credentials, RequestId, Service, Transcript};
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben invoke . --data '{\"x\": 2}'                    build and run the project for one request\n\
@@ -63,11 +63,39 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let data = args.data.as_deref().map(read).transpose()?;
     let session = context.session()?;
     match running(context, &session, &args.target)? {
-        Some(service) => {
-            let answer = service.with(credentials).invoke(&args.path, data)?;
-            show(context, answer)
-        }
+        Some((service, container)) => ask(context, &service.with(credentials), container, &args.path, data),
         None => once(context, &session, args, credentials, data),
+    }
+}
+
+/// Asks what runs already.
+fn ask(
+    context: &Context,
+    service: &Service,
+    container: Option<Container>,
+    path: &str,
+    data: Option<Vec<u8>>,
+) -> Result<Exit, Failure> {
+    let Some(container) = container else {
+        return show(context, service.invoke(path, data, None)?, &[]);
+    };
+    let (mut listener, mut transcript) = (container.listen(), Transcript::default());
+    let id = RequestId::random();
+    listener.skip_to_last(0)?;
+    transcript.ask(&id);
+    let answer = service.invoke(path, data, Some(&id));
+    let name = container.name();
+    let advice = format!("all that it said: `ekiben logs {name}`");
+    match answer {
+        Ok(answer) if answer.status.is_success() => show(context, answer, &[]),
+        Ok(answer) => {
+            // It goes on, so that it is not known when it has said all.
+            serve::settle(&mut listener, &mut transcript, &id, Duration::from_millis(500));
+            let ids: Vec<_> = [id.as_str()].into_iter().chain(answer.request_id.as_deref()).collect();
+            let said: Vec<_> = transcript.of(&ids).iter().map(|line| service.credentials().hide_in(line)).collect();
+            show(context, answer, &said).map_err(|failure| failure.or_hint(advice))
+        }
+        Err(error) => Err(Failure::from(error).or_hint(advice)),
     }
 }
 
@@ -91,15 +119,20 @@ fn read(text: &str) -> Result<Vec<u8>, Failure> {
     Ok(bytes)
 }
 
-/// The service that a person names, if it runs already.
-fn running(context: &Context, session: &Session, target: &str) -> Result<Option<Service>, Failure> {
+/// The service that a person names, if it runs already, and its container, if it is one of ours.
+fn running(
+    context: &Context,
+    session: &Session,
+    target: &str,
+) -> Result<Option<(Service, Option<Container>)>, Failure> {
     if let Some(url) = address(target) {
-        return Ok(Some(Service::at(&url, &context.network)?));
+        return Ok(Some((Service::at(&url, &context.network)?, None)));
     }
-    let states = run::containers(session)?.list()?;
+    let containers = run::containers(session)?;
+    let states = containers.list()?;
     let Some(state) = states.into_iter().find(|state| state.name == target) else { return Ok(None) };
     match state.published.first() {
-        Some(publish) if state.is_live() => Ok(Some(Service::new(publish.host))),
+        Some(publish) if state.is_live() => Ok(Some((Service::new(publish.host), Some(containers.get(&state.name)?)))),
         None if state.is_live() => {
             let explanation =
                 ErrorKind::Failure.named("invoke/no-port").hint("name its address: `ekiben invoke http://HOST:PORT`");
@@ -111,7 +144,7 @@ fn running(context: &Context, session: &Session, target: &str) -> Result<Option<
 }
 
 /// The address that `text` is. A name with a port alone may be that of an image.
-fn address(text: &str) -> Option<Url> {
+pub(super) fn address(text: &str) -> Option<Url> {
     let is_plain = text.parse::<SocketAddr>().is_ok()
         || text.strip_prefix("localhost:").is_some_and(|port| port.parse::<u16>().is_ok());
     let text = if is_plain { format!("http://{text}") } else { text.to_owned() };
@@ -134,31 +167,34 @@ fn once(
     let _signals = running.container.pass_on_signals()?;
     let ready = built.manifest.as_ref().map_or("/readyz", |manifest| &manifest.service.ready);
     running.wait_ready(context, ready, args.how.timeout)?;
-    let answer = running.service.invoke(&args.path, data);
-    if !answer.as_ref().is_ok_and(|answer| answer.status.is_success()) {
-        running.show_log(context);
-    }
+    let (answer, id) = running.invoke(&args.path, data);
+    // What is said behind the answer is all there once nothing runs any more.
     running.end(context)?;
-    show(context, answer?)
+    let theirs = answer.as_ref().ok().and_then(|answer| answer.request_id.as_deref());
+    let said = running.said(&[id.as_str()].into_iter().chain(theirs).collect::<Vec<_>>());
+    match answer {
+        Ok(answer) => show(context, answer, &said),
+        Err(error) => {
+            serve::show_said(context, &said);
+            Err(error.into())
+        }
+    }
 }
 
-/// Writes the body to stdout. A status that is none of success is the command's failure.
-fn show(context: &Context, answer: Answer) -> Result<Exit, Failure> {
-    let Answer { url, status, location, content_type, body, time } = answer;
+/// Writes the body to stdout. A status that is none of success is the command's failure: then what the service `said` of
+/// the request is shown as well.
+fn show(context: &Context, answer: Answer, said: &[String]) -> Result<Exit, Failure> {
+    let Answer { url, status, location, content_type, body, request_id, time } = answer;
+    let said = if status.is_success() { &[] } else { said };
     if context.printer.output() == Output::Human {
         context.printer.status("Answered", format!("{status} in {}", Time(time)));
         context.printer.raw(&body)?;
         if io::stdout().is_terminal() && !body.is_empty() && !body.ends_with(b"\n") {
             context.printer.raw(b"\n")?;
         }
+        serve::show_said(context, said);
     } else {
-        let (encoding, body) = match (serde_json::from_slice(&body), String::from_utf8(body)) {
-            (Ok(value), _) => ("json", value),
-            (Err(_), Ok(text)) => ("text", Value::String(text)),
-            (Err(_), Err(error)) => {
-                ("base64", Value::String(base64::engine::general_purpose::STANDARD.encode(error.as_bytes())))
-            }
-        };
+        let Body { content_type, encoding, body } = Body::new(content_type, body);
         let document = json!({
             "url": url,
             "status": status.as_u16(),
@@ -167,6 +203,9 @@ fn show(context: &Context, answer: Answer) -> Result<Exit, Failure> {
             // How `body` stands for the bytes.
             "encoding": encoding,
             "body": body,
+            "request_id": request_id,
+            // Of a request that failed.
+            "log": said,
         });
         context.printer.raw(format!("{document:#}\n").as_bytes())?;
     }

@@ -135,6 +135,18 @@ impl Printer {
         let _ = self.above_bars(|| writeln!(anstream::stderr().lock(), "{text}"));
     }
 
+    /// Says what may be done next.
+    pub fn advise(&self, text: &str) {
+        if self.verbosity >= Verbosity::Normal && self.output == Output::Human {
+            self.line(&format!(" {HINT}hint{HINT:#}: {text}"));
+        }
+    }
+
+    /// Whether it is to be said also why things are as they are.
+    pub fn is_verbose(&self) -> bool {
+        self.verbosity >= Verbosity::Verbose
+    }
+
     /// Says what a person should know though all goes on.
     pub fn warn(&self, text: &str) {
         self.line(&format!("{WARNING}warning{WARNING:#}: {text}"));

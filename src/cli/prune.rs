@@ -17,7 +17,7 @@ const EXAMPLES: &str = "Examples:\n\
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Remove downloads, unpacked layers and memories of earlier work too.
+    /// Remove downloads, unpacked layers, memories of earlier work and logs of containers that are gone too.
     #[arg(long)]
     all: bool,
 }

@@ -7,10 +7,12 @@ use serde::Serialize;
 
 use super::inputs::Inputs;
 use super::printer::Report;
-use super::serve::{self, Running};
+use super::serve::{self, LogScreen, Running};
 use super::{Context, Exit, Failure};
 use crate::build::workflow::{self, Built};
+use crate::project::manifest::Manifest;
 use crate::run::container::{Life, Publish};
+use crate::run::service::Transcript;
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben run\n\
@@ -131,11 +133,16 @@ fn foreground(
 ) -> Result<Exit, Failure> {
     let _signals = running.container.pass_on_signals()?;
     let ready = built.manifest.as_ref().map_or("/readyz", |manifest| &manifest.service.ready).to_owned();
-    let Running { container, service, refusals, .. } = running;
+    let Running { container, service, refusals, ended_logs, .. } = running;
+    let mut screen = if serves { LogScreen::of_service(context) } else { LogScreen::raw(context) };
+    let mut transcript = Transcript::default();
     let mut show = |bytes: &[u8]| {
-        let _ = context.printer.raw(bytes);
+        let _ = screen.take(bytes);
+        transcript.take(bytes);
         refusals.look_at(context, bytes);
     };
+    let is_ours = built.manifest.as_ref().is_none_or(Manifest::serves_functions);
+    let inquiry = container.inquiry()?;
     let exit = std::thread::scope(|scope| {
         if serves {
             let (printer, service) = (&context.printer, &*service);
@@ -151,6 +158,10 @@ fn foreground(
                     }
                     Err(crate::run::service::Error::NotReady { .. }) => {
                         printer.warn(&format!("{ready} does not answer; the container goes on"));
+                        if is_ours {
+                            // What it says is shown with all that it says.
+                            let _ = inquiry.ask();
+                        }
                     }
                     // What ended it is said by whoever waits for it.
                     Err(_) => {}
@@ -163,6 +174,11 @@ fn foreground(
             container.wait(&mut show)
         }
     })?;
+    let _ = screen.end();
+    transcript.end();
+    if let Some(logs) = ended_logs.as_ref().filter(|_| serves) {
+        serve::keep_log(context, logs, container.name(), &transcript, service.credentials());
+    }
     if exit.out_of_memory {
         context.printer.warn("the kernel killed processes of the container, as it used up its memory");
     }

@@ -1,14 +1,19 @@
 //! Starting an image's service, for `ekiben run` and `ekiben test`.
 
-use std::time::Duration;
+use std::io::{self, IsTerminal as _};
+use std::time::{Duration, Instant};
 
-use super::printer::{DIM, NAME, Time};
+use super::printer::{DIM, NAME, Output, Time, plain};
 use super::{Context, Failure};
 use crate::build::workflow::Built;
 use crate::image::session::Session;
 use crate::project::manifest::Resources;
-use crate::run::container::{self, Container, Life, Limits, Publish};
-use crate::run::service::{Credentials, Service};
+use crate::run::container::{self, Container, Life, Limits, LogReader, Publish};
+use crate::run::ended::EndedLogs;
+use crate::run::service::{
+    self, Answer, Credentials, Detail, Example, Outcome, RequestId, Service, Transcript, Verdict, readable,
+    without_access,
+};
 use crate::run::{self, Options};
 
 /// How a service is started.
@@ -90,7 +95,12 @@ pub struct Running {
     pub container: Container,
     pub service: Service,
     pub refusals: Refusals,
-    /// Its log was shown, to tell why.
+    listener: LogReader,
+    transcript: Transcript,
+    /// Where its log is kept when it is gone; none where it stays.
+    pub ended_logs: Option<EndedLogs>,
+    is_ready: bool,
+    /// Something went wrong that its log may tell of.
     has_failed: bool,
 }
 
@@ -154,7 +164,7 @@ pub fn start(
     life: Life,
     movable: bool,
 ) -> Result<Running, Failure> {
-    let started = std::time::Instant::now();
+    let started = Instant::now();
     let refusals = Refusals::new(options.read_only);
     let container = match run::start(session, &built.name, &built.image, &options, life) {
         Err(run::Error::Container(container::Error::Start(container::Failure::Address {
@@ -174,7 +184,10 @@ pub fn start(
     };
     let text = format!("{NAME}{}{NAME:#} in {}", container.name(), Time(started.elapsed()));
     context.printer.status("Started", text);
-    Ok(Running { container, service: Service::new(address), refusals, has_failed: false })
+    let (listener, transcript) = (container.listen(), Transcript::default());
+    let ended_logs = (!options.keep).then(|| EndedLogs::of(session));
+    let service = Service::new(address);
+    Ok(Running { container, service, refusals, listener, transcript, ended_logs, is_ready: false, has_failed: false })
 }
 
 impl Running {
@@ -193,31 +206,111 @@ impl Running {
         let waited = match self.service.wait_ready(path, Duration::from_secs(timeout), ended) {
             Ok(waited) => waited,
             Err(error) => {
+                let error = match error {
+                    service::Error::NotReady { waited, last } => {
+                        let last =
+                            self.locate().map_or_else(|| last.clone(), |place| format!("{last}; it is at {place}"));
+                        service::Error::NotReady { waited, last }
+                    }
+                    error => error,
+                };
                 self.show_log(context);
                 self.end(context)?;
                 return Err(error.into());
             }
         };
+        self.is_ready = true;
         context.printer.status("Ready", format!("{NAME}{}{NAME:#} in {}", self.service.url(), Time(waited)));
         Ok(())
     }
 
+    /// Asks an example. What is said of it in the log is there once the container has ended: see [`Running::said`].
+    pub fn ask(&mut self, example: Example<'_>) -> (Outcome, RequestId) {
+        let id = self.begin();
+        let outcome = self.service.ask(example, Some(&id));
+        if outcome.verdict == Verdict::Different {
+            self.settle(&id);
+        }
+        (outcome, id)
+    }
+
+    /// Asks once; as [`Running::ask`].
+    pub fn invoke(&mut self, path: &str, json: Option<Vec<u8>>) -> (Result<Answer, service::Error>, RequestId) {
+        let id = self.begin();
+        let answer = self.service.invoke(path, json, Some(&id));
+        if !answer.as_ref().is_ok_and(|answer| answer.status.is_success()) {
+            self.settle(&id);
+        }
+        (answer, id)
+    }
+
+    fn begin(&mut self) -> RequestId {
+        let id = RequestId::random();
+        self.listen();
+        self.transcript.ask(&id);
+        id
+    }
+
+    /// Waits a moment for what is logged of a failed request behind its answer, so that it is not taken for the next one's.
+    fn settle(&mut self, id: &RequestId) {
+        self.has_failed = true;
+        settle(&mut self.listener, &mut self.transcript, id, Duration::from_millis(250));
+    }
+
+    /// Reads what has been said since. A log that cannot be read says nothing.
+    fn listen(&mut self) {
+        let Self { listener, transcript, .. } = self;
+        let _ = listener.read(&mut |bytes| transcript.take(bytes));
+    }
+
+    /// What the service said of a request, without credentials. By now all of it is there if the container has ended.
+    pub fn said(&self, ids: &[&str]) -> Vec<String> {
+        let lines = self.transcript.of(ids);
+        lines.iter().map(|line| self.service.credentials().hide_in(line)).collect()
+    }
+
+    /// Has the service say in its log where it is, and gives the place in the person's code.
+    pub fn locate(&mut self) -> Option<String> {
+        const MOST: Duration = Duration::from_secs(1);
+        // A container that has ended is nowhere.
+        self.container.inquiry().ok()?.ask().ok()?;
+        let started = Instant::now();
+        while !self.transcript.has_dump() && started.elapsed() < MOST {
+            std::thread::sleep(Duration::from_millis(10));
+            self.listen();
+        }
+        // It is written line by line.
+        std::thread::sleep(Duration::from_millis(50));
+        self.listen();
+        service::place(&self.transcript.last(usize::MAX))
+    }
+
     /// Shows the last lines that the container has said, to tell why it failed.
     pub fn show_log(&mut self, context: &Context) {
-        let mut said = Vec::new();
-        if self.container.logs(Some(20), false, &mut |bytes| said.extend_from_slice(bytes)).is_ok() {
-            for line in String::from_utf8_lossy(&said).lines().flat_map(readable) {
-                let line = self.service.credentials().hide_in(&line);
-                context.printer.line(&format!("{DIM}{:>12}{DIM:#} {line}", "log"));
-            }
-        }
+        const LINES: usize = 20;
+        self.listen();
+        let last = self.transcript.last(LINES);
+        let last: Vec<_> = last.iter().map(|line| self.service.credentials().hide_in(line)).collect();
+        show_lines(context, &last.iter().map(String::as_str).collect::<Vec<_>>());
         self.has_failed = true;
     }
 
-    /// Stops the container and waits for its end, after which nothing of it is left. If it failed, says whether it was
-    /// refused to write: by now all that it said is there.
+    /// Keeps what was said, without credentials, where the container's own log goes with it.
+    fn keep_log(&self, context: &Context) {
+        let Some(logs) = &self.ended_logs else { return };
+        keep_log(context, logs, self.container.name(), &self.transcript, self.service.credentials());
+    }
+
+    /// Stops the container and waits for its end, after which nothing of it is left, and all that it said is read. If it
+    /// failed, says whether it was refused to write.
     pub fn end(&mut self, context: &Context) -> Result<(), Failure> {
-        self.container.stop(Duration::from_secs(10))?;
+        self.listen();
+        self.transcript.finish();
+        // What is not ready has nobody's request to end, and may not listen to signals yet.
+        self.container.stop(Duration::from_secs(if self.is_ready { 10 } else { 1 }))?;
+        self.listen();
+        self.transcript.end();
+        self.keep_log(context);
         let Self { container, refusals, has_failed, .. } = self;
         container.wait(&mut |bytes| {
             if *has_failed {
@@ -228,13 +321,90 @@ impl Running {
     }
 }
 
-/// A line of the service's log as lines for a person: the message and the exception of a JSON line, else as it is.
-fn readable(line: &str) -> Vec<String> {
-    let Ok(serde_json::Value::Object(entry)) = serde_json::from_str(line) else { return vec![line.to_owned()] };
-    let text = |key: &str| entry.get(key).and_then(serde_json::Value::as_str);
-    let (Some(level), Some(message)) = (text("level"), text("message")) else { return vec![line.to_owned()] };
-    let exception = text("exception").unwrap_or_default().lines().map(str::to_owned);
-    std::iter::once(format!("{level}: {message}")).chain(exception).collect()
+/// Keeps the log of a container that is about to go. Where that cannot be done, all goes on.
+pub fn keep_log(context: &Context, logs: &EndedLogs, name: &str, transcript: &Transcript, credentials: &Credentials) {
+    let lines: Vec<_> = transcript.last(usize::MAX).iter().map(|line| credentials.hide_in(line) + "\n").collect();
+    if let Err(error) = logs.keep(name, lines.concat().as_bytes()) {
+        context.printer.warn(&format!("what the service said is not kept: {error}"));
+    }
+}
+
+/// Reads along until the service has said all of a request, for at most `most`.
+pub fn settle(listener: &mut LogReader, transcript: &mut Transcript, id: &RequestId, most: Duration) {
+    const PAUSE: Duration = Duration::from_millis(5);
+    let started = Instant::now();
+    loop {
+        let _ = listener.read(&mut |bytes| transcript.take(bytes));
+        if transcript.is_done(id) || started.elapsed() > most {
+            return;
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// Shows what a container says on stdout: as it is, or on a terminal as a person reads it.
+pub struct LogScreen<'a> {
+    context: &'a Context,
+    is_readable: bool,
+    /// The beginning of a line.
+    open: Vec<u8>,
+}
+
+impl<'a> LogScreen<'a> {
+    /// The log of a service.
+    pub fn of_service(context: &'a Context) -> Self {
+        let is_readable = context.printer.output() == Output::Human && io::stdout().is_terminal();
+        Self { context, is_readable, open: Vec::new() }
+    }
+
+    /// Whatever comes, to the byte.
+    pub fn raw(context: &'a Context) -> Self {
+        Self { context, is_readable: false, open: Vec::new() }
+    }
+
+    /// Shows what came next.
+    ///
+    /// # Errors
+    /// When stdout is closed.
+    pub fn take(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if !self.is_readable {
+            return self.context.printer.raw(bytes);
+        }
+        self.open.extend_from_slice(bytes);
+        let Some(end) = self.open.iter().rposition(|byte| *byte == b'\n') else { return Ok(()) };
+        let rest = self.open.split_off(end + 1);
+        let said = std::mem::replace(&mut self.open, rest);
+        let text = String::from_utf8_lossy(&said);
+        let lines: Vec<_> = text.lines().collect();
+        let shown = readable_lines(self.context, &lines).iter().map(|line| format!("{line}\n")).collect::<String>();
+        self.context.printer.raw(shown.as_bytes())
+    }
+
+    /// Shows what has no end.
+    ///
+    /// # Errors
+    /// When stdout is closed.
+    pub fn end(&mut self) -> io::Result<()> {
+        if self.open.is_empty() { Ok(()) } else { self.take(b"\n") }
+    }
+}
+
+/// Lines of a log as a person reads them: with `--verbose` tracebacks are whole.
+pub fn readable_lines(context: &Context, lines: &[&str]) -> Vec<String> {
+    let detail = if context.printer.is_verbose() { Detail::Whole } else { Detail::Folded };
+    readable(lines, detail).iter().map(|line| plain(&line.replace('\t', "    "))).collect()
+}
+
+/// Shows lines of a log on stderr.
+pub fn show_lines(context: &Context, lines: &[&str]) {
+    for line in readable_lines(context, lines) {
+        context.printer.line(&format!("{DIM}{:>12}{DIM:#} {line}", "log"));
+    }
+}
+
+/// Shows what was said of a failed request.
+pub fn show_said(context: &Context, lines: &[String]) {
+    show_lines(context, &without_access(lines));
 }
 
 /// `512Mi`, `2Gi`, `1000000`: bytes.

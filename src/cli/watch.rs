@@ -17,6 +17,11 @@ pub fn show(context: &Context, diagnostics: &Diagnostics) {
     }
 }
 
+/// Columns that a result may have: those of the terminal on stdout; 80 where there is none.
+pub fn result_width() -> usize {
+    indicatif::TermLike::width(&console::Term::stdout()).into()
+}
+
 /// Columns of the terminal; 80 where there is none.
 pub fn width() -> usize {
     indicatif::TermLike::width(&console::Term::stderr()).into()

@@ -81,6 +81,12 @@ pub struct Manifest {
     /// Example requests and what the model has to answer.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tests: Vec<Test>,
+    /// How far numbers of answers may be from those expected, for all tests that do not say it themselves. A number T stands
+    /// for `{relative: T, absolute: T}`; a number of an answer is near enough when it is off by at most
+    /// `absolute + relative * |expected|`, as with numpy.allclose. Absent: a millionth of the number expected, or of 1 where
+    /// that is more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approximately: Option<Approximately>,
 }
 
 impl Described for Manifest {
@@ -112,6 +118,12 @@ impl Manifest {
             Some(Requirements::List(list)) => Asked::List(list),
             Some(Requirements::File(file)) => Asked::File(file),
         }
+    }
+
+    /// Which numbers are near enough in the answer to `test`: what it says itself, else what is said for all.
+    pub fn nearness(&self, test: &Test) -> Nearness {
+        let own = test.approximately.map(Nearness::from).or(test.tolerance.map(Nearness::Greater));
+        own.or(self.approximately.map(Nearness::from)).unwrap_or(Nearness::USUAL)
     }
 
     /// Whether the image needs a Python.
@@ -386,8 +398,9 @@ impl Resources {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Test {
-    /// What it shows.
-    pub name: String,
+    /// What it shows. Absent: `test` and its number, from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// The path that is asked.
     #[serde(default = "predict_path")]
     #[schemars(regex(pattern = "^/"), extend("patternErrorMessage" = "a path that begins with `/`"))]
@@ -395,34 +408,136 @@ pub struct Test {
     /// The JSON that is sent. Absent: a GET.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<serde_json::Value>,
-    /// The status that must come back.
-    #[serde(default = "ok")]
-    #[schemars(range(min = 100, max = 599))]
-    pub status: u16,
-    /// The JSON that must come back; objects may hold more than is named here. Absent: anything will do.
+    /// The status that must come back. Absent: 200.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("minimum" = 100, "maximum" = 599))]
+    pub status: Option<u16>,
+    /// The JSON that must come back; objects may hold more than is named here. Absent or null: anything will do, and
+    /// `ekiben test` shows it; `ekiben test --accept` writes it here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expect: Option<serde_json::Value>,
-    /// How far numbers may be from those expected, relative to them (absolute below 1).
-    #[serde(default = "tolerance")]
-    #[schemars(range(min = 0.0, max = 1.0))]
-    pub tolerance: f64,
+    /// How far numbers may be from those expected, where that is another distance than for all tests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approximately: Option<Approximately>,
+    /// The older word for `approximately`, which counts before it: how far numbers may be from those expected, relative to
+    /// them (absolute below 1).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("minimum" = 0, "maximum" = 1, "deprecated" = true))]
+    pub tolerance: Option<f64>,
 }
 
 fn predict_path() -> String {
     "/predict".to_owned()
 }
 
-fn ok() -> u16 {
-    200
+impl Test {
+    /// What the test with this number, counted from 1, is called.
+    pub fn name(&self, number: usize) -> String {
+        self.name.clone().unwrap_or_else(|| format!("test {number}"))
+    }
+
+    /// The status that must come back.
+    pub fn wanted_status(&self) -> u16 {
+        self.status.unwrap_or(200)
+    }
+
+    /// Whether it says what must come back, if only a status.
+    pub fn expects_something(&self) -> bool {
+        self.status.is_some() || self.expect.is_some()
+    }
 }
 
-fn tolerance() -> f64 {
-    1e-6
+/// How far numbers may be from those expected.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Approximately {
+    /// The same number for both parts of the distance.
+    Both(#[schemars(extend("minimum" = 0, "maximum" = 1))] f64),
+    /// Each part by itself; nothing where one is absent.
+    Apart(Distance),
+}
+
+/// The parts of a distance, which are added up.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Distance {
+    /// As a part of the number expected.
+    #[serde(default)]
+    #[schemars(extend("minimum" = 0, "maximum" = 1))]
+    pub relative: f64,
+    /// As a number of its own.
+    #[serde(default)]
+    #[schemars(extend("minimum" = 0))]
+    pub absolute: f64,
+}
+
+/// Which numbers are near enough to one that is expected.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Nearness {
+    /// Those that are off by at most so much of it, or so much where it is below 1.
+    Greater(f64),
+    /// Those that are off by at most the sum of both parts.
+    Sum(Distance),
+}
+
+impl Nearness {
+    /// Where the manifest says nothing of it.
+    const USUAL: Self = Self::Greater(1e-6);
+
+    /// Whether `actual` is near enough to `expected`.
+    pub fn holds(self, expected: f64, actual: f64) -> bool {
+        let most = match self {
+            Self::Greater(part) => part * expected.abs().max(1.0),
+            Self::Sum(Distance { relative, absolute }) => absolute + relative * expected.abs(),
+        };
+        (expected - actual).abs() <= most
+    }
+}
+
+impl From<Approximately> for Nearness {
+    fn from(distance: Approximately) -> Self {
+        Self::Sum(match distance {
+            Approximately::Both(both) => Distance { relative: both, absolute: both },
+            Approximately::Apart(distance) => distance,
+        })
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
+
+    fn manifest(approximately: serde_json::Value, test: serde_json::Value) -> Manifest {
+        let mut manifest = json!({ "name": "x", "service": {}, "tests": [test] });
+        if !approximately.is_null() {
+            manifest["approximately"] = approximately;
+        }
+        serde_json::from_value(manifest).unwrap()
+    }
+
+    #[test]
+    fn a_number_is_near_enough_by_the_words_of_its_test_or_of_all() {
+        let holds = |for_all: serde_json::Value, test: serde_json::Value, expected: f64, actual: f64| {
+            let manifest = manifest(for_all, test);
+            manifest.nearness(&manifest.tests[0]).holds(expected, actual)
+        };
+        let nothing = || json!(null);
+        // Where nothing is said: a millionth of the number, or of 1.
+        assert!(holds(nothing(), json!({}), 1e6, 1_000_001.0) && !holds(nothing(), json!({}), 1e6, 1_000_001.1));
+        assert!(holds(nothing(), json!({}), 0.0, 1e-6) && !holds(nothing(), json!({}), 0.0, 1.1e-6));
+        // As numpy.allclose(actual, expected, rtol=0.125, atol=0.125): numbers that have no rounding.
+        let coarse = || json!(0.125);
+        assert!(holds(coarse(), json!({}), 8.0, 9.125) && !holds(coarse(), json!({}), 8.0, 9.126));
+        assert!(holds(coarse(), json!({}), -8.0, -6.875) && !holds(coarse(), json!({}), -8.0, -6.874));
+        assert!(holds(coarse(), json!({}), 0.0, 0.125) && !holds(coarse(), json!({}), 0.0, 0.126));
+        let relative = || json!({ "relative": 0.125 });
+        assert!(holds(relative(), json!({}), 8.0, 9.0) && !holds(relative(), json!({}), 0.0, 1e-300));
+        // The test's own word counts before the one for all, and the new word before the older.
+        assert!(!holds(coarse(), json!({ "approximately": 0 }), 8.0, 8.1));
+        assert!(!holds(coarse(), json!({ "tolerance": 0 }), 8.0, 8.1));
+        assert!(holds(nothing(), json!({ "approximately": { "absolute": 1 }, "tolerance": 0 }), 8.0, 9.0));
+    }
 
     #[test]
     fn a_function_is_the_same_text_again_and_what_the_schema_takes() {

@@ -4,6 +4,7 @@
 //! the files are those that the image was built from.
 
 pub mod container;
+pub mod ended;
 pub mod service;
 mod user;
 

@@ -101,8 +101,9 @@ fn property(manifest: &Manifest, parameter: &Parameter) -> Value {
 fn examples(tests: &[Test], path: &str) -> Option<Value> {
     let examples: Map<String, Value> = tests
         .iter()
-        .filter(|test| test.path == path && (200..300).contains(&test.status))
-        .filter_map(|test| Some((test.name.clone(), json!({ "value": test.request.as_ref()? }))))
+        .zip(1..)
+        .filter(|(test, _)| test.path == path && (200..300).contains(&test.wanted_status()))
+        .filter_map(|(test, number)| Some((test.name(number), json!({ "value": test.request.as_ref()? }))))
         .collect();
     (!examples.is_empty()).then_some(Value::Object(examples))
 }

@@ -1,9 +1,10 @@
-//! Values as YAML 1.2, in block style. Every text that could be read as anything else is quoted as JSON quotes it,
-//! which YAML understands.
+//! Values as YAML 1.2, in block style throughout.
 
 use std::fmt::Write as _;
 
 use serde_json::Value;
+
+use crate::formats::document::yaml_text;
 
 /// The document, with a newline at its end.
 pub(super) fn write(value: &Value) -> String {
@@ -23,7 +24,7 @@ fn node(text: &mut String, value: &Value, depth: usize) {
             for (at, (key, value)) in map.iter().enumerate() {
                 // The first key of an item of a list stands behind its dash.
                 let lead = if at == 0 && text.ends_with("- ") { "" } else { indent.as_str() };
-                let _ = write!(text, "{lead}{}:", scalar(key));
+                let _ = write!(text, "{lead}{}:", yaml_text(key));
                 child(text, value, depth + 1);
             }
         }
@@ -41,7 +42,7 @@ fn node(text: &mut String, value: &Value, depth: usize) {
         }
         Value::Object(_) => text.push_str("{}"),
         Value::Array(_) => text.push_str("[]"),
-        Value::String(string) => text.push_str(&scalar(string)),
+        Value::String(string) => text.push_str(&yaml_text(string)),
         other => {
             let _ = write!(text, "{other}");
         }
@@ -59,28 +60,6 @@ fn child(text: &mut String, value: &Value, depth: usize) {
     if !text.ends_with('\n') {
         text.push('\n');
     }
-}
-
-fn scalar(text: &str) -> String {
-    let safe = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '/' | '.' | ' ' | '-' | '(' | ')' | '$');
-    let plain = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/' || c == '$')
-        && text.chars().all(safe)
-        && !text.ends_with(' ')
-        && !["true", "false", "null", "yes", "no", "on", "off", "y", "n"].contains(&text.to_ascii_lowercase().as_str());
-    if plain {
-        return text.to_owned();
-    }
-    let mut quoted = String::new();
-    for c in Value::from(text).to_string().chars() {
-        // JSON leaves these as they are; YAML takes them for line ends, or not at all.
-        match c {
-            '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}' => {
-                let _ = write!(quoted, "\\u{:04x}", u32::from(c));
-            }
-            c => quoted.push(c),
-        }
-    }
-    quoted
 }
 
 #[cfg(test)]

@@ -5,11 +5,13 @@
 //! mapping are unique (a second one is reported, and dropped).
 
 mod json;
+mod layout;
 mod quotes;
 mod syntax;
 mod written;
 mod yaml;
 
+pub use layout::{Layout, yaml_text};
 pub use written::Written;
 
 use std::collections::HashMap;
@@ -380,6 +382,25 @@ mod tests {
                 let (document, found) = parse(&text, format);
                 prop_assert!(found.is_empty(), "{text}\n{found:?}");
                 prop_assert_eq!(document.unwrap().root.to_json(), value.clone());
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_laid_out_is_read_as_it_was(value in json(), width in 0..120_usize, indent in 1..9_usize) {
+            for format in FORMATS {
+                let layout = Layout { format, width };
+                let mut texts = vec![layout.flow(&value, indent, 0)];
+                if format == Format::Yaml {
+                    texts.push(format!("a:\n{0}b:{1}\n", " ".repeat(indent), layout.block(&value, indent + 2, indent + 2)));
+                }
+                for text in texts {
+                    let (document, found) = parse(&text, format);
+                    prop_assert!(found.is_empty(), "{text}\n{found:?}");
+                    let read = document.unwrap().root.to_json();
+                    prop_assert_eq!(read.pointer("/a/b").unwrap_or(&read), &value, "{}", text);
+                }
             }
         }
     }

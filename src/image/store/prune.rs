@@ -60,6 +60,7 @@ impl Store {
         let mut pruned = Pruned::default();
         if reach == Reach::Caches {
             pruned.take_children(&self.root().join("memory"), |_| false)?;
+            pruned.take_children(&self.root().join("logs"), |_| false)?;
             layers.clear();
         } else {
             self.reach_cache(&mut blobs)?;

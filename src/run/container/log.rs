@@ -69,7 +69,7 @@ impl LogWriter {
 
 /// A reader's end: gives what is there, and later what has come since.
 #[derive(Debug)]
-pub(super) struct LogReader {
+pub struct LogReader {
     path: PathBuf,
     file: Option<std::fs::File>,
 }
@@ -80,7 +80,10 @@ impl LogReader {
     }
 
     /// Leaves out all but the last `lines` of what is there, or of its last mebibyte.
-    pub(super) fn skip_to_last(&mut self, lines: usize) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// When the disk says no.
+    pub fn skip_to_last(&mut self, lines: usize) -> io::Result<()> {
         const FURTHEST: u64 = 1 << 20;
         let Some(file) = self.open()? else { return Ok(()) };
         let length = file.seek(SeekFrom::End(0))?;
@@ -100,7 +103,10 @@ impl LogReader {
     }
 
     /// Hands on what has come. Returns whether there was anything.
-    pub(super) fn read(&mut self, to: &mut dyn FnMut(&[u8])) -> io::Result<bool> {
+    ///
+    /// # Errors
+    /// When the disk says no.
+    pub fn read(&mut self, to: &mut dyn FnMut(&[u8])) -> io::Result<bool> {
         let mut any = false;
         loop {
             let path = self.path.clone();

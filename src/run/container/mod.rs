@@ -31,6 +31,7 @@ mod state;
 mod supervise;
 
 pub use error::{Error, Failure};
+pub use log::LogReader;
 pub use signals::PassedOn;
 pub use spec::{Engine, Limits, Mount, Name, Network, Publish, Spec, Streams, Tmpfs};
 pub use state::{State, Status};
@@ -50,7 +51,6 @@ use nix::unistd::geteuid;
 
 use crate::io::progress::Progress;
 use crate::io::suggest::closest;
-use log::LogReader;
 use state::Record;
 
 /// The hidden command that makes this program a supervisor.
@@ -203,6 +203,25 @@ impl Containers {
         }
         states.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(states)
+    }
+
+    /// When the container that has ended last did so, and its name, among those that are still there.
+    ///
+    /// # Errors
+    /// When the disk says no.
+    pub fn last_ended(&self) -> Result<Option<(SystemTime, String)>, Error> {
+        let mut last = None;
+        for folder in self.folders()? {
+            let Ok(record) = Record::load_from(&folder) else { continue };
+            let state = current(record.state);
+            // The end is the last that is noted. A container may be removed meanwhile.
+            if !state.is_live()
+                && let Ok(ended) = Record::noted(&folder)
+            {
+                last = last.max(Some((ended, state.name)));
+            }
+        }
+        Ok(last)
     }
 
     /// The container called `name`.
@@ -444,6 +463,11 @@ impl Container {
         Ok(())
     }
 
+    /// A way to read what it says from its beginning on, piece by piece.
+    pub fn listen(&self) -> LogReader {
+        LogReader::new(&self.folder.join("log"))
+    }
+
     fn follow(&self, reader: &mut LogReader, to: &mut dyn FnMut(&[u8])) -> Result<(), Error> {
         const PAUSE: Duration = Duration::from_millis(10);
         let supervisor = self.supervisor()?;
@@ -478,6 +502,14 @@ impl Container {
         Ok(())
     }
 
+    /// A way to ask its program where it is.
+    ///
+    /// # Errors
+    /// When it was removed.
+    pub fn inquiry(&self) -> Result<Inquiry, Error> {
+        Ok(Inquiry { supervisor: self.supervisor()? })
+    }
+
     /// From now until what is returned is dropped, SIGINT, SIGTERM and SIGHUP to this process are passed on to the
     /// container, as for a foreground command: the first lets it end, a second kills it.
     ///
@@ -505,6 +537,23 @@ impl Container {
     /// The supervisor, if it is still there: it tidies up for a moment when the program has ended.
     fn supervisor(&self) -> Result<Option<OwnedFd>, Error> {
         Ok(Record::load_from(&self.folder)?.state.supervisor.and_then(state::Process::handle))
+    }
+}
+
+/// A way to ask the program of a container where it is, whoever waits for the container.
+#[derive(Debug)]
+pub struct Inquiry {
+    supervisor: Option<OwnedFd>,
+}
+
+impl Inquiry {
+    /// Asks, with SIGUSR1: Ekiben's own service writes its stack to its log. A program that does not know the signal never
+    /// sees it, nor does one that another engine runs, nor one that has ended.
+    ///
+    /// # Errors
+    /// When the kernel says no.
+    pub fn ask(&self) -> io::Result<()> {
+        self.supervisor.as_ref().map_or(Ok(()), |supervisor| lifeline::send_signal(supervisor, Signal::SIGUSR1))
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use fs_err as fs;
 use serde::de::DeserializeOwned;
@@ -117,6 +118,11 @@ impl Record {
 
     pub(super) fn load_from(folder: &Path) -> io::Result<Self> {
         read(&folder.join(Self::FILE))
+    }
+
+    /// When something was noted last.
+    pub(super) fn noted(folder: &Path) -> io::Result<SystemTime> {
+        fs::metadata(folder.join(Self::FILE))?.modified()
     }
 
     pub(super) fn save(&self) -> io::Result<()> {

@@ -74,7 +74,7 @@ fn run(spec: &Spec, record: &mut state::Record, cgroup: &mut Cgroup) -> Result<S
         seal(spec)?;
     }
     let mut signals = SigSet::empty();
-    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1] {
         signals.add(signal);
     }
     signals.thread_block().map_err(|error| failed("signals could not be blocked", error))?;
@@ -321,8 +321,16 @@ fn attend(
             break;
         }
         if is_told {
-            let _ = signals.read_signal();
-            stop(&mut deadline);
+            match signals.read_signal() {
+                // The kernel gives it to the program only if that has asked for it, as the first process of a container
+                // can be killed by no other signal than SIGKILL. Other runtimes may be ended by it.
+                Ok(Some(told)) if told.ssi_signo == Signal::SIGUSR1 as u32 => {
+                    if spec.engine == Engine::Embedded {
+                        let _ = kill(process, Signal::SIGUSR1);
+                    }
+                }
+                _ => stop(&mut deadline),
+            }
         }
         if starter_is_gone {
             tied = false;

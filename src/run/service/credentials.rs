@@ -91,6 +91,11 @@ impl Credentials {
         Ok(credentials)
     }
 
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+
     /// As headers, which the HTTP client keeps out of what it says.
     pub(super) fn headers(&self) -> HeaderMap {
         let header = |(name, value): &(String, String)| {

@@ -4,21 +4,26 @@
 //! Invariant: credentials go to no other server than the one that was named, wherever it redirects.
 
 mod credentials;
+mod outcome;
+mod request_id;
+mod traceback;
+mod transcript;
 
 pub use credentials::{Credentials, Error as CredentialError};
+pub use outcome::{Body, DiffLine, Difference, Example, Outcome, Verdict};
+pub use request_id::RequestId;
+pub use traceback::{Detail, place};
+pub use transcript::{Transcript, readable, without_access};
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
-use serde_json::Value;
 use url::Url;
 
-use crate::io::explain::{ErrorKind, Explain, Explanation};
+use crate::io::explain::{ErrorKind, Explain, Explanation, with_causes};
 use crate::io::http::header::{CONTENT_TYPE, HeaderMap};
 use crate::io::http::{self, Client, Method, Network, Patience, Payload, Redirects, Request, Settings, StatusCode};
-use crate::project::manifest::Test;
+use outcome::Reply;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -70,8 +75,10 @@ impl Explain for Error {
         match self {
             Self::NotReady { .. } => ErrorKind::Failure
                 .named("service/not-ready")
-                .hint("its log says what it waits for; `--timeout` gives it longer"),
-            Self::Ended { .. } => ErrorKind::Failure.named("service/ended").hint("its log above says why"),
+                .hint("its log above says what it does; `--timeout` gives it longer, `ekiben logs --last` has all"),
+            Self::Ended { .. } => ErrorKind::Failure
+                .named("service/ended")
+                .hint("its log above says why; `ekiben logs --last` has all of it"),
             Self::Transport { .. } => ErrorKind::Unavailable.named("service/unreachable"),
             Self::Address { .. } => {
                 ErrorKind::Usage.named("service/address").hint("write http://HOST:PORT, or 127.0.0.1:PORT")
@@ -124,39 +131,10 @@ pub struct Answer {
     pub content_type: Option<String>,
     /// All of it.
     pub body: Vec<u8>,
+    /// By which the service's log knows the request.
+    pub request_id: Option<String>,
     /// How long it took.
     pub time: Duration,
-}
-
-/// How an example request went.
-#[derive(Clone, Debug, Serialize)]
-pub struct Outcome {
-    /// The name of the example.
-    pub name: String,
-    /// How long the answer took, in seconds.
-    pub seconds: f64,
-    /// The status that came back; none where nothing did.
-    pub status: Option<u16>,
-    /// In what the answer differs from the one expected; empty when it does not.
-    pub differences: Vec<Difference>,
-}
-
-/// One place where an answer is not as expected.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Difference {
-    /// A JSON pointer (RFC 6901) into the answer, or `status`.
-    pub at: String,
-    /// What was expected there.
-    pub expected: String,
-    /// What is there.
-    pub actual: String,
-}
-
-impl fmt::Display for Difference {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let at = if self.at.is_empty() { "answer" } else { &self.at };
-        write!(f, "{at}: expected {}, got {}", self.expected, self.actual)
-    }
 }
 
 impl Service {
@@ -212,7 +190,13 @@ impl Service {
     }
 
     /// Asks `path`, with a POST where there is something to send.
-    fn send(&self, path: &str, json: Option<Vec<u8>>, patience: Patience) -> Result<http::Answer, http::Error> {
+    fn send(
+        &self,
+        path: &str,
+        json: Option<Vec<u8>>,
+        id: Option<&RequestId>,
+        patience: Patience,
+    ) -> Result<http::Answer, http::Error> {
         let text = format!("{}{path}", self.url);
         let url = Url::parse(&text).map_err(|error| http::Error::Protocol { url: text, why: error.to_string() })?;
         let request = match json {
@@ -220,6 +204,10 @@ impl Service {
                 .header(CONTENT_TYPE, "application/json")
                 .carrying(Payload::Bytes(json.into())),
             None => Request::new(Method::GET),
+        };
+        let request = match id {
+            Some(id) => request.header(RequestId::HEADER, id.as_str()),
+            None => request,
         };
         self.client.follow(&url, &mut request.patience(patience), &self.headers, Redirects::WithinOrigin)
     }
@@ -236,7 +224,7 @@ impl Service {
     ) -> Result<Duration, Error> {
         let started = Instant::now();
         loop {
-            let last = match self.send(path, None, Patience::within(LONGEST_PROBE)) {
+            let last = match self.send(path, None, None, Patience::within(LONGEST_PROBE)) {
                 Ok(answer) if answer.is_success() => return Ok(started.elapsed()),
                 Ok(answer) => format!("{path} answered {}", answer.code()),
                 Err(_) => "it does not listen yet".to_owned(),
@@ -252,166 +240,44 @@ impl Service {
         }
     }
 
-    /// Asks `path`: sends `json` with a POST, or else a GET. Waits for the answer as long as it takes.
+    /// Asks `path`: sends `json` with a POST, or else a GET. Waits for the answer as long as it takes. A service that gets
+    /// `id` may mark with it what it logs.
     ///
     /// # Errors
     /// When no whole answer comes; any status is one.
-    pub fn invoke(&self, path: &str, json: Option<Vec<u8>>) -> Result<Answer, Error> {
+    pub fn invoke(&self, path: &str, json: Option<Vec<u8>>, id: Option<&RequestId>) -> Result<Answer, Error> {
         let started = Instant::now();
         let url = format!("{}{path}", self.url);
-        let answer = self.send(path, json, Patience::ENDLESS).map_err(|error| Error::of(&url, error))?;
+        let answer = self.send(path, json, id, Patience::ENDLESS).map_err(|error| Error::of(&url, error))?;
         let header = |name: &str| answer.header(name).map(str::to_owned);
         let (status, content_type, location) = (answer.code(), header("content-type"), header("location"));
+        let request_id = header(RequestId::HEADER.as_str()).or_else(|| id.map(|id| id.as_str().to_owned()));
         let body = answer.bytes(LARGEST_ANSWER).map_err(|error| Error::of(&url, error))?;
-        Ok(Answer { url, status, location, content_type, body, time: started.elapsed() })
+        Ok(Answer { url, status, location, content_type, body, request_id, time: started.elapsed() })
     }
 
-    /// Asks an example request and compares the answer.
-    pub fn ask(&self, test: &Test) -> Outcome {
+    /// Asks an example request and compares the answer. A service that gets `id` may mark with it what it logs.
+    pub fn ask(&self, example: Example<'_>, id: Option<&RequestId>) -> Outcome {
         let started = Instant::now();
+        let test = example.test;
         let json = test.request.as_ref().map(|body| body.to_string().into_bytes());
-        // A body that breaks off compares as what it is: not the one expected.
-        let answer = self.send(&test.path, json, Patience::within(LONGEST_TEST));
-        let answer = answer.map(|answer| (answer.status, answer.beginning(LARGEST_ANSWER)));
+        let answer = self.send(&test.path, json, id, Patience::within(LONGEST_TEST)).map(|answer| {
+            let header = |name: &str| answer.header(name).map(str::to_owned);
+            let (content_type, location) = (header("content-type"), header("location"));
+            let own = || id.map(|id| id.as_str().to_owned());
+            let (status, request_id) = (answer.status, header(RequestId::HEADER.as_str()).or_else(own));
+            // A body that breaks off compares as what it is: not the one expected.
+            Reply { status, content_type, body: answer.beginning(LARGEST_ANSWER), location, request_id }
+        });
         let seconds = started.elapsed().as_secs_f64();
-        let (status, differences) = match answer {
-            Ok((status, body)) => (Some(status), Comparison::new(test, &self.credentials).compare(status, &body)),
-            Err(error) => {
-                let actual = match error {
-                    http::Error::Transport { source, .. } => source.to_string(),
-                    error => error.to_string(),
-                };
-                (None, vec![Difference { at: "status".to_owned(), expected: test.status.to_string(), actual }])
-            }
-        };
-        Outcome { name: test.name.clone(), seconds, status, differences }
+        Outcome::new(example, &self.credentials, seconds, answer.map_err(|error| why(&error)))
     }
 }
 
-/// The answer to an example request beside the one expected.
-struct Comparison<'a> {
-    test: &'a Test,
-    /// A service may say what it was given.
-    hidden: &'a Credentials,
-    at: String,
-    differences: Vec<Difference>,
-}
-
-impl<'a> Comparison<'a> {
-    fn new(test: &'a Test, hidden: &'a Credentials) -> Self {
-        Self { test, hidden, at: String::new(), differences: Vec::new() }
-    }
-
-    fn compare(mut self, status: u16, body: &[u8]) -> Vec<Difference> {
-        let text = || self.hidden.hide_in(&String::from_utf8_lossy(body)).chars().take(300).collect::<String>();
-        if status != self.test.status {
-            let shown = text();
-            let actual = if shown.is_empty() { status.to_string() } else { format!("{status} with {shown}") };
-            let expected = self.test.status.to_string();
-            return vec![Difference { at: "status".to_owned(), expected, actual }];
-        }
-        if let Some(expected) = &self.test.expect {
-            match serde_json::from_slice(body) {
-                Ok(actual) => self.values(expected, &actual),
-                Err(_) => {
-                    let actual = format!("no JSON: {}", text());
-                    self.differ(expected.to_string(), actual);
-                }
-            }
-        }
-        self.differences
-    }
-
-    /// Objects may hold more than was expected, lists may not; numbers may be off by the test's tolerance.
-    fn values(&mut self, expected: &Value, actual: &Value) {
-        let length = self.at.len();
-        match (expected, actual) {
-            (Value::Object(expected), Value::Object(actual)) => {
-                for (key, value) in expected {
-                    self.at.push('/');
-                    self.at.push_str(&key.replace('~', "~0").replace('/', "~1"));
-                    match actual.get(key) {
-                        Some(actual) => self.values(value, actual),
-                        None => self.differ(value.to_string(), "nothing".to_owned()),
-                    }
-                    self.at.truncate(length);
-                }
-            }
-            (Value::Array(expected), Value::Array(actual)) if expected.len() == actual.len() => {
-                for (index, (expected, actual)) in expected.iter().zip(actual).enumerate() {
-                    self.at.push_str(&format!("/{index}"));
-                    self.values(expected, actual);
-                    self.at.truncate(length);
-                }
-            }
-            (Value::Array(expected), Value::Array(actual)) => {
-                self.differ(format!("{} items", expected.len()), format!("{} items", actual.len()));
-            }
-            (Value::Number(expected), Value::Number(actual))
-                if near(expected.as_f64(), actual.as_f64(), self.test.tolerance) => {}
-            (expected, actual) if expected == actual => {}
-            (expected, actual) => {
-                self.differ(shown(expected.to_string()), shown(self.hidden.hide_in(&actual.to_string())));
-            }
-        }
-    }
-
-    fn differ(&mut self, expected: String, actual: String) {
-        self.differences.push(Difference { at: self.at.clone(), expected, actual });
-    }
-}
-
-fn near(expected: Option<f64>, actual: Option<f64>, tolerance: f64) -> bool {
-    let (Some(expected), Some(actual)) = (expected, actual) else { return false };
-    (expected - actual).abs() <= tolerance * expected.abs().max(1.0)
-}
-
-fn shown(text: String) -> String {
-    match text.char_indices().nth(200) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    fn test(value: Value) -> Test {
-        serde_json::from_value(value).unwrap()
-    }
-
-    fn differences(expected: Value, actual: Value) -> Vec<String> {
-        let test = test(json!({"name": "t", "expect": expected}));
-        let found = Comparison::new(&test, &Credentials::default()).compare(200, actual.to_string().as_bytes());
-        found.iter().map(ToString::to_string).collect()
-    }
-
-    #[test]
-    fn answers_are_compared_as_a_person_would() {
-        assert!(differences(json!([0, 1.0]), json!([0, 1.000_000_1])).is_empty());
-        assert!(differences(json!({"a": 1}), json!({"a": 1, "b": 2})).is_empty());
-        assert_eq!(differences(json!([0]), json!([1])), ["/0: expected 0, got 1"]);
-        assert_eq!(differences(json!([0]), json!([0, 1])), ["answer: expected 1 items, got 2 items"]);
-        assert_eq!(differences(json!({"a/b": 1}), json!({})), ["/a~1b: expected 1, got nothing"]);
-        assert_eq!(differences(json!("x"), json!(null)), ["answer: expected \"x\", got null"]);
-    }
-
-    #[test]
-    fn a_wrong_status_shows_the_body() {
-        let test = test(json!({"name": "t", "status": 422}));
-        let differences = Comparison::new(&test, &Credentials::default()).compare(500, b"oops");
-        assert_eq!(differences[0].to_string(), "status: expected 422, got 500 with oops");
-    }
-
-    #[test]
-    fn a_service_that_repeats_a_credential_does_not_show_it() {
-        let hidden = Credentials::parse(["TOKEN=a\"secret"], |_| None).unwrap();
-        let test = test(json!({"name": "t", "expect": {"token": 1}}));
-        for (status, body) in [(200, r#"{"token": "a\"secret"}"#), (500, "no a\"secret"), (200, "a\"secret")] {
-            let differences = Comparison::new(&test, &hidden).compare(status, body.as_bytes());
-            assert!(!differences[0].actual.contains("secret"), "{differences:?}");
-        }
+/// Why there is no answer, on a line.
+fn why(error: &http::Error) -> String {
+    match error {
+        http::Error::Transport { source, .. } => with_causes(&**source),
+        error => with_causes(error),
     }
 }

@@ -85,18 +85,20 @@ pub(super) fn manifest(
         platforms: Vec::new(),
         resources: Default::default(),
         tests: tests(),
+        approximately: None,
     }
 }
 
 /// What every bento answers, whatever its model is.
 fn tests() -> Vec<Test> {
     let answers = |(name, path): (&str, &str)| Test {
-        name: name.to_owned(),
+        name: Some(name.to_owned()),
         path: path.to_owned(),
         request: None,
-        status: 200,
+        status: Some(200),
         expect: None,
-        tolerance: 0.0,
+        approximately: None,
+        tolerance: None,
     };
     [("is ready", "/readyz"), ("describes itself", "/docs.json"), ("counts requests", "/metrics")].map(answers).into()
 }

@@ -1,5 +1,6 @@
 """Imports the model's code once, then answers until SIGTERM."""
 
+import faulthandler
 import json
 import logging
 import os
@@ -16,6 +17,9 @@ GRACE = 5
 
 
 def main() -> int:
+    # Tells where it is when it crashes, and when it is asked: Ekiben does so where it is not ready in time.
+    faulthandler.enable()
+    faulthandler.register(signal.SIGUSR1)
     log.configure()
     logger = logging.getLogger("ekiben")
     settings = json.loads((HERE / "service.json").read_text("utf-8"))
