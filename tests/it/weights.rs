@@ -10,7 +10,7 @@ use std::process::{Command, Output, Stdio};
 
 use ekiben::bundle::runtime::Convention;
 use ekiben::bundle::{Bundle, Form, Hashing, Weight};
-use ekiben::image::session::Session;
+use ekiben::image::session::{Making, Session};
 use ekiben::image::store::Store;
 use ekiben::io::archive::{ArchivePath, Mode};
 use ekiben::io::content::Content;
@@ -96,7 +96,8 @@ impl Home {
 
     fn session(&self) -> Session {
         let store = Store::open(&self.path("home")).unwrap();
-        Session { store, progress: Progress::silent(), client: Client::new(Network::Offline) }
+        let client = Client::new(Network::Offline);
+        Session { store, progress: Progress::silent(), client, making: Making::Compressed }
     }
 }
 
