@@ -22,10 +22,9 @@ use crate::formats::document::Written;
 use crate::formats::python::{NoPythonVersion, PythonVersion};
 use crate::image::layer::{self, Layer};
 use crate::image::oci::platform::Platform;
-use crate::image::session::Session;
+use crate::image::session::{Making, Session};
 use crate::image::{self as images, Image};
 use crate::io::archive::{ArchivePath, Entry, Kind, Mode};
-use crate::io::compress::Compression;
 use crate::io::digest::Digest;
 use crate::io::explain::{ErrorKind, Explain, Explanation};
 use debian::{Package, Source, Suite, UnknownSuite, User, Wanted};
@@ -404,7 +403,7 @@ pub fn user_layer(
     let entries = registered(&stack, user)?;
     let layer = match entries.is_empty() {
         true => None,
-        false => Some(Layer::write::<Error>(&session.store, Compression::Gzip, "user", |writer| {
+        false => Some(Layer::write::<Error>(&session.store, session.making, "user", |writer| {
             for (entry, content) in &entries {
                 match entry.kind {
                     Kind::File { .. } => writer.file(entry, content.as_slice())?,
@@ -534,7 +533,12 @@ fn assembled(
     let LockedBase::Debian { suite, packages } = base else { return Ok(None) };
     let key = ("base", debian::RULES, platform, suite, packages, (&user.name, user.uid, user.gid));
     let title = format!("Debian {suite}, {} packages", packages.len());
-    made_once(session, spec, &key, packages, &title, |writer| {
+    let making = match spec.needs_python && Platform::host().is_ok_and(|host| host == platform) {
+        // Its Python compiles.
+        true => session.making.needed_here(),
+        false => session.making,
+    };
+    made_once(session, making, spec, &key, packages, &title, |writer| {
         Ok(debian::base_layer(session, packages, platform, Some(user), writer)?)
     })
     .map(Some)
@@ -558,7 +562,7 @@ pub fn system_layer(
     }
     let key = ("system", debian::RULES, platform, base, packages);
     let title = format!("Debian packages, {}", packages.len());
-    let (layer, ()) = made_once(session, spec, &key, packages, &title, |writer| {
+    let (layer, ()) = made_once(session, session.making, spec, &key, packages, &title, |writer| {
         let libraries = match assembled(session, spec, base, platform, user)? {
             Some((_, libraries)) => libraries,
             None => Stack::of(session, &image(session, spec, base, platform, user)?)?.libraries(platform)?,
@@ -571,11 +575,12 @@ pub fn system_layer(
 /// A layer of `packages`, and what `write` gives besides.
 fn made_once<T: Serialize + DeserializeOwned>(
     session: &Session,
+    making: Making,
     spec: Spec<'_>,
     key: &impl Serialize,
     packages: &[Package],
     title: &str,
-    write: impl FnOnce(&mut crate::io::archive::Writer<&mut dyn std::io::Write>) -> Result<T, Error>,
+    write: impl Fn(&mut crate::io::archive::Writer<&mut dyn std::io::Write>) -> Result<T, Error>,
 ) -> Result<(Layer, T), Error> {
     let key = layer::key(key);
     if let Some(known) = session.store.cached("debian-layer", &key) {
@@ -583,7 +588,7 @@ fn made_once<T: Serialize + DeserializeOwned>(
     }
     debian::fetch(session, &source(spec)?, packages)?;
     let mut besides = None;
-    let layer = Layer::write::<Error>(&session.store, Compression::Gzip, title, |writer| {
+    let layer = Layer::write::<Error>(&session.store, making, title, |writer| {
         besides = Some(write(writer)?);
         Ok(())
     })?;

@@ -18,7 +18,7 @@ use std::sync::mpsc;
 use fs_err as fs;
 use tempfile::TempDir;
 
-use super::image::Image;
+use super::image::{self, Image};
 use crate::base;
 use crate::base::python::{self, StandIn, Target, Uv};
 use crate::base::requirements::{Asked, Requirements};
@@ -29,9 +29,8 @@ use crate::formats::diagnostic::Diagnostics;
 use crate::formats::document::MAX_BYTES;
 use crate::image::layer::{self, Layer};
 use crate::image::oci::platform::Platform;
-use crate::image::session::Session;
+use crate::image::session::{Making, Session};
 use crate::io::archive::{self, ArchivePath, Entry, Mode};
-use crate::io::compress::Compression;
 use crate::io::content::Opener;
 use crate::io::digest::Digest;
 use crate::io::explain::{ErrorKind, Explain, Explanation};
@@ -51,6 +50,9 @@ pub enum Error {
     /// A layer.
     #[error(transparent)]
     Layer(#[from] layer::Error),
+    /// The image as a whole.
+    #[error(transparent)]
+    Image(#[from] image::Error),
     /// Python packages.
     #[error(transparent)]
     Python(#[from] python::Error),
@@ -78,6 +80,7 @@ impl Explain for Error {
         match self {
             Self::Base(error) => error.explain(),
             Self::Layer(error) => error.explain(),
+            Self::Image(error) => error.explain(),
             Self::Python(error) => error.explain(),
             Self::Toolchain(error) => error.explain(),
             Self::Bundle(error) => error.explain(),
@@ -146,7 +149,11 @@ pub fn build(session: &Session, input: &Input, platform: Platform) -> Result<Ima
         }
         _ => None,
     };
-    Ok(configured(image, manifest, bundle, bundle.digest(session)?).with_annotations(annotation))
+    let image = configured(image, manifest, bundle, bundle.digest(session)?).with_annotations(annotation);
+    Ok(match session.making {
+        Making::Unpacked => image.finished_before(&session.store),
+        Making::Compressed | Making::Both => image.finished(&session.store, &session.progress)?,
+    })
 }
 
 /// The bytecode of Python's own library, which neither Debian's packages nor official images bring: it makes the start
@@ -191,7 +198,7 @@ fn compiled(
         return Ok(None);
     }
     let title = format!("Python {} library, compiled", target.python);
-    let layer = Layer::write::<Error>(&session.store, Compression::Gzip, title, |writer| {
+    let layer = Layer::write::<Error>(&session.store, session.making, title, |writer| {
         let mut folders = Folders::default();
         for (path, stored) in &compiled {
             let entry = Entry::file(place.join(path), stored.size, Mode::Plain);
@@ -296,11 +303,12 @@ fn python_layers(
 
     let groups = python::split(&files, &venv, python, runtime::VENV)?;
     let bytes = groups.iter().map(|group| group.size).sum();
-    let task = session.progress.task("Compressing", "Python packages", Unit::Bytes, Some(bytes));
+    let verb = if session.making == Making::Unpacked { "Placing" } else { "Compressing" };
+    let task = session.progress.task(verb, "Python packages", Unit::Bytes, Some(bytes));
     let mut layers = Vec::new();
     for group in groups {
         let title = group.package.map_or_else(|| "Python packages".to_owned(), |package| format!("Python {package}"));
-        layers.push(Layer::write::<Error>(&session.store, Compression::Gzip, title, |writer| {
+        layers.push(Layer::write::<Error>(&session.store, session.making, title, |writer| {
             for (entry, source) in &group.entries {
                 match source {
                     Some(source) => writer.file(entry, task.reading(source.open()?))?,
@@ -310,8 +318,11 @@ fn python_layers(
             Ok(())
         })?);
     }
-    let compressed: u64 = layers.iter().map(|layer| layer.size).sum();
-    task.finish(format!("Compressed Python packages to {} MB", compressed / 1_000_000));
+    let size = layers.iter().map(|layer| layer.size).sum::<u64>() / 1_000_000;
+    task.finish(match session.making {
+        Making::Unpacked => format!("Placed {size} MB of Python packages"),
+        Making::Compressed | Making::Both => format!("Compressed Python packages to {size} MB"),
+    });
     let blobs = layers.iter().map(|layer| layer.digest).collect();
     session.store.cache("python-layers", key, &layers, blobs).map_err(layer::Error::from)?;
     Ok(layers)
@@ -354,7 +365,7 @@ fn code_layer(session: &Session, bundle: &Bundle) -> Result<Layer, Error> {
     if let Some(layer) = session.store.cached("code", &key) {
         return Ok(layer);
     }
-    let layer = Layer::write::<Error>(&session.store, Compression::Gzip, "code and metadata", |writer| {
+    let layer = Layer::write::<Error>(&session.store, session.making, "code and metadata", |writer| {
         let (mut folders, mut opener) = (Folders::of(convention)?, Opener::default());
         for (path, member) in bundle.members() {
             let entry = Entry::file(top.join(path), member.content.size(), Mode::of(member.executable));

@@ -325,12 +325,28 @@ fn locked(
 pub struct Built {
     /// What it is called in the store.
     pub name: ImageName,
-    /// Of its manifest, or of the index of several platforms.
+    /// Of its manifest, or of the index of several platforms. Others see it only after [`Built::finished`].
     pub digest: Digest,
     /// The image, or the first of several.
     pub image: Image,
     /// What it was built from; none of an image that was there before.
     pub manifest: Option<Manifest>,
+}
+
+impl Built {
+    /// The digest of the image as it is handed on: see [`Image::finished`]. Its names are that image's then.
+    ///
+    /// # Errors
+    /// As [`Image::finished`].
+    pub fn finished(&self, session: &Session) -> Result<Digest, Error> {
+        let Session { store, progress, .. } = session;
+        if !self.image.is_draft() {
+            return Ok(self.digest);
+        }
+        let (digest, descriptor) = self.image.clone().finished(store, progress)?.save(store)?;
+        store.tag_in_place_of(&self.digest, &descriptor)?;
+        Ok(digest)
+    }
 }
 
 /// Builds the image of `input` for this machine's platform, or an index for several, and gives it the names `names` in
@@ -378,15 +394,16 @@ pub fn platforms_or_host(platforms: &[Platform]) -> Result<Vec<Platform>, Unknow
     Ok(platforms)
 }
 
-/// The image that `request` means: one that is built from what lies at the path, or one of that name in the store.
+/// The image that `request` means, to be started here: one that is built from what lies at the path, or one of that name in the store.
 ///
 /// # Errors
 /// As [`Opened::open`], [`Opened::input`] and [`build`].
 pub fn image(session: &Session, request: Request, watch: &dyn Watch) -> Result<Built, Error> {
     if let Target::Name(text) = Target::of(&request.path)? {
         let name: ImageName = text.parse().map_err(|why| Error::Nothing { text, why })?;
-        let (digest, image) = Image::find(&session.store, &name)?;
-        return Ok(Built { name, digest, image, manifest: None });
+        let record = session.store.image(&name)?;
+        let image = Image::of_record(&session.store, &record)?;
+        return Ok(Built { name, digest: record.digest, image, manifest: None });
     }
     let input = Opened::open(session, request, watch)?.input(session, &[], Goal::Image, watch)?;
     build(session, input, &[], &[], watch)

@@ -163,9 +163,9 @@ fn lay(
 mod tests {
     use super::*;
     use crate::image::layer::Layer;
+    use crate::image::session::Making;
     use crate::image::store::Store;
     use crate::io::archive::Entry;
-    use crate::io::compress::Compression;
     use crate::io::http::{Client, Network};
     use crate::io::progress::Progress;
 
@@ -173,9 +173,10 @@ mod tests {
     fn what_an_upper_layer_deletes_is_gone() {
         let home = tempfile::tempdir().unwrap();
         let store = Store::open(&home.path().join("store")).unwrap();
-        let session = Session { store, progress: Progress::silent(), client: Client::new(Network::Offline) };
+        let (progress, client) = (Progress::silent(), Client::new(Network::Offline));
+        let session = Session { store, progress, client, making: Making::Compressed };
         let layer = |paths: &[&str]| {
-            Layer::write::<Error>(&session.store, Compression::Gzip, "layer", |writer| {
+            Layer::write::<Error>(&session.store, session.making, "layer", |writer| {
                 for path in paths {
                     let path = ArchivePath::new(path).map_err(std::io::Error::other)?;
                     writer.file(

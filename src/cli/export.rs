@@ -51,7 +51,8 @@ struct Exported {
 
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let session = context.session()?;
-    let (digest, image) = Image::find(&session.store, &args.image)?;
+    let (record, image) = Image::find(&session, &args.image)?;
+    let digest = record.digest;
     registry::fetch(&session, image.layers())?;
     let Args { image: name, path, bento, force } = args;
     if bento {

@@ -33,7 +33,8 @@ struct Images {
 #[derive(Serialize)]
 struct Row {
     name: ImageName,
-    digest: Digest,
+    /// None where layers are to be compressed yet: then nobody knows it.
+    digest: Option<Digest>,
     platform: Platform,
     layers: usize,
     size: u64,
@@ -50,9 +51,10 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     }
     let mut images = Vec::new();
     for record in store.images()? {
-        let image = Image::load(&store, &record.digest)?;
+        let image = Image::of_record(&store, &record)?;
         let (platform, layers, size) = (image.platform(), image.layers().len(), image.size());
-        images.push(Row { name: record.name, digest: record.digest, platform, layers, size });
+        let digest = (!record.is_draft()).then_some(record.digest);
+        images.push(Row { name: record.name, digest, platform, layers, size });
     }
     context.printer.report(&Images { images })?;
     Ok(Exit::Success)
@@ -67,7 +69,8 @@ impl Report for Images {
         for image in &self.images {
             let Row { name, digest, platform, layers, size } = image;
             let name = name.to_string();
-            let (digest, size) = (digest.short(), Size(*size));
+            let digest = digest.map_or_else(|| "not compressed yet".to_owned(), |digest| digest.short());
+            let size = Size(*size);
             writeln!(
                 out,
                 "{NAME}{name:width$}{NAME:#}  {size:>8}  {layers:>2} layers  {platform}  {DIM}{digest}{DIM:#}"

@@ -149,14 +149,16 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         context.printer.report(&bundle(context, &session, path, args.verify)?)?;
     } else {
         let (reference, name) = pull::parse(&args.target)?;
-        let (digest, found) = match session.store.image(&name) {
-            Err(store::Error::NoImage { .. }) if Reference::names_registry(&args.target) => {
+        let (digest, found) = match Image::find(&session, &name) {
+            Err(crate::image::Error::Store(store::Error::NoImage { .. }))
+                if Reference::names_registry(&args.target) =>
+            {
                 let image = remote::find(&session, &reference, args.platform.map_or_else(Platform::host, Ok)?)?.1;
                 (image.save(&session.store)?.0, image)
             }
-            record => {
-                let digest = record?.digest;
-                (digest, Image::load(&session.store, &digest)?)
+            found => {
+                let (record, image) = found?;
+                (record.digest, image)
             }
         };
         found.check_sizes(&session.store)?;
@@ -264,7 +266,7 @@ fn holders(session: &Session, except: Option<&ImageName>) -> Result<HashMap<Dige
     let mut holders: HashMap<Digest, Vec<ImageName>> = HashMap::new();
     for record in session.store.images()? {
         if Some(&record.name) != except {
-            for layer in Image::load(&session.store, &record.digest)?.layers() {
+            for layer in Image::of_record(&session.store, &record)?.finished_before(&session.store).layers() {
                 holders.entry(layer.digest).or_default().push(record.name.clone());
             }
         }

@@ -61,7 +61,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         ));
     }
     let data = args.data.as_deref().map(read).transpose()?;
-    let session = context.session()?;
+    let session = context.session_for_running()?;
     match running(context, &session, &args.target)? {
         Some((service, container)) => ask(context, &service.with(credentials), container, &args.path, data),
         None => once(context, &session, args, credentials, data),

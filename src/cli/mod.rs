@@ -42,7 +42,7 @@ use std::sync::Arc;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
-use crate::image::session::Session;
+use crate::image::session::{Making, Session};
 use crate::image::store::Store;
 use crate::io::http::{Client, Network, Settings};
 use crate::io::progress::Progress;
@@ -215,7 +215,12 @@ impl Context {
         let store = Store::open(&Store::default_root()?)?;
         let progress = Progress::new(Arc::new(self.printer.clone()));
         let client = Client::with(self.network.clone()).telling(progress.clone());
-        Ok(Session { store, progress, client })
+        Ok(Session { store, progress, client, making: Making::Compressed })
+    }
+
+    /// The same for those who run what they build: layers are compressed when somebody else needs them.
+    fn session_for_running(&self) -> Result<Session, Failure> {
+        Ok(Session { making: Making::Unpacked, ..self.session()? })
     }
 }
 

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::printer::{NAME, Report, Size, dim_time};
 use super::{Context, Exit, Failure};
+use crate::image::Image;
 use crate::image::registry::{self, Pushed, Reference, Registries};
 use crate::image::session::Session;
 use crate::image::store::ImageName;
@@ -47,7 +48,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         }
     }
     let session = context.session()?;
-    let digest = session.store.image(&args.image)?.digest;
+    let digest = Image::find(&session, &args.image)?.0.digest;
     let pushed = push(context, &session, &digest, &targets)?;
     context.printer.report(&PushReport { digest, pushed })?;
     Ok(Exit::Success)

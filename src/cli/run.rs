@@ -94,7 +94,7 @@ struct Started {
 }
 
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
-    let session = context.session()?;
+    let session = context.session_for_running()?;
     let built = workflow::image(&session, args.inputs.request()?, context)?;
     let port = serve::port(&built, &args.how.env);
     let mut options = args.how.options(built.manifest.as_ref().map(|manifest| &manifest.resources));

@@ -2,6 +2,7 @@
 
 use super::printer::NAME;
 use super::{Context, Exit, Failure};
+use crate::image::Image;
 use crate::image::store::ImageName;
 
 const EXAMPLES: &str = "Examples:\n\
@@ -21,10 +22,10 @@ pub struct Args {
 }
 
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
-    let store = context.session()?.store;
-    let descriptor = store.image(&args.image)?.descriptor;
+    let session = context.session()?;
+    let descriptor = Image::find(&session, &args.image)?.0.descriptor;
     for name in &args.names {
-        store.tag(name, descriptor.clone())?;
+        session.store.tag(name, descriptor.clone())?;
         context.printer.status("Tagged", format!("{NAME}{name}{NAME:#}"));
     }
     Ok(Exit::Success)

@@ -7,7 +7,7 @@ use serde::Serialize;
 use url::Url;
 
 use super::inputs::Inputs;
-use super::printer::{DIM, ERROR, NAME, Report, Time, VERB, plain};
+use super::printer::{DIM, ERROR, NAME, Output, Report, Time, VERB, plain};
 use super::{Context, Exit, Failure, invoke, serve, watch};
 use crate::build::workflow::{self, Goal, Opened};
 use crate::check::accept::{self, Accepted, Refused};
@@ -63,6 +63,7 @@ struct Tested {
     /// What was built and asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     image: Option<ImageName>,
+    /// None for a person, who does not see it: it may take a while to be known.
     #[serde(skip_serializing_if = "Option::is_none")]
     digest: Option<Digest>,
     /// What was asked where it runs.
@@ -86,7 +87,7 @@ struct Tested {
 
 /// What was asked, and what came of it.
 struct Asked {
-    image: Option<(ImageName, Digest)>,
+    image: Option<(ImageName, Option<Digest>)>,
     url: Option<String>,
     manifest: Manifest,
     outcomes: Vec<Outcome>,
@@ -101,7 +102,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         let text = format!("--accept writes into a manifest, and {} is packed", path.display());
         return Err(Failure::new(explanation, text));
     }
-    let session = context.session()?;
+    let session = context.session_for_running()?;
     let asked = match &args.url {
         Some(url) => elsewhere(context, &session, args.inputs, url, credentials)?,
         None => here(context, &session, args, credentials)?,
@@ -115,6 +116,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let different = outcomes.iter().filter(|outcome| outcome.verdict == Verdict::Different && !is_written(outcome));
     let is_well = different.count() == 0 && accepted.as_ref().is_none_or(|accepted| accepted.refused.is_empty());
     let (image, digest) = image.unzip();
+    let digest = digest.flatten();
     // Wider lines are hard to compare.
     let width = watch::result_width().min(100);
     let log = |outcome: &Outcome| serve::readable_lines(context, &without_access(&outcome.log));
@@ -154,7 +156,8 @@ fn here(context: &Context, session: &Session, args: Args, credentials: Credentia
         outcome
     };
     let outcomes = asked.into_iter().map(told).collect();
-    Ok(Asked { image: Some((built.name, built.digest)), url: None, manifest, outcomes })
+    let digest = (context.printer.output() == Output::Json).then(|| built.finished(session)).transpose()?;
+    Ok(Asked { image: Some((built.name, digest)), url: None, manifest, outcomes })
 }
 
 /// Asks a service that runs somewhere.

@@ -39,7 +39,8 @@ impl Watch for Context {
             Step::Locked(lock) => ("Locked", summary(lock)),
             Step::Built(name, image) => {
                 let (layers, size) = (image.layers().len(), Size(image.size()));
-                ("Built", format!("{NAME}{name}{NAME:#} {layers} layers, {size}"))
+                let how = if image.is_draft() { " unpacked" } else { "" };
+                ("Built", format!("{NAME}{name}{NAME:#} {layers} layers, {size}{how}"))
             }
         };
         self.printer.status(verb, format!("{text} {}", dim_time(took)));

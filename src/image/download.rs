@@ -204,6 +204,7 @@ mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use super::*;
+    use crate::image::session::Making;
     use crate::image::store::Store;
     use crate::io::http::Network;
     use crate::io::http::testing::Server;
@@ -226,7 +227,8 @@ mod tests {
         let counted = Arc::new(Counted::default());
         let progress = Progress::new(counted.clone());
         let client = Client::new(Network::Online).at_once();
-        let session = Session { store: Store::open(home.path()).unwrap(), progress: progress.clone(), client };
+        let store = Store::open(home.path()).unwrap();
+        let session = Session { store, progress: progress.clone(), client, making: Making::Compressed };
         let task = progress.task("Downloading", "it", Unit::Bytes, Some(10));
         let result = blob(&session, &server.url, digest, 10, &task);
         assert_eq!(session.store.has_blob(digest), result.is_ok());

@@ -5,24 +5,28 @@
 //!
 //! The bytes lie in the store as a blob, or they are a [`Recipe`]: tar headers, and ranges of files that lie where
 //! the person keeps them. A weight file becomes such a layer without a second copy of it on the disk. A layer may also
-//! be in a registry still; then its recipe says where ([`origin`]). OCI image specification 1.1, `layer.md`.
+//! be in a registry still; then its recipe says where ([`origin`]). One that was made here to be run lies unpacked alone
+//! until somebody needs its bytes ([`Layer::finished`]). OCI image specification 1.1, `layer.md`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use tempfile::TempDir;
 
+use crate::image::session::Making;
 pub use crate::image::store::LayerFile;
-use crate::image::store::{self, Recipe, Store};
-use crate::io::archive::{self, ArchivePath, Attributes, BLOCK, Below, Entry, Facts, Mode, Stack, padding};
-use crate::io::compress::{Compression, Setting};
+use crate::image::store::{self, BlobWriter, Members, Recipe, Store, tree_key};
+use crate::io::archive::{self, ArchivePath, Attributes, BLOCK, Below, Entry, Facts, Kind, Mode, Stack, padding};
+use crate::io::compress::{Compression, Encoder, Setting};
 use crate::io::content::{self, Content, Opener};
 use crate::io::digest::{BesideHasher, Digest, HashingReader, HashingWriter, Mismatch, VerifyingReader};
 use crate::io::explain::{ErrorKind, Explain, Explanation, carried, carry};
 use crate::io::parallel;
+use crate::io::pipe;
 use crate::io::progress::{Progress, Task};
 
 /// What can go wrong with a layer.
@@ -35,10 +39,10 @@ pub enum Error {
     #[error(transparent)]
     Io(io::Error),
     /// The layer's archive cannot be unpacked.
-    #[error("the layer {digest} cannot be unpacked")]
+    #[error("the layer {layer} cannot be unpacked")]
     Unpack {
-        /// Of the layer.
-        digest: Digest,
+        /// Its digest; what is in it, while it is made.
+        layer: String,
         /// What its archive holds that is damaged or not allowed.
         source: archive::Error,
     },
@@ -59,6 +63,16 @@ pub enum Error {
         files: String,
         /// How it was found.
         source: Mismatch,
+    },
+    /// The files of a layer that was not compressed yet cannot be read, or are others than were written.
+    #[error("the files of the layer `{title}` in {} are not those that were put there", tree.display())]
+    Tree {
+        /// What is in it.
+        title: String,
+        /// Where it lies unpacked.
+        tree: PathBuf,
+        /// How it was found.
+        source: io::Error,
     },
     /// The layer is in a registry, and was not fetched yet.
     #[error("the layer {digest} is still in {origin}")]
@@ -84,6 +98,9 @@ impl Explain for Error {
             Self::Unpack { source, .. } => ErrorKind::Failure.named("layer/unpack").or(source),
             Self::Read { .. } => ErrorKind::Failure.named("layer/read").hint(AGAIN),
             Self::OtherBytes { .. } => ErrorKind::Failure.named("layer/other-bytes").hint(AGAIN),
+            Self::Tree { tree, .. } => {
+                ErrorKind::Failure.named("layer/tree").hint(format!("remove {}, and build again", tree.display()))
+            }
             Self::Elsewhere { .. } => {
                 ErrorKind::Failure.named("layer/elsewhere").hint("fetch the image's layers with `ekiben pull`")
             }
@@ -112,6 +129,9 @@ pub struct Layer {
     pub diff_id: Digest,
     /// What is in it, for a person: `Debian bookworm, 41 packages`.
     pub title: String,
+    /// How it is to be stored, where it was made here and is not yet: see [`Layer::finished`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending: Option<Compression>,
 }
 
 /// Notes that the layer with the digest `digest` can be fetched from `repository`, unless its bytes are here or made
@@ -147,25 +167,65 @@ pub fn key(inputs: &impl Serialize) -> Digest {
     Digest::of(serde_json::to_vec(&(crate::io::compress::RULES, archive::epoch(), inputs)).unwrap_or_default())
 }
 
+/// How layers that are made here are stored: every runtime reads it.
+const MADE: Compression = Compression::Gzip;
+
 impl Layer {
-    /// Makes a layer whose bytes go into the store: `write` puts its entries into an archive.
+    /// Makes a layer: `write` puts its entries into an archive. It is called again where a layer that was to be unpacked
+    /// alone could not be put together from its files again.
     ///
     /// # Errors
     /// Those of `write`, and those of the store; then nothing is kept.
     pub fn write<E: From<Error>>(
         store: &Store,
-        compression: Compression,
+        making: Making,
         title: impl Into<String>,
-        write: impl FnOnce(&mut archive::Writer<&mut dyn Write>) -> Result<(), E>,
+        mut write: impl FnMut(&mut archive::Writer<&mut dyn Write>) -> Result<(), E>,
     ) -> Result<Self, E> {
-        let blob = store.blob_writer().map_err(Error::from)?;
-        let mut uncompressed = HashingWriter::new(compression.encoder(blob));
-        let mut writer = archive::Writer::new(&mut uncompressed as &mut dyn Write);
-        write(&mut writer)?;
-        writer.finish().map_err(Error::from)?;
-        let (encoder, diff_id, _) = uncompressed.finish();
+        let title = title.into();
+        if making == Making::Unpacked
+            && let Some(layer) = Self::unpacked(store, &title, &mut write)?
+        {
+            return Ok(layer);
+        }
+        let scratch = (making == Making::Both).then(|| tree_in_scratch(store)).transpose()?;
+        let encoder = MADE.encoder(store.blob_writer().map_err(Error::from)?);
+        let folder = scratch.as_ref().map(|(_, folder)| folder.as_path());
+        let Archived { encoder, diff_id, facts, .. } = archived(Some(encoder), folder, &title, &mut write)?;
+        let Some(encoder) = encoder else { unreachable!("it was given") };
         let (digest, size) = encoder.finish().map_err(Error::from)?.commit().map_err(Error::from)?;
-        Ok(Self { compression, digest, size, diff_id, title: title.into() })
+        if let (Some(folder), Some(facts)) = (folder, facts) {
+            note(folder, diff_id, facts)?;
+            store.keep_snapshot(&tree_key(&diff_id, None), folder).map_err(Error::from)?;
+        }
+        Ok(Self { compression: MADE, digest, size, diff_id, title, pending: None })
+    }
+
+    /// Makes a layer that lies unpacked alone; none where it could not be put together from its files again.
+    fn unpacked<E: From<Error>>(
+        store: &Store,
+        title: &str,
+        write: &mut impl FnMut(&mut archive::Writer<&mut dyn Write>) -> Result<(), E>,
+    ) -> Result<Option<Self>, E> {
+        let (_scratch, folder) = tree_in_scratch(store)?;
+        let Archived { diff_id, size, entries, facts, .. } = archived(None, Some(&folder), title, write)?;
+        if !can_be_archived(&entries, &folder.join("root")) {
+            return Ok(None);
+        }
+        let members = Members { epoch: archive::epoch(), entries };
+        let keep = || -> Result<(), Error> {
+            note(&folder, diff_id, facts.unwrap_or_default())?;
+            members.write_into(&folder)?;
+            store.keep_snapshot(&tree_key(&diff_id, None), &folder)?;
+            if !store.has_members(&diff_id) {
+                // It lay there before, unpacked from bytes that may be gone.
+                store.keep_members(&diff_id, &members)?;
+            }
+            Ok(())
+        };
+        keep()?;
+        let (compression, title) = (Compression::None, title.to_owned());
+        Ok(Some(Self { compression, digest: diff_id, size, diff_id, title, pending: Some(MADE) }))
     }
 
     /// Makes a layer of files that stay where they are: each is read once, and hashed once. `task` advances by the
@@ -206,7 +266,8 @@ impl Layer {
     ) -> Result<Self, Error> {
         // What was read is what the recipe says only if no file moved under our hands.
         check(&files)?;
-        let layer = Self { compression: Compression::None, digest, size, diff_id: digest, title: title.into() };
+        let (compression, title) = (Compression::None, title.into());
+        let layer = Self { compression, digest, size, diff_id: digest, title, pending: None };
         layer.keep_recipe(store, files)?;
         Ok(layer)
     }
@@ -216,17 +277,45 @@ impl Layer {
     /// # Errors
     /// When its bytes cannot be had, or the store cannot be written.
     pub fn compressed(&self, store: &Store, setting: Setting, task: &Task) -> Result<Self, Error> {
-        let key = key(&("compressed", self.diff_id, setting));
-        if let Some(layer) = store.cached("compressed", &key) {
+        if let Some(layer) = self.compressed_before(store, setting) {
             return Ok(layer);
         }
         let mut encoder = setting.encoder(store.blob_writer()?);
         let mut stored = self.open(store)?;
         task.copy(crate::io::compress::decoder(&mut stored)?, |bytes| encoder.write_all(bytes))?;
         let (digest, size) = encoder.finish()?.commit()?;
-        let layer = Self { compression: setting.compression, digest, size, ..self.clone() };
-        store.cache("compressed", &key, &layer, vec![digest])?;
+        let layer = Self { compression: setting.compression, digest, size, pending: None, ..self.clone() };
+        store.cache("compressed", &self.compressed_key(setting), &layer, vec![digest])?;
         Ok(layer)
+    }
+
+    /// What [`Layer::compressed`] gave before.
+    fn compressed_before(&self, store: &Store, setting: Setting) -> Option<Self> {
+        let layer = store.cached("compressed", &self.compressed_key(setting));
+        // The same bytes may have been something else to a person.
+        layer.map(|layer: Self| Self { title: self.title.clone(), ..layer })
+    }
+
+    fn compressed_key(&self, setting: Setting) -> Digest {
+        key(&("compressed", self.diff_id, setting))
+    }
+
+    /// The same layer as it is handed on: compressed, where that was put off. `task` advances by the bytes read.
+    ///
+    /// # Errors
+    /// [`Error::Tree`] when its files are not what they were; and when the store cannot be written.
+    pub fn finished(&self, store: &Store, task: &Task) -> Result<Self, Error> {
+        match self.pending {
+            Some(compression) => self.compressed(store, compression.into(), task),
+            None => Ok(self.clone()),
+        }
+    }
+
+    /// What [`Layer::finished`] gave before, where it did; else the layer as it is.
+    #[must_use]
+    pub fn finished_before(&self, store: &Store) -> Self {
+        let finished = self.pending.and_then(|compression| self.compressed_before(store, compression.into()));
+        finished.unwrap_or_else(|| self.clone())
     }
 
     /// Sees whether the bytes can still be had: each file that they are made from is the one that was hashed.
@@ -236,7 +325,7 @@ impl Layer {
     pub fn check(&self, store: &Store) -> Result<(), Error> {
         match self.files(store)? {
             Some(files) => Ok(check(&files)?),
-            None => Ok(store.open_blob(&self.digest).map(drop)?),
+            None => self.open(store).map(drop),
         }
     }
 
@@ -271,9 +360,15 @@ impl Layer {
     /// # Errors
     /// When they are neither in the store nor to be made.
     pub fn open(&self, store: &Store) -> Result<Box<dyn Read + Send>, Error> {
-        if !store.has_blob(&self.digest)
-            && let Some((epoch, files)) = self.recipe(store)?
-        {
+        if store.has_blob(&self.digest) {
+            return Ok(Box::new(store.open_blob(&self.digest)?));
+        }
+        if let Some((members, root)) = store.members(&self.digest)? {
+            let tree = root.parent().unwrap_or(&root).to_owned();
+            let inner = VerifyingReader::new(Rewritten::new(members, root), self.digest, self.size);
+            return Ok(Box::new(Intact { inner, title: self.title.clone(), tree }));
+        }
+        if let Some((epoch, files)) = self.recipe(store)? {
             let described = described(&files);
             let inner = VerifyingReader::new(Pieces::new(epoch, files), self.digest, self.size);
             return Ok(Box::new(Named { inner, files: described }));
@@ -290,9 +385,13 @@ impl Layer {
         if store.has_blob(&self.digest) {
             return Ok(Box::new(fs_err::File::open(store.blob_path(&self.digest))?));
         }
-        match self.recipe(store)? {
-            Some((epoch, files)) => Ok(Box::new(Pieces::new(epoch, files))),
-            None => self.open(store),
+        match store.has_members(&self.digest) {
+            // Nobody took note of what the file system says of them.
+            true => self.open(store),
+            false => match self.recipe(store)? {
+                Some((epoch, files)) => Ok(Box::new(Pieces::new(epoch, files))),
+                None => self.open(store),
+            },
         }
     }
 
@@ -301,7 +400,7 @@ impl Layer {
     /// # Errors
     /// When the recipe cannot be read.
     pub fn files(&self, store: &Store) -> Result<Option<Vec<LayerFile>>, Error> {
-        if store.has_blob(&self.digest) {
+        if store.has_blob(&self.digest) || store.has_members(&self.digest) {
             return Ok(None);
         }
         Ok(self.recipe(store)?.map(|(_, files)| files))
@@ -318,13 +417,7 @@ impl Layer {
 
     /// Whether the layer lies unpacked in the store, as it is over most others.
     pub fn is_unpacked(&self, store: &Store) -> bool {
-        store.snapshot_path(&self.tree_key(None)).exists()
-    }
-
-    /// Under what its tree is kept: for all layers below, or for these, by what theirs are kept under.
-    fn tree_key(&self, below: Option<&[Digest]>) -> Digest {
-        // Numbers and digests always serialise.
-        Digest::of(serde_json::to_vec(&("layer", TREES, self.diff_id, below)).unwrap_or_default())
+        store.snapshot_path(&tree_key(&self.diff_id, None)).exists()
     }
 
     /// Unpacks the layer into the store, if it is not yet.
@@ -338,30 +431,141 @@ impl Layer {
     }
 
     fn unpack(&self, store: &Store, folder: &Path, below: Below<'_>) -> Result<(), Error> {
-        let unpack = |source| Error::Unpack { digest: self.digest, source };
-        let read = |source| unpack(archive::Error::Read { at: None, source });
-        // It may hold programs that anybody who starts them would run as root.
-        fs_err::set_permissions(folder, std::fs::Permissions::from_mode(0o700))?;
-        let root = folder.join("root");
-        fs_err::create_dir(&root)?;
+        let layer = self.digest.to_string();
+        let unpack = |source| Error::Unpack { layer: layer.clone(), source: archive::Error::Read { at: None, source } };
         let stored = self.open(store)?;
-        let mut reader = HashingReader::new(crate::io::compress::decoder(stored).map_err(read)?);
-        let facts = archive::unpack_layer(&mut reader, &root, below, archive::Limits::default()).map_err(unpack)?;
-        // Up to the end, where the digest is checked.
-        io::copy(&mut reader, &mut io::sink()).map_err(read)?;
+        let mut reader = HashingReader::new(crate::io::compress::decoder(stored).map_err(unpack)?);
+        let facts = unpack_into(folder, &mut reader, below, &layer)?;
         // Other images find the tree by this name.
         let actual = reader.finish();
         if actual != self.diff_id {
             let mismatch = Mismatch::Digest { expected: self.diff_id, actual };
-            return Err(read(io::Error::new(io::ErrorKind::InvalidData, mismatch)));
+            return Err(unpack(io::Error::new(io::ErrorKind::InvalidData, mismatch)));
         }
-        let noted = serde_json::to_vec(&Noted { layer: self.diff_id, facts }).map_err(io::Error::from)?;
-        Ok(fs_err::write(folder.join(FACTS), noted)?)
+        note(folder, self.diff_id, facts)
     }
 }
 
-/// Version of what unpacking makes of a layer.
-const TREES: u32 = 1;
+/// What came of a layer's archive.
+struct Archived {
+    /// As it was given.
+    encoder: Option<Encoder<BlobWriter>>,
+    diff_id: Digest,
+    /// In bytes, uncompressed.
+    size: u64,
+    entries: Vec<Entry>,
+    /// Where it was unpacked.
+    facts: Option<Facts>,
+}
+
+/// Has `write` write an archive, which goes into `encoder` and is unpacked in `folder`, an empty one, where they are given.
+fn archived<E: From<Error>>(
+    encoder: Option<Encoder<BlobWriter>>,
+    folder: Option<&Path>,
+    title: &str,
+    write: &mut impl FnMut(&mut archive::Writer<&mut dyn Write>) -> Result<(), E>,
+) -> Result<Archived, E> {
+    std::thread::scope(|scope| {
+        let (pipe, unpacking) = folder
+            .map(|folder| {
+                let (pipe, mut archive) = pipe::pipe();
+                (pipe, scope.spawn(move || unpack_into(folder, &mut archive, Below::Anything, title)))
+            })
+            .unzip();
+        let mut ways = HashingWriter::new(Ways { encoder, pipe, is_broken: false });
+        let mut writer = archive::Writer::new(&mut ways as &mut dyn Write);
+        let written = write(&mut writer);
+        let entries = written.and_then(|()| Ok(writer.finish_with_entries().map_err(Error::from)?.1));
+        let (Ways { encoder, pipe, mut is_broken }, diff_id, size) = ways.finish();
+        if entries.is_ok() {
+            is_broken = pipe.is_some_and(|pipe| pipe.finish().is_err());
+        } else {
+            drop(pipe);
+        }
+        let facts = unpacking.map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        let (entries, facts) = match (entries, facts.transpose()) {
+            // Then the pipe breaking is all that whoever writes has to say.
+            (_, Err(error)) if is_broken => return Err(error.into()),
+            (entries, facts) => (entries?, facts?),
+        };
+        Ok(Archived { encoder, diff_id, size, entries, facts })
+    })
+}
+
+/// Where the bytes of an archive go.
+struct Ways {
+    encoder: Option<Encoder<BlobWriter>>,
+    pipe: Option<pipe::Writer>,
+    /// Nobody reads from the pipe any more.
+    is_broken: bool,
+}
+
+impl Write for Ways {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if let Some(encoder) = &mut self.encoder {
+            encoder.write_all(bytes)?;
+        }
+        if let Some(pipe) = &mut self.pipe {
+            pipe.write_all(bytes).inspect_err(|_| self.is_broken = true)?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Unpacks an archive into `folder`, which becomes a layer's tree. It is read to its end.
+fn unpack_into(folder: &Path, archive: &mut dyn Read, below: Below<'_>, layer: &str) -> Result<Facts, Error> {
+    let unpack = |source| Error::Unpack { layer: layer.to_owned(), source };
+    // It may hold programs that anybody who starts them would run as root.
+    fs_err::set_permissions(folder, std::fs::Permissions::from_mode(0o700))?;
+    let root = folder.join("root");
+    fs_err::create_dir(&root)?;
+    let facts = archive::unpack_layer(&mut *archive, &root, below, archive::Limits::default()).map_err(unpack)?;
+    // There the digest is checked.
+    io::copy(archive, &mut io::sink()).map_err(|source| unpack(archive::Error::Read { at: None, source }))?;
+    Ok(facts)
+}
+
+/// Notes of which layer the tree in `folder` is, and what was found while it was unpacked.
+fn note(folder: &Path, layer: Digest, facts: Facts) -> Result<(), Error> {
+    let noted = serde_json::to_vec(&Noted { layer, facts }).map_err(io::Error::from)?;
+    Ok(fs_err::write(folder.join(FACTS), noted)?)
+}
+
+/// An empty folder for a tree, in a scratch folder.
+fn tree_in_scratch(store: &Store) -> Result<(TempDir, PathBuf), Error> {
+    let scratch = store.scratch()?;
+    let folder = scratch.path().join("tree");
+    fs_err::create_dir(&folder)?;
+    Ok((scratch, folder))
+}
+
+/// Whether an archive of `entries`, which were unpacked in `root`, can be put together from there: each file lies where
+/// its entry says, and can be read. It does not where two entries have one path, where a way leads through a link, or
+/// where a name means that something is deleted.
+fn can_be_archived(entries: &[Entry], root: &Path) -> bool {
+    let is_root = nix::unistd::geteuid().is_root();
+    let (mut paths, mut ends) = (HashSet::new(), HashSet::new());
+    for entry in entries {
+        if entry.kind != Kind::Directory {
+            ends.insert(&entry.path);
+        }
+        if !paths.insert(&entry.path) {
+            return false;
+        }
+    }
+    let lies_there = |entry: &Entry| match entry.kind {
+        Kind::File { size } => {
+            let there = entry.path.under(root).symlink_metadata();
+            (is_root || entry.mode & 0o400 != 0) && there.is_ok_and(|file| file.is_file() && file.len() == size)
+        }
+        _ => true,
+    };
+    entries.iter().all(|entry| lies_there(entry) && !entry.path.ancestors().any(|above| ends.contains(&above)))
+}
 
 /// What was found while a layer was unpacked, beside its files. What it is of, [`Store::prune`] reads as well.
 const FACTS: &str = "facts.json";
@@ -403,7 +607,7 @@ pub fn unpack_all(
     layers: &[&Layer],
     done: impl Fn(&Layer) + Sync,
 ) -> Result<Trees, Error> {
-    let anywhere = |layer: &Layer| layer.tree(store, layer.tree_key(None), Below::Anything);
+    let anywhere = |layer: &Layer| layer.tree(store, tree_key(&layer.diff_id, None), Below::Anything);
     let missing: BTreeMap<_, _> = layers.iter().map(|layer| (layer.diff_id, *layer)).collect();
     let missing = missing.into_values().filter(|layer| !layer.is_unpacked(store)).collect();
     parallel::side_by_side(missing, |layer| anywhere(layer).map(|_| done(layer)))?;
@@ -413,7 +617,7 @@ pub fn unpack_all(
         let mut tree = anywhere(layer)?;
         let below = Stack::new(&trees.lower);
         if !tree.facts.hold(&below) {
-            tree = layer.tree(store, layer.tree_key(Some(&keys)), Below::Layers(&below))?;
+            tree = layer.tree(store, tree_key(&layer.diff_id, Some(&keys)), Below::Layers(&below))?;
         }
         let (devices, some) = &tree.facts.devices;
         if *devices > 0 {
@@ -543,6 +747,70 @@ impl<I: Iterator<Item = Piece>> Read for Pieces<I> {
             };
             self.opener.open(&content).map_err(|error| self.named(error))?;
         }
+    }
+}
+
+/// The archive of a layer, put together from its tree.
+struct Rewritten<I> {
+    parts: I,
+    current: Part,
+}
+
+enum Part {
+    Bytes(io::Cursor<Vec<u8>>),
+    /// Not opened yet; with its size in bytes.
+    File(PathBuf, u64),
+    Open(io::Take<fs_err::File>),
+}
+
+impl Rewritten<()> {
+    fn new(members: Members, root: PathBuf) -> Rewritten<impl Iterator<Item = Part> + Send> {
+        let Members { epoch, entries } = members;
+        let bytes = |bytes: Vec<u8>| Part::Bytes(io::Cursor::new(bytes));
+        let parts = entries.into_iter().flat_map(move |entry| {
+            let file = match entry.kind {
+                Kind::File { size } => vec![Part::File(entry.path.under(&root), size), bytes(padding(size).to_vec())],
+                _ => Vec::new(),
+            };
+            std::iter::once(bytes(archive::header(&entry, epoch))).chain(file)
+        });
+        let end = std::iter::once(bytes(vec![0; 2 * BLOCK as usize]));
+        Rewritten { parts: parts.chain(end), current: bytes(Vec::new()) }
+    }
+}
+
+impl<I: Iterator<Item = Part>> Read for Rewritten<I> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let taken = match &mut self.current {
+                Part::Bytes(bytes) => bytes.read(buffer)?,
+                Part::Open(file) => file.read(buffer)?,
+                Part::File(path, size) => {
+                    self.current = Part::Open(fs_err::File::open(&*path)?.take(*size));
+                    continue;
+                }
+            };
+            if taken > 0 || buffer.is_empty() {
+                return Ok(taken);
+            }
+            let Some(next) = self.parts.next() else { return Ok(0) };
+            self.current = next;
+        }
+    }
+}
+
+/// Says of which tree it is that the bytes turn out to be others, or cannot be read.
+struct Intact<R> {
+    inner: R,
+    title: String,
+    tree: PathBuf,
+}
+
+impl<R: Read> Read for Intact<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let Self { inner, title, tree } = self;
+        let other = |source| Error::Tree { title: title.clone(), tree: tree.clone(), source };
+        inner.read(buffer).map_err(|error| carry(other(error)))
     }
 }
 

@@ -25,7 +25,8 @@ use crate::io::progress::{Progress, Unit};
 use layer::Layer;
 use oci::platform::{Platform, UnknownPlatform};
 use oci::{Configuration, Content, Descriptor, Document, LARGEST, Manifest, MediaType};
-use store::{ImageName, Store};
+use session::Session;
+use store::{ImageName, ImageRecord, Store};
 
 /// What can go wrong with an image.
 #[derive(Debug, thiserror::Error)]
@@ -170,6 +171,40 @@ impl Image {
         self.layers.iter().map(|layer| layer.size).sum()
     }
 
+    /// Whether some of its layers are to be compressed yet: see [`Image::finished`].
+    pub fn is_draft(&self) -> bool {
+        self.layers.iter().any(|layer| layer.pending.is_some())
+    }
+
+    /// The image as it is handed on: layers that were made here and only unpacked are compressed. The same comes out as
+    /// if they had been at once.
+    ///
+    /// # Errors
+    /// When the files of a layer are not what they were, or the store cannot be written.
+    pub fn finished(mut self, store: &Store, progress: &Progress) -> Result<Self, Error> {
+        self = self.finished_before(store);
+        if !self.is_draft() {
+            return Ok(self);
+        }
+        let pending = self.layers.iter().filter(|layer| layer.pending.is_some());
+        let task = progress.task("Compressing", "layers", Unit::Bytes, Some(pending.map(|layer| layer.size).sum()));
+        for layer in &mut self.layers {
+            *layer = layer.finished(store, &task)?;
+        }
+        task.finish(format!("Compressed layers to {} MB", self.size() / 1_000_000));
+        Ok(self)
+    }
+
+    /// The same with those layers compressed that were before.
+    #[must_use]
+    pub fn finished_before(mut self, store: &Store) -> Self {
+        if self.is_draft() {
+            self.layers = self.layers.iter().map(|layer| layer.finished_before(store)).collect();
+            self.documents = None;
+        }
+        self
+    }
+
     /// Looks whether the layers whose bytes are in the store are as long as they should be. Nothing is read.
     ///
     /// # Errors
@@ -212,6 +247,9 @@ impl Image {
         let digest = store.put_bytes(&manifest)?;
         let mut descriptor = Descriptor::of(MediaType::Manifest, &manifest);
         descriptor.platform = Some(self.platform.into());
+        if self.is_draft() {
+            descriptor.annotations.insert(oci::DRAFT.to_owned(), "true".to_owned());
+        }
         Ok((digest, descriptor))
     }
 
@@ -251,8 +289,8 @@ impl Image {
             let Some(compression) = layer.media_type.compression() else {
                 return Err(malformed(format!("`{}` is no layer that can be unpacked", layer.media_type).into()));
             };
-            let title = titles.next().unwrap_or_default();
-            layers.push(Layer { compression, digest: layer.digest, size: layer.size, diff_id, title });
+            let (title, Descriptor { digest, size, .. }) = (titles.next().unwrap_or_default(), layer);
+            layers.push(Layer { compression, digest, size, diff_id, title, pending: None });
         }
         descriptor.platform = Some(platform.into());
         Ok(Self {
@@ -265,13 +303,36 @@ impl Image {
         })
     }
 
-    /// The image called `name`, and the digest of its manifest.
+    /// The image called `name`, and its record. One that is a draft is finished, and all that is called so is from then on
+    /// called after what came out.
     ///
     /// # Errors
-    /// When there is none, or it is malformed.
-    pub fn find(store: &Store, name: &ImageName) -> Result<(Digest, Self), Error> {
+    /// When there is none, or it is malformed or cannot be finished.
+    pub fn find(session: &Session, name: &ImageName) -> Result<(ImageRecord, Self), Error> {
+        let Session { store, progress, .. } = session;
         let record = store.image(name)?;
-        Ok((record.digest, Self::load(store, &record.digest)?))
+        let image = Self::of_record(store, &record)?;
+        if !record.is_draft() {
+            return Ok((record, image));
+        }
+        let image = image.finished(store, progress)?;
+        let (digest, descriptor) = image.save(store)?;
+        store.tag_in_place_of(&record.digest, &descriptor)?;
+        Ok((ImageRecord { name: record.name, digest, descriptor }, image))
+    }
+
+    /// The image of `record` as it is kept here: it may be a draft.
+    ///
+    /// # Errors
+    /// When it is not in the store, or malformed.
+    pub fn of_record(store: &Store, record: &ImageRecord) -> Result<Self, Error> {
+        let mut image = Self::load(store, &record.digest)?;
+        if record.is_draft() {
+            // That is believed of what was made here alone: what others made stays as it is, to the byte.
+            image.layers = draft_layers(store, &record.digest, image.layers)?;
+            image.documents = None;
+        }
+        Ok(image)
     }
 
     fn configuration(&self) -> Configuration {
@@ -286,12 +347,32 @@ impl Image {
 
     fn manifest(&self, config: Descriptor) -> Manifest {
         let layers = self.layers.iter();
-        Manifest {
-            config,
-            layers: layers.map(|it| Descriptor::new(MediaType::Layer(it.compression), it.digest, it.size)).collect(),
-            annotations: self.annotations.clone(),
-        }
+        Manifest { config, layers: layers.map(descriptor).collect(), annotations: self.annotations.clone() }
     }
+}
+
+/// What names a layer. That it is to be compressed yet is said for [`draft_layers`].
+fn descriptor(layer: &Layer) -> Descriptor {
+    let mut descriptor = Descriptor::new(MediaType::Layer(layer.compression), layer.digest, layer.size);
+    if let Some(compression) = layer.pending {
+        let media_type = MediaType::Layer(compression).to_string();
+        descriptor.annotations.insert(oci::PENDING.to_owned(), media_type);
+    }
+    descriptor
+}
+
+/// The layers of the draft whose manifest has the digest `digest`, with how they are to be stored.
+fn draft_layers(store: &Store, digest: &Digest, layers: Vec<Layer>) -> Result<Vec<Layer>, Error> {
+    let malformed = |error: oci::Malformed| Error::Malformed { digest: *digest, source: error.into() };
+    let Content::Image(manifest) = Document::read(store.read_blob(digest, LARGEST)?, None).map_err(malformed)?.content
+    else {
+        return Ok(layers);
+    };
+    let pending = manifest.layers.iter().map(|layer| {
+        let media_type: Option<MediaType> = layer.annotations.get(oci::PENDING).map(|text| text.as_str().into());
+        media_type.and_then(|media_type| media_type.compression())
+    });
+    Ok(layers.into_iter().zip(pending).map(|(layer, pending)| Layer { pending, ..layer }).collect())
 }
 
 #[cfg(test)]
@@ -299,13 +380,13 @@ mod tests {
     use std::collections::HashMap;
 
     use super::*;
-    use crate::io::compress::Compression;
+    use crate::image::session::Making;
 
     #[test]
     fn an_image_is_the_same_bytes_each_time_and_comes_back() {
         let home = tempfile::tempdir().unwrap();
         let store = Store::open(home.path()).unwrap();
-        let layer = Layer::write::<Error>(&store, Compression::Gzip, "a folder", |writer| {
+        let layer = Layer::write::<Error>(&store, Making::Compressed, "a folder", |writer| {
             let path = archive::ArchivePath::new("app").unwrap();
             Ok(writer.entry(&archive::Entry::directory(path))?)
         })

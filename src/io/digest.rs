@@ -5,15 +5,15 @@
 //! Only sha256 is spoken: every registry has to support it, and no other algorithm is in use.
 
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead as _, Read, Write};
 use std::str::FromStr;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::io::explain::{ErrorKind, Explain, Explanation};
+use crate::io::pipe;
 
 /// A sha256 digest, written `sha256:` and 64 lowercase hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -164,52 +164,38 @@ impl Write for Hasher {
 
 /// A [`Hasher`] on a thread of its own: whoever writes to it has done with the bytes when they are copied.
 pub struct BesideHasher {
-    full: SyncSender<Vec<u8>>,
-    empty: Receiver<Vec<u8>>,
-    thread: JoinHandle<Digest>,
-    pending: Vec<u8>,
+    pipe: pipe::Writer,
+    thread: JoinHandle<io::Result<Digest>>,
     size: u64,
 }
 
 impl BesideHasher {
-    /// Bytes that are handed over at once, and how many such pieces are under way at most.
-    const PIECE: usize = 1 << 20;
-    const PIECES: usize = 8;
-
     /// A hasher that has seen nothing.
     pub fn new() -> Self {
-        let (full, received) = sync_channel::<Vec<u8>>(Self::PIECES);
-        let (back, empty) = sync_channel(Self::PIECES + 1);
+        let (pipe, mut received) = pipe::pipe();
         let thread = std::thread::spawn(move || {
             let mut hasher = Hasher::new();
-            for mut piece in received {
-                hasher.update(&piece);
-                piece.clear();
-                // Nobody wants it back at the end.
-                let _ = back.try_send(piece);
+            loop {
+                let piece = received.fill_buf()?;
+                if piece.is_empty() {
+                    return Ok(hasher.finish());
+                }
+                hasher.update(piece);
+                let size = piece.len();
+                received.consume(size);
             }
-            hasher.finish()
         });
-        Self { full, empty, thread, pending: Vec::new(), size: 0 }
+        Self { pipe, thread, size: 0 }
     }
 
     /// The digest of all that was written, and its size in bytes.
     ///
     /// # Errors
     /// When the thread is gone.
-    pub fn finish(mut self) -> io::Result<(Digest, u64)> {
-        self.hand_over()?;
-        drop(self.full);
-        Ok((self.thread.join().map_err(|_| Self::gone())?, self.size))
-    }
-
-    fn hand_over(&mut self) -> io::Result<()> {
-        let next = self.empty.try_recv().unwrap_or_default();
-        self.full.send(std::mem::replace(&mut self.pending, next)).map_err(|_| Self::gone())
-    }
-
-    fn gone() -> io::Error {
-        io::Error::other("the hashing thread ended early")
+    pub fn finish(self) -> io::Result<(Digest, u64)> {
+        self.pipe.finish()?;
+        let digest = self.thread.join().map_err(|_| io::Error::other("the hashing thread ended early"))??;
+        Ok((digest, self.size))
     }
 }
 
@@ -221,12 +207,8 @@ impl Default for BesideHasher {
 
 impl Write for BesideHasher {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let taken = (Self::PIECE - self.pending.len()).min(bytes.len());
-        self.pending.extend_from_slice(&bytes[..taken]);
+        let taken = self.pipe.write(bytes)?;
         self.size += taken as u64;
-        if self.pending.len() == Self::PIECE {
-            self.hand_over()?;
-        }
         Ok(taken)
     }
 

@@ -11,5 +11,6 @@ pub mod digest;
 pub mod explain;
 pub mod http;
 pub mod parallel;
+pub mod pipe;
 pub mod progress;
 pub mod suggest;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use ekiben::bundle::{Bundle, Form, Hashing, Weight};
 use ekiben::check;
 use ekiben::formats::diagnostic::{Code, Diagnostics, Rendering};
-use ekiben::image::session::Session;
+use ekiben::image::session::{Making, Session};
 use ekiben::image::store::Store;
 use ekiben::io::archive::{ArchivePath, Mode};
 use ekiben::io::content::Content;
@@ -515,6 +515,7 @@ fn bundle(folder: &Folder, name: &str, manifest: &str, end: &[u8]) -> PathBuf {
         store: Store::open(&folder.path().join("store")).unwrap(),
         progress: Progress::silent(),
         client: Client::new(Network::Offline),
+        making: Making::Compressed,
     };
     let mut pickle = b"\x80\x04B\0\0\x40\0".to_vec();
     pickle.extend((0..1u32 << 20).flat_map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes()));

@@ -8,7 +8,7 @@ use pgp::composed::{ArmorOptions, CleartextSignedMessage, KeyType, SecretKeyPara
 use pgp::types::Password;
 
 use super::{Archive, Keyring, Package, Source};
-use crate::image::session::Session;
+use crate::image::session::{Making, Session};
 use crate::image::store::Store;
 use crate::io::archive::{ArchivePath, Entry, Mode, Writer};
 use crate::io::digest::Digest;
@@ -17,7 +17,8 @@ use crate::io::progress::Progress;
 
 /// A session with a store in `home`.
 pub(super) fn session(home: &Path, network: Network) -> Session {
-    Session { store: Store::open(home).unwrap(), progress: Progress::silent(), client: Client::new(network) }
+    let (store, client) = (Store::open(home).unwrap(), Client::new(network));
+    Session { store, progress: Progress::silent(), client, making: Making::Compressed }
 }
 
 pub(super) fn path(text: &str) -> ArchivePath {

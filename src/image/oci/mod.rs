@@ -19,3 +19,10 @@ pub const LARGEST: u64 = 4 << 20;
 
 /// The annotation of a layout's index that holds the name of an image.
 pub use oci_spec::image::ANNOTATION_REF_NAME as NAME;
+
+/// The annotation of a layout's index that an image has which is only for this machine: layers of it are to be compressed
+/// yet.
+pub const DRAFT: &str = "io.ekiben.draft";
+
+/// The annotation of a layer of such an image that holds the media type which it will have.
+pub const PENDING: &str = "io.ekiben.pending";

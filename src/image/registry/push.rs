@@ -217,5 +217,6 @@ fn layer(link: &Descriptor) -> Layer {
         size: link.size,
         diff_id: link.digest,
         title: String::new(),
+        pending: None,
     }
 }

@@ -74,9 +74,9 @@ impl Store {
         Ok(digest)
     }
 
-    /// Whether a layer's bytes are there, or a recipe for them.
+    /// Whether a layer's bytes are there, or a recipe for them, or the files that they are put together from.
     pub fn has_content(&self, digest: &Digest) -> bool {
-        self.has_blob(digest) || self.recipe_path(digest).exists()
+        self.has_blob(digest) || self.recipe_path(digest).exists() || self.has_members(digest)
     }
 
     /// Starts a blob whose digest is known only when all is written.

@@ -109,6 +109,13 @@ pub struct ImageRecord {
     pub descriptor: Descriptor,
 }
 
+impl ImageRecord {
+    /// Whether layers of it are to be compressed yet: [`crate::image::Image::find`] does it.
+    pub fn is_draft(&self) -> bool {
+        self.descriptor.annotations.contains_key(oci::DRAFT)
+    }
+}
+
 impl Store {
     /// All images, by name.
     ///
@@ -148,6 +155,19 @@ impl Store {
         descriptor.annotations.insert(oci::NAME.to_owned(), name.clone());
         self.change_index(|images| {
             images.insert(name, descriptor);
+        })
+    }
+
+    /// Gives all names of the image whose manifest has the digest `before` to the one with the descriptor `descriptor`.
+    ///
+    /// # Errors
+    /// When the index cannot be written.
+    pub fn tag_in_place_of(&self, before: &Digest, descriptor: &Descriptor) -> Result<(), Error> {
+        self.change_index(|images| {
+            for (name, image) in images.iter_mut().filter(|(_, image)| image.digest == *before) {
+                *image = descriptor.clone();
+                image.annotations.insert(oci::NAME.to_owned(), name.clone());
+            }
         })
     }
 

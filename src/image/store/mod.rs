@@ -6,7 +6,7 @@
 //! |---|---|
 //! | `oci-layout`, `index.json`, `blobs/sha256/` | images |
 //! | `recipes/` | layers whose bytes are made or fetched when somebody asks: see [`Recipe`] |
-//! | `trees/` | layers unpacked to be run, by diff id |
+//! | `trees/` | layers unpacked to be run, by diff id; of those that were made here maybe all that there is |
 //! | `memory/` | results of earlier work, by the digest of what went into it |
 //! | `containers/` | state of containers: see [`crate::run::container`] |
 //! | `scratch/` | work under way; what a killed process left here is removed by the next one |
@@ -27,6 +27,7 @@ pub use images::{ImageName, ImageNameError, ImageRecord};
 pub use prune::{Pruned, Reach};
 pub use recipe::{LayerFile, Recipe};
 pub use scratch::Scratch;
+pub use snapshots::{Members, tree_key};
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};

@@ -78,8 +78,10 @@ impl Store {
         };
         let needed = |name: &str| {
             let path = folder.join(name);
+            // All that there is of a layer that is not compressed yet.
+            let is_whole = |layer: &Digest| blobs.contains(layer) && self.has_members(layer);
             named(name).is_some_and(|id| trees.contains(&id))
-                || layer_of(&path).is_some_and(|layer| layers.contains(&layer))
+                || layer_of(&path).is_some_and(|layer| layers.contains(&layer) || is_whole(&layer))
                 || in_use.iter().any(|used| used.starts_with(&path))
         };
         pruned.take_trees(&folder, self.scratch()?.path(), needed)?;

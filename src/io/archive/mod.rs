@@ -30,9 +30,10 @@ pub use write::{BLOCK, Writer, header, padding};
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 /// One member of an archive, without its content.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     /// Where it lies.
     pub path: ArchivePath,
@@ -45,7 +46,8 @@ pub struct Entry {
 }
 
 /// What a member is. Device nodes, sockets and pipes do not travel.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// A folder.
     Directory,

@@ -14,12 +14,13 @@ const USTAR_SIZE_END: u64 = 1 << 33;
 pub struct Writer<W: Write> {
     inner: W,
     epoch: u64,
+    entries: Vec<Entry>,
 }
 
 impl<W: Write> Writer<W> {
     /// Starts an archive.
     pub fn new(inner: W) -> Self {
-        Self { inner, epoch: epoch() }
+        Self { inner, epoch: epoch(), entries: Vec::new() }
     }
 
     /// Writes an entry that has no content.
@@ -27,6 +28,7 @@ impl<W: Write> Writer<W> {
     /// # Errors
     /// When the writer fails.
     pub fn entry(&mut self, entry: &Entry) -> io::Result<()> {
+        self.entries.push(entry.clone());
         self.inner.write_all(&header(entry, self.epoch))
     }
 
@@ -39,6 +41,7 @@ impl<W: Write> Writer<W> {
         let Kind::File { size } = entry.kind else {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("`{}` has no content", entry.path)));
         };
+        self.entries.push(entry.clone());
         self.inner.write_all(&header(entry, self.epoch))?;
         let copied = io::copy(&mut content.take(size.saturating_add(1)), &mut self.inner)?;
         if copied != size {
@@ -52,9 +55,17 @@ impl<W: Write> Writer<W> {
     ///
     /// # Errors
     /// When the writer fails.
-    pub fn finish(mut self) -> io::Result<W> {
+    pub fn finish(self) -> io::Result<W> {
+        self.finish_with_entries().map(|(inner, _)| inner)
+    }
+
+    /// As [`Writer::finish`]; gives what was written too, but for the contents of files.
+    ///
+    /// # Errors
+    /// When the writer fails.
+    pub fn finish_with_entries(mut self) -> io::Result<(W, Vec<Entry>)> {
         self.inner.write_all(&[0; 2 * BLOCK as usize])?;
-        Ok(self.inner)
+        Ok((self.inner, self.entries))
     }
 }
 

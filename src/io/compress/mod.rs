@@ -26,7 +26,13 @@ pub enum Compression {
 impl Compression {
     /// A writer that compresses what is written to it, on all processors. [`Encoder::finish`] has to be called.
     pub fn encoder<W: Write>(self, inner: W) -> Encoder<W> {
-        Setting { compression: self, level: ZSTD_LEVEL }.encoder(inner)
+        Setting::from(self).encoder(inner)
+    }
+}
+
+impl From<Compression> for Setting {
+    fn from(compression: Compression) -> Self {
+        Self { compression, level: ZSTD_LEVEL }
     }
 }
 

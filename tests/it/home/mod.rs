@@ -16,7 +16,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use ekiben::image::session::Session;
+use ekiben::image::session::{Making, Session};
 use ekiben::image::store::Store;
 use ekiben::io::http::{Client, Network};
 use ekiben::io::progress::Progress;
@@ -204,7 +204,8 @@ impl Drop for Home {
 
 /// What the library's steps are handed, with a store in `folder` and the network.
 pub fn session(folder: &Path) -> Session {
-    Session { store: Store::open(folder).unwrap(), progress: Progress::silent(), client: Client::new(Network::Online) }
+    let (store, client) = (Store::open(folder).unwrap(), Client::new(Network::Online));
+    Session { store, progress: Progress::silent(), client, making: Making::Compressed }
 }
 
 /// The program, where everybody can read it.
