@@ -21,7 +21,7 @@ use crate::image::layer::Layer;
 use crate::image::oci::platform::Platform;
 use crate::image::registry::Reference;
 use crate::image::session::Session;
-use crate::image::store::{self, ImageName};
+use crate::image::store::{self, ImageName, ImageRecord};
 use crate::image::{Image, remote};
 use crate::io::digest::Digest;
 use crate::io::explain::ErrorKind;
@@ -149,14 +149,19 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         context.printer.report(&bundle(context, &session, path, args.verify)?)?;
     } else {
         let (reference, name) = pull::parse(&args.target)?;
-        let (digest, found) = match session.store.image(&name) {
+        // What names a registry is not something like it here, but what it says.
+        let record = match args.target.parse() {
+            Ok(query) if !Reference::names_registry(&args.target) => workflow::find(&session.store, &query),
+            _ => session.store.image(&name),
+        };
+        let (digest, name, found) = match record {
             Err(store::Error::NoImage { .. }) if Reference::names_registry(&args.target) => {
                 let image = remote::find(&session, &reference, args.platform.map_or_else(Platform::host, Ok)?)?.1;
-                (image.save(&session.store)?.0, image)
+                (image.save(&session.store)?.0, name, image)
             }
             record => {
-                let digest = record?.digest;
-                (digest, Image::load(&session.store, &digest)?)
+                let ImageRecord { name, digest, .. } = record?;
+                (digest, name, Image::load(&session.store, &digest)?)
             }
         };
         found.check_sizes(&session.store)?;

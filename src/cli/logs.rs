@@ -1,7 +1,7 @@
 //! `ekiben logs`
 
-use super::{Context, Exit, Failure};
-use crate::run;
+use super::{Context, Exit, Failure, completions};
+use crate::run::named::{self, Prefer};
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben logs iris-x7k2\n\
@@ -11,7 +11,8 @@ const EXAMPLES: &str = "Examples:\n\
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// The container's name: see `ekiben ps --all`.
+    /// The container's name (see `ekiben ps --all`), the beginning of it, or the name of its image.
+    #[arg(add = completions::containers())]
     name: String,
     /// Go on until the container ends.
     #[arg(long, short)]
@@ -23,7 +24,7 @@ pub struct Args {
 
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let session = context.session()?;
-    let container = run::containers(&session)?.get(&args.name)?;
+    let container = named::find(&session, &args.name, Prefer::Live)?;
     let mut closed = Ok(());
     container.logs(args.tail, args.follow, &mut |bytes| {
         if closed.is_ok() {

@@ -1,8 +1,9 @@
 //! `ekiben tag`
 
 use super::printer::NAME;
-use super::{Context, Exit, Failure};
-use crate::image::store::ImageName;
+use super::{Context, Exit, Failure, completions};
+use crate::build::workflow;
+use crate::image::store::{ImageName, ImageQuery};
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben tag iris:1.0 registry.example/iris:1.0";
@@ -13,8 +14,10 @@ const EXAMPLES: &str = "Examples:\n\
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// The image, by its name in the local store.
-    image: ImageName,
+    /// The image, by its name in the local store. Without a tag: `latest`, the version of the project here, or the only
+    /// one.
+    #[arg(add = completions::images())]
+    image: ImageQuery,
     /// What it is called too.
     #[arg(required = true, value_name = "NAME")]
     names: Vec<ImageName>,
@@ -22,7 +25,7 @@ pub struct Args {
 
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let store = context.session()?.store;
-    let descriptor = store.image(&args.image)?.descriptor;
+    let descriptor = workflow::find(&store, &args.image)?.descriptor;
     for name in &args.names {
         store.tag(name, descriptor.clone())?;
         context.printer.status("Tagged", format!("{NAME}{name}{NAME:#}"));

@@ -25,7 +25,7 @@ use crate::io::progress::{Progress, Unit};
 use layer::Layer;
 use oci::platform::{Platform, UnknownPlatform};
 use oci::{Configuration, Content, Descriptor, Document, LARGEST, Manifest, MediaType};
-use store::{ImageName, Store};
+use store::Store;
 
 /// What can go wrong with an image.
 #[derive(Debug, thiserror::Error)]
@@ -263,15 +263,6 @@ impl Image {
             created: config.created.unwrap_or_else(|| archive::epoch_date().to_string()),
             documents: Some(Documents { manifest: descriptor, config: manifest.config.digest }),
         })
-    }
-
-    /// The image called `name`, and the digest of its manifest.
-    ///
-    /// # Errors
-    /// When there is none, or it is malformed.
-    pub fn find(store: &Store, name: &ImageName) -> Result<(Digest, Self), Error> {
-        let record = store.image(name)?;
-        Ok((record.digest, Self::load(store, &record.digest)?))
     }
 
     fn configuration(&self) -> Configuration {
