@@ -73,6 +73,8 @@ pub struct Input {
     pub lock: Lock,
     /// All files.
     pub bundle: Bundle,
+    /// The project's folder, or the file or folder of the bundle or bento.
+    pub origin: PathBuf,
 }
 
 impl Input {
@@ -132,7 +134,7 @@ impl Input {
         for file in generated {
             bundle.add(path(&file.path)?, Content::Bytes(file.content), Mode::of(file.executable))?;
         }
-        Ok(Self { manifest, lock, bundle })
+        Ok(Self { manifest, lock, bundle, origin: project.root.clone() })
     }
 
     /// Opens a bundle. The weights are not touched.
@@ -164,7 +166,7 @@ impl Input {
             }
         };
         let lock = read(&bundle, path, lock::NAME)?;
-        Ok(Self { manifest, lock, bundle })
+        Ok(Self { manifest, lock, bundle, origin: path.to_owned() })
     }
 
     /// A bento that BentoML made, with its manifest as [`import::Bento::describe`] has it, and its lock.
@@ -182,7 +184,7 @@ impl Input {
         let text = lock.to_text().map_err(std::io::Error::from)?;
         let path = ArchivePath::relative(lock::NAME).map_err(std::io::Error::other)?;
         bundle.add(path, Content::Bytes(text.into_bytes()), Mode::Plain)?;
-        Ok(Self { manifest, lock, bundle })
+        Ok(Self { manifest, lock, bundle, origin: bento.path.clone() })
     }
 
     /// A bundle that Ekiben wrote as a bento. Gives the same input as the bundle.
@@ -206,7 +208,7 @@ impl Input {
         let path = ArchivePath::relative(lock::NAME).map_err(std::io::Error::other)?;
         bundle.add(path, Content::Bytes(lock_text), Mode::Plain)?;
         bundle.set_version(session, Some(description.version))?;
-        Ok(Self { manifest, lock, bundle })
+        Ok(Self { manifest, lock, bundle, origin: bento.path.clone() })
     }
 
     /// What is wrong with the models in it, which lies at `path`. They are read as data, nothing of them is loaded.

@@ -103,7 +103,7 @@ pub(crate) const CODE: u32 = 2;
 /// # Errors
 /// When something that the lock names cannot be had, or a layer not be made.
 pub fn build(session: &Session, input: &Input, platform: Platform) -> Result<Image, Error> {
-    let Input { manifest, lock, bundle } = input;
+    let Input { manifest, lock, bundle, .. } = input;
     let locked = lock.platforms.get(&platform).ok_or_else(|| Error::NotLocked {
         platform,
         locked: lock.platforms.keys().map(ToString::to_string).collect(),

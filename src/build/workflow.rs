@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use fs_err as fs;
+
 use super::input::{self, Input};
 use super::resolve::{self, Renewal, Subject};
 use crate::base::requirements::Requirements;
@@ -14,7 +16,7 @@ use crate::check::target::Target;
 use crate::formats::diagnostic::Diagnostics;
 use crate::image::oci::platform::{Platform, UnknownPlatform};
 use crate::image::session::Session;
-use crate::image::store::{self, ImageName, ImageNameError};
+use crate::image::store::{self, ImageName, ImageNameError, ImageQuery, ImageRecord, Store};
 use crate::image::{self, Image};
 use crate::io::digest::Digest;
 use crate::io::explain::{ErrorKind, Explain, Explanation};
@@ -43,6 +45,9 @@ pub enum Error {
     /// The store says no.
     #[error(transparent)]
     Store(#[from] store::Error),
+    /// A file could not be found. The message names it.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
     /// This machine's processor is none that images are built for.
     #[error(transparent)]
     Platform(#[from] UnknownPlatform),
@@ -79,6 +84,7 @@ impl Explain for Error {
             Self::Build(error) => error.explain(),
             Self::Image(error) => error.explain(),
             Self::Store(error) => error.explain(),
+            Self::Io(error) => error.explain(),
             Self::Platform(error) => error.explain(),
             Self::Name(error) => error.explain(),
             Self::Mistakes { .. } => ErrorKind::Invalid.named("project/mistakes"),
@@ -372,8 +378,18 @@ pub fn build(
     let image = images.swap_remove(0);
     let default = format!("{}:{}", input.bundle.name(), input.bundle.version().replace('+', "_")).parse()?;
     let names = if names.is_empty() { std::slice::from_ref(&default) } else { names };
+    let origin = fs::canonicalize(&input.origin)?;
     for name in names {
-        session.store.tag(name, descriptor.clone())?;
+        let before = session.store.tag_built(name, descriptor.clone(), &origin)?;
+        // One that has moved is the same one.
+        let other =
+            before.as_ref().and_then(|before| before.origin()).filter(|other| *other != origin && other.exists());
+        if let Some(other) = other {
+            session.progress.warn(format!(
+                "`{name}` was the image of {} until now: give one of the two another name, or `-t` another tag",
+                other.display()
+            ));
+        }
     }
     let name = names.first().cloned().unwrap_or(default);
     watch.done(Step::Built(&name, &image), started.elapsed());
@@ -400,11 +416,22 @@ pub fn platforms_or_host(platforms: &[Platform]) -> Result<Vec<Platform>, Unknow
 /// As [`Opened::open`], [`Opened::input`] and [`build`].
 pub fn image(session: &Session, request: Request, watch: &dyn Watch) -> Result<Built, Error> {
     if let Target::Name(text) = Target::of(&request.path)? {
-        let name: ImageName = text.parse().map_err(|why| Error::Nothing { text, why })?;
-        let record = session.store.image(&name)?;
+        let query = text.parse().map_err(|why| Error::Nothing { text, why })?;
+        let record = find(&session.store, &query)?;
         let image = Image::of_record(&session.store, &record)?;
-        return Ok(Built { name, digest: record.digest, image, manifest: None });
+        return Ok(Built { name: record.name, digest: record.digest, image, manifest: None });
     }
     let input = Opened::open(session, request, watch)?.input(session, &[], Goal::Image, watch)?;
     build(session, input, &[], &[], watch)
+}
+
+/// The image of the store that a person means. A name without a tag is that of the version which the project in the
+/// current folder has, where it is that project's.
+///
+/// # Errors
+/// As [`Store::find`].
+pub fn find(store: &Store, query: &ImageQuery) -> Result<ImageRecord, store::Error> {
+    let here = || Project::manifest_in(Path::new(".")).filter(|manifest| manifest.name == query.repository());
+    let version = here().and_then(|manifest| Some(manifest.version?.to_string().replace('+', "_")));
+    store.find(query, version.as_deref())
 }

@@ -1,13 +1,33 @@
-//! `ekiben completions`
+//! `ekiben completions`, and what shells are answered that ask for more than options: names of images, of containers, and
+//! projects.
 
-use super::{Context, Exit, Failure};
+use std::ffi::OsStr;
+use std::path::Path;
+
+use clap_complete::engine::{
+    ArgValueCandidates, ArgValueCompleter, CompletionCandidate, PathCompleter, ValueCompleter,
+};
+use clap_complete::env::{CompleteEnv, Shells};
+
+use super::{Context, Exit, Failure, command};
+use crate::image::session::{Making, Session};
+use crate::image::store::Store;
+use crate::io::http::{Client, Network};
+use crate::io::progress::Progress;
+use crate::project::manifest;
+use crate::run;
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben completions bash > ~/.local/share/bash-completion/completions/ekiben\n\
 \x20 ekiben completions zsh > ~/.zfunc/_ekiben\n\
 \x20 ekiben completions fish > ~/.config/fish/completions/ekiben.fish";
 
-/// Print a script that completes ekiben's commands and options in a shell
+/// The variable with which the scripts ask.
+const VARIABLE: &str = "EKIBEN_COMPLETE";
+
+/// Print a script that completes commands, options and names in a shell
+///
+/// The script asks ekiben, which knows the images and containers that there are. Print it again after an upgrade.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -17,7 +37,84 @@ pub struct Args {
 
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut super::command(), "ekiben", &mut script);
+    let shell = args.shell.to_string();
+    if let Some(shell) = Shells::builtins().completer(&shell) {
+        shell.write_registration(VARIABLE, "ekiben", "ekiben", "ekiben", &mut script)?;
+    }
+    match args.shell {
+        // Else bash takes `iris:1.0` for three words.
+        clap_complete::Shell::Bash => script.extend_from_slice(b"COMP_WORDBREAKS=${COMP_WORDBREAKS//:}\n"),
+        // Loaded by its name for the first completion, the file is what completes.
+        clap_complete::Shell::Zsh => {
+            script.extend_from_slice(b"[ \"$funcstack[1]\" = _ekiben ] && _clap_dynamic_completer_ekiben \"$@\"\n");
+        }
+        _ => {}
+    }
     context.printer.raw(&script)?;
     Ok(Exit::Success)
+}
+
+/// Answers a shell, and ends the program, if one of the scripts asks.
+pub fn answer() {
+    CompleteEnv::with_factory(command).var(VARIABLE).complete();
+}
+
+/// Names of images.
+pub fn images() -> ArgValueCandidates {
+    ArgValueCandidates::new(image_names)
+}
+
+/// Names of containers.
+pub fn containers() -> ArgValueCandidates {
+    ArgValueCandidates::new(container_names)
+}
+
+/// Projects, bundles and bentos, and names of images.
+pub fn inputs() -> ArgValueCompleter {
+    ArgValueCompleter::new(|word: &OsStr| paths(word).chain(beginning(word, image_names())).collect())
+}
+
+/// The same, and names of containers.
+pub fn targets() -> ArgValueCompleter {
+    ArgValueCompleter::new(|word: &OsStr| {
+        let names = container_names().into_iter().chain(image_names()).collect();
+        paths(word).chain(beginning(word, names)).collect()
+    })
+}
+
+/// What can be built from, and folders on the way to it.
+fn paths(word: &OsStr) -> impl Iterator<Item = CompletionCandidate> + use<> {
+    let is_input = |path: &Path| {
+        let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
+        path.is_dir() || manifest::NAMES.contains(&name) || name.ends_with(".ekiben") || name.contains(".bento")
+    };
+    PathCompleter::any().filter(is_input).complete(word).into_iter()
+}
+
+fn beginning(word: &OsStr, names: Vec<CompletionCandidate>) -> impl Iterator<Item = CompletionCandidate> + use<> {
+    let word = word.to_owned();
+    let begins = move |name: &OsStr| name.as_encoded_bytes().starts_with(word.as_encoded_bytes());
+    names.into_iter().filter(move |name| begins(name.get_value()))
+}
+
+fn image_names() -> Vec<CompletionCandidate> {
+    let images = session().and_then(|session| session.store.images().ok()).unwrap_or_default();
+    images.into_iter().map(|image| CompletionCandidate::new(image.name.to_string())).collect()
+}
+
+fn container_names() -> Vec<CompletionCandidate> {
+    let states = session().and_then(|session| run::containers(&session).ok()?.list().ok()).unwrap_or_default();
+    let image = |state: &run::container::State| state.labels.get(run::IMAGE).cloned();
+    states.iter().map(|state| CompletionCandidate::new(&state.name).help(image(state).map(Into::into))).collect()
+}
+
+/// The store, if there is one. Nothing is made for a shell that asks, and nothing said.
+fn session() -> Option<Session> {
+    let root = Store::default_root().ok().filter(|root| root.is_dir())?;
+    Some(Session {
+        store: Store::open(&root).ok()?,
+        progress: Progress::silent(),
+        client: Client::new(Network::Offline),
+        making: Making::Compressed,
+    })
 }

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::printer::{Report, Size};
-use super::{Context, Exit, Failure};
+use super::{Context, Exit, Failure, completions};
+use crate::build::workflow;
 use crate::bundle::Form;
 use crate::image::registry;
-use crate::image::store::ImageName;
+use crate::image::store::{ImageName, ImageQuery, ImageRecord};
 use crate::image::{Image, export};
 use crate::io::digest::Digest;
 
@@ -30,7 +31,8 @@ const EXAMPLES: &str = "Examples:\n\
 #[command(after_help = EXAMPLES)]
 pub struct Args {
     /// The image, by its name in the local store.
-    image: ImageName,
+    #[arg(add = completions::images())]
+    image: ImageQuery,
     /// Where to write: a folder, a `.tar`, or `-`.
     path: PathBuf,
     /// Write the bento that the image was built from.
@@ -51,10 +53,10 @@ struct Exported {
 
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let session = context.session()?;
-    let (record, image) = Image::find(&session, &args.image)?;
-    let digest = record.digest;
+    let record = workflow::find(&session.store, &args.image)?;
+    let (ImageRecord { name, digest, .. }, image) = Image::handed_on(&session, record)?;
     registry::fetch(&session, image.layers())?;
-    let Args { image: name, path, bento, force } = args;
+    let Args { path, bento, force, .. } = args;
     if bento {
         if path.exists() && !force {
             return Err(crate::image::Error::Exists { path }.into());

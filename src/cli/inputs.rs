@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::Failure;
+use super::{Failure, completions};
 use crate::base::BaseName;
 use crate::build::resolve::Renewal;
 use crate::build::workflow::Request;
@@ -14,7 +14,7 @@ use crate::bundle::Hashing;
 pub struct Inputs {
     /// A project's folder, its manifest, a bundle, or a bento: its file, its folder, or bento:NAME:VERSION for one in
     /// BentoML's store.
-    #[arg(value_name = "PATH", default_value = ".")]
+    #[arg(value_name = "PATH", default_value = ".", add = completions::inputs())]
     pub path: PathBuf,
     #[command(flatten)]
     pub how: How,

@@ -21,7 +21,7 @@ use crate::image::layer::Layer;
 use crate::image::oci::platform::Platform;
 use crate::image::registry::Reference;
 use crate::image::session::Session;
-use crate::image::store::{self, ImageName};
+use crate::image::store::{self, ImageName, ImageRecord};
 use crate::image::{Image, remote};
 use crate::io::digest::Digest;
 use crate::io::explain::ErrorKind;
@@ -149,16 +149,19 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         context.printer.report(&bundle(context, &session, path, args.verify)?)?;
     } else {
         let (reference, name) = pull::parse(&args.target)?;
-        let (digest, found) = match Image::find(&session, &name) {
-            Err(crate::image::Error::Store(store::Error::NoImage { .. }))
-                if Reference::names_registry(&args.target) =>
-            {
+        // What names a registry is not something like it here, but what it says.
+        let record = match args.target.parse() {
+            Ok(query) if !Reference::names_registry(&args.target) => workflow::find(&session.store, &query),
+            _ => session.store.image(&name),
+        };
+        let (digest, name, found) = match record {
+            Err(store::Error::NoImage { .. }) if Reference::names_registry(&args.target) => {
                 let image = remote::find(&session, &reference, args.platform.map_or_else(Platform::host, Ok)?)?.1;
-                (image.save(&session.store)?.0, image)
+                (image.save(&session.store)?.0, name, image)
             }
-            found => {
-                let (record, image) = found?;
-                (record.digest, image)
+            record => {
+                let (ImageRecord { name, digest, .. }, image) = Image::handed_on(&session, record?)?;
+                (digest, name, image)
             }
         };
         found.check_sizes(&session.store)?;

@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal as _, Read as _};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use fs_err as fs;
@@ -11,7 +11,7 @@ use url::Url;
 
 use super::inputs::{How, Inputs};
 use super::printer::{Output, Time};
-use super::{Context, Exit, Failure, serve};
+use super::{Context, Exit, Failure, completions, serve};
 use crate::build::workflow;
 use crate::image::session::Session;
 use crate::io::explain::ErrorKind;
@@ -33,10 +33,10 @@ const EXAMPLES: &str = "Examples:\n\
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// The name of a running container, an address (http://HOST:PORT, 127.0.0.1:PORT, localhost:PORT), the path of a
-    /// project, a bundle or a bento, or the name of an image. A container counts before a folder of the same name, which is
-    /// written ./NAME.
-    #[arg(value_name = "TARGET")]
+    /// The name of a running container, the beginning of it, or the name of its image; an address (http://HOST:PORT,
+    /// 127.0.0.1:PORT, localhost:PORT); the path of a project, a bundle or a bento; or the name of an image that nothing
+    /// runs of. A container counts before a folder of the same name, which is written ./NAME.
+    #[arg(value_name = "TARGET", add = completions::targets())]
     target: String,
     /// What is asked there.
     #[arg(value_name = "PATH", default_value = "/predict")]
@@ -128,18 +128,21 @@ fn running(
     if let Some(url) = address(target) {
         return Ok(Some((Service::at(&url, &context.network)?, None)));
     }
-    let containers = run::containers(session)?;
-    let states = containers.list()?;
-    let Some(state) = states.into_iter().find(|state| state.name == target) else { return Ok(None) };
+    // What has ended is in nobody's way, and a folder only in that of a whole name.
+    let Some(state) = run::named::running(session, target)? else { return Ok(None) };
+    if state.name != target && Path::new(target).exists() {
+        return Ok(None);
+    }
     match state.published.first() {
-        Some(publish) if state.is_live() => Ok(Some((Service::new(publish.host), Some(containers.get(&state.name)?)))),
-        None if state.is_live() => {
+        Some(publish) => {
+            let container = run::containers(session)?.get(&state.name)?;
+            Ok(Some((Service::new(publish.host), Some(container))))
+        }
+        None => {
             let explanation =
                 ErrorKind::Failure.named("invoke/no-port").hint("name its address: `ekiben invoke http://HOST:PORT`");
-            Err(Failure::new(explanation, format!("the container `{target}` publishes no port")))
+            Err(Failure::new(explanation, format!("the container `{}` publishes no port", state.name)))
         }
-        // What has ended is in nobody's way.
-        _ => Ok(None),
     }
 }
 

@@ -1,11 +1,12 @@
 //! `ekiben logs`
 
 use super::serve::LogScreen;
-use super::{Context, Exit, Failure};
+use super::{Context, Exit, Failure, completions};
 use crate::io::explain::ErrorKind;
 use crate::run;
 use crate::run::container;
 use crate::run::ended::EndedLogs;
+use crate::run::named::{self, Prefer};
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben logs iris-x7k2\n\
@@ -20,8 +21,8 @@ const EXAMPLES: &str = "Examples:\n\
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// The container's name: see `ekiben ps --all`.
-    #[arg(required_unless_present = "last")]
+    /// The container's name (see `ekiben ps --all`), the beginning of it, or the name of its image.
+    #[arg(required_unless_present = "last", add = completions::containers())]
     name: Option<String>,
     /// Of the container that has ended last, also where nothing else is left of it.
     #[arg(long, conflicts_with_all = ["name", "follow"])]
@@ -36,12 +37,12 @@ pub struct Args {
 
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let session = context.session()?;
-    let (containers, ended) = (run::containers(&session)?, EndedLogs::of(&session));
+    let ended = EndedLogs::of(&session);
     let name = match args.name {
         Some(name) => name,
         None => {
             let gone = ended.list()?.into_iter().next();
-            let Some((_, name)) = containers.last_ended()?.max(gone) else {
+            let Some((_, name)) = run::containers(&session)?.last_ended()?.max(gone) else {
                 let explanation = ErrorKind::Failure
                     .named("logs/none")
                     .hint("`ekiben ps` lists those that run, `ekiben logs NAME` prints what one says");
@@ -51,7 +52,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         }
     };
     let mut screen = LogScreen::of_service(context);
-    let container = match containers.get(&name) {
+    let container = match named::find(&session, &name, Prefer::Live) {
         Err(container::Error::NoContainer { .. }) if let Some(said) = ended.read(&name)? => {
             screen.take(last_lines(&said, args.tail))?;
             screen.end()?;

@@ -226,6 +226,8 @@ impl Context {
 
 /// Runs the program.
 pub fn main() -> ExitCode {
+    // A shell asks what may come next.
+    completions::answer();
     let cli = Cli::parse();
     let Global { output, quiet, verbose, color, offline, ca, plain_http } = cli.global;
     let verbosity = match (quiet, verbose) {

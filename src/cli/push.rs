@@ -6,11 +6,12 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::printer::{NAME, Report, Size, dim_time};
-use super::{Context, Exit, Failure};
+use super::{Context, Exit, Failure, completions};
+use crate::build::workflow;
 use crate::image::Image;
 use crate::image::registry::{self, Pushed, Reference, Registries};
 use crate::image::session::Session;
-use crate::image::store::ImageName;
+use crate::image::store::ImageQuery;
 use crate::io::digest::Digest;
 use crate::io::explain::ErrorKind;
 
@@ -25,8 +26,10 @@ const EXAMPLES: &str = "Examples:\n\
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// The image, by its name in the local store.
-    image: ImageName,
+    /// The image, by its name in the local store. Without a tag: `latest`, the version of the project here, or the only
+    /// one.
+    #[arg(add = completions::images())]
+    image: ImageQuery,
     /// Where to; without it, to where the image's name says. A repository without a tag gets the image's.
     #[arg(value_name = "REF")]
     references: Vec<String>,
@@ -39,16 +42,17 @@ struct PushReport {
 }
 
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
-    let own = args.image.to_string();
+    let session = context.session()?;
+    let image = workflow::find(&session.store, &args.image)?;
+    let own = image.name.to_string();
     let texts = if args.references.is_empty() { std::slice::from_ref(&own) } else { &args.references[..] };
     let mut targets = texts.iter().map(|text| target(text)).collect::<Result<Vec<_>, _>>()?;
     for target in &mut targets {
         if target.tag().is_none() && target.digest().is_none() {
-            *target = target.tagged(args.image.tag());
+            *target = target.tagged(image.name.tag());
         }
     }
-    let session = context.session()?;
-    let digest = Image::find(&session, &args.image)?.0.digest;
+    let digest = Image::handed_on(&session, image)?.0.digest;
     let pushed = push(context, &session, &digest, &targets)?;
     context.printer.report(&PushReport { digest, pushed })?;
     Ok(Exit::Success)

@@ -2,20 +2,22 @@
 
 use std::time::Duration;
 
-use super::{Context, Exit, Failure};
+use super::{Context, Exit, Failure, completions};
 use crate::run;
 use crate::run::container::State;
+use crate::run::named::{self, Prefer};
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben stop iris-x7k2\n\
+\x20 ekiben stop iris:1.0            the container of this image\n\
 \x20 ekiben stop --all";
 
 /// Stop containers: SIGTERM first, SIGKILL when that does not help in time
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Names of containers: see `ekiben ps`.
-    #[arg(required_unless_present = "all")]
+    /// Names of containers (see `ekiben ps`), beginnings of them, or names of their images.
+    #[arg(required_unless_present = "all", add = completions::containers())]
     names: Vec<String>,
     /// All that run.
     #[arg(long, conflicts_with = "names")]
@@ -36,12 +38,12 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         false => args.names,
     };
     for name in names {
-        let mut container = containers.get(&name)?;
+        let mut container = named::find(&session, &name, Prefer::Live)?;
         container.stop(Duration::from_secs(args.grace))?;
         if args.remove {
             container.remove()?;
         }
-        context.printer.status("Stopped", &name);
+        context.printer.status("Stopped", container.name());
     }
     Ok(Exit::Success)
 }

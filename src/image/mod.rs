@@ -26,7 +26,7 @@ use layer::Layer;
 use oci::platform::{Platform, UnknownPlatform};
 use oci::{Configuration, Content, Descriptor, Document, LARGEST, Manifest, MediaType};
 use session::Session;
-use store::{ImageName, ImageRecord, Store};
+use store::{ImageRecord, Store};
 
 /// What can go wrong with an image.
 #[derive(Debug, thiserror::Error)]
@@ -303,22 +303,21 @@ impl Image {
         })
     }
 
-    /// The image called `name`, and its record. One that is a draft is finished, and all that is called so is from then on
-    /// called after what came out.
+    /// The image of `record` as it is handed on, and its record. A draft is finished, and all that is called so is from then
+    /// on called after what came out.
     ///
     /// # Errors
-    /// When there is none, or it is malformed or cannot be finished.
-    pub fn find(session: &Session, name: &ImageName) -> Result<(ImageRecord, Self), Error> {
+    /// When it is not in the store, malformed, or cannot be finished.
+    pub fn handed_on(session: &Session, record: ImageRecord) -> Result<(ImageRecord, Self), Error> {
         let Session { store, progress, .. } = session;
-        let record = store.image(name)?;
         let image = Self::of_record(store, &record)?;
         if !record.is_draft() {
             return Ok((record, image));
         }
         let image = image.finished(store, progress)?;
-        let (digest, descriptor) = image.save(store)?;
+        let (_, descriptor) = image.save(store)?;
         store.tag_in_place_of(&record.digest, &descriptor)?;
-        Ok((ImageRecord { name: record.name, digest, descriptor }, image))
+        Ok((store.image(&record.name)?, image))
     }
 
     /// The image of `record` as it is kept here: it may be a draft.

@@ -28,6 +28,16 @@ pub fn did_you_mean(meant: impl fmt::Display) -> String {
     format!("did you mean `{meant}`?")
 }
 
+/// Names of what there is, for a person: not all, where there are very many.
+pub fn listed<W: AsRef<str>>(names: &[W]) -> String {
+    const MOST: usize = 8;
+    let shown: Vec<_> = names.iter().take(MOST).map(AsRef::as_ref).collect();
+    match names.len().saturating_sub(MOST) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
 /// Letters of a word that are compared: the comparison takes time by the square of the length.
 const MOST_LETTERS: usize = 64;
 

@@ -51,6 +51,12 @@ impl Project {
         }
     }
 
+    /// The manifest in `folder`, if there is one that can be read. Nothing else is looked at.
+    pub fn manifest_in(folder: &Path) -> Option<Manifest> {
+        let mut unsaid = Diagnostics::new();
+        load::file::<Manifest>(&find(folder, &mut unsaid)?, &mut unsaid)?.value
+    }
+
     /// The digest of all that the lock depends on: see [`lock::input_digest`].
     pub fn input_digest(&self) -> Digest {
         lock::input_digest(&self.manifest, &self.requirements.texts())

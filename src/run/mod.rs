@@ -5,6 +5,7 @@
 
 pub mod container;
 pub mod ended;
+pub mod named;
 pub mod service;
 mod user;
 
@@ -107,6 +108,9 @@ pub struct Options {
     pub keep: bool,
 }
 
+/// The label of a container that has the name of its image.
+pub const IMAGE: &str = "image";
+
 /// An image's layer of more files than this is unpacked rather than mounted file by file.
 const MOST_MOUNTS: usize = 64;
 
@@ -182,7 +186,7 @@ pub fn start(
         true => Network::Host,
         false => Network::Isolated { publish: options.publish.clone() },
     };
-    spec.labels = BTreeMap::from([("image".to_owned(), image_name.to_string())]);
+    spec.labels = BTreeMap::from([(IMAGE.to_owned(), image_name.to_string())]);
     Ok(containers(session)?.start(&spec, life)?)
 }
 

@@ -253,14 +253,10 @@ fn completions_are_read_by_their_shells() {
     let home = Home::empty();
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let script = home.run(["completions", shell]).ok().out;
-        assert!(script.contains("validate") && script.contains("no-cache"), "{shell}");
+        assert!(script.contains("EKIBEN_COMPLETE"), "{shell}");
         home.write(shell, script);
     }
     ran(tool("bash").arg("-n").arg(home.path("bash"))).ok();
-    let complete =
-        "source ./bash; COMP_WORDS=(ekiben va); COMP_CWORD=1; _ekiben ekiben va ekiben; echo ${COMPREPLY[@]}";
-    let completed = ran(tool("bash").args(["-c", complete]).current_dir(home.folder())).ok();
-    assert_eq!(completed.out, "validate\n");
 }
 
 #[test]

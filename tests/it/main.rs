@@ -21,6 +21,7 @@ mod invoke;
 mod layers;
 mod metadata;
 mod models;
+mod names;
 mod python;
 mod registry;
 mod run;

@@ -23,7 +23,7 @@ mod scratch;
 mod snapshots;
 
 pub use blobs::BlobWriter;
-pub use images::{ImageName, ImageNameError, ImageRecord};
+pub use images::{ImageName, ImageNameError, ImageQuery, ImageRecord};
 pub use prune::{Pruned, Reach};
 pub use recipe::{LayerFile, Recipe};
 pub use scratch::Scratch;
@@ -37,7 +37,7 @@ use fs_err as fs;
 
 use crate::io::digest::{Digest, Mismatch};
 use crate::io::explain::{ErrorKind, Explain, Explanation};
-use crate::io::suggest::did_you_mean;
+use crate::io::suggest::{did_you_mean, listed};
 
 /// What can go wrong with the store.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +71,16 @@ pub enum Error {
         name: String,
         /// A name that is there and looks alike.
         similar: Option<String>,
+        /// All that are there.
+        names: Vec<String>,
+    },
+    /// Several images have the name.
+    #[error("`{name}` may be any of {} images", names.len())]
+    Ambiguous {
+        /// What was asked for.
+        name: String,
+        /// Those that it may be.
+        names: Vec<String>,
     },
     /// No folder to keep things in is known.
     #[error("there is no home directory to keep images in: set EKIBEN_HOME")]
@@ -91,8 +101,14 @@ impl Explain for Error {
             Self::NoImage { similar: Some(similar), .. } => {
                 ErrorKind::Failure.named("store/no-image").hint(did_you_mean(similar))
             }
-            Self::NoImage { similar: None, .. } => {
-                ErrorKind::Failure.named("store/no-image").hint("see what there is with `ekiben images`")
+            Self::NoImage { similar: None, names, .. } if names.is_empty() => ErrorKind::Failure
+                .named("store/no-image")
+                .hint("`ekiben build` makes one, `ekiben images` lists them: there is none yet"),
+            Self::NoImage { similar: None, names, .. } => ErrorKind::Failure
+                .named("store/no-image")
+                .hint(format!("there are: {}; `ekiben images` says more", listed(names))),
+            Self::Ambiguous { names, .. } => {
+                ErrorKind::Usage.named("store/ambiguous").hint(format!("say which: {}", listed(names)))
             }
             Self::Homeless => ErrorKind::Failure.named("store/no-home"),
         }

@@ -1,6 +1,6 @@
 //! What can go wrong with containers, and what to try then.
 
-use crate::io::suggest::did_you_mean;
+use crate::io::suggest::{did_you_mean, listed};
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -37,6 +37,16 @@ pub enum Error {
         name: String,
         /// One that is there and looks alike.
         similar: Option<String>,
+        /// All that are there.
+        names: Vec<String>,
+    },
+    /// Several containers may be meant.
+    #[error("`{text}` may be any of {} containers", names.len())]
+    Ambiguous {
+        /// What was asked for.
+        text: String,
+        /// Those that it may be.
+        names: Vec<String>,
     },
     /// It runs, and what was asked for can be done to none that does.
     #[error("the container `{name}` is running")]
@@ -80,8 +90,14 @@ impl Explain for Error {
             Self::NoContainer { similar: Some(similar), .. } => {
                 ErrorKind::Failure.named("container/not-found").hint(did_you_mean(similar))
             }
-            Self::NoContainer { similar: None, .. } => {
-                ErrorKind::Failure.named("container/not-found").hint("see them all with `ekiben ps --all`")
+            Self::NoContainer { similar: None, names, .. } if names.is_empty() => {
+                ErrorKind::Failure.named("container/not-found").hint("`ekiben run` starts one: there is none now")
+            }
+            Self::NoContainer { similar: None, names, .. } => ErrorKind::Failure
+                .named("container/not-found")
+                .hint(format!("there are: {}; `ekiben ps --all` says more", listed(names))),
+            Self::Ambiguous { names, .. } => {
+                ErrorKind::Usage.named("container/ambiguous").hint(format!("say which: {}", listed(names)))
             }
             Self::IsRunning { name } => {
                 ErrorKind::Failure.named("container/running").hint(format!("stop it first: `ekiben stop {name}`"))

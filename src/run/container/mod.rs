@@ -236,9 +236,10 @@ impl Containers {
             Ok(lock) => Ok(Container { name: name.to_owned(), folder, _lock: lock, process: None, _tie: None }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let folders = self.folders()?;
-                let names = folders.iter().filter_map(|path| path.file_name()?.to_str());
-                let similar = closest(name, names).map(str::to_owned);
-                Err(Error::NoContainer { name: name.to_owned(), similar })
+                let names = folders.iter().filter_map(|path| path.file_name()?.to_str().map(str::to_owned));
+                let names: Vec<_> = names.collect();
+                let similar = closest(name, &names).map(str::to_owned);
+                Err(Error::NoContainer { name: name.to_owned(), similar, names })
             }
             Err(error) => Err(error.into()),
         }

@@ -38,6 +38,23 @@ pub struct State {
 }
 
 impl State {
+    /// One for tests of who chooses among them.
+    #[cfg(test)]
+    pub(crate) fn example(name: &str, status: Status, labels: BTreeMap<String, String>) -> Self {
+        Self {
+            name: name.to_owned(),
+            created: 0,
+            status,
+            published: Vec::new(),
+            lower: Vec::new(),
+            args: Vec::new(),
+            labels,
+            warnings: Vec::new(),
+            keep: true,
+            supervisor: None,
+        }
+    }
+
     /// Whether it runs, or is about to.
     pub fn is_live(&self) -> bool {
         matches!(self.status, Status::Starting | Status::Running)
