@@ -11,6 +11,7 @@ mod cli;
 mod container;
 mod convert;
 mod debian;
+mod drafts;
 mod export;
 mod files;
 mod home;
