@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Measures the whole way on fixtures/iris, side by side with other tools, and writes the table into docs/benchmarks.md.
 
-    scripts/bench.py            as root, on a machine with nothing else to do; takes about five minutes
+    scripts/bench.py            as root, on a machine with nothing else to do; takes about six minutes
+    scripts/bench.py --torch    also a model with CUDA PyTorch: 3 GB of downloads, 16 GB of the disk
 
 Needs mmdebstrap, runc, umoci and hyperfine from Debian. Runs are interleaved, medians are given. Wheels come from uv's
 cache and .debs over the network, as on a machine of somebody who has built before.
@@ -19,6 +20,14 @@ import urllib.request
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+TORCH = """\
+name: torch
+version: "1"
+python: {version: "3.11", requirements: [torch==2.7.1]}
+service: {predict: src/predict.py:predict}
+tests:
+  - {name: one number, request: {x: 1}, expect: 1.0}
+"""
 SECTION = ("<!-- way -->", "<!-- /way -->")
 
 
@@ -97,6 +106,18 @@ def main() -> None:
         others.append(mmdebstrap())
     rows.append(("a Debian base with Python 3.11, nothing cached", statistics.median(bases), "mmdebstrap, minbase with python3-minimal", statistics.median(others)))
     rows.append(("`build`, empty store, wheels in uv's cache", median(cold, 3), "", None))
+
+    def cold_test() -> float:
+        shutil.rmtree(work / "store")
+        return run(ekiben, "test", project)
+
+    def finished() -> float:
+        cold_test()
+        return run(ekiben, "build", project)
+
+    rows.append(("`test`, empty store, wheels in uv's cache", median(cold_test, 3), "", None))
+    rows.append(("`build` after it: nothing but compression", median(finished, 3), "", None))
+    run(ekiben, "build", project)
     rows.append(("`build`, nothing changed", median(lambda: run(ekiben, "build", project), 20), "", None))
 
     code = project / "src/predict.py"
@@ -123,6 +144,19 @@ def main() -> None:
         port = free_port()
         in_ekiben.append(until_ready([ekiben, "run", "bench:1", "-p", port], port, environment))
     rows.append(("`run` until ready, isolated network", statistics.median(in_ekiben), "the same service started by hand (`chroot`)", statistics.median(by_hand)))
+
+    if "--torch" in sys.argv:
+        # 3 GB of wheels, which uv's cache has after the first time; the store takes 8 GB more.
+        torch = work / "torch"
+        (torch / "src").mkdir(parents=True)
+        (torch / "ekiben.yaml").write_text(TORCH)
+        (torch / "src/predict.py").write_text("def predict(x: float) -> float:\n    return x\n")
+        large = os.environ | {"EKIBEN_HOME": str(work / "large")}
+        run(ekiben, "test", torch, env=large)
+        shutil.rmtree(work / "large")
+        rows.append(("`test` with CUDA PyTorch, empty store, wheels in uv's cache", run(ekiben, "test", torch, env=large), "", None))
+        rows.append(("`build` after it: nothing but compression", run(ekiben, "build", torch, env=large), "", None))
+        shutil.rmtree(work / "large")
 
     starts = median(lambda: run(ekiben, "run", "--quiet", "bench:1", "--", "sh", "-c", ":"), 15)
     rows.append(("`run` of nothing, to its end", starts, "", None))

@@ -786,7 +786,14 @@ impl<I: Iterator<Item = Part>> Read for Rewritten<I> {
                 Part::Bytes(bytes) => bytes.read(buffer)?,
                 Part::Open(file) => file.read(buffer)?,
                 Part::File(path, size) => {
-                    self.current = Part::Open(fs_err::File::open(&*path)?.take(*size));
+                    let file = fs_err::File::open(&*path)?;
+                    let (expected, actual) = (*size, file.metadata()?.len());
+                    if actual != expected {
+                        // What was put behind its end would not show in the digest.
+                        let mismatch = Mismatch::Size { expected, actual, more: false };
+                        return Err(io::Error::new(io::ErrorKind::InvalidData, mismatch));
+                    }
+                    self.current = Part::Open(file.take(expected));
                     continue;
                 }
             };
@@ -835,5 +842,124 @@ impl<R: Read> Read for Named<R> {
             Ok(source) => carry(Error::OtherBytes { files: self.files.clone(), source }),
             Err(error) => error,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::progress::Unit;
+
+    fn file(path: &str, mode: u32, size: u64) -> Entry {
+        Entry { mode, ..Entry::file(ArchivePath::new(path).unwrap(), size, Mode::Plain) }
+    }
+
+    fn store() -> (TempDir, Store) {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path()).unwrap();
+        (home, store)
+    }
+
+    /// A layer of files with four bytes each, but for what is no file.
+    fn layer(store: &Store, making: Making, entries: &[Entry]) -> Layer {
+        let write = |writer: &mut archive::Writer<&mut dyn Write>| {
+            for entry in entries {
+                match entry.kind {
+                    Kind::File { .. } => writer.file(entry, &b"four"[..])?,
+                    _ => writer.entry(entry)?,
+                }
+            }
+            Ok::<_, Error>(())
+        };
+        Layer::write(store, making, "a layer", write).unwrap()
+    }
+
+    fn path(text: &str) -> ArchivePath {
+        ArchivePath::new(text).unwrap()
+    }
+
+    #[test]
+    fn a_layer_is_the_same_whatever_was_made_of_it_first() {
+        let mut link = file("a/hard", 0o644, 0);
+        link.kind = Kind::Hardlink(path("a/plain"));
+        let entries = [
+            Entry { mode: 0o1777, ..Entry::directory(path("a")) },
+            file("a/plain", 0o644, 4),
+            file("a/root", 0o4755, 4),
+            link,
+            Entry::symlink(path("b"), "/a"),
+            file(&format!("{}/c", "d".repeat(150)), 0o444, 4).owned_by(1034, 1034),
+        ];
+        let noted = |store: &Store, layer: &Layer| {
+            let tree = store.snapshot_path(&tree_key(&layer.diff_id, None));
+            fs_err::read_to_string(tree.join(FACTS)).unwrap()
+        };
+        let (_home, store) = store();
+        let compressed = layer(&store, Making::Compressed, &entries);
+        unpack_all(&store, &Progress::silent(), &[&compressed], |_| ()).unwrap();
+        let facts = noted(&store, &compressed);
+        for making in [Making::Both, Making::Unpacked] {
+            let (_home, store) = self::store();
+            let made = layer(&store, making, &entries);
+            assert!(made.is_unpacked(&store));
+            assert_eq!(noted(&store, &made), facts);
+            assert_eq!(made.pending.is_some(), making == Making::Unpacked);
+            let task = Progress::silent().task("Compressing", "", Unit::Bytes, None);
+            assert_eq!(made.finished_before(&store), made);
+            let finished = made.finished(&store, &task).unwrap();
+            assert_eq!(finished, compressed);
+            assert_eq!(made.finished_before(&store), finished);
+        }
+        // Where its tree was unpacked before, it says how it is put together from then on.
+        fs_err::remove_file(store.blob_path(&compressed.digest)).unwrap();
+        let made = layer(&store, Making::Unpacked, &entries);
+        let task = Progress::silent().task("Compressing", "", Unit::Bytes, None);
+        assert_eq!(made.finished(&store, &task).unwrap(), compressed);
+    }
+
+    #[test]
+    fn what_its_files_do_not_give_back_is_compressed_at_once() {
+        for odd in [
+            vec![file("a/.wh.b", 0o644, 4)],
+            vec![file("a", 0o644, 4), file("a", 0o644, 4)],
+            vec![Entry::symlink(path("a"), "/etc"), file("a/passwd", 0o644, 4)],
+        ] {
+            let (_home, store) = store();
+            let made = layer(&store, Making::Unpacked, &odd);
+            assert_eq!((made.pending, made.compression), (None, MADE), "{odd:?}");
+            assert_eq!(made, layer(&store, Making::Compressed, &odd));
+        }
+        let root = tempfile::tempdir().unwrap();
+        let hidden = [file("a", 0o044, 4)];
+        fs_err::write(root.path().join("a"), "four").unwrap();
+        assert_eq!(can_be_archived(&hidden, root.path()), nix::unistd::geteuid().is_root());
+    }
+
+    #[test]
+    fn of_a_layer_that_fails_nothing_stays() {
+        let (_home, store) = store();
+        let trees = || fs_err::read_dir(store.root().join("trees")).unwrap().count();
+        for making in [Making::Compressed, Making::Both, Making::Unpacked] {
+            let failed = Layer::write::<Error>(&store, making, "a layer", |writer| {
+                writer.file(&file("a", 0o644, 9), &[0; 9][..])?;
+                Err(Error::Io(io::Error::other("no more")))
+            });
+            assert_eq!(failed.unwrap_err().to_string(), "no more", "{making:?}");
+            assert_eq!(trees(), 0);
+        }
+        // What cannot be unpacked says so, whoever notices first.
+        for making in [Making::Both, Making::Unpacked] {
+            let failed = Layer::write::<Error>(&store, making, "a layer", |writer| {
+                let target = path("folder");
+                writer.entry(&Entry::directory(target.clone()))?;
+                writer.entry(&Entry { kind: Kind::Hardlink(target), ..file("a", 0o644, 0) })?;
+                Ok((0..100).try_for_each(|i| {
+                    let large = file(&format!("{i}"), 0o644, 1 << 20);
+                    writer.file(&large, &vec![0; 1 << 20][..])
+                })?)
+            });
+            assert_eq!(failed.unwrap_err().to_string(), "the layer a layer cannot be unpacked");
+            assert_eq!(trees(), 0);
+        }
     }
 }
