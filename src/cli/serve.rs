@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::printer::{DIM, NAME, Time};
 use super::{Context, Failure};
 use crate::build::workflow::Built;
+use crate::formats::package;
 use crate::image::session::Session;
 use crate::project::manifest::Resources;
 use crate::run::container::{self, Container, Life, Limits, Publish};
@@ -193,25 +194,28 @@ impl Running {
         let waited = match self.service.wait_ready(path, Duration::from_secs(timeout), ended) {
             Ok(waited) => waited,
             Err(error) => {
-                self.show_log(context);
+                let remedy = package::remedy(&self.show_log(context));
                 self.end(context)?;
-                return Err(error.into());
+                return Err(Failure::from(error).with_remedy(remedy));
             }
         };
         context.printer.status("Ready", format!("{NAME}{}{NAME:#} in {}", self.service.url(), Time(waited)));
         Ok(())
     }
 
-    /// Shows the last lines that the container has said, to tell why it failed.
-    pub fn show_log(&mut self, context: &Context) {
+    /// Shows the last lines that the container has said, to tell why it failed, and returns them.
+    pub fn show_log(&mut self, context: &Context) -> String {
         let mut said = Vec::new();
-        if self.container.logs(Some(20), false, &mut |bytes| said.extend_from_slice(bytes)).is_ok() {
-            for line in String::from_utf8_lossy(&said).lines().flat_map(readable) {
+        let is_there = self.container.logs(Some(20), false, &mut |bytes| said.extend_from_slice(bytes)).is_ok();
+        let said = String::from_utf8_lossy(&said).into_owned();
+        if is_there {
+            for line in said.lines().flat_map(readable) {
                 let line = self.service.credentials().hide_in(&line);
                 context.printer.line(&format!("{DIM}{:>12}{DIM:#} {line}", "log"));
             }
         }
         self.has_failed = true;
+        said
     }
 
     /// Stops the container and waits for its end, after which nothing of it is left. If it failed, says whether it was
