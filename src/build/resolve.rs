@@ -33,12 +33,12 @@ pub enum Error {
     #[error("the lock cannot be read")]
     Malformed(Diagnostics),
     /// A requirement that is written in the project cannot be met.
-    #[error("{place}: {source}")]
+    #[error("{place}: {error}")]
     Requirement {
         /// Where it stands, as `requirements.txt:2:1`.
         place: String,
         /// Why not.
-        source: python::Error,
+        error: python::Error,
     },
     /// The lock is for another manifest, or lacks a platform, and must not be renewed.
     #[error("{} does not fit the manifest any more: {}", lock::NAME, differences.join("; "))]
@@ -59,7 +59,7 @@ impl Explain for Error {
         match self {
             Self::Base(error) => error.explain(),
             Self::Python(error) => error.explain(),
-            Self::Requirement { source, .. } => source.explain(),
+            Self::Requirement { error, .. } => error.explain(),
             Self::Io(error) => error.explain(),
             Self::Platform(error) => error.explain(),
             Self::Malformed(_) => {
@@ -300,7 +300,7 @@ fn placed(error: python::Error, subject: &Subject<'_>) -> Error {
     };
     let name = required_name(package);
     match subject.requirements.wanted.iter().find(|wanted| Some(&wanted.name) == name.as_ref()) {
-        Some(wanted) => Error::Requirement { place: wanted.place(), source: error },
+        Some(wanted) => Error::Requirement { place: wanted.place(), error },
         None => error.into(),
     }
 }
