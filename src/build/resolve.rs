@@ -2,10 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::base::python::{self, Package, StandIn, Target, Uv};
-use crate::base::requirements::Requirements;
-use crate::base::{self, Base, LockedBase};
-use crate::bundle::generate;
+use crate::base::python::{self, Package, Refusal, StandIn, Target, Uv};
+use crate::base::requirements::{Requirements, required_name};
+use crate::base::{self, Base, LockedBase, Named};
 use crate::formats::diagnostic::Diagnostics;
 use crate::image::oci::platform::{Platform, UnknownPlatform};
 use crate::image::session::Session;
@@ -13,7 +12,7 @@ use crate::io::explain::{ErrorKind, Explain, Explanation};
 use crate::io::parallel;
 use crate::project::Project;
 use crate::project::lock::{self, Lock, LockedPlatform};
-use crate::project::manifest::Manifest;
+use crate::project::manifest::{Manifest, SERVER};
 
 /// Why there is no lock.
 #[derive(Debug, thiserror::Error)]
@@ -33,9 +32,20 @@ pub enum Error {
     /// The lock that is there cannot be read.
     #[error("the lock cannot be read")]
     Malformed(Diagnostics),
+    /// A requirement that is written in the project cannot be met.
+    #[error("{place}: {error}")]
+    Requirement {
+        /// Where it stands, as `requirements.txt:2:1`.
+        place: String,
+        /// Why not.
+        error: python::Error,
+    },
     /// The lock is for another manifest, or lacks a platform, and must not be renewed.
-    #[error("{} does not fit the manifest any more", lock::NAME)]
-    Stale,
+    #[error("{} does not fit the manifest any more: {}", lock::NAME, differences.join("; "))]
+    Stale {
+        /// What differs, as far as it can be told: at least one.
+        differences: Vec<String>,
+    },
     /// There is no lock, and none may be made.
     #[error("there is no {}", lock::NAME)]
     Missing,
@@ -49,12 +59,13 @@ impl Explain for Error {
         match self {
             Self::Base(error) => error.explain(),
             Self::Python(error) => error.explain(),
+            Self::Requirement { error, .. } => error.explain(),
             Self::Io(error) => error.explain(),
             Self::Platform(error) => error.explain(),
             Self::Malformed(_) => {
                 ErrorKind::Invalid.named("lock/malformed").hint("renew it with `ekiben lock --update`")
             }
-            Self::Stale => ErrorKind::Stale.named("lock/stale").hint(LOCK),
+            Self::Stale { .. } => ErrorKind::Stale.named("lock/stale").hint(LOCK),
             Self::Missing => ErrorKind::Stale.named("lock/missing").hint(LOCK),
         }
     }
@@ -131,7 +142,7 @@ pub fn lock(
     let fits = |lock: &Lock| !lock.is_stale(&input) && platforms.iter().all(|p| lock.platforms.contains_key(p));
     match (known, renewal) {
         (Some(lock), _) if fits(&lock) => Ok((lock, false)),
-        (Some(_), Renewal::Never) => Err(Error::Stale),
+        (Some(lock), Renewal::Never) => Err(Error::Stale { differences: differences(subject, &platforms, &lock) }),
         (None, Renewal::Never) => Err(Error::Missing),
         (known, _) => {
             let base = Base::of(subject.manifest.base_spec())?.below(subject.root);
@@ -150,6 +161,60 @@ pub fn lock(
             Ok((lock, true))
         }
     }
+}
+
+/// What a manifest asks for that a lock does not have.
+fn differences(subject: &Subject<'_>, platforms: &[Platform], lock: &Lock) -> Vec<String> {
+    let mut found = Vec::new();
+    for platform in platforms.iter().filter(|platform| !lock.platforms.contains_key(platform)) {
+        found.push(format!("it is not for {platform}"));
+    }
+    let manifest = subject.manifest;
+    let asked = manifest.python.as_ref().and_then(|python| python.version.as_ref()?.meant().ok());
+    if let Some((asked, locked)) = asked.zip(lock.python).filter(|(asked, locked)| *asked != locked) {
+        found.push(format!("it is for Python {locked}, not {asked}"));
+    }
+    // What is asked for is the same for all platforms.
+    if let Some(one) = lock.platforms.values().next() {
+        match (&one.base, manifest.base.meant().map(|base| base.named())) {
+            (LockedBase::Debian { suite: locked, .. }, Ok(Named::Debian(suite))) if *locked != suite.to_string() => {
+                found.push(format!("its base is debian:{locked}, not {}", manifest.base));
+            }
+            (LockedBase::Debian { .. }, Ok(Named::Image(_) | Named::Scratch))
+            | (LockedBase::Image { .. }, Ok(Named::Debian(_) | Named::Scratch))
+            | (LockedBase::Scratch, Ok(Named::Debian(_) | Named::Image(_))) => {
+                found.push(format!("its base is another than {}", manifest.base));
+            }
+            _ => {}
+        }
+        for wanted in subject.requirements.wanted.iter().filter(|wanted| wanted.marker.is_empty()) {
+            let version =
+                one.python.iter().find(|package| package.name == wanted.name).map(|package| &*package.version);
+            match version
+                .map(|version| (version, version.parse().is_ok_and(|version| wanted.versions.contains(&version))))
+            {
+                None => found.push(format!("it lacks `{}` ({})", wanted.text, wanted.place())),
+                Some((version, false)) => {
+                    let name = &wanted.name;
+                    found.push(format!("it has {name} {version}, not `{}` ({})", wanted.text, wanted.place()));
+                }
+                Some((_, true)) => {}
+            }
+        }
+        let has = |name: &str| {
+            let base = match &one.base {
+                LockedBase::Debian { packages, .. } => packages.as_slice(),
+                _ => return true,
+            };
+            base.iter().chain(&one.system).any(|package| package.name == name)
+        };
+        found
+            .extend(manifest.system.packages.iter().filter(|name| !has(name)).map(|name| format!("it lacks `{name}`")));
+    }
+    if found.is_empty() {
+        found.push("something that it follows from was taken away or is written otherwise".to_owned());
+    }
+    found
 }
 
 fn read(path: &Path) -> Result<Lock, Error> {
@@ -220,9 +285,22 @@ fn packages(
 ) -> Result<Vec<Package>, Error> {
     let scratch = session.store.scratch().map_err(python::Error::from)?;
     let manifest = subject.manifest;
-    let own = if manifest.serves_functions() { &generate::REQUIREMENTS[..] } else { &[] };
+    let own = if manifest.serves_functions() { &SERVER[..] } else { &[] };
     let root = std::path::absolute(subject.root)?;
     let requirements = subject.requirements.clone().and(own.iter().copied());
     let asked = python::Resolution { requirements: &requirements, target, project: &root, preferred };
-    Ok(python::resolve(uv, &asked, scratch.path(), &session.progress)?)
+    python::resolve(uv, &asked, scratch.path(), &session.progress).map_err(|error| placed(error, subject))
+}
+
+/// The error at the requirement that it is about, where the project itself has one of that package.
+fn placed(error: python::Error, subject: &Subject<'_>) -> Error {
+    let package = match &error {
+        python::Error::Refused(Refusal::NotFound { package, .. } | Refusal::NoWheel { package, .. }) => package,
+        _ => return error.into(),
+    };
+    let name = required_name(package);
+    match subject.requirements.wanted.iter().find(|wanted| Some(&wanted.name) == name.as_ref()) {
+        Some(wanted) => Error::Requirement { place: wanted.place(), error },
+        None => error.into(),
+    }
 }

@@ -87,6 +87,10 @@ pub enum Error {
 /// What helps against a bundle that is damaged.
 const AGAIN: &str = "fetch the bundle again, or pack it again with `ekiben pack`";
 
+/// What helps where a bento is given in the place of a bundle.
+const BENTO: &str =
+    "a bento is no bundle: `ekiben inspect` shows it, `ekiben pack` makes a bundle of it, `tar -xf` unpacks it";
+
 impl Explain for Error {
     fn explain(&self) -> Explanation {
         match self {
@@ -94,6 +98,9 @@ impl Explain for Error {
             Self::Content(error) => error.explain(),
             Self::Layer(error) => error.explain(),
             Self::Store(error) => error.explain(),
+            Self::Malformed { path, .. } if path.extension().is_some_and(|end| end == "bento") => {
+                ErrorKind::Failure.named("bundle/malformed").hint(BENTO)
+            }
             Self::Malformed { .. } => ErrorKind::Failure.named("bundle/malformed").hint(AGAIN),
             Self::Damaged { .. } => ErrorKind::Failure.named("bundle/damaged").hint(AGAIN),
             Self::Twice { .. } => ErrorKind::Failure

@@ -87,6 +87,12 @@ impl Failure {
         self
     }
 
+    /// The same with the next thing to try, where something better is known than the error knows itself.
+    pub fn with_remedy(mut self, remedy: Option<String>) -> Self {
+        self.explanation.hint = remedy.or(self.explanation.hint);
+        self
+    }
+
     /// Shows it, and says how the program ends.
     pub fn present(self, printer: &Printer) -> Exit {
         let Explanation { kind, name, hint } = self.explanation;

@@ -46,6 +46,7 @@ use crate::image::session::{Making, Session};
 use crate::image::store::Store;
 use crate::io::http::{Client, Network, Settings};
 use crate::io::progress::Progress;
+use crate::io::suggest::closest;
 use failure::{Exit, Failure};
 use printer::{Output, Printer, Verbosity};
 
@@ -228,7 +229,7 @@ impl Context {
 pub fn main() -> ExitCode {
     // A shell asks what may come next.
     completions::answer();
-    let cli = Cli::parse();
+    let cli = Cli::try_parse().unwrap_or_else(|error| with_similar_only(error).exit());
     let Global { output, quiet, verbose, color, offline, ca, plain_http } = cli.global;
     let verbosity = match (quiet, verbose) {
         (true, _) => Verbosity::Quiet,
@@ -276,6 +277,27 @@ pub fn main() -> ExitCode {
         Ok(exit) => exit.into(),
         Err(failure) => failure.present(&context.printer).into(),
     }
+}
+
+/// The error without what it calls similar, where that is not: clap compares by letters in common, wherever they stand.
+fn with_similar_only(mut error: clap::Error) -> clap::Error {
+    use clap::error::{ContextKind, ContextValue};
+    let text = |error: &clap::Error, kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.trim_start_matches('-').to_owned()),
+        Some(ContextValue::Strings(texts)) => texts.first().cloned(),
+        _ => None,
+    };
+    for (written, suggested) in [
+        (ContextKind::InvalidArg, ContextKind::SuggestedArg),
+        (ContextKind::InvalidSubcommand, ContextKind::SuggestedSubcommand),
+        (ContextKind::InvalidValue, ContextKind::SuggestedValue),
+    ] {
+        let Some((written, near)) = text(&error, written).zip(text(&error, suggested)) else { continue };
+        if !near.starts_with(&written) && closest(&written, [near.as_str()]).is_none() {
+            error.remove(suggested);
+        }
+    }
+    error
 }
 
 /// The whole command-line interface, for completions and for the reference in the documentation.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::printer::{DIM, NAME, Output, Time, plain};
 use super::{Context, Failure};
 use crate::build::workflow::Built;
+use crate::formats::package;
 use crate::image::session::Session;
 use crate::project::manifest::Resources;
 use crate::run::container::{self, Container, Life, Limits, LogReader, Publish};
@@ -214,9 +215,9 @@ impl Running {
                     }
                     error => error,
                 };
-                self.show_log(context);
+                let remedy = package::remedy(&self.show_log(context));
                 self.end(context)?;
-                return Err(error.into());
+                return Err(Failure::from(error).with_remedy(remedy));
             }
         };
         self.is_ready = true;
@@ -285,14 +286,15 @@ impl Running {
         service::place(&self.transcript.last(usize::MAX))
     }
 
-    /// Shows the last lines that the container has said, to tell why it failed.
-    pub fn show_log(&mut self, context: &Context) {
+    /// Shows the last lines that the container has said, to tell why it failed, and gives them.
+    pub fn show_log(&mut self, context: &Context) -> String {
         const LINES: usize = 20;
         self.listen();
         let last = self.transcript.last(LINES);
         let last: Vec<_> = last.iter().map(|line| self.service.credentials().hide_in(line)).collect();
         show_lines(context, &last.iter().map(String::as_str).collect::<Vec<_>>());
         self.has_failed = true;
+        last.join("\n")
     }
 
     /// Keeps what was said, without credentials, where the container's own log goes with it.

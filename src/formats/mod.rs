@@ -8,6 +8,7 @@ pub mod document;
 pub mod metadata;
 pub mod model;
 pub mod openapi;
+pub mod package;
 pub mod python;
 pub mod schema;
 pub mod source;

@@ -1,4 +1,5 @@
-//! Python source, read as data: the declared parameters of a function. Nothing is imported or run.
+//! Python source, read as data: the declared parameters of a function, and the modules that it imports. Nothing is
+//! imported or run.
 //!
 //! Invariant: any text ends in a value or an [`Error`], in bounded time and memory. The grammar is that of Python
 //! (<https://docs.python.org/3/reference/grammar.html>) as ruff's parser has it; annotations follow the `typing`
@@ -6,13 +7,37 @@
 
 use crate::io::suggest::{closest, did_you_mean};
 use std::fmt;
+use std::ops::Range;
 
 use ruff_python_ast::token::TokenKind;
 use ruff_python_ast::{self as ast, Expr, Stmt};
+use ruff_python_parser::Parsed;
 use ruff_text_size::{Ranged, TextRange, TextSize};
 use serde_json::Value;
 
 use crate::io::explain::{ErrorKind, Explain, Explanation};
+
+/// A module that a source imports as it is itself imported, without a way round where it is not there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Import {
+    /// Its name, as `sklearn.tree`; empty for what lies in the folder of the source (`from . import x`).
+    pub module: String,
+    /// How many dots stand before it: 0 where it is looked for along `sys.path`.
+    pub level: u32,
+    /// What is taken out of it, which may be modules as well.
+    pub names: Vec<String>,
+    /// Where its name stands in the source, in bytes.
+    pub span: Range<usize>,
+}
+
+/// What a source imports.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Imports {
+    /// In the order of the source.
+    pub modules: Vec<Import>,
+    /// Whether it says itself where modules are looked for: it names `sys.path` or its like.
+    pub elsewhere: bool,
+}
 
 /// What a function declares about itself.
 #[derive(Clone, Debug, PartialEq)]
@@ -191,11 +216,32 @@ const STACK: usize = 512 << 20;
 /// # Errors
 /// See [`Error`].
 pub fn function(source: &str, name: &str) -> Result<Signature, Error> {
+    apart(source, || read(source, name))
+}
+
+/// The modules that `source` imports as soon as it is imported itself. Not those that it can do without, or needs under some
+/// condition only: in `try` with `except ImportError`, `if`, loops and functions.
+///
+/// # Errors
+/// See [`Error`]; there is no function to be missing.
+pub fn imports(source: &str) -> Result<Imports, Error> {
+    apart(source, || {
+        let module = parse(source)?;
+        let elsewhere =
+            ["sys.path", "sys.meta_path", "sys.modules", "addsitedir"].iter().any(|way| source.contains(way));
+        let mut imports = Imports { modules: Vec::new(), elsewhere };
+        imports.visit(&module.syntax().body, 0);
+        Ok(imports)
+    })
+}
+
+/// Reads a source where the stack is large enough for any.
+fn apart<T: Send>(source: &str, read: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Error> {
     if source.len() > MOST {
         return Err(Error::TooLarge { size: source.len() });
     }
     std::thread::scope(|scope| {
-        let reader = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, || read(source, name));
+        let reader = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, read);
         reader.map_err(|_| Error::NoThread)?.join().map_err(|_| Error::NoThread)?
     })
 }
@@ -242,15 +288,87 @@ fn too_deep(text: &str) -> bool {
     }
 }
 
-fn read(source: &str, name: &str) -> Result<Signature, Error> {
-    let source = source.strip_prefix('\u{feff}').unwrap_or(source);
+/// The tree of a source. Whoever asks has a stack that is large enough.
+fn parse(source: &str) -> Result<Parsed<ast::ModModule>, Error> {
     if too_deep(source) {
         return Err(Error::TooDeep);
     }
-    let module = ruff_python_parser::parse_module(source).map_err(|error| Error::Syntax {
+    ruff_python_parser::parse_module(source).map_err(|error| Error::Syntax {
         position: position(source, error.location.start()),
         message: bounded(&error.error.to_string()),
-    })?;
+    })
+}
+
+impl Imports {
+    /// Classes, `with` and `try` are looked into, a few levels deep.
+    fn visit(&mut self, body: &[Stmt], depth: u8) {
+        const DEEPEST: u8 = 8;
+        if depth > DEEPEST {
+            return;
+        }
+        for statement in body {
+            match statement {
+                Stmt::Import(import) => self.modules.extend(import.names.iter().map(|alias| Import {
+                    module: alias.name.to_string(),
+                    level: 0,
+                    names: Vec::new(),
+                    span: alias.name.range().to_std_range(),
+                })),
+                Stmt::ImportFrom(import) => self.modules.push(Import {
+                    module: import.module.as_ref().map(ToString::to_string).unwrap_or_default(),
+                    level: import.level,
+                    names: import.names.iter().map(|alias| alias.name.to_string()).collect(),
+                    span: import.module.as_ref().map_or(import.range, Ranged::range).to_std_range(),
+                }),
+                Stmt::Try(attempt) => {
+                    if !attempt.handlers.iter().any(takes_import_errors) {
+                        self.visit(&attempt.body, depth + 1);
+                        self.visit(&attempt.orelse, depth + 1);
+                    }
+                    self.visit(&attempt.finalbody, depth + 1);
+                }
+                Stmt::With(block) if !block.items.iter().any(|item| suppresses(&item.context_expr)) => {
+                    self.visit(&block.body, depth + 1);
+                }
+                Stmt::ClassDef(class) => self.visit(&class.body, depth + 1),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Whether a handler goes on where a module is not there.
+fn takes_import_errors(handler: &ast::ExceptHandler) -> bool {
+    let ast::ExceptHandler::ExceptHandler(handler) = handler;
+    let takes = |error: &Expr| {
+        let name = match error {
+            Expr::Name(name) => name.id.as_str(),
+            Expr::Attribute(attribute) => attribute.attr.as_str(),
+            // Computed, so it may be any.
+            _ => return true,
+        };
+        matches!(name, "ImportError" | "ModuleNotFoundError" | "Exception" | "BaseException")
+    };
+    match handler.type_.as_deref() {
+        None => true,
+        Some(Expr::Tuple(errors)) => errors.elts.iter().any(takes),
+        Some(error) => takes(error),
+    }
+}
+
+/// `contextlib.suppress(…)`, and what is called like it.
+fn suppresses(expression: &Expr) -> bool {
+    let Expr::Call(call) = expression else { return false };
+    match &*call.func {
+        Expr::Name(name) => name.id.as_str().contains("suppress"),
+        Expr::Attribute(attribute) => attribute.attr.as_str().contains("suppress"),
+        _ => false,
+    }
+}
+
+fn read(source: &str, name: &str) -> Result<Signature, Error> {
+    let source = source.strip_prefix('\u{feff}').unwrap_or(source);
+    let module = parse(source)?;
     let mut names = Names { wanted: name, functions: Vec::new(), found: None };
     names.visit(&module.syntax().body, 0);
     match names.found {
@@ -566,6 +684,21 @@ mod tests {
     }
 
     #[test]
+    fn imports_are_those_that_cannot_fail() {
+        let source = "import a, b.c as d\nfrom e.f import g\nfrom . import h\nfrom ..i import *\ntry:\n    import j\nexcept \
+                      (ValueError, ImportError):\n    import k\ntry:\n    import l\nfinally:\n    import m\nif TYPE_CHECKING:\n    \
+                      import n\ndef f():\n    import o\nclass C:\n    import p\nwith suppress(ImportError):\n    import q\nwith \
+                      open('x') as x:\n    import r\ntry:\n    import s\nexcept ValueError:\n    import t\ntry:\n    import u\n\
+                      except:\n    pass\n";
+        let Imports { modules, elsewhere } = imports(source).unwrap();
+        let names: Vec<_> =
+            modules.iter().map(|one| format!("{}{}", ".".repeat(one.level as usize), one.module)).collect();
+        assert_eq!(names, ["a", "b.c", "e.f", ".", "..i", "l", "m", "p", "r", "s"]);
+        assert!(modules.iter().filter(|one| one.level == 0).all(|one| source[one.span.clone()] == one.module));
+        assert!(!elsewhere && imports("import sys\nsys.path.append('x')").unwrap().elsewhere);
+    }
+
+    #[test]
     fn hostile_depth_ends_in_an_answer() {
         for unit in ["(", "[", "-", "not ", "1+", "a.", "lambda:", "f(", "{1:", "x if y else ", "if 1:\n ", "a="] {
             let _ = function(&unit.repeat((MOST / 8) / unit.len()), "f");
@@ -576,7 +709,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_makes_it_panic(text in "(def |async |class |f|\\(|\\)|:|\n|    |=|\\[|\\]|'|\"|\\*|,|[a-zäß\u{2028}1]|->|\\|){0,60}") {
-            let _ = function(&text, "f");
+            let _ = (function(&text, "f"), imports(&text));
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::formats::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::formats::document::{Document, pointer};
 use crate::io::archive::{ArchivePath, PathError};
 use crate::io::suggest::{closest, did_you_mean};
-use crate::project::manifest::{Manifest, Requirements};
+use crate::project::manifest::{CommandPath, Manifest, Requirements};
 
 /// The file that says what is left out, in the syntax of `.gitignore`.
 pub const IGNORE_FILE: &str = ".ekibenignore";
@@ -42,8 +42,8 @@ pub struct ProjectFile {
 pub struct Files {
     /// What `model.files` names.
     pub model: Vec<ProjectFile>,
-    /// The folder of each function that the service has (the file alone, where that is the project's own folder), and
-    /// what `include` names; without those of the model and the metadata.
+    /// The folder of each function that the service has, and of each file that its command names (the file alone, where
+    /// that is the project's own folder), and what `include` names; without those of the model and the metadata.
     pub code: Vec<ProjectFile>,
     /// What `metadata` names; without those of the model.
     pub metadata: Vec<ProjectFile>,
@@ -84,11 +84,11 @@ pub fn select(root: &Path, manifest: &Manifest, document: &Document, found: &mut
     for entry in manifest.service.entries() {
         // The function's file is taken even where the ignore file names it: there is no service without it.
         if let Some(file) = selection.file(entry.file, &entry.pointer) {
-            if let Some(folder) = file.path.parent() {
-                selection.folder(Role::Code, folder, &entry.pointer, true);
-            }
-            selection.taken[Role::Code as usize].insert(file.path.clone(), file);
+            selection.with_folder(file, &entry.pointer);
         }
+    }
+    for named in manifest.service.command_paths() {
+        selection.command(&named);
     }
     let requirements = match manifest.python.as_ref().map(|python| &python.requirements) {
         Some(Requirements::File(path)) => selection.file(path, "/python/requirements"),
@@ -167,6 +167,39 @@ impl Selection<'_> {
         None
     }
 
+    /// What a command names of the project belongs to the code, with its folder; the model and the metadata are packed
+    /// anyhow.
+    fn command(&mut self, named: &CommandPath) {
+        let CommandPath { path: text, pointer, is_needed } = named;
+        let Ok(path) = ArchivePath::relative(text) else { return };
+        if path.ancestors().any(|folder| left_out(&folder)) || left_out(&path) {
+            return;
+        }
+        let is_other = |pattern: &Pattern| pattern.role != Role::Code && pattern.takes(&path);
+        let others = [Role::Model, Role::Metadata].map(|role| role as usize);
+        if self.patterns.iter().any(is_other) || others.iter().any(|role| self.taken[*role].contains_key(&path)) {
+            return;
+        }
+        let host = path.under(self.root);
+        if host.is_dir() {
+            return self.folder(Role::Code, path, pointer, true);
+        }
+        if !is_needed && !host.is_file() {
+            return;
+        }
+        if let Some(file) = self.file(text, pointer) {
+            self.with_folder(file, pointer);
+        }
+    }
+
+    /// A file of the code, with all that lies in its folder, unless that is the project's own.
+    fn with_folder(&mut self, file: ProjectFile, at: &str) {
+        if let Some(folder) = file.path.parent() {
+            self.folder(Role::Code, folder, at, true);
+        }
+        self.taken[Role::Code as usize].insert(file.path.clone(), file);
+    }
+
     fn add(&mut self, role: Role, text: &str, at: &str) {
         let Some(path) = self.inside(text, at) else { return };
         if !is_glob(path.as_str()) {
@@ -240,11 +273,19 @@ impl Selection<'_> {
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 let mut error = self.document.at(Code::NoFile, at, format!("there is no file `{path}`"));
-                if let Some(near) = self.similar(path) {
+                // DVC keeps such a file in the place of the data, which is fetched when it is asked for.
+                let pointer = path.under(self.root).with_added_extension("dvc");
+                if pointer.is_file() {
+                    error = error.help(format!("`{path}.dvc` says where it lies: fetch it with `dvc pull`"));
+                } else if let Some(near) = self.similar(path) {
                     error = error.label(did_you_mean(near));
                 }
                 if at == "/python/requirements" {
                     error = error.help(format!("a requirement itself stands in a list: [{path}]"));
+                }
+                if at.starts_with("/service/command/") {
+                    let help = "the command runs where the packed files lie; further ones are named in `include`";
+                    error = error.help(help);
                 }
                 self.say(error);
                 None

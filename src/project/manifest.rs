@@ -21,6 +21,15 @@ use crate::formats::schema::load::Described;
 /// Names of a manifest, the usual one first.
 pub const NAMES: [&str; 4] = ["ekiben.yaml", "ekiben.yml", "ekiben.json", "ekiben.json5"];
 
+/// The packages that Ekiben's own service needs, which serves functions. The bounds are the oldest that have what it uses.
+pub const SERVER: [&str; 5] = [
+    "fastapi>=0.100",
+    "fastapi-swagger>=0.4; python_version >= '3.10'",
+    "pydantic>=2.6",
+    "typing-extensions>=4.6",
+    "uvicorn>=0.22",
+];
+
 /// A model, what it needs, and how it answers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -186,7 +195,7 @@ pub struct Model {
 pub struct Python {
     /// Which Python, as `3.11`. Absent: that of the base.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("pattern" = r"^3\.[0-9]{1,2}$", "patternErrorMessage" = "two numbers, as \"3.11\""))]
+    #[schemars(extend("pattern" = r"^[0-9]\.[0-9]{1,2}$", "patternErrorMessage" = "two numbers, as \"3.11\""))]
     pub version: Option<Written<PythonVersion>>,
     /// Requirements as a list (PEP 508), or the path of a `requirements.txt` or `pyproject.toml`.
     #[serde(default)]
@@ -263,7 +272,8 @@ pub struct Service {
         }
     ))]
     pub functions: BTreeMap<String, Written<FunctionRef>>,
-    /// A command that starts a server of its own, instead of `predict` and `functions`.
+    /// A command that starts a server of its own, instead of `predict` and `functions`. What it names of the project is
+    /// packed, with its folder.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,
     /// What the functions are given, in words; names that the functions do not have are errors.
@@ -295,6 +305,71 @@ impl Service {
                 Some(Entry { name, file, function, pointer })
             })
             .collect()
+    }
+}
+
+/// What a word of a command may name of the project.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommandPath {
+    /// The path, relative to the manifest.
+    pub path: String,
+    /// Where the manifest names it, as a JSON pointer.
+    pub pointer: String,
+    /// Whether the command fails without it: it is the script that a Python is given, or the program itself.
+    pub is_needed: bool,
+}
+
+impl Service {
+    /// The paths that the words of the command may stand for, in their order. They are meant from the folder that the code
+    /// lies in (`/app`): as they are, behind `--option=`, as modules (`-m server`, `server:app`), and in a shell's line.
+    pub fn command_paths(&self) -> Vec<CommandPath> {
+        let program = self.command.first().and_then(|word| word.rsplit('/').next()).unwrap_or_default();
+        let is_python =
+            program.strip_prefix("python").is_some_and(|rest| rest.chars().all(|c| "0123456789.".contains(c)));
+        let mut before = "";
+        let mut script_is_next = is_python;
+        let mut paths = Vec::new();
+        for (number, word) in self.command.iter().enumerate() {
+            let pointer = format!("/service/command/{number}");
+            let mut add = |path: String, is_needed: bool| {
+                let path = path.strip_prefix("/app/").unwrap_or(&path);
+                let path = path.strip_prefix("./").unwrap_or(path);
+                if !path.is_empty() && !path.starts_with(['/', '-']) {
+                    paths.push(CommandPath { path: path.to_owned(), pointer: pointer.clone(), is_needed });
+                }
+            };
+            let module = |name: &str| {
+                let is_name = !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '.'));
+                let path = name.replace('.', "/");
+                ["", "/__main__", "/__init__"].map(|end| format!("{path}{end}.py")).into_iter().filter(move |_| is_name)
+            };
+            if number == 0 {
+                if word.contains('/') {
+                    add(word.clone(), word.starts_with("./"));
+                }
+            } else if script_is_next && before == "-m" {
+                module(word).for_each(|path| add(path, false));
+                script_is_next = false;
+            } else if script_is_next && matches!(before, "-W" | "-X") {
+                // How Python runs, and no path.
+            } else if script_is_next && before != "-c" && !word.starts_with('-') {
+                add(word.clone(), word.ends_with(".py"));
+                script_is_next = false;
+            } else {
+                script_is_next &= before != "-c";
+                for piece in word.split(|c: char| c.is_whitespace() || ";|&()'\"`".contains(c)) {
+                    let piece =
+                        piece.split_once('=').filter(|_| piece.starts_with("--")).map_or(piece, |(_, value)| value);
+                    add(piece.to_owned(), false);
+                    if let Some((name, _)) = piece.split_once(':') {
+                        add(name.to_owned(), false);
+                        module(name).for_each(|path| add(path, false));
+                    }
+                }
+            }
+            before = word;
+        }
+        paths
     }
 }
 
@@ -537,6 +612,28 @@ mod tests {
         assert!(!holds(coarse(), json!({ "approximately": 0 }), 8.0, 8.1));
         assert!(!holds(coarse(), json!({ "tolerance": 0 }), 8.0, 8.1));
         assert!(holds(nothing(), json!({ "approximately": { "absolute": 1 }, "tolerance": 0 }), 8.0, 9.0));
+    }
+
+    #[test]
+    fn what_a_command_may_name_is_known_by_its_words() {
+        let of = |words: &[&str]| {
+            let command = words.iter().map(|word| (*word).to_owned()).collect();
+            let paths = Service { command, ..Service::default() }.command_paths();
+            paths.into_iter().map(|named| named.path + if named.is_needed { "!" } else { "" }).collect::<Vec<_>>()
+        };
+        assert_eq!(of(&["python", "-u", "server.py", "data.csv"]), ["server.py!", "data.csv"]);
+        assert_eq!(of(&["python3.11", "-X", "dev", "./a/b.py"]), ["a/b.py!"]);
+        assert_eq!(
+            of(&["python", "-m", "my.server"]),
+            ["my/server.py", "my/server/__main__.py", "my/server/__init__.py"]
+        );
+        assert_eq!(of(&["./start.sh"]), ["start.sh!"]);
+        assert_eq!(of(&["python", "/app/server.py"]), ["server.py!"]);
+        assert_eq!(of(&["/usr/bin/serve", "--config=c/x.yaml", "/etc/x"]), ["c/x.yaml"]);
+        let uvicorn = of(&["uvicorn", "server:app"]);
+        assert!(uvicorn.contains(&"server.py".to_owned()), "{uvicorn:?}");
+        assert!(of(&["sh", "-c", "cd src; exec python 'x.py'"]).contains(&"x.py".to_owned()));
+        assert_eq!(of(&["python", "-c", "import this"]), ["import", "this"]);
     }
 
     #[test]

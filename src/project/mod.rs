@@ -19,6 +19,20 @@ use lock::Lock;
 use manifest::{Manifest, NAMES};
 use validate::Subject;
 
+/// Rules that are broken by what a manifest does not say.
+const LACKING: [Code; 10] = [
+    Code::ServiceKind,
+    Code::UnknownRoute,
+    Code::ImportNotPacked,
+    Code::NotBrought,
+    Code::DangerousGlobal,
+    Code::UnknownGlobal,
+    Code::CarriesCode,
+    Code::NotRequired,
+    Code::OtherVersion,
+    Code::WeightsBeside,
+];
+
 /// A project without mistakes.
 #[derive(Clone, Debug)]
 pub struct Project {
@@ -74,8 +88,10 @@ impl Project {
         let said = found.errors_in(&document.source);
         let mut meant = Diagnostics::new();
         let files = files::select(&root, &manifest, &document, &mut meant);
-        let locked = locked(&root.join(lock::NAME));
         let requirements = Requirements::read(manifest.requirements(), &root, Some(&document), &mut meant);
+        let lock = read_lock(&root.join(lock::NAME));
+        let locked = lock.as_ref().map(locked).unwrap_or_default();
+        let input = lock::input_digest(&manifest, &requirements.texts());
         let subject = Subject {
             root: &root,
             manifest: &manifest,
@@ -83,21 +99,29 @@ impl Project {
             files: &files,
             requirements: &requirements,
             locked: &locked,
+            lock_fits: lock.is_some_and(|lock| !lock.is_stale(&input)),
         };
         validate::manifest(&subject, &mut meant);
+        // What an unknown key was meant to say may be just what is missed.
+        let is_misspelt = found.sorted().iter().any(|diagnostic| diagnostic.code == Code::UnknownKey);
+        let follows = |code: Code| is_misspelt && LACKING.contains(&code);
         let unsaid = |Label { source, span, .. }: &Label| {
             source.path() != document.source.path()
                 || !said.iter().any(|said| said.start <= span.end && span.start <= said.end)
         };
-        found.extend(meant.into_iter().filter(|diagnostic| unsaid(&diagnostic.primary)));
+        found.extend(meant.into_iter().filter(|mistake| unsaid(&mistake.primary) && !follows(mistake.code)));
         Some(Self { root, path, manifest, document, files, requirements })
     }
 }
 
-/// The versions that a lock has. Whether the lock is right is for those to say who use it.
-fn locked(path: &Path) -> BTreeMap<String, pep440_rs::Version> {
-    let lock = path.is_file().then(|| Lock::load(path, &mut Diagnostics::new())).flatten();
-    let packages = lock.iter().flat_map(|lock| lock.platforms.values()).flat_map(|locked| &locked.python);
+/// The lock in a file, if there is one. Whether it is right is for those to say who use it.
+fn read_lock(path: &Path) -> Option<Lock> {
+    path.is_file().then(|| Lock::load(path, &mut Diagnostics::new())).flatten()
+}
+
+/// The versions that a lock has.
+fn locked(lock: &Lock) -> BTreeMap<String, pep440_rs::Version> {
+    let packages = lock.platforms.values().flat_map(|locked| &locked.python);
     packages.filter_map(|package| Some((package.name.clone(), package.version.parse().ok()?))).collect()
 }
 

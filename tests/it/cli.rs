@@ -56,6 +56,8 @@ fn each_failure_has_its_exit_code() {
     fs::remove_file(project.join("ekiben.lock")).unwrap();
     home.run(["build", "tiny", "--locked"]).ends(7).says("there is no ekiben.lock").says("ekiben lock");
     home.run(["lock", "tiny", "--check"]).ends(7);
+    home.write("x.bento", "xz");
+    home.run(["unpack", "x.bento"]).ends(1).says("a bento is no bundle").says("tar -xf");
     // 4 is in `tests/it/run.rs`.
 
     home.tiny("tiny");
@@ -319,4 +321,57 @@ fn what_is_shown_of_a_damaged_bundle_or_image_is_not_called_whole() {
     fs::remove_file(&blob).unwrap();
     fs::write(&blob, &bytes[1..]).unwrap();
     home.run(["inspect", "tiny:1"]).ends(1).says("the content has");
+}
+
+/// What is told of a lock that does not fit the manifest.
+#[test]
+fn a_stale_lock_says_what_differs() {
+    let home = Home::empty();
+    let check = |manifest: &str, requirements: &str, lock: &str| {
+        home.write("p/ekiben.yaml", format!("name: p\nservice: {{command: [python, -V]}}\n{manifest}"));
+        home.write("p/requirements.txt", requirements);
+        home.write("p/ekiben.lock", lock);
+        home.run(["lock", "p", "--check"]).ends(7)
+    };
+    let lock = |python: &str, base: &str, packages: &str| {
+        let digest = format!("sha256:{}", "0".repeat(64));
+        let packages: Vec<_> = packages
+            .split_whitespace()
+            .map(|one| one.split_once('=').unwrap())
+            .map(|(name, version)| format!(r#"{{"name": "{name}", "version": "{version}", "digests": ["{digest}"]}}"#))
+            .collect();
+        format!(
+            r#"{{"lock": 1, "input": "{digest}", "python": "{python}", "platforms": {{"linux/amd64": {{"base": {base}, "python": [{}]}}}}}}"#,
+            packages.join(", ")
+        )
+    };
+    let debian = r#"{"debian": {"suite": "bookworm", "packages": []}}"#;
+    let file = "python: {version: '3.11', requirements: requirements.txt}\nplatforms: [linux/amd64]\n";
+    let text = "six\npandas<2\nnumpy>=1\n";
+    let said = check(file, text, &lock("3.11", debian, "six=1.16.0 pandas=2.1.0"));
+    assert!(said.err.contains("it has pandas 2.1.0, not `pandas<2` (p/requirements.txt:2:1)"), "{said:?}");
+    assert!(said.err.contains("it lacks `numpy>=1` (p/requirements.txt:3:1)"), "{said:?}");
+    assert!(!said.err.contains("six"), "{said:?}");
+    check(file, "six\n", &lock("3.13", debian, "six=1")).says("it is for Python 3.13, not 3.11");
+    let other = format!("{file}base: debian:trixie\n").replace("3.11", "3.13");
+    check(&other, "six\n", &lock("3.13", debian, "six=1")).says("its base is debian:bookworm, not debian:trixie");
+    let two = file.replace("linux/amd64", "linux/amd64, linux/arm64");
+    check(&two, "six\n", &lock("3.11", debian, "six=1")).says("it is not for linux/arm64");
+    let system = format!("{file}system: {{packages: [libgomp1]}}\n");
+    check(&system, "six\n", &lock("3.11", debian, "six=1")).says("it lacks `libgomp1`");
+    check(file, "six\n", &lock("3.11", debian, "six=1 h11=1")).says("something that it follows from was taken away");
+}
+
+#[test]
+fn what_is_called_similar_is_similar() {
+    let home = Home::empty();
+    home.run(["build", "--lokced"]).ends(2).says("a similar argument exists: '--locked'");
+    home.run(["biuld"]).ends(2).says("a similar subcommand exists: 'build'");
+    home.run(["run", "--detached"]).ends(2).says("a similar argument exists: '--detach'");
+    for arguments in
+        [&["run", "--export-env"][..], &["pack", "--quiet-out"], &["build", "--template"], &["invoke", "--ready"]]
+    {
+        let said = home.run(arguments).ends(2);
+        assert!(!said.err.contains("similar"), "{said:?}");
+    }
 }

@@ -7,7 +7,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use crate::home::session;
+use crate::home::{Home, session};
 use ekiben::base::python::Package;
 use ekiben::base::python::{
     self, Files, Installation, Loader, Refusal, Resolution, Runner, StandIn, Stored, Target, Uv, bytecode,
@@ -311,4 +311,19 @@ fn uv_is_fetched_once_without_pip_or_python() {
     Uv::pinned(&session, stand_in()).unwrap();
     // And from then on without the network.
     Uv::pinned(&offline, stand_in()).unwrap();
+}
+
+#[test]
+fn a_package_that_is_not_there_is_named_with_its_place() {
+    let home = Home::fetched();
+    home.write(
+        "p/ekiben.yaml",
+        "name: p\nservice: {command: [python, -V]}\npython: {version: '3.11', requirements: requirements.txt}\n",
+    );
+    home.write("p/requirements.txt", "six\nsklearn-nope-nope>=1\n");
+    home.run(["lock", "p"]).ends(1).says("error: p/requirements.txt:2:1: there is no package `sklearn-nope-nope`");
+    home.write("p/ekiben.yaml", "name: p\nservice: {command: [python, -V]}\npython: {version: '3.11', requirements: [six, sklearn-nope-nope]}\n");
+    let said =
+        home.run(["lock", "p"]).ends(1).says("error: p/ekiben.yaml:3:47: there is no package `sklearn-nope-nope`");
+    assert!(!said.err.contains("cause:"), "{said:?}");
 }

@@ -420,13 +420,17 @@ fn a_model_that_does_not_start_shows_its_log() {
         home.tiny("tiny");
         home.write(
             "tiny/src/predict.py",
-            "import nonesuch\n\ndef predict(x: float) -> float:\n    return x\n\n\ndef explain():\n    return {}\n",
+            "import sys\nif sys.path:\n    import pandas\n\ndef predict(x: float) -> float:\n    return x\n\n\ndef explain():\n    return {}\n",
         );
         for args in [&["test", "tiny"][..], &["run", "tiny", "--detach"]] {
-            home.run(args).ends(1).says("No module named 'nonesuch'").says("src/predict.py");
+            home.run(args).ends(1).says("No module named 'pandas'").says("src/predict.py");
         }
+        home.run(["test", "tiny"]).ends(1).says(
+            "error: the service ended with exit code 1 before it was ready\n \
+             hint: add `pandas` to requirements.txt, or to the list of requirements in the manifest\n",
+        );
         let foreground = home.run(["run", "tiny"]);
-        assert!(foreground.code != Some(0) && foreground.out.contains("nonesuch"), "{foreground:?}");
+        assert!(foreground.code != Some(0) && foreground.out.contains("pandas"), "{foreground:?}");
     }
 }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::home::session;
 use ekiben::base::python::{self, Installation, Resolution, StandIn, Target, Uv};
 use ekiben::base::requirements::Requirements;
-use ekiben::bundle::generate::{self, Api, REQUIREMENTS};
+use ekiben::bundle::generate::{self, Api};
 use ekiben::image::oci::platform::Platform;
 use ekiben::project::manifest::Manifest;
 use serde_json::{Value, json};
@@ -28,7 +28,7 @@ fn site() -> &'static Path {
         let output = Command::new("python3").args(["-c", script]).output().unwrap();
         let version = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
         let target = Target { python: version, platform: Platform::host().unwrap(), glibc: (2, 31) };
-        let requirements = Requirements::default().and(REQUIREMENTS).and(["numpy"]);
+        let requirements = Requirements::default().and(ekiben::project::manifest::SERVER).and(["numpy"]);
         let (scratch, project) = (session.store.scratch().unwrap(), home.path());
         let asked = Resolution { requirements: &requirements, target: &target, project, preferred: &[] };
         let packages = python::resolve(&uv, &asked, scratch.path(), &session.progress).unwrap();

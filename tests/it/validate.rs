@@ -191,6 +191,196 @@ fn an_entry_in_the_root_takes_no_other_file_along() {
     assert_eq!(code.iter().map(|f| f.path.as_str()).collect::<Vec<_>>(), ["serve.py"]);
 }
 
+fn code(folder: &Folder) -> Vec<String> {
+    folder.project().files.code.iter().map(|file| file.path.to_string()).collect()
+}
+
+#[test]
+fn what_a_command_names_is_packed() {
+    let command = |command: &str| {
+        let folder = Folder::iris(&format!(
+            "name: iris\nmodel: {{files: [model.pkl]}}\nservice: {{command: {command}}}\nmetadata: [about.json]\n"
+        ));
+        for (path, text) in [
+            ("server.py", "app = 1\n"),
+            ("about.json", "{}"),
+            ("app/main.py", "app = 1\n"),
+            ("app/more/x.txt", "x"),
+            ("pkg/__main__.py", ""),
+            ("pkg/x.py", ""),
+            ("conf/x.yaml", ""),
+            (".venv/bin/python", ""),
+            ("notes.txt", ""),
+        ] {
+            folder.write(path, text);
+        }
+        // As for a function, the ignore file cannot take it away.
+        folder.write(".ekibenignore", "server.py\n");
+        code(&folder)
+    };
+    assert_eq!(command("[python, server.py]"), ["server.py"]);
+    assert_eq!(command("[python3.11, -u, ./server.py, model.pkl, about.json]"), ["server.py"]);
+    assert_eq!(command("[python, /app/app/main.py]"), ["app/main.py", "app/more/x.txt"]);
+    assert_eq!(command("[python, -m, pkg]"), ["pkg/__main__.py", "pkg/x.py"]);
+    assert_eq!(
+        command("[uvicorn, 'app.main:app', --log-config=conf/x.yaml]"),
+        ["app/main.py", "app/more/x.txt", "conf/x.yaml"]
+    );
+    assert_eq!(command("[sh, -c, \"exec python 'server.py'\"]"), ["server.py"]);
+    assert_eq!(command("[.venv/bin/python, -m, http.server]"), [""; 0]);
+    assert_eq!(command("[/bin/cat, /etc/passwd, ../server.py, nowhere]"), [""; 0]);
+}
+
+#[test]
+fn a_command_whose_file_is_not_there_is_refused() {
+    let folder =
+        Folder::new(&[("ekiben.yaml", "name: iris\nservice: {command: [python, -u, srever.py]}\n"), ("server.py", "")]);
+    let expected = "\
+ekiben.yaml:2:33: error[EK0304]: there is no file `srever.py`
+  |
+2 | service: {command: [python, -u, srever.py]}
+  |                                 ^^^^^^^^^ did you mean `server.py`?
+  |
+  = help: the command runs where the packed files lie; further ones are named in `include`
+";
+    let (_, _, said) = ekiben(folder.path(), &["validate"]);
+    assert!(said.starts_with(expected), "{said}");
+    for text in ["import net\n", "import a\nimport tools.net\n"] {
+        let folder = Folder::new(&[(
+            "ekiben.yaml",
+            "name: iris\npython: {version: '3.11'}\nservice: {command: [python, server.py]}\n",
+        )]);
+        folder.write("server.py", text);
+        folder.write("net.py", "");
+        folder.write("tools/__init__.py", "");
+        let found = check(folder.path());
+        assert!(rendered(&found).contains("add it to the manifest: `include: ["), "{}", rendered(&found));
+    }
+}
+
+/// What is said of imports in a project with these requirements, as `name:line`.
+fn imports(requirements: &str, source: &str, manifest: &str) -> Vec<String> {
+    let text = "name: iris\nservice: {predict: src/predict.py:predict}\n";
+    let folder = Folder::new(&[("requirements.txt", requirements)]);
+    folder.write("ekiben.yaml", &format!("{text}{manifest}"));
+    folder.write("src/predict.py", &format!("{source}\n\n\ndef predict():\n    pass\n"));
+    folder.write("src/lib/net.py", "");
+    folder.write("src/native.cpython-311-x86_64-linux-gnu.so", "");
+    let found = check(folder.path());
+    found.sorted().iter().map(|one| one.message.split('`').nth(1).unwrap_or_default().to_owned()).collect()
+}
+
+const FILE: &str = "python: {version: '3.11', requirements: requirements.txt}\n";
+
+#[test]
+fn what_no_requirement_brings_is_told() {
+    assert_eq!(imports("", "import pandas", ""), ["pandas"]);
+    assert_eq!(imports("", "import acme", FILE), ["acme"]);
+    assert_eq!(
+        imports("scikit-learn==1.5.2\n", "import pandas, sklearn\nfrom PIL import Image", FILE),
+        ["pandas", "PIL"]
+    );
+    assert_eq!(imports("numpy\n", "class A:\n    import torch.nn", FILE), ["torch.nn"]);
+    assert_eq!(
+        imports("numpy\n", "import distutils", "python: {version: '3.13', requirements: requirements.txt}\n"),
+        ["distutils"]
+    );
+}
+
+#[test]
+fn imports_that_something_may_bring_are_let_be() {
+    for (requirements, source) in [
+        (
+            "",
+            "import json, os.path, fastapi, pydantic_core, starlette\nfrom lib import net\nimport lib.net, native, _private",
+        ),
+        ("", "try:\n    import pandas\nexcept ImportError:\n    pandas = None"),
+        ("", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import pandas"),
+        ("", "def load():\n    import pandas"),
+        ("", "import sys\nsys.path.append('lib')\nimport acme"),
+        ("pandas\n", "import numpy, dateutil"),
+        ("opencv-contrib-python-headless\n", "import cv2"),
+        ("Pillow\nPyYAML\nscikit_learn\n", "import PIL.Image, yaml, sklearn, scipy, joblib"),
+        ("google-cloud-storage\n", "from google.cloud import storage"),
+        ("tensorflow-cpu\nxgboost-cpu\n", "import tensorflow, xgboost, keras"),
+        ("acme-sdk\n", "import pandas, konfuzio"),
+        ("numpy\n", "import acme"),
+        ("transformers[torch]\n", "import torch"),
+        ("transformers==4.36.2\n", "import requests"),
+        ("numpy\n-e git+https://h.example/x\n", "import json"),
+        ("setuptools\n", "import distutils"),
+    ] {
+        let said = imports(requirements, source, FILE);
+        let own = usize::from(requirements.contains("-e "));
+        assert_eq!(said.len(), own, "{requirements}{source}: {said:?}");
+    }
+    for manifest in ["base: python:3.11\n", "env: {PYTHONPATH: /opt}\n", "system: {packages: [python3-pandas]}\n"] {
+        assert_eq!(imports("", "import pandas", manifest), [""; 0], "{manifest}");
+    }
+}
+
+#[test]
+fn a_lock_that_fits_names_all_that_is_there() {
+    let folder = Folder::new(&[("requirements.txt", "acme-sdk\n")]);
+    folder.write("ekiben.yaml", &format!("name: iris\nservice: {{predict: src/predict.py:predict}}\n{FILE}"));
+    folder.write("src/predict.py", "import pandas\nimport konfuzio\n\n\ndef predict():\n    pass\n");
+    let project = folder.project();
+    let lock = |input: Digest, package: &str| {
+        let digest = Digest::of("x");
+        let text = format!(
+            "{{\"lock\": 1, \"input\": \"{input}\", \"platforms\": {{\"linux/amd64\": {{\"base\": \"scratch\", \
+             \"python\": [{{\"name\": \"{package}\", \"version\": \"1\", \"digests\": [\"{digest}\"]}}]}}}}}}"
+        );
+        folder.write("ekiben.lock", &text);
+        let found = check(folder.path());
+        found.sorted().iter().map(|one| one.code).collect::<Vec<_>>()
+    };
+    assert_eq!(lock(project.input_digest(), "acme-sdk"), [Code::NotBrought]);
+    assert_eq!(lock(project.input_digest(), "pandas"), []);
+    // A lock that does not fit says nothing for sure.
+    assert_eq!(lock(Digest::of("other"), "acme-sdk"), []);
+}
+
+#[test]
+fn what_dvc_keeps_is_fetched_with_it() {
+    let folder = Folder::iris("name: iris\nmodel: {files: [big.pkl]}\nservice: {predict: src/predict.py:predict}\n");
+    folder.write("big.pkl.dvc", "outs: []\n");
+    let (_, _, said) = ekiben(folder.path(), &["validate"]);
+    let expected = "\
+ekiben.yaml:2:17: error[EK0304]: there is no file `big.pkl`
+  |
+2 | model: {files: [big.pkl]}
+  |                 ^^^^^^^
+  |
+  = help: `big.pkl.dvc` says where it lies: fetch it with `dvc pull`
+";
+    assert!(said.starts_with(expected), "{said}");
+}
+
+#[test]
+fn one_slip_is_one_error() {
+    for (manifest, place) in [
+        ("name: iris\nverison: 1\nservice: {predict: src/predict.py:predict}\n", "ekiben.yaml:2:1"),
+        ("name: iris\nservise: {predict: src/predict.py:predict}\n", "ekiben.yaml:2:1"),
+        ("name: iris\nservice: {predikt: src/predict.py:predict, inputs: [{name: features}]}\n", "ekiben.yaml:2:11"),
+        (
+            "name: iris\nservice: {predict: src/predict.py:predict}\npython: {requirments: requirements.txt}\n",
+            "ekiben.yaml:3:10",
+        ),
+        ("name: iris\nservice: {predict: src/predict.py:predict}\npython: {version: '2.7'}\n", "ekiben.yaml:3:19"),
+    ] {
+        let folder = Folder::iris(manifest);
+        folder.write("src/predict.py", "import acme\n\n\ndef predict(features):\n    pass\n");
+        folder.write("requirements.txt", "acme\n");
+        if manifest.contains("2.7") {
+            folder.write("src/predict.py", "def predict(features):\n    pass\n");
+        }
+        let (_, _, said) = ekiben(folder.path(), &["validate"]);
+        assert_eq!(said.matches("error[").count(), 1, "{said}");
+        assert!(said.starts_with(place), "{said}");
+    }
+}
+
 #[test]
 fn links_are_followed_inside_and_refused_outside() {
     use std::os::unix::fs::symlink;

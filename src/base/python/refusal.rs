@@ -72,6 +72,18 @@ pub enum Refusal {
     },
 }
 
+/// What helps where a version such as `2.3.0+cpu` is not there.
+const LOCAL: &str = "a version with a `+`, as `+cpu`, lies in an index of its own: name that in requirements.txt, as \
+                     `--extra-index-url https://…`, or by UV_INDEX";
+
+/// Whether a version with a local part (PEP 440) is asked for.
+fn has_local_version(words: &str) -> bool {
+    words.split("==").skip(1).any(|rest| {
+        let version = rest.split(|c: char| c.is_whitespace() || ",;".contains(c)).next().unwrap_or_default();
+        version.split_once('+').is_some_and(|(_, local)| local.starts_with(|c: char| c.is_ascii_alphanumeric()))
+    })
+}
+
 /// What helps where `package` has no wheel.
 fn instead_of(package: &str) -> String {
     let name = package.split(['=', '<', '>', '~', '!', ' ']).next().unwrap_or(package);
@@ -101,7 +113,9 @@ impl Explain for Refusal {
             Self::Unauthorized { .. } => ErrorKind::Unavailable
                 .named("python/unauthorized")
                 .hint("put the name and password into ~/.netrc, or log in with `uv auth login`"),
-            Self::Conflict { .. } => ErrorKind::Failure.named("python/conflict"),
+            Self::Conflict { words } => {
+                ErrorKind::Failure.named("python/conflict").maybe(has_local_version(words).then(|| LOCAL.to_owned()))
+            }
             Self::Other { .. } => ErrorKind::Failure.named("python/uv-failed"),
         }
     }
@@ -237,6 +251,20 @@ mod tests {
             matches!(&other, Refusal::OtherBytes { package, .. } if package == "annotated-doc==0.0.7"),
             "{other:?}"
         );
+    }
+
+    #[test]
+    fn a_local_version_is_in_an_index_of_its_own() {
+        let hint = |words: &str| {
+            Refusal::Conflict { words: words.to_owned() }
+                .explain()
+                .hint
+                .is_some_and(|hint| hint.contains("--extra-index-url"))
+        };
+        assert!(hint(
+            "Because there is no version of torch==2.3.0+cpu and you require torch==2.3.0+cpu, we can conclude"
+        ));
+        assert!(!hint("Because there is no version of torch==99 and a+b==1, you require torch==99"));
     }
 
     #[test]

@@ -54,6 +54,14 @@ pub struct Wanted {
     digests: BTreeSet<Digest>,
 }
 
+impl Wanted {
+    /// Where it stands, as `requirements.txt:2:1`.
+    pub fn place(&self) -> String {
+        let (line, column) = self.source.position(self.span.start);
+        format!("{}:{line}:{column}", self.source.path())
+    }
+}
+
 /// All that a project requires.
 #[derive(Clone, Debug, Default)]
 pub struct Requirements {

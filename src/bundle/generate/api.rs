@@ -7,15 +7,6 @@ use crate::formats::source::{self, Signature};
 use crate::io::explain::{ErrorKind, Explain, Explanation};
 use crate::project::manifest::{FunctionRef, Manifest, NoFunctionRef};
 
-/// What the service itself needs. The bounds are the oldest that have what it uses.
-pub const REQUIREMENTS: [&str; 5] = [
-    "fastapi>=0.100",
-    "fastapi-swagger>=0.4; python_version >= '3.10'",
-    "pydantic>=2.6",
-    "typing-extensions>=4.6",
-    "uvicorn>=0.22",
-];
-
 /// The functions that are served, in the order of their paths.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Api {

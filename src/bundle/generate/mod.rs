@@ -9,7 +9,7 @@ mod bundle;
 mod openapi;
 mod yaml;
 
-pub use api::{Api, Error, REQUIREMENTS, Route};
+pub use api::{Api, Error, Route};
 pub use bundle::{Facts, bundle};
 pub use openapi::document;
 

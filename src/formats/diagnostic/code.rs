@@ -144,6 +144,8 @@ codes! {
     "The path of a test is `/predict`, `/NAME` of a function, or one that every service answers, as `/readyz`."
     "EK0407" OpaqueFunction Warning "what the function takes is not known before it runs"
     "The name is imported or assigned in the file, not defined with `def`. Then neither the inputs nor the description of the service can be checked against its parameters. Define a function of this name that calls the other."
+    "EK0408" ImportNotPacked Error "a module of the project is imported and not packed"
+    "The file lies in the project's folder and belongs to none of the lists that are packed: the code is the folder of the service's file (of a file in the project's own folder, that file alone) and what `include` names. Add it to `include`."
 
     "EK0501" BadRequirement Error "a Python requirement cannot be read"
     "Requirements are written as PEP 508 says: a name, then versions, as `scikit-learn==1.5.2` or `pandas>=2,<3`."
@@ -161,6 +163,8 @@ codes! {
     "Editable requirements, folders, repositories and source archives are installed by running code that comes with them, on the machine that builds. Ekiben runs none: it installs wheels, each by its digest. Build a wheel where its code may run (`uv build --wheel`), put it into the project, and require it by its path: `name @ ./wheels/name-1.0-py3-none-any.whl`."
     "EK0508" LeftSetting Warning "a setting of uv's that a project cannot make"
     "Of a project's `uv.toml` or `[tool.uv]`, Ekiben takes what says which packages are meant and where they lie. Where uv keeps its cache, what it may build, which programs it starts for passwords and which hosts need no certificates is said by whoever runs it, in their own configuration or by uv's variables."
+    "EK0509" NotBrought Error "a module is imported that no requirement brings"
+    "The service would end with a ModuleNotFoundError as it starts: the module is none of Python's own, none of the project's, and no requirement, nor what comes along with one, brings it. Add the package to the requirements; it may be called otherwise than its module (`sklearn` comes with `scikit-learn`). Only what a file imports as it is loaded counts: not what is imported in functions, under `if` (as `TYPE_CHECKING`), and in `try` with `except ImportError`, which is how to write what the service can do without. Nothing is said where the requirements leave in doubt what they bring, as long as there is no lock."
 
     "EK0601" BadVariable Error "not a name of a variable"
     "Names of environment variables have letters, digits and `_`, and do not begin with a digit."

@@ -19,6 +19,7 @@ pub fn explain(source: &Arc<Source>, info: &str, offset: usize) -> Diagnostic {
     let complaint = Complaint { source, text, info, line, range, rest, here };
     complaint
         .plain()
+        .or_else(|| complaint.tab())
         .or_else(|| complaint.special_space())
         .or_else(|| complaint.quote())
         .or_else(|| complaint.bracket())
@@ -62,6 +63,23 @@ impl<'a> Complaint<'a> {
         })
     }
 
+    /// A tab that the parser names. A text without quotes may go on in the next line, and then it complains of where the
+    /// text began.
+    fn tab(&self) -> Option<Diagnostic> {
+        if !self.info.contains("tab") {
+            return None;
+        }
+        let after = self.text.get(self.here.start..)?.find('\t').map(|at| self.here.start + at);
+        let place = after.or_else(|| self.text.get(..self.here.start)?.rfind('\t'))?;
+        Some(self.tab_at(place..place + 1))
+    }
+
+    fn tab_at(&self, place: Range<usize>) -> Diagnostic {
+        self.of(Code::Tab, place.clone(), "a tab where YAML wants spaces")
+            .help("replace each tab by two spaces")
+            .fix(Fix::replace("write two spaces", place, "  "))
+    }
+
     /// A tab or another special space in the indentation of the line, or of the one before that the parser ran past.
     fn special_space(&self) -> Option<Diagnostic> {
         [self.line, self.line.saturating_sub(1)].into_iter().find_map(|line| {
@@ -71,10 +89,7 @@ impl<'a> Complaint<'a> {
             let (at, c) = blank.char_indices().find(|(_, c)| *c == '\t' || is_hidden_space(*c))?;
             let place = range.start + at..range.start + at + c.len_utf8();
             Some(match c {
-                '\t' => self
-                    .of(Code::Tab, place.clone(), "a tab where YAML wants spaces")
-                    .help("replace each tab by two spaces")
-                    .fix(Fix::replace("write two spaces", place, "  ")),
+                '\t' => self.tab_at(place),
                 c => hidden_space(self.source, place, c),
             })
         })
@@ -141,6 +156,10 @@ impl<'a> Complaint<'a> {
         let line = if colon(self.content()) { self.above()? } else { self.content() };
         if line.is_empty() || colon(line) || line.starts_with(['-', '[', '{', ']', '}', '"', '\'']) {
             return None;
+        }
+        if let Some(colon) = line.find(":\t") {
+            let tab = self.place(line).start + colon + 1;
+            return Some(self.tab_at(tab..tab + 1));
         }
         let error = self.of(Code::Syntax, self.place(line), "neither `key: value` nor an item of a list");
         Some(match line.split_once(':') {

@@ -3,6 +3,7 @@
 //! Nothing of the project is run, and nothing is asked over a network.
 
 mod entry;
+mod imports;
 pub mod model;
 mod packed;
 mod requirements;
@@ -44,12 +45,15 @@ pub struct Subject<'a> {
     pub requirements: &'a Requirements,
     /// The versions of Python packages that the lock has, by normalised name; empty where there is no lock.
     pub locked: &'a BTreeMap<String, Version>,
+    /// Whether the lock is that of the manifest: then these are all packages that there will be.
+    pub lock_fits: bool,
 }
 
 /// Looks for mistakes of meaning; they go to `found`.
 pub fn manifest(subject: &Subject<'_>, found: &mut Diagnostics) {
     service(subject, found);
     entry::check(subject, found);
+    imports::check(subject, found);
     python(subject, found);
     requirements::check(subject, found);
     model::check(subject, found);
@@ -111,7 +115,10 @@ fn python(&Subject { manifest, document, .. }: &Subject<'_>, found: &mut Diagnos
     let version = match written.meant() {
         Ok(version) if PYTHONS.contains(version) => *version,
         _ => {
-            let message = format!("there is no Python `{written}` to build with");
+            let message = match written.meant() {
+                Ok(version) if version < PYTHONS.start() => format!("Python {version} is not supported"),
+                _ => format!("there is no Python `{written}` to build with"),
+            };
             let known = format!("known are {} to {}", PYTHONS.start(), PYTHONS.end());
             found.push(document.at(Code::UnknownPython, at, message).help(known));
             return;
