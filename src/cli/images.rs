@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::printer::{DIM, NAME, Report, Size};
+use super::printer::{Report, Size, Table, for_people, moment};
 use super::{Context, Exit, Failure};
 use crate::image::Image;
 use crate::image::oci::platform::Platform;
@@ -37,6 +37,8 @@ struct Row {
     platform: Platform,
     layers: usize,
     size: u64,
+    /// When it got its name, in seconds since 1970.
+    named: Option<u64>,
 }
 
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
@@ -52,7 +54,8 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     for record in store.images()? {
         let image = Image::load(&store, &record.digest)?;
         let (platform, layers, size) = (image.platform(), image.layers().len(), image.size());
-        images.push(Row { name: record.name, digest: record.digest, platform, layers, size });
+        let named = record.named();
+        images.push(Row { name: record.name, digest: record.digest, platform, layers, size, named });
     }
     context.printer.report(&Images { images })?;
     Ok(Exit::Success)
@@ -60,19 +63,15 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
 
 impl Report for Images {
     fn human(&self, out: &mut dyn Write) -> io::Result<()> {
-        if self.images.is_empty() {
+        if self.images.is_empty() && for_people() {
             return writeln!(out, "no images yet: `ekiben build` makes one");
         }
-        let width = self.images.iter().map(|image| image.name.to_string().len()).max().unwrap_or_default();
-        for image in &self.images {
-            let Row { name, digest, platform, layers, size } = image;
-            let name = name.to_string();
-            let (digest, size) = (digest.short(), Size(*size));
-            writeln!(
-                out,
-                "{NAME}{name:width$}{NAME:#}  {size:>8}  {layers:>2} layers  {platform}  {DIM}{digest}{DIM:#}"
-            )?;
-        }
-        Ok(())
+        let rows = self.images.iter().map(|image| {
+            let Row { name, digest, platform, layers, size, named } = image;
+            let named = named.map(moment).unwrap_or_default();
+            [name.to_string(), Size(*size).to_string(), layers.to_string(), platform.to_string(), named, digest.short()]
+        });
+        let headings = ["NAME", "SIZE", "LAYERS", "PLATFORM", "NAMED", "DIGEST"];
+        Table { headings, rows: rows.collect() }.write(out)
     }
 }

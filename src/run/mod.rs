@@ -4,6 +4,7 @@
 //! the files are those that the image was built from.
 
 pub mod container;
+mod holdings;
 pub mod named;
 pub mod service;
 mod user;
@@ -27,6 +28,8 @@ use crate::io::explain::{ErrorKind, Explain, Explanation};
 use crate::io::progress::Unit;
 use container::{Container, Containers, Engine, Launcher, Life, Limits, Mount, Name, Network, Publish, Spec, engine};
 use user::User;
+
+pub use holdings::{prune, usage};
 
 /// Why nothing was started.
 #[derive(Debug, thiserror::Error)]
@@ -116,12 +119,15 @@ const MOST_MOUNTS: usize = 64;
 /// What a container may write into its root, in bytes. It lies in memory, and is gone when the container ends.
 const WRITABLE: u64 = 1 << 30;
 
+/// Where they lie in the store.
+const CONTAINERS: &str = "containers";
+
 /// The containers of a store.
 ///
 /// # Errors
 /// When this program does not know which it is.
 pub fn containers(session: &Session) -> std::io::Result<Containers> {
-    Ok(Containers::new(&session.store.root().join("containers"), Launcher::this()?, session.progress.clone()))
+    Ok(Containers::new(&session.store.root().join(CONTAINERS), Launcher::this()?, session.progress.clone()))
 }
 
 /// Starts `image`, known as `image_name`, and returns when its program runs.

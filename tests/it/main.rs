@@ -13,6 +13,7 @@ mod convert;
 mod debian;
 mod export;
 mod files;
+mod holdings;
 mod home;
 mod hostile;
 mod interop;
