@@ -53,7 +53,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     has_tests(&manifest)?;
     let input = opened.input(&session, &[], Goal::Image, context)?;
     let built = workflow::build(&session, input, &[], &[], context)?;
-    let mut options = args.how.options(Some(&manifest.resources));
+    let mut options = args.how.options(Some(&manifest.resources))?;
     options.publish = vec![run::any_port(serve::port(&built, &options.env))];
     let mut running = serve::start(context, &session, &built, options, Life::Tied, false)?.with(credentials);
     let _signals = running.container.pass_on_signals()?;

@@ -59,8 +59,8 @@ fn choose<'a>(states: &'a [State], text: &str, prefer: Prefer) -> Result<Option<
         found = states.iter().filter(begins).collect();
     }
     let is_preferred = |state: &&State| state.is_live() == (prefer == Prefer::Live);
-    if found.iter().any(|state| is_preferred(state)) {
-        found.retain(|state| is_preferred(state));
+    if found.iter().any(&is_preferred) {
+        found.retain(is_preferred);
     }
     match found.as_slice() {
         [] => Ok(None),

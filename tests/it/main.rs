@@ -27,4 +27,5 @@ mod registry;
 mod run;
 mod service;
 mod validate;
+mod volumes;
 mod weights;

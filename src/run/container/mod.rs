@@ -326,7 +326,7 @@ impl Containers {
         for layer in &mut spec.lower {
             *layer = fs::canonicalize(&*layer)?;
         }
-        for mount in &mut spec.mounts {
+        for mount in spec.mounts.iter_mut().chain(&mut spec.volumes) {
             mount.source = fs::canonicalize(&mount.source)?;
         }
         spec.mounts.extend(names(&spec, folder)?);
