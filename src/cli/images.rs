@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::printer::{DIM, NAME, Report, Size};
+use super::printer::{Report, Size, Table, for_people, moment};
 use super::{Context, Exit, Failure};
 use crate::image::Image;
 use crate::image::oci::platform::Platform;
@@ -38,6 +38,8 @@ struct Row {
     platform: Platform,
     layers: usize,
     size: u64,
+    /// When it got its name, in seconds since 1970.
+    named: Option<u64>,
 }
 
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
@@ -54,7 +56,8 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         let image = Image::of_record(&store, &record)?;
         let (platform, layers, size) = (image.platform(), image.layers().len(), image.size());
         let digest = (!record.is_draft()).then_some(record.digest);
-        images.push(Row { name: record.name, digest, platform, layers, size });
+        let named = record.named();
+        images.push(Row { name: record.name, digest, platform, layers, size, named });
     }
     context.printer.report(&Images { images })?;
     Ok(Exit::Success)
@@ -62,20 +65,16 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
 
 impl Report for Images {
     fn human(&self, out: &mut dyn Write) -> io::Result<()> {
-        if self.images.is_empty() {
+        if self.images.is_empty() && for_people() {
             return writeln!(out, "no images yet: `ekiben build` makes one");
         }
-        let width = self.images.iter().map(|image| image.name.to_string().len()).max().unwrap_or_default();
-        for image in &self.images {
-            let Row { name, digest, platform, layers, size } = image;
-            let name = name.to_string();
+        let rows = self.images.iter().map(|image| {
+            let Row { name, digest, platform, layers, size, named } = image;
+            let named = named.map(moment).unwrap_or_default();
             let digest = digest.map_or_else(|| "not compressed yet".to_owned(), |digest| digest.short());
-            let size = Size(*size);
-            writeln!(
-                out,
-                "{NAME}{name:width$}{NAME:#}  {size:>8}  {layers:>2} layers  {platform}  {DIM}{digest}{DIM:#}"
-            )?;
-        }
-        Ok(())
+            [name.to_string(), Size(*size).to_string(), layers.to_string(), platform.to_string(), named, digest]
+        });
+        let headings = ["NAME", "SIZE", "LAYERS", "PLATFORM", "NAMED", "DIGEST"];
+        Table { headings, rows: rows.collect() }.write(out)
     }
 }

@@ -164,7 +164,7 @@ fn once(
 ) -> Result<Exit, Failure> {
     let inputs = Inputs { path: PathBuf::from(args.target), how: args.build };
     let built = workflow::image(session, inputs.request()?, context)?;
-    let mut options = args.how.options(built.manifest.as_ref().map(|manifest| &manifest.resources));
+    let mut options = args.how.options(built.manifest.as_ref().map(|manifest| &manifest.resources))?;
     options.publish = vec![run::any_port(serve::port(&built, &options.env))];
     let mut running = serve::start(context, session, &built, options, Life::Tied, false)?.with(credentials);
     let _signals = running.container.pass_on_signals()?;

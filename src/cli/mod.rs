@@ -5,6 +5,7 @@ mod build;
 mod completions;
 mod convert;
 mod copy;
+mod df;
 mod ensure;
 mod explain;
 mod export;
@@ -25,6 +26,8 @@ mod prune;
 mod ps;
 mod pull;
 mod push;
+mod rm;
+mod rmi;
 mod run;
 mod schema;
 mod serve;
@@ -197,6 +200,9 @@ enum Command {
     Ps(ps::Args),
     Logs(logs::Args),
     Stop(stop::Args),
+    Rm(rm::Args),
+    Rmi(rmi::Args),
+    Df(df::Args),
     Prune(prune::Args),
     Metadata(metadata::Args),
     Schema(schema::Args),
@@ -267,6 +273,9 @@ pub fn main() -> ExitCode {
         Command::Ps(args) => ps::run(&context, args),
         Command::Logs(args) => logs::run(&context, args),
         Command::Stop(args) => stop::run(&context, args),
+        Command::Rm(args) => rm::run(&context, args),
+        Command::Rmi(args) => rmi::run(&context, args),
+        Command::Df(args) => df::run(&context, args),
         Command::Prune(args) => prune::run(&context, args),
         Command::Metadata(args) => metadata::run(&context, args),
         Command::Schema(args) => schema::run(&context, args),

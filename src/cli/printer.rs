@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::io::{self, IsTerminal as _, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anstyle::{AnsiColor, Style};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
@@ -271,6 +271,71 @@ impl std::fmt::Display for Time {
     }
 }
 
+/// Rows of fields: for a person on a terminal in columns below their headings, and elsewhere, for programs that read
+/// lines, with a tab between the fields and nothing else.
+pub struct Table<const N: usize> {
+    /// What is in the columns.
+    pub headings: [&'static str; N],
+    /// The fields.
+    pub rows: Vec<[String; N]>,
+}
+
+impl<const N: usize> Table<N> {
+    /// Writes it. Names are the first column, and the last may be of any width.
+    ///
+    /// # Errors
+    /// When `out` fails.
+    pub fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        if !for_people() {
+            return self.rows.iter().try_for_each(|row| writeln!(out, "{}", row.join("\t")));
+        }
+        let length = |text: &str| text.chars().count();
+        let width = |at: usize| {
+            let fields = self.rows.iter().filter_map(|row| row.get(at)).map(|field| length(field));
+            fields.chain(self.headings.get(at).map(|heading| length(heading))).max().unwrap_or_default()
+        };
+        let line = |fields: &[String; N], first: Style, others: Style| {
+            let fields = fields.iter().enumerate().map(|(at, field)| {
+                let look = if at == 0 { first } else { others };
+                let space = if at + 1 == N { 0 } else { width(at).saturating_sub(length(field)) };
+                format!("{look}{field}{look:#}{:space$}", "")
+            });
+            fields.collect::<Vec<_>>().join("  ")
+        };
+        writeln!(out, "{}", line(&self.headings.map(str::to_owned), DIM, DIM))?;
+        self.rows.iter().try_for_each(|row| writeln!(out, "{}", line(row, NAME, Style::new())))
+    }
+}
+
+/// Whether it is a person who reads stdout.
+pub fn for_people() -> bool {
+    io::stdout().is_terminal()
+}
+
+/// How long ago a moment was, that lies so many seconds after 1970: `3 min ago` for a person, else the moment itself
+/// (RFC 3339).
+pub fn moment(seconds: u64) -> String {
+    if !for_people() {
+        let moment = i64::try_from(seconds).ok().and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
+        return moment.map(|moment| moment.to_string()).unwrap_or_default();
+    }
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    age(now.as_secs().saturating_sub(seconds))
+}
+
+fn age(seconds: u64) -> String {
+    const UNITS: [(u64, &str); 4] = [(60, "s"), (60, "min"), (24, "h"), (u64::MAX, "days")];
+    let mut number = seconds;
+    for (next, unit) in UNITS {
+        // `90 min` says more than `1 h`.
+        if number < next.saturating_mul(2) {
+            return format!("{number} {unit} ago");
+        }
+        number /= next;
+    }
+    format!("{number} days ago")
+}
+
 /// A size for a person, in powers of 1000 as disks and registries count: `1.4 MB`.
 pub struct Size(pub u64);
 
@@ -306,6 +371,22 @@ mod tests {
         }
         for (ms, text) in [(12, "12 ms"), (1_400, "1.4 s"), (123_000, "2 min 3 s")] {
             assert_eq!(Time(Duration::from_millis(ms)).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn ages_are_short() {
+        for (seconds, text) in [
+            (0, "0 s ago"),
+            (119, "119 s ago"),
+            (120, "2 min ago"),
+            (7_000, "116 min ago"),
+            (7_200, "2 h ago"),
+            (86_400, "24 h ago"),
+            (172_800, "2 days ago"),
+            (u64::MAX, "213503982334601 days ago"),
+        ] {
+            assert_eq!(age(seconds), text);
         }
     }
 

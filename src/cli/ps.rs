@@ -1,11 +1,10 @@
 //! `ekiben ps`
 
 use std::io::{self, Write};
-use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
-use super::printer::{DIM, NAME, Report};
+use super::printer::{Report, Table, for_people, moment};
 use super::{Context, Exit, Failure};
 use crate::run;
 use crate::run::container::{State, Status};
@@ -68,18 +67,15 @@ fn row(state: State) -> Row {
 
 impl Report for Containers {
     fn human(&self, out: &mut dyn Write) -> io::Result<()> {
-        if self.containers.is_empty() {
+        if self.containers.is_empty() && for_people() {
             return writeln!(out, "no containers: `ekiben run` starts one");
         }
-        let width = self.containers.iter().map(|row| row.name.len()).max().unwrap_or_default();
-        for row in &self.containers {
-            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-            let age = super::printer::Time(Duration::from_secs(now.as_secs().saturating_sub(row.created)));
+        let rows = self.containers.iter().map(|row| {
             let code = row.exit_code.map(|code| format!(" ({code})")).unwrap_or_default();
+            let image = row.image.clone().unwrap_or_default();
             let status = format!("{}{code}", row.status);
-            let addresses = row.addresses.join(" ");
-            writeln!(out, "{NAME}{:width$}{NAME:#}  {status}  {DIM}{age}{DIM:#}  {addresses}", row.name)?;
-        }
-        Ok(())
+            [row.name.clone(), image, status, moment(row.created), row.addresses.join(" ")]
+        });
+        Table { headings: ["NAME", "IMAGE", "STATUS", "STARTED", "ADDRESS"], rows: rows.collect() }.write(out)
     }
 }

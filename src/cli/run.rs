@@ -96,8 +96,8 @@ struct Started {
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let session = context.session_for_running()?;
     let built = workflow::image(&session, args.inputs.request()?, context)?;
-    let port = serve::port(&built, &args.how.env);
-    let mut options = args.how.options(built.manifest.as_ref().map(|manifest| &manifest.resources));
+    let mut options = args.how.options(built.manifest.as_ref().map(|manifest| &manifest.resources))?;
+    let port = serve::port(&built, &options.env);
     options.name = args.name;
     options.host_network = args.network == Network::Host;
     options.keep = args.detach;

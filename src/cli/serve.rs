@@ -1,6 +1,7 @@
 //! Starting an image's service, for `ekiben run` and `ekiben test`.
 
 use std::io::{self, IsTerminal as _};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::printer::{DIM, NAME, Output, Time, plain};
@@ -15,7 +16,7 @@ use crate::run::service::{
     self, Answer, Credentials, Detail, Example, Outcome, RequestId, Service, Transcript, Verdict, readable,
     without_access,
 };
-use crate::run::{self, Options};
+use crate::run::{self, Options, volume};
 
 /// How a service is started.
 #[derive(clap::Args)]
@@ -42,6 +43,12 @@ pub struct How {
     /// A variable of the container's environment; may be repeated.
     #[arg(long, short, value_name = "NAME=VALUE", value_parser = variable)]
     pub env: Vec<String>,
+    /// A file of such variables, as docker reads it; may be repeated. --env comes after it.
+    #[arg(long, value_name = "FILE")]
+    pub env_file: Vec<PathBuf>,
+    /// A file or folder of this machine that the container sees, and writes to unless `:ro` stands behind it; may be repeated.
+    #[arg(long, value_name = "HOST:CONTAINER[:ro]")]
+    pub volume: Vec<String>,
     /// Seconds that the service has to become ready.
     #[arg(long, default_value_t = 120, value_name = "SECONDS")]
     pub timeout: u64,
@@ -70,9 +77,18 @@ impl Secrets {
 
 impl How {
     /// As options of a container, with what the manifest says of resources.
-    pub fn options(&self, resources: Option<&Resources>) -> Options {
+    ///
+    /// # Errors
+    /// When a volume is not written as one, or a file of variables cannot be read.
+    pub fn options(&self, resources: Option<&Resources>) -> Result<Options, volume::Error> {
+        let mut env = Vec::new();
+        for file in &self.env_file {
+            env.extend(volume::env_file(file, |name| std::env::var(name).ok())?);
+        }
+        env.extend(self.env.iter().cloned());
+        let volumes = self.volume.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
         let from_manifest = resources.and_then(|resources| resources.memory.as_deref()?.parse_memory());
-        Options {
+        Ok(Options {
             name: None,
             publish: Vec::new(),
             host_network: false,
@@ -83,11 +99,12 @@ impl How {
                 required: false,
             },
             read_only: self.read_only,
-            env: self.env.clone(),
+            volumes,
+            env,
             args: Vec::new(),
             engine: self.engine.clone(),
             keep: false,
-        }
+        })
     }
 }
 

@@ -140,7 +140,7 @@ fn here(context: &Context, session: &Session, args: Args, credentials: Credentia
     has_tests(&manifest)?;
     let input = opened.input(session, &[], Goal::Image, context)?;
     let built = workflow::build(session, input, &[], &[], context)?;
-    let mut options = args.how.options(Some(&manifest.resources));
+    let mut options = args.how.options(Some(&manifest.resources))?;
     options.publish = vec![run::any_port(serve::port(&built, &options.env))];
     let mut running = serve::start(context, session, &built, options, Life::Tied, false)?.with(credentials);
     let _signals = running.container.pass_on_signals()?;

@@ -5,9 +5,11 @@
 
 pub mod container;
 pub mod ended;
+mod holdings;
 pub mod named;
 pub mod service;
 mod user;
+pub mod volume;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -28,6 +30,9 @@ use crate::io::explain::{ErrorKind, Explain, Explanation};
 use crate::io::progress::Unit;
 use container::{Container, Containers, Engine, Launcher, Life, Limits, Mount, Name, Network, Publish, Spec, engine};
 use user::User;
+use volume::Volume;
+
+pub use holdings::{prune, usage};
 
 /// Why nothing was started.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +52,9 @@ pub enum Error {
     /// A file could not be read or written. The message names it.
     #[error(transparent)]
     Io(#[from] std::io::Error),
+    /// What the container was to see of the host.
+    #[error(transparent)]
+    Volume(#[from] volume::Error),
     /// The image does not say what to run.
     #[error("the image has no command to run")]
     NoCommand,
@@ -76,6 +84,7 @@ impl Explain for Error {
             Self::Registry(error) => error.explain(),
             Self::Container(error) => error.explain(),
             Self::Io(error) => error.explain(),
+            Self::Volume(error) => error.explain(),
             Self::NoCommand => ErrorKind::Failure.named("run/no-command").hint("say what to run after `--`"),
             Self::Platform { host, .. } => ErrorKind::Failure
                 .named("run/platform")
@@ -98,6 +107,8 @@ pub struct Options {
     pub limits: Limits,
     /// It can write into temporary folders alone, and not wherever its user may.
     pub read_only: bool,
+    /// Files and folders of this machine that it sees.
+    pub volumes: Vec<Volume>,
     /// Variables beyond those of the image, `NAME=VALUE`.
     pub env: Vec<String>,
     /// Arguments in place of the image's.
@@ -117,12 +128,15 @@ const MOST_MOUNTS: usize = 64;
 /// What a container may write into its root, in bytes. It lies in memory, and is gone when the container ends.
 const WRITABLE: u64 = 1 << 30;
 
+/// Where they lie in the store.
+const CONTAINERS: &str = "containers";
+
 /// The containers of a store.
 ///
 /// # Errors
 /// When this program does not know which it is.
 pub fn containers(session: &Session) -> std::io::Result<Containers> {
-    Ok(Containers::new(&session.store.root().join("containers"), Launcher::this()?, session.progress.clone()))
+    Ok(Containers::new(&session.store.root().join(CONTAINERS), Launcher::this()?, session.progress.clone()))
 }
 
 /// Starts `image`, known as `image_name`, and returns when its program runs.
@@ -174,6 +188,18 @@ pub fn start(
         if !has(&spec.env, "HOME") {
             spec.env.push(format!("HOME={}", user.home));
         }
+    }
+    for volume in &options.volumes {
+        let (mount, warning) = volume.mount((user.uid, user.gid))?;
+        warning.into_iter().for_each(|warning| session.progress.warn(warning));
+        // It is what was asked for, and mostly not what was meant.
+        let program = spec.args.first().map(PathBuf::from).into_iter();
+        let own = program.chain(spec.mounts.iter().map(|mount| mount.target.clone()));
+        for path in own.filter(|path| volume.hides(path)) {
+            let (over, path) = (volume.target().display(), path.display());
+            session.progress.warn(format!("the volume at {over} hides the image's own {path}"));
+        }
+        spec.volumes.push(mount);
     }
     spec.cwd = config.working_dir().as_deref().filter(|folder| !folder.is_empty()).unwrap_or("/").into();
     spec.user = (user.uid, user.gid);

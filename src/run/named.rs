@@ -60,7 +60,7 @@ fn choose<'a>(states: &'a [State], text: &str, prefer: Prefer) -> Result<Option<
     }
     let is_preferred = |state: &&State| state.is_live() == (prefer == Prefer::Live);
     if found.iter().any(&is_preferred) {
-        found.retain(|state| is_preferred(state));
+        found.retain(is_preferred);
     }
     match found.as_slice() {
         [] => Ok(None),

@@ -166,7 +166,7 @@ fn json_has_the_keys_that_scripts_rely_on() {
         (&["lock", "tiny"], "lock path".to_owned()),
         (&["pack", "tiny"], "digest name path size version".to_owned()),
         (&["build", "tiny"], "digest layers name platforms size".to_owned()),
-        (&["images"], "images[digest layers name platform size]".to_owned()),
+        (&["images"], "images[digest layers name named platform size]".to_owned()),
         (
             &["inspect", "tiny:1"],
             format!("annotations command digest entrypoint env layers[{layer}] name platform ports size user verified"),
@@ -177,7 +177,8 @@ fn json_has_the_keys_that_scripts_rely_on() {
         ),
         (&["export", "tiny:1", "tiny.tar"], "digest image path size".to_owned()),
         (&["ps", "--all"], "containers".to_owned()),
-        (&["prune"], "bytes items".to_owned()),
+        (&["prune"], "bytes items removed[bytes kind name]".to_owned()),
+        (&["df"], "kinds[bytes caches items kind unused] store".to_owned()),
     ] {
         assert_eq!(keys(&json(args, 0)), expected, "{args:?}");
     }

@@ -72,7 +72,8 @@ mod tests {
         assert!(matches!(offline, Err(Error::Fetch(crate::image::download::Error::Offline { .. }))));
         let online = session(home.path(), Network::Online);
         fetch(&online, &source, &packages).unwrap();
-        online.store.prune(crate::image::store::Reach::Unused, &Default::default()).unwrap();
+        let (reach, purpose) = (crate::image::store::Reach::Unused, crate::image::store::Purpose::Remove);
+        online.store.prune(reach, &Default::default(), purpose).unwrap();
         drop(online);
         fetch(&session(home.path(), Network::Offline), &source, &packages).unwrap();
     }

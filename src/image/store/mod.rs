@@ -24,7 +24,7 @@ mod snapshots;
 
 pub use blobs::BlobWriter;
 pub use images::{ImageName, ImageNameError, ImageQuery, ImageRecord};
-pub use prune::{Pruned, Reach};
+pub use prune::{Kind, Pruned, Purpose, Reach, Removed, Usage};
 pub use recipe::{LayerFile, Recipe};
 pub use scratch::Scratch;
 pub use snapshots::{Members, tree_key};

@@ -21,13 +21,82 @@ pub enum Reach {
     Caches,
 }
 
-/// What pruning removed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+/// Whether what is found is removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// It is.
+    Remove,
+    /// It is only told.
+    Tell,
+}
+
+/// A kind of what a store holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Manifests, configurations and layers, and how layers are made.
+    Blobs,
+    /// Layers and bentos that lie unpacked.
+    Unpacked,
+    /// Results of earlier work.
+    Results,
+    /// State and logs of containers.
+    Containers,
+}
+
+/// Who needs something in the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Need {
+    Nobody,
+    /// It makes the next build or start faster.
+    Speed,
+    /// An image, or a container that runs.
+    Images,
+}
+
+/// Something in the store.
+#[derive(Clone, Debug)]
+struct Thing {
+    kind: Kind,
+    path: PathBuf,
+    need: Need,
+}
+
+/// Something that was removed, or would be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Removed {
+    /// What it was.
+    pub kind: Kind,
+    /// Its name in the store.
+    pub name: String,
+    /// Its size on disk in bytes.
+    pub bytes: u64,
+}
+
+/// What pruning removed, or would remove.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Pruned {
-    /// Blobs, recipes, unpacked layers and cached results.
+    /// How many things.
     pub items: u64,
     /// Their size on disk in bytes.
     pub bytes: u64,
+    /// What they were.
+    pub removed: Vec<Removed>,
+}
+
+/// What a store holds of one kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Usage {
+    /// The kind.
+    pub kind: Kind,
+    /// How many things.
+    pub items: u64,
+    /// Their size on disk in bytes.
+    pub bytes: u64,
+    /// Bytes that pruning would free.
+    pub unused: u64,
+    /// Bytes that it would free if it reached as far as it can.
+    pub caches: u64,
 }
 
 /// The part of what is noted beside an unpacked layer that names it.
@@ -37,55 +106,117 @@ struct Facts {
 }
 
 impl Store {
-    /// Removes what `reach` covers, but never what an image needs. The unpacked layers in the folders
-    /// `in_use` stay.
+    /// Removes what `reach` covers, or tells what it would remove, but never what an image needs. The unpacked layers in the
+    /// folders `in_use` stay.
     ///
-    /// Waits until no other process works in the store.
+    /// To remove anything, it waits until no other process works in the store.
     ///
     /// # Errors
     /// When the disk says no, or an image's manifest cannot be read: then nothing is removed.
-    pub fn prune(&self, reach: Reach, in_use: &BTreeSet<PathBuf>) -> Result<Pruned, Error> {
+    pub fn prune(&self, reach: Reach, in_use: &BTreeSet<PathBuf>, purpose: Purpose) -> Result<Pruned, Error> {
+        if purpose == Purpose::Tell {
+            return self.prune_locked(reach, in_use, purpose);
+        }
         self.inner.lock.lock()?;
-        let result = self.prune_locked(reach, in_use);
+        let result = self.prune_locked(reach, in_use, purpose);
         self.inner.lock.lock_shared()?;
         result
     }
 
-    fn prune_locked(&self, reach: Reach, in_use: &BTreeSet<PathBuf>) -> Result<Pruned, Error> {
-        let mut blobs = HashSet::new();
+    fn prune_locked(&self, reach: Reach, in_use: &BTreeSet<PathBuf>, purpose: Purpose) -> Result<Pruned, Error> {
+        let mut pruned = Pruned::default();
+        let scratch = self.scratch()?;
+        for thing in self.survey(in_use)?.into_iter().filter(|thing| thing.is_covered(reach)) {
+            let bytes = match purpose {
+                Purpose::Tell => archive::size(&thing.path),
+                // What is under way lies in the scratch folder, so that never half a tree is left.
+                Purpose::Remove if thing.kind == Kind::Unpacked => {
+                    let gone = scratch.path().join("tree");
+                    fs::rename(&thing.path, &gone)?;
+                    archive::remove(&gone)?.1
+                }
+                Purpose::Remove => archive::remove(&thing.path)?.1,
+            };
+            let name = thing.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            pruned.add(Removed { kind: thing.kind, name, bytes });
+        }
+        Ok(pruned)
+    }
+
+    /// What the store holds, by kind, but for containers.
+    ///
+    /// # Errors
+    /// As [`Store::prune`].
+    pub fn usage(&self, in_use: &BTreeSet<PathBuf>) -> Result<Vec<Usage>, Error> {
+        let mut usages: Vec<_> = [Kind::Blobs, Kind::Unpacked, Kind::Results].map(Usage::none).into();
+        for thing in self.survey(in_use)? {
+            let bytes = archive::size(&thing.path);
+            for usage in usages.iter_mut().filter(|usage| usage.kind == thing.kind) {
+                usage.items += 1;
+                usage.bytes += bytes;
+                usage.unused += if thing.is_covered(Reach::Unused) { bytes } else { 0 };
+                usage.caches += if thing.is_covered(Reach::Caches) { bytes } else { 0 };
+            }
+        }
+        Ok(usages)
+    }
+
+    /// All that lies in the store, and who needs it.
+    fn survey(&self, in_use: &BTreeSet<PathBuf>) -> Result<Vec<Thing>, Error> {
+        let mut of_images = HashSet::new();
         let mut layers = HashSet::new();
         for image in self.images()? {
-            self.reach_manifest(image.digest, &mut blobs, &mut layers)?;
+            self.reach_manifest(image.digest, &mut of_images, &mut layers)?;
         }
-        let mut pruned = Pruned::default();
-        if reach == Reach::Caches {
-            pruned.take_children(&self.root().join("memory"), |_| false)?;
-            pruned.take_children(&self.root().join("logs"), |_| false)?;
-            layers.clear();
-        } else {
-            self.reach_cache(&mut blobs)?;
-        }
-        let mut trees = HashSet::new();
-        self.reach_recipes(&blobs, &mut trees)?;
-        let named = |name: &str| Digest::from_hex(name.trim_end_matches(".json")).ok();
-        let kept = |name: &str| named(name).is_some_and(|digest| blobs.contains(&digest));
-        pruned.take_children(&self.root().join("blobs/sha256"), kept)?;
-        pruned.take_children(&self.root().join("recipes"), kept)?;
-        let folder = self.root().join("trees");
+        let mut of_results = HashSet::new();
+        self.reach_cache(&mut of_results)?;
+        let (mut trees_of_images, mut trees_of_results) = (HashSet::new(), HashSet::new());
+        self.reach_recipes(&of_images, &mut trees_of_images)?;
+        self.reach_recipes(&of_results, &mut trees_of_results)?;
+        let named = |path: &Path| {
+            let name = path.file_name()?.to_str()?;
+            Digest::from_hex(name.trim_end_matches(".json")).ok()
+        };
+        let blob = |path: &Path| match named(path) {
+            Some(digest) if of_images.contains(&digest) => Need::Images,
+            Some(digest) if of_results.contains(&digest) => Need::Speed,
+            _ => Need::Nobody,
+        };
         let layer_of = |path: &Path| {
             let text = fs::read(path.join("facts.json")).ok()?;
             Some(serde_json::from_slice::<Facts>(&text).ok()?.layer)
         };
-        let needed = |name: &str| {
-            let path = folder.join(name);
-            // All that there is of a layer that is not compressed yet.
-            let is_whole = |layer: &Digest| blobs.contains(layer) && self.has_members(layer);
-            named(name).is_some_and(|id| trees.contains(&id))
-                || layer_of(&path).is_some_and(|layer| layers.contains(&layer) || is_whole(&layer))
-                || in_use.iter().any(|used| used.starts_with(&path))
+        // All that there is of a layer that is not compressed yet.
+        let is_whole = |layer: &Digest, blobs: &HashSet<Digest>| blobs.contains(layer) && self.has_members(layer);
+        let tree = |path: &Path| match (named(path), layer_of(path)) {
+            _ if in_use.iter().any(|used| used.starts_with(path)) => Need::Images,
+            (Some(id), _) if trees_of_images.contains(&id) => Need::Images,
+            (_, Some(layer)) if is_whole(&layer, &of_images) => Need::Images,
+            (Some(id), _) if trees_of_results.contains(&id) => Need::Speed,
+            (_, Some(layer)) if layers.contains(&layer) || is_whole(&layer, &of_results) => Need::Speed,
+            _ => Need::Nobody,
         };
-        pruned.take_trees(&folder, self.scratch()?.path(), needed)?;
-        Ok(pruned)
+        let mut things = Vec::new();
+        let mut look = |folder: &Path, kind, need: &dyn Fn(&Path) -> Need| -> Result<(), Error> {
+            for entry in fs::read_dir(folder)? {
+                let path = entry?.path();
+                things.push(Thing { kind, need: need(&path), path });
+            }
+            Ok(())
+        };
+        // First what leads to others: of what is stopped half way, nothing is then named that is gone.
+        for kind in fs::read_dir(self.root().join("memory"))? {
+            look(&kind?.path(), Kind::Results, &|_| Need::Speed)?;
+        }
+        // What containers said that are gone.
+        let logs = self.root().join("logs");
+        if logs.is_dir() {
+            look(&logs, Kind::Results, &|_| Need::Speed)?;
+        }
+        look(&self.root().join("blobs/sha256"), Kind::Blobs, &blob)?;
+        look(&self.root().join("recipes"), Kind::Blobs, &blob)?;
+        look(&self.root().join("trees"), Kind::Unpacked, &tree)?;
+        Ok(things)
     }
 
     fn reach_manifest(
@@ -148,33 +279,27 @@ impl Store {
     }
 }
 
-impl Pruned {
-    /// As [`Self::take_children`]; what is under way lies in `scratch`, so that never half a tree is left.
-    fn take_trees(&mut self, folder: &Path, scratch: &Path, kept: impl Fn(&str) -> bool) -> Result<(), Error> {
-        for entry in fs::read_dir(folder)? {
-            let entry = entry?;
-            if kept(&entry.file_name().to_string_lossy()) {
-                continue;
-            }
-            let gone = scratch.join(entry.file_name());
-            fs::rename(entry.path(), &gone)?;
-            // One thing to a person, however many files it has.
-            self.items += 1;
-            self.bytes += archive::remove(&gone)?.1;
+impl Thing {
+    fn is_covered(&self, reach: Reach) -> bool {
+        match reach {
+            Reach::Unused => self.need == Need::Nobody,
+            Reach::Caches => self.need <= Need::Speed,
         }
-        Ok(())
     }
+}
 
-    fn take_children(&mut self, folder: &Path, kept: impl Fn(&str) -> bool) -> Result<(), Error> {
-        for entry in fs::read_dir(folder)? {
-            let entry = entry?;
-            if kept(&entry.file_name().to_string_lossy()) {
-                continue;
-            }
-            let (items, bytes) = archive::remove(&entry.path())?;
-            self.items += items;
-            self.bytes += bytes;
-        }
-        Ok(())
+impl Usage {
+    /// Nothing of a kind.
+    pub fn none(kind: Kind) -> Self {
+        Self { kind, items: 0, bytes: 0, unused: 0, caches: 0 }
+    }
+}
+
+impl Pruned {
+    /// Counts one more thing.
+    pub fn add(&mut self, removed: Removed) {
+        self.items += 1;
+        self.bytes += removed.bytes;
+        self.removed.push(removed);
     }
 }

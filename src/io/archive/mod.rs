@@ -24,7 +24,7 @@ pub use path::{ArchivePath, PathError};
 pub(crate) use read::Noting;
 pub use read::{Error, Limits, Member, Reader, unpack};
 pub use stack::{Stack, Walk, is_opaque};
-pub use tree::remove;
+pub use tree::{remove, size};
 pub use write::{BLOCK, Writer, header, padding};
 
 use std::time::{Duration, SystemTime};

@@ -146,6 +146,16 @@ pub fn remove(path: &Path) -> io::Result<(u64, u64)> {
     }
 }
 
+/// Bytes of the files at `path`, as [`remove`] would count them. What cannot be looked into counts for nothing.
+pub fn size(path: &Path) -> u64 {
+    let Ok(metadata) = fs_err::symlink_metadata(path) else { return 0 };
+    if !metadata.is_dir() {
+        return metadata.len();
+    }
+    let entries = fs_err::read_dir(path).into_iter().flatten().flatten();
+    entries.map(|entry| size(&entry.path())).sum()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -133,7 +133,7 @@ fn manager_args(spec: &Spec, state: &State, image: &str, is_podman: bool) -> Vec
     for tmpfs in spec.tmpfs.iter().filter(|tmpfs| !is_image_own(&tmpfs.target)) {
         add("--tmpfs", &format!("{}:mode=1777,size={}", tmpfs.target.display(), tmpfs.size));
     }
-    for bind in &spec.mounts {
+    for bind in spec.mounts.iter().chain(&spec.volumes) {
         let access = if bind.writable { "rw" } else { "ro" };
         add("--volume", &format!("{}:{}:{access}", bind.source.display(), bind.target.display()));
     }

@@ -99,9 +99,9 @@ impl Explain for Error {
             Self::Ambiguous { names, .. } => {
                 ErrorKind::Usage.named("container/ambiguous").hint(format!("say which: {}", listed(names)))
             }
-            Self::IsRunning { name } => {
-                ErrorKind::Failure.named("container/running").hint(format!("stop it first: `ekiben stop {name}`"))
-            }
+            Self::IsRunning { name } => ErrorKind::Failure
+                .named("container/running")
+                .hint(format!("stop it first: `ekiben stop {name}`, or `ekiben rm --force {name}`")),
             Self::Unreadable { path, .. } => ErrorKind::Failure.named("container/unreadable").hint(format!(
                 "make it readable: `chmod o+rX {}`, or run ekiben as the user who owns it",
                 path.display()

@@ -49,6 +49,7 @@ use fs_err as fs;
 use nix::sys::signal::Signal;
 use nix::unistd::geteuid;
 
+use crate::io::archive;
 use crate::io::progress::Progress;
 use crate::io::suggest::closest;
 use state::Record;
@@ -269,6 +270,17 @@ impl Containers {
         Ok(swept)
     }
 
+    /// Those that have ended and were kept: what there is to remove of them, and its size in bytes.
+    ///
+    /// # Errors
+    /// When the disk says no.
+    pub fn ended(&self) -> Result<Vec<(String, u64)>, Error> {
+        // One whose supervisor still tidies up is not there yet.
+        let is_over = |state: &State| state.supervisor.is_none_or(|process| !process.is_alive());
+        let ended = self.list()?.into_iter().filter(|state| !state.is_live() && state.keep && is_over(state));
+        Ok(ended.map(|state| (state.name.clone(), archive::size(&self.folder.join(&state.name)))).collect())
+    }
+
     /// The folders of layers that containers use now: they must stay.
     ///
     /// # Errors
@@ -333,7 +345,7 @@ impl Containers {
         for layer in &mut spec.lower {
             *layer = fs::canonicalize(&*layer)?;
         }
-        for mount in &mut spec.mounts {
+        for mount in spec.mounts.iter_mut().chain(&mut spec.volumes) {
             mount.source = fs::canonicalize(&mount.source)?;
         }
         spec.mounts.extend(names(&spec, folder)?);
@@ -519,6 +531,19 @@ impl Container {
     pub fn pass_on_signals(&self) -> Result<PassedOn, Error> {
         let supervisor = Record::load_from(&self.folder)?.state.supervisor;
         Ok(PassedOn::to(supervisor.map_or(0, |process| process.id))?)
+    }
+
+    /// Stops it as [`Container::stop`] does, and removes what is left of it.
+    ///
+    /// # Errors
+    /// When the disk or the kernel says no.
+    pub fn remove_by_force(&mut self, grace: Duration) -> Result<(), Error> {
+        self.stop(grace)?;
+        match Record::load_from(&self.folder) {
+            Ok(record) if record.state.keep => self.remove(),
+            // Whoever waits for it removes it.
+            _ => Ok(()),
+        }
     }
 
     /// Removes its folder, with state and log.

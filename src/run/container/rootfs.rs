@@ -175,7 +175,7 @@ fn missing(spec: &Spec, root: &OwnedFd) -> Result<BTreeSet<(PathBuf, Kind)>, Fai
     let mut wanted = BTreeSet::new();
     let fixed = ["/proc", "/sys", "/dev"].map(|path| (PathBuf::from(path), true));
     let tmpfs = spec.tmpfs.iter().map(|tmpfs| (tmpfs.target.clone(), true));
-    let binds = spec.mounts.iter().map(|mount| (mount.target.clone(), mount.source.is_dir()));
+    let binds = spec.mounts.iter().chain(&spec.volumes).map(|mount| (mount.target.clone(), mount.source.is_dir()));
     for (target, is_folder) in fixed.into_iter().chain(tmpfs).chain(binds) {
         // What lies in a file system of memory is made there, when it is mounted.
         let in_memory = |other: &Path| target.starts_with(other) && target != other;

@@ -130,7 +130,7 @@ fn mounts(spec: &Spec, own_sys: bool) -> Result<Vec<oci::Mount>, OciSpecError> {
         let size = format!("size={}", tmpfs.size);
         mounts.push(mount("tmpfs", path("tmpfs"), &tmpfs.target, &["nosuid", "nodev", "mode=1777", &size])?);
     }
-    for bind in &spec.mounts {
+    for bind in spec.mounts.iter().chain(&spec.volumes) {
         let access = if bind.writable { "rw" } else { "rro" };
         mounts.push(mount("bind", &bind.source, &bind.target, &["rbind", "nosuid", "nodev", access])?);
     }

@@ -19,6 +19,8 @@ pub struct Spec {
     pub root: Option<Attributes>,
     /// Files and folders of the host that it sees.
     pub mounts: Vec<Mount>,
+    /// The same, as whoever starts it wants them: nothing of them is hidden, and what changes on the host is seen.
+    pub volumes: Vec<Mount>,
     /// The program and its arguments. A program without a slash is looked for in the `PATH` of `env`.
     pub args: Vec<String>,
     /// The whole environment, `NAME=VALUE`: nothing of the host's is added.
@@ -166,6 +168,7 @@ impl Spec {
             lower,
             root: None,
             mounts: Vec::new(),
+            volumes: Vec::new(),
             args,
             env: vec!["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()],
             cwd: "/".into(),
