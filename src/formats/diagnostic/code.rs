@@ -161,6 +161,8 @@ codes! {
     "Editable requirements, folders, repositories and source archives are installed by running code that comes with them, on the machine that builds. Ekiben runs none: it installs wheels, each by its digest. Build a wheel where its code may run (`uv build --wheel`), put it into the project, and require it by its path: `name @ ./wheels/name-1.0-py3-none-any.whl`."
     "EK0508" LeftSetting Warning "a setting of uv's that a project cannot make"
     "Of a project's `uv.toml` or `[tool.uv]`, Ekiben takes what says which packages are meant and where they lie. Where uv keeps its cache, what it may build, which programs it starts for passwords and which hosts need no certificates is said by whoever runs it, in their own configuration or by uv's variables."
+    "EK0511" PythonOfHub Warning "a Python that Debian does not have"
+    "Debian's suites have one Python each: bullseye 3.9, bookworm 3.11, trixie 3.13. With `base: auto`, these are assembled from Debian's packages. For any other version the base is the image `python:VERSION-slim`, which is pulled from Docker Hub: a place that may be closed or limited where Debian's mirror is not, and another base with a history of its own. Ask for one of Debian's, or write down that image, or a copy of it in a registry of your own, as `base`."
 
     "EK0601" BadVariable Error "not a name of a variable"
     "Names of environment variables have letters, digits and `_`, and do not begin with a digit."
