@@ -31,7 +31,7 @@ use debian::{Package, Source, Suite, UnknownSuite, User, Wanted};
 use image::Stack;
 use python::Target;
 
-pub use image::{Place, merge};
+pub use image::{Place, merge, official_python};
 pub use name::{BaseName, BaseNameError, Named};
 
 /// Why there is no base.

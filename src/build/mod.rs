@@ -307,7 +307,7 @@ fn python_layers(
     let task = session.progress.task(verb, "Python packages", Unit::Bytes, Some(bytes));
     let mut layers = Vec::new();
     for group in groups {
-        let title = group.package.map_or_else(|| "Python packages".to_owned(), |package| format!("Python {package}"));
+        let title = group.title();
         layers.push(Layer::write::<Error>(&session.store, session.making, title, |writer| {
             for (entry, source) in &group.entries {
                 match source {

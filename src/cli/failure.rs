@@ -5,8 +5,9 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::printer::{ERROR, HINT, Output, Printer};
+use super::printer::{DIM, ERROR, HINT, Output, Printer};
 use crate::io::explain::{CLOSED_PIPE, ErrorKind, Explain, Explanation, words};
+use crate::io::http::Broken;
 
 /// How the program ends. The numbers are part of the interface and never change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +101,7 @@ impl Failure {
         if name == CLOSED_PIPE {
             return exit;
         }
+        let rest = broken(&*self.error).filter(|_| printer.is_verbose()).map(Broken::rest).unwrap_or_default();
         let mut words = words(&*self.error);
         let message = words.next().unwrap_or_default();
         let causes: Vec<_> = words.collect();
@@ -113,11 +115,19 @@ impl Failure {
         for cause in causes {
             printer.line(&format!("{ERROR}cause{ERROR:#}: {cause}"));
         }
+        for said in rest {
+            printer.line(&format!("{DIM}       {said}{DIM:#}"));
+        }
         if let Some(hint) = hint {
             printer.line(&format!(" {HINT}hint{HINT:#}: {hint}"));
         }
         exit
     }
+}
+
+/// Why the network gave no answer, if that is what an error is about.
+fn broken<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Broken> {
+    std::iter::successors(Some(error), |&error| error.source()).find_map(|error| error.downcast_ref())
 }
 
 /// The only way in: an error that cannot explain itself does not compile here.

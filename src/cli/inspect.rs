@@ -7,9 +7,10 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::printer::{DIM, NAME, Report, Size, VERB, dim_time, plain};
+use super::printer::{DIM, HINT, NAME, Report, Size, VERB, dim_time, plain};
 use super::{Context, Exit, Failure, pull, watch};
 use crate::base::BaseName;
+use crate::base::python::{self, Group, Large};
 use crate::build::input::{self, Input};
 use crate::build::workflow;
 use crate::bundle::import::bento::Bento;
@@ -25,6 +26,7 @@ use crate::image::store::{self, ImageName, ImageRecord};
 use crate::image::{Image, remote};
 use crate::io::digest::Digest;
 use crate::io::explain::ErrorKind;
+use crate::project::lock::{self, Lock};
 use crate::project::manifest::{Manifest, Requirements};
 
 const EXAMPLES: &str = "Examples:\n\
@@ -62,6 +64,8 @@ struct ImageReport {
     /// Whether every byte was read, and is the one that it was.
     verified: bool,
     layers: Vec<LayerReport>,
+    /// The Python packages that have a layer of their own, the largest first.
+    packages: Vec<Large>,
     entrypoint: Vec<String>,
     command: Vec<String>,
     user: Option<String>,
@@ -94,6 +98,8 @@ struct BundleReport {
     image: Option<ImageOf>,
     members: Vec<MemberReport>,
     layers: Vec<LayerReport>,
+    /// Those of the lock's Python packages that are large and can be done without.
+    packages: Vec<Large>,
 }
 
 /// What a bento says of its image.
@@ -232,6 +238,7 @@ fn contents(
         image,
         members,
         layers: layers(bundle.weight_layers(session)?, &shared),
+        packages: locked(bundle)?,
         path,
     })
 }
@@ -254,6 +261,7 @@ fn image(
         size: image.size(),
         verified,
         layers: layers(image.layers(), &shared),
+        packages: layered(image),
         entrypoint: list(config.entrypoint()),
         command: list(config.cmd()),
         user: config.user().clone(),
@@ -262,6 +270,48 @@ fn image(
         annotations: image.annotations().clone(),
         name,
     })
+}
+
+/// The Python packages of an image that have layers of their own.
+fn layered(image: &Image) -> Vec<Large> {
+    let named = |layer: &Layer| {
+        let (name, version) = Group::of_title(&layer.title)?;
+        Some((name.to_owned(), version.to_owned(), Some(layer.size)))
+    };
+    python::large(&image.layers().iter().filter_map(named).collect::<Vec<_>>())
+}
+
+/// The Python packages in the lock of a bundle, as far as something avoids them. A bento that Ekiben did not pack has none.
+fn locked(bundle: &Bundle) -> Result<Vec<Large>, Failure> {
+    if !bundle.members().keys().any(|path| path.as_str() == lock::NAME) {
+        return Ok(Vec::new());
+    }
+    // What is no lock is said by `ekiben validate`.
+    let Ok(lock) = serde_json::from_slice::<Lock>(&bundle.read(lock::NAME)?) else { return Ok(Vec::new()) };
+    let packages = lock.platforms.into_values().flat_map(|platform| platform.python);
+    Ok(python::large(&packages.map(|package| (package.name, package.version, None)).collect::<Vec<_>>()))
+}
+
+/// Large packages, and once each what avoids them.
+fn show_packages(out: &mut dyn Write, packages: &[Large]) -> io::Result<()> {
+    const SHOWN: usize = 5;
+    if packages.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "\nlargest Python packages")?;
+    for Large { name, version, size, .. } in packages.iter().take(SHOWN) {
+        let size = size.map(|size| Size(size).to_string()).unwrap_or_default();
+        writeln!(out, "  {size:>8} {} {}", plain(name), plain(version))?;
+    }
+    if let Some(rest) = packages.get(SHOWN..).filter(|rest| !rest.is_empty()) {
+        let bytes: u64 = rest.iter().filter_map(|large| large.size).sum();
+        let size = if bytes > 0 { Size(bytes).to_string() } else { String::new() };
+        writeln!(out, "  {size:>8} {DIM}in {} more{DIM:#}", rest.len())?;
+    }
+    let mut savings: Vec<_> = packages.iter().filter_map(|large| large.saving).collect();
+    savings.sort_unstable();
+    savings.dedup();
+    savings.into_iter().try_for_each(|saving| writeln!(out, "{HINT}hint{HINT:#}: {saving}"))
 }
 
 /// Which images of the store, but for `except`, have a layer.
@@ -317,6 +367,7 @@ impl Report for ImageReport {
         writeln!(out, "{VERB}{name}{VERB:#}  {}  {platform}", Size(*size))?;
         writeln!(out, "{DIM}{digest}{DIM:#}  {}\n", seal(self.verified))?;
         show_layers(out, &self.layers)?;
+        show_packages(out, &self.packages)?;
         writeln!(out)?;
         let mut row = |key: &str, value: String| match value.is_empty() {
             true => Ok(()),
@@ -381,6 +432,6 @@ impl Report for BundleReport {
             writeln!(out, "\nlayers of weights in an image")?;
             show_layers(out, &self.layers)?;
         }
-        Ok(())
+        show_packages(out, &self.packages)
     }
 }

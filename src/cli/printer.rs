@@ -30,6 +30,9 @@ pub const HINT: Style = AnsiColor::Cyan.on_default().bold();
 /// Width of the column in which verbs stand, flush right, as `cargo` has it.
 const VERBS: usize = 12;
 
+/// What a line of a task has beside its subject, in columns: the verb, and a time or a count.
+const OTHERS: usize = VERBS + 16;
+
 /// How results are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Output {
@@ -233,6 +236,12 @@ fn bar(verb: &'static str, subject: String, unit: Unit, total: Option<u64>) -> P
     };
     // The templates are constants that a test reads.
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    // A line that wraps is drawn again and again.
+    let room = usize::from(indicatif::TermLike::width(&console::Term::stderr())).saturating_sub(OTHERS);
+    let subject = match subject.chars().count() > room {
+        true => subject.chars().take(room.saturating_sub(1)).chain(['…']).collect(),
+        false => subject,
+    };
     let style = style
         .with_key("size", |state: &ProgressState, out: &mut dyn std::fmt::Write| {
             let total = state.len().map(|total| format!("/{}", Size(total))).unwrap_or_default();

@@ -44,7 +44,7 @@ pub enum Error {
         /// What was asked for.
         url: String,
         /// What broke off: the name, the connection, or the body.
-        source: Box<dyn std::error::Error + Send + Sync>,
+        source: http::Broken,
     },
     /// The answer is larger than is sensible for what it should be.
     #[error("{url} has more than {limit} bytes")]
@@ -75,7 +75,7 @@ impl Explain for Error {
             }
             Self::Stopped { .. } => ErrorKind::Unavailable.named("download/stopped"),
             Self::Status { .. } => ErrorKind::Unavailable.named("download/status"),
-            Self::Transport { source, .. } if http::is_about_certificates(&**source) => ErrorKind::Unavailable
+            Self::Transport { source, .. } if source.is_about_certificates() => ErrorKind::Unavailable
                 .named("download/unreachable")
                 .hint("name the authority that signed its certificate with `--ca FILE` or SSL_CERT_FILE"),
             Self::Transport { .. } => ErrorKind::Unavailable
@@ -99,7 +99,7 @@ impl Judged for Error {
     fn verdict(&self) -> Verdict {
         match self {
             Self::Status { verdict, .. } => *verdict,
-            Self::Transport { source, .. } => Verdict::of_broken(&**source),
+            Self::Transport { source, .. } => source.verdict(),
             _ => Verdict::Final,
         }
     }
@@ -155,9 +155,7 @@ pub fn page(
     credentials: Option<&Credentials>,
     limit: u64,
 ) -> Result<Page, Error> {
-    // What base64 makes fits into a header.
-    let secrets = credentials.and_then(|Credentials { name, password }| authorization(&basic(name, password)));
-    let secrets = secrets.unwrap_or_default();
+    let secrets = secrets(credentials);
     client.retrying(|| {
         let mut request = Request::new(Method::GET).header(ACCEPT, accepted);
         let answer = success(url, client.follow(url, &mut request, &secrets, Redirects::Anywhere)?)?;
@@ -166,19 +164,35 @@ pub fn page(
     })
 }
 
+/// The headers that show `credentials`.
+fn secrets(credentials: Option<&Credentials>) -> HeaderMap {
+    // What base64 makes fits into a header.
+    let header = credentials.and_then(|Credentials { name, password }| authorization(&basic(name, password)));
+    header.unwrap_or_default()
+}
+
 /// Downloads `url` into the store, unless it is there: exactly `size` bytes with the digest `digest`. A connection that
-/// breaks is made up for: what came is not asked for again. `task` advances by the bytes that come in.
+/// breaks is made up for: what came is not asked for again. `credentials` are as those of [`page`]. `task` advances by the
+/// bytes that come in.
 ///
 /// # Errors
 /// See [`Error`]. Nothing is kept then.
-pub fn blob(session: &Session, url: &Url, digest: &Digest, size: u64, task: &Task) -> Result<(), Error> {
+pub fn blob(
+    session: &Session,
+    url: &Url,
+    credentials: Option<&Credentials>,
+    digest: &Digest,
+    size: u64,
+    task: &Task,
+) -> Result<(), Error> {
     if session.store.has_blob(digest) {
         task.advance(size);
         return Ok(());
     }
     let client = &session.client;
+    let secrets = secrets(credentials);
     let transfer = Transfer::new(client, size, 0, |request| {
-        success(url, client.follow(url, request, &HeaderMap::new(), Redirects::Anywhere)?)
+        success(url, client.follow(url, request, &secrets, Redirects::Anywhere)?)
     });
     session.store.put_blob(&mut task.reading(transfer), digest, size).map_err(|source| {
         let keep = |source| Error::Keep { url: shown(url), source };
@@ -230,7 +244,7 @@ mod tests {
         let store = Store::open(home.path()).unwrap();
         let session = Session { store, progress: progress.clone(), client, making: Making::Compressed };
         let task = progress.task("Downloading", "it", Unit::Bytes, Some(10));
-        let result = blob(&session, &server.url, digest, 10, &task);
+        let result = blob(&session, &server.url, None, digest, 10, &task);
         assert_eq!(session.store.has_blob(digest), result.is_ok());
         (result, server, counted.0.load(Ordering::Relaxed))
     }

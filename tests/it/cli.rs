@@ -169,11 +169,13 @@ fn json_has_the_keys_that_scripts_rely_on() {
         (&["images"], "images[digest layers name named platform size]".to_owned()),
         (
             &["inspect", "tiny:1"],
-            format!("annotations command digest entrypoint env layers[{layer}] name platform ports size user verified"),
+            format!(
+                "annotations command digest entrypoint env layers[{layer}] name packages platform ports size user verified"
+            ),
         ),
         (
             &["inspect", "tiny-1.ekiben"],
-            format!("digest layers[{layer}] members[digest path size] name path verified version"),
+            format!("digest layers[{layer}] members[digest path size] name packages path verified version"),
         ),
         (&["export", "tiny:1", "tiny.tar"], "digest image path size".to_owned()),
         (&["ps", "--all"], "containers".to_owned()),
@@ -227,6 +229,31 @@ fn colours_are_for_terminals_and_for_those_who_ask() {
     };
     assert!(terminal("NOTHING").contains("\u{1b}[1m\u{1b}[31m") || terminal("NOTHING").contains("\u{1b}[1;31m"));
     assert!(!terminal("NO_COLOR").contains('\u{1b}'), "{:?}", terminal("NO_COLOR"));
+}
+
+#[test]
+fn what_makes_an_image_large_is_named_with_what_avoids_it() {
+    let home = Home::warm();
+    let tiny = home.tiny("tiny");
+    home.run(["lock", "tiny"]).ok();
+    let lock = tiny.join("ekiben.lock");
+    let mut locked: Value = serde_json::from_str(&fs::read_to_string(&lock).unwrap()).unwrap();
+    let package = |name: &str| serde_json::json!({ "name": name, "version": "2.4.1", "digests": [] });
+    let names = ["torch", "nvidia-nccl-cu12", "numpy"].map(package);
+    locked["platforms"]
+        .as_object_mut()
+        .unwrap()
+        .values_mut()
+        .for_each(|platform| platform["python"] = names.clone().into());
+    fs::write(&lock, locked.to_string()).unwrap();
+    home.run(["pack", "tiny", "--locked"]).ok();
+    let shown = home.run(["inspect", "tiny-1.ekiben"]).ok().out;
+    let said = "\nlargest Python packages\n           nvidia-nccl-cu12 2.4.1\n           torch 2.4.1\nhint: without a GPU, \
+                take torch from its index of CPU builds (`[tool.uv.sources]`)\n";
+    assert!(shown.ends_with(said), "{shown}");
+    let json = home.run(["inspect", "tiny-1.ekiben", "--output", "json"]).ok().json();
+    assert_eq!(json["packages"][1]["name"], "torch", "{json}");
+    assert!(json["packages"][1]["saving"].as_str().is_some_and(|saving| saving.contains("CPU builds")), "{json}");
 }
 
 #[test]

@@ -78,6 +78,18 @@ fn holds(folder: &Path, text: &str) -> bool {
 }
 
 #[test]
+fn an_address_where_nobody_is_has_one_reason() {
+    let home = Home::empty();
+    let address = format!("http://127.0.0.1:{}", free_port());
+    let said = home.run(["invoke", &address, "-d", "{}"]).ends(5).err;
+    assert_eq!(said, format!("error: {address}/predict could not be asked\ncause: connection refused\n"));
+    let said = home.run(["invoke", &address, "-d", "{}", "--verbose"]).ends(5).err;
+    assert!(said.contains("tcp connect error"), "{said}");
+    let json = home.run(["invoke", &address, "-d", "{}", "--output", "json"]).ends(5).err;
+    assert!(json.contains(r#""causes":["connection refused"]"#), "{json}");
+}
+
+#[test]
 fn a_project_is_built_and_run_for_one_request() {
     for home in [home(""), home("").of_a_user()] {
         let answered = with_secret(&home, &["invoke", "echo", "-d", r#"{"x": 2}"#, "--credential", "TOKEN"]).ok();

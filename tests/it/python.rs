@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::home::{Home, session};
 use ekiben::base::python::Package;
@@ -20,7 +22,7 @@ use ekiben::image::session::Session;
 use ekiben::io::digest::Digest;
 use ekiben::io::explain::Explain as _;
 use ekiben::io::http::{Client, Network};
-use ekiben::io::progress::Progress;
+use ekiben::io::progress::{Event, Progress, Sink, Unit};
 
 const PYTHON: PythonVersion = PythonVersion::new(3, 11);
 
@@ -308,7 +310,26 @@ fn uv_is_fetched_once_without_pip_or_python() {
     let offline = Session { client: Client::new(Network::Offline), ..session.clone() };
     let refused = Uv::pinned(&offline, stand_in()).unwrap_err();
     assert!(matches!(refused, python::Error::UvOffline));
-    Uv::pinned(&session, stand_in()).unwrap();
+    #[derive(Default)]
+    struct Bar {
+        total: AtomicU64,
+        done: AtomicU64,
+    }
+    impl Sink for Bar {
+        fn event(&self, event: Event) {
+            match event {
+                Event::Started { verb: "Fetching", unit: Unit::Bytes, total: Some(total), .. } => {
+                    self.total.store(total, Ordering::Relaxed);
+                }
+                Event::Advanced { by, .. } => drop(self.done.fetch_add(by, Ordering::Relaxed)),
+                _ => {}
+            }
+        }
+    }
+    let bar = Arc::new(Bar::default());
+    Uv::pinned(&Session { progress: Progress::new(bar.clone()), ..session.clone() }, stand_in()).unwrap();
+    let [total, done] = [&bar.total, &bar.done].map(|count| count.load(Ordering::Relaxed));
+    assert!(total > 10_000_000 && total == done, "{done} of {total} bytes");
     // And from then on without the network.
     Uv::pinned(&offline, stand_in()).unwrap();
 }

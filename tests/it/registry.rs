@@ -414,6 +414,8 @@ fn private_authorities_and_client_certificates_are_honoured() {
     let reference = registry.reference("w:1");
     let said = home.fails(&["build", &project, "-t", &reference, "--push"]);
     assert!(said.contains("--ca"), "{said}");
+    let why = "cause: the certificate is not trusted: an authority signed it that this machine does not know\n";
+    assert!(said.contains(why) && said.matches("cause:").count() == 1, "{said}");
     let host = reference.split('/').next().unwrap();
     let certs = home.path(".docker/certs.d").join(host);
     fs::create_dir_all(&certs).unwrap();
@@ -427,6 +429,19 @@ fn private_authorities_and_client_certificates_are_honoured() {
     home.ok(&["pull", &reference]);
     fs::remove_file(certs.join("client.cert")).unwrap();
     home.fails(&["pull", &reference]);
+}
+
+#[test]
+fn a_registry_that_nobody_reaches_has_one_reason() {
+    let home = Person::new();
+    let said = home.fails(&["pull", "127.0.0.1:1/x:1"]);
+    assert_eq!(
+        said,
+        "error: http://127.0.0.1:1/v2/x/manifests/1 could not be reached\ncause: connection refused\n hint: check the \
+         address and whether the registry runs\n"
+    );
+    let said = home.fails(&["pull", "127.0.0.1:1/x:1", "--verbose"]);
+    assert!(said.contains("tcp connect error"), "{said}");
 }
 
 #[test]

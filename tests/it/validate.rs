@@ -38,6 +38,29 @@ fn codes(found: &Diagnostics) -> BTreeSet<Code> {
     found.sorted().into_iter().map(|diagnostic| diagnostic.code).collect()
 }
 
+#[test]
+fn a_python_from_elsewhere_is_said_before_anything_is_fetched() {
+    let folder = tempfile::tempdir().unwrap();
+    let said = |version: &str, base: &str| {
+        let manifest = format!(
+            "name: m\nversion: '1'\nbase: {base}\npython: {{version: '{version}'}}\nservice: {{command: [x]}}\n"
+        );
+        fs::write(folder.path().join("ekiben.yaml"), manifest).unwrap();
+        codes(&check(folder.path()))
+    };
+    for (version, base, is_said) in [
+        ("3.12", "auto", true),
+        ("3.14", "auto", true),
+        ("3.9", "auto", false),
+        ("3.11", "auto", false),
+        ("3.13", "auto", false),
+        ("3.12", "docker.io/library/python:3.12-slim", false),
+        ("3.12", "scratch", false),
+    ] {
+        assert_eq!(said(version, base).contains(&Code::PythonOfHub), is_said, "{version} {base}");
+    }
+}
+
 /// Codes that need more than one small file; the tests below reach them.
 const ELSEWHERE: [Code; 7] = [
     Code::Unreadable,

@@ -183,7 +183,7 @@ impl Root {
             task.advance(size);
             return Ok(true);
         }
-        match download::blob(session, &address(&url)?, digest, size, task) {
+        match download::blob(session, &address(&url)?, None, digest, size, task) {
             Err(error) if error.is_missing() => Ok(false),
             result => Ok(result.map(|()| true)?),
         }

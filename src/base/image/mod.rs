@@ -38,8 +38,7 @@ pub enum Place {
 impl Place {
     /// The official image of the Python `version`.
     pub(super) fn official(version: PythonVersion) -> Result<Self, Error> {
-        let text = format!("docker.io/library/python:{version}-slim");
-        text.parse().map(Self::Registry).map_err(io::Error::other).map_err(Error::Io)
+        official_python(version).parse().map(Self::Registry).map_err(io::Error::other).map_err(Error::Io)
     }
 
     /// Paths are meant from the project's folder.
@@ -84,6 +83,11 @@ impl Place {
         }
         Ok(Image::load(&session.store, digest)?)
     }
+}
+
+/// The image that has a Python that no suite of Debian has.
+pub fn official_python(version: PythonVersion) -> String {
+    format!("docker.io/library/python:{version}-slim")
 }
 
 impl std::fmt::Display for Place {

@@ -15,9 +15,8 @@ use crate::image::session::Session;
 use crate::io::digest::Digest;
 use crate::io::explain::{ErrorKind, Explain, Explanation};
 use crate::io::http::shown;
+use crate::io::progress::Task;
 
-/// Largest wheel, in bytes.
-const LARGEST: u64 = 128 << 20;
 /// Largest page of an index: uv has thousands of wheels.
 const LARGEST_PAGE: u64 = 64 << 20;
 /// The alias under which the index of all has been known longest; it leads to where that is today.
@@ -56,17 +55,29 @@ impl Explain for Error {
     }
 }
 
-/// Puts the wheel `file` of the package `name` with the digest `digest` into the store.
+/// A wheel that is known to the byte.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wheel<'a> {
+    /// The name of its package.
+    pub(super) package: &'static str,
+    /// The name of its file.
+    pub(super) file: &'a str,
+    pub(super) digest: &'a Digest,
+    /// In bytes.
+    pub(super) size: u64,
+}
+
+/// Puts a wheel into the store. `task` advances by the bytes that come in; a connection that breaks is made up for.
 ///
 /// # Errors
 /// See [`Error`]: that of the last index that was asked, where none has it.
-pub(super) fn fetch(session: &Session, name: &'static str, file: &str, digest: &Digest) -> Result<(), Error> {
+pub(super) fn fetch(session: &Session, wanted: &Wheel<'_>, task: &Task) -> Result<(), Error> {
+    let Wheel { package: name, file, digest, size } = *wanted;
     let settings = Settings::of_person();
     for folder in &settings.folders {
         let path = folder.join(file);
         if path.is_file() {
-            let size = fs::metadata(&path)?.len();
-            return Ok(session.store.put_blob(&mut fs::File::open(&path)?, digest, size)?);
+            return Ok(session.store.put_blob(&mut task.reading(fs::File::open(&path)?), digest, size)?);
         }
     }
     let client = session.client.trusting_also(settings.authorities.clone());
@@ -85,8 +96,8 @@ pub(super) fn fetch(session: &Session, name: &'static str, file: &str, digest: &
         asked.push(shown(index));
         let Some(wheel) = wheel else { continue };
         let credentials = settings.credentials(&wheel);
-        let bytes = download::page(&client, &wheel, "*/*", credentials.as_ref(), LARGEST)?.bytes;
-        return Ok(session.store.put_blob(&mut bytes.as_slice(), digest, bytes.len() as u64)?);
+        let session = Session { client, ..session.clone() };
+        return Ok(download::blob(&session, &wheel, credentials.as_ref(), digest, size, task)?);
     }
     Err(failed.map_or(Error::NoWheel { name, asked }, Error::Fetch))
 }

@@ -15,6 +15,7 @@ mod pyc;
 mod record;
 mod refusal;
 mod resolve;
+mod savings;
 mod split;
 mod uv;
 
@@ -22,6 +23,7 @@ pub use install::{Installation, install};
 pub use interpreter::{Loader, Runner, StandIn, take_over};
 pub use refusal::Refusal;
 pub use resolve::{Resolution, resolve};
+pub use savings::{Large, large};
 pub use split::{Files, Group, Stored, files, split};
 pub use uv::Uv;
 

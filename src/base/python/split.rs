@@ -56,6 +56,23 @@ pub struct Group {
     pub entries: Vec<(Entry, Option<Stored>)>,
 }
 
+/// What the title of a layer with one package has before the package.
+const TITLE: &str = "Python ";
+
+impl Group {
+    /// The title of its layer.
+    pub fn title(&self) -> String {
+        self.package.as_ref().map_or_else(|| format!("{TITLE}packages"), |package| format!("{TITLE}{package}"))
+    }
+
+    /// Name and version of the one package that a layer with the title `title` has.
+    pub fn of_title(title: &str) -> Option<(&str, &str)> {
+        let (name, version) = title.strip_prefix(TITLE)?.split_once(' ')?;
+        let is_version = version.starts_with(|c: char| c.is_ascii_digit()) && !version.contains(' ');
+        is_version.then_some((name, version))
+    }
+}
+
 /// All files, links and empty folders of the environment in `venv`, by their paths in it; files with where their
 /// content lies.
 pub type Files = BTreeMap<ArchivePath, (Entry, Option<Stored>)>;
@@ -171,6 +188,14 @@ fn source_of(path: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_title_says_which_package_it_is() {
+        let group = |package: Option<&str>| Group { package: package.map(str::to_owned), size: 0, entries: Vec::new() };
+        assert_eq!(Group::of_title(&group(Some("scipy 1.17.1")).title()), Some(("scipy", "1.17.1")));
+        assert_eq!(Group::of_title(&group(None).title()), None);
+        assert_eq!(Group::of_title("Python 3.11 library, compiled"), None);
+    }
 
     #[test]
     fn bytecode_knows_its_source() {

@@ -32,19 +32,21 @@ pub(super) const VERSION: &str = "0.13.8";
 /// Largest uv that is taken out of a wheel, in bytes.
 const LARGEST: u64 = 256 << 20;
 
-/// The wheel of [`VERSION`] for a platform (17 MB): its file's name, and its digest.
-fn wheel(platform: Platform) -> (String, &'static str) {
-    let (tags, digest) = match platform {
+/// The wheel of [`VERSION`] for a platform: its file's name, its digest, and its size in bytes.
+fn wheel(platform: Platform) -> (String, &'static str, u64) {
+    let (tags, digest, size) = match platform {
         Platform::Amd64 => (
             "manylinux_2_17_x86_64.manylinux2014_x86_64",
             "sha256:e18a57b8b352eb7c8feb317b9f6f533c8f0ad9673fd6cf34bbe3cf1a9f6a8984",
+            17_389_450,
         ),
         Platform::Arm64 => (
             "manylinux_2_17_aarch64.manylinux2014_aarch64.musllinux_1_1_aarch64",
             "sha256:0b3e8b1a4f5e405e31e2ff33de8af4744831e9f7338539671efbd8c3c94e791d",
+            17_953_056,
         ),
     };
-    (format!("uv-{VERSION}-py3-none-{tags}.whl"), digest)
+    (format!("uv-{VERSION}-py3-none-{tags}.whl"), digest, size)
 }
 
 /// uv, ready to be run.
@@ -80,15 +82,16 @@ impl Uv {
     /// As [`Uv::find`].
     pub fn pinned(session: &Session, stand_in: StandIn) -> Result<Self, Error> {
         let platform = Platform::host().map_err(carry)?;
-        let (file, digest) = wheel(platform);
+        let (file, digest, size) = wheel(platform);
         let digest: Digest = digest.parse().map_err(io::Error::other)?;
         let folder = session.store.snapshot::<Error>(&digest, |folder| {
             if !session.store.has_blob(&digest) {
                 if session.client.is_offline() {
                     return Err(Error::UvOffline);
                 }
-                let task = session.progress.task("Fetching", format!("uv {VERSION}"), Unit::Items, Some(1));
-                index::fetch(session, "uv", &file, &digest)
+                let task = session.progress.task("Fetching", format!("uv {VERSION}"), Unit::Bytes, Some(size));
+                let wheel = index::Wheel { package: "uv", file: &file, digest: &digest, size };
+                index::fetch(session, &wheel, &task)
                     .map_err(|source| Error::FetchUv { version: VERSION, source: Box::new(source) })?;
                 // So that pruning spares it.
                 session.store.cache("uv", &digest, VERSION, vec![digest])?;

@@ -165,6 +165,8 @@ codes! {
     "Of a project's `uv.toml` or `[tool.uv]`, Ekiben takes what says which packages are meant and where they lie. Where uv keeps its cache, what it may build, which programs it starts for passwords and which hosts need no certificates is said by whoever runs it, in their own configuration or by uv's variables."
     "EK0509" NotBrought Error "a module is imported that no requirement brings"
     "The service would end with a ModuleNotFoundError as it starts: the module is none of Python's own, none of the project's, and no requirement, nor what comes along with one, brings it. Add the package to the requirements; it may be called otherwise than its module (`sklearn` comes with `scikit-learn`). Only what a file imports as it is loaded counts: not what is imported in functions, under `if` (as `TYPE_CHECKING`), and in `try` with `except ImportError`, which is how to write what the service can do without. Nothing is said where the requirements leave in doubt what they bring, as long as there is no lock."
+    "EK0511" PythonOfHub Warning "a Python that Debian does not have"
+    "Debian's suites have one Python each: bullseye 3.9, bookworm 3.11, trixie 3.13. With `base: auto`, these are assembled from Debian's packages. For any other version the base is the image `python:VERSION-slim`, which is pulled from Docker Hub: a place that may be closed or limited where Debian's mirror is not, and another base with a history of its own. Ask for one of Debian's, or write down that image, or a copy of it in a registry of your own, as `base`."
 
     "EK0601" BadVariable Error "not a name of a variable"
     "Names of environment variables have letters, digits and `_`, and do not begin with a digit."

@@ -33,7 +33,7 @@ pub enum Error {
         /// What was asked for.
         url: String,
         /// What broke off: the name, the connection, or the body.
-        source: Box<dyn std::error::Error + Send + Sync>,
+        source: http::Broken,
     },
     /// The registry answered with a refusal.
     #[error("{method} {url} was answered with {status}{}", said(message))]
@@ -131,8 +131,8 @@ fn said(message: &str) -> String {
 }
 
 /// What helps where a registry cannot be reached.
-fn reaching(url: &str, cause: &(dyn std::error::Error + 'static)) -> &'static str {
-    if http::is_about_certificates(cause) {
+fn reaching(url: &str, cause: &http::Broken) -> &'static str {
+    if cause.is_about_certificates() {
         "name the authority that signed its certificate with `--ca FILE` or SSL_CERT_FILE, or put it below \
          /etc/docker/certs.d"
     } else if url.starts_with("https:") {
@@ -150,7 +150,7 @@ impl Explain for Error {
             }
             Self::Stopped { .. } => ErrorKind::Unavailable.named("registry/stopped"),
             Self::Transport { url, source } => {
-                ErrorKind::Unavailable.named("registry/unreachable").hint(reaching(url, &**source))
+                ErrorKind::Unavailable.named("registry/unreachable").hint(reaching(url, source))
             }
             Self::Status { status: 413, .. } => ErrorKind::Unavailable
                 .named("registry/status")
@@ -206,7 +206,7 @@ impl Judged for Error {
     fn verdict(&self) -> Verdict {
         match self {
             Self::Status { status, retry_after, .. } => Verdict::of_status(*status, *retry_after),
-            Self::Transport { source, .. } => Verdict::of_broken(&**source),
+            Self::Transport { source, .. } => source.verdict(),
             _ => Verdict::Final,
         }
     }

@@ -86,6 +86,11 @@ impl Host {
         if self.name == HUB { "registry-1.docker.io" } else { &self.name }
     }
 
+    /// What people call it.
+    pub(super) fn title(&self) -> &str {
+        if self.name == HUB { "Docker Hub" } else { &self.name }
+    }
+
     fn exchange(&self, target: &Target, request: &mut Request<'_>, scopes: &[String]) -> Result<Answer, Error> {
         let path = match target {
             Target::Url(url) => return self.converse(url.clone(), request, scopes),
@@ -207,7 +212,7 @@ impl Host {
             return Err(protocol("its token server has no TLS, so no credentials go there"));
         }
         let asked = Instant::now();
-        let (mut request, authorization);
+        let (request, authorization);
         if let Some(Credential::Identity(token)) = credential {
             let mut form = url::form_urlencoded::Serializer::new(String::new());
             form.append_pair("grant_type", "refresh_token").append_pair("client_id", "ekiben");
@@ -230,6 +235,7 @@ impl Host {
                 _ => None,
             };
         }
+        let mut request = request.about(format!("{}'s token server", self.title()));
         let answer = self.client.send(&url, &mut request, &self.secrets(authorization.as_deref())?)?;
         match answer.status {
             200..=299 => {}

@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::Error;
 use super::host::{Host, Target};
+use super::reference::HUB;
 use crate::image::oci::{self, Document, MediaType};
 use crate::io::digest::{Digest, Mismatch};
 use crate::io::http::header::{ACCEPT, CONTENT_TYPE};
@@ -77,6 +78,16 @@ impl Repository {
         self.host.judge(answer, &self.name)
     }
 
+    /// What is said to be asked: `Docker Hub for python:3.12-slim`. Of a digest that would say nothing.
+    fn about(&self, wanted: &str) -> String {
+        let name = match self.host.name == HUB {
+            true => self.name.trim_start_matches("library/"),
+            false => &self.name,
+        };
+        let tag = if wanted.contains(':') { String::new() } else { format!(":{wanted}") };
+        format!("{} for {name}{tag}", self.host.title())
+    }
+
     /// The digest of what `wanted` (a tag or a digest) is, in one request; none where it is nothing.
     ///
     /// # Errors
@@ -93,7 +104,9 @@ impl Repository {
     fn look(&self, actions: &str, wanted: &str) -> Result<Option<Digest>, Error> {
         let target = self.below(&format!("manifests/{wanted}"));
         let scopes = self.scopes(actions, None);
-        let ask = || self.host.ask(&target, &mut Request::new(Method::HEAD).header(ACCEPT, ACCEPTED), &scopes);
+        let about = self.about(wanted);
+        let request = || Request::new(Method::HEAD).header(ACCEPT, ACCEPTED).about(&*about);
+        let ask = || self.host.ask(&target, &mut request(), &scopes);
         let answer = self.client().retrying(ask)?;
         match answer.status {
             200 => match answer.header("docker-content-digest").and_then(|text| text.parse().ok()) {
@@ -114,7 +127,7 @@ impl Repository {
         let separator = if wanted.contains(':') { '@' } else { ':' };
         let reference = format!("{}/{}{separator}{wanted}", self.host.name, self.name);
         let (bytes, media_type, url) = self.client().retrying(|| {
-            let mut request = Request::new(Method::GET).header(ACCEPT, ACCEPTED);
+            let mut request = Request::new(Method::GET).header(ACCEPT, ACCEPTED).about(self.about(wanted));
             let answer = self.ask(&format!("manifests/{wanted}"), &mut request)?;
             match answer.status {
                 200 => {}

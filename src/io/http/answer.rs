@@ -124,7 +124,10 @@ impl Read for Body {
             let chunk = self.stop.wait(self.runtime, self.response.chunk(), most);
             let chunk = chunk.map_err(|interrupted| match interrupted {
                 Interrupted::Stopped => carry(Error::Stopped { url: shown(self.response.url()) }),
-                Interrupted::Late => io::ErrorKind::TimedOut.into(),
+                Interrupted::Late => {
+                    let time = self.patience.or(most).unwrap_or_default();
+                    io::Error::other(format!("nothing more came within {} s", time.as_secs().max(1)))
+                }
             })?;
             self.rest = chunk.map_err(|error| io::Error::other(error.without_url()))?.unwrap_or_default();
         }

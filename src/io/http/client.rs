@@ -1,10 +1,11 @@
 //! Who asks.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::error::Error as StdError;
 use std::io;
 use std::iter::successors;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,7 @@ use reqwest::Method;
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use url::Url;
 
 use super::answer::{Answer, Body, most};
@@ -20,14 +22,17 @@ use super::policy::{Judged, Policy, Tries, Verdict};
 use super::request::{Part, Patience, Payload, Request};
 use super::stop::{Interrupted, Stop, runtime};
 use super::trust::Trust;
-use super::{Error, Network, Settings, authority, is_loopback, shown};
-use crate::io::progress::Progress;
+use super::{CONNECTING, Error, Network, Settings, authority, is_loopback, shown};
+use crate::io::progress::{Progress, Task, Unit};
 
 /// What is read from a source and handed over at once, in bytes.
 const PIECE: usize = 256 << 10;
 
 /// Redirections that are followed.
 const MOST_HOPS: usize = 10;
+
+/// From here on, whoever looks at a terminal wants to know what is waited for.
+const MOMENT: Duration = Duration::from_millis(500);
 
 /// From here on, waiting is worth a line that everybody sees.
 const LONG: Duration = Duration::from_secs(10);
@@ -52,6 +57,8 @@ pub struct Client {
     policy: Policy,
     stop: Stop,
     progress: Progress,
+    /// What is being said to be asked: one line is enough for twenty that ask the same.
+    asking: Arc<Mutex<BTreeSet<String>>>,
 }
 
 /// What holds the connections. Loading the system's certificates takes longer than asking a server beside us, so those
@@ -86,10 +93,11 @@ impl Client {
             policy: Policy::default(),
             stop: Stop::default(),
             progress: Progress::silent(),
+            asking: Arc::default(),
         }
     }
 
-    /// The same client, which says where it waits to try again.
+    /// The same client, which says whom it waits for, and where it waits to try again.
     #[must_use]
     pub fn telling(self, progress: Progress) -> Self {
         Self { progress, ..self }
@@ -180,8 +188,24 @@ impl Client {
             true => self.progress.warn(text),
             false => self.progress.detail(text),
         }
+        let _task = self.progress.task("Waiting", format!("to ask again{cause}"), Unit::Items, None);
         self.stop.pause(time);
         !self.is_stopped()
+    }
+
+    /// Waits for `work`, and says after a moment that it is `about` what is asked.
+    async fn telling_of<T>(&self, about: &str, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        if let Ok(done) = timeout(MOMENT, &mut work).await {
+            return done;
+        }
+        let _asking = Asking::of(self, about);
+        if let Ok(done) = timeout(LONG - MOMENT, &mut work).await {
+            return done;
+        }
+        // Off a terminal there is no line that says it.
+        self.progress.detail(format!("{about} has not answered for {} s", LONG.as_secs()));
+        work.await
     }
 
     /// Sends a request, follows redirections, and waits for the head of the answer. `secrets` are headers for the origin
@@ -233,7 +257,8 @@ impl Client {
             return Err(Error::protocol(url, "this is no address of HTTP"));
         }
         let runtime = runtime().map_err(Error::Threads)?;
-        let Request { method, headers, payload, patience } = request;
+        let Request { method, headers, payload, patience, about } = request;
+        let about = &*about.get_or_insert_with(|| authority(url));
         let mut built = self.agent(url)?.request(method.clone(), url.clone());
         for (name, value) in headers.iter() {
             built = built.header(name, value.as_str());
@@ -241,7 +266,7 @@ impl Client {
         built = built.headers(secrets.clone());
         let until = patience.whole.map(|whole| Instant::now() + whole);
         let response = match payload {
-            Payload::Part(part) => self.stream(runtime, url, built, *patience, part)?,
+            Payload::Part(part) => self.stream(runtime, url, about, built, *patience, part)?,
             payload => {
                 let body = match payload {
                     Payload::Bytes(bytes) => bytes.clone(),
@@ -251,8 +276,10 @@ impl Client {
                     Method::GET | Method::HEAD => built,
                     _ => built.header(CONTENT_LENGTH, body.len()).body(body),
                 };
-                let answer = self.stop.wait(runtime, built.send(), most(patience.head, until));
-                answer.map_err(|why| interrupted(url, why))?.map_err(|error| Error::of_reqwest(url, error))?
+                let asked = self.telling_of(about, built.send());
+                let answer = self.stop.wait(runtime, asked, most(patience.head, until));
+                let late = patience.whole.or(patience.head);
+                answer.map_err(|why| interrupted(url, why, late))?.map_err(|error| Error::of_reqwest(url, error))?
             }
         };
         Ok(Answer {
@@ -276,6 +303,7 @@ impl Client {
         &self,
         runtime: &'static Runtime,
         url: &Url,
+        about: &str,
         request: reqwest::RequestBuilder,
         patience: Patience,
         part: &mut Part<'_>,
@@ -300,11 +328,12 @@ impl Client {
                     // It answered already, or is gone: the answer tells.
                     Ok(Err(_)) => break,
                     Err(Interrupted::Late) => return Err(Error::transport(url, "it takes no more bytes")),
-                    Err(why) => return Err(interrupted(url, why)),
+                    Err(why) => return Err(interrupted(url, why, patience.piece)),
                 }
             }
             drop(sender);
-            self.stop.wait(runtime, &mut answer, patience.head).map_err(|why| interrupted(url, why))
+            let asked = self.telling_of(about, &mut answer);
+            self.stop.wait(runtime, asked, patience.head).map_err(|why| interrupted(url, why, patience.head))
         };
         match feed() {
             Ok(answer) => {
@@ -344,6 +373,31 @@ impl Client {
     }
 }
 
+/// Says that something is asked, for as long as it lives.
+struct Asking<'a> {
+    client: &'a Client,
+    about: String,
+    _task: Task,
+}
+
+impl<'a> Asking<'a> {
+    /// None where it is being said.
+    fn of(client: &'a Client, about: &str) -> Option<Self> {
+        let is_first = client.asking.lock().unwrap_or_else(PoisonError::into_inner).insert(about.to_owned());
+        is_first.then(|| Self {
+            client,
+            about: about.to_owned(),
+            _task: client.progress.task("Asking", about, Unit::Items, None),
+        })
+    }
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        self.client.asking.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.about);
+    }
+}
+
 impl Kind {
     fn agent(&self, url: &Url) -> Result<reqwest::Client, Error> {
         // The implementation of TLS's cryptography; Err means that it was chosen already.
@@ -352,7 +406,7 @@ impl Kind {
             .user_agent(concat!("ekiben/", env!("CARGO_PKG_VERSION")))
             .http1_only()
             .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(Duration::from_secs(20));
+            .connect_timeout(CONNECTING);
         let builder = match &self.trust {
             Some(trust) => trust.configure(builder)?,
             None => builder.tls_certs_only([]),
@@ -369,10 +423,13 @@ fn is_proxy_secure() -> bool {
         .any(|name| std::env::var(name).is_ok_and(|proxy| proxy.to_ascii_lowercase().starts_with("https:")))
 }
 
-fn interrupted(url: &Url, why: Interrupted) -> Error {
+/// What became of `url` after `time`.
+fn interrupted(url: &Url, why: Interrupted, time: Option<Duration>) -> Error {
     match why {
         Interrupted::Stopped => Error::Stopped { url: shown(url) },
-        Interrupted::Late => Error::transport(url, "it did not answer in time"),
+        Interrupted::Late => {
+            Error::transport(url, format!("no answer within {} s", time.unwrap_or_default().as_secs().max(1)))
+        }
     }
 }
 
@@ -492,6 +549,65 @@ mod tests {
         let [text] = said.as_slice() else { panic!("{said:?}") };
         assert!(text.starts_with(&format!("{} could not be reached: ", server.url)), "{text}");
         assert!(text.ends_with("; trying again in 0.0 s"), "{text}");
+    }
+
+    /// What is said to be asked of a server that answers after `time`.
+    fn said_of_waiting(time: Duration) -> Vec<String> {
+        #[derive(Default)]
+        struct Asked(Mutex<Vec<String>>);
+        impl Sink for Asked {
+            fn event(&self, event: Event) {
+                if let Event::Started { verb, subject, .. } = event {
+                    self.0.lock().unwrap().push(format!("{verb} {subject}"));
+                }
+            }
+        }
+        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let url: Url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                std::thread::spawn(move || {
+                    let mut stream = stream.unwrap();
+                    let _ = std::io::Read::read(&mut stream, &mut [0; 4096]).unwrap();
+                    std::thread::sleep(time);
+                    std::io::Write::write_all(&mut stream, DONE.as_bytes()).unwrap();
+                });
+            }
+        });
+        let asked = Arc::new(Asked::default());
+        let client = client().telling(Progress::new(asked.clone()));
+        let ask = || {
+            let mut request = Request::new(Method::GET).about("Docker Hub for python:3.12-slim");
+            client.send(&url, &mut request, &HeaderMap::new()).unwrap();
+        };
+        std::thread::scope(|scope| (0..3).for_each(|_| drop(scope.spawn(ask))));
+        asked.0.lock().unwrap().clone()
+    }
+
+    #[test]
+    fn whom_a_long_wait_is_for_is_said_once() {
+        assert_eq!(said_of_waiting(MOMENT * 3), ["Asking Docker Hub for python:3.12-slim"]);
+        assert!(said_of_waiting(Duration::ZERO).is_empty());
+    }
+
+    #[test]
+    fn one_reason_is_given_for_a_connection_that_is_not_made() {
+        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let closed = format!("http://{}/", listener.local_addr().unwrap());
+        drop(listener);
+        for (url, reason) in [(&*closed, "connection refused"), ("http://no.invalid/", "the name no.invalid ")] {
+            let error =
+                client().direct().send(&url.parse().unwrap(), &mut Request::new(Method::GET), &HeaderMap::new());
+            let Err(Error::Transport { source, .. }) = error else { panic!("{url}") };
+            assert!(source.to_string().starts_with(reason), "{source}");
+            assert!(source.source().is_none() && source.rest().len() > 2, "{:?}", source.rest());
+            assert_eq!(source.verdict(), Verdict::Unreached);
+        }
+        let plain = Server::start([DONE]);
+        let secure = plain.url.as_str().replace("http:", "https:").parse().unwrap();
+        let error = client().send(&secure, &mut Request::new(Method::GET), &HeaderMap::new());
+        let Err(Error::Transport { source, .. }) = error else { panic!("{secure}") };
+        assert!(!source.to_string().contains("error"), "{source}");
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! no other.
 
 mod answer;
+mod broken;
 mod client;
 mod policy;
 mod request;
@@ -19,6 +20,7 @@ mod transfer;
 mod trust;
 
 pub use answer::{Answer, Body};
+pub use broken::Broken;
 pub use client::{Client, Redirects};
 pub use policy::{Judged, Policy, Tries, Verdict};
 pub use request::{Cursor, Open, Part, Patience, Payload, Pieces, Request};
@@ -28,6 +30,7 @@ pub use transfer::Transfer;
 use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -36,6 +39,9 @@ use url::Url;
 
 use crate::io::digest::Mismatch;
 use crate::io::explain::{ErrorKind, Explain, Explanation};
+
+/// How long a connection may take to be made.
+const CONNECTING: Duration = Duration::from_secs(20);
 
 /// Whether the network may be used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -80,7 +86,7 @@ pub enum Error {
         /// What was asked for.
         url: String,
         /// What broke off: the name, the connection, or the body.
-        source: Box<dyn std::error::Error + Send + Sync>,
+        source: Broken,
     },
     /// The answer is larger than is sensible for what it should be.
     #[error("{url} answered with more than {limit} bytes")]
@@ -139,7 +145,7 @@ impl Explain for Error {
 
 impl Error {
     fn transport(url: &Url, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        Self::Transport { url: shown(url), source: source.into() }
+        Self::Transport { url: shown(url), source: Broken::of(url, &*source.into()) }
     }
 
     fn protocol(url: &Url, why: impl Into<String>) -> Self {
@@ -158,16 +164,10 @@ impl Error {
 impl Judged for Error {
     fn verdict(&self) -> Verdict {
         match self {
-            Self::Transport { source, .. } => Verdict::of_broken(&**source),
+            Self::Transport { source, .. } => source.verdict(),
             _ => Verdict::Final,
         }
     }
-}
-
-/// Whether a chain of causes ends at a certificate that is not trusted. rustls says so in its words alone once the
-/// error went through two HTTP libraries.
-pub fn is_about_certificates(error: &(dyn std::error::Error + 'static)) -> bool {
-    std::iter::successors(Some(error), |error| error.source()).any(|error| error.to_string().contains("certificate"))
 }
 
 /// An address for a person: without a name and a password, and without its query, which may be signed.

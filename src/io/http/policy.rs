@@ -4,12 +4,9 @@
 //! longer or shorter; what a server asks for with `Retry-After` (RFC 9110, section 10.2.3) is granted up to a bound. Who
 //! sends a request without a [`Policy`] sends it once: a service is asked so, as a question to it may not be repeatable.
 
-use std::error::Error;
 use std::time::Duration;
 
 use jiff::Timestamp;
-
-use super::is_about_certificates;
 
 /// What an error says of trying again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,17 +43,6 @@ impl Verdict {
             501 | 505 => Self::Final,
             408 | 429 | 500..=599 => Self::Passing { after: retry_after.unwrap_or_default() },
             _ => Self::Final,
-        }
-    }
-
-    /// Of a connection that could not be made, or broke. A certificate that is not trusted stays so.
-    pub fn of_broken(source: &(dyn Error + 'static)) -> Self {
-        if is_about_certificates(source) {
-            Self::Final
-        } else if source.downcast_ref().is_some_and(reqwest::Error::is_connect) {
-            Self::Unreached
-        } else {
-            Self::Passing { after: Duration::ZERO }
         }
     }
 }
@@ -187,9 +173,6 @@ mod tests {
             assert_eq!(Verdict::of_status(status, Some(Duration::from_secs(1))), Verdict::Final, "{status}");
         }
         assert_eq!(Verdict::of_status(503, Some(Duration::from_secs(7))), after(7));
-        assert_eq!(Verdict::of_broken(&std::io::Error::from(std::io::ErrorKind::ConnectionReset)), NOW);
-        let distrusted = std::io::Error::other(std::io::Error::other("invalid peer certificate: UnknownIssuer"));
-        assert_eq!(Verdict::of_broken(&distrusted), Verdict::Final);
     }
 
     #[test]

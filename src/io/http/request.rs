@@ -13,6 +13,7 @@ pub struct Request<'a> {
     pub(super) headers: Vec<(HeaderName, String)>,
     pub(super) payload: Payload<'a>,
     pub(super) patience: Patience,
+    pub(super) about: Option<String>,
 }
 
 impl<'a> Request<'a> {
@@ -23,7 +24,7 @@ impl<'a> Request<'a> {
             Method::PUT | Method::PATCH => Patience::COMMIT,
             _ => Patience::STEADY,
         };
-        Self { method, headers: Vec::new(), payload: Payload::Empty, patience }
+        Self { method, headers: Vec::new(), payload: Payload::Empty, patience, about: None }
     }
 
     /// The same with one more header.
@@ -37,6 +38,14 @@ impl<'a> Request<'a> {
     #[must_use]
     pub fn carrying(mut self, payload: Payload<'a>) -> Self {
         self.payload = payload;
+        self
+    }
+
+    /// The same, of which is said that it asks `about` this while it is waited for: `Docker Hub for python:3.12-slim`.
+    /// Where nobody says it, it is the host.
+    #[must_use]
+    pub fn about(mut self, about: impl Into<String>) -> Self {
+        self.about.get_or_insert(about.into());
         self
     }
 

@@ -13,9 +13,9 @@ use std::path::Path;
 
 use pep440_rs::Version;
 
-use crate::base::Named;
 use crate::base::debian::Suite;
 use crate::base::requirements::Requirements;
+use crate::base::{Named, official_python};
 use crate::formats::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::formats::document::{Document, pointer};
 use crate::formats::python::PythonVersion;
@@ -124,7 +124,23 @@ fn python(&Subject { manifest, document, .. }: &Subject<'_>, found: &mut Diagnos
             return;
         }
     };
-    let Ok(Named::Debian(suite)) = manifest.base.meant().map(|base| base.named()) else { return };
+    let suite = match manifest.base.meant().map(|base| base.named()) {
+        Ok(Named::Debian(suite)) => suite,
+        Ok(Named::Auto) if Suite::with_python(version).is_none() => {
+            let image = official_python(version);
+            let short = image.rsplit('/').next().unwrap_or_default();
+            let message = format!("Debian has no Python {version}, so the base is Docker Hub's `{short}`");
+            let debian = Suite::ALL.map(|suite| suite.python().to_string());
+            found.push(
+                document
+                    .at(Code::PythonOfHub, at, message)
+                    .help(format!("ask for {}, which are assembled from Debian's packages", debian.join(" or ")))
+                    .help(format!("or write `base: {image}`, or a copy of it in your registry")),
+            );
+            return;
+        }
+        _ => return,
+    };
     let has = suite.python();
     if has != version {
         let mut error = document

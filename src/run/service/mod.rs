@@ -95,7 +95,7 @@ impl Error {
         let url = url.to_owned();
         match error {
             http::Error::TooLarge { .. } => Self::TooLarge { url },
-            http::Error::Transport { source, .. } => Self::Transport { url, source },
+            http::Error::Transport { source, .. } => Self::Transport { url, source: source.into() },
             error => Self::Transport { url, source: error.into() },
         }
     }
@@ -277,7 +277,7 @@ impl Service {
 /// Why there is no answer, on a line.
 fn why(error: &http::Error) -> String {
     match error {
-        http::Error::Transport { source, .. } => with_causes(&**source),
+        http::Error::Transport { source, .. } => source.to_string(),
         error => with_causes(error),
     }
 }

@@ -123,7 +123,7 @@ pub fn python(ranges: &[Range], otherwise: &str) -> (Pin, Option<String>) {
     match newest {
         Some(minor) => {
             let debian = Suite::ALL.map(|suite| suite.python().to_string());
-            let why = format!("{whose}; Debian has {}, so the base is an image of Python's", debian.join(", "));
+            let why = format!("{whose}; Debian has {}, so the base is Docker Hub's image of it", debian.join(", "));
             (Pin::new(format!("3.{minor}"), why), None)
         }
         None => {
@@ -170,6 +170,9 @@ mod tests {
     fn what_no_python_suits_is_said() {
         let (_, range) = sklearn(&"0.20.4".parse().unwrap(), None);
         assert!(python(&[range], "").1.is_some());
+        let (_, range) = sklearn(&"0.23.2".parse().unwrap(), None);
+        let reason = python(&[range], "").0.reason;
+        assert!(reason.ends_with("Debian has 3.9, 3.11, 3.13, so the base is Docker Hub's image of it"), "{reason}");
         assert_eq!(python(&[], "any will do").0.reason, "any will do; Debian bookworm has 3.11");
     }
 
