@@ -120,9 +120,13 @@ fn what_was_changed_in_between_is_found_and_made_again() {
 #[test]
 fn what_a_draft_is_made_of_stays_until_it_is_compressed() {
     let [home, _] = tested();
-    let layers = home.stored("trees");
+    let layers = || {
+        let trees = home.stored("trees").into_iter().map(|name| home.store().join("trees").join(name));
+        trees.filter(|tree| tree.join("members.json").exists()).collect::<Vec<_>>()
+    };
+    let before = layers();
     home.run(["prune", "--all"]).ok();
-    assert_eq!(home.stored("trees"), layers);
+    assert!(before.len() >= 3 && layers() == before, "{before:?}");
     home.run(["run", "tiny:1", "--", "python", "-c", "print(1)"]).ok();
     let report = home.run(["inspect", "tiny:1", "--output", "json"]).ok().json();
     assert_eq!(report["digest"], expected());
