@@ -25,6 +25,7 @@ mod prune;
 mod ps;
 mod pull;
 mod push;
+mod reload;
 mod run;
 mod schema;
 mod serve;
@@ -204,6 +205,7 @@ enum Command {
 }
 
 /// What a command gets: where to print, and how to reach the store.
+#[derive(Clone)]
 struct Context {
     printer: Printer,
     network: Settings,
