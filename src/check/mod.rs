@@ -269,9 +269,9 @@ fn is_document(path: &Path) -> bool {
 }
 
 /// The manifest in the folder of a file or above it, up to the root of a repository.
-fn project_around(path: &Path) -> Option<PathBuf> {
+pub fn project_around(path: &Path) -> Option<PathBuf> {
     let real = std::path::absolute(path).ok()?;
-    let mut written = path.parent().map(Path::to_owned);
+    let mut written = path.strip_prefix(".").unwrap_or(path).parent().map(Path::to_owned);
     for folder in real.ancestors().skip(1) {
         if let Some(name) = manifest::NAMES.iter().find(|name| folder.join(name).is_file()) {
             // As the person would write it, as long as the path that was given reaches that far.

@@ -53,7 +53,7 @@ struct Image {
 
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let session = context.session()?;
-    let opened = Opened::open(&session, args.inputs.request()?, context)?;
+    let opened = Opened::open(&session, args.inputs.request(context)?, context)?;
     let mut input = opened.input(&session, &args.platform, Goal::Image, context)?;
     input.bundle.compress_weights(&session, args.compression)?;
     let targets = match args.push {

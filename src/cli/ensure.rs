@@ -49,7 +49,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let session = context.session()?;
     let platforms = workflow::platforms_or_host(&args.platform)?;
     // Mostly the image is there, and nothing of it is needed here.
-    let opened = Opened::open(&session, args.inputs.request()?, context)?;
+    let opened = Opened::open(&session, args.inputs.request(context)?, context)?;
     let input = opened.input(&session, &platforms, Goal::Bundle, context)?;
     let reference = named.tagged(ensure::tag(&session, &input, &platforms)?);
     let registries = Registries::new(&session);

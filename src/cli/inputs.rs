@@ -1,12 +1,18 @@
 //! The arguments that several commands share: what is built from, and how.
 
-use std::path::PathBuf;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
-use super::{Failure, completions};
+use super::printer::NAME;
+use super::{Context, Failure, completions};
 use crate::base::BaseName;
 use crate::build::resolve::Renewal;
 use crate::build::workflow::Request;
 use crate::bundle::Hashing;
+use crate::check;
+use crate::check::target::Target;
+use crate::formats::document::shown;
+use crate::project::manifest;
 
 /// What is built from, and how.
 #[derive(clap::Args)]
@@ -39,16 +45,59 @@ pub struct How {
 }
 
 impl Inputs {
-    /// As the library takes it.
-    pub fn request(self) -> Result<Request, Failure> {
+    /// As the library takes it, with the project that [`meant`] finds.
+    pub fn request(self, context: &Context) -> Result<Request, Failure> {
         let How { locked, no_cache, base, lock } = self.how;
         Ok(Request {
-            path: self.path,
+            path: meant(context, self.path)?,
             renewal: if locked { Renewal::Never } else { Renewal::IfNeeded },
             hashing: if no_cache { Hashing::Again } else { Hashing::IfUnknown },
             // A path is meant from the current folder.
             base: base.map(BaseName::absolute).transpose()?,
             lock,
         })
+    }
+}
+
+/// The project that `path` means: where it is the current folder, in which there is none, that of a folder above, up to
+/// the root of a repository. Which one it is, is said then.
+pub fn meant(context: &Context, path: PathBuf) -> Result<PathBuf, Failure> {
+    let has_manifest = || manifest::NAMES.iter().any(|name| path.join(name).exists());
+    if path != Path::new(".") || has_manifest() || !matches!(Target::of(&path)?, Target::Project(_)) {
+        return Ok(path);
+    }
+    // A file in the folder, whatever it is called.
+    let Some(found) = check::project_around(Path::new("file")) else { return Ok(path) };
+    context.printer.status("Found", format!("{NAME}{}{NAME:#} above the current folder", shown(&found)));
+    Ok(found.parent().map_or(path, Path::to_owned))
+}
+
+/// An address as it is written on the command line.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    /// Of this machine.
+    pub host: SocketAddr,
+    /// In the container; where it is not said, that of the service.
+    pub container: Option<u16>,
+}
+
+impl std::str::FromStr for Wanted {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let bad = || format!("`{text}` is no address: write 8080, 127.0.0.1:8080 or 8080:3000");
+        let loopback = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        if let Ok(host) = text.parse::<SocketAddr>() {
+            return Ok(Self { host, container: None });
+        }
+        let (host, container) = match text.rsplit_once(':') {
+            Some((host, port)) => (host, Some(port.parse().map_err(|_| bad())?)),
+            None => (text, None),
+        };
+        let host = match host.parse::<u16>() {
+            Ok(port) => loopback(port),
+            Err(_) => host.parse().map_err(|_| bad())?,
+        };
+        Ok(Self { host, container })
     }
 }

@@ -10,16 +10,18 @@ use serde_json::json;
 use url::Url;
 
 use super::inputs::{How, Inputs};
-use super::printer::{Output, Time};
+use super::printer::{NAME, Output, Time, plain};
 use super::{Context, Exit, Failure, completions, serve};
 use crate::build::workflow;
 use crate::image::session::Session;
 use crate::io::explain::ErrorKind;
+use crate::project::manifest::Manifest;
 use crate::run;
 use crate::run::container::{Container, Life};
-use crate::run::service::{Answer, Body, Credentials, RequestId, Service, Transcript};
+use crate::run::service::{Answer, Body, Credentials, Example, RequestId, Service, Transcript};
 
 const EXAMPLES: &str = "Examples:\n\
+\x20 ekiben invoke .                                     the manifest's first example\n\
 \x20 ekiben invoke . --data '{\"x\": 2}'                    build and run the project for one request\n\
 \x20 ekiben invoke iris-x7k2 -d @request.json            a container of `ekiben ps`\n\
 \x20 ekiben invoke http://127.0.0.1:3000 /extract -d -   any address, the request from stdin\n\
@@ -38,10 +40,11 @@ pub struct Args {
     /// runs of. A container counts before a folder of the same name, which is written ./NAME.
     #[arg(value_name = "TARGET", add = completions::targets())]
     target: String,
-    /// What is asked there.
-    #[arg(value_name = "PATH", default_value = "/predict")]
-    path: String,
-    /// The JSON to send with a POST: as it is, from a file, or from stdin. Without it: a GET.
+    /// What is asked there; /predict where nothing else is said.
+    #[arg(value_name = "PATH")]
+    path: Option<String>,
+    /// The JSON to send with a POST: as it is, from a file, or from stdin. Without it: the first example request of the
+    /// manifest, where what is built for this has one and no PATH is given; else a GET.
     #[arg(long, short, value_name = "JSON|@FILE|-")]
     data: Option<String>,
     #[command(flatten)]
@@ -52,18 +55,21 @@ pub struct Args {
     how: serve::How,
 }
 
+/// What is asked where nothing else is said.
+const USUAL: &str = "/predict";
+
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let credentials = args.secrets.credentials()?;
-    if !args.path.starts_with('/') {
-        return Err(Failure::new(
-            ErrorKind::Usage.named("invoke/path"),
-            format!("the path `{}` does not begin with `/`", args.path),
-        ));
+    if let Some(path) = args.path.as_ref().filter(|path| !path.starts_with('/')) {
+        let text = format!("the path `{path}` does not begin with `/`");
+        return Err(Failure::new(ErrorKind::Usage.named("invoke/path"), text));
     }
     let data = args.data.as_deref().map(read).transpose()?;
     let session = context.session_for_running()?;
     match running(context, &session, &args.target)? {
-        Some((service, container)) => ask(context, &service.with(credentials), container, &args.path, data),
+        Some((service, container)) => {
+            ask(context, &service.with(credentials), container, args.path.as_deref().unwrap_or(USUAL), data)
+        }
         None => once(context, &session, args, credentials, data),
     }
 }
@@ -163,14 +169,15 @@ fn once(
     data: Option<Vec<u8>>,
 ) -> Result<Exit, Failure> {
     let inputs = Inputs { path: PathBuf::from(args.target), how: args.build };
-    let built = workflow::image(session, inputs.request()?, context)?;
+    let built = workflow::image(session, inputs.request(context)?, context)?;
     let mut options = args.how.options(built.manifest.as_ref().map(|manifest| &manifest.resources))?;
     options.publish = vec![run::any_port(serve::port(&built, &options.env))];
     let mut running = serve::start(context, session, &built, options, Life::Tied, false)?.with(credentials);
     let _signals = running.container.pass_on_signals()?;
     let ready = built.manifest.as_ref().map_or("/readyz", |manifest| &manifest.service.ready);
     running.wait_ready(context, ready, args.how.timeout)?;
-    let (answer, id) = running.invoke(&args.path, data);
+    let (path, data) = asked(context, args.path, data, built.manifest.as_ref());
+    let (answer, id) = running.invoke(&path, data);
     // What is said behind the answer is all there once nothing runs any more.
     running.end(context)?;
     let theirs = answer.as_ref().ok().and_then(|answer| answer.request_id.as_deref());
@@ -182,6 +189,24 @@ fn once(
             Err(error.into())
         }
     }
+}
+
+/// What is asked, and what is sent: where the person says neither, the first example of the manifest that sends something.
+fn asked(
+    context: &Context,
+    path: Option<String>,
+    data: Option<Vec<u8>>,
+    manifest: Option<&Manifest>,
+) -> (String, Option<Vec<u8>>) {
+    if path.is_none()
+        && data.is_none()
+        && let Some(example) = manifest.and_then(Example::first_request)
+    {
+        let (path, name) = (&example.test.path, plain(&example.test.name(example.number)));
+        context.printer.status("Asking", format!("{path} the example {NAME}{name}{NAME:#} of the manifest"));
+        return (path.clone(), example.json().map(String::into_bytes));
+    }
+    (path.unwrap_or_else(|| USUAL.to_owned()), data)
 }
 
 /// Writes the body to stdout. A status that is none of success is the command's failure: then what the service `said` of

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::printer::Report;
-use super::{Context, Exit, Failure};
+use super::{Context, Exit, Failure, inputs};
 use crate::build::resolve::{Renewal, Subject};
 use crate::build::workflow;
 use crate::project::lock;
@@ -42,7 +42,7 @@ struct Locked {
 
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let session = context.session()?;
-    let project = workflow::project(&args.path, context)?;
+    let project = workflow::project(&inputs::meant(context, args.path)?, context)?;
     let renewal = match (args.update, args.check) {
         (true, _) => Renewal::Always,
         (_, true) => Renewal::Never,

@@ -26,6 +26,7 @@ mod prune;
 mod ps;
 mod pull;
 mod push;
+mod reload;
 mod rm;
 mod rmi;
 mod run;
@@ -211,6 +212,7 @@ enum Command {
 }
 
 /// What a command gets: where to print, and how to reach the store.
+#[derive(Clone)]
 struct Context {
     printer: Printer,
     network: Settings,

@@ -47,7 +47,7 @@ struct Packed {
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let session = context.session()?;
     let base = args.inputs.how.base.clone();
-    let opened = Opened::open(&session, args.inputs.request()?, context)?;
+    let opened = Opened::open(&session, args.inputs.request(context)?, context)?;
     let bundle = opened.input(&session, &[], Goal::Bundle, context)?.bundle;
     let path = match args.out {
         None => PathBuf::from(bundle.file_name()),

@@ -85,6 +85,13 @@ impl Printer {
         Self { output, verbosity, terminal: Arc::new(Terminal { bars, tasks: Mutex::default() }) }
     }
 
+    /// The same, which says nothing of what was done, unless more than usual is to be said.
+    #[must_use]
+    pub fn quiet(&self) -> Self {
+        let verbosity = if self.is_verbose() { self.verbosity } else { Verbosity::Quiet };
+        Self { verbosity, ..self.clone() }
+    }
+
     /// How results are written.
     pub fn output(&self) -> Output {
         self.output

@@ -5,11 +5,12 @@ use std::net::SocketAddr;
 
 use serde::Serialize;
 
-use super::inputs::Inputs;
+use super::inputs::{Inputs, Wanted};
 use super::printer::Report;
 use super::serve::{self, LogScreen, Running};
-use super::{Context, Exit, Failure};
+use super::{Context, Exit, Failure, reload};
 use crate::build::workflow::{self, Built};
+use crate::io::explain::ErrorKind;
 use crate::project::manifest::Manifest;
 use crate::run::container::{Life, Publish};
 use crate::run::service::Transcript;
@@ -17,6 +18,7 @@ use crate::run::service::Transcript;
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben run\n\
 \x20 ekiben run fixtures/iris -p 8080\n\
+\x20 ekiben run --watch                  each save is answered within the time of a start\n\
 \x20 ekiben run iris:1.0 --detach        then: ekiben ps, ekiben logs, ekiben stop\n\
 \x20 ekiben run iris:1.0 -- python -c 'print(1)'";
 
@@ -41,6 +43,9 @@ pub struct Args {
     /// What the container is called.
     #[arg(long)]
     name: Option<String>,
+    /// Start the service anew whenever the project changes; the one before answers at the same address until then.
+    #[arg(long, short, conflicts_with_all = ["detach", "name", "command"])]
+    watch: bool,
     /// Return when the service is ready, and let it run.
     #[arg(long, short)]
     detach: bool,
@@ -59,34 +64,6 @@ enum Network {
     Host,
 }
 
-/// An address as it is written on the command line.
-#[derive(Clone, Copy)]
-struct Wanted {
-    host: SocketAddr,
-    container: Option<u16>,
-}
-
-impl std::str::FromStr for Wanted {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let bad = || format!("`{text}` is no address: write 8080, 127.0.0.1:8080 or 8080:3000");
-        let loopback = |port| SocketAddr::from(([127, 0, 0, 1], port));
-        if let Ok(host) = text.parse::<SocketAddr>() {
-            return Ok(Self { host, container: None });
-        }
-        let (host, container) = match text.rsplit_once(':') {
-            Some((host, port)) => (host, Some(port.parse().map_err(|_| bad())?)),
-            None => (text, None),
-        };
-        let host = match host.parse::<u16>() {
-            Ok(port) => loopback(port),
-            Err(_) => host.parse().map_err(|_| bad())?,
-        };
-        Ok(Self { host, container })
-    }
-}
-
 #[derive(Serialize)]
 struct Started {
     name: String,
@@ -95,7 +72,16 @@ struct Started {
 
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let session = context.session_for_running()?;
-    let built = workflow::image(&session, args.inputs.request()?, context)?;
+    if args.watch {
+        if args.network == Network::Host {
+            let explanation = ErrorKind::Usage.named("run/watch-host").hint("leave out `--network host`");
+            let text = "two services cannot listen at one address of the host, as --watch needs";
+            return Err(Failure::new(explanation, text));
+        }
+        let plan = reload::Plan { request: args.inputs.request(context)?, how: args.how, publish: args.publish };
+        return reload::run(context, &session, plan);
+    }
+    let built = workflow::image(&session, args.inputs.request(context)?, context)?;
     let mut options = args.how.options(built.manifest.as_ref().map(|manifest| &manifest.resources))?;
     let port = serve::port(&built, &options.env);
     options.name = args.name;
@@ -115,7 +101,10 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         let ready = built.manifest.as_ref().map_or("/readyz", |manifest| &manifest.service.ready);
         if serves {
             running.wait_ready(context, ready, args.how.timeout)?;
+            serve::invite(context, running.service.url(), built.manifest.as_ref());
         }
+        let name = running.container.name();
+        context.printer.advise(&format!("`ekiben logs --follow {name}` shows its log, `ekiben stop {name}` stops it"));
         let (name, address) = (running.container.name().to_owned(), running.service.url().to_owned());
         context.printer.report(&Started { name, address })?;
         return Ok(Exit::Success);
@@ -155,6 +144,7 @@ fn foreground(
                     Ok(waited) => {
                         let time = super::printer::Time(waited);
                         printer.status("Ready", format!("{} in {time}, Ctrl-C stops it", service.url()));
+                        serve::invite(context, service.url(), built.manifest.as_ref());
                     }
                     Err(crate::run::service::Error::NotReady { .. }) => {
                         printer.warn(&format!("{ready} does not answer; the container goes on"));

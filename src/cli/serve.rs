@@ -2,14 +2,16 @@
 
 use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::printer::{DIM, NAME, Output, Time, plain};
 use super::{Context, Failure};
 use crate::build::workflow::Built;
+use crate::bundle::generate::quoted;
 use crate::formats::package;
 use crate::image::session::Session;
-use crate::project::manifest::Resources;
+use crate::project::manifest::{Manifest, Resources};
 use crate::run::container::{self, Container, Life, Limits, LogReader, Publish};
 use crate::run::ended::EndedLogs;
 use crate::run::service::{
@@ -19,7 +21,7 @@ use crate::run::service::{
 use crate::run::{self, Options, volume};
 
 /// How a service is started.
-#[derive(clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 #[group(skip)]
 pub struct How {
     /// Another program to run the container: runc, crun, podman or docker.
@@ -214,32 +216,48 @@ impl Running {
         Self { service: self.service.with(credentials), ..self }
     }
 
-    /// Waits until the service is ready. When it ends before, its log is shown.
-    pub fn wait_ready(&mut self, context: &Context, path: &str, timeout: u64) -> Result<(), Failure> {
-        let ended = || match self.container.state() {
+    /// The exit code, once it has ended.
+    pub fn exit_code(&self) -> Option<i32> {
+        match self.container.state() {
             Ok(container::State { status: container::Status::Exited { code, .. }, .. }) => Some(code),
-            Ok(_) => None,
-            Err(_) => Some(1),
-        };
-        let waited = match self.service.wait_ready(path, Duration::from_secs(timeout), ended) {
-            Ok(waited) => waited,
-            Err(error) => {
-                let error = match error {
-                    service::Error::NotReady { waited, last } => {
-                        let last =
-                            self.locate().map_or_else(|| last.clone(), |place| format!("{last}; it is at {place}"));
-                        service::Error::NotReady { waited, last }
-                    }
-                    error => error,
-                };
-                let remedy = package::remedy(&self.show_log(context));
-                self.end(context)?;
-                return Err(Failure::from(error).with_remedy(remedy));
-            }
-        };
-        self.is_ready = true;
-        context.printer.status("Ready", format!("{NAME}{}{NAME:#} in {}", self.service.url(), Time(waited)));
+            Ok(state) if state.is_live() => None,
+            _ => Some(1),
+        }
+    }
+
+    /// Waits until the service is ready, and says so. When it ends before, its log is shown.
+    pub fn wait_ready(&mut self, context: &Context, path: &str, timeout: u64) -> Result<(), Failure> {
+        if let Some(waited) = self.wait_unless(context, path, timeout, &AtomicBool::new(false))? {
+            context.printer.status("Ready", format!("{NAME}{}{NAME:#} in {}", self.service.url(), Time(waited)));
+        }
         Ok(())
+    }
+
+    /// The same, which says nothing: how long it took, or nothing where `is_cancelled` was set before.
+    pub fn wait_unless(
+        &mut self,
+        context: &Context,
+        path: &str,
+        timeout: u64,
+        is_cancelled: &AtomicBool,
+    ) -> Result<Option<Duration>, Failure> {
+        let cancelled = || is_cancelled.load(Ordering::Relaxed).then_some(0);
+        let ended = || cancelled().or_else(|| self.exit_code());
+        let error = match self.service.wait_ready(path, Duration::from_secs(timeout), ended) {
+            Ok(waited) => {
+                self.is_ready = true;
+                return Ok(Some(waited));
+            }
+            Err(service::Error::Ended { .. }) if cancelled().is_some() => return Ok(None),
+            Err(service::Error::NotReady { waited, last }) => {
+                let last = self.locate().map_or_else(|| last.clone(), |place| format!("{last}; it is at {place}"));
+                service::Error::NotReady { waited, last }
+            }
+            Err(error) => error,
+        };
+        let remedy = package::remedy(&self.show_log(context));
+        self.end(context)?;
+        Err(Failure::from(error).with_remedy(remedy))
     }
 
     /// Asks an example. What is said of it in the log is there once the container has ended: see [`Running::said`].
@@ -314,6 +332,17 @@ impl Running {
         last.join("\n")
     }
 
+    /// Shows what it has said since.
+    pub fn show(&mut self, context: &Context, screen: &mut LogScreen<'_>) {
+        let Self { listener, transcript, refusals, .. } = self;
+        // A log that cannot be read says nothing; nothing can be done about a closed stdout.
+        let _ = listener.read(&mut |bytes| {
+            let _ = screen.take(bytes);
+            transcript.take(bytes);
+            refusals.look_at(context, bytes);
+        });
+    }
+
     /// Keeps what was said, without credentials, where the container's own log goes with it.
     fn keep_log(&self, context: &Context) {
         let Some(logs) = &self.ended_logs else { return };
@@ -337,6 +366,25 @@ impl Running {
             }
         })?;
         Ok(())
+    }
+}
+
+/// Says what can be asked of the service at `url`: its documentation, and the manifest's first example as a line to copy.
+pub fn invite(context: &Context, url: &str, manifest: Option<&Manifest>) {
+    /// Bytes of a request that is still a line to copy.
+    const LONGEST: usize = 400;
+    let Some(manifest) = manifest else { return };
+    // The package that brings it needs Python 3.10, see `generate::api`.
+    let version = manifest.python.as_ref().and_then(|python| python.version.as_ref()?.meant().ok());
+    if manifest.serves_functions() && version.is_none_or(|version| version.minor() >= 10) {
+        context.printer.status("Docs", format!("{NAME}{url}/docs{NAME:#}"));
+    }
+    let Some(example) = Example::first_request(manifest) else { return };
+    if let Some(json) = example.json().filter(|json| json.len() <= LONGEST) {
+        let address = quoted(&format!("{url}{}", example.test.path));
+        context
+            .printer
+            .status("Try", format!("curl {address} -H 'content-type: application/json' -d {}", quoted(&json)));
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 use url::Url;
 
-use super::inputs::Inputs;
+use super::inputs::{self, Inputs};
 use super::printer::{DIM, ERROR, NAME, Output, Report, Time, VERB, plain};
 use super::{Context, Exit, Failure, invoke, serve, watch};
 use crate::build::workflow::{self, Goal, Opened};
@@ -93,8 +93,9 @@ struct Asked {
     outcomes: Vec<Outcome>,
 }
 
-pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
+pub fn run(context: &Context, mut args: Args) -> Result<Exit, Failure> {
     let credentials = args.secrets.credentials()?;
+    args.inputs.path = inputs::meant(context, args.inputs.path)?;
     let path = args.inputs.path.clone();
     let (accepts, is_project) = (args.accept, matches!(Target::of(&path)?, Target::Project(_)));
     if accepts && !is_project {
@@ -134,7 +135,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
 
 /// Asks a service that is built and started for it.
 fn here(context: &Context, session: &Session, args: Args, credentials: Credentials) -> Result<Asked, Failure> {
-    let opened = Opened::open(session, args.inputs.request()?, context)?;
+    let opened = Opened::open(session, args.inputs.request(context)?, context)?;
     let manifest = opened.manifest().clone();
     // Said before anything is locked.
     has_tests(&manifest)?;
@@ -174,7 +175,7 @@ fn elsewhere(
         return Err(Failure::new(explanation, format!("`{url}` is no address of a service")));
     };
     let service = Service::at(&address, &context.network)?.with(credentials);
-    let manifest = Opened::open(session, inputs.request()?, context)?.manifest().clone();
+    let manifest = Opened::open(session, inputs.request(context)?, context)?.manifest().clone();
     has_tests(&manifest)?;
     let outcomes: Vec<_> = Example::of(&manifest).map(|example| service.ask(example, None)).collect();
     if let [first, ..] = outcomes.as_slice()

@@ -107,6 +107,27 @@ fn a_project_is_built_and_run_for_one_request() {
 }
 
 #[test]
+fn without_data_the_first_example_of_the_manifest_is_asked() {
+    let home = Home::warm();
+    let project = home.tiny("tiny");
+    let said = home.run(["invoke", "tiny"]).ok();
+    assert_eq!(said.out, "7.0");
+    assert!(said.err.contains("Asking /predict the example one number of the manifest"), "{}", said.err);
+    // Where a path is given, that is asked, with a GET.
+    assert!(home.run(["invoke", "tiny", "/openapi.json"]).ok().out.contains("/explain"));
+
+    // From a folder below, up to the root of the repository.
+    let below = project.join("src");
+    let from_below = || ran(home.command(["invoke", "."]).current_dir(&below));
+    let found = from_below().ok();
+    assert_eq!(found.out, "7.0");
+    assert!(found.err.contains(&format!("Found {}", project.join("ekiben.yaml").display())), "{}", found.err);
+    fs::create_dir(below.join(".git")).unwrap();
+    let refused = from_below();
+    assert!(refused.code == Some(3) && !refused.err.contains("Found"), "{}", refused.err);
+}
+
+#[test]
 fn a_container_is_asked_by_its_name_and_by_its_address() {
     let home = home("");
     let port = free_port().to_string();

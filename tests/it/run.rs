@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::{Child, Stdio};
+use std::sync::{Arc, Mutex};
 
 use crate::home::{self, Home, Ran, ask, free_port, line, ran, wait_until};
 use nix::sys::signal::{Signal, kill};
@@ -28,6 +29,8 @@ struct Foreground {
     child: Child,
     line: String,
     address: String,
+    /// What it has said on stderr since.
+    said: Arc<Mutex<String>>,
 }
 
 impl Foreground {
@@ -36,11 +39,17 @@ impl Foreground {
         let log = fs::File::create(home.folder().join("stdout")).unwrap();
         let mut child = command.stdout(log).stderr(Stdio::piped()).spawn().unwrap();
         let mut said = String::new();
-        for text in BufReader::new(child.stderr.take().unwrap()).lines() {
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        while let Some(text) = lines.next() {
             let text = text.unwrap();
             if let Some((_, rest)) = text.split_once("Ready http://") {
                 let address = rest.split(' ').next().unwrap().to_owned();
-                return Self { child, line: line(&command), address };
+                let (line, said) = (line(&command), Arc::new(Mutex::new(String::new())));
+                let heard = Arc::clone(&said);
+                std::thread::spawn(move || {
+                    lines.for_each(|text| *heard.lock().unwrap() += &format!("{}\n", text.unwrap()))
+                });
+                return Self { child, line, address, said };
             }
             said = format!("{said}{text}\n");
         }
@@ -50,6 +59,10 @@ impl Foreground {
 
     fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
+    }
+
+    fn says(&self, text: &str) -> bool {
+        self.said.lock().unwrap().contains(text)
     }
 
     fn end(self) -> Ran {
@@ -100,6 +113,91 @@ fn signals_end_a_container_in_the_foreground_and_nothing_is_left() {
             assert_eq!(home.stored("scratch"), [""; 0]);
         }
     }
+}
+
+#[test]
+fn the_ready_line_says_what_to_ask_and_how_to_stop() {
+    let home = built();
+    let running = Foreground::start(&home, &["tiny"]);
+    let address = &running.address;
+    wait_until("the example", || running.says("Try curl"));
+    assert!(running.says(&format!("Docs http://{address}/docs\n")), "{:?}", running.said);
+    let said = running.said.lock().unwrap().clone();
+    let line = said.lines().find_map(|line| line.trim_start().strip_prefix("Try ")).unwrap();
+    // As it stands there, it answers.
+    assert_eq!(ran(home::tool("sh").args(["-c", &format!("{line} -s")])).ok().out, "7.0");
+    running.signal(Signal::SIGINT);
+    running.end().ends(0);
+
+    let detached = home.run(["run", "tiny", "--detach"]).ok();
+    let name = detached.out.trim_end();
+    assert_eq!(detached.out.lines().count(), 1);
+    for text in [format!("ekiben logs --follow {name}"), format!("ekiben stop {name}")] {
+        assert!(detached.err.contains(&text), "{}", detached.err);
+    }
+    home.run(["stop", "--all", "--remove"]).ok();
+}
+
+#[test]
+fn a_service_follows_its_project() {
+    for home in [Home::warm(), Home::warm().of_a_user()] {
+        let project = home.tiny("tiny");
+        let code = fs::read_to_string(project.join("src/predict.py")).unwrap();
+        let manifest = fs::read_to_string(project.join("ekiben.yaml")).unwrap();
+        let running = Foreground::start(&home, &["tiny", "--watch"]);
+        let address = running.address.clone();
+        // It answers whenever it is asked, whatever happens.
+        let answer = || match ask(&address, "POST", "/predict", r#"{"x": 2}"#) {
+            (200, body) => body,
+            other => panic!("{other:?}\n{}", running.said.lock().unwrap()),
+        };
+        assert_eq!(answer(), "7.0");
+        let adding =
+            |number: &str| code.replace("MODEL[\"intercept\"]\n", &format!("MODEL[\"intercept\"] + {number}\n"));
+        home.write("tiny/src/predict.py", adding("1"));
+        wait_until("the answer of the new code", || answer() == "8.0");
+        // Nobody who builds or runs `tiny:1` gets what was just saved.
+        assert_eq!(home.run(["images", "--output", "json"]).ok().out.matches("tiny:").count(), 1);
+
+        home.write("tiny/src/predict.py", adding("+"));
+        wait_until("the mistake", || running.says("src/predict.py:"));
+        assert_eq!(answer(), "8.0");
+        // What is seen only when it starts.
+        home.write("tiny/src/predict.py", format!("{}\nraise RuntimeError('not today')\n", adding("2")));
+        wait_until("the traceback", || running.says("not today") && running.says("the service from before"));
+        assert_eq!(answer(), "8.0");
+        home.write("tiny/src/predict.py", adding("3"));
+        wait_until("the answer of the code that is right again", || answer() == "10.0");
+
+        let requirement = "  version: \"3.11\"\n  requirements: [joblib==1.4.2]\n";
+        home.write("tiny/ekiben.yaml", manifest.replace("  version: \"3.11\"\n", requirement));
+        home.write("tiny/src/predict.py", adding("len([__import__('joblib').__version__])"));
+        wait_until("the answer with another package", || answer() == "8.0");
+        wait_until("the end of those before", || home.stored("containers").len() == 1);
+
+        running.signal(Signal::SIGINT);
+        running.end().ends(0);
+        assert!(TcpStream::connect(&address).is_err());
+        assert_eq!((home.stored("containers"), home.stored("scratch")), (vec![], vec![]));
+        assert_eq!(processes_in(&home.store()), [""; 0]);
+    }
+}
+
+/// Processes whose command line names a folder.
+fn processes_in(folder: &std::path::Path) -> Vec<String> {
+    let lines =
+        fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
+    let lines = lines.map(|line| String::from_utf8_lossy(&line).replace('\0', " "));
+    lines.filter(|line| line.contains(folder.to_str().unwrap())).collect()
+}
+
+#[test]
+fn what_cannot_be_followed_is_said_at_once() {
+    let home = Home::empty();
+    home.tiny("tiny");
+    home.run(["run", "tiny:1", "--watch"]).ends(2).says("a project");
+    home.run(["run", "tiny", "--watch", "--detach"]).ends(2).says("cannot be used with");
+    home.run(["run", "tiny", "--watch", "--network", "host"]).ends(2).says("--network host");
 }
 
 #[test]

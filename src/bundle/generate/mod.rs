@@ -94,7 +94,7 @@ fn entrypoint(manifest: &Manifest) -> GeneratedFile {
 pub const BENTO_ENTRYPOINT: &str = include_str!("templates/env/docker/bento.sh");
 
 /// A word of a POSIX shell's command line.
-fn quoted(word: &str) -> String {
+pub fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '/' | ':' | '=' | ',' | '@' | '%');
     match !word.is_empty() && word.chars().all(plain) {
         true => word.to_owned(),

@@ -7,8 +7,8 @@
 use std::io;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use nix::libc;
@@ -39,6 +39,40 @@ pub(super) fn listen(publish: &[Publish]) -> Result<(Vec<Listener>, Vec<Publish>
         listeners.push(Listener { socket, port: container });
     }
     Ok((listeners, published))
+}
+
+/// An address of the host that stays while the container behind it is replaced. It listens as long as this process lives.
+#[derive(Debug)]
+pub struct Switch {
+    address: SocketAddr,
+    to: Arc<Mutex<Option<SocketAddr>>>,
+}
+
+impl Switch {
+    /// Listens on `address`; nobody answers yet, so that connections are closed.
+    ///
+    /// # Errors
+    /// [`Failure::Address`] when the address is taken, or is none of this machine.
+    pub fn listen(address: SocketAddr) -> Result<Self, super::Error> {
+        let (listeners, published) = listen(&[Publish { host: address, container: 0 }])?;
+        let to = Arc::new(Mutex::new(None));
+        for Listener { socket, .. } in listeners {
+            let (to, open) = (Arc::clone(&to), Arc::new(AtomicUsize::new(0)));
+            let now = move || *to.lock().unwrap_or_else(PoisonError::into_inner);
+            std::thread::spawn(move || accept(&socket, &open, now));
+        }
+        Ok(Self { address: published.first().map_or(address, |published| published.host), to })
+    }
+
+    /// Where it listens, with the port that was found for port 0.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// From now on connections go on to `to`, or are closed. Those that are open stay where they are.
+    pub fn turn(&self, to: Option<SocketAddr>) {
+        *self.to.lock().unwrap_or_else(PoisonError::into_inner) = to;
+    }
 }
 
 /// Brings up the loopback interface of the network namespace that this process is in.
@@ -94,13 +128,15 @@ fn run(listeners: Vec<Listener>, supervisor: &super::lifeline::Supervisor) -> io
     std::thread::scope(|scope| {
         for listener in &listeners {
             let open = &open;
-            scope.spawn(move || accept(listener, open));
+            let inside = SocketAddr::from((Ipv4Addr::LOCALHOST, listener.port));
+            scope.spawn(move || accept(&listener.socket, open, || Some(inside)));
         }
     });
     Ok(())
 }
 
-fn accept(listener: &Listener, open: &Arc<AtomicUsize>) {
+/// Accepts connections, each of which goes on to where `to` says at the time; where it says nowhere, it is closed.
+fn accept(socket: &TcpListener, open: &Arc<AtomicUsize>, to: impl Fn() -> Option<SocketAddr>) {
     /// Connections at once; more wait until one is closed. Each takes two threads.
     const MOST: usize = 512;
     loop {
@@ -108,16 +144,16 @@ fn accept(listener: &Listener, open: &Arc<AtomicUsize>) {
             std::thread::sleep(Duration::from_millis(5));
             continue;
         }
-        match listener.socket.accept() {
+        match socket.accept() {
             Ok((outside, _)) => {
-                let port = listener.port;
+                let Some(inside) = to() else { continue };
                 let open = Arc::clone(open);
                 open.fetch_add(1, Ordering::AcqRel);
                 let connection = std::thread::Builder::new().stack_size(64 << 10);
                 let counted = Arc::clone(&open);
                 let spawned = connection.spawn(move || {
                     // Where nobody listens yet, or one side hangs up, the other sees its connection end.
-                    let _ = connect(&outside, port);
+                    let _ = connect(&outside, inside);
                     open.fetch_sub(1, Ordering::AcqRel);
                 });
                 if spawned.is_err() {
@@ -130,8 +166,8 @@ fn accept(listener: &Listener, open: &Arc<AtomicUsize>) {
     }
 }
 
-fn connect(outside: &TcpStream, port: u16) -> io::Result<()> {
-    let inside = TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
+fn connect(outside: &TcpStream, inside: SocketAddr) -> io::Result<()> {
+    let inside = TcpStream::connect(inside)?;
     outside.set_nodelay(true)?;
     inside.set_nodelay(true)?;
     std::thread::scope(|scope| {

@@ -31,6 +31,7 @@ mod state;
 mod supervise;
 
 pub use error::{Error, Failure};
+pub use forward::Switch;
 pub use log::LogReader;
 pub use signals::PassedOn;
 pub use spec::{Engine, Limits, Mount, Name, Network, Publish, Spec, Streams, Tmpfs};

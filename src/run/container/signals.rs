@@ -20,6 +20,14 @@ pub struct PassedOn {
 }
 
 impl PassedOn {
+    /// The same while there is no container: they are noted, for [`PassedOn::received`].
+    ///
+    /// # Errors
+    /// When the kernel says no.
+    pub fn to_nobody() -> io::Result<Self> {
+        Self::to(0)
+    }
+
     pub(super) fn to(supervisor: u32) -> io::Result<Self> {
         SUPERVISOR.store(supervisor as i32, Ordering::SeqCst);
         RECEIVED.store(0, Ordering::SeqCst);

@@ -260,7 +260,7 @@ impl Service {
     pub fn ask(&self, example: Example<'_>, id: Option<&RequestId>) -> Outcome {
         let started = Instant::now();
         let test = example.test;
-        let json = test.request.as_ref().map(|body| body.to_string().into_bytes());
+        let json = example.json().map(String::into_bytes);
         let answer = self.send(&test.path, json, id, Patience::within(LONGEST_TEST)).map(|answer| {
             let header = |name: &str| answer.header(name).map(str::to_owned);
             let (content_type, location) = (header("content-type"), header("location"));

@@ -26,6 +26,17 @@ impl<'a> Example<'a> {
     pub fn of(manifest: &'a Manifest) -> impl Iterator<Item = Self> {
         (1..).zip(&manifest.tests).map(|(number, test)| Self { number, test, nearness: manifest.nearness(test) })
     }
+
+    /// The first that sends something and is answered with success: the one to try a service with.
+    pub fn first_request(manifest: &'a Manifest) -> Option<Self> {
+        let is_one = |test: &Test| test.request.is_some() && (200..300).contains(&test.wanted_status());
+        Self::of(manifest).find(|example| is_one(example.test))
+    }
+
+    /// What is sent: JSON on a line.
+    pub fn json(&self) -> Option<String> {
+        self.test.request.as_ref().map(ToString::to_string)
+    }
 }
 
 /// How an example request went.

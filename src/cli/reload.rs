@@ -1,0 +1,318 @@
+//! `ekiben run --watch`: a service that follows its project.
+//!
+//! Each change is built as `ekiben build` would build it, and a container of its own is started from that. Only when the
+//! new service is ready do connections go to it; the one before then ends its requests, and ends. What cannot be built,
+//! or does not become ready, is told, and the service that there is goes on. A change that leaves the image as it is (a
+//! file that is not packed, the lock that the build has written) starts nothing.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, TryRecvError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::inputs::Wanted;
+use super::printer::{NAME, Time};
+use super::serve::{self, How, LogScreen, Running};
+use super::{Context, Exit, Failure};
+use crate::build::workflow::{self, Built, Goal, Opened, Request};
+use crate::check;
+use crate::check::target::Target;
+use crate::image::session::Session;
+use crate::image::store::ImageName;
+use crate::io::digest::Digest;
+use crate::io::explain::ErrorKind;
+use crate::run;
+use crate::run::container::{self, Life, PassedOn, Switch};
+
+/// What is followed, and how it is started.
+#[derive(Clone)]
+pub struct Plan {
+    pub request: Request,
+    pub how: How,
+    pub publish: Vec<Wanted>,
+}
+
+/// The least time between two looks at the files. Looking takes a project's folder less than a millisecond.
+const INTERVAL: Duration = Duration::from_millis(20);
+/// How many times longer than a look the pause before the next one is at least: a large folder keeps no processor busy.
+const PAUSES: u32 = 20;
+
+/// Follows the project until a signal comes.
+pub fn run(context: &Context, session: &Session, plan: Plan) -> Result<Exit, Failure> {
+    if !matches!(Target::of(&plan.request.path)?, Target::Project(_)) {
+        let explanation = ErrorKind::Usage.named("run/watch-project").hint("name the project's folder");
+        return Err(Failure::new(explanation, "--watch follows the files of a project"));
+    }
+    let signals = PassedOn::to_nobody()?;
+    let paths = [plan.request.path.clone()];
+    let mut follower = Follower {
+        context,
+        session,
+        plan,
+        screen: LogScreen::of_service(context),
+        switches: Vec::new(),
+        current: None,
+        attempt: None,
+        leaving: Vec::new(),
+        has_failed: false,
+    };
+    let mut looks = Looks::new(&paths);
+    follower.begin();
+    while signals.received().is_none() {
+        std::thread::sleep(looks.pause());
+        if looks.has_changed(&paths) {
+            follower.change();
+        }
+        follower.go_on()?;
+    }
+    follower.end()
+}
+
+/// What was seen of the files.
+struct Looks {
+    seen: Vec<check::Stamp>,
+    /// It differs from what is being built.
+    is_new: bool,
+    took: Duration,
+}
+
+impl Looks {
+    fn new(paths: &[PathBuf]) -> Self {
+        Self { seen: check::stamps(paths), is_new: false, took: Duration::ZERO }
+    }
+
+    fn pause(&self) -> Duration {
+        INTERVAL.max(self.took * PAUSES)
+    }
+
+    /// Whether the files are others than before. That is said when two looks agree, as a save can come in several writes.
+    fn has_changed(&mut self, paths: &[PathBuf]) -> bool {
+        let started = Instant::now();
+        let now = check::stamps(paths);
+        self.took = started.elapsed();
+        let is_settled = now == self.seen;
+        self.seen = now;
+        let has_changed = is_settled && self.is_new;
+        self.is_new = !is_settled;
+        has_changed
+    }
+}
+
+/// What is going on.
+struct Follower<'a> {
+    context: &'a Context,
+    session: &'a Session,
+    plan: Plan,
+    screen: LogScreen<'a>,
+    /// Where it answers; from the first image on, which says at which port.
+    switches: Vec<Switch>,
+    current: Option<(Running, Digest)>,
+    attempt: Option<Attempt>,
+    /// Services from before that end their requests.
+    leaving: Vec<JoinHandle<()>>,
+    /// The last attempt came to nothing.
+    has_failed: bool,
+}
+
+/// What is built and started while the service before goes on.
+struct Attempt {
+    is_cancelled: Arc<AtomicBool>,
+    started: Instant,
+    result: Receiver<Result<Outcome, Failure>>,
+}
+
+enum Outcome {
+    /// Of another image, and ready.
+    Ready(Box<(Running, Built)>),
+    /// The image is the one that runs.
+    Same,
+    /// Files have changed meanwhile.
+    Cancelled,
+}
+
+impl Follower<'_> {
+    /// Builds and starts what there is now, on a thread that a signal does not wait for.
+    fn begin(&mut self) {
+        let (send, result) = mpsc::channel();
+        let is_cancelled = Arc::new(AtomicBool::new(false));
+        let (session, plan, flag) = (self.session.clone(), self.plan.clone(), Arc::clone(&is_cancelled));
+        let last = self.current.as_ref().map(|(_, digest)| *digest);
+        let mut context = self.context.clone();
+        if !self.switches.is_empty() {
+            // One line for each change.
+            context.printer = context.printer.quiet();
+        }
+        std::thread::spawn(move || {
+            let outcome = attempt(&context, &session, &plan, last, &flag);
+            if let Err(mpsc::SendError(Ok(Outcome::Ready(ready)))) = send.send(outcome) {
+                let _ = ready.0.container.stop(Duration::ZERO);
+            }
+        });
+        self.attempt = Some(Attempt { is_cancelled, started: Instant::now(), result });
+    }
+
+    /// Files are others than before.
+    fn change(&mut self) {
+        match &self.attempt {
+            // Its end begins the next one.
+            Some(attempt) => attempt.is_cancelled.store(true, Ordering::Relaxed),
+            None => self.begin(),
+        }
+    }
+
+    /// Shows what the service says, and takes the next step where there is one.
+    fn go_on(&mut self) -> Result<(), Failure> {
+        if let Some((running, _)) = &mut self.current {
+            running.show(self.context, &mut self.screen);
+            if let Some(code) = running.exit_code() {
+                self.context
+                    .printer
+                    .warn(&format!("the service ended with exit code {code}; a change starts it again"));
+                self.switches.iter().for_each(|switch| switch.turn(None));
+                running.end(self.context)?;
+                self.current = None;
+            }
+        }
+        let Some(Attempt { is_cancelled, started, result }) = &self.attempt else { return Ok(()) };
+        let (was_cancelled, started) = (is_cancelled.load(Ordering::Relaxed), *started);
+        let outcome = match result.try_recv() {
+            Ok(outcome) => outcome,
+            Err(TryRecvError::Empty) => return Ok(()),
+            // It has panicked, which was shown.
+            Err(TryRecvError::Disconnected) => Ok(Outcome::Cancelled),
+        };
+        self.attempt = None;
+        match outcome {
+            Ok(Outcome::Ready(ready)) => self.replace(*ready, started)?,
+            Ok(Outcome::Same) if self.has_failed => {
+                self.context.printer.status("Ready", "as it was before");
+                self.has_failed = false;
+            }
+            Ok(Outcome::Same | Outcome::Cancelled) => {}
+            Err(failure) => {
+                failure.present(&self.context.printer);
+                let text = if self.current.is_some() { "the service from before; " } else { "" };
+                self.context.printer.status("Watching", format!("{text}waiting for a change"));
+                self.has_failed = true;
+            }
+        }
+        if was_cancelled {
+            self.begin();
+        }
+        Ok(())
+    }
+
+    /// Has the new service answer, and the one before end.
+    fn replace(&mut self, (running, built): (Running, Built), started: Instant) -> Result<(), Failure> {
+        let is_first = self.switches.is_empty();
+        if is_first {
+            self.listen(&built)?;
+        }
+        let published = running.container.state()?.published;
+        for (switch, publish) in self.switches.iter().zip(&published) {
+            switch.turn(Some(publish.host));
+        }
+        let (name, time) = (running.container.name().to_owned(), Time(started.elapsed()));
+        if let Some((mut before, _)) = self.current.replace((running, built.digest)) {
+            before.show(self.context, &mut self.screen);
+            let context = self.context.clone();
+            self.leaving.retain(|thread| !thread.is_finished());
+            self.leaving.push(std::thread::spawn(move || {
+                if let Err(failure) = before.end(&context) {
+                    failure.present(&context.printer);
+                }
+            }));
+        }
+        self.has_failed = false;
+        if is_first {
+            let url = self.switches.first().map(|switch| format!("http://{}", switch.address())).unwrap_or_default();
+            let text = format!("{url} in {time}, each change starts it anew, Ctrl-C stops it");
+            self.context.printer.status("Ready", text);
+            serve::invite(self.context, &url, built.manifest.as_ref());
+        } else {
+            self.context.printer.status("Reloaded", format!("{NAME}{name}{NAME:#} in {time}"));
+        }
+        Ok(())
+    }
+
+    /// Listens where the person wants it, or else as `ekiben run` does.
+    fn listen(&mut self, built: &Built) -> Result<(), Failure> {
+        let mut hosts: Vec<_> = self.plan.publish.iter().map(|wanted| wanted.host).collect();
+        let is_movable = hosts.is_empty();
+        if is_movable {
+            hosts.push(SocketAddr::from(([127, 0, 0, 1], serve::port(built, &self.plan.how.env))));
+        }
+        for host in hosts {
+            let switch = match Switch::listen(host) {
+                Err(container::Error::Start(container::Failure::Address { in_use: true, .. })) if is_movable => {
+                    self.session.progress.detail(format!("{host} is taken, so another port is used"));
+                    Switch::listen(SocketAddr::new(host.ip(), 0))
+                }
+                switch => switch,
+            };
+            self.switches.push(switch?);
+        }
+        Ok(())
+    }
+
+    /// Ends all that runs.
+    fn end(mut self) -> Result<Exit, Failure> {
+        /// What an attempt that starts a container takes to end it. One that builds ends with this process.
+        const MOST: Duration = Duration::from_secs(3);
+        if let Some(attempt) = self.attempt.take() {
+            attempt.is_cancelled.store(true, Ordering::Relaxed);
+            match attempt.result.recv_timeout(MOST) {
+                Ok(Ok(Outcome::Ready(mut ready))) => ready.0.end(self.context)?,
+                Ok(_) | Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
+            }
+        }
+        if let Some((running, _)) = &mut self.current {
+            // A second signal kills it.
+            let _signals = running.container.pass_on_signals()?;
+            running.show(self.context, &mut self.screen);
+            running.end(self.context)?;
+        }
+        for thread in self.leaving {
+            let _ = thread.join();
+        }
+        Ok(Exit::Success)
+    }
+}
+
+/// Builds what there is, and starts it unless it is `last`. It is kept under `NAME:watch`, so that no version of the model
+/// becomes what somebody has just saved.
+fn attempt(
+    context: &Context,
+    session: &Session,
+    plan: &Plan,
+    last: Option<Digest>,
+    is_cancelled: &AtomicBool,
+) -> Result<Outcome, Failure> {
+    let input = Opened::open(session, plan.request.clone(), context)?.input(session, &[], Goal::Image, context)?;
+    let name: ImageName = format!("{}:watch", input.bundle.name()).parse().map_err(workflow::Error::from)?;
+    let ready = input.manifest.service.ready.clone();
+    let built = workflow::build(session, input, &[], &[name], context)?;
+    if last == Some(built.digest) {
+        return Ok(Outcome::Same);
+    }
+    if is_cancelled.load(Ordering::Relaxed) {
+        return Ok(Outcome::Cancelled);
+    }
+    let mut options = plan.how.options(built.manifest.as_ref().map(|manifest| &manifest.resources))?;
+    let port = serve::port(&built, &options.env);
+    options.publish = plan.publish.iter().map(|wanted| run::any_port(wanted.container.unwrap_or(port))).collect();
+    if options.publish.is_empty() {
+        options.publish.push(run::any_port(port));
+    }
+    let mut running = serve::start(context, session, &built, options, Life::Tied, false)?;
+    match running.wait_unless(context, &ready, plan.how.timeout, is_cancelled)? {
+        Some(_) => Ok(Outcome::Ready(Box::new((running, built)))),
+        None => {
+            running.end(context)?;
+            Ok(Outcome::Cancelled)
+        }
+    }
+}
