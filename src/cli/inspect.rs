@@ -238,7 +238,7 @@ fn contents(
         image,
         members,
         layers: layers(bundle.weight_layers(session)?, &shared),
-        packages: locked(bundle)?,
+        packages: locked(bundle),
         path,
     })
 }
@@ -282,14 +282,12 @@ fn layered(image: &Image) -> Vec<Large> {
 }
 
 /// The Python packages in the lock of a bundle, as far as something avoids them. A bento that Ekiben did not pack has none.
-fn locked(bundle: &Bundle) -> Result<Vec<Large>, Failure> {
-    if !bundle.members().keys().any(|path| path.as_str() == lock::NAME) {
-        return Ok(Vec::new());
-    }
-    // What is no lock is said by `ekiben validate`.
-    let Ok(lock) = serde_json::from_slice::<Lock>(&bundle.read(lock::NAME)?) else { return Ok(Vec::new()) };
+/// A lock that cannot be read gives none: that is said by `--verify` and by `ekiben validate`, as of any content.
+fn locked(bundle: &Bundle) -> Vec<Large> {
+    let text = bundle.read(lock::NAME).ok();
+    let Some(lock) = text.and_then(|text| serde_json::from_slice::<Lock>(&text).ok()) else { return Vec::new() };
     let packages = lock.platforms.into_values().flat_map(|platform| platform.python);
-    Ok(python::large(&packages.map(|package| (package.name, package.version, None)).collect::<Vec<_>>()))
+    python::large(&packages.map(|package| (package.name, package.version, None)).collect::<Vec<_>>())
 }
 
 /// Large packages, and once each what avoids them.

@@ -52,6 +52,10 @@ impl EndedLogs {
     /// # Errors
     /// When the disk says no.
     pub fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        // A name that a person gives may be a path: only what lies in the folder is read.
+        if !self.list()?.iter().any(|(_, kept)| kept == name) {
+            return Ok(None);
+        }
         match fs::read(self.folder.join(name)) {
             Ok(said) => Ok(Some(said)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -91,12 +95,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let logs = EndedLogs { folder: folder.path().join("logs") };
         assert!(logs.list().unwrap().is_empty() && logs.read("x").unwrap().is_none());
+        fs::write(folder.path().join("secret"), "s3cret").unwrap();
         for number in 0..MOST + 5 {
             logs.keep(&format!("c{number}"), b"said\n").unwrap();
             // File systems tell times apart by milliseconds.
             std::thread::sleep(std::time::Duration::from_millis(10));
         }
         let names: Vec<_> = logs.list().unwrap().into_iter().map(|(_, name)| name).collect();
+        for outside in ["../secret", "..", ".", "", "/etc/passwd"] {
+            assert!(logs.read(outside).unwrap().is_none(), "{outside}");
+        }
         assert_eq!((names.len(), names[0].as_str(), names[MOST - 1].as_str()), (MOST, "c14", "c5"));
         let long = "a line\n".repeat(LARGEST / 7 + 10) + "the last\n";
         logs.keep("long", long.as_bytes()).unwrap();

@@ -189,7 +189,7 @@ fn assert_tidy(home: &Home) {
     assert_eq!(home.stored("scratch"), [""; 0]);
     assert_eq!(home.stored("containers"), [""; 0]);
     let known = ["blobs", "containers", "index.json", "index.lock", "lock", "memory", "oci-layout", "recipes"];
-    let known: BTreeSet<_> = known.into_iter().chain(["scratch", "trees"]).collect();
+    let known: BTreeSet<_> = known.into_iter().chain(["logs", "scratch", "trees"]).collect();
     for name in names(&home.store()) {
         assert!(known.contains(name.as_str()), "{name} in the store");
     }

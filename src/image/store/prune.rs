@@ -209,10 +209,7 @@ impl Store {
             look(&kind?.path(), Kind::Results, &|_| Need::Speed)?;
         }
         // What containers said that are gone.
-        let logs = self.root().join("logs");
-        if logs.is_dir() {
-            look(&logs, Kind::Results, &|_| Need::Speed)?;
-        }
+        look(&self.root().join("logs"), Kind::Results, &|_| Need::Speed)?;
         look(&self.root().join("blobs/sha256"), Kind::Blobs, &blob)?;
         look(&self.root().join("recipes"), Kind::Blobs, &blob)?;
         look(&self.root().join("trees"), Kind::Unpacked, &tree)?;
