@@ -140,6 +140,12 @@ impl Store {
             let name = thing.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             pruned.add(Removed { kind: thing.kind, name, bytes });
         }
+        if purpose == Purpose::Remove {
+            for kind in fs::read_dir(self.root().join("memory"))? {
+                // Only one that nothing is left in can be removed.
+                let _ = fs::remove_dir(kind?.path());
+            }
+        }
         Ok(pruned)
     }
 
