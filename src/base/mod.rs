@@ -135,7 +135,7 @@ impl Explain for Error {
             Self::Io(error) => error.explain(),
             Self::Unreadable { .. } => ErrorKind::Invalid.named("base/unreadable").hint(
                 "write it again, with `ekiben export` or `skopeo copy`; `skopeo inspect` says whether others can \
-                     read it",
+                 read it",
             ),
             Self::NotThere { .. } => ErrorKind::Invalid
                 .named("base/not-there")

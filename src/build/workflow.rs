@@ -345,13 +345,10 @@ impl Built {
     /// # Errors
     /// As [`Image::finished`].
     pub fn finished(&self, session: &Session) -> Result<Digest, Error> {
-        let Session { store, progress, .. } = session;
         if !self.image.is_draft() {
             return Ok(self.digest);
         }
-        let (digest, descriptor) = self.image.clone().finished(store, progress)?.save(store)?;
-        store.tag_in_place_of(&self.digest, &descriptor)?;
-        Ok(digest)
+        Ok(self.image.clone().in_place_of(&session.store, &session.progress, &self.digest)?.0)
     }
 }
 

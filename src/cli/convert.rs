@@ -10,7 +10,7 @@ use super::printer::{DIM, ERROR, HINT, NAME, Report, VERB, WARNING};
 use super::{Context, Exit, Failure, watch};
 use crate::formats::diagnostic::{Diagnostic, Json};
 use crate::formats::document::shown;
-use crate::io::explain::Explain as _;
+use crate::io::explain::{ErrorKind, Explain as _};
 use crate::io::progress::Progress;
 use crate::project::init::convert::{self, Conversion, Converted, Error, Options};
 use crate::project::init::proposal::Proposal;
@@ -113,8 +113,8 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     context.printer.report(&report)?;
     Ok(match (report.refused, report.failed) {
         (0, 0) => Exit::Success,
-        (0, _) => Exit::Failure,
-        _ => Exit::Invalid,
+        (0, _) => Exit::Error(ErrorKind::Failure),
+        _ => Exit::Error(ErrorKind::Invalid),
     })
 }
 

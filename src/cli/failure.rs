@@ -14,20 +14,8 @@ use crate::io::http::Broken;
 pub enum Exit {
     /// All is well.
     Success,
-    /// Something failed that has no number of its own.
-    Failure,
-    /// The command line is wrong (clap uses the same number).
-    Usage,
-    /// A document has mistakes.
-    Invalid,
-    /// A model's answer was not the one expected, or metadata does not fit other metadata.
-    Mismatch,
-    /// The network, a mirror or a registry failed.
-    Unavailable,
-    /// No container can be started here.
-    Sandbox,
-    /// The lock does not fit the manifest, or names what is gone.
-    Stale,
+    /// Something is not.
+    Error(ErrorKind),
     /// As the container in the foreground ended.
     Container(i32),
 }
@@ -37,28 +25,17 @@ impl Exit {
     pub fn code(self) -> u8 {
         match self {
             Self::Success => 0,
-            Self::Failure => 1,
-            Self::Usage => 2,
-            Self::Invalid => 3,
-            Self::Mismatch => 4,
-            Self::Unavailable => 5,
-            Self::Sandbox => 6,
-            Self::Stale => 7,
+            Self::Error(kind) => match kind {
+                ErrorKind::Failure => 1,
+                // clap uses the same number.
+                ErrorKind::Usage => 2,
+                ErrorKind::Invalid => 3,
+                ErrorKind::Mismatch => 4,
+                ErrorKind::Unavailable => 5,
+                ErrorKind::Sandbox => 6,
+                ErrorKind::Stale => 7,
+            },
             Self::Container(code) => u8::try_from(code).unwrap_or(u8::MAX),
-        }
-    }
-}
-
-impl From<ErrorKind> for Exit {
-    fn from(kind: ErrorKind) -> Self {
-        match kind {
-            ErrorKind::Failure => Self::Failure,
-            ErrorKind::Usage => Self::Usage,
-            ErrorKind::Invalid => Self::Invalid,
-            ErrorKind::Mismatch => Self::Mismatch,
-            ErrorKind::Unavailable => Self::Unavailable,
-            ErrorKind::Sandbox => Self::Sandbox,
-            ErrorKind::Stale => Self::Stale,
         }
     }
 }
@@ -97,7 +74,7 @@ impl Failure {
     /// Shows it, and says how the program ends.
     pub fn present(self, printer: &Printer) -> Exit {
         let Explanation { kind, name, hint } = self.explanation;
-        let exit = Exit::from(kind);
+        let exit = Exit::Error(kind);
         if name == CLOSED_PIPE {
             return exit;
         }

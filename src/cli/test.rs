@@ -130,7 +130,7 @@ pub fn run(context: &Context, mut args: Args) -> Result<Exit, Failure> {
             _ => "where the answer is right, `ekiben test --accept` writes it below `expect:`",
         });
     }
-    Ok(if is_well { Exit::Success } else { Exit::Mismatch })
+    Ok(if is_well { Exit::Success } else { Exit::Error(ErrorKind::Mismatch) })
 }
 
 /// Asks a service that is built and started for it.

@@ -13,7 +13,7 @@ use crate::bundle::import::bento::Bento;
 use crate::check::fix;
 use crate::check::{self, Checked, Kind};
 use crate::formats::diagnostic::{Code, Diagnostic, Json, github, junit, sarif};
-use crate::io::explain::with_causes;
+use crate::io::explain::{ErrorKind, with_causes};
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben validate\n\
@@ -107,7 +107,7 @@ fn validate(context: &Context, args: &Args, fixed: Vec<String>) -> Result<Exit, 
         }
     }
     let invalid = errors > 0 || args.strict && warnings > 0;
-    Ok(if invalid { Exit::Invalid } else { Exit::Success })
+    Ok(if invalid { Exit::Error(ErrorKind::Invalid) } else { Exit::Success })
 }
 
 /// Opens a bundle and looks at what is in it.

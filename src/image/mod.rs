@@ -314,10 +314,20 @@ impl Image {
         if !record.is_draft() {
             return Ok((record, image));
         }
-        let image = image.finished(store, progress)?;
-        let (_, descriptor) = image.save(store)?;
-        store.tag_in_place_of(&record.digest, &descriptor)?;
+        let (_, image) = image.in_place_of(store, progress, &record.digest)?;
         Ok((store.image(&record.name)?, image))
+    }
+
+    /// The image finished and kept, with the digest of its manifest; the names of its draft, whose manifest has the digest
+    /// `draft`, are its own from then on.
+    ///
+    /// # Errors
+    /// As [`Image::finished`] and [`Image::save`].
+    pub fn in_place_of(self, store: &Store, progress: &Progress, draft: &Digest) -> Result<(Digest, Self), Error> {
+        let image = self.finished(store, progress)?;
+        let (digest, descriptor) = image.save(store)?;
+        store.tag_in_place_of(draft, &descriptor)?;
+        Ok((digest, image))
     }
 
     /// The image of `record` as it is kept here: it may be a draft.

@@ -59,7 +59,7 @@ impl Explain for Error {
         match self {
             Self::NoMeans { .. } => ErrorKind::Sandbox.named("confine/no-means").hint(
                 "use Linux 5.13 or later with Landlock (in a container: a seccomp profile that lets it through), \
-                     or let this user make user namespaces",
+                 or let this user make user namespaces",
             ),
             Self::Start { source, .. } => ErrorKind::Failure.named("confine/start").or(source),
             Self::Io(error) => error.explain(),

@@ -175,7 +175,7 @@ impl Explain for Error {
             Self::Fetch(error) => error.explain(),
             Self::NoSuite { .. } => ErrorKind::Failure.named("debian/no-suite").hint(format!(
                 "the suites {} are known; old ones move to Debian's archive server, which `debian.mirror` can \
-                     name",
+                 name",
                 Suite::ALL.map(Suite::name).join(", ")
             )),
             Self::Signature { .. } => ErrorKind::Unavailable
@@ -184,7 +184,7 @@ impl Explain for Error {
             Self::Release { .. } => ErrorKind::Unavailable.named("debian/release"),
             Self::Expired { .. } => ErrorKind::Unavailable.named("debian/expired").hint(
                 "the mirror is out of date, or the clock of this machine is wrong: try another mirror with \
-                     EKIBEN_DEBIAN_MIRROR",
+                 EKIBEN_DEBIAN_MIRROR",
             ),
             Self::Tampered { .. } => ErrorKind::Unavailable
                 .named("debian/tampered")
@@ -196,7 +196,7 @@ impl Explain for Error {
             Self::Unsatisfied { .. } => ErrorKind::Failure.named("debian/unsatisfied"),
             Self::Gone { .. } => ErrorKind::Stale.named("debian/gone").hint(
                 "`ekiben lock --update` moves on to what Debian has now; to build this very lock, name a snapshot \
-                     archive in `debian.snapshot`",
+                 archive in `debian.snapshot`",
             ),
             Self::Deb { .. } => ErrorKind::Failure.named("debian/package"),
             Self::Conflict { .. } => {

@@ -180,7 +180,7 @@ impl Explain for Error {
             )),
             Self::OtherDigests { .. } => ErrorKind::Failure.named("python/other-digests").hint(
                 "the package index may have been tampered with; if the pinned digest is that of a source \
-                     distribution, pin that of a wheel",
+                 distribution, pin that of a wheel",
             ),
             Self::OutsideWheel { .. } => ErrorKind::Failure
                 .named("python/outside-wheel")

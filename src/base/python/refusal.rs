@@ -99,7 +99,7 @@ impl Explain for Refusal {
             Self::NoWheel { package, .. } => ErrorKind::Failure.named("python/no-wheel").hint(instead_of(package)),
             Self::NotFound { .. } => ErrorKind::Failure.named("python/no-package").hint(
                 "look at the spelling; for a package of a private index, name the index in requirements.txt \
-                     (--index-url) or by UV_INDEX",
+                 (--index-url) or by UV_INDEX",
             ),
             Self::OtherBytes { .. } => ErrorKind::Stale
                 .named("python/other-bytes")
@@ -108,7 +108,7 @@ impl Explain for Refusal {
             Self::Offline { .. } => ErrorKind::Unavailable.named("python/offline").hint("run once with the network on"),
             Self::Unreachable { .. } => ErrorKind::Unavailable.named("python/unreachable").hint(
                 "look at the network, at proxies (HTTPS_PROXY) and certificates (SSL_CERT_FILE), or name another \
-                     index by UV_DEFAULT_INDEX",
+                 index by UV_DEFAULT_INDEX",
             ),
             Self::Unauthorized { .. } => ErrorKind::Unavailable
                 .named("python/unauthorized")

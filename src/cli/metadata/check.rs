@@ -13,6 +13,7 @@ use crate::check::project_metadata::{self, Located};
 use crate::formats::diagnostic::{Diagnostics, Json, Severity};
 use crate::formats::document::shown;
 use crate::formats::metadata::{Catalog, Entry, Mapping, Missing, Place, map};
+use crate::io::explain::ErrorKind;
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben metadata check\n\
@@ -83,8 +84,8 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     })?;
     Ok(match (errors, fits) {
         (0, true) => Exit::Success,
-        (0, false) => Exit::Mismatch,
-        _ => Exit::Invalid,
+        (0, false) => Exit::Error(ErrorKind::Mismatch),
+        _ => Exit::Error(ErrorKind::Invalid),
     })
 }
 

@@ -11,6 +11,7 @@ use super::{in_words, indented, invalid, near_in_words, plain};
 use crate::check::project_metadata;
 use crate::formats::diagnostic::Diagnostics;
 use crate::formats::metadata::{Catalog, Entry, Kind, Mapping, Missing, Target, map};
+use crate::io::explain::ErrorKind;
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben metadata map extraction_63.bento --against target.json5\n\
@@ -61,7 +62,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let complete = mapping.missing().next().is_none();
     let path = |located: &project_metadata::Located| located.document.source.path().to_owned();
     context.printer.report(&Mapped { source: path(&source), target: path(&target), complete, mapping })?;
-    Ok(if complete { Exit::Success } else { Exit::Mismatch })
+    Ok(if complete { Exit::Success } else { Exit::Error(ErrorKind::Mismatch) })
 }
 
 impl Report for Mapped {

@@ -195,7 +195,7 @@ impl Explain for Failure {
             Self::Mount { .. } => ErrorKind::Failure.named("container/mount"),
             Self::Limits { .. } => ErrorKind::Failure.named("container/limits").hint(
                 "run ekiben as root, or with control groups of its own: `systemd-run --user --scope -p \
-                     Delegate=yes ekiben …`",
+                 Delegate=yes ekiben …`",
             ),
             Self::Runtime { .. } => ErrorKind::Failure.named("container/runtime"),
             Self::Io { .. } => ErrorKind::Failure.named("container/io"),
