@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use ekiben::check;
 use ekiben::formats::diagnostic::{Code, Diagnostics, Rendering};
-use ekiben::formats::model::{self, Format, Model, Origin, Tensor};
+use ekiben::formats::model::{self, Format, Kind, Model, Origin, Tensor};
 use ekiben::project::Project;
 use proptest::prelude::*;
 
@@ -124,7 +124,8 @@ fn an_onnx_model_says_what_it_takes() {
     let graph = field(7, &[&field(5, &[&field(8, &[b"w"])]), &inputs]);
     let model = inspect(&[&[1 << 3, 8], graph.as_slice()].concat(), "a.onnx");
     assert!(model.faults.is_empty(), "{:?}", model.faults);
-    assert_eq!(model.inputs, [Tensor { kind: Some("float64"), shape: vec![None, Some(4)] }]);
+    let tensor = Tensor { name: "x".to_owned(), kind: Some(Kind::Number("float64")), shape: vec![None, Some(4)] };
+    assert_eq!(model.about.inputs, [tensor]);
 }
 
 #[test]

@@ -19,6 +19,7 @@ use std::io::{self, Read, Seek as _};
 use std::path::Path;
 
 use fs_err as fs;
+use serde_json::Value as Json;
 
 pub use object::{Object, Objects};
 pub use pickle::Pickles;
@@ -67,17 +68,54 @@ pub struct Model {
     pub faults: Vec<Fault>,
     /// Files beside it that it needs: the weights that an ONNX model keeps outside.
     pub beside: Vec<String>,
-    /// What it takes, where it says so itself: an ONNX model does.
-    pub inputs: Vec<Tensor>,
+    /// What it says of itself, where its format has a place for that.
+    pub about: About,
 }
 
-/// A tensor that a model takes.
+/// What a model says of itself. All of it comes from the file: texts may be anything, and names may be missing.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct About {
+    /// The version of the package that saved it, or of the format where only that is written down.
+    pub version: Option<String>,
+    /// What its makers call it: a class, an objective, an architecture.
+    pub class: Option<String>,
+    /// The tensors that it takes, in their order.
+    pub inputs: Vec<Tensor>,
+    /// The tensors that it answers, in their order.
+    pub outputs: Vec<Tensor>,
+    /// The columns of the table that it takes, in their order.
+    pub columns: Vec<Column>,
+}
+
+/// A tensor that a model takes or answers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tensor {
-    /// As NumPy calls it; none where NumPy has none, or it is no tensor.
-    pub kind: Option<&'static str>,
+    /// What the model calls it.
+    pub name: String,
+    /// Of which kind its values are.
+    pub kind: Option<Kind>,
     /// How many values it has along each axis; none where any number will do.
     pub shape: Vec<Option<u64>>,
+}
+
+/// The kind of a tensor's values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Numbers and truth values, as NumPy calls their type: `float32`, `int64`, `bool`.
+    Number(&'static str),
+    /// Texts.
+    Text,
+}
+
+/// A column of a table that a model takes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Column {
+    /// What the model calls it. None where it has but a place.
+    pub name: Option<String>,
+    /// A value that the model saw, or near to those.
+    pub example: Option<Json>,
+    /// Whether its values are categories: texts or numbers of which each stands for itself.
+    pub is_category: bool,
 }
 
 /// Something that is wrong with a file.
@@ -94,7 +132,7 @@ pub enum Fault {
 impl Model {
     /// A file of this format, of which no more is known.
     pub fn of(format: Format) -> Self {
-        Self { format, pickles: Vec::new(), faults: Vec::new(), beside: Vec::new(), inputs: Vec::new() }
+        Self { format, pickles: Vec::new(), faults: Vec::new(), beside: Vec::new(), about: About::default() }
     }
 
     /// Notes why reading stopped, unless all was well.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::feed::{Feed, Stop};
-use super::{Fault, Format, Model, Tensor};
+use super::{Fault, Format, Kind, Model, Tensor};
 
 /// Weights outside of the file that are remembered.
 const MOST_BESIDE: usize = 1000;
@@ -23,7 +23,9 @@ pub fn inspect(feed: &mut Feed<'_>, size: u64) -> Model {
     }
     // Until version 4 of the format, a weight is an input with a value.
     seen.inputs.retain(|(name, _)| !seen.weights.contains(name));
-    model.inputs = seen.inputs.into_iter().map(|(_, tensor)| tensor).collect();
+    let named =
+        |(name, tensor): (Vec<u8>, Tensor)| Tensor { name: String::from_utf8_lossy(&name).into_owned(), ..tensor };
+    model.about.inputs = seen.inputs.into_iter().map(named).collect();
     model.beside = seen.beside;
     model
 }
@@ -118,9 +120,9 @@ fn text(feed: &mut Feed<'_>, end: u64) -> Result<Vec<u8>, Stop> {
     }
 }
 
-/// NumPy's name of the type `TensorProto.DataType`.
-fn kind(number: u64) -> Option<&'static str> {
-    Some(match number {
+/// The type `TensorProto.DataType`.
+fn kind(number: u64) -> Option<Kind> {
+    Some(Kind::Number(match number {
         1 => "float32",
         2 => "uint8",
         3 => "int8",
@@ -128,13 +130,14 @@ fn kind(number: u64) -> Option<&'static str> {
         5 => "int16",
         6 => "int32",
         7 => "int64",
+        8 => return Some(Kind::Text),
         9 => "bool",
         10 => "float16",
         11 => "float64",
         12 => "uint32",
         13 => "uint64",
         _ => return None,
-    })
+    }))
 }
 
 #[derive(Clone, Copy)]

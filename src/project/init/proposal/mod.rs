@@ -16,7 +16,7 @@ use serde_json::{Value as Json, json};
 
 pub use folder::{Kind, of_folder, recognise};
 
-use crate::formats::model::{Format, Model, Tensor, globals};
+use crate::formats::model::{self, Format, Model, Tensor, globals};
 use crate::formats::python::PythonVersion;
 use input::{Input, MOST_COLUMNS};
 
@@ -294,8 +294,8 @@ impl Proposal {
 /// The proposal for a model that onnxruntime runs. It says itself which tensors it takes.
 fn propose_onnx(model: &Model, file: &str) -> Proposal {
     let mut proposal = Proposal::empty("ONNX");
-    let (input, kind) = match model.inputs.as_slice() {
-        [Tensor { kind: Some(kind), shape }] => match shape.as_slice() {
+    let (input, kind) = match model.about.inputs.as_slice() {
+        [Tensor { kind: Some(model::Kind::Number(kind)), shape, .. }] => match shape.as_slice() {
             [_, Some(width @ 1..=MOST_COLUMNS)] => (Input::Rows(vec![json!(0.0); *width as usize]), *kind),
             _ => (Input::Unknown, *kind),
         },
