@@ -3,7 +3,7 @@
 use serde_json::Value as Json;
 
 use super::Pin;
-use super::input::{Input, presentable};
+use super::input::{Column, Input, presentable};
 use crate::formats::model::Object;
 
 /// What the booster in `object`, or which it is, takes.
@@ -73,7 +73,7 @@ fn lightgbm(text: &str) -> Option<Input> {
 fn input(names: &[&str], examples: impl Iterator<Item = Json>) -> Input {
     let own = names.iter().enumerate().any(|(at, name)| *name != format!("Column_{at}") && *name != format!("f{at}"));
     if own {
-        Input::Columns(names.iter().map(|name| (*name).to_owned()).zip(examples).collect())
+        Input::Columns(names.iter().zip(examples).map(|(name, example)| Column::new(*name, example)).collect())
     } else {
         Input::Rows(examples.take(names.len()).collect())
     }
