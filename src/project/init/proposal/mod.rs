@@ -343,9 +343,14 @@ pub fn of_file(model: &Model, path: &str) -> Option<Proposal> {
             proposal.open.push("the file has tensors and no model: build the model in src/predict.py".to_owned());
             proposal
         }
-        Format::Numpy | Format::NumpyZip | Format::Gguf | Format::Zip | Format::LfsPointer | Format::Other => {
-            return None;
-        }
+        Format::Numpy
+        | Format::NumpyZip
+        | Format::Gguf
+        | Format::XGBoost
+        | Format::LightGBM
+        | Format::Zip
+        | Format::LfsPointer
+        | Format::Other => return None,
     };
     let versions = proposal.requirements.iter().map(|pin| pin.text.as_str()).collect::<Vec<_>>().join(", ");
     proposal.unknown.push(format!("which versions are needed of {versions}: `ekiben lock` takes the newest"));
