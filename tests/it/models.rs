@@ -196,6 +196,21 @@ fn boosters_say_what_they_take() {
 }
 
 #[test]
+fn catboost_says_what_it_takes() {
+    let Model { format, about, .. } = real("catboost.cbm");
+    assert_eq!((format, about.version.as_deref()), (Format::CatBoost, Some("1.2.10")));
+    assert_eq!((about.class.as_deref(), about.classes), (Some("CatBoostClassifier"), Some(3)));
+    assert_eq!(about.labels, ["large", "middle", "small"]);
+    assert_eq!(names(&about.columns), ["petal length (cm)", "visits", "colour", "note"]);
+    let [petal, _, colour, note] = about.columns.as_slice() else { panic!() };
+    assert!(petal.example.as_ref().is_some_and(serde_json::Value::is_f64) && colour.is_category);
+    assert_eq!(note.kind, Some(Kind::Text));
+    let Model { format, about, .. } = real("catboost.json");
+    assert_eq!((format, about.version.as_deref(), about.classes), (Format::CatBoost, Some("1.2.10"), Some(2)));
+    assert_eq!(names(&about.columns), ["petal length (cm)", "visits"]);
+}
+
+#[test]
 fn boosters_of_before_are_known() {
     let mut old = Vec::new();
     old.extend(0.5_f32.to_le_bytes());
@@ -242,7 +257,7 @@ fn of_large_boosters_beginning_and_end_are_read() {
 
 #[test]
 fn boosters_that_end_early_are_broken() {
-    for name in ["xgboost.ubj", "xgboost.json", "lightgbm.txt"] {
+    for name in ["xgboost.ubj", "xgboost.json", "lightgbm.txt", "catboost.cbm", "catboost.json"] {
         let bytes = fs::read(Path::new("fixtures/models").join(name)).unwrap();
         let model = inspect(&bytes[..bytes.len() / 2], name);
         assert!(matches!(model.faults.as_slice(), [Fault::Broken(..)]), "{name}: {:?}", model.faults);

@@ -4,7 +4,9 @@
 //! begin like any text). Invariants: nothing of a file is run or unpickled; only what is needed is read, so the size of
 //! the weights does not matter; any bytes end in a [`Model`] or an error of the disk, in bounded memory.
 
+pub mod catboost;
 mod feed;
+mod flatbuffer;
 mod gguf;
 pub mod globals;
 mod hdf5;
@@ -57,6 +59,8 @@ pub enum Format {
     XGBoost,
     /// A booster of LightGBM's, as text.
     LightGBM,
+    /// CatBoost's model, in its own format or in JSON.
+    CatBoost,
     /// Another zip.
     Zip,
     /// The address of a file that Git LFS has not fetched.
@@ -257,6 +261,8 @@ pub fn inspect(origin: &Origin<'_>, name: &str, size: u64) -> io::Result<Model> 
         return match format {
             Plain::XGBoost(syntax) => xgboost::inspect(origin, size, syntax),
             Plain::LightGBM => lightgbm::inspect(origin, size),
+            Plain::CatBoost => catboost::inspect(origin, size),
+            Plain::CatBoostJson => catboost::inspect_json(origin),
         };
     }
     Ok(match head.as_slice() {
@@ -300,6 +306,8 @@ pub fn inspect(origin: &Origin<'_>, name: &str, size: u64) -> io::Result<Model> 
 enum Plain {
     XGBoost(xgboost::Syntax),
     LightGBM,
+    CatBoost,
+    CatBoostJson,
 }
 
 /// What begins with `head`, if it is one of them.
@@ -308,6 +316,10 @@ fn plain(head: &[u8]) -> Option<Plain> {
         Some(Plain::XGBoost(syntax))
     } else if lightgbm::recognise(head) {
         Some(Plain::LightGBM)
+    } else if head.starts_with(catboost::MAGIC) {
+        Some(Plain::CatBoost)
+    } else if catboost::is_json(head) {
+        Some(Plain::CatBoostJson)
     } else {
         None
     }

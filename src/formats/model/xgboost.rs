@@ -175,8 +175,13 @@ fn about(documents: &[Json]) -> About {
     let kinds = texts("/learner/feature_types");
     let known = names.len().max(kinds.len()) as u64;
     let count = number("/learner/learner_model_param/num_feature").filter(|count| *count > 0).unwrap_or(known);
-    let splits = splits(get("/learner/gradient_booster/model/trees"));
-    let categories = get("/learner/gradient_booster/model/cats/enc").and_then(Json::as_array);
+    // One that drops trees while it learns has another one within it.
+    let within = |name: &str| {
+        let boosters = ["/learner/gradient_booster/model", "/learner/gradient_booster/gbtree/model"];
+        boosters.iter().find_map(|booster| get(&format!("{booster}/{name}")))
+    };
+    let splits = splits(within("trees"));
+    let categories = within("cats/enc").and_then(Json::as_array);
     let named = names.len() as u64 == count;
     about.columns = (0..count.min(MOST_FEATURES) as usize)
         .map(|at| {
@@ -278,6 +283,8 @@ impl Legacy {
         about.version = (self.version.0 > 0).then(|| format!("{}.{}", self.version.0, self.version.1));
         let count = u64::from(self.features).min(MOST_FEATURES);
         about.columns = (0..count).map(|_| Column::default()).collect();
+        // Since 3.1 it is not read any more.
+        about.properties.insert("format".to_owned(), "binary".to_owned());
         about
     }
 }

@@ -1,8 +1,8 @@
-//! What LightGBM's and XGBoost's boosters say of themselves within a pickle.
+//! What boosters of LightGBM, XGBoost and CatBoost say of themselves within a pickle.
 
 use super::Pin;
 use super::input::{Input, MOST_COLUMNS, presentable};
-use crate::formats::model::{About, Column, Object, lightgbm, xgboost};
+use crate::formats::model::{About, Column, Kind, Object, catboost, lightgbm, xgboost};
 
 /// What the booster in `object`, or which it is, takes.
 pub fn read(object: Object<'_>) -> Option<Input> {
@@ -17,7 +17,8 @@ pub fn read(object: Object<'_>) -> Option<Input> {
     };
     let named = columns.iter().enumerate().any(is_own);
     let examples = columns.into_iter().map(|column| {
-        let example = column.example.and_then(presentable).unwrap_or_else(|| 0.0.into());
+        let usual = if column.is_category || column.kind == Some(Kind::Text) { "unknown".into() } else { 0.0.into() };
+        let example = column.example.and_then(presentable).unwrap_or(usual);
         (column.name.unwrap_or_default(), example)
     });
     Some(if named {
@@ -37,11 +38,14 @@ pub fn version(object: Object<'_>) -> Option<Pin> {
         return (format >= 4)
             .then(|| Pin::new(format!("lightgbm>={format}"), format!("its trees have the format v{format}")));
     }
-    Some(Pin::new(format!("xgboost=={version}"), "saved the model"))
+    (package == "xgboost").then(|| Pin::new(format!("xgboost=={version}"), "saved the model"))
 }
 
 /// The package of the booster in `object`, or which it is, and what it wrote.
 fn about(object: Object<'_>) -> Option<(&str, About)> {
+    if object.class().is_some_and(|(module, _)| module.starts_with("catboost.")) {
+        return Some(("catboost", catboost::of_bytes(object.get("__model")?.bytes()?)));
+    }
     let is = |object: &Object<'_>| object.class().is_some_and(|(_, class)| class == "Booster");
     let booster = if is(&object) { object } else { object.get("_Booster").filter(is)? };
     let handle = ["_handle", "handle"].into_iter().find_map(|name| booster.get(name)?.bytes())?;

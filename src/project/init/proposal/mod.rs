@@ -348,6 +348,7 @@ pub fn of_file(model: &Model, path: &str) -> Option<Proposal> {
         | Format::Gguf
         | Format::XGBoost
         | Format::LightGBM
+        | Format::CatBoost
         | Format::Zip
         | Format::LfsPointer
         | Format::Other => return None,
