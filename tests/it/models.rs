@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use ekiben::check;
 use ekiben::formats::diagnostic::{Code, Diagnostics, Rendering};
-use ekiben::formats::model::{self, Format, Kind, Model, Origin, Tensor};
+use ekiben::formats::model::{self, Column, Fault, Format, Kind, Model, Origin, Tensor};
 use ekiben::project::Project;
 use proptest::prelude::*;
 
@@ -73,6 +73,13 @@ fn a_hidden_command_is_found_wherever_it_is() {
                 "{name} {member}"
             );
         }
+    }
+    // A pickle that begins like another format: a short text, then the command.
+    for head in [&b"CBM1"[..], b"\x8c\x02{\""] {
+        let mut bytes = head.to_vec();
+        bytes.resize(2 + 0x42, b' ');
+        let bytes = [&bytes[..if head[0] == b'C' { 2 + 0x42 } else { 4 }], &SYSTEM[2..]].concat();
+        assert_eq!(said("model.cbm", &bytes), dangerous, "{head:?}");
     }
     // A pickle of the old protocols begins like any text.
     assert_eq!(said("notes.bin", b"cposix\nsystem\n(S'id'\ntR."), dangerous);
@@ -146,6 +153,114 @@ fn formats_are_known_by_their_content() {
         let model = inspect(bytes, name);
         assert_eq!(model.format, format, "{name}");
         assert!(model.faults.is_empty(), "{name}: {:?}", model.faults);
+    }
+}
+
+/// A model that `fixtures/models/make.py` wrote, whole and harmless.
+fn real(name: &str) -> Model {
+    let path = Path::new("fixtures/models").join(name);
+    let model = model::inspect(&Origin::File(&path), name, path.metadata().unwrap().len()).unwrap();
+    assert!(model.faults.is_empty(), "{name}: {:?}", model.faults);
+    // It is the same from a stream, and under a name that says nothing.
+    let streamed = inspect(&fs::read(&path).unwrap(), "a");
+    assert_eq!((streamed.format, &streamed.about), (model.format, &model.about));
+    model
+}
+
+fn names(columns: &[Column]) -> Vec<&str> {
+    columns.iter().map(|column| column.name.as_deref().unwrap_or_default()).collect()
+}
+
+#[test]
+fn boosters_say_what_they_take() {
+    for name in ["xgboost.ubj", "xgboost.json"] {
+        let Model { format, about, .. } = real(name);
+        assert_eq!(format, Format::XGBoost);
+        assert_eq!(about.version.as_deref(), Some("3.2.0"));
+        assert_eq!((about.class.as_deref(), about.classes), (Some("Booster (multi:softprob)"), Some(3)));
+        assert_eq!(names(&about.columns), ["petal length (cm)", "visits", "colour"]);
+        let [petal, visits, colour] = about.columns.as_slice() else { panic!() };
+        // Where a tree splits.
+        assert!(petal.example.as_ref().and_then(|e| e.as_f64()).is_some_and(|e| (2.0..4.0).contains(&e)));
+        assert_eq!((visits.kind, visits.example.clone()), (Some(Kind::Number("int64")), Some(7.into())));
+        assert!(colour.is_category);
+        assert_eq!(colour.categories, ["blue", "green", "red"]);
+    }
+    let Model { format, about, .. } = real("lightgbm.txt");
+    assert_eq!(format, Format::LightGBM);
+    assert_eq!((about.version.as_deref(), about.classes), (Some("v4"), Some(3)));
+    // LightGBM has no spaces in names.
+    assert_eq!(names(&about.columns), ["petal_length_(cm)", "visits", "colour"]);
+    assert_eq!(about.columns[1].range, Some((0.0, 8.0)));
+    assert_eq!(about.columns[2].categories, ["blue", "green", "red"]);
+}
+
+#[test]
+fn catboost_says_what_it_takes() {
+    let Model { format, about, .. } = real("catboost.cbm");
+    assert_eq!((format, about.version.as_deref()), (Format::CatBoost, Some("1.2.10")));
+    assert_eq!((about.class.as_deref(), about.classes), (Some("CatBoostClassifier"), Some(3)));
+    assert_eq!(about.labels, ["large", "middle", "small"]);
+    assert_eq!(names(&about.columns), ["petal length (cm)", "visits", "colour", "note"]);
+    let [petal, _, colour, note] = about.columns.as_slice() else { panic!() };
+    assert!(petal.example.as_ref().is_some_and(serde_json::Value::is_f64) && colour.is_category);
+    assert_eq!(note.kind, Some(Kind::Text));
+    let Model { format, about, .. } = real("catboost.json");
+    assert_eq!((format, about.version.as_deref(), about.classes), (Format::CatBoost, Some("1.2.10"), Some(2)));
+    assert_eq!(names(&about.columns), ["petal length (cm)", "visits"]);
+}
+
+#[test]
+fn boosters_of_before_are_known() {
+    let mut old = Vec::new();
+    old.extend(0.5_f32.to_le_bytes());
+    [4_u32, 3, 0, 0, 1, 7].into_iter().for_each(|number| old.extend(number.to_le_bytes()));
+    old.resize(136, 0);
+    old.extend(13_u64.to_le_bytes());
+    old.extend(b"multi:softmax");
+    for bytes in [old.clone(), [b"binf", old.as_slice()].concat()] {
+        let Model { format, about, .. } = inspect(&bytes, "a.model");
+        assert_eq!(format, Format::XGBoost);
+        assert_eq!((about.version.as_deref(), about.classes, about.columns.len()), (Some("1.7"), Some(3), 4));
+    }
+}
+
+#[test]
+fn of_large_boosters_beginning_and_end_are_read() {
+    let small = String::from_utf8(fs::read("fixtures/models/xgboost.json").unwrap()).unwrap();
+    let known = inspect(small.as_bytes(), "a").about;
+    let tree = r#"{"base_weights":[1.5,2.5],"left_children":[-1],"split_indices":[0]},"#;
+    let many = small.replace("\"trees\":[", &format!("\"trees\":[{}", tree.repeat(200_000)));
+    for bytes in [small.replace('{', "{\n "), many] {
+        let model = inspect(bytes.as_bytes(), "a");
+        assert!(model.faults.is_empty(), "{:?}", model.faults);
+        assert_eq!(model.about.version, known.version);
+        assert_eq!((model.about.classes, names(&model.about.columns)), (known.classes, names(&known.columns)));
+    }
+    // A gigabyte of one tree's numbers.
+    let bytes = fs::read("fixtures/models/xgboost.ubj").unwrap();
+    let sign = b"base_weights[$d#L";
+    let at = bytes.windows(sign.len()).position(|window| window == sign).unwrap() + sign.len();
+    let count = u64::from_be_bytes(bytes[at..at + 8].try_into().unwrap());
+    let (more, folder) = (1_u64 << 28, tempfile::tempdir().unwrap());
+    let path = folder.path().join("a.ubj");
+    let mut file = fs::File::create(&path).unwrap();
+    file.write_all(&[&bytes[..at], &(count + more).to_be_bytes()].concat()).unwrap();
+    file.set_len((at + 8) as u64 + more * 4).unwrap();
+    std::io::Seek::seek(&mut file, std::io::SeekFrom::End(0)).unwrap();
+    file.write_all(&bytes[at + 8..]).unwrap();
+    let start = std::time::Instant::now();
+    let model = model::inspect(&Origin::File(&path), "a.ubj", path.metadata().unwrap().len()).unwrap();
+    assert!(model.faults.is_empty() && start.elapsed() < std::time::Duration::from_secs(5), "{:?}", model.faults);
+    assert_eq!((model.about.version, model.about.classes), (known.version, known.classes));
+}
+
+#[test]
+fn boosters_that_end_early_are_broken() {
+    for name in ["xgboost.ubj", "xgboost.json", "lightgbm.txt", "catboost.cbm", "catboost.json"] {
+        let bytes = fs::read(Path::new("fixtures/models").join(name)).unwrap();
+        let model = inspect(&bytes[..bytes.len() / 2], name);
+        assert!(matches!(model.faults.as_slice(), [Fault::Broken(..)]), "{name}: {:?}", model.faults);
     }
 }
 
@@ -315,6 +430,12 @@ fn a_million_inputs_end_in_answers() {
                 bytes.truncate(4096);
                 seeds.push((name, bytes));
             }
+        }
+    }
+    for entry in fs::read_dir("fixtures/models").unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|ending| ending != "py") {
+            seeds.push((path.file_name().unwrap().to_string_lossy().into_owned(), fs::read(&path).unwrap()));
         }
     }
     seeds.extend(HEADS.map(|head| ("a.pkl".to_owned(), [head, SYSTEM].concat())));

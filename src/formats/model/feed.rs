@@ -13,6 +13,9 @@ pub enum Stop {
     /// They are not what they should be.
     #[error("{0}")]
     Malformed(String),
+    /// They are more than is read.
+    #[error("there is more of its description than is read")]
+    TooMuch,
     /// The disk, or what decompresses, says no.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -133,6 +136,11 @@ impl<'a> Feed<'a> {
         self.next_byte()?.ok_or(Stop::Truncated)
     }
 
+    /// The byte that comes next, which stays.
+    pub fn peek(&mut self) -> Result<Option<u8>, Stop> {
+        Ok(self.fill()?.first().copied())
+    }
+
     /// The next `count` bytes. Only for counts that were checked: they are held in memory.
     pub fn take(&mut self, count: usize) -> Result<Vec<u8>, Stop> {
         let mut taken = Vec::with_capacity(count.min(BUFFER));
@@ -157,6 +165,11 @@ impl<'a> Feed<'a> {
             number |= u64::from(self.byte()?) << (8 * place);
         }
         Ok(number)
+    }
+
+    /// A number, big end first, of up to eight bytes.
+    pub fn number_big(&mut self, bytes: usize) -> Result<u64, Stop> {
+        (0..bytes).try_fold(0, |number, _| Ok(number << 8 | u64::from(self.byte()?)))
     }
 
     /// What comes up to a newline, without it. None where it is longer than `most`; it is passed all the same.

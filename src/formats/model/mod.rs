@@ -4,18 +4,24 @@
 //! begin like any text). Invariants: nothing of a file is run or unpickled; only what is needed is read, so the size of
 //! the weights does not matter; any bytes end in a [`Model`] or an error of the disk, in bounded memory.
 
+pub mod catboost;
 mod feed;
+mod flatbuffer;
 mod gguf;
 pub mod globals;
 mod hdf5;
+pub mod lightgbm;
 mod numpy;
 mod object;
 mod onnx;
+mod outline;
 mod pickle;
 mod safetensors;
+pub mod xgboost;
 mod zipped;
 
-use std::io::{self, Read, Seek as _};
+use std::collections::BTreeMap;
+use std::io::{self, Read, Seek as _, SeekFrom};
 use std::path::Path;
 
 use fs_err as fs;
@@ -49,6 +55,12 @@ pub enum Format {
     Hdf5,
     /// Keras 3's zip.
     Keras,
+    /// A booster of XGBoost's, in JSON, Universal Binary JSON, or the binary format of before 3.1.
+    XGBoost,
+    /// A booster of LightGBM's, as text.
+    LightGBM,
+    /// CatBoost's model, in its own format or in JSON.
+    CatBoost,
     /// Another zip.
     Zip,
     /// The address of a file that Git LFS has not fetched.
@@ -79,12 +91,18 @@ pub struct About {
     pub version: Option<String>,
     /// What its makers call it: a class, an objective, an architecture.
     pub class: Option<String>,
+    /// Between how many classes it decides, two for yes and no. None where it decides nothing, or does not say.
+    pub classes: Option<u64>,
+    /// What it calls these classes, in its order.
+    pub labels: Vec<Json>,
     /// The tensors that it takes, in their order.
     pub inputs: Vec<Tensor>,
     /// The tensors that it answers, in their order.
     pub outputs: Vec<Tensor>,
     /// The columns of the table that it takes, in their order.
     pub columns: Vec<Column>,
+    /// What else it says of itself, by the names that the format has for it.
+    pub properties: BTreeMap<String, String>,
 }
 
 /// A tensor that a model takes or answers.
@@ -116,6 +134,12 @@ pub struct Column {
     pub example: Option<Json>,
     /// Whether its values are categories: texts or numbers of which each stands for itself.
     pub is_category: bool,
+    /// The categories, where the model knows them.
+    pub categories: Vec<Json>,
+    /// Of which kind its values are, where the model says so.
+    pub kind: Option<Kind>,
+    /// The least and the greatest value that the model saw.
+    pub range: Option<(f64, f64)>,
 }
 
 /// Something that is wrong with a file.
@@ -139,6 +163,7 @@ impl Model {
     fn note(&mut self, at: u64, result: Result<(), Stop>) {
         match result {
             Ok(()) => {}
+            Err(Stop::TooMuch) => self.faults.push(Fault::Unread(Stop::TooMuch.to_string())),
             Err(Stop::Io(error)) if !is_damage(&error) => self.faults.push(Fault::Unread(error.to_string())),
             Err(stop) => self.faults.push(Fault::Broken(at, stop.to_string())),
         }
@@ -180,6 +205,26 @@ impl Origin<'_> {
         })
     }
 
+    /// Up to `length` bytes from the byte `at` on: as many as there are. None where all before them would have to be
+    /// read, and those are too many.
+    fn range(&self, at: u64, length: u64) -> io::Result<Option<Vec<u8>>> {
+        let mut bytes = Vec::new();
+        match self {
+            Self::File(path) => {
+                let mut file = fs::File::open(path)?;
+                file.seek(SeekFrom::Start(at))?;
+                file.take(length).read_to_end(&mut bytes)?;
+            }
+            Self::Stream(_) if at > MOST_SPOOLED => return Ok(None),
+            Self::Stream(open) => {
+                let mut stream = open()?;
+                io::copy(&mut (&mut stream).take(at), &mut io::sink())?;
+                stream.take(length).read_to_end(&mut bytes)?;
+            }
+        }
+        Ok(Some(bytes))
+    }
+
     /// The same as a file; none where it would be too large.
     fn file(&self, size: u64) -> io::Result<Option<std::fs::File>> {
         match self {
@@ -201,11 +246,24 @@ impl Origin<'_> {
 /// When the disk says no.
 pub fn inspect(origin: &Origin<'_>, name: &str, size: u64) -> io::Result<Model> {
     let mut head = Vec::new();
-    origin.read()?.take(64).read_to_end(&mut head)?;
+    origin.read()?.take(256).read_to_end(&mut head)?;
     let ending = name.rsplit_once('.').map(|(_, ending)| ending.to_ascii_lowercase()).unwrap_or_default();
     // Git LFS specification, "The Pointer": a text of less than 1024 bytes that begins with its version.
     if size < 1024 && head.starts_with(b"version https://git-lfs.github.com/spec/") {
         return Ok(Model::of(Format::LfsPointer));
+    }
+    if let Some(format) = plain(&head) {
+        // What begins like another format may be a pickle all the same.
+        let hidden = pickled(&mut origin.feed()?, Format::Pickle);
+        if is_pickle(&hidden) {
+            return Ok(hidden);
+        }
+        return match format {
+            Plain::XGBoost(syntax) => xgboost::inspect(origin, size, syntax),
+            Plain::LightGBM => lightgbm::inspect(origin, size),
+            Plain::CatBoost => catboost::inspect(origin, size),
+            Plain::CatBoostJson => catboost::inspect_json(origin),
+        };
     }
     Ok(match head.as_slice() {
         [0x93, b'N', b'U', b'M', b'P', b'Y', ..] => {
@@ -242,6 +300,29 @@ pub fn inspect(origin: &Origin<'_>, name: &str, size: u64) -> io::Result<Model> 
             }
         },
     })
+}
+
+/// Formats of a single file without compression, known by the beginning.
+enum Plain {
+    XGBoost(xgboost::Syntax),
+    LightGBM,
+    CatBoost,
+    CatBoostJson,
+}
+
+/// What begins with `head`, if it is one of them.
+fn plain(head: &[u8]) -> Option<Plain> {
+    if let Some(syntax) = xgboost::recognise(head) {
+        Some(Plain::XGBoost(syntax))
+    } else if lightgbm::recognise(head) {
+        Some(Plain::LightGBM)
+    } else if head.starts_with(catboost::MAGIC) {
+        Some(Plain::CatBoost)
+    } else if catboost::is_json(head) {
+        Some(Plain::CatBoostJson)
+    } else {
+        None
+    }
 }
 
 fn read_with(

@@ -20,7 +20,8 @@ pub use code::{Texts, Words};
 pub use folder::{Kind, of_folder, recognise};
 
 use crate::formats::model::{Format, Model};
-use code::{Code, Function, Parameter, Preparation};
+use booster::Maker;
+use code::{Code, Function, Parameter, Preparation, VALUE};
 use input::{Array, Input};
 
 /// Something that is proposed, and why.
@@ -260,6 +261,15 @@ impl Proposal {
         self.code.imports.push(import.to_owned());
     }
 
+    /// Rows go to the model as arrays of NumPy's: it takes no lists.
+    fn take_arrays(&mut self) {
+        if matches!(self.code.preparation, Preparation::Width(_) | Preparation::None) {
+            self.import("import numpy");
+            self.require("numpy", "makes arrays of requests");
+            self.code.conversions.push(format!("numpy.array({VALUE})"));
+        }
+    }
+
     /// Gives the service a function of this name, or other statements to the one that it has. What the model takes is
     /// [`code::VALUE`] in them.
     fn answer(&mut self, name: &str, statements: &str) {
@@ -296,8 +306,10 @@ pub fn of_file(model: &Model, path: &str) -> Proposal {
         Format::Onnx => tensors::propose_onnx(&model.about, &file),
         Format::Keras | Format::Hdf5 => tensors::propose_keras(&model.about, &file),
         Format::Safetensors => tensors::propose_safetensors(&file),
-        Format::Numpy => tensors::propose_arrays(&file),
-        Format::NumpyZip => tensors::propose_arrays(&file),
+        Format::Numpy | Format::NumpyZip => tensors::propose_arrays(&file),
+        Format::XGBoost => booster::propose(Maker::XGBoost, &model.about, &file),
+        Format::LightGBM => booster::propose(Maker::LightGBM, &model.about, &file),
+        Format::CatBoost => booster::propose(Maker::CatBoost, &model.about, &file),
         Format::Gguf | Format::Zip | Format::LfsPointer | Format::Other => Proposal::of_unknown(path),
     }
 }

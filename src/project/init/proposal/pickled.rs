@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::booster;
-use super::code::{Preparation, VALUE};
+use super::code::VALUE;
 use super::estimator::{self, Role};
 use super::input::Input;
 use super::releases::{self, Numpy, Range};
@@ -207,11 +207,8 @@ impl Proposal {
             self.framework = "own code".to_owned();
         }
         self.take(estimator::input(object));
-        let is_array = matches!(self.code.preparation, Preparation::Width(_) | Preparation::None);
-        if is_array && matches!(package.as_str(), "lightgbm" | "xgboost") {
-            self.import("import numpy");
-            self.require("numpy", "makes arrays of requests");
-            self.code.conversions.push(format!("numpy.array({VALUE})"));
+        if matches!(package.as_str(), "lightgbm" | "xgboost") {
+            self.take_arrays();
         }
         if package == "xgboost" && class == "Booster" {
             self.import("import xgboost");
