@@ -51,6 +51,9 @@ pub struct Args {
 
 #[derive(Serialize)]
 struct Started<'a> {
+    /// The project's folder as a command names it: nothing where that is the current one.
+    #[serde(skip)]
+    folder: String,
     written: Vec<PathBuf>,
     kept: Vec<PathBuf>,
     placed: Vec<Brought>,
@@ -71,6 +74,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let Args { path, from, name, allow, copy, gpu } = args;
     let placing = if copy { Placing::Copy } else { Placing::Link };
     let rules = Rules { allow, placing, hardware: hardware(gpu) };
+    let folder = if path.as_os_str() == "." { String::new() } else { format!(" {}", path.display()) };
     let mut found = Diagnostics::new();
     let made = init::start(&Start { folder: path, model: from, name, rules }, &mut found);
     // In JSON they are part of the result; where there is none, of nothing else.
@@ -92,6 +96,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         }
     }
     context.printer.report(&Started {
+        folder,
         written: made.written,
         kept: made.kept,
         placed: made.placed.into_iter().map(|(path, how)| Brought { path, how }).collect(),
@@ -108,12 +113,13 @@ impl Report for Started<'_> {
             writeln!(out, "{}", path.display())?;
         }
         reasons(out, &self.proposal)?;
+        let test = format!("`ekiben test{}`", self.folder);
         let next = match (self.proposal.is_ready(), self.proposal.tests.is_empty()) {
             (true, false) => {
-                "`ekiben test` asks the model the example requests; `ekiben test --accept` writes its answers down"
+                format!("{test} asks the model the example requests; with `--accept` it writes its answers down")
             }
-            (true, true) => "describe an example under `tests:`, then `ekiben test`",
-            (false, _) => "fill in the function, describe an example under `tests:`, then `ekiben test`",
+            (true, true) => format!("describe an example under `tests:`, then {test}"),
+            (false, _) => format!("fill in the function, describe an example under `tests:`, then {test}"),
         };
         writeln!(out, "{HINT}next{HINT:#}: {next}")
     }

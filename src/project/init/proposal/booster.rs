@@ -58,7 +58,7 @@ fn input(maker: Maker, About { columns, .. }: &About) -> Option<Input> {
     let found = columns.iter().map(|column| {
         let usual: Json = match column.kind {
             Some(Kind::Text) => "an example".into(),
-            _ if column.is_category => column.categories.first().cloned().unwrap_or_else(|| 0.into()),
+            _ if column.is_category => column.categories.first().cloned().unwrap_or_else(|| "unknown".into()),
             _ => 0.0.into(),
         };
         let example = column.example.clone().and_then(presentable).unwrap_or(usual);
@@ -180,7 +180,7 @@ pub fn propose(maker: Maker, about: &About, file: &str) -> Proposal {
         }
         Maker::CatBoost => {
             let wrapper = if about.classes.is_some() { "CatBoostClassifier" } else { "CatBoostRegressor" };
-            proposal.class = Some(class.map_or_else(|| wrapper.to_owned(), |loss| format!("{wrapper} ({loss})")));
+            proposal.class = Some(class.unwrap_or_else(|| wrapper.to_owned()));
             let is_json = about.properties.get("format").is_some_and(|format| format == "json");
             let format = if is_json { ", format=\"json\"" } else { "" };
             proposal.code.load = format!("model = catboost.{wrapper}()\nmodel.load_model({path}{format})");

@@ -68,19 +68,13 @@ impl Preparation {
             Self::Width(_) => format!("checked({first})"),
             Self::Table(_) => format!("table({first})"),
             Self::Arrays(arrays) => {
-                let one = |(array, parameter): (&Array, &Parameter)| {
-                    let (name, shape) = (&parameter.name, array.shape_in_python());
-                    format!("tensor({}, {name}, {}, {shape})", literal(name), array.dtype_in_python())
-                };
+                let named =
+                    |(array, parameter): (&Array, &Parameter)| format!("{}: {}", literal(&array.name), parameter.name);
+                let given: Vec<String> = arrays.iter().zip(parameters).map(named).collect();
+                let all = format!("tensors({{{}}})", given.join(", "));
                 match arrays.as_slice() {
-                    [array] => parameters.first().map(|parameter| one((array, parameter))).unwrap_or_default(),
-                    arrays => {
-                        let named = |(array, parameter): (&Array, &Parameter)| {
-                            format!("{}: {}", literal(&array.name), one((array, parameter)))
-                        };
-                        let items: Vec<String> = arrays.iter().zip(parameters).map(named).collect();
-                        format!("{{{}}}", items.join(", "))
-                    }
+                    [array] => format!("{all}[{}]", literal(&array.name)),
+                    _ => all,
                 }
             }
         }
@@ -88,18 +82,30 @@ impl Preparation {
 
     /// Constants that the code needs for it.
     fn constants(&self) -> String {
-        let Self::Table(columns) = self else { return String::new() };
-        let (start, end) = if is_cast(columns) { ("{", "}") } else { ("[", "]") };
-        let line = |column: &Column| match (&column.dtype, is_cast(columns)) {
-            (_, false) => format!("    {},\n", literal(&column.name)),
-            (dtype, true) => {
-                format!("    {}: {},\n", literal(&column.name), dtype.as_deref().unwrap_or("\"object\""))
+        match self {
+            Self::None | Self::Width(_) => String::new(),
+            Self::Table(columns) => {
+                let (start, end) = if is_cast(columns) { ("{", "}") } else { ("[", "]") };
+                let line = |column: &Column| match (&column.dtype, is_cast(columns)) {
+                    (_, false) => format!("    {},\n", literal(&column.name)),
+                    (dtype, true) => {
+                        format!("    {}: {},\n", literal(&column.name), dtype.as_deref().unwrap_or("\"object\""))
+                    }
+                };
+                let lines: String = columns.iter().map(line).collect();
+                let types = if is_cast(columns) { ", with their types" } else { "" };
+                let why = format!("# The columns of a row, in the order that the model was trained with{types}.");
+                format!("{why}\nCOLUMNS = {start}\n{lines}{end}")
             }
-        };
-        let lines: String = columns.iter().map(line).collect();
-        let types = if is_cast(columns) { ", with their types" } else { "" };
-        let why = format!("# The columns of a row, in the order that the model was trained with{types}.");
-        format!("{why}\nCOLUMNS = {start}\n{lines}{end}")
+            Self::Arrays(arrays) => {
+                let line = |array: &Array| {
+                    let (dtype, shape) = (array.dtype_in_python(), array.shape_in_python());
+                    format!("    {}: ({dtype}, {shape}),\n", literal(&array.name))
+                };
+                let lines: String = arrays.iter().map(line).collect();
+                format!("# What the model takes: type and shape of each; None is any number.\nINPUTS = {{\n{lines}}}")
+            }
+        }
     }
 
     /// Functions that the code needs for it.
@@ -124,12 +130,15 @@ impl Preparation {
                      return pandas.DataFrame(rows, columns={cast}"
                 )
             }
-            Self::Arrays(_) => "def tensor(name, value, dtype, shape):\n    \
-                 \"\"\"An array of NumPy's; a ValueError is answered with status 422.\"\"\"\n    \
-                 array = numpy.array(value, dtype=dtype)\n    \
-                 if array.ndim != len(shape) or any(want not in (None, have) for want, have in zip(shape, array.shape)):\n        \
-                 raise ValueError(f\"{name} has to be of shape {shape}, not {array.shape}\")\n    \
-                 return array"
+            Self::Arrays(_) => "def tensors(given):\n    \
+                 \"\"\"Arrays of what is given, by the model's names; a ValueError is answered with status 422.\"\"\"\n    \
+                 arrays = {}\n    \
+                 for name, (dtype, shape) in INPUTS.items():\n        \
+                 array = numpy.array(given[name], dtype=dtype)\n        \
+                 if array.ndim != len(shape) or any(want not in (None, have) for want, have in zip(shape, array.shape)):\n            \
+                 raise ValueError(f\"{name} has to be of shape {shape}, not {array.shape}\")\n        \
+                 arrays[name] = array\n    \
+                 return arrays"
                 .to_owned(),
         }
     }
@@ -249,7 +258,7 @@ impl Proposal {
         // What prepares is there for whoever calls it.
         let is_used = functions.iter().any(|function| {
             let statements = function.get("statements").and_then(Json::as_str).unwrap_or_default();
-            ["table(", "checked(", "tensor("].iter().any(|call| statements.contains(call))
+            ["table(", "checked(", "tensors("].iter().any(|call| statements.contains(call))
         });
         let preparation = if is_used { code.preparation.functions() } else { String::new() };
         minijinja::Environment::new().render_str(
@@ -258,23 +267,24 @@ impl Proposal {
                 standard, others, preparation,
                 constants => code.preparation.constants(),
                 load => &code.load,
-                parameters => parameters.join(", "),
+                parameters => match parameters.join(", ") {
+                    short if short.len() < 90 => short,
+                    _ => format!("\n    {},\n", parameters.join(",\n    ")),
+                },
                 functions => minijinja::value::Serde(&functions),
                 routes => routes.join(", "),
                 // Python 3.8 has no `list[…]`.
                 old => PythonVersion::of_release(&self.python.text).is_some_and(|python| python < PythonVersion::new(3, 9)),
-                input => self.input_in_words(),
+                input => minijinja::value::Serde(&self.input_in_words()),
             },
         )
     }
 
-    fn input_in_words(&self) -> String {
+    /// What the functions take: a sentence of one parameter, a list of several.
+    fn input_in_words(&self) -> Json {
         match self.code.parameters.as_slice() {
-            [one] => one.description.clone(),
-            several => {
-                let each = several.iter().map(|parameter| format!("`{}`: {}", parameter.name, parameter.description));
-                each.collect::<Vec<_>>().join("; ")
-            }
+            [one] => one.description.clone().into(),
+            several => several.iter().map(|one| json!({ "name": one.name, "description": one.description })).collect(),
         }
     }
 }

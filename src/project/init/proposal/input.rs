@@ -115,14 +115,14 @@ impl Array {
         match self.shape.as_slice() {
             [] => format!("one of {what}"),
             [_] => format!("a list of {what}"),
-            _ => format!("{what} in lists, of shape {}", self.shape_in_python().replace("None", "any")),
+            _ => format!("{what}, of shape {}", self.shape_in_python().replace("None", "any")),
         }
     }
 }
 
 /// Names of parameters for what a model calls its inputs: distinct, and none that the code has for something else.
 pub fn parameters<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
-    let mut taken: Vec<String> = ["model", "tensor", "numpy", "os", "predict"].map(str::to_owned).to_vec();
+    let mut taken: Vec<String> = ["model", "tensors", "given", "numpy", "os", "predict"].map(str::to_owned).to_vec();
     let own = |(at, name): (usize, &'a str)| {
         let name: String = plain_name(name).replace('.', "_").trim_matches('_').to_ascii_lowercase();
         let is_plain = name.starts_with(|c: char| c.is_ascii_alphabetic()) && !is_keyword(&name);
@@ -178,7 +178,7 @@ mod tests {
         assert_eq!(matrix.hint(), "list[list[float]]");
         assert_eq!(matrix.example(), Some(json!([[0.5, 0.5]])));
         assert_eq!(matrix.shape_in_python(), "(None, 2)");
-        assert_eq!(matrix.in_words(), "numbers in lists, of shape (any, 2)");
+        assert_eq!(matrix.in_words(), "numbers, of shape (any, 2)");
         let texts = array(None, &[None]);
         assert_eq!((texts.hint(), texts.shape_in_python()), ("list[str]".to_owned(), "(None,)".to_owned()));
         assert_eq!(array(Some("int64"), &[]).example(), Some(json!(1)));
