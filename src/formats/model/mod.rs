@@ -342,8 +342,9 @@ fn read_with(
 /// comes to its end or imports what a pickle that is cut off on purpose would.
 fn is_pickle(model: &Model) -> bool {
     model.pickles.iter().any(|(_, pickles)| {
-        let harmful =
-            |(module, name): &(String, String)| matches!(globals::judge(module, name), globals::Verdict::Dangerous(_));
+        let harmful = |(module, name): &(String, String)| {
+            matches!(globals::judge(module, name), globals::Verdict::Dangerous(_) | globals::Verdict::Carries(_))
+        };
         !pickles.globals.is_empty() && pickles.whole || pickles.globals.keys().any(harmful)
     })
 }
