@@ -349,6 +349,7 @@ pub fn of_file(model: &Model, path: &str) -> Option<Proposal> {
         | Format::XGBoost
         | Format::LightGBM
         | Format::CatBoost
+        | Format::Skops
         | Format::Zip
         | Format::LfsPointer
         | Format::Other => return None,
