@@ -1,0 +1,310 @@
+//! A further program in a running container: what is asked for, and the side of it that stays on the host.
+//!
+//! The host's side looks up who the container's first process is, which rights it has and where it is counted, has
+//! [`super::entry`] go there, and moves bytes between the program and the person. Invariant: the program gets no open file
+//! of the host's, not even as its standard streams, but pipes or a terminal of the container's own.
+
+use std::io;
+use std::net::Shutdown;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt as _, fchown};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use fs_err as fs;
+use nix::libc;
+use nix::sched::CloneFlags;
+use nix::sys::signal::Signal;
+use nix::unistd::geteuid;
+use oci_spec::runtime as oci;
+
+use super::entry::{Entry, Files};
+use super::relay::{self, Flow};
+use super::signals::Heard;
+use super::state::{Process, Record};
+use super::terminal::{Raw, Size};
+use super::{ENTRY, Error, Failure, Launcher, lifeline, line, sealed};
+
+/// A further program in a running container.
+#[derive(Clone, Debug)]
+pub struct Guest {
+    /// Programs with their arguments: the first that the container has, is run.
+    pub programs: Vec<Vec<String>>,
+    /// What is run where it has none of them.
+    pub brought: Option<Brought>,
+    /// Variables beyond those of the container, `NAME=VALUE`.
+    pub env: Vec<String>,
+    /// Where it starts; as the container's own program where nothing is said.
+    pub cwd: Option<PathBuf>,
+    /// It gets [`Ends::input`]; else there is nothing to be read.
+    pub input: bool,
+    /// It gets a terminal.
+    pub terminal: bool,
+}
+
+/// A program of the host's that is run in a container: statically linked, as nothing else of the host's is there.
+#[derive(Clone, Debug)]
+pub struct Brought {
+    /// The file.
+    pub program: PathBuf,
+    /// Its arguments, its own name first.
+    pub args: Vec<String>,
+}
+
+/// Where the input of a program in a container comes from, and where its output goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Ends<'a> {
+    /// To be read.
+    pub input: BorrowedFd<'a>,
+    /// To be written to.
+    pub output: BorrowedFd<'a>,
+    /// To be written to. With a terminal, all output goes to the other.
+    pub error: BorrowedFd<'a>,
+}
+
+/// A container that this program runs, as it is known on the host.
+pub(super) struct Host<'a> {
+    /// Its first process.
+    pub(super) process: Process,
+    pub(super) record: &'a Record,
+    pub(super) folder: &'a Path,
+    pub(super) launcher: &'a Launcher,
+}
+
+impl Host<'_> {
+    /// Runs `guest` in it, and returns the exit code. Nothing: the container has ended.
+    pub(super) fn run(&self, guest: &Guest, ends: &Ends<'_>) -> Result<Option<i32>, Error> {
+        // From here on, this very process is meant, whoever has its number later.
+        let Some(process) = self.process.handle() else { return Ok(None) };
+        let supervisor = self.record.state.supervisor.map(|supervisor| supervisor.id);
+        let looked_up = self.look_up(guest, ends, supervisor);
+        if lifeline::ends_within(&process, std::time::Duration::ZERO)? {
+            return Ok(None);
+        }
+        // What was looked up under its number was its own.
+        let (entry, groups, owner) = looked_up?;
+
+        let (input, input_end) = match guest.input && !guest.terminal {
+            true => io::pipe().map(|(reader, writer)| (OwnedFd::from(reader), Some(OwnedFd::from(writer))))?,
+            false => (fs::File::open("/dev/null")?.into_parts().0.into(), None),
+        };
+        let (output_end, output) = io::pipe()?;
+        let (error_end, error) = io::pipe()?;
+        if geteuid().is_root() {
+            // So that it can open `/dev/stdout` and `/dev/stderr` by name.
+            for pipe in [&output, &error] {
+                fchown(pipe.as_fd(), Some(owner.0), Some(owner.1))?;
+            }
+        }
+        let brought = guest.brought.as_ref();
+        let brought = brought.map(|brought| sealed::copy(&brought.program, "program")).transpose()?;
+        let (line, end) = UnixStream::pair()?;
+        let mut inside = self.start(end)?;
+        let handle = lifeline::process_handle(inside.id())?;
+        {
+            let files = Files {
+                process: process.as_fd(),
+                input: input.as_fd(),
+                output: output.as_fd(),
+                error: error.as_fd(),
+                program: brought.as_ref().map(|program| program.as_fd()),
+                groups: groups.iter().map(|group| group.file().as_fd()).collect(),
+            };
+            line::send(&line, &serde_json::to_vec(&entry).map_err(io::Error::from)?, &files.into_list())?;
+            line.shutdown(Shutdown::Write)?;
+        }
+        drop((input, output, error, brought, groups, process));
+        // Ends when the program runs, for then the kernel closes the other end.
+        let (said, brought) = line::receive(&line)?;
+        let said = said.strip_prefix(b" ").unwrap_or(&said);
+        if !said.is_empty() {
+            inside.wait()?;
+            let failure: Failure = serde_json::from_slice(said).map_err(io::Error::from)?;
+            return Err(failure.into());
+        }
+        let mut signals =
+            Heard::start(&[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGWINCH])?;
+        let mut flows = Vec::new();
+        let mut add = |from: BorrowedFd<'_>, to: BorrowedFd<'_>, words| -> io::Result<()> {
+            flows.push(Flow::new(from.try_clone_to_owned()?, to.try_clone_to_owned()?).with_last_words(words));
+            Ok(())
+        };
+        let master = brought.into_iter().next();
+        let mut raw = None;
+        match &master {
+            Some(master) => {
+                relay::never_wait(master.as_fd())?;
+                add(master.as_fd(), ends.output, b"")?;
+                if guest.input {
+                    raw = Raw::of(ends.input)?;
+                    // termios(3), VEOF: Ctrl-D.
+                    add(ends.input, master.as_fd(), b"\x04")?;
+                }
+            }
+            None => {
+                for (from, to) in [(&output_end, ends.output), (&error_end, ends.error)] {
+                    relay::never_wait(from.as_fd())?;
+                    add(from.as_fd(), to, b"")?;
+                }
+                if let Some(to) = &input_end {
+                    relay::never_wait(to.as_fd())?;
+                    add(ends.input, to.as_fd(), b"")?;
+                }
+            }
+        }
+        drop((input_end, output_end, error_end));
+        let size = || Size::of_first(&[ends.output, ends.input]);
+        if let Some(master) = &master {
+            size().set(master)?;
+        }
+        let outputs = if master.is_some() { 1 } else { 2 };
+        let relayed = relay::relay(&mut flows, &handle, &mut signals, |signal| match (signal, &master) {
+            (Signal::SIGWINCH, Some(master)) => size().set(master),
+            (Signal::SIGWINCH, None) => Ok(()),
+            (signal, _) => lifeline::send_signal(&handle, signal),
+        });
+        let relayed = relayed.and_then(|()| flows.iter_mut().take(outputs).try_for_each(relay::drain));
+        drop(raw);
+        if relayed.is_err() {
+            inside.kill()?;
+        }
+        let status = inside.wait()?;
+        relayed?;
+        match status.code() {
+            Some(code) => Ok(Some(code)),
+            None => Err(Error::Died { said: String::new() }),
+        }
+    }
+
+    /// Starts this program anew, from a copy that nobody can change.
+    fn start(&self, line: UnixStream) -> Result<std::process::Child, Error> {
+        let program = sealed::copy(&self.launcher.program, "ekiben")?;
+        let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&program));
+        let mut command = Command::new(path);
+        // What it is called can be seen in the container for a moment, so nothing of the host is in it.
+        command.arg(ENTRY).env_clear().current_dir("/").stdin(OwnedFd::from(line));
+        Ok(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?)
+    }
+
+    /// What has to be known of the container's first process, by its number: what is to be done, the ways into its
+    /// control groups, and its user and group on this machine.
+    #[expect(clippy::type_complexity)]
+    fn look_up(
+        &self,
+        guest: &Guest,
+        ends: &Ends<'_>,
+        supervisor: Option<u32>,
+    ) -> Result<(Entry, Vec<fs::File>, (u32, u32)), Error> {
+        let config = oci::Spec::load(self.folder.join("config.json")).map_err(io::Error::other)?;
+        let process = config.process().as_ref().ok_or_else(|| io::Error::other("config.json has no process"))?;
+        let id = self.process.id;
+        let status = fs::read_to_string(format!("/proc/{id}/status"))?;
+        let numbers = |name: &str| -> Vec<u32> {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+            line.split_whitespace().filter_map(|number| number.parse().ok()).collect()
+        };
+        let owner = numbers("Uid:").first().copied().zip(numbers("Gid:").first().copied());
+        let owner = owner.ok_or_else(|| io::Error::other("the container's user is unknown"))?;
+        let groups = self.record.cgroup.doors(id).map_err(|error| Failure::Unheld { why: error.to_string() })?;
+        let mut limits = match supervisor {
+            Some(supervisor) => parse_limits(&fs::read_to_string(format!("/proc/{supervisor}/limits"))?),
+            None => Vec::new(),
+        };
+        for limit in process.rlimits().iter().flatten().filter(|limit| limit.typ() == oci::PosixRlimitType::RlimitNproc)
+        {
+            limits.retain(|(resource, ..)| *resource != libc::RLIMIT_NPROC);
+            limits.push((libc::RLIMIT_NPROC, limit.soft(), limit.hard()));
+        }
+        let mut env = process.env().clone().unwrap_or_default();
+        let name = |variable: &str| variable.split('=').next().map(str::to_owned);
+        env.retain(|variable| !guest.env.iter().any(|other| name(other) == name(variable)));
+        env.extend(guest.env.iter().cloned());
+        let entry = Entry {
+            namespaces: namespaces(id)?.bits(),
+            user: (process.user().uid(), process.user().gid()),
+            groups: numbers("Groups:"),
+            programs: guest.programs.clone(),
+            brought: guest.brought.as_ref().map(|brought| brought.args.clone()),
+            env,
+            cwd: guest.cwd.clone().unwrap_or_else(|| process.cwd().clone()),
+            limits,
+            terminal: guest.terminal.then(|| Size::of_first(&[ends.output, ends.input])),
+        };
+        Ok((entry, groups, owner))
+    }
+}
+
+/// The namespaces of a process that this one is not in (namespaces(7)): into the others it cannot and need not go.
+fn namespaces(process: u32) -> io::Result<CloneFlags> {
+    let kinds = [
+        ("user", CloneFlags::CLONE_NEWUSER),
+        ("mnt", CloneFlags::CLONE_NEWNS),
+        ("uts", CloneFlags::CLONE_NEWUTS),
+        ("ipc", CloneFlags::CLONE_NEWIPC),
+        ("pid", CloneFlags::CLONE_NEWPID),
+        ("cgroup", CloneFlags::CLONE_NEWCGROUP),
+        ("net", CloneFlags::CLONE_NEWNET),
+    ];
+    let mut flags = CloneFlags::empty();
+    for (name, flag) in kinds {
+        let place = |process: &str| {
+            let found = fs::metadata(format!("/proc/{process}/ns/{name}"))?;
+            io::Result::Ok((found.dev(), found.ino()))
+        };
+        if place(&process.to_string())? != place("self")? {
+            flags |= flag;
+        }
+    }
+    // Without these it would be a program of the host's.
+    if !flags.contains(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID) {
+        return Err(io::Error::other("the container's process is not in namespaces of its own"));
+    }
+    Ok(flags)
+}
+
+/// `/proc/PID/limits` (proc(5)), as numbers of resources with the soft and the hard limit.
+fn parse_limits(text: &str) -> Vec<(u32, u64, u64)> {
+    let known = [
+        ("Max cpu time", libc::RLIMIT_CPU),
+        ("Max file size", libc::RLIMIT_FSIZE),
+        ("Max data size", libc::RLIMIT_DATA),
+        ("Max stack size", libc::RLIMIT_STACK),
+        ("Max core file size", libc::RLIMIT_CORE),
+        ("Max resident set", libc::RLIMIT_RSS),
+        ("Max processes", libc::RLIMIT_NPROC),
+        ("Max open files", libc::RLIMIT_NOFILE),
+        ("Max locked memory", libc::RLIMIT_MEMLOCK),
+        ("Max address space", libc::RLIMIT_AS),
+        ("Max file locks", libc::RLIMIT_LOCKS),
+        ("Max pending signals", libc::RLIMIT_SIGPENDING),
+        ("Max msgqueue size", libc::RLIMIT_MSGQUEUE),
+        ("Max nice priority", libc::RLIMIT_NICE),
+        ("Max realtime priority", libc::RLIMIT_RTPRIO),
+        ("Max realtime timeout", libc::RLIMIT_RTTIME),
+    ];
+    let number = |text: &str| if text == "unlimited" { Some(libc::RLIM_INFINITY) } else { text.parse().ok() };
+    let found = known.into_iter().filter_map(|(name, resource)| {
+        let mut rest = text.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace();
+        Some((resource, number(rest.next()?)?, number(rest.next()?)?))
+    });
+    found.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_those_of_the_kernel() {
+        let limits = parse_limits(&fs::read_to_string("/proc/self/limits").unwrap());
+        assert_eq!(limits.len(), 16);
+        let (soft, hard) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap();
+        assert!(limits.contains(&(libc::RLIMIT_NOFILE, soft, hard)));
+    }
+
+    #[test]
+    fn a_process_without_namespaces_of_its_own_is_no_container() {
+        assert!(namespaces(std::process::id()).is_err());
+    }
+}
