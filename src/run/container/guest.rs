@@ -85,10 +85,9 @@ impl Host<'_> {
         // What was looked up under its number was its own.
         let (entry, groups, owner) = looked_up?;
 
-        let (input, input_end) = match guest.input && !guest.terminal {
-            true => io::pipe().map(|(reader, writer)| (OwnedFd::from(reader), Some(OwnedFd::from(writer))))?,
-            false => (fs::File::open("/dev/null")?.into_parts().0.into(), None),
-        };
+        // Where nothing is to be read, all has been said at once.
+        let (input, input_end) = io::pipe()?;
+        let input_end = Some(input_end).filter(|_| guest.input && !guest.terminal);
         let (output_end, output) = io::pipe()?;
         let (error_end, error) = io::pipe()?;
         if geteuid().is_root() {
