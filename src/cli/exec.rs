@@ -61,7 +61,9 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let mut guest = args.place.guest(vec![args.command]);
     guest.terminal |= args.tty;
     guest.input |= args.interactive || (args.tty && io::stdin().is_terminal());
-    finish(container.exec(&with_terminal(guest), &ends(&io::stdin(), &io::stdout(), &io::stderr())))
+    let result = container.exec(&with_terminal(guest), &ends(&io::stdin(), &io::stdout(), &io::stderr()));
+    warn_of_end(context, &container, &result);
+    finish(result)
 }
 
 /// The container that is meant. No lock of the store is held from then on: others may prune it.
@@ -81,6 +83,13 @@ pub fn with_terminal(mut guest: Guest) -> Guest {
 /// Those of this process.
 pub fn ends<'a>(input: &'a io::Stdin, output: &'a io::Stdout, error: &'a io::Stderr) -> Ends<'a> {
     Ends { input: input.as_fd(), output: output.as_fd(), error: error.as_fd() }
+}
+
+/// Says so where a command has ended because its container has.
+pub fn warn_of_end<E>(context: &Context, container: &Container, result: &Result<i32, E>) {
+    if result.is_ok() && container.has_ended() {
+        context.printer.warn(&format!("the container `{}` has ended, and all that ran in it", container.name()));
+    }
 }
 
 /// As the command ended. One that could not be run ends as a shell would have it.

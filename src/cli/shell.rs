@@ -28,7 +28,9 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let container = exec::find(context, &args.name)?;
     let shell = Shell::of_this_machine();
     let guest = exec::with_terminal(shell.guest(args.place.guest(Vec::new())));
-    match shell.told(container.exec(&guest, &exec::ends(&io::stdin(), &io::stdout(), &io::stderr()))) {
+    let result = shell.told(container.exec(&guest, &exec::ends(&io::stdin(), &io::stdout(), &io::stderr())));
+    exec::warn_of_end(context, &container, &result);
+    match result {
         Ok(code) => Ok(Exit::Container(code)),
         Err(shell::Error::Container(error)) => exec::finish(Err(error)),
         Err(error) => Err(error.into()),

@@ -43,6 +43,12 @@ use super::seccomp::Filters;
 use super::terminal::{self, Size};
 use super::{Failure, line, sealed};
 
+/// Why the kernel says no.
+pub(super) const NOT_YOURS: &str = "the kernel lets nobody in but who started it, and root";
+
+/// What the inner process says when it hands over the other side of its terminal.
+pub(super) const WITH_TERMINAL: &[u8] = b" ";
+
 /// What is to be run in a container.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Entry {
@@ -150,7 +156,7 @@ fn start(entry: &Entry, files: Files<OwnedFd>, line: &UnixStream) -> Result<Pid,
     setns(&files.process, namespaces).map_err(|error| Failure::Entry {
         why: match error {
             Errno::ESRCH => "it has just ended".to_owned(),
-            Errno::EPERM => "the kernel lets nobody in but who started it, and root".to_owned(),
+            Errno::EPERM => NOT_YOURS.to_owned(),
             Errno::EINVAL => "the kernel is too old for it (Linux does it since 5.9)".to_owned(),
             error => error.desc().to_owned(),
         },
@@ -230,7 +236,7 @@ fn prepare(
         .flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
         .resolve(ResolveFlag::RESOLVE_NO_MAGICLINKS);
     openat2(AT_FDCWD, &entry.cwd, how)
-        .and_then(|folder| fchdir(folder))
+        .and_then(fchdir)
         .map_err(|error| Failure::Folder { folder: entry.cwd.clone(), why: error.desc().to_owned() })?;
     for &(resource, soft, hard) in &entry.limits {
         limit(resource, soft, hard).map_err(refused("a limit could not be set"))?;
@@ -251,7 +257,7 @@ fn prepare(
         let (master, slave) = terminal::make(size)
             .map_err(|error| Failure::Io { message: format!("the container has no terminals: {error}") })?;
         rustix::process::ioctl_tiocsctty(&slave).map_err(io::Error::from)?;
-        line::send(line, b" ", &[master.as_fd()])?;
+        line::send(line, WITH_TERMINAL, &[master.as_fd()])?;
         (|| {
             dup2_stdin(&slave)?;
             dup2_stdout(&slave)?;

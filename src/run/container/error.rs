@@ -132,7 +132,7 @@ impl Explain for Error {
             Self::NotRunning { .. } => ErrorKind::Failure.named("container/not-running").hint(LISTED),
             Self::Elsewhere { .. } => ErrorKind::Failure
                 .named("container/elsewhere")
-                .hint("start it without `--engine`, or with podman or docker"),
+                .hint("start it again, without `--engine` or with podman or docker"),
             Self::Unreadable { path, .. } => ErrorKind::Failure.named("container/unreadable").hint(format!(
                 "make it readable: `chmod o+rX {}`, or run ekiben as the user who owns it",
                 path.display()

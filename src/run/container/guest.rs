@@ -11,6 +11,7 @@ use std::os::unix::fs::{MetadataExt as _, fchown};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use fs_err as fs;
 use nix::libc;
@@ -19,12 +20,15 @@ use nix::sys::signal::Signal;
 use nix::unistd::geteuid;
 use oci_spec::runtime as oci;
 
-use super::entry::{Entry, Files};
+use super::entry::{Entry, Files, NOT_YOURS, WITH_TERMINAL};
 use super::relay::{self, Flow};
 use super::signals::Heard;
 use super::state::{Process, Record};
 use super::terminal::{Raw, Size};
 use super::{ENTRY, Error, Failure, Launcher, lifeline, line, sealed};
+
+/// Signals to this process that go to the program.
+const TOLD: [Signal; 4] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT];
 
 /// A further program in a running container.
 #[derive(Clone, Debug)]
@@ -72,108 +76,62 @@ pub(super) struct Host<'a> {
     pub(super) launcher: &'a Launcher,
 }
 
+/// What is known of a container's first process.
+struct Found {
+    /// What is to be done.
+    entry: Entry,
+    /// The ways into its control groups.
+    groups: Vec<fs::File>,
+    /// Its user and group on this machine.
+    owner: (u32, u32),
+}
+
 impl Host<'_> {
     /// Runs `guest` in it, and returns the exit code. Nothing: the container has ended.
     pub(super) fn run(&self, guest: &Guest, ends: &Ends<'_>) -> Result<Option<i32>, Error> {
         // From here on, this very process is meant, whoever has its number later.
         let Some(process) = self.process.handle() else { return Ok(None) };
-        let supervisor = self.record.state.supervisor.map(|supervisor| supervisor.id);
-        let looked_up = self.look_up(guest, ends, supervisor);
-        if lifeline::ends_within(&process, std::time::Duration::ZERO)? {
+        let found = self.look_up(guest, ends);
+        if lifeline::ends_within(&process, Duration::ZERO)? {
             return Ok(None);
         }
         // What was looked up under its number was its own.
-        let (entry, groups, owner) = looked_up?;
-
-        // Where nothing is to be read, all has been said at once.
-        let (input, input_end) = io::pipe()?;
-        let input_end = Some(input_end).filter(|_| guest.input && !guest.terminal);
-        let (output_end, output) = io::pipe()?;
-        let (error_end, error) = io::pipe()?;
-        if geteuid().is_root() {
-            // So that it can open `/dev/stdout` and `/dev/stderr` by name.
-            for pipe in [&output, &error] {
-                fchown(pipe.as_fd(), Some(owner.0), Some(owner.1))?;
-            }
-        }
-        let brought = guest.brought.as_ref();
-        let brought = brought.map(|brought| sealed::copy(&brought.program, "program")).transpose()?;
+        let Found { entry, groups, owner } = found?;
+        let (theirs, ours) = pipes(guest, owner)?;
+        let program = guest.brought.as_ref().map(|brought| sealed::copy(&brought.program, "program")).transpose()?;
         let (line, end) = UnixStream::pair()?;
         let mut inside = self.start(end)?;
-        let handle = lifeline::process_handle(inside.id())?;
-        {
-            let files = Files {
-                process: process.as_fd(),
-                input: input.as_fd(),
-                output: output.as_fd(),
-                error: error.as_fd(),
-                program: brought.as_ref().map(|program| program.as_fd()),
-                groups: groups.iter().map(|group| group.file().as_fd()).collect(),
-            };
-            line::send(&line, &serde_json::to_vec(&entry).map_err(io::Error::from)?, &files.into_list())?;
-            line.shutdown(Shutdown::Write)?;
-        }
-        drop((input, output, error, brought, groups, process));
+        let [input, output, error] = &theirs;
+        let files = Files {
+            process: process.as_fd(),
+            input: input.as_fd(),
+            output: output.as_fd(),
+            error: error.as_fd(),
+            program: program.as_ref().map(OwnedFd::as_fd),
+            groups: groups.iter().map(|group| group.file().as_fd()).collect(),
+        };
+        line::send(&line, &serde_json::to_vec(&entry).map_err(io::Error::from)?, &files.into_list())?;
+        line.shutdown(Shutdown::Write)?;
+        drop((theirs, program, groups, process));
         // Ends when the program runs, for then the kernel closes the other end.
-        let (said, brought) = line::receive(&line)?;
-        let said = said.strip_prefix(b" ").unwrap_or(&said);
+        let (said, files) = line::receive(&line)?;
+        let said = said.strip_prefix(WITH_TERMINAL).unwrap_or(&said);
         if !said.is_empty() {
             inside.wait()?;
             let failure: Failure = serde_json::from_slice(said).map_err(io::Error::from)?;
             return Err(failure.into());
         }
-        let mut signals =
-            Heard::start(&[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGWINCH])?;
-        let mut flows = Vec::new();
-        let mut add = |from: BorrowedFd<'_>, to: BorrowedFd<'_>, words| -> io::Result<()> {
-            flows.push(Flow::new(from.try_clone_to_owned()?, to.try_clone_to_owned()?).with_last_words(words));
-            Ok(())
+        let handle = lifeline::process_handle(inside.id())?;
+        let exchanged = match files.into_iter().next() {
+            Some(master) => exchange_with_terminal(&master, guest, ends, &handle),
+            None => exchange(ours, ends, &handle),
         };
-        let master = brought.into_iter().next();
-        let mut raw = None;
-        match &master {
-            Some(master) => {
-                relay::never_wait(master.as_fd())?;
-                add(master.as_fd(), ends.output, b"")?;
-                if guest.input {
-                    raw = Raw::of(ends.input)?;
-                    // termios(3), VEOF: Ctrl-D.
-                    add(ends.input, master.as_fd(), b"\x04")?;
-                }
-            }
-            None => {
-                for (from, to) in [(&output_end, ends.output), (&error_end, ends.error)] {
-                    relay::never_wait(from.as_fd())?;
-                    add(from.as_fd(), to, b"")?;
-                }
-                if let Some(to) = &input_end {
-                    relay::never_wait(to.as_fd())?;
-                    add(ends.input, to.as_fd(), b"")?;
-                }
-            }
-        }
-        drop((input_end, output_end, error_end));
-        let size = || Size::of_first(&[ends.output, ends.input]);
-        if let Some(master) = &master {
-            size().set(master)?;
-        }
-        let outputs = if master.is_some() { 1 } else { 2 };
-        let relayed = relay::relay(&mut flows, &handle, &mut signals, |signal| match (signal, &master) {
-            (Signal::SIGWINCH, Some(master)) => size().set(master),
-            (Signal::SIGWINCH, None) => Ok(()),
-            (signal, _) => lifeline::send_signal(&handle, signal),
-        });
-        let relayed = relayed.and_then(|()| flows.iter_mut().take(outputs).try_for_each(relay::drain));
-        drop(raw);
-        if relayed.is_err() {
+        if exchanged.is_err() {
             inside.kill()?;
         }
         let status = inside.wait()?;
-        relayed?;
-        match status.code() {
-            Some(code) => Ok(Some(code)),
-            None => Err(Error::Died { said: String::new() }),
-        }
+        exchanged?;
+        status.code().map(Some).ok_or(Error::Died { said: String::new() })
     }
 
     /// Starts this program anew, from a copy that nobody can change.
@@ -186,15 +144,8 @@ impl Host<'_> {
         Ok(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?)
     }
 
-    /// What has to be known of the container's first process, by its number: what is to be done, the ways into its
-    /// control groups, and its user and group on this machine.
-    #[expect(clippy::type_complexity)]
-    fn look_up(
-        &self,
-        guest: &Guest,
-        ends: &Ends<'_>,
-        supervisor: Option<u32>,
-    ) -> Result<(Entry, Vec<fs::File>, (u32, u32)), Error> {
+    /// Looks up what has to be known of the container's first process, by its number.
+    fn look_up(&self, guest: &Guest, ends: &Ends<'_>) -> Result<Found, Error> {
         let config = oci::Spec::load(self.folder.join("config.json")).map_err(io::Error::other)?;
         let process = config.process().as_ref().ok_or_else(|| io::Error::other("config.json has no process"))?;
         let id = self.process.id;
@@ -206,10 +157,9 @@ impl Host<'_> {
         let owner = numbers("Uid:").first().copied().zip(numbers("Gid:").first().copied());
         let owner = owner.ok_or_else(|| io::Error::other("the container's user is unknown"))?;
         let groups = self.record.cgroup.doors(id).map_err(|error| Failure::Unheld { why: error.to_string() })?;
-        let mut limits = match supervisor {
-            Some(supervisor) => parse_limits(&fs::read_to_string(format!("/proc/{supervisor}/limits"))?),
-            None => Vec::new(),
-        };
+        // The supervisor's are those that the first process was given; its own it may have changed.
+        let supervisor = self.record.state.supervisor.map_or(id, |supervisor| supervisor.id);
+        let mut limits = parse_limits(&fs::read_to_string(format!("/proc/{supervisor}/limits"))?);
         for limit in process.rlimits().iter().flatten().filter(|limit| limit.typ() == oci::PosixRlimitType::RlimitNproc)
         {
             limits.retain(|(resource, ..)| *resource != libc::RLIMIT_NPROC);
@@ -220,7 +170,7 @@ impl Host<'_> {
         env.retain(|variable| !guest.env.iter().any(|other| name(other) == name(variable)));
         env.extend(guest.env.iter().cloned());
         let entry = Entry {
-            namespaces: namespaces(id)?.bits(),
+            namespaces: namespaces(id).map_err(closed)?.bits(),
             user: (process.user().uid(), process.user().gid()),
             groups: numbers("Groups:"),
             programs: guest.programs.clone(),
@@ -230,8 +180,79 @@ impl Host<'_> {
             limits,
             terminal: guest.terminal.then(|| Size::of_first(&[ends.output, ends.input])),
         };
-        Ok((entry, groups, owner))
+        Ok(Found { entry, groups, owner })
     }
+}
+
+/// Why a process cannot be looked at closely enough to go where it is.
+fn closed(error: io::Error) -> Failure {
+    let why = match error.kind() {
+        io::ErrorKind::PermissionDenied => NOT_YOURS.to_owned(),
+        _ => error.to_string(),
+    };
+    Failure::Entry { why }
+}
+
+/// This side of the pipes to a program in a container.
+struct Ours {
+    /// Nothing: there is nothing to be read there.
+    input: Option<OwnedFd>,
+    output: OwnedFd,
+    error: OwnedFd,
+}
+
+/// Pipes to a program in a container: standard input, output and error of its side, and this side.
+fn pipes(guest: &Guest, owner: (u32, u32)) -> io::Result<([OwnedFd; 3], Ours)> {
+    let (input, our_input) = io::pipe()?;
+    let (our_output, output) = io::pipe()?;
+    let (our_error, error) = io::pipe()?;
+    if geteuid().is_root() {
+        // So that it can open `/dev/stdout` and `/dev/stderr` by name.
+        for pipe in [&output, &error] {
+            fchown(pipe, Some(owner.0), Some(owner.1))?;
+        }
+    }
+    // Where nothing is to be read, all has been said at once.
+    let input_end = Some(our_input.into()).filter(|_| guest.input && !guest.terminal);
+    let ours = Ours { input: input_end, output: our_output.into(), error: our_error.into() };
+    Ok(([input.into(), output.into(), error.into()], ours))
+}
+
+/// Moves bytes between a program with pipes and the person, until `process` ends.
+fn exchange(ours: Ours, ends: &Ends<'_>, process: &OwnedFd) -> io::Result<()> {
+    let mut flows = Vec::new();
+    for (from, to) in [(ours.output, ends.output), (ours.error, ends.error)] {
+        relay::never_wait(from.as_fd())?;
+        flows.push(Flow::new(from, to.try_clone_to_owned()?));
+    }
+    if let Some(to) = ours.input {
+        relay::never_wait(to.as_fd())?;
+        flows.push(Flow::new(ends.input.try_clone_to_owned()?, to));
+    }
+    let mut signals = Heard::start(&TOLD)?;
+    relay::relay(&mut flows, process, &mut signals, |signal| lifeline::send_signal(process, signal))?;
+    flows.iter_mut().take(2).try_for_each(relay::drain)
+}
+
+/// The same for a program with a terminal, whose other side is `master`.
+fn exchange_with_terminal(master: &OwnedFd, guest: &Guest, ends: &Ends<'_>, process: &OwnedFd) -> io::Result<()> {
+    /// Ctrl-D (termios(3), VEOF).
+    const END: &[u8] = b"\x04";
+    relay::never_wait(master.as_fd())?;
+    let mut flows = vec![Flow::new(master.try_clone()?, ends.output.try_clone_to_owned()?)];
+    let mut signals = Heard::start(&[&TOLD[..], &[Signal::SIGWINCH]].concat())?;
+    let _raw = if guest.input { Raw::of(ends.input)? } else { None };
+    if guest.input {
+        flows.push(Flow::new(ends.input.try_clone_to_owned()?, master.try_clone()?).with_last_words(END));
+    }
+    let resize = || Size::of_first(&[ends.output, ends.input]).set(master);
+    // It may have changed since the program was started.
+    resize()?;
+    relay::relay(&mut flows, process, &mut signals, |signal| match signal {
+        Signal::SIGWINCH => resize(),
+        signal => lifeline::send_signal(process, signal),
+    })?;
+    flows.iter_mut().take(1).try_for_each(relay::drain)
 }
 
 /// The namespaces of a process that this one is not in (namespaces(7)): into the others it cannot and need not go.

@@ -545,7 +545,13 @@ impl Container {
     /// # Errors
     /// [`Error::NotRunning`] when the container has ended; see [`Error::exit_code`] for a program that cannot be run.
     pub fn exec(&self, guest: &Guest, ends: &Ends<'_>) -> Result<i32, Error> {
-        let record = Record::load_from(&self.folder)?;
+        let record = match Record::load_from(&self.folder) {
+            // Just removed.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(Error::NotRunning { name: self.name.clone() });
+            }
+            record => record?,
+        };
         let spec: Spec = state::read(&self.folder.join("spec.json"))?;
         if !matches!(current(record.state.clone()).status, Status::Running) {
             return Err(Error::NotRunning { name: self.name.clone() });
@@ -564,6 +570,13 @@ impl Container {
                 Err(Error::Elsewhere { name: self.name.clone(), engine: "an older ekiben".to_owned() })
             }
         }
+    }
+
+    /// Whether its program has ended, though its supervisor may still tidy up.
+    pub fn has_ended(&self) -> bool {
+        let Ok(record) = Record::load_from(&self.folder) else { return true };
+        let is_dead = record.process.is_some_and(|process| !process.is_alive());
+        is_dead || !current(record.state).is_live()
     }
 
     /// A way to ask its program where it is.

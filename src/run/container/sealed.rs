@@ -14,7 +14,7 @@ use rustix::io::Errno;
 /// A copy of the program at `path`, called `name` where a process shows what it runs.
 ///
 /// # Errors
-/// When the file cannot be read, or the kernel makes none that can be run (`vm.memfd_noexec`).
+/// When the file cannot be read, or the kernel makes none that can be run.
 pub(super) fn copy(path: &Path, name: &str) -> io::Result<OwnedFd> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     // Kernels before 6.3 know no files in memory that cannot be run.
@@ -22,7 +22,11 @@ pub(super) fn copy(path: &Path, name: &str) -> io::Result<OwnedFd> {
         Err(Errno::INVAL) => memfd_create(name, flags),
         made => made,
     };
-    let mut copy = std::fs::File::from(made?);
+    let made = made.map_err(|error| match error {
+        Errno::ACCESS => io::Error::other("this machine runs no program from memory (vm.memfd_noexec is 2)"),
+        error => error.into(),
+    })?;
+    let mut copy = std::fs::File::from(made);
     io::copy(&mut fs::File::open(path)?, &mut copy)?;
     copy.rewind()?;
     fcntl_add_seals(&copy, all())?;
