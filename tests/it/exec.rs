@@ -463,7 +463,7 @@ fn it_ends_with_whoever_started_it_and_with_the_container() {
         child.wait().unwrap();
         wait_until("it is gone", || sleeps() == "0\n");
 
-        let mut child = home.command(sleep).stderr(Stdio::piped()).spawn().unwrap();
+        let child = home.command(sleep).stderr(Stdio::piped()).spawn().unwrap();
         wait_until("it runs again", || sleeps() == "1\n");
         // It holds up nobody who tidies.
         home.run(["prune"]).ok();
@@ -569,6 +569,12 @@ fn the_hidden_command_is_for_sealed_copies_alone() {
     let home = Home::empty();
     let refused = ran(home.command(["__enter"]).stdin(Stdio::null()));
     assert_eq!((refused.code, refused.out.as_str(), refused.err.as_str()), (Some(1), "", ""));
+    // Who would tell it what to do learns why it does not.
+    let (mut ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    let refused = ran(home.command(["__enter"]).stdin(std::os::fd::OwnedFd::from(theirs)));
+    let mut said = String::new();
+    ours.read_to_string(&mut said).unwrap();
+    assert_eq!((refused.code, said.as_str()), (Some(1), r#"{"Entry":{"why":"this program can be changed"}}"#));
 }
 
 #[test]

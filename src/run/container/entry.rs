@@ -16,7 +16,7 @@
 //! - The inner one ends with the outer one, and that with who started it; all of them with the container.
 
 use std::io;
-use std::os::fd::{AsFd, FromRawFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsFd, FromRawFd as _, IntoRawFd as _, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -43,11 +43,14 @@ use super::seccomp::Filters;
 use super::terminal::{self, Size};
 use super::{Failure, line, sealed};
 
+const TOO_OLD: &str = "the kernel is too old for it (Linux does it since 5.9)";
+
 /// Why the kernel says no.
 pub(super) const NOT_YOURS: &str = "the kernel lets nobody in but who started it, and root";
 
-/// What the inner process says when it hands over the other side of its terminal.
-pub(super) const WITH_TERMINAL: &[u8] = b" ";
+/// What the inner process says when it is locked in, and hands over the other side of its terminal, if it has one. After
+/// that it says only why it could not become the program.
+pub(super) const LOCKED_IN: &[u8] = b" ";
 
 /// What is to be run in a container.
 #[derive(Debug, Serialize, Deserialize)]
@@ -106,20 +109,29 @@ impl<File> Files<File> {
 /// Does what the other end of standard input says. The exit code is the program's, or 128 and the number of the signal
 /// that ended it.
 pub(super) fn enter() -> ExitCode {
-    // A program that can be changed must not get where somebody might.
-    let is_sealed = std::fs::File::open("/proc/self/exe").is_ok_and(sealed::is_sealed);
-    let alone = is_sealed && cannot_be_traced().is_ok() && close_all_from(3).is_ok();
     // SAFETY: standard input is this process's own, and used for nothing else.
-    let line = alone.then(|| unsafe { UnixStream::from_raw_fd(libc::STDIN_FILENO) });
-    let Some(Ok(line)) = line.map(|line| line.try_clone()) else { return ExitCode::FAILURE };
-    let result = (|| {
+    let line = unsafe { UnixStream::from_raw_fd(libc::STDIN_FILENO) };
+    let started = protect().and_then(|()| {
         // In its place, as pipes of the container come there later.
+        let own = line.try_clone()?;
         dup2_stdin(io::stdout().as_fd()).map_err(|error| failed("the streams could not be set up", error))?;
-        let (text, files) = line::receive(&line)?;
+        Ok(own)
+    });
+    // The number is another file's by now.
+    let number = line.into_raw_fd();
+    let line = match started {
+        Ok(line) => line,
+        Err(failure) => {
+            // SAFETY: nothing was put in its place.
+            tell(&unsafe { UnixStream::from_raw_fd(number) }, &failure);
+            return ExitCode::FAILURE;
+        }
+    };
+    let result = line::receive(&line).map_err(Failure::from).and_then(|(text, files)| {
         let entry: Entry = serde_json::from_slice(&text).map_err(io::Error::from)?;
         let files = Files::from_list(files, entry.brought.is_some());
         start(&entry, files.ok_or_else(|| io::Error::other("a file is missing"))?, &line)
-    })();
+    });
     match result {
         Ok(process) => {
             drop(line);
@@ -127,9 +139,22 @@ pub(super) fn enter() -> ExitCode {
         }
         Err(failure) => {
             tell(&line, &failure);
-            ExitCode::from(127)
+            ExitCode::FAILURE
         }
     }
+}
+
+/// Before anything is known of a container.
+fn protect() -> Result<(), Failure> {
+    // A program that can be changed must not get where somebody might.
+    if !sealed::is_sealed(std::fs::File::open("/proc/self/exe")?) {
+        return Err(Failure::Entry { why: "this program can be changed".to_owned() });
+    }
+    cannot_be_traced()?;
+    close_all_from(3).map_err(|error| match error {
+        Errno::ENOSYS => Failure::Entry { why: TOO_OLD.to_owned() },
+        error => failed("files could not be closed", error),
+    })
 }
 
 fn tell(line: &UnixStream, failure: &Failure) {
@@ -157,7 +182,7 @@ fn start(entry: &Entry, files: Files<OwnedFd>, line: &UnixStream) -> Result<Pid,
         why: match error {
             Errno::ESRCH => "it has just ended".to_owned(),
             Errno::EPERM => NOT_YOURS.to_owned(),
-            Errno::EINVAL => "the kernel is too old for it (Linux does it since 5.9)".to_owned(),
+            Errno::EINVAL => TOO_OLD.to_owned(),
             error => error.desc().to_owned(),
         },
     })?;
@@ -257,13 +282,15 @@ fn prepare(
         let (master, slave) = terminal::make(size)
             .map_err(|error| Failure::Io { message: format!("the container has no terminals: {error}") })?;
         rustix::process::ioctl_tiocsctty(&slave).map_err(io::Error::from)?;
-        line::send(line, WITH_TERMINAL, &[master.as_fd()])?;
+        line::send(line, LOCKED_IN, &[master.as_fd()])?;
         (|| {
             dup2_stdin(&slave)?;
             dup2_stdout(&slave)?;
             dup2_stderr(&slave)
         })()
         .map_err(refused("the terminal could not be set up"))?;
+    } else {
+        line::send(line, LOCKED_IN, &[])?;
     }
     let mut programs: Vec<_> = entry.programs.iter().map(|args| Program::find(args, &entry.env)).collect();
     if let Some((program, args)) = files.program.zip(entry.brought.as_ref()) {

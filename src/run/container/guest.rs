@@ -20,7 +20,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::geteuid;
 use oci_spec::runtime as oci;
 
-use super::entry::{Entry, Files, NOT_YOURS, WITH_TERMINAL};
+use super::entry::{Entry, Files, LOCKED_IN, NOT_YOURS};
 use super::relay::{self, Flow};
 use super::signals::Heard;
 use super::state::{Process, Record};
@@ -110,16 +110,24 @@ impl Host<'_> {
             program: program.as_ref().map(OwnedFd::as_fd),
             groups: groups.iter().map(|group| group.file().as_fd()).collect(),
         };
-        line::send(&line, &serde_json::to_vec(&entry).map_err(io::Error::from)?, &files.into_list())?;
-        line.shutdown(Shutdown::Write)?;
-        drop((theirs, program, groups, process));
+        let text = serde_json::to_vec(&entry).map_err(io::Error::from)?;
+        // It may have hung up already, and said why.
+        let handed_over = line::send(&line, &text, &files.into_list()).and_then(|()| line.shutdown(Shutdown::Write));
+        drop((theirs, program, groups));
         // Ends when the program runs, for then the kernel closes the other end.
         let (said, files) = line::receive(&line)?;
-        let said = said.strip_prefix(WITH_TERMINAL).unwrap_or(&said);
-        if !said.is_empty() {
+        if said != LOCKED_IN {
             inside.wait()?;
-            let failure: Failure = serde_json::from_slice(said).map_err(io::Error::from)?;
-            return Err(failure.into());
+            let why = said.strip_prefix(LOCKED_IN).unwrap_or(&said);
+            if !why.is_empty() {
+                let failure: Failure = serde_json::from_slice(why).map_err(io::Error::from)?;
+                return Err(failure.into());
+            }
+            if lifeline::ends_within(&process, Duration::ZERO)? {
+                return Ok(None);
+            }
+            let why = handed_over.err().map_or_else(|| "it was ended".to_owned(), |error| error.to_string());
+            return Err(Failure::Entry { why }.into());
         }
         let handle = lifeline::process_handle(inside.id())?;
         let exchanged = match files.into_iter().next() {

@@ -38,6 +38,8 @@ pub(super) fn receive(line: &UnixStream) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> 
         let mut into = [IoSliceMut::new(&mut buffer)];
         let received = match rustix::net::recvmsg(line, &mut into, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
             Err(rustix::io::Errno::INTR) => continue,
+            // It has hung up without reading all that it was told.
+            Err(rustix::io::Errno::CONNRESET) => return Ok((text, files)),
             received => received?.bytes,
         };
         for message in ancillary.drain() {
