@@ -479,7 +479,7 @@ fn memory(text: &str) -> Result<u64, String> {
     text.parse_memory().ok_or_else(|| format!("`{text}` is no size of memory: write 512Mi or 2Gi"))
 }
 
-fn variable(text: &str) -> Result<String, String> {
+pub fn variable(text: &str) -> Result<String, String> {
     match text.split_once('=') {
         Some((name, _)) if !name.is_empty() => Ok(text.to_owned()),
         _ => Err(format!("`{text}` is not NAME=VALUE")),

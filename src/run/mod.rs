@@ -8,6 +8,7 @@ pub mod ended;
 mod holdings;
 pub mod named;
 pub mod service;
+pub mod shell;
 mod user;
 pub mod volume;
 

@@ -13,6 +13,7 @@ mod container;
 mod convert;
 mod debian;
 mod drafts;
+mod exec;
 mod export;
 mod files;
 mod holdings;

@@ -4,6 +4,7 @@ use std::ffi::{CStr, CString, OsStr, OsString};
 use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -18,7 +19,7 @@ use super::rootfs::failed;
 use super::runtime::Streams;
 use super::spec::{Network, Spec};
 use super::state::State;
-use super::{Error, Failure, cgroup, probe};
+use super::{Ends, Error, Failure, Guest, cgroup, probe};
 use crate::io::confine;
 
 /// Programs with the command line of the OCI runtimes.
@@ -76,6 +77,36 @@ pub(super) fn start_manager(
 
 fn is_podman(program: &Path) -> bool {
     program.file_name().is_some_and(|file| file.as_bytes().starts_with(b"podman"))
+}
+
+/// Has podman or docker run a program in a container that they have. Returns its exit code.
+pub(super) fn exec(program: &Path, name: &str, guest: &Guest, ends: &Ends<'_>) -> io::Result<i32> {
+    let run = |options: &[OsString], args: &[String], streams: [Stdio; 3]| {
+        let [input, output, error] = streams;
+        let mut command = Command::new(program);
+        command.arg("exec").args(options).arg(name).args(args);
+        command.stdin(input).stdout(output).stderr(error).status()
+    };
+    // They take one program alone, and say in many ways that there is none.
+    let has = |args: &[String]| {
+        let probe = args.iter().take(1).cloned().chain(["-c".to_owned(), ":".to_owned()]).collect::<Vec<_>>();
+        run(&[], &probe, [Stdio::null(), Stdio::null(), Stdio::null()]).is_ok_and(|status| status.success())
+    };
+    let (last, others) = guest.programs.split_last().ok_or_else(|| io::Error::other("there is nothing to run"))?;
+    let args = others.iter().find(|args| has(args)).unwrap_or(last);
+    let input = if guest.input { Stdio::from(ends.input.try_clone_to_owned()?) } else { Stdio::null() };
+    let streams = [input, ends.output.try_clone_to_owned()?.into(), ends.error.try_clone_to_owned()?.into()];
+    let status = run(&exec_options(guest), args, streams)?;
+    Ok(status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1))
+}
+
+fn exec_options(guest: &Guest) -> Vec<OsString> {
+    let mut options: Vec<OsString> = Vec::new();
+    options.extend(guest.input.then(|| "--interactive".into()));
+    options.extend(guest.terminal.then(|| "--tty".into()));
+    options.extend(guest.env.iter().flat_map(|variable| ["--env".into(), variable.into()]));
+    options.extend(guest.cwd.iter().flat_map(|folder| ["--workdir".into(), folder.into()]));
+    options
 }
 
 /// Has podman or docker kill and forget a container, if it still has it.
