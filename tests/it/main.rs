@@ -15,6 +15,7 @@ mod debian;
 mod drafts;
 mod export;
 mod files;
+mod gpus;
 mod holdings;
 mod home;
 mod hostile;
