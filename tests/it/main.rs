@@ -16,6 +16,7 @@ mod drafts;
 mod exec;
 mod export;
 mod files;
+mod gpus;
 mod holdings;
 mod home;
 mod hostile;

@@ -190,7 +190,7 @@ fn judge(
     let is_unbounded = carriers.iter().any(|carrier| carrier.is_unbounded());
     if found.has_errors() {
         let dangerous = globals().filter(|(module, name)| match globals::judge(module, name) {
-            Verdict::Dangerous(why) => !(is_unbounded && is_reach(why)) && !allowed(module, name, &rules.allow),
+            Verdict::Dangerous(why) => !(allowed(module, name, &rules.allow) || is_unbounded && is_reach(why)),
             _ => false,
         });
         let dangerous = dangerous.map(|(module, name)| format!("{module}.{name}"));

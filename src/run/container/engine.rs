@@ -17,7 +17,7 @@ use nix::unistd::{ForkResult, Pid, dup2_stderr, dup2_stdin, dup2_stdout, execv, 
 use super::lifeline::Supervisor;
 use super::rootfs::failed;
 use super::runtime::Streams;
-use super::spec::{Network, Spec};
+use super::spec::{Engine, Network, Spec};
 use super::state::State;
 use super::{Ends, Error, Failure, Guest, cgroup, probe};
 use crate::io::confine;
@@ -156,6 +156,9 @@ fn manager_args(spec: &Spec, state: &State, image: &str, is_podman: bool) -> Vec
             }
         }
     }
+    if let Engine::Manager { devices, .. } = &spec.engine {
+        devices.iter().for_each(|device| add("--device", device));
+    }
     for variable in &spec.env {
         add("--env", variable);
     }
@@ -252,9 +255,18 @@ mod tests {
             args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
         };
         spec.limits.memory = Some(1 << 20);
+        let devices = vec!["nvidia.com/gpu=0".to_owned()];
+        spec.engine = Engine::Manager { program: "docker".into(), archive: "x".into(), image: String::new(), devices };
         let said = line(&spec, &state);
         assert!(said.starts_with("run --rm"), "{said}");
-        for part in ["--name x-1", "--network none", "--memory 1048576", "--user 1034:1034", "--cap-drop all"] {
+        for part in [
+            "--name x-1",
+            "--network none",
+            "--memory 1048576",
+            "--user 1034:1034",
+            "--cap-drop all",
+            "--device nvidia.com/gpu=0",
+        ] {
             assert!(said.contains(part), "no {part} in {said}");
         }
         assert!(said.ends_with("--entrypoint python --read-only iris:1.0 -V"), "{said}");

@@ -8,7 +8,7 @@
 //! | `spec.json`, `state.json` | what is run, and how it is |
 //! | `log`, or `stdout` and `stderr` | what it says |
 //! | `lock` | held, shared, by whoever needs the folder |
-//! | `config.json`, `rootfs`, `l`, `top`, `m`, `s`, `names`, `runtime` | the bundle and the runtime's own notes |
+//! | `config.json`, `rootfs`, `l`, `top`, `m`, `s`, `names`, `made`, `runtime` | the bundle and the runtime's own notes |
 //!
 //! Invariants: the container's program has no capabilities, can gain none, makes the system calls of Docker's default
 //! profile alone, runs as no root of the host, and sees its layers (which are never written to), its mounts, and folders
@@ -42,7 +42,7 @@ pub use forward::Switch;
 pub use guest::{Brought, Ends, Guest};
 pub use log::LogReader;
 pub use signals::PassedOn;
-pub use spec::{Engine, Limits, Mount, Name, Network, Publish, Spec, Streams, Tmpfs};
+pub use spec::{Engine, File, Limits, Link, Mount, Name, Network, Publish, Spec, Streams, Tmpfs};
 pub use state::{State, Status};
 
 use std::collections::BTreeSet;
@@ -157,6 +157,20 @@ fn names(spec: &Spec, folder: &Path) -> io::Result<Vec<Mount>> {
     // The container's user reads it, whatever the umask.
     fs::set_permissions(&hosts, PermissionsExt::from_mode(0o644))?;
     Ok(vec![mount(fs::canonicalize(hosts)?, HOSTS)])
+}
+
+/// The files that were made for a container, as mounts.
+fn made(spec: &Spec, folder: &Path) -> io::Result<Vec<Mount>> {
+    let mut mounts = Vec::new();
+    for (number, file) in spec.files.iter().enumerate() {
+        let made = folder.join("made");
+        fs::create_dir_all(&made)?;
+        let source = made.join(number.to_string());
+        fs::write(&source, &file.content)?;
+        fs::set_permissions(&source, PermissionsExt::from_mode(0o644))?;
+        mounts.push(Mount { source: fs::canonicalize(source)?, target: file.target.clone(), writable: false });
+    }
+    Ok(mounts)
 }
 
 impl Containers {
@@ -365,10 +379,11 @@ impl Containers {
         for layer in &mut spec.lower {
             *layer = fs::canonicalize(&*layer)?;
         }
-        for mount in spec.mounts.iter_mut().chain(&mut spec.volumes) {
+        for mount in spec.mounts.iter_mut().chain(&mut spec.volumes).chain(&mut spec.devices) {
             mount.source = fs::canonicalize(&mount.source)?;
         }
         spec.mounts.extend(names(&spec, folder)?);
+        spec.mounts.extend(made(&spec, folder)?);
         let manager = match &spec.engine {
             Engine::Manager { program, .. } => Some(program.clone()),
             _ => None,

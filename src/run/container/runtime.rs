@@ -48,9 +48,13 @@ pub(super) fn configuration(
         .permitted(oci::Capabilities::new())
         .ambient(oci::Capabilities::new())
         .build()?;
+    let mut user = oci::UserBuilder::default().uid(uid).gid(gid);
+    if !spec.groups.is_empty() {
+        user = user.additional_gids(spec.groups.clone());
+    }
     let process = oci::ProcessBuilder::default()
         .terminal(false)
-        .user(oci::UserBuilder::default().uid(uid).gid(gid).build()?)
+        .user(user.build()?)
         .args(spec.args.clone())
         .env(spec.env.clone())
         .cwd(spec.cwd.clone())
@@ -131,6 +135,9 @@ fn mounts(spec: &Spec, own_sys: bool) -> Result<Vec<oci::Mount>, OciSpecError> {
     for bind in spec.mounts.iter().chain(&spec.volumes) {
         let access = if bind.writable { "rw" } else { "rro" };
         mounts.push(mount("bind", &bind.source, &bind.target, &["rbind", "nosuid", "nodev", access])?);
+    }
+    for device in &spec.devices {
+        mounts.push(mount("bind", &device.source, &device.target, &["bind", "nosuid", "noexec", "rw"])?);
     }
     Ok(mounts)
 }

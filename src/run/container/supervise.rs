@@ -89,7 +89,7 @@ fn run(spec: &Spec, record: &mut state::Record, cgroup: &mut Cgroup) -> Result<S
     };
     let (listeners, published) = forward::listen(publish)?;
     record.state.published = published;
-    if let Engine::Manager { program, archive, image } = &spec.engine {
+    if let Engine::Manager { program, archive, image, .. } = &spec.engine {
         // The manager listens itself, on the addresses that have just been found to be free.
         drop(listeners);
         if !record.state.published.is_empty() {
