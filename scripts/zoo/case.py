@@ -11,9 +11,9 @@ import json
 import math
 import pathlib
 import platform
-from typing import Callable
+from typing import Callable, Dict, Tuple
 
-CASES: dict[str, "Case"] = {}
+CASES: Dict[str, "Case"] = {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Case:
     row: str
     title: str
     environment: str
-    packages: tuple[str, ...]
+    packages: Tuple[str, ...]
     light: bool
     function: Callable
 
@@ -56,6 +56,8 @@ class Saved:
         self.answers = {}
         self.natural = ()
         self.note = ""
+        # What the file alone cannot say: the report has to name it, and nothing answers without it.
+        self.lacking = ""
 
     def path(self, name):
         """Where a file or folder is saved that is the model."""
@@ -98,6 +100,7 @@ class Saved:
             "python": platform.python_version(),
             "versions": {name: importlib.metadata.version(name) for name in case.packages},
             "note": self.note,
+            "lacking": self.lacking,
         }
         write(self.place / "question.json", self.question)
         write(self.place / "answer.json", {"natural": self.natural, "answers": self.answers})

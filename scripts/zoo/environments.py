@@ -20,6 +20,7 @@ WANTED = {
     "torch": ("3.11", "torch torchvision transformers sentence-transformers tokenizers safetensors diffusers peft lightning "
                       "fastai pillow gguf"),
     "xgboost-1": ("3.11", "xgboost==1.7.6 numpy<2 scipy"),
+    "python-3.9": ("3.9", "scikit-learn==1.0.2 numpy==1.21.6 pandas==1.3.5 scipy==1.7.3"),
     "python-3.13": ("3.13", "cloudpickle"),
 }
 

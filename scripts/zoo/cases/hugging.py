@@ -1,6 +1,7 @@
 """Folders as the libraries of Hugging Face write them: with small random weights, and configurations as real ones have."""
 
 import json
+import shutil
 
 from ..case import case
 
@@ -46,7 +47,7 @@ def bert(**more):
     from transformers import BertConfig
 
     return BertConfig(vocab_size=len(word_pieces()), hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
-                      intermediate_size=64, max_position_embeddings=64, **more)
+                      intermediate_size=64, max_position_embeddings=64, initializer_range=0.4, **more)
 
 
 def folder(saved, name, model, tokenizer=None):
@@ -55,6 +56,29 @@ def folder(saved, name, model, tokenizer=None):
     if tokenizer:
         tokenizer.save_pretrained(path)
     return str(path)
+
+
+def text(path, value):
+    path.write_text(json.dumps(value, indent=2))
+
+
+def of_old(path, version):
+    """Turns a folder into one as transformers 4 wrote it: weights twice, a vocabulary, a tokenizer's class of its own."""
+    import safetensors.torch
+    import torch
+
+    config = json.loads((path / "config.json").read_text())
+    config["torch_dtype"] = config.pop("dtype")
+    text(path / "config.json", config | {"transformers_version": version})
+    torch.save(safetensors.torch.load_file(path / "model.safetensors"), path / "pytorch_model.bin")
+    words = word_pieces().get_vocab()
+    (path / "vocab.txt").write_text("".join(f"{word}\n" for word in sorted(words, key=words.get)))
+    special = {f"{kind}_token": f"[{kind.upper()}]" for kind in ("unk", "sep", "pad", "cls", "mask")}
+    text(path / "special_tokens_map.json", special)
+    text(path / "tokenizer_config.json", special | {
+        "do_lower_case": True, "do_basic_tokenize": True, "never_split": None, "tokenize_chinese_chars": True,
+        "strip_accents": None, "model_max_length": 64, "tokenizer_class": "BertTokenizer",
+    })
 
 
 def single(answers):
@@ -83,12 +107,28 @@ def bert_classification(saved):
     piped(saved, "text-classification", path, TEXTS)
 
 
+@case("bert-old-layout", "", "transformers: BERT for sequence classification, as release 4 wrote it, `pytorch_model.bin` alone", "torch",
+      TRANSFORMERS)
+def bert_old_layout(saved):
+    import torch
+    from transformers import BertForSequenceClassification
+
+    torch.manual_seed(0)
+    model = BertForSequenceClassification(bert(id2label={0: "NEGATIVE", 1: "POSITIVE"}, label2id={"NEGATIVE": 0, "POSITIVE": 1}))
+    path = folder(saved, "sentiment", model, word_pieces())
+    of_old(saved.model, "4.30.2")
+    (saved.model / "model.safetensors").unlink()
+    (saved.model / "tokenizer.json").unlink()
+    saved.ask(texts=TEXTS)
+    piped(saved, "text-classification", path, TEXTS)
+
+
 @case("bert-tokens", "", "transformers: BERT for token classification", "torch", TRANSFORMERS)
 def bert_tokens(saved):
     import torch
     from transformers import BertForTokenClassification
 
-    torch.manual_seed(1)
+    torch.manual_seed(11)
     path = folder(saved, "entities", BertForTokenClassification(bert(id2label={0: "O", 1: "B-ACT"}, label2id={"O": 0, "B-ACT": 1})),
                   word_pieces())
     saved.ask(texts=TEXTS)
@@ -125,7 +165,8 @@ def gpt2(saved):
 
     torch.manual_seed(4)
     tokenizer = byte_pairs()
-    config = GPT2Config(vocab_size=len(tokenizer), n_positions=64, n_embd=32, n_layer=2, n_head=2, bos_token_id=0, eos_token_id=0)
+    config = GPT2Config(vocab_size=len(tokenizer), n_positions=64, n_embd=32, n_layer=2, n_head=2, bos_token_id=0, eos_token_id=0,
+                        initializer_range=0.4)
     model = GPT2LMHeadModel(config)
     model.generation_config.do_sample = False
     model.generation_config.max_new_tokens = 8
@@ -147,6 +188,7 @@ def vit(saved):
 
     torch.manual_seed(5)
     config = ViTConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, image_size=32, patch_size=8,
+                       initializer_range=0.3,
                        id2label={0: "cat", 1: "dog", 2: "bird"}, label2id={"cat": 0, "dog": 1, "bird": 2})
     path = folder(saved, "pictures", ViTForImageClassification(config))
     ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(path)
@@ -174,21 +216,21 @@ def sentence_transformer(saved):
     path = saved.path("all-MiniLM-L6-v2")
     model.save(str(path))
     # What stands in the one that everybody uses, of 2021.
-    versions = path / "config_sentence_transformers.json"
-    written = json.loads(versions.read_text())
-    written["__version__"] = {"sentence_transformers": "2.0.0", "transformers": "4.6.1", "pytorch": "1.8.1"}
-    versions.write_text(json.dumps({"__version__": written["__version__"]}, indent=2))
-    config = path / "config.json"
-    config.write_text(json.dumps(json.loads(config.read_text()) | {"transformers_version": "4.8.2"}, indent=2))
-    (path / "modules.json").write_text(json.dumps([
+    shutil.rmtree(path / "2_Normalize", ignore_errors=True)
+    of_old(path, "4.8.2")
+    text(path / "config_sentence_transformers.json",
+         {"__version__": {"sentence_transformers": "2.0.0", "transformers": "4.6.1", "pytorch": "1.8.1"}})
+    text(path / "modules.json", [
         {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
         {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
         {"idx": 2, "name": "2", "path": "2_Normalize", "type": "sentence_transformers.models.Normalize"},
-    ], indent=2))
-    (path / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 256, "do_lower_case": False}, indent=2))
-    (path / "1_Pooling" / "config.json").write_text(json.dumps({
+    ])
+    text(path / "sentence_bert_config.json", {"max_seq_length": 32, "do_lower_case": False})
+    text(path / "1_Pooling" / "config.json", {
         "word_embedding_dimension": 32, "pooling_mode_cls_token": False, "pooling_mode_mean_tokens": True,
-        "pooling_mode_max_tokens": False, "pooling_mode_mean_sqrt_len_tokens": False}, indent=2))
+        "pooling_mode_max_tokens": False, "pooling_mode_mean_sqrt_len_tokens": False,
+    })
+    (path / "train_script.py").write_text("import torch\n\nprint('how it was trained', torch.__version__)\n")
     saved.ask(texts=TEXTS)
     saved.answer("encode", encode=SentenceTransformer(str(path), device="cpu").encode(TEXTS))
 
@@ -265,8 +307,8 @@ def peft(saved):
     model.peft_config["default"].base_model_name_or_path = "google-bert/bert-base-uncased"
     model.save_pretrained(saved.path("adapter"))
     saved.ask(texts=TEXTS)
-    saved.answer("none", none="the model that it adapts is not here")
-    saved.note = "without the model that it adapts nothing answers: the report says which one"
+    saved.answer("none", none=None)
+    saved.lacking = "the model that it adapts"
 
 
 @case("gguf", "", "GGUF of a tiny llama, by the gguf package", "torch", "gguf numpy")
@@ -315,5 +357,5 @@ def gguf(saved):
     writer.write_tensors_to_file()
     writer.close()
     saved.ask(texts=["the film"], value={"prompt": "the film", "max_tokens": 8, "temperature": 0.0})
-    saved.answer("none", none="llama.cpp's packages have no wheel: nothing was asked on the host")
-    saved.note = "llama-cpp-python has a source package alone: it wants a compiler"
+    saved.answer("none", none=None)
+    saved.lacking = "a wheel of llama-cpp-python, which has none and needs a compiler"

@@ -96,7 +96,7 @@ def keras_weights(saved):
     model.save_weights(saved.path("model.weights.h5"))
     saved.ask(rows=unseen)
     saved.answer("predict", predict=model.predict(unseen, verbose=0))
-    saved.note = "weights without the net: the report says which line is missing"
+    saved.lacking = "the net"
 
 
 @case("savedmodel", "10a", "SavedModel, `model.export`", "keras", KERAS)

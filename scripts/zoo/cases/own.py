@@ -118,4 +118,4 @@ def plain_pickle(saved):
         pickle.dump(rates, file)
     saved.ask(texts=["USD", "GBP"])
     saved.answer("lookup", lookup=[rates["USD"], rates["GBP"]])
-    saved.note = "no model: the report says what is to be done"
+    saved.lacking = "what is to be done with the values"

@@ -63,7 +63,7 @@ def torch_state_dict(saved):
     model, unseen = net(saved, beside=False)
     torch.save(model.state_dict(), saved.path("model.pt"))
     asked(saved, model, unseen)
-    saved.note = "tensors without the net: the report says which line is missing"
+    saved.lacking = "the net"
 
 
 @case("torch-state-dict-net", "+", "PyTorch `state_dict`, `net.py` beside it", "torch", TORCH)

@@ -102,7 +102,7 @@ def skops(saved):
     saved.answer("predict", predict=model.predict(unseen), predict_proba=model.predict_proba(unseen))
 
 
-@case("skops-trusted", "", "skops with types that have to be trusted (GradientBoosting, LightGBM-free)", "light",
+@case("skops-trusted", "", "skops of a forest: its type `sklearn.tree._tree.Tree` has to be trusted", "light",
       SKLEARN + " skops", light=True)
 def skops_trusted(saved):
     import skops.io
@@ -340,6 +340,18 @@ def category_encoders(saved):
     model = make_pipeline(category_encoders.TargetEncoder(cols=["city", "plan"]), LogisticRegression(max_iter=500))
     model.fit(table, target)
     with open(saved.path("encoded.pkl"), "wb") as file:
+        pickle.dump(model, file)
+    saved.ask(records=unseen)
+    saved.answer("predict", predict=model.predict(unseen), predict_proba=model.predict_proba(unseen))
+
+
+@case("sklearn-old", "+", "a Pipeline of scikit-learn 1.0 and NumPy 1.21 on Python 3.9, pickle", "python-3.9", "scikit-learn numpy pandas")
+def sklearn_old(saved):
+    import pickle
+
+    table, target, unseen = customers()
+    model = column_pipeline().fit(table, target)
+    with open(saved.path("churn.pkl"), "wb") as file:
         pickle.dump(model, file)
     saved.ask(records=unseen)
     saved.answer("predict", predict=model.predict(unseen), predict_proba=model.predict_proba(unseen))
