@@ -107,7 +107,7 @@ def main():
     for number, one in enumerate(wanted, 1):
         if one.name in failed:
             result = {"case": one.name, "row": one.row, "title": one.title, "versions": {}, "lacking": "", "recognised": None,
-                      "passes": False, "equal": None, "seconds": None, "size": None, "routes": {}, "missing": [failed[one.name]]}
+                      "passes": False, "equal": None, "seconds": None, "size": None, "routes": {}, "allowed": [], "missing": [failed[one.name]]}
         else:
             result = Trial(ekiben, options.into / one.name, work).run()
         results.append(result)

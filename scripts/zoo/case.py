@@ -58,6 +58,8 @@ class Saved:
         self.note = ""
         # What the file alone cannot say: the report has to name it, and nothing answers without it.
         self.lacking = ""
+        # The file is code, by the way it is saved: whoever takes it has to say so.
+        self.code = False
 
     def path(self, name):
         """Where a file or folder is saved that is the model."""
@@ -101,6 +103,7 @@ class Saved:
             "versions": {name: importlib.metadata.version(name) for name in case.packages},
             "note": self.note,
             "lacking": self.lacking,
+            "code": self.code,
         }
         write(self.place / "question.json", self.question)
         write(self.place / "answer.json", {"natural": self.natural, "answers": self.answers})

@@ -11,7 +11,8 @@ def line(result):
     passes = "yes" if result["passes"] else "**no**"
     size = f"{result['size'] / 1e6:.0f} MB" if result["size"] else "–"
     seconds = "–" if result["seconds"] is None else f"{result['seconds']:.1f}"
-    missing = "; ".join([f"no file has {result['lacking']}"] * bool(result["lacking"]) + result["missing"])
+    missing = "; ".join([f"no file has {result['lacking']}"] * bool(result["lacking"])
+                        + ["`--allow`, as the refusal says"] * bool(result["allowed"]) + result["missing"])
     missing = re.sub(r"\s+", " ", missing if len(missing) <= 300 else f"{missing[:299]}…").replace("|", "\\|")
     kind = (result["recognised"] or "–").replace("|", "\\|")
     return f"| {result['row']} | {result['title']} | {kind} | {passes} | {equal} | {seconds} | {size} | {missing} |\n"

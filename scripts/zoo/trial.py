@@ -14,6 +14,8 @@ import time
 import urllib.error
 import urllib.request
 
+# The exit code where a model is dangerous.
+REFUSED = 3
 # How near a number has to be, of the largest one of the answer.
 NEAR = {"float32": 1e-5, "float64": 1e-9}
 
@@ -25,14 +27,16 @@ class Ekiben:
         self.program = program
         self.environment = {"EKIBEN_HOME": str(store)}
 
-    def __call__(self, *words, timeout=900):
+    def __call__(self, *words, document=True, timeout=900):
         """Runs a command; gives its exit code, the JSON that it wrote (None without one), and what it said."""
-        command = [str(self.program), *map(str, words), "--output", "json"]
+        command = [str(self.program), *map(str, words), *(["--output", "json"] if document else [])]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL,
                                   env=os.environ | self.environment)
         except subprocess.TimeoutExpired:
             return 124, None, f"no end after {timeout} s"
+        if not document:
+            return done.returncode, None, done.stdout + done.stderr
         try:
             value = json.loads(done.stdout)
         except ValueError:
@@ -93,7 +97,7 @@ def fitting(question, value):
 def spelt(records, example):
     """Records with the names of an example's columns, which LightGBM writes without blanks; None where others are meant."""
     def plain(name):
-        return re.sub(r"\W+", "_", name).strip("_")
+        return re.sub(r"[\W_]+", "_", name).strip("_")
 
     names = {plain(name): name for name in example}
     if not records or not set(names) <= set(map(plain, records[0])):
@@ -168,6 +172,15 @@ def asked(address, path, request):
         return status, content.decode(errors="replace")
 
 
+def raised(log):
+    """The last line of the last exception in a log; None where nothing was raised."""
+    found = None
+    for line in log:
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            found = json.loads(line)["exception"].strip().splitlines()[-1]
+    return found
+
+
 class Trial:
     """One case, from its file to its answer. `result` is a row of the table."""
 
@@ -180,7 +193,8 @@ class Trial:
         self.project = work / self.about["case"]
         self.result = {
             "case": self.about["case"], "row": self.about["row"], "title": self.about["title"], "versions": self.about["versions"],
-            "lacking": self.about["lacking"], "recognised": None, "passes": False, "equal": None, "seconds": None, "size": None, "routes": {}, "missing": [],
+            "lacking": self.about["lacking"], "recognised": None, "passes": False, "equal": None, "seconds": None, "size": None, "routes": {},
+            "allowed": [], "missing": [],
         }
 
     def run(self):
@@ -201,7 +215,13 @@ class Trial:
         self.result["missing"] += lines[-3:]
 
     def init(self):
-        code, report, words = self.ekiben("init", "--from", self.place / self.about["model"], self.project)
+        command = ["init", "--from", self.place / self.about["model"], self.project]
+        code, report, words = self.ekiben(*command)
+        if code == REFUSED and self.about["code"]:
+            # It is code, and whoever saved it knows: they repeat the command with what the program told them to add.
+            allowed = [name.strip("'") for name in re.findall(r"--allow ('[^']+'|[^\s'\"]+)", words)]
+            self.result["allowed"] = allowed
+            code, report, words = self.ekiben(*command, *(word for name in allowed for word in ("--allow", name)))
         proposal = (report or {}).get("proposal")
         if proposal:
             self.result["recognised"] = proposal.get("framework")
@@ -224,14 +244,14 @@ class Trial:
             self.lacks(words)
             for one in outcomes:
                 if one.get("verdict") == "different":
-                    said = " ".join([str(line) for line in one.get("log", [])][-1:])
-                    self.result["missing"].append(f"{one['name']}: {one.get('status')} {shown(one.get('body'))} {said}".strip())
+                    said = raised(one.get("log", [])) or shown(one.get("body"))
+                    self.result["missing"].append(f"{one['name']}: {one.get('status')}: {said}")
         elif not self.result["passes"]:
             self.result["missing"].append("no example request was answered")
         if self.result["passes"]:
-            with self.running() as address:
-                if address:
-                    self.ask(address, proposal)
+            with self.running() as container:
+                if container:
+                    self.ask(container, proposal)
         if image:
             _, images, _ = self.ekiben("images")
             self.result["size"] = next((one["size"] for one in (images or {}).get("images", []) if one["name"] == image), None)
@@ -245,21 +265,23 @@ class Trial:
             yield None
             return
         try:
-            yield report["address"]
+            yield report
         finally:
             self.ekiben("stop", report["name"])
 
-    def ask(self, address, proposal):
+    def ask(self, container, proposal):
         """Asks the question at /predict, and at the routes that have the names of the framework's other calls."""
         shape = example(proposal)
         request = shaped(self.question, shape) if shape else None
         if request is None:
             self.result["missing"].append(f"the question does not fit the example {shown(shape)}")
             return
+        address = container["address"]
         status, actual = asked(address, "/predict", request)
         if status != 200:
             self.result["equal"] = False
-            self.result["missing"].append(f"the question was answered with {status}: {shown(actual)}")
+            _, _, log = self.ekiben("logs", container["name"], document=False)
+            self.result["missing"].append(f"the question was answered with {status}: {raised(log.splitlines()) or shown(actual)}")
             return
         found = {}
         for name in self.answers["natural"]:

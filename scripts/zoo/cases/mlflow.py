@@ -90,6 +90,7 @@ def mlflow_python_model(saved):
     exec(FLAVOUR, space)
     mlflow.pyfunc.save_model(saved.path("scaler"), python_model=space["Scaler"](), code_paths=[str(scales)],
                              signature=mlflow.models.infer_signature(table, [1.0, 2.0]))
+    saved.code = True
     unseen = pandas.DataFrame({"x": [0.5, 8.0, -3.25], "factor": [3.0, 0.5, 2.0]})
     saved.ask(records=unseen)
     saved.answer("predict", predict=loaded(saved, unseen))
@@ -166,6 +167,7 @@ def mlflow_python_no_signature(saved):
     exec(FLAVOUR.replace("from scales import scaled\n", "").replace(
         'scaled(model_input["x"], model_input["factor"]).tolist()', "[len(str(one)) for one in model_input]"), space)
     mlflow.pyfunc.save_model(saved.path("lengths"), python_model=space["Scaler"]())
+    saved.code = True
     saved.ask(texts=["three", "seventeen"])
     saved.answer("predict", predict=loaded(saved, ["three", "seventeen"]))
 

@@ -83,6 +83,7 @@ def by_value(saved, name):
     model = space["Celsius"]().fit([32, 212], [0.5, 100.5])
     with open(saved.path(name), "wb") as file:
         cloudpickle.dump(model, file)
+    saved.code = True
     saved.ask(value=[50, 68.5, 99], rows=[50, 68.5, 99])
     saved.answer("predict", predict=model.predict([50, 68.5, 99]))
 
@@ -105,6 +106,7 @@ def cloudpickle_function(saved):
     exec("import numpy\n\ndef predict(rows):\n    return numpy.asarray(rows).sum(axis=1) * scale\n\nscale = 2.5\n", space)
     with open(saved.path("function.pkl"), "wb") as file:
         cloudpickle.dump(space["predict"], file)
+    saved.code = True
     saved.ask(rows=[[1, 2], [3.5, 4]])
     saved.answer("predict", predict=space["predict"]([[1, 2], [3.5, 4]]))
 

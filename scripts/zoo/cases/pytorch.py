@@ -202,6 +202,7 @@ def fastai(saved):
         learner.export(saved.path("export.pkl"))
         found = [learner.predict(unseen.iloc[number]) for number in range(len(unseen))]
     vocabulary = learner.dls.vocab
+    saved.code = True
     saved.ask(records=unseen)
     saved.answer("predict labels", predict=[[vocabulary[int(one)], int(one), chances] for _, one, chances in found],
                  labels=[vocabulary[int(one)] for _, one, _ in found])
