@@ -8,6 +8,7 @@ import os
 import pathlib
 import shutil
 import subprocess
+import sys
 
 # What cases ask for. What these bring along is not named.
 WANTED = {
@@ -69,9 +70,11 @@ def python(name, cache, renew=False):
         run(uv, "pip", "install", "--quiet", "--python", str(program), *words)
         found = run(uv, "pip", "freeze", "--quiet", "--python", str(program))
     else:
-        run(interpreter(version), "-m", "venv", str(folder))
-        run(str(program), "-m", "pip", "--quiet", "--disable-pip-version-check", "install", *words)
-        found = run(str(program), "-m", "pip", "--disable-pip-version-check", "freeze")
+        # Debian's Python cannot put pip into an environment, but its pip can install into one.
+        run(interpreter(version), "-m", "venv", "--without-pip", str(folder))
+        pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(program)]
+        run(*pip, "--quiet", "install", *words)
+        found = run(*pip, "freeze")
     if renew or not pins.exists():
         VERSIONS.mkdir(exist_ok=True)
         pins.write_text(found)

@@ -23,11 +23,18 @@ def markdown(results):
 
 
 def summary(results):
-    """How many of the rows of the issue, and of all cases, pass and answer as the framework does."""
-    rows = [one for one in results if one["row"][:1].isdigit()]
-    count = lambda group, key: sum(bool(one[key]) for one in group)  # noqa: E731
-    return (f"{count(rows, 'passes')} of {len(rows)} rows and {count(results, 'passes')} of {len(results)} cases pass; "
-            f"{count(results, 'equal')} answers are equal, {sum(one['equal'] is False for one in results)} are not.")
+    """How many of the rows of the issue, and of all cases, pass and answer as the framework does.
+
+    A row that several cases have passes when all of them do.
+    """
+    rows = {}
+    for one in results:
+        if one["row"][:1].isdigit():
+            rows[one["row"]] = rows.get(one["row"], True) and one["passes"]
+    passing = sum(one["passes"] for one in results)
+    equal, other = (sum(one["equal"] is kind for one in results) for kind in (True, False))
+    return (f"{sum(rows.values())} of {len(rows)} rows and {passing} of {len(results)} cases pass; "
+            f"{equal} answers are equal, {other} {'is' if other == 1 else 'are'} not.")
 
 
 def write(results, path):

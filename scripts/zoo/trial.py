@@ -211,6 +211,10 @@ class Trial:
             with contextlib.suppress(ValueError, KeyError, TypeError):
                 error = json.loads(line)["error"]
                 self.result["missing"] += [error["message"], *error["causes"][:1], *filter(None, [error["hint"]])]
+                if "exit code" in error["message"]:
+                    _, _, log = self.ekiben("logs", "--last", document=False)
+                    said = raised(log.splitlines()) or next(reversed(log.strip().splitlines()), "")
+                    self.result["missing"].append(said)
                 return
         self.result["missing"] += lines[-3:]
 

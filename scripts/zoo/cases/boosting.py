@@ -46,7 +46,7 @@ def xgboost_json(saved):
     saved.answer("predict", predict=booster.predict(xgboost.DMatrix(unseen)))
 
 
-@case("xgboost-booster-ubj", "+", "an XGBoost Booster of a matrix without names, binary, `.ubj`", "light", XGBOOST, light=True)
+@case("xgboost-booster-ubj", "+", "an XGBoost Booster of a matrix without names, binary, `.ubj`", "light", XGBOOST)
 def xgboost_booster_ubj(saved):
     import xgboost
 
@@ -69,7 +69,7 @@ def xgboost_categories(saved):
     saved.answer("predict", predict=model.predict(unseen))
 
 
-@case("xgboost-joblib", "+", "XGBClassifier, joblib", "light", XGBOOST + " joblib", light=True)
+@case("xgboost-joblib", "+", "XGBClassifier, joblib", "light", XGBOOST + " joblib")
 def xgboost_joblib(saved):
     import joblib
     from xgboost import XGBClassifier
@@ -81,7 +81,7 @@ def xgboost_joblib(saved):
     saved.answer("predict", predict=model.predict(unseen), predict_proba=model.predict_proba(unseen))
 
 
-@case("xgboost-pipeline", "+", "XGBClassifier in a scikit-learn Pipeline, joblib", "light", XGBOOST + " joblib", light=True)
+@case("xgboost-pipeline", "+", "XGBClassifier in a scikit-learn Pipeline, joblib", "light", XGBOOST + " joblib")
 def xgboost_pipeline(saved):
     import joblib
     from sklearn.pipeline import make_pipeline
@@ -122,7 +122,7 @@ def lightgbm_text(saved):
 
 
 @case("lightgbm-text-classes", "+", "LGBMClassifier's booster with three classes and names with blanks, `m.txt`", "light",
-      LIGHTGBM, light=True)
+      LIGHTGBM)
 def lightgbm_text_classes(saved):
     from lightgbm import LGBMClassifier
 
@@ -167,7 +167,7 @@ def catboost_cbm(saved):
     saved.answer("predict", predict=model.predict(unseen), predict_proba=model.predict_proba(unseen))
 
 
-@case("catboost-regressor-cbm", "+", "CatBoostRegressor of numbers, `m.cbm`", "light", CATBOOST, light=True)
+@case("catboost-regressor-cbm", "+", "CatBoostRegressor of numbers, `m.cbm`", "light", CATBOOST)
 def catboost_regressor_cbm(saved):
     from catboost import CatBoostRegressor
 
@@ -178,7 +178,7 @@ def catboost_regressor_cbm(saved):
     saved.answer("predict", predict=model.predict(unseen))
 
 
-@case("catboost-json", "", "CatBoostClassifier of three classes, `save_model(format=\"json\")`", "light", CATBOOST, light=True)
+@case("catboost-json", "", "CatBoostClassifier of three classes, `save_model(format=\"json\")`", "light", CATBOOST)
 def catboost_json(saved):
     from catboost import CatBoostClassifier
 

@@ -95,7 +95,7 @@ def piped(saved, task, path, asked, **options):
     single(saved.answers)
 
 
-@case("bert-classification", "17", "transformers: BERT for sequence classification", "torch", TRANSFORMERS)
+@case("bert-classification", "+", "transformers: BERT for sequence classification", "torch", TRANSFORMERS)
 def bert_classification(saved):
     import torch
     from transformers import BertForSequenceClassification
@@ -158,7 +158,7 @@ def bert_model(saved):
     piped(saved, "feature-extraction", path, TEXTS)
 
 
-@case("gpt2", "17", "transformers: GPT-2 for text generation", "torch", TRANSFORMERS)
+@case("gpt2", "+", "transformers: GPT-2 for text generation", "torch", TRANSFORMERS)
 def gpt2(saved):
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
@@ -176,7 +176,7 @@ def gpt2(saved):
     saved.note = "generation_config.json says that nothing is drawn by chance"
 
 
-@case("vit", "17", "transformers: ViT for images", "torch", TRANSFORMERS + " pillow")
+@case("vit", "+", "transformers: ViT for images", "torch", TRANSFORMERS + " pillow")
 def vit(saved):
     import base64
     import io

@@ -149,7 +149,7 @@ def mlflow_lightgbm(saved):
     saved.answer("predict", predict=loaded(saved, unseen))
 
 
-@case("mlflow-no-signature", "12d", "MLflow sklearn without signature", "mlflow", MLFLOW)
+@case("mlflow-no-signature", "12d/e", "MLflow sklearn without signature", "mlflow", MLFLOW)
 def mlflow_no_signature(saved):
     import mlflow
 
@@ -159,7 +159,7 @@ def mlflow_no_signature(saved):
     saved.answer("predict", predict=loaded(saved, unseen))
 
 
-@case("mlflow-python-no-signature", "12e", "MLflow PythonModel without signature", "mlflow", MLFLOW)
+@case("mlflow-python-no-signature", "12d/e", "MLflow PythonModel without signature", "mlflow", MLFLOW)
 def mlflow_python_no_signature(saved):
     import mlflow
 

@@ -49,7 +49,7 @@ def onnx_matrix(saved):
     saved.answer("all label", all=found, label=found["label"], probabilities=found["probabilities"])
 
 
-@case("onnx-zipmap", "+", "ONNX of a classifier with its probabilities as maps (skl2onnx's default)", "light", ONNX, light=True)
+@case("onnx-zipmap", "+", "ONNX of a classifier with its probabilities as maps (skl2onnx's default)", "light", ONNX)
 def onnx_zipmap(saved):
     import numpy
     from skl2onnx import to_onnx
@@ -65,7 +65,7 @@ def onnx_zipmap(saved):
     saved.answer("all label", all=found, label=found["output_label"])
 
 
-@case("onnx-image", "+", "ONNX of a small convolution over images", "light", ONNX, light=True)
+@case("onnx-image", "+", "ONNX of a small convolution over images", "light", ONNX)
 def onnx_image(saved):
     import numpy
     import onnx

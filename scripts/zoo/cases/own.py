@@ -98,7 +98,7 @@ def cloudpickle_313(saved):
     by_value(saved, "model.pkl")
 
 
-@case("cloudpickle-function", "+", "a function, cloudpickle by value", "light", "cloudpickle numpy", light=True)
+@case("cloudpickle-function", "+", "a function, cloudpickle by value", "light", "cloudpickle numpy")
 def cloudpickle_function(saved):
     import cloudpickle
 
@@ -111,7 +111,7 @@ def cloudpickle_function(saved):
     saved.answer("predict", predict=space["predict"]([[1, 2], [3.5, 4]]))
 
 
-@case("plain-pickle", "+", "a plain value: a table of rates, pickle", "light", "", light=True)
+@case("plain-pickle", "+", "a plain value: a table of rates, pickle", "light", "")
 def plain_pickle(saved):
     import pickle
 

@@ -172,7 +172,7 @@ def sklearn_dict(saved):
     saved.note = "what the parts are for, only their names say: the scaler comes before the model"
 
 
-@case("sklearn-dict-plain", "+", "a dictionary of a model and what is known of it, pickle", "light", SKLEARN, light=True)
+@case("sklearn-dict-plain", "+", "a dictionary of a model and what is known of it, pickle", "light", SKLEARN)
 def sklearn_dict_plain(saved):
     import pickle
 
@@ -188,7 +188,7 @@ def sklearn_dict_plain(saved):
     saved.answer("predict", predict=model.predict(unseen))
 
 
-@case("sklearn-gridsearch", "+", "GridSearchCV, joblib", "light", SKLEARN, light=True)
+@case("sklearn-gridsearch", "+", "GridSearchCV, joblib", "light", SKLEARN)
 def sklearn_gridsearch(saved):
     import joblib
     from sklearn.model_selection import GridSearchCV
@@ -200,7 +200,7 @@ def sklearn_gridsearch(saved):
     saved.answer("predict", predict=model.predict(unseen), predict_proba=model.predict_proba(unseen))
 
 
-@case("sklearn-array-pickle", "+", "a regressor trained on an array, pickle", "light", SKLEARN, light=True)
+@case("sklearn-array-pickle", "+", "a regressor trained on an array, pickle", "light", SKLEARN)
 def sklearn_array_pickle(saved):
     import pickle
 
@@ -215,8 +215,7 @@ def sklearn_array_pickle(saved):
     saved.answer("predict", predict=model.predict(data[400:405]))
 
 
-@case("sklearn-svc-joblib", "+", "StandardScaler and SVC with probabilities on an array, compressed joblib", "light", SKLEARN,
-      light=True)
+@case("sklearn-svc-joblib", "+", "StandardScaler and SVC with probabilities on an array, compressed joblib", "light", SKLEARN)
 def sklearn_svc_joblib(saved):
     import joblib
     from sklearn.pipeline import make_pipeline
@@ -230,7 +229,7 @@ def sklearn_svc_joblib(saved):
     saved.answer("predict", predict=model.predict(unseen), decision_function=model.decision_function(unseen))
 
 
-@case("sklearn-kmeans-pickle", "+", "KMeans, pickle", "light", SKLEARN, light=True)
+@case("sklearn-kmeans-pickle", "+", "KMeans, pickle", "light", SKLEARN)
 def sklearn_kmeans_pickle(saved):
     import pickle
 
@@ -244,7 +243,7 @@ def sklearn_kmeans_pickle(saved):
     saved.answer("predict", predict=model.predict(unseen), transform=model.transform(unseen))
 
 
-@case("sklearn-pca-joblib", "+", "StandardScaler and PCA (only `transform`), joblib", "light", SKLEARN, light=True)
+@case("sklearn-pca-joblib", "+", "StandardScaler and PCA (only `transform`), joblib", "light", SKLEARN)
 def sklearn_pca_joblib(saved):
     import joblib
     from sklearn.decomposition import PCA
@@ -258,7 +257,7 @@ def sklearn_pca_joblib(saved):
     saved.answer("transform", transform=model.transform(unseen))
 
 
-@case("sklearn-booleans", "+", "columns of booleans and categories, HistGradientBoosting, joblib", "light", SKLEARN, light=True)
+@case("sklearn-booleans", "+", "columns of booleans and categories, HistGradientBoosting, joblib", "light", SKLEARN)
 def sklearn_booleans(saved):
     import joblib
     import numpy
@@ -286,7 +285,7 @@ def sklearn_booleans(saved):
     saved.answer("predict", predict=model.predict(unseen), predict_proba=model.predict_proba(unseen))
 
 
-@case("sklearn-multioutput", "+", "a regressor of several outputs, joblib", "light", SKLEARN, light=True)
+@case("sklearn-multioutput", "+", "a regressor of several outputs, joblib", "light", SKLEARN)
 def sklearn_multioutput(saved):
     import joblib
     from sklearn.datasets import load_linnerud
@@ -300,7 +299,7 @@ def sklearn_multioutput(saved):
     saved.answer("predict", predict=model.predict(unseen))
 
 
-@case("sklearn-outliers", "+", "IsolationForest, joblib", "light", SKLEARN, light=True)
+@case("sklearn-outliers", "+", "IsolationForest, joblib", "light", SKLEARN)
 def sklearn_outliers(saved):
     import joblib
     from sklearn.ensemble import IsolationForest
@@ -313,7 +312,7 @@ def sklearn_outliers(saved):
                  score_samples=model.score_samples(unseen))
 
 
-@case("imblearn", "", "imbalanced-learn's Pipeline, joblib", "light", SKLEARN + " imbalanced-learn", light=True)
+@case("imblearn", "", "imbalanced-learn's Pipeline, joblib", "light", SKLEARN + " imbalanced-learn")
 def imblearn(saved):
     import joblib
     from imblearn.over_sampling import RandomOverSampler
@@ -328,7 +327,7 @@ def imblearn(saved):
     saved.answer("predict", predict=model.predict(unseen), predict_proba=model.predict_proba(unseen))
 
 
-@case("category-encoders", "", "category_encoders in a Pipeline, pickle", "light", SKLEARN + " category-encoders", light=True)
+@case("category-encoders", "", "category_encoders in a Pipeline, pickle", "light", SKLEARN + " category-encoders")
 def category_encoders(saved):
     import pickle
 

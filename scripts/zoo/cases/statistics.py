@@ -32,8 +32,7 @@ def statsmodels_formula(saved):
     saved.answer("predict", predict=results.predict(unseen))
 
 
-@case("statsmodels-logit-formula", "", "statsmodels logit by a formula with a transformation, `results.save`", "light", STATSMODELS,
-      light=True)
+@case("statsmodels-logit-formula", "", "statsmodels logit by a formula with a transformation, `results.save`", "light", STATSMODELS)
 def statsmodels_logit_formula(saved):
     import numpy as np
     import statsmodels.formula.api as smf
