@@ -66,12 +66,6 @@ class Saved:
         self.model = self.folder / name
         return self.model
 
-    def beside(self, name, text):
-        """Code that lies beside the model."""
-        path = self.folder / name
-        path.write_text(text)
-        return path
-
     def ask(self, **forms):
         """The question, in one or more forms that mean the same.
 
@@ -80,11 +74,17 @@ class Saved:
         """
         self.question = {form: plain(value) for form, value in forms.items()}
 
-    def answer(self, natural, **answers):
-        """What the framework says. `natural` names the calls that people mean when they say "predict": one or more,
-        between spaces; the others are for routes of their own."""
+    def answer(self, natural, near=None, **answers):
+        """What the framework says.
+
+        `natural` names the calls that people mean when they say "predict": one or more, between blanks; the others are
+        for routes of their own. `near` is the precision where the values do not tell it: numbers of 32 bits that the
+        framework made Python's of.
+        """
         self.natural = tuple(natural.split())
-        self.answers = {name: {"precision": precision(value), "value": plain(value)} for name, value in answers.items()}
+        self.answers = {
+            name: {"precision": near or precision(value), "value": plain(value)} for name, value in answers.items()
+        }
         missing = [name for name in self.natural if name not in self.answers]
         if missing:
             raise ValueError(f"there is no answer called {missing[0]}")

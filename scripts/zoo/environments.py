@@ -12,14 +12,20 @@ import sys
 
 # What cases ask for. What these bring along is not named.
 WANTED = {
-    "light": ("3.11", "scikit-learn pandas joblib cloudpickle skops imbalanced-learn category-encoders xgboost-cpu lightgbm "
-                      "catboost statsmodels lifelines onnx onnxruntime skl2onnx"),
+    "light": (
+        "3.11",
+        "scikit-learn pandas joblib cloudpickle skops imbalanced-learn category-encoders xgboost-cpu lightgbm "
+        "catboost statsmodels lifelines onnx onnxruntime skl2onnx",
+    ),
     "series": ("3.11", "prophet pmdarima sktime statsmodels scikit-learn joblib"),
     "text": ("3.11", "spacy gensim fasttext-community"),
     "mlflow": ("3.11", "mlflow scikit-learn pandas xgboost lightgbm skops cloudpickle"),
     "keras": ("3.11", "keras tensorflow-cpu ai-edge-litert"),
-    "torch": ("3.11", "torch torchvision transformers sentence-transformers tokenizers safetensors diffusers peft lightning "
-                      "fastai pillow gguf"),
+    "torch": (
+        "3.11",
+        "torch torchvision transformers sentence-transformers tokenizers safetensors diffusers peft lightning "
+        "fastai pillow gguf",
+    ),
     "xgboost-1": ("3.11", "xgboost==1.7.6 numpy<2 scipy"),
     "python-3.9": ("3.9", "scikit-learn==1.0.2 numpy==1.21.6 pandas==1.3.5 scipy==1.7.3"),
     "python-3.13": ("3.13", "cloudpickle"),

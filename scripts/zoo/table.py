@@ -3,7 +3,8 @@
 import json
 import re
 
-HEAD = "| row | case | recognised as | passes | equal | seconds | image | what was missing |\n|---|---|---|---|---|---|---|---|\n"
+NAMES = ["row", "case", "recognised as", "passes", "equal", "seconds", "image", "what was missing"]
+HEAD = f"| {' | '.join(NAMES)} |\n{'|---' * len(NAMES)}|\n"
 
 
 def line(result):
@@ -11,8 +12,11 @@ def line(result):
     passes = "yes" if result["passes"] else "**no**"
     size = f"{result['size'] / 1e6:.0f} MB" if result["size"] else "–"
     seconds = "–" if result["seconds"] is None else f"{result['seconds']:.1f}"
-    missing = "; ".join([f"no file has {result['lacking']}"] * bool(result["lacking"])
-                        + ["`--allow`, as the refusal says"] * bool(result["allowed"]) + result["missing"])
+    missing = "; ".join(
+        [f"no file has {result['lacking']}"] * bool(result["lacking"])
+        + ["`--allow`, as the refusal says"] * bool(result["allowed"])
+        + result["missing"]
+    )
     missing = re.sub(r"\s+", " ", missing if len(missing) <= 300 else f"{missing[:299]}…").replace("|", "\\|")
     kind = (result["recognised"] or "–").replace("|", "\\|")
     return f"| {result['row']} | {result['title']} | {kind} | {passes} | {equal} | {seconds} | {size} | {missing} |\n"
@@ -33,8 +37,10 @@ def summary(results):
             rows[one["row"]] = rows.get(one["row"], True) and one["passes"]
     passing = sum(one["passes"] for one in results)
     equal, other = (sum(one["equal"] is kind for one in results) for kind in (True, False))
-    return (f"{sum(rows.values())} of {len(rows)} rows and {passing} of {len(results)} cases pass; "
-            f"{equal} answers are equal, {other} {'is' if other == 1 else 'are'} not.")
+    return (
+        f"{sum(rows.values())} of {len(rows)} rows and {passing} of {len(results)} cases pass; "
+        f"{equal} answers are equal, {other} {'is' if other == 1 else 'are'} not."
+    )
 
 
 def write(results, path):

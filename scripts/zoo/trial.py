@@ -31,8 +31,14 @@ class Ekiben:
         """Runs a command; gives its exit code, the JSON that it wrote (None without one), and what it said."""
         command = [str(self.program), *map(str, words), *(["--output", "json"] if document else [])]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL,
-                                  env=os.environ | self.environment)
+            done = subprocess.run(
+                command,
+                capture_output=True,
+                text=True,
+                timeout=timeout,
+                stdin=subprocess.DEVNULL,
+                env=os.environ | self.environment,
+            )
         except subprocess.TimeoutExpired:
             return 124, None, f"no end after {timeout} s"
         if not document:
@@ -95,7 +101,8 @@ def fitting(question, value):
 
 
 def spelt(records, example):
-    """Records with the names of an example's columns, which LightGBM writes without blanks; None where others are meant."""
+    """Records with the names of an example's columns, which LightGBM writes without blanks; None for other columns."""
+
     def plain(name):
         return re.sub(r"[\W_]+", "_", name).strip("_")
 
@@ -132,7 +139,9 @@ def compare(expected, actual, near, place):
         missing = [key for key in expected if key not in actual]
         if missing:
             return f"{place} has no `{missing[0]}`"
-        return next(filter(None, (compare(expected[key], actual[key], near, f"{place}.{key}") for key in expected)), None)
+        return next(
+            filter(None, (compare(expected[key], actual[key], near, f"{place}.{key}") for key in expected)), None
+        )
     if isinstance(actual, dict) and len(actual) == 1:
         return compare(expected, next(iter(actual.values())), near, place)
     if isinstance(expected, list):
@@ -140,8 +149,16 @@ def compare(expected, actual, near, place):
             return compare(expected[0], actual, near, place) if len(expected) == 1 else f"{place} is no list"
         if len(expected) != len(actual):
             return f"{place} has {len(actual)} items, not {len(expected)}"
-        return next(filter(None, (compare(one, other, near, f"{place}[{number}]")
-                                  for number, (one, other) in enumerate(zip(expected, actual)))), None)
+        return next(
+            filter(
+                None,
+                (
+                    compare(one, other, near, f"{place}[{number}]")
+                    for number, (one, other) in enumerate(zip(expected, actual))
+                ),
+            ),
+            None,
+        )
     if isinstance(actual, list) and len(actual) == 1:
         return compare(expected, actual[0], near, place)
     if isinstance(expected, bool) or isinstance(expected, str) or expected is None:
@@ -192,9 +209,19 @@ class Trial:
         )
         self.project = work / self.about["case"]
         self.result = {
-            "case": self.about["case"], "row": self.about["row"], "title": self.about["title"], "versions": self.about["versions"],
-            "lacking": self.about["lacking"], "recognised": None, "passes": False, "equal": None, "seconds": None, "size": None, "routes": {},
-            "allowed": [], "missing": [],
+            "case": self.about["case"],
+            "row": self.about["row"],
+            "title": self.about["title"],
+            "versions": self.about["versions"],
+            "lacking": self.about["lacking"],
+            "recognised": None,
+            "passes": False,
+            "equal": None,
+            "seconds": None,
+            "size": None,
+            "routes": {},
+            "allowed": [],
+            "missing": [],
         }
 
     def run(self):
@@ -258,7 +285,9 @@ class Trial:
                     self.ask(container, proposal)
         if image:
             _, images, _ = self.ekiben("images")
-            self.result["size"] = next((one["size"] for one in (images or {}).get("images", []) if one["name"] == image), None)
+            self.result["size"] = next(
+                (one["size"] for one in (images or {}).get("images", []) if one["name"] == image), None
+            )
             self.ekiben("rmi", image)
 
     @contextlib.contextmanager
@@ -285,7 +314,9 @@ class Trial:
         if status != 200:
             self.result["equal"] = False
             _, _, log = self.ekiben("logs", container["name"], document=False)
-            self.result["missing"].append(f"the question was answered with {status}: {raised(log.splitlines()) or shown(actual)}")
+            self.result["missing"].append(
+                f"the question was answered with {status}: {raised(log.splitlines()) or shown(actual)}"
+            )
             return
         found = {}
         for name in self.answers["natural"]:

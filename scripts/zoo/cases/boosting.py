@@ -1,7 +1,7 @@
 """Boosted trees: XGBoost, LightGBM and CatBoost, in their own formats and in pickles."""
 
 from ..case import case
-from .scikit import customers, irises
+from .scikit import customers, iris_arrays, irises
 
 XGBOOST = "xgboost-cpu numpy pandas scikit-learn"
 LIGHTGBM = "lightgbm numpy pandas scikit-learn"
@@ -24,7 +24,7 @@ def categories():
     return table, target, unseen
 
 
-@case("xgboost-ubj", "4a", "XGBClassifier, `save_model(\"m.ubj\")`", "light", XGBOOST, light=True)
+@case("xgboost-ubj", "4a", 'XGBClassifier, `save_model("m.ubj")`', "light", XGBOOST, light=True)
 def xgboost_ubj(saved):
     from xgboost import XGBClassifier
 
@@ -35,7 +35,7 @@ def xgboost_ubj(saved):
     saved.answer("predict", predict=model.predict(unseen), predict_proba=model.predict_proba(unseen))
 
 
-@case("xgboost-json", "4b", "an XGBoost Booster, `save_model(\"m.json\")`", "light", XGBOOST, light=True)
+@case("xgboost-json", "4b", 'an XGBoost Booster, `save_model("m.json")`', "light", XGBOOST, light=True)
 def xgboost_json(saved):
     import xgboost
 
@@ -50,7 +50,7 @@ def xgboost_json(saved):
 def xgboost_booster_ubj(saved):
     import xgboost
 
-    table, target, unseen = irises(frame=False)
+    table, target, unseen = iris_arrays()
     data = xgboost.DMatrix(table, label=(target == 2).astype(int))
     booster = xgboost.train({"objective": "binary:logistic", "max_depth": 3}, data, 10)
     booster.save_model(saved.path("versicolor.ubj"))
@@ -102,27 +102,35 @@ def xgboost_old_binary(saved):
 
     random = numpy.random.RandomState(0)
     data = random.rand(200, 4)
-    booster = xgboost.train({"max_depth": 3, "objective": "reg:squarederror"},
-                            xgboost.DMatrix(data[:195], label=data[:195].sum(axis=1)), 10)
+    booster = xgboost.train(
+        {"max_depth": 3, "objective": "reg:squarederror"}, xgboost.DMatrix(data[:195], label=data[:195].sum(axis=1)), 10
+    )
     booster.save_model(saved.path("m.model"))
     saved.ask(rows=data[195:])
     saved.answer("predict", predict=booster.predict(xgboost.DMatrix(data[195:])))
     saved.note = "XGBoost 3.1 and later read it no more: it needs xgboost<3.1"
 
 
-@case("lightgbm-text", "5a", "a LightGBM Booster, `save_model(\"m.txt\")`", "light", LIGHTGBM, light=True)
+@case("lightgbm-text", "5a", 'a LightGBM Booster, `save_model("m.txt")`', "light", LIGHTGBM, light=True)
 def lightgbm_text(saved):
     import lightgbm
 
     table, target, unseen = diabetes()
-    booster = lightgbm.train({"objective": "regression", "num_leaves": 7, "verbose": -1}, lightgbm.Dataset(table, target), 10)
+    booster = lightgbm.train(
+        {"objective": "regression", "num_leaves": 7, "verbose": -1}, lightgbm.Dataset(table, target), 10
+    )
     booster.save_model(saved.path("m.txt"))
     saved.ask(records=unseen)
     saved.answer("predict", predict=booster.predict(unseen))
 
 
-@case("lightgbm-text-classes", "+", "LGBMClassifier's booster with three classes and names with blanks, `m.txt`", "light",
-      LIGHTGBM)
+@case(
+    "lightgbm-text-classes",
+    "+",
+    "LGBMClassifier's booster with three classes and names with blanks, `m.txt`",
+    "light",
+    LIGHTGBM,
+)
 def lightgbm_text_classes(saved):
     from lightgbm import LGBMClassifier
 
@@ -133,12 +141,21 @@ def lightgbm_text_classes(saved):
     saved.answer("predict", predict=model.booster_.predict(unseen))
 
 
-@case("lightgbm-text-categories", "+", "a LightGBM Booster with pandas' categories, `m.txt`", "light", LIGHTGBM, light=True)
+@case(
+    "lightgbm-text-categories",
+    "+",
+    "a LightGBM Booster with pandas' categories, `m.txt`",
+    "light",
+    LIGHTGBM,
+    light=True,
+)
 def lightgbm_text_categories(saved):
     import lightgbm
 
     table, target, unseen = categories()
-    booster = lightgbm.train({"objective": "binary", "num_leaves": 7, "verbose": -1}, lightgbm.Dataset(table, target), 10)
+    booster = lightgbm.train(
+        {"objective": "binary", "num_leaves": 7, "verbose": -1}, lightgbm.Dataset(table, target), 10
+    )
     booster.save_model(saved.path("m.txt"))
     saved.ask(records=unseen)
     saved.answer("predict", predict=booster.predict(unseen))
@@ -156,7 +173,7 @@ def lightgbm_joblib(saved):
     saved.answer("predict", predict=model.predict(unseen), predict_proba=model.predict_proba(unseen))
 
 
-@case("catboost-cbm", "6", "CatBoostClassifier, `save_model(\"m.cbm\")`", "light", CATBOOST, light=True)
+@case("catboost-cbm", "6", 'CatBoostClassifier, `save_model("m.cbm")`', "light", CATBOOST, light=True)
 def catboost_cbm(saved):
     from catboost import CatBoostClassifier
 
@@ -178,7 +195,7 @@ def catboost_regressor_cbm(saved):
     saved.answer("predict", predict=model.predict(unseen))
 
 
-@case("catboost-json", "", "CatBoostClassifier of three classes, `save_model(format=\"json\")`", "light", CATBOOST)
+@case("catboost-json", "", 'CatBoostClassifier of three classes, `save_model(format="json")`', "light", CATBOOST)
 def catboost_json(saved):
     from catboost import CatBoostClassifier
 

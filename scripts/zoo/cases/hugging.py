@@ -1,4 +1,4 @@
-"""Folders as the libraries of Hugging Face write them: with small random weights, and configurations as real ones have."""
+"""Folders as the libraries of Hugging Face write them: small random weights, configurations as real ones have."""
 
 import json
 import shutil
@@ -6,7 +6,9 @@ import shutil
 from ..case import case
 
 TRANSFORMERS = "transformers tokenizers safetensors torch numpy"
-WORDS = "[PAD] [UNK] [CLS] [SEP] [MASK] the a film was good bad great awful it i like hate very and but plot actor ! . ,".split()
+WORDS = (
+    "[PAD] [UNK] [CLS] [SEP] [MASK] the a film was good bad great awful it i like hate very and but plot actor ! . ,"
+)
 TEXTS = ["the film was very good", "i hate the plot, awful actor!"]
 
 
@@ -16,19 +18,25 @@ def word_pieces():
     from transformers import PreTrainedTokenizerFast
 
     letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
-    words = list(dict.fromkeys(WORDS + letters + [f"##{letter}" for letter in letters]))
+    words = list(dict.fromkeys(WORDS.split() + letters + [f"##{letter}" for letter in letters]))
     numbers = {word: number for number, word in enumerate(words)}
     tokenizer = Tokenizer(models.WordPiece(numbers, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
         special_tokens=[("[CLS]", numbers["[CLS]"]), ("[SEP]", numbers["[SEP]"])],
     )
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, unk_token="[UNK]", pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]",
-        mask_token="[MASK]", model_max_length=64,
+        tokenizer_object=tokenizer,
+        unk_token="[UNK]",
+        pad_token="[PAD]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+        model_max_length=64,
     )
 
 
@@ -39,15 +47,24 @@ def byte_pairs():
 
     tokenizer = ByteLevelBPETokenizer()
     tokenizer.train_from_iterator(TEXTS * 4, vocab_size=320, special_tokens=["<|endoftext|>"], show_progress=False)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer._tokenizer, eos_token="<|endoftext|>", bos_token="<|endoftext|>",
-                                   model_max_length=64)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer._tokenizer, eos_token="<|endoftext|>", bos_token="<|endoftext|>", model_max_length=64
+    )
 
 
 def bert(**more):
     from transformers import BertConfig
 
-    return BertConfig(vocab_size=len(word_pieces()), hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
-                      intermediate_size=64, max_position_embeddings=64, initializer_range=0.4, **more)
+    return BertConfig(
+        vocab_size=len(word_pieces()),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+        initializer_range=0.4,
+        **more,
+    )
 
 
 def folder(saved, name, model, tokenizer=None):
@@ -63,7 +80,7 @@ def text(path, value):
 
 
 def of_old(path, version):
-    """Turns a folder into one as transformers 4 wrote it: weights twice, a vocabulary, a tokenizer's class of its own."""
+    """Turns a folder into one as transformers 4 wrote it: weights twice, a vocabulary, a tokenizer of a class."""
     import safetensors.torch
     import torch
 
@@ -75,15 +92,19 @@ def of_old(path, version):
     (path / "vocab.txt").write_text("".join(f"{word}\n" for word in sorted(words, key=words.get)))
     special = {f"{kind}_token": f"[{kind.upper()}]" for kind in ("unk", "sep", "pad", "cls", "mask")}
     text(path / "special_tokens_map.json", special)
-    text(path / "tokenizer_config.json", special | {
-        "do_lower_case": True, "do_basic_tokenize": True, "never_split": None, "tokenize_chinese_chars": True,
-        "strip_accents": None, "model_max_length": 64, "tokenizer_class": "BertTokenizer",
-    })
-
-
-def single(answers):
-    for answer in answers.values():
-        answer["precision"] = "float32"
+    text(
+        path / "tokenizer_config.json",
+        special
+        | {
+            "do_lower_case": True,
+            "do_basic_tokenize": True,
+            "never_split": None,
+            "tokenize_chinese_chars": True,
+            "strip_accents": None,
+            "model_max_length": 64,
+            "tokenizer_class": "BertTokenizer",
+        },
+    )
 
 
 def piped(saved, task, path, asked, **options):
@@ -91,8 +112,7 @@ def piped(saved, task, path, asked, **options):
     from transformers import pipeline
 
     found = pipeline(task, model=path, **options)(asked)
-    saved.answer("pipeline", pipeline=found)
-    single(saved.answers)
+    saved.answer("pipeline", near="float32", pipeline=found)
 
 
 @case("bert-classification", "+", "transformers: BERT for sequence classification", "torch", TRANSFORMERS)
@@ -101,20 +121,29 @@ def bert_classification(saved):
     from transformers import BertForSequenceClassification
 
     torch.manual_seed(0)
-    model = BertForSequenceClassification(bert(id2label={0: "NEGATIVE", 1: "POSITIVE"}, label2id={"NEGATIVE": 0, "POSITIVE": 1}))
+    model = BertForSequenceClassification(
+        bert(id2label={0: "NEGATIVE", 1: "POSITIVE"}, label2id={"NEGATIVE": 0, "POSITIVE": 1})
+    )
     path = folder(saved, "sentiment", model, word_pieces())
     saved.ask(texts=TEXTS)
     piped(saved, "text-classification", path, TEXTS)
 
 
-@case("bert-old-layout", "", "transformers: BERT for sequence classification, as release 4 wrote it, `pytorch_model.bin` alone", "torch",
-      TRANSFORMERS)
+@case(
+    "bert-old-layout",
+    "",
+    "transformers: BERT for sequence classification, as release 4 wrote it, `pytorch_model.bin` alone",
+    "torch",
+    TRANSFORMERS,
+)
 def bert_old_layout(saved):
     import torch
     from transformers import BertForSequenceClassification
 
     torch.manual_seed(0)
-    model = BertForSequenceClassification(bert(id2label={0: "NEGATIVE", 1: "POSITIVE"}, label2id={"NEGATIVE": 0, "POSITIVE": 1}))
+    model = BertForSequenceClassification(
+        bert(id2label={0: "NEGATIVE", 1: "POSITIVE"}, label2id={"NEGATIVE": 0, "POSITIVE": 1})
+    )
     path = folder(saved, "sentiment", model, word_pieces())
     of_old(saved.model, "4.30.2")
     (saved.model / "model.safetensors").unlink()
@@ -129,8 +158,12 @@ def bert_tokens(saved):
     from transformers import BertForTokenClassification
 
     torch.manual_seed(11)
-    path = folder(saved, "entities", BertForTokenClassification(bert(id2label={0: "O", 1: "B-ACT"}, label2id={"O": 0, "B-ACT": 1})),
-                  word_pieces())
+    path = folder(
+        saved,
+        "entities",
+        BertForTokenClassification(bert(id2label={0: "O", 1: "B-ACT"}, label2id={"O": 0, "B-ACT": 1})),
+        word_pieces(),
+    )
     saved.ask(texts=TEXTS)
     piped(saved, "token-classification", path, TEXTS)
 
@@ -165,8 +198,16 @@ def gpt2(saved):
 
     torch.manual_seed(4)
     tokenizer = byte_pairs()
-    config = GPT2Config(vocab_size=len(tokenizer), n_positions=64, n_embd=32, n_layer=2, n_head=2, bos_token_id=0, eos_token_id=0,
-                        initializer_range=0.4)
+    config = GPT2Config(
+        vocab_size=len(tokenizer),
+        n_positions=64,
+        n_embd=32,
+        n_layer=2,
+        n_head=2,
+        bos_token_id=0,
+        eos_token_id=0,
+        initializer_range=0.4,
+    )
     model = GPT2LMHeadModel(config)
     model.generation_config.do_sample = False
     model.generation_config.max_new_tokens = 8
@@ -187,21 +228,36 @@ def vit(saved):
     from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
 
     torch.manual_seed(5)
-    config = ViTConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, image_size=32, patch_size=8,
-                       initializer_range=0.3,
-                       id2label={0: "cat", 1: "dog", 2: "bird"}, label2id={"cat": 0, "dog": 1, "bird": 2})
+    config = ViTConfig(
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        image_size=32,
+        patch_size=8,
+        initializer_range=0.3,
+        id2label={0: "cat", 1: "dog", 2: "bird"},
+        label2id={"cat": 0, "dog": 1, "bird": 2},
+    )
     path = folder(saved, "pictures", ViTForImageClassification(config))
     ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(path)
     pixels = numpy.random.default_rng(5).integers(0, 256, (48, 40, 3), dtype=numpy.uint8)
     image = Image.fromarray(pixels)
     encoded = io.BytesIO()
     image.save(encoded, "PNG")
-    saved.ask(texts=[base64.b64encode(encoded.getvalue()).decode()], images=[base64.b64encode(encoded.getvalue()).decode()])
+    saved.ask(
+        texts=[base64.b64encode(encoded.getvalue()).decode()], images=[base64.b64encode(encoded.getvalue()).decode()]
+    )
     piped(saved, "image-classification", path, [image])
 
 
-@case("sentence-transformer", "17", "sentence-transformers: all-MiniLM-L6-v2's layout and versions, small random weights", "torch",
-      TRANSFORMERS + " sentence-transformers")
+@case(
+    "sentence-transformer",
+    "17",
+    "sentence-transformers: all-MiniLM-L6-v2's layout and versions, small random weights",
+    "torch",
+    TRANSFORMERS + " sentence-transformers",
+)
 def sentence_transformer(saved):
     import torch
     from sentence_transformers import SentenceTransformer, models
@@ -211,32 +267,49 @@ def sentence_transformer(saved):
     BertModel(bert()).save_pretrained("plain")
     word_pieces().save_pretrained("plain")
     words = models.Transformer("plain", max_seq_length=32)
-    model = SentenceTransformer(modules=[words, models.Pooling(words.get_word_embedding_dimension(), "mean"), models.Normalize()],
-                                device="cpu")
+    model = SentenceTransformer(
+        modules=[words, models.Pooling(words.get_word_embedding_dimension(), "mean"), models.Normalize()], device="cpu"
+    )
     path = saved.path("all-MiniLM-L6-v2")
     model.save(str(path))
     # What stands in the one that everybody uses, of 2021.
     shutil.rmtree(path / "2_Normalize", ignore_errors=True)
     of_old(path, "4.8.2")
-    text(path / "config_sentence_transformers.json",
-         {"__version__": {"sentence_transformers": "2.0.0", "transformers": "4.6.1", "pytorch": "1.8.1"}})
-    text(path / "modules.json", [
-        {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
-        {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
-        {"idx": 2, "name": "2", "path": "2_Normalize", "type": "sentence_transformers.models.Normalize"},
-    ])
+    text(
+        path / "config_sentence_transformers.json",
+        {"__version__": {"sentence_transformers": "2.0.0", "transformers": "4.6.1", "pytorch": "1.8.1"}},
+    )
+    text(
+        path / "modules.json",
+        [
+            {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
+            {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
+            {"idx": 2, "name": "2", "path": "2_Normalize", "type": "sentence_transformers.models.Normalize"},
+        ],
+    )
     text(path / "sentence_bert_config.json", {"max_seq_length": 32, "do_lower_case": False})
-    text(path / "1_Pooling" / "config.json", {
-        "word_embedding_dimension": 32, "pooling_mode_cls_token": False, "pooling_mode_mean_tokens": True,
-        "pooling_mode_max_tokens": False, "pooling_mode_mean_sqrt_len_tokens": False,
-    })
+    text(
+        path / "1_Pooling" / "config.json",
+        {
+            "word_embedding_dimension": 32,
+            "pooling_mode_cls_token": False,
+            "pooling_mode_mean_tokens": True,
+            "pooling_mode_max_tokens": False,
+            "pooling_mode_mean_sqrt_len_tokens": False,
+        },
+    )
     (path / "train_script.py").write_text("import torch\n\nprint('how it was trained', torch.__version__)\n")
     saved.ask(texts=TEXTS)
     saved.answer("encode", encode=SentenceTransformer(str(path), device="cpu").encode(TEXTS))
 
 
-@case("sentence-transformer-new", "", "sentence-transformers, as today's release saves it", "torch",
-      TRANSFORMERS + " sentence-transformers")
+@case(
+    "sentence-transformer-new",
+    "",
+    "sentence-transformers, as today's release saves it",
+    "torch",
+    TRANSFORMERS + " sentence-transformers",
+)
 def sentence_transformer_new(saved):
     import torch
     from sentence_transformers import SentenceTransformer, models
@@ -246,7 +319,9 @@ def sentence_transformer_new(saved):
     BertModel(bert()).save_pretrained("plain")
     word_pieces().save_pretrained("plain")
     words = models.Transformer("plain", max_seq_length=32)
-    model = SentenceTransformer(modules=[words, models.Pooling(words.get_word_embedding_dimension(), "cls")], device="cpu")
+    model = SentenceTransformer(
+        modules=[words, models.Pooling(words.get_word_embedding_dimension(), "cls")], device="cpu"
+    )
     path = saved.path("encoder")
     model.save(str(path))
     saved.ask(texts=TEXTS)
@@ -276,7 +351,9 @@ def tokenizers(saved):
     tokenizer.save(str(saved.path("tokenizer.json")))
     saved.ask(texts=TEXTS)
     found = tokenizer.encode_batch(TEXTS)
-    saved.answer("encode ids", ids=[one.ids for one in found], encode=[{"ids": one.ids, "tokens": one.tokens} for one in found])
+    saved.answer(
+        "encode ids", ids=[one.ids for one in found], encode=[{"ids": one.ids, "tokens": one.tokens} for one in found]
+    )
 
 
 @case("diffusers", "", "a folder of diffusers, tiny and random", "torch", TRANSFORMERS + " diffusers")
@@ -285,15 +362,24 @@ def diffusers(saved):
     from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 
     torch.manual_seed(9)
-    net = UNet2DModel(sample_size=8, in_channels=3, out_channels=3, layers_per_block=1, block_out_channels=(8, 8), norm_num_groups=4,
-                      down_block_types=("DownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "UpBlock2D"))
+    net = UNet2DModel(
+        sample_size=8,
+        in_channels=3,
+        out_channels=3,
+        layers_per_block=1,
+        block_out_channels=(8, 8),
+        norm_num_groups=4,
+        down_block_types=("DownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "UpBlock2D"),
+    )
     pipe = DDPMPipeline(net, DDPMScheduler(num_train_timesteps=20))
     pipe.set_progress_bar_config(disable=True)
     pipe.save_pretrained(saved.path("painter"))
-    found = pipe(batch_size=1, num_inference_steps=2, generator=torch.Generator().manual_seed(0), output_type="np").images
+    found = pipe(
+        batch_size=1, num_inference_steps=2, generator=torch.Generator().manual_seed(0), output_type="np"
+    ).images
     saved.ask(value={"batch_size": 1, "num_inference_steps": 2, "seed": 0})
     saved.answer("images", images=found)
-    saved.answers["images"]["precision"] = "float32"
 
 
 @case("peft", "", "an adapter of peft (LoRA), without the model that it adapts", "torch", TRANSFORMERS + " peft")
@@ -303,7 +389,9 @@ def peft(saved):
     from transformers import BertForSequenceClassification
 
     torch.manual_seed(10)
-    model = get_peft_model(BertForSequenceClassification(bert()), LoraConfig(task_type="SEQ_CLS", r=2, target_modules=["query"]))
+    model = get_peft_model(
+        BertForSequenceClassification(bert()), LoraConfig(task_type="SEQ_CLS", r=2, target_modules=["query"])
+    )
     model.peft_config["default"].base_model_name_or_path = "google-bert/bert-base-uncased"
     model.save_pretrained(saved.path("adapter"))
     saved.ask(texts=TEXTS)

@@ -12,8 +12,13 @@ def network():
     keras.utils.set_random_seed(1)
     random = numpy.random.default_rng(1)
     data = random.random((200, 4)).astype("float32")
-    model = keras.Sequential([keras.Input((4,), name="measures"), keras.layers.Dense(8, activation="relu"),
-                              keras.layers.Dense(3, activation="softmax")])
+    model = keras.Sequential(
+        [
+            keras.Input((4,), name="measures"),
+            keras.layers.Dense(8, activation="relu"),
+            keras.layers.Dense(3, activation="softmax"),
+        ]
+    )
     model.compile("adam", "sparse_categorical_crossentropy")
     model.fit(data[:190], (data[:190].sum(axis=1) * 3 / 4).astype(int), epochs=2, verbose=0)
     return model, data[190:194]
@@ -57,8 +62,15 @@ def keras_image(saved):
     import numpy
 
     keras.utils.set_random_seed(3)
-    model = keras.Sequential([keras.Input((16, 16, 3)), keras.layers.Rescaling(1 / 255), keras.layers.Conv2D(4, 3),
-                              keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(2, activation="softmax")])
+    model = keras.Sequential(
+        [
+            keras.Input((16, 16, 3)),
+            keras.layers.Rescaling(1 / 255),
+            keras.layers.Conv2D(4, 3),
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(2, activation="softmax"),
+        ]
+    )
     model.save(saved.path("images.keras"))
     unseen = numpy.random.default_rng(3).integers(0, 256, (2, 16, 16, 3)).astype("float32")
     saved.ask(rows=unseen)
@@ -104,7 +116,9 @@ def savedmodel(saved):
     model, unseen = network()
     model.export(str(saved.path("classifier")), verbose=False)
     saved.ask(rows=unseen, tensors={"measures": unseen})
-    saved.answer("serve outputs", serve=model.predict(unseen, verbose=0), outputs={"output_0": model.predict(unseen, verbose=0)})
+    saved.answer(
+        "serve outputs", serve=model.predict(unseen, verbose=0), outputs={"output_0": model.predict(unseen, verbose=0)}
+    )
 
 
 @case("savedmodel-module", "", "SavedModel of a tf.Module with two named inputs and outputs", "keras", KERAS)
@@ -115,8 +129,12 @@ def savedmodel_module(saved):
         def __init__(self):
             self.slope = tensorflow.Variable(2.5)
 
-        @tensorflow.function(input_signature=[tensorflow.TensorSpec([None], tensorflow.float32, "x"),
-                                              tensorflow.TensorSpec([None], tensorflow.float32, "offset")])
+        @tensorflow.function(
+            input_signature=[
+                tensorflow.TensorSpec([None], tensorflow.float32, "x"),
+                tensorflow.TensorSpec([None], tensorflow.float32, "offset"),
+            ]
+        )
         def __call__(self, x, offset):
             return {"y": self.slope * x + offset, "twice": 2 * x}
 

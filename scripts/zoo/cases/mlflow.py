@@ -2,7 +2,7 @@
 
 from ..case import case
 from .own import written
-from .scikit import customers, column_pipeline, irises
+from .scikit import column_pipeline, customers, iris_arrays, irises
 
 MLFLOW = "mlflow scikit-learn pandas numpy"
 
@@ -14,32 +14,42 @@ def loaded(saved, asked):
     return mlflow.pyfunc.load_model(str(saved.model)).predict(asked)
 
 
-@case("mlflow-sklearn-skops", "12a", "MLflow sklearn (skops), signature", "mlflow", MLFLOW + " skops")
-def mlflow_sklearn_skops(saved):
-    import mlflow
-
-    table, target, unseen = irises()
-    model = saved_forest(table, target)
-    mlflow.sklearn.save_model(model, saved.path("iris"), serialization_format="skops",
-                              signature=mlflow.models.infer_signature(table, model.predict(table)))
-    saved.ask(records=unseen)
-    saved.answer("predict", predict=loaded(saved, unseen), predict_proba=model.predict_proba(unseen))
-
-
-def saved_forest(table, target):
+def regression(table, target):
     from sklearn.linear_model import LogisticRegression
 
     return LogisticRegression(max_iter=500).fit(table, target)
 
 
-@case("mlflow-sklearn-cloudpickle", "12a2", "MLflow sklearn (cloudpickle), signature", "mlflow", MLFLOW + " cloudpickle")
+@case("mlflow-sklearn-skops", "12a", "MLflow sklearn (skops), signature", "mlflow", MLFLOW + " skops")
+def mlflow_sklearn_skops(saved):
+    import mlflow
+
+    table, target, unseen = irises()
+    model = regression(table, target)
+    mlflow.sklearn.save_model(
+        model,
+        saved.path("iris"),
+        serialization_format="skops",
+        signature=mlflow.models.infer_signature(table, model.predict(table)),
+    )
+    saved.ask(records=unseen)
+    saved.answer("predict", predict=loaded(saved, unseen), predict_proba=model.predict_proba(unseen))
+
+
+@case(
+    "mlflow-sklearn-cloudpickle", "12a2", "MLflow sklearn (cloudpickle), signature", "mlflow", MLFLOW + " cloudpickle"
+)
 def mlflow_sklearn_cloudpickle(saved):
     import mlflow
 
     table, target, unseen = customers()
     model = column_pipeline().fit(table, target)
-    mlflow.sklearn.save_model(model, saved.path("churn"), serialization_format="cloudpickle",
-                              signature=mlflow.models.infer_signature(table, model.predict(table)))
+    mlflow.sklearn.save_model(
+        model,
+        saved.path("churn"),
+        serialization_format="cloudpickle",
+        signature=mlflow.models.infer_signature(table, model.predict(table)),
+    )
     saved.ask(records=unseen)
     saved.answer("predict", predict=loaded(saved, unseen), predict_proba=model.predict_proba(unseen))
 
@@ -49,14 +59,16 @@ def mlflow_whole_numbers(saved):
     import mlflow
 
     table, target, _ = irises()
-    model = saved_forest(table, target)
-    mlflow.sklearn.save_model(model, saved.path("iris"), signature=mlflow.models.infer_signature(table, model.predict(table)))
+    model = regression(table, target)
+    mlflow.sklearn.save_model(
+        model, saved.path("iris"), signature=mlflow.models.infer_signature(table, model.predict(table))
+    )
     asked = table[:3].round().astype("int64")
     saved.ask(records=asked)
     saved.answer("predict", predict=loaded(saved, asked.astype("float64")))
 
 
-FLAVOUR = '''\
+FLAVOUR = """\
 import mlflow
 
 from scales import scaled
@@ -65,12 +77,12 @@ from scales import scaled
 class Scaler(mlflow.pyfunc.PythonModel):
     def predict(self, context, model_input, params=None):
         return scaled(model_input["x"], model_input["factor"]).tolist()
-'''
+"""
 
-SCALES = '''\
+SCALES = """\
 def scaled(values, factors):
     return values * factors + 1.0
-'''
+"""
 
 
 @case("mlflow-python-model", "12b", "MLflow PythonModel with `code_paths`", "mlflow", MLFLOW)
@@ -81,22 +93,22 @@ def mlflow_python_model(saved):
     import pandas
 
     table = pandas.DataFrame({"x": [1.0, 2.5], "factor": [2.0, -1.0]})
-    scales = pathlib.Path("scales.py")
-    scales.write_text(SCALES)
-    import sys
-
-    sys.path.insert(0, ".")
+    written(pathlib.Path("."), "scales", SCALES)
     space = {"__name__": "__main__"}
     exec(FLAVOUR, space)
-    mlflow.pyfunc.save_model(saved.path("scaler"), python_model=space["Scaler"](), code_paths=[str(scales)],
-                             signature=mlflow.models.infer_signature(table, [1.0, 2.0]))
+    mlflow.pyfunc.save_model(
+        saved.path("scaler"),
+        python_model=space["Scaler"](),
+        code_paths=["scales.py"],
+        signature=mlflow.models.infer_signature(table, [1.0, 2.0]),
+    )
     saved.code = True
     unseen = pandas.DataFrame({"x": [0.5, 8.0, -3.25], "factor": [3.0, 0.5, 2.0]})
     saved.ask(records=unseen)
     saved.answer("predict", predict=loaded(saved, unseen))
 
 
-CODE = '''\
+CODE = """\
 import mlflow
 
 
@@ -106,7 +118,7 @@ class Greeter(mlflow.pyfunc.PythonModel):
 
 
 mlflow.models.set_model(Greeter())
-'''
+"""
 
 
 @case("mlflow-model-from-code", "", "MLflow PythonModel from code, by type hints", "mlflow", MLFLOW)
@@ -129,7 +141,9 @@ def mlflow_xgboost(saved):
 
     table, target, unseen = irises()
     model = XGBClassifier(n_estimators=8, max_depth=3).fit(table, target)
-    mlflow.xgboost.save_model(model, saved.path("iris"), signature=mlflow.models.infer_signature(table, model.predict(table)))
+    mlflow.xgboost.save_model(
+        model, saved.path("iris"), signature=mlflow.models.infer_signature(table, model.predict(table))
+    )
     saved.ask(records=unseen)
     saved.answer("predict", predict=loaded(saved, unseen))
 
@@ -143,8 +157,9 @@ def mlflow_lightgbm(saved):
     data = load_diabetes(as_frame=True)
     model = LGBMRegressor(n_estimators=8, num_leaves=4, verbose=-1).fit(data.data[:400], data.target[:400])
     unseen = data.data[400:404].reset_index(drop=True)
-    mlflow.lightgbm.save_model(model, saved.path("diabetes"),
-                               signature=mlflow.models.infer_signature(unseen, model.predict(unseen)))
+    mlflow.lightgbm.save_model(
+        model, saved.path("diabetes"), signature=mlflow.models.infer_signature(unseen, model.predict(unseen))
+    )
     saved.ask(records=unseen)
     saved.answer("predict", predict=loaded(saved, unseen))
 
@@ -153,8 +168,8 @@ def mlflow_lightgbm(saved):
 def mlflow_no_signature(saved):
     import mlflow
 
-    data, target, unseen = irises(frame=False)
-    mlflow.sklearn.save_model(saved_forest(data, target), saved.path("iris"))
+    data, target, unseen = iris_arrays()
+    mlflow.sklearn.save_model(regression(data, target), saved.path("iris"))
     saved.ask(rows=unseen)
     saved.answer("predict", predict=loaded(saved, unseen))
 
@@ -164,20 +179,26 @@ def mlflow_python_no_signature(saved):
     import mlflow
 
     space = {"__name__": "__main__"}
-    exec(FLAVOUR.replace("from scales import scaled\n", "").replace(
-        'scaled(model_input["x"], model_input["factor"]).tolist()', "[len(str(one)) for one in model_input]"), space)
+    exec(
+        FLAVOUR.replace("from scales import scaled\n", "").replace(
+            'scaled(model_input["x"], model_input["factor"]).tolist()', "[len(str(one)) for one in model_input]"
+        ),
+        space,
+    )
     mlflow.pyfunc.save_model(saved.path("lengths"), python_model=space["Scaler"]())
     saved.code = True
     saved.ask(texts=["three", "seventeen"])
     saved.answer("predict", predict=loaded(saved, ["three", "seventeen"]))
 
 
-@case("mlflow-input-example", "+", "MLflow sklearn with an input example (`serving_input_example.json`)", "mlflow", MLFLOW)
+@case(
+    "mlflow-input-example", "+", "MLflow sklearn with an input example (`serving_input_example.json`)", "mlflow", MLFLOW
+)
 def mlflow_input_example(saved):
     import mlflow
 
     table, target, unseen = irises()
-    mlflow.sklearn.save_model(saved_forest(table, target), saved.path("iris"), input_example=table[:2])
+    mlflow.sklearn.save_model(regression(table, target), saved.path("iris"), input_example=table[:2])
     saved.ask(records=unseen)
     saved.answer("predict", predict=loaded(saved, unseen))
 
@@ -186,8 +207,10 @@ def mlflow_input_example(saved):
 def mlflow_tensor(saved):
     import mlflow
 
-    data, target, unseen = irises(frame=False)
-    model = saved_forest(data, target)
-    mlflow.sklearn.save_model(model, saved.path("iris"), signature=mlflow.models.infer_signature(data, model.predict(data)))
+    data, target, unseen = iris_arrays()
+    model = regression(data, target)
+    mlflow.sklearn.save_model(
+        model, saved.path("iris"), signature=mlflow.models.infer_signature(data, model.predict(data))
+    )
     saved.ask(rows=unseen)
     saved.answer("predict", predict=loaded(saved, unseen))

@@ -1,7 +1,7 @@
 """ONNX, as skl2onnx and onnxmltools write it."""
 
 from ..case import case
-from .scikit import customers, irises
+from .scikit import customers, iris_arrays
 
 ONNX = "onnx onnxruntime skl2onnx scikit-learn numpy"
 
@@ -23,11 +23,18 @@ def onnx_table(saved):
 
     table, target, unseen = customers()
     model = column_pipeline().fit(table, target)
-    kinds = [("age", FloatTensorType([None, 1])), ("income", FloatTensorType([None, 1])),
-             ("city", StringTensorType([None, 1])), ("plan", StringTensorType([None, 1]))]
+    kinds = [
+        ("age", FloatTensorType([None, 1])),
+        ("income", FloatTensorType([None, 1])),
+        ("city", StringTensorType([None, 1])),
+        ("plan", StringTensorType([None, 1])),
+    ]
     path = saved.path("churn.onnx")
     path.write_bytes(to_onnx(model, initial_types=kinds, options={"zipmap": False}).SerializeToString())
-    inputs = {name: unseen[[name]].to_numpy(dtype=numpy.float32 if name in ("age", "income") else object) for name in table.columns}
+    inputs = {
+        name: unseen[[name]].to_numpy(dtype=numpy.float32 if name in ("age", "income") else object)
+        for name in table.columns
+    }
     saved.ask(records=unseen, tensors=inputs)
     found = answers(path, inputs)
     saved.answer("all label", all=found, label=found["label"], probabilities=found["probabilities"])
@@ -39,7 +46,7 @@ def onnx_matrix(saved):
     from skl2onnx import to_onnx
     from sklearn.ensemble import RandomForestClassifier
 
-    data, target, unseen = irises(frame=False)
+    data, target, unseen = iris_arrays()
     model = RandomForestClassifier(8, max_depth=3, random_state=0).fit(data, target)
     path = saved.path("iris.onnx")
     path.write_bytes(to_onnx(model, data[:1].astype(numpy.float32), options={"zipmap": False}).SerializeToString())
@@ -55,7 +62,7 @@ def onnx_zipmap(saved):
     from skl2onnx import to_onnx
     from sklearn.linear_model import LogisticRegression
 
-    data, target, unseen = irises(frame=False)
+    data, target, unseen = iris_arrays()
     model = LogisticRegression(max_iter=500).fit(data, target)
     path = saved.path("iris.onnx")
     path.write_bytes(to_onnx(model, data[:1].astype(numpy.float32)).SerializeToString())
@@ -79,8 +86,11 @@ def onnx_image(saved):
         helper.make_node("Flatten", ["pooled"], ["logits"]),
     ]
     graph = helper.make_graph(
-        nodes, "net", [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 3, 8, 8])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 4])], [weights],
+        nodes,
+        "net",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 3, 8, 8])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 4])],
+        [weights],
     )
     path = saved.path("net.onnx")
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)

@@ -32,34 +32,38 @@ class Ratio(TransformerMixin, BaseEstimator):
 '''
 
 
-def written(saved, name, text):
-    """Code beside the model, imported as a training script beside it would."""
+def written(folder, name, text):
+    """Writes code into a folder, and imports it as a script that lies there would."""
     import importlib
     import sys
 
-    saved.beside(f"{name}.py", text)
-    sys.dont_write_bytecode = True
-    sys.path.insert(0, str(saved.folder))
+    (folder / f"{name}.py").write_text(text)
+    sys.path.insert(0, str(folder.resolve()))
     try:
-        sys.modules.pop(name, None)
         return importlib.import_module(name)
     finally:
-        sys.path.remove(str(saved.folder))
+        sys.path.pop(0)
 
 
 @case("own-class", "13a", "a class of `mymodel.py`, which lies beside the pickle", "light", "", light=True)
 def own_class(saved):
     import pickle
 
-    model = written(saved, "mymodel", MODULE).Celsius().fit([32, 212], [0.5, 100.5])
+    model = written(saved.folder, "mymodel", MODULE).Celsius().fit([32, 212], [0.5, 100.5])
     with open(saved.path("model.pkl"), "wb") as file:
         pickle.dump(model, file)
     saved.ask(value=[50, 68.5, 99], rows=[50, 68.5, 99])
     saved.answer("predict", predict=model.predict([50, 68.5, 99]))
 
 
-@case("own-step", "+", "a scikit-learn Pipeline with a step of `features.py`, beside it, joblib", "light",
-      "scikit-learn pandas joblib", light=True)
+@case(
+    "own-step",
+    "+",
+    "a scikit-learn Pipeline with a step of `features.py`, beside it, joblib",
+    "light",
+    "scikit-learn pandas joblib",
+    light=True,
+)
 def own_step(saved):
     import joblib
     from sklearn.linear_model import LogisticRegression
@@ -68,7 +72,9 @@ def own_step(saved):
     from .scikit import irises
 
     table, target, unseen = irises()
-    model = make_pipeline(written(saved, "features", STEP).Ratio(), LogisticRegression(max_iter=500)).fit(table, target)
+    model = make_pipeline(written(saved.folder, "features", STEP).Ratio(), LogisticRegression(max_iter=500)).fit(
+        table, target
+    )
     joblib.dump(model, saved.path("pipeline.joblib"))
     saved.ask(records=unseen)
     saved.answer("predict", predict=model.predict(unseen), predict_proba=model.predict_proba(unseen))
@@ -103,7 +109,9 @@ def cloudpickle_function(saved):
     import cloudpickle
 
     space = {"__name__": "__main__"}
-    exec("import numpy\n\ndef predict(rows):\n    return numpy.asarray(rows).sum(axis=1) * scale\n\nscale = 2.5\n", space)
+    exec(
+        "import numpy\n\ndef predict(rows):\n    return numpy.asarray(rows).sum(axis=1) * scale\n\nscale = 2.5\n", space
+    )
     with open(saved.path("function.pkl"), "wb") as file:
         cloudpickle.dump(space["predict"], file)
     saved.code = True

@@ -1,11 +1,15 @@
 """PyTorch: tensors, TorchScript, exported programs, modules, Lightning, fastai."""
 
+import pathlib
+
 from ..case import case
 from .own import written
 
 TORCH = "torch numpy"
+# Where code lies that is not beside the model: the folder that a case is called in.
+ELSEWHERE = pathlib.Path(".")
 
-NET = '''\
+NET = """\
 import torch
 
 
@@ -17,27 +21,15 @@ class Net(torch.nn.Module):
 
     def forward(self, measures):
         return self.classes(torch.relu(self.hidden(measures)))
-'''
+"""
 
 
-def net(saved, beside):
-    """A net of `net.py`, trained, and rows that it has not seen. The file lies beside the model, or not."""
-    import importlib.util
-    import pathlib
-    import sys
-
+def net(folder):
+    """A net of `net.py` in a folder, trained, and rows that it has not seen."""
     import torch
 
     torch.manual_seed(0)
-    if beside:
-        module = written(saved, "net", NET)
-    else:
-        path = pathlib.Path("net.py").resolve()
-        path.write_text(NET)
-        spec = importlib.util.spec_from_file_location("net", path)
-        module = sys.modules["net"] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    model = module.Net()
+    model = written(folder, "net", NET).Net()
     data = torch.rand(200, 4)
     target = (data.sum(dim=1) * 3 / 4).long()
     optimizer = torch.optim.Adam(model.parameters(), 0.05)
@@ -60,7 +52,7 @@ def asked(saved, model, rows, name="measures"):
 def torch_state_dict(saved):
     import torch
 
-    model, unseen = net(saved, beside=False)
+    model, unseen = net(ELSEWHERE)
     torch.save(model.state_dict(), saved.path("model.pt"))
     asked(saved, model, unseen)
     saved.lacking = "the net"
@@ -70,7 +62,7 @@ def torch_state_dict(saved):
 def torch_state_dict_net(saved):
     import torch
 
-    model, unseen = net(saved, beside=True)
+    model, unseen = net(saved.folder)
     torch.save(model.state_dict(), saved.path("model.pt"))
     asked(saved, model, unseen)
 
@@ -79,10 +71,17 @@ def torch_state_dict_net(saved):
 def torch_checkpoint(saved):
     import torch
 
-    model, unseen = net(saved, beside=True)
+    model, unseen = net(saved.folder)
     optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
-    torch.save({"epoch": 20, "model_state_dict": model.state_dict(), "optimizer_state_dict": optimizer.state_dict(), "loss": 0.3},
-               saved.path("checkpoint.tar"))
+    torch.save(
+        {
+            "epoch": 20,
+            "model_state_dict": model.state_dict(),
+            "optimizer_state_dict": optimizer.state_dict(),
+            "loss": 0.3,
+        },
+        saved.path("checkpoint.tar"),
+    )
     asked(saved, model, unseen)
 
 
@@ -90,7 +89,7 @@ def torch_checkpoint(saved):
 def torchscript_script(saved):
     import torch
 
-    model, unseen = net(saved, beside=False)
+    model, unseen = net(ELSEWHERE)
     torch.jit.script(model).save(saved.path("model.pt"))
     asked(saved, model, unseen)
 
@@ -99,7 +98,7 @@ def torchscript_script(saved):
 def torchscript_trace(saved):
     import torch
 
-    model, unseen = net(saved, beside=False)
+    model, unseen = net(ELSEWHERE)
     torch.jit.trace(model, unseen[:1]).save(saved.path("traced.pt"))
     asked(saved, model, unseen)
 
@@ -108,7 +107,7 @@ def torchscript_trace(saved):
 def torch_export(saved):
     import torch
 
-    model, unseen = net(saved, beside=False)
+    model, unseen = net(ELSEWHERE)
     program = torch.export.export(model, (unseen,), dynamic_shapes={"measures": {0: torch.export.Dim("batch")}})
     torch.export.save(program, saved.path("model.pt2"))
     asked(saved, model, unseen)
@@ -118,7 +117,7 @@ def torch_export(saved):
 def torch_module(saved):
     import torch
 
-    model, unseen = net(saved, beside=True)
+    model, unseen = net(saved.folder)
     torch.save(model, saved.path("model.pt"))
     asked(saved, model, unseen)
 
@@ -128,7 +127,9 @@ def torch_sequential(saved):
     import torch
 
     torch.manual_seed(1)
-    model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2), torch.nn.Softmax(dim=1)).eval()
+    model = torch.nn.Sequential(
+        torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2), torch.nn.Softmax(dim=1)
+    ).eval()
     torch.save(model, saved.path("sequential.pth"))
     asked(saved, model, torch.rand(3, 4))
 
@@ -137,12 +138,12 @@ def torch_sequential(saved):
 def safetensors(saved):
     import safetensors.torch
 
-    model, unseen = net(saved, beside=True)
+    model, unseen = net(saved.folder)
     safetensors.torch.save_model(model, str(saved.path("model.safetensors")))
     asked(saved, model, unseen)
 
 
-MODULE = '''\
+MODULE = """\
 import lightning
 import torch
 
@@ -164,7 +165,7 @@ class Classifier(lightning.LightningModule):
 
     def configure_optimizers(self):
         return torch.optim.Adam(self.parameters(), self.hparams.rate)
-'''
+"""
 
 
 @case("lightning", "", "a Lightning checkpoint, `classifier.py` beside it", "torch", TORCH + " lightning")
@@ -173,11 +174,19 @@ def lightning(saved):
     import torch
 
     lightning.seed_everything(0, verbose=False)
-    model = written(saved, "classifier", MODULE).Classifier(hidden=6)
+    model = written(saved.folder, "classifier", MODULE).Classifier(hidden=6)
     data = torch.rand(100, 4)
-    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(data[:90], (data[:90].sum(1) * 3 / 4).long()), 30)
-    trainer = lightning.Trainer(max_epochs=2, accelerator="cpu", logger=False, enable_checkpointing=False,
-                                enable_progress_bar=False, enable_model_summary=False)
+    loader = torch.utils.data.DataLoader(
+        torch.utils.data.TensorDataset(data[:90], (data[:90].sum(1) * 3 / 4).long()), 30
+    )
+    trainer = lightning.Trainer(
+        max_epochs=2,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
     trainer.fit(model, loader)
     trainer.save_checkpoint(saved.path("model.ckpt"))
     asked(saved, model.eval(), data[90:93])
@@ -185,17 +194,31 @@ def lightning(saved):
 
 @case("fastai", "", "fastai, `learn.export`", "torch", TORCH + " fastai pandas")
 def fastai(saved):
-    import pandas
     import torch
-    from fastai.tabular.all import Categorify, CategoryBlock, FillMissing, Normalize, TabularDataLoaders, tabular_learner
+    from fastai.tabular.all import (
+        Categorify,
+        CategoryBlock,
+        FillMissing,
+        Normalize,
+        TabularDataLoaders,
+        tabular_learner,
+    )
 
     from .scikit import customers
 
     torch.manual_seed(0)
     table, target, unseen = customers()
     table = table.assign(churn=target.map({0: "no", 1: "yes"}))
-    loaders = TabularDataLoaders.from_df(table, path=".", procs=[Categorify, FillMissing, Normalize], cat_names=["city", "plan"],
-                                         cont_names=["age", "income"], y_names="churn", y_block=CategoryBlock(), bs=32)
+    loaders = TabularDataLoaders.from_df(
+        table,
+        path=".",
+        procs=[Categorify, FillMissing, Normalize],
+        cat_names=["city", "plan"],
+        cont_names=["age", "income"],
+        y_names="churn",
+        y_block=CategoryBlock(),
+        bs=32,
+    )
     learner = tabular_learner(loaders, layers=[8])
     with learner.no_bar(), learner.no_logging():
         learner.fit_one_cycle(2)
@@ -204,6 +227,9 @@ def fastai(saved):
     vocabulary = learner.dls.vocab
     saved.code = True
     saved.ask(records=unseen)
-    saved.answer("predict labels", predict=[[vocabulary[int(one)], int(one), chances] for _, one, chances in found],
-                 labels=[vocabulary[int(one)] for _, one, _ in found])
-    saved.answers["predict"]["precision"] = "float32"
+    saved.answer(
+        "predict labels",
+        near="float32",
+        predict=[[vocabulary[int(one)], int(one), chances] for _, one, chances in found],
+        labels=[vocabulary[int(one)] for _, one, _ in found],
+    )

@@ -30,21 +30,25 @@ def reviews():
     texts, labels = [], []
     for number in range(60):
         words, label = (good, "good") if number % 2 else (bad, "bad")
-        texts.append(f"the {words[number % 10]} place was {words[(number * 7 + 3) % 10]} and {words[(number * 3) % 10]}")
+        texts.append(
+            f"the {words[number % 10]} place was {words[(number * 7 + 3) % 10]} and {words[(number * 3) % 10]}"
+        )
         labels.append(label)
     return texts, labels, ["a lovely and fresh meal", "rude people, cold soup", "the place was noisy but warm"]
 
 
-def irises(frame=True):
+def irises():
     from sklearn.datasets import load_iris
 
-    data = load_iris(as_frame=frame)
-    if frame:
-        held = data.data.iloc[7::30].reset_index(drop=True)
-        keep = [number for number in range(150) if number % 30 != 7]
-        return data.data.iloc[keep].reset_index(drop=True), data.target.iloc[keep].reset_index(drop=True), held
-    keep = [number for number in range(150) if number % 30 != 7]
-    return data.data[keep], data.target[keep], data.data[7::30]
+    data = load_iris(as_frame=True)
+    unseen = data.frame.index % 30 == 7
+    table, held = data.data[~unseen], data.data[unseen]
+    return table.reset_index(drop=True), data.target[~unseen].reset_index(drop=True), held.reset_index(drop=True)
+
+
+def iris_arrays():
+    """The same without names."""
+    return tuple(part.to_numpy() for part in irises())
 
 
 def column_pipeline():
@@ -62,8 +66,14 @@ def column_pipeline():
     return Pipeline([("columns", columns), ("classifier", LogisticRegression(max_iter=500))])
 
 
-@case("sklearn-columns-joblib", "1", "scikit-learn Pipeline with ColumnTransformer over texts and numbers, joblib",
-      "light", SKLEARN, light=True)
+@case(
+    "sklearn-columns-joblib",
+    "1",
+    "scikit-learn Pipeline with ColumnTransformer over texts and numbers, joblib",
+    "light",
+    SKLEARN,
+    light=True,
+)
 def sklearn_columns_joblib(saved):
     import joblib
 
@@ -71,8 +81,12 @@ def sklearn_columns_joblib(saved):
     model = column_pipeline().fit(table, target)
     joblib.dump(model, saved.path("churn.joblib"))
     saved.ask(records=unseen)
-    saved.answer("predict", predict=model.predict(unseen), predict_proba=model.predict_proba(unseen),
-                 decision_function=model.decision_function(unseen))
+    saved.answer(
+        "predict",
+        predict=model.predict(unseen),
+        predict_proba=model.predict_proba(unseen),
+        decision_function=model.decision_function(unseen),
+    )
 
 
 @case("sklearn-tfidf-pickle", "2", "TfidfVectorizer and LogisticRegression, pickle", "light", SKLEARN, light=True)
@@ -102,12 +116,18 @@ def skops(saved):
     saved.answer("predict", predict=model.predict(unseen), predict_proba=model.predict_proba(unseen))
 
 
-@case("skops-trusted", "", "skops of a forest: its type `sklearn.tree._tree.Tree` has to be trusted", "light",
-      SKLEARN + " skops", light=True)
+@case(
+    "skops-trusted",
+    "",
+    "skops of a forest: its type `sklearn.tree._tree.Tree` has to be trusted",
+    "light",
+    SKLEARN + " skops",
+    light=True,
+)
 def skops_trusted(saved):
     import skops.io
-    from sklearn.ensemble import RandomForestRegressor
     from sklearn.datasets import load_diabetes
+    from sklearn.ensemble import RandomForestRegressor
 
     data = load_diabetes(as_frame=True)
     model = RandomForestRegressor(8, max_depth=4, random_state=0).fit(data.data[:400], data.target[:400])
@@ -117,8 +137,14 @@ def skops_trusted(saved):
     saved.answer("predict", predict=model.predict(unseen))
 
 
-@case("sklearn-text-column", "+", "a text column in a ColumnTransformer (`(\"t\", TfidfVectorizer(), \"review\")`), joblib",
-      "light", SKLEARN, light=True)
+@case(
+    "sklearn-text-column",
+    "+",
+    'a text column in a ColumnTransformer (`("t", TfidfVectorizer(), "review")`), joblib',
+    "light",
+    SKLEARN,
+    light=True,
+)
 def sklearn_text_column(saved):
     import joblib
     import pandas
@@ -150,11 +176,17 @@ def sklearn_tuple(saved):
     joblib.dump((model, encoder), saved.path("iris.joblib"))
     saved.ask(records=unseen)
     predicted = model.predict(unseen)
-    saved.answer("predict labels", predict=predicted, labels=encoder.inverse_transform(predicted),
-                 predict_proba=model.predict_proba(unseen))
+    saved.answer(
+        "predict labels",
+        predict=predicted,
+        labels=encoder.inverse_transform(predicted),
+        predict_proba=model.predict_proba(unseen),
+    )
 
 
-@case("sklearn-dict", "+", "a dictionary of model, scaler and the list of features, joblib", "light", SKLEARN, light=True)
+@case(
+    "sklearn-dict", "+", "a dictionary of model, scaler and the list of features, joblib", "light", SKLEARN, light=True
+)
 def sklearn_dict(saved):
     import joblib
     from sklearn.linear_model import LogisticRegression
@@ -163,12 +195,21 @@ def sklearn_dict(saved):
     table, target, unseen = irises()
     scaler = StandardScaler().fit(table)
     model = LogisticRegression(max_iter=500).fit(scaler.transform(table), target)
-    kept = {"model": model, "scaler": scaler, "features": list(table.columns), "classes": ["setosa", "versicolor", "virginica"]}
+    kept = {
+        "model": model,
+        "scaler": scaler,
+        "features": list(table.columns),
+        "classes": ["setosa", "versicolor", "virginica"],
+    }
     joblib.dump(kept, saved.path("iris.joblib"))
     saved.ask(records=unseen)
     scaled = scaler.transform(unseen)
-    saved.answer("predict labels", predict=model.predict(scaled), predict_proba=model.predict_proba(scaled),
-                 labels=[kept["classes"][one] for one in model.predict(scaled)])
+    saved.answer(
+        "predict labels",
+        predict=model.predict(scaled),
+        predict_proba=model.predict_proba(scaled),
+        labels=[kept["classes"][one] for one in model.predict(scaled)],
+    )
     saved.note = "what the parts are for, only their names say: the scaler comes before the model"
 
 
@@ -176,14 +217,17 @@ def sklearn_dict(saved):
 def sklearn_dict_plain(saved):
     import pickle
 
-    from sklearn.ensemble import RandomForestRegressor
     from sklearn.datasets import load_diabetes
+    from sklearn.ensemble import RandomForestRegressor
 
     data = load_diabetes(as_frame=True)
     model = RandomForestRegressor(8, max_depth=4, random_state=0).fit(data.data[:400], data.target[:400])
     unseen = data.data[400:405].reset_index(drop=True)
     with open(saved.path("diabetes.pkl"), "wb") as file:
-        pickle.dump({"model": model, "metrics": {"r2": 0.47}, "trained": "2026-01-01", "features": list(data.data.columns)}, file)
+        pickle.dump(
+            {"model": model, "metrics": {"r2": 0.47}, "trained": "2026-01-01", "features": list(data.data.columns)},
+            file,
+        )
     saved.ask(records=unseen)
     saved.answer("predict", predict=model.predict(unseen))
 
@@ -204,8 +248,8 @@ def sklearn_gridsearch(saved):
 def sklearn_array_pickle(saved):
     import pickle
 
-    from sklearn.ensemble import GradientBoostingRegressor
     from sklearn.datasets import load_diabetes
+    from sklearn.ensemble import GradientBoostingRegressor
 
     data, target = load_diabetes(return_X_y=True)
     model = GradientBoostingRegressor(n_estimators=20, random_state=0).fit(data[:400], target[:400])
@@ -215,14 +259,20 @@ def sklearn_array_pickle(saved):
     saved.answer("predict", predict=model.predict(data[400:405]))
 
 
-@case("sklearn-svc-joblib", "+", "StandardScaler and SVC with probabilities on an array, compressed joblib", "light", SKLEARN)
+@case(
+    "sklearn-svc-joblib",
+    "+",
+    "StandardScaler and SVC with probabilities on an array, compressed joblib",
+    "light",
+    SKLEARN,
+)
 def sklearn_svc_joblib(saved):
     import joblib
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
     from sklearn.svm import SVC
 
-    data, target, unseen = irises(frame=False)
+    data, target, unseen = iris_arrays()
     model = make_pipeline(StandardScaler(), SVC()).fit(data, target)
     joblib.dump(model, saved.path("model.joblib.gz"), compress=("gzip", 3))
     saved.ask(rows=unseen)
@@ -235,7 +285,7 @@ def sklearn_kmeans_pickle(saved):
 
     from sklearn.cluster import KMeans
 
-    data, _, unseen = irises(frame=False)
+    data, _, unseen = iris_arrays()
     model = KMeans(3, n_init=3, random_state=0).fit(data)
     with open(saved.path("kmeans.pkl"), "wb") as file:
         pickle.dump(model, file)
@@ -308,8 +358,12 @@ def sklearn_outliers(saved):
     model = IsolationForest(n_estimators=10, random_state=0).fit(table)
     joblib.dump(model, saved.path("outliers.joblib"))
     saved.ask(records=unseen)
-    saved.answer("predict", predict=model.predict(unseen), decision_function=model.decision_function(unseen),
-                 score_samples=model.score_samples(unseen))
+    saved.answer(
+        "predict",
+        predict=model.predict(unseen),
+        decision_function=model.decision_function(unseen),
+        score_samples=model.score_samples(unseen),
+    )
 
 
 @case("imblearn", "", "imbalanced-learn's Pipeline, joblib", "light", SKLEARN + " imbalanced-learn")
@@ -344,7 +398,13 @@ def category_encoders(saved):
     saved.answer("predict", predict=model.predict(unseen), predict_proba=model.predict_proba(unseen))
 
 
-@case("sklearn-old", "+", "a Pipeline of scikit-learn 1.0 and NumPy 1.21 on Python 3.9, pickle", "python-3.9", "scikit-learn numpy pandas")
+@case(
+    "sklearn-old",
+    "+",
+    "a Pipeline of scikit-learn 1.0 and NumPy 1.21 on Python 3.9, pickle",
+    "python-3.9",
+    "scikit-learn numpy pandas",
+)
 def sklearn_old(saved):
     import pickle
 

@@ -17,7 +17,9 @@ def houses():
             "district": random.choice(["north", "south", "west"], 120),
         }
     )
-    table["price"] = 1500 * table.area + 8000 * table.rooms + 20000 * (table.district == "west") + random.normal(0, 9000, 120)
+    table["price"] = (
+        1500 * table.area + 8000 * table.rooms + 20000 * (table.district == "west") + random.normal(0, 9000, 120)
+    )
     return table[:115], table[115:].drop(columns="price").reset_index(drop=True)
 
 
@@ -32,13 +34,21 @@ def statsmodels_formula(saved):
     saved.answer("predict", predict=results.predict(unseen))
 
 
-@case("statsmodels-logit-formula", "", "statsmodels logit by a formula with a transformation, `results.save`", "light", STATSMODELS)
+@case(
+    "statsmodels-logit-formula",
+    "",
+    "statsmodels logit by a formula with a transformation, `results.save`",
+    "light",
+    STATSMODELS,
+)
 def statsmodels_logit_formula(saved):
     import numpy as np
     import statsmodels.formula.api as smf
 
     table, unseen = houses()
-    table = table.assign(dear=(table.price > table.price.median() + np.random.default_rng(5).normal(0, 60000, 115)).astype(int))
+    table = table.assign(
+        dear=(table.price > table.price.median() + np.random.default_rng(5).normal(0, 60000, 115)).astype(int)
+    )
     results = smf.logit("dear ~ np.log(area) + rooms", data=table).fit(disp=0)
     results.save(str(saved.path("dear.pickle")))
     saved.ask(records=unseen[["area", "rooms"]])
@@ -70,8 +80,11 @@ def lifelines_pickle(saved):
         pickle.dump(fitter, file)
     unseen = rossi[-5:].drop(columns=["week", "arrest"]).reset_index(drop=True)
     saved.ask(records=unseen)
-    saved.answer("predict_partial_hazard predict_expectation", predict_partial_hazard=fitter.predict_partial_hazard(unseen),
-                 predict_expectation=fitter.predict_expectation(unseen))
+    saved.answer(
+        "predict_partial_hazard predict_expectation",
+        predict_partial_hazard=fitter.predict_partial_hazard(unseen),
+        predict_expectation=fitter.predict_expectation(unseen),
+    )
 
 
 def months():
@@ -95,7 +108,9 @@ def prophet_json(saved):
     days = ["2025-01-01", "2025-02-01", "2025-03-01"]
     forecast = model.predict(pandas.DataFrame({"ds": pandas.to_datetime(days)}))
     saved.ask(records=[{"ds": day} for day in days])
-    saved.answer("predict predict_yhat", predict=[{"yhat": value} for value in forecast.yhat], predict_yhat=forecast.yhat)
+    saved.answer(
+        "predict predict_yhat", predict=[{"yhat": value} for value in forecast.yhat], predict_yhat=forecast.yhat
+    )
     saved.note = "yhat_lower and yhat_upper are drawn by chance at each call"
 
 
