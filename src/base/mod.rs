@@ -486,6 +486,14 @@ pub fn file(trees: &[PathBuf], path: &str) -> Result<Vec<u8>, Error> {
     Stack::over(trees).beginning(path, 1 << 20)
 }
 
+/// The libraries that the loader finds in layers that are unpacked in `trees`, the lowest first.
+///
+/// # Errors
+/// When the disk says no.
+pub fn libraries(trees: &[PathBuf], platform: Platform) -> Result<Libraries, Error> {
+    Stack::over(trees).libraries(platform)
+}
+
 /// The base as an image. Layers made of packages are made once for the same packages; those of an image may still be
 /// in a registry.
 ///

@@ -16,6 +16,7 @@ use crate::io::http::{Client, Network};
 use crate::io::progress::Progress;
 use crate::project::manifest;
 use crate::run;
+use crate::run::container::State;
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben completions bash > ~/.local/share/bash-completion/completions/ekiben\n\
@@ -66,7 +67,12 @@ pub fn images() -> ArgValueCandidates {
 
 /// Names of containers.
 pub fn containers() -> ArgValueCandidates {
-    ArgValueCandidates::new(container_names)
+    ArgValueCandidates::new(|| container_names(|_| true))
+}
+
+/// Names of containers that run.
+pub fn running_containers() -> ArgValueCandidates {
+    ArgValueCandidates::new(|| container_names(State::is_live))
 }
 
 /// Projects, bundles and bentos, and names of images.
@@ -77,7 +83,7 @@ pub fn inputs() -> ArgValueCompleter {
 /// The same, and names of containers.
 pub fn targets() -> ArgValueCompleter {
     ArgValueCompleter::new(|word: &OsStr| {
-        let names = container_names().into_iter().chain(image_names()).collect();
+        let names = container_names(|_| true).into_iter().chain(image_names()).collect();
         paths(word).chain(beginning(word, names)).collect()
     })
 }
@@ -102,10 +108,11 @@ fn image_names() -> Vec<CompletionCandidate> {
     images.into_iter().map(|image| CompletionCandidate::new(image.name.to_string())).collect()
 }
 
-fn container_names() -> Vec<CompletionCandidate> {
+fn container_names(is_meant: impl Fn(&State) -> bool) -> Vec<CompletionCandidate> {
     let states = session().and_then(|session| run::containers(&session).ok()?.list().ok()).unwrap_or_default();
-    let image = |state: &run::container::State| state.labels.get(run::IMAGE).cloned();
-    states.iter().map(|state| CompletionCandidate::new(&state.name).help(image(state).map(Into::into))).collect()
+    let image = |state: &State| state.labels.get(run::IMAGE).cloned();
+    let meant = states.iter().filter(|state| is_meant(state));
+    meant.map(|state| CompletionCandidate::new(&state.name).help(image(state).map(Into::into))).collect()
 }
 
 /// The store, if there is one. Nothing is made for a shell that asks, and nothing said.

@@ -51,12 +51,14 @@ impl From<Exit> for ExitCode {
 pub struct Failure {
     error: Box<dyn Error + Send + Sync>,
     explanation: Explanation,
+    /// How the program ends, where the error's kind does not say it.
+    exit: Option<Exit>,
 }
 
 impl Failure {
     /// A failure that is none of the library's.
     pub fn new(explanation: Explanation, text: impl Into<String>) -> Self {
-        Self { error: text.into().into(), explanation }
+        Self { error: text.into().into(), explanation, exit: None }
     }
 
     /// The same with the next thing to try, unless there is one already.
@@ -71,10 +73,15 @@ impl Failure {
         self
     }
 
+    /// The same ending the program so, where something is said.
+    pub fn ending(self, exit: Option<Exit>) -> Self {
+        Self { exit, ..self }
+    }
+
     /// Shows it, and says how the program ends.
     pub fn present(self, printer: &Printer) -> Exit {
         let Explanation { kind, name, hint } = self.explanation;
-        let exit = Exit::Error(kind);
+        let exit = self.exit.unwrap_or(Exit::Error(kind));
         if name == CLOSED_PIPE {
             return exit;
         }
@@ -110,6 +117,6 @@ fn broken<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Broken> {
 /// The only way in: an error that cannot explain itself does not compile here.
 impl<E: Explain> From<E> for Failure {
     fn from(error: E) -> Self {
-        Self { explanation: error.explain(), error: Box::new(error) }
+        Self { explanation: error.explain(), error: Box::new(error), exit: None }
     }
 }

@@ -169,8 +169,9 @@ fn once(
     data: Option<Vec<u8>>,
 ) -> Result<Exit, Failure> {
     let inputs = Inputs { path: PathBuf::from(args.target), how: args.build };
+    let devices = args.how.devices(context)?;
     let built = workflow::image(session, inputs.request(context)?, context)?;
-    let mut options = args.how.options(built.manifest.as_ref().map(|manifest| &manifest.resources))?;
+    let mut options = args.how.options(built.manifest.as_ref().map(|manifest| &manifest.resources), devices)?;
     options.publish = vec![run::any_port(serve::port(&built, &options.env))];
     let mut running = serve::start(context, session, &built, options, Life::Tied, false)?.with(credentials);
     let _signals = running.container.pass_on_signals()?;

@@ -7,6 +7,7 @@ mod convert;
 mod copy;
 mod df;
 mod ensure;
+mod exec;
 mod explain;
 mod export;
 mod failure;
@@ -32,6 +33,7 @@ mod rmi;
 mod run;
 mod schema;
 mod serve;
+mod shell;
 mod stop;
 mod tag;
 mod test;
@@ -200,6 +202,8 @@ enum Command {
     Export(export::Args),
     Ps(ps::Args),
     Logs(logs::Args),
+    Exec(exec::Args),
+    Shell(shell::Args),
     Stop(stop::Args),
     Rm(rm::Args),
     Rmi(rmi::Args),
@@ -274,6 +278,8 @@ pub fn main() -> ExitCode {
         Command::Export(args) => export::run(&context, args),
         Command::Ps(args) => ps::run(&context, args),
         Command::Logs(args) => logs::run(&context, args),
+        Command::Exec(args) => exec::run(&context, args),
+        Command::Shell(args) => shell::run(&context, args),
         Command::Stop(args) => stop::run(&context, args),
         Command::Rm(args) => rm::run(&context, args),
         Command::Rmi(args) => rmi::run(&context, args),

@@ -157,6 +157,13 @@ impl Printer {
         self.verbosity >= Verbosity::Verbose
     }
 
+    /// Says why something is as it is, where more than usual is to be said.
+    pub fn detail(&self, text: &str) {
+        if self.verbosity >= Verbosity::Verbose {
+            self.line(&format!("{DIM}{:>VERBS$} {text}{DIM:#}", ""));
+        }
+    }
+
     /// Says what a person should know though all goes on.
     pub fn warn(&self, text: &str) {
         self.line(&format!("{WARNING}warning{WARNING:#}: {text}"));
@@ -215,11 +222,7 @@ impl Sink for Printer {
                 }
             }
             Event::Warning(text) => self.warn(&text),
-            Event::Detail(text) => {
-                if self.verbosity >= Verbosity::Verbose {
-                    self.line(&format!("{DIM}{:>VERBS$} {text}{DIM:#}", ""));
-                }
-            }
+            Event::Detail(text) => self.detail(&text),
         }
     }
 }

@@ -291,6 +291,7 @@ fn attempt(
     last: Option<Digest>,
     is_cancelled: &AtomicBool,
 ) -> Result<Outcome, Failure> {
+    let devices = plan.how.devices(context)?;
     let input = Opened::open(session, plan.request.clone(), context)?.input(session, &[], Goal::Image, context)?;
     let name: ImageName = format!("{}:watch", input.bundle.name()).parse().map_err(workflow::Error::from)?;
     let ready = input.manifest.service.ready.clone();
@@ -301,7 +302,7 @@ fn attempt(
     if is_cancelled.load(Ordering::Relaxed) {
         return Ok(Outcome::Cancelled);
     }
-    let mut options = plan.how.options(built.manifest.as_ref().map(|manifest| &manifest.resources))?;
+    let mut options = plan.how.options(built.manifest.as_ref().map(|manifest| &manifest.resources), devices)?;
     let port = serve::port(&built, &options.env);
     options.publish = plan.publish.iter().map(|wanted| run::any_port(wanted.container.unwrap_or(port))).collect();
     if options.publish.is_empty() {

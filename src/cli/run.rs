@@ -19,6 +19,7 @@ const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben run\n\
 \x20 ekiben run fixtures/iris -p 8080\n\
 \x20 ekiben run --watch                  each save is answered within the time of a start\n\
+\x20 ekiben run --gpus all               with the GPUs of this machine\n\
 \x20 ekiben run iris:1.0 --detach        then: ekiben ps, ekiben logs, ekiben stop\n\
 \x20 ekiben run iris:1.0 -- python -c 'print(1)'";
 
@@ -81,8 +82,9 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         let plan = reload::Plan { request: args.inputs.request(context)?, how: args.how, publish: args.publish };
         return reload::run(context, &session, plan);
     }
+    let devices = args.how.devices(context)?;
     let built = workflow::image(&session, args.inputs.request(context)?, context)?;
-    let mut options = args.how.options(built.manifest.as_ref().map(|manifest| &manifest.resources))?;
+    let mut options = args.how.options(built.manifest.as_ref().map(|manifest| &manifest.resources), devices)?;
     let port = serve::port(&built, &options.env);
     options.name = args.name;
     options.host_network = args.network == Network::Host;

@@ -13,6 +13,7 @@ use crate::formats::package;
 use crate::image::session::Session;
 use crate::project::manifest::{Manifest, Resources};
 use crate::run::container::{self, Container, Life, Limits, LogReader, Publish};
+use crate::run::devices::{self, Devices, Specifications};
 use crate::run::ended::EndedLogs;
 use crate::run::service::{
     self, Answer, Credentials, Detail, Example, Outcome, RequestId, Service, Transcript, Verdict, readable,
@@ -51,6 +52,13 @@ pub struct How {
     /// A file or folder of this machine that the container sees, and writes to unless `:ro` stands behind it; may be repeated.
     #[arg(long, value_name = "HOST:CONTAINER[:ro]")]
     pub volume: Vec<String>,
+    /// GPUs that the container gets: all, so many of them, or some by their numbers or names; or any devices by their full
+    /// names, as nvidia.com/gpu=0. May be repeated.
+    ///
+    /// They come by the Container Device Interface, whose specifications lie in /etc/cdi and /var/run/cdi, or in the folders
+    /// that EKIBEN_CDI names: for NVIDIA's, `sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml` writes one.
+    #[arg(long, value_name = "all|NUMBER|device=NAMES|KIND=NAMES")]
+    pub gpus: Vec<String>,
     /// Seconds that the service has to become ready.
     #[arg(long, default_value_t = 120, value_name = "SECONDS")]
     pub timeout: u64,
@@ -78,11 +86,27 @@ impl Secrets {
 }
 
 impl How {
-    /// As options of a container, with what the manifest says of resources.
+    /// The devices that the container gets. To be asked for before anything is built, as they may not be there.
+    ///
+    /// # Errors
+    /// When one of them is not there, or cannot be used.
+    pub fn devices(&self, context: &Context) -> Result<Devices, devices::Error> {
+        if self.gpus.is_empty() {
+            return Ok(Devices::default());
+        }
+        let wanted = self.gpus.iter().map(|text| text.parse()).collect::<Result<Vec<_>, _>>()?;
+        let devices = Specifications::read()?.devices(&wanted)?;
+        let (warnings, details) = devices.remarks();
+        warnings.for_each(|text| context.printer.warn(text));
+        details.for_each(|text| context.printer.detail(text));
+        Ok(devices)
+    }
+
+    /// As options of a container that gets `devices`, with what the manifest says of resources.
     ///
     /// # Errors
     /// When a volume is not written as one, or a file of variables cannot be read.
-    pub fn options(&self, resources: Option<&Resources>) -> Result<Options, volume::Error> {
+    pub fn options(&self, resources: Option<&Resources>, devices: Devices) -> Result<Options, volume::Error> {
         let mut env = Vec::new();
         for file in &self.env_file {
             env.extend(volume::env_file(file, |name| std::env::var(name).ok())?);
@@ -102,6 +126,7 @@ impl How {
             },
             read_only: self.read_only,
             volumes,
+            devices,
             env,
             args: Vec::new(),
             engine: self.engine.clone(),
@@ -479,7 +504,7 @@ fn memory(text: &str) -> Result<u64, String> {
     text.parse_memory().ok_or_else(|| format!("`{text}` is no size of memory: write 512Mi or 2Gi"))
 }
 
-fn variable(text: &str) -> Result<String, String> {
+pub fn variable(text: &str) -> Result<String, String> {
     match text.split_once('=') {
         Some((name, _)) if !name.is_empty() => Ok(text.to_owned()),
         _ => Err(format!("`{text}` is not NAME=VALUE")),

@@ -42,7 +42,8 @@ pub struct Args {
     ///
     /// Nothing is built or started; PATH says where the example requests stand. Credentials go to this host alone.
     #[arg(long, value_name = "ADDRESS", conflicts_with_all = [
-        "locked", "no_cache", "base", "lock", "engine", "memory", "cpus", "pids_limit", "read_only", "env", "timeout",
+        "locked", "no_cache", "base", "lock", "engine", "memory", "cpus", "pids_limit", "read_only", "env",
+        "env_file", "volume", "gpus", "timeout",
     ])]
     url: Option<String>,
     /// Write the answers into the manifest, as what is expected from now on: those that nothing was expected of, and those
@@ -135,13 +136,14 @@ pub fn run(context: &Context, mut args: Args) -> Result<Exit, Failure> {
 
 /// Asks a service that is built and started for it.
 fn here(context: &Context, session: &Session, args: Args, credentials: Credentials) -> Result<Asked, Failure> {
+    let devices = args.how.devices(context)?;
     let opened = Opened::open(session, args.inputs.request(context)?, context)?;
     let manifest = opened.manifest().clone();
     // Said before anything is locked.
     has_tests(&manifest)?;
     let input = opened.input(session, &[], Goal::Image, context)?;
     let built = workflow::build(session, input, &[], &[], context)?;
-    let mut options = args.how.options(Some(&manifest.resources))?;
+    let mut options = args.how.options(Some(&manifest.resources), devices)?;
     options.publish = vec![run::any_port(serve::port(&built, &options.env))];
     let mut running = serve::start(context, session, &built, options, Life::Tied, false)?.with(credentials);
     let _signals = running.container.pass_on_signals()?;

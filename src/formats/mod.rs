@@ -3,6 +3,7 @@
 
 pub mod analytics;
 pub mod bento;
+pub mod cdi;
 pub mod diagnostic;
 pub mod document;
 pub mod metadata;

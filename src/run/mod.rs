@@ -4,10 +4,12 @@
 //! the files are those that the image was built from.
 
 pub mod container;
+pub mod devices;
 pub mod ended;
 mod holdings;
 pub mod named;
 pub mod service;
+pub mod shell;
 mod user;
 pub mod volume;
 
@@ -29,6 +31,7 @@ use crate::io::content::Content;
 use crate::io::explain::{ErrorKind, Explain, Explanation};
 use crate::io::progress::Unit;
 use container::{Container, Containers, Engine, Launcher, Life, Limits, Mount, Name, Network, Publish, Spec, engine};
+use devices::Devices;
 use user::User;
 use volume::Volume;
 
@@ -55,6 +58,9 @@ pub enum Error {
     /// What the container was to see of the host.
     #[error(transparent)]
     Volume(#[from] volume::Error),
+    /// A device that the container was to get.
+    #[error(transparent)]
+    Devices(#[from] devices::Error),
     /// The image does not say what to run.
     #[error("the image has no command to run")]
     NoCommand,
@@ -85,6 +91,7 @@ impl Explain for Error {
             Self::Container(error) => error.explain(),
             Self::Io(error) => error.explain(),
             Self::Volume(error) => error.explain(),
+            Self::Devices(error) => error.explain(),
             Self::NoCommand => ErrorKind::Failure.named("run/no-command").hint("say what to run after `--`"),
             Self::Platform { host, .. } => ErrorKind::Failure
                 .named("run/platform")
@@ -109,6 +116,8 @@ pub struct Options {
     pub read_only: bool,
     /// Files and folders of this machine that it sees.
     pub volumes: Vec<Volume>,
+    /// Devices of this machine that it gets.
+    pub devices: Devices,
     /// Variables beyond those of the image, `NAME=VALUE`.
     pub env: Vec<String>,
     /// Arguments in place of the image's.
@@ -168,23 +177,31 @@ pub fn start(
     };
     let user = config.user().as_deref().unwrap_or_default();
     let mut spec = Spec::new(name, Vec::new(), args);
-    let (engine, _archive) = engine(session, image_name, image, options.engine.as_deref())?;
+    let (engine, _archive) = engine(session, image_name, image, options)?;
     spec.engine = engine;
     let has = |env: &[String], name: &str| env.iter().any(|variable| variable.split('=').next() == Some(name));
-    let env: Vec<_> = given(config.env()).into_iter().chain(options.env.iter().cloned()).collect();
+    let is_managed = matches!(spec.engine, Engine::Manager { .. });
+    // Managers read the same specifications.
+    let devices = if is_managed { Devices::default() } else { options.devices.clone() };
+    let env = given(config.env()).into_iter().chain(devices.env().iter().cloned()).chain(options.env.iter().cloned());
+    let env = last_of_each(env);
     // As other engines do, an image that says nothing of it has the usual one.
     spec.env.retain(|variable| variable.starts_with("PATH=") && !has(&env, "PATH"));
     spec.env.extend(env);
-    let is_managed = matches!(spec.engine, Engine::Manager { .. });
     let user = match is_managed && user::is_numeric(user) {
         // Managers look the rest up by themselves, and unpack layers where they keep theirs.
         true => User::find(user, &[])?,
         false => known_user(session, image, user)?,
     };
+    spec.user = (user.uid, user.gid);
     if !is_managed {
         let (trees, mounts) = root(session, image, &user)?;
         (spec.lower, spec.mounts) = (trees.lower, mounts);
         spec.root = trees.root;
+        let lower = spec.lower.clone();
+        for warning in devices.give(&mut spec, &lower, image.platform())? {
+            session.progress.warn(warning);
+        }
         if !has(&spec.env, "HOME") {
             spec.env.push(format!("HOME={}", user.home));
         }
@@ -202,7 +219,6 @@ pub fn start(
         spec.volumes.push(mount);
     }
     spec.cwd = config.working_dir().as_deref().filter(|folder| !folder.is_empty()).unwrap_or("/").into();
-    spec.user = (user.uid, user.gid);
     // What is written is memory too: before that is used up, the program is told that there is no space left.
     let most = options.limits.memory.map_or(WRITABLE, |memory| WRITABLE.min(memory / 2));
     spec.writable = (!options.read_only).then_some(most);
@@ -214,6 +230,19 @@ pub fn start(
     };
     spec.labels = BTreeMap::from([(IMAGE.to_owned(), image_name.to_string())]);
     Ok(containers(session)?.start(&spec, life)?)
+}
+
+/// The variables, each once: of two with one name, the later one counts. (Of two in an environment, programs take either.)
+fn last_of_each(env: impl Iterator<Item = String>) -> Vec<String> {
+    let mut all: Vec<String> = Vec::new();
+    let name = |variable: &str| variable.split('=').next().unwrap_or_default().to_owned();
+    for variable in env {
+        match all.iter_mut().find(|known| name(known) == name(&variable)) {
+            Some(known) => *known = variable,
+            None => all.push(variable),
+        }
+    }
+    all
 }
 
 /// A free port of the loopback interface that leads to `port` of the container.
@@ -313,9 +342,9 @@ fn engine(
     session: &Session,
     name: &ImageName,
     image: &Image,
-    asked: Option<&str>,
+    options: &Options,
 ) -> Result<(Engine, Option<TempDir>), Error> {
-    let Some(asked) = asked else { return Ok((Engine::Embedded, None)) };
+    let Some(asked) = options.engine.as_deref() else { return Ok((Engine::Embedded, None)) };
     let program = engine::find(asked)?;
     if !engine::MANAGERS.contains(&asked) {
         return Ok((Engine::Runtime { program }, None));
@@ -325,5 +354,6 @@ fn engine(
     crate::io::atomic::write(&archive, |file| {
         export::to_archive(&session.store, &session.progress, image, Some(name), file).map(drop)
     })?;
-    Ok((Engine::Manager { program, archive, image: name.to_string() }, Some(folder)))
+    let devices = options.devices.names().to_vec();
+    Ok((Engine::Manager { program, archive, image: name.to_string(), devices }, Some(folder)))
 }

@@ -687,7 +687,7 @@ fn podman_runs_it_too() {
     let image = "localhost/ekiben-container-test:1".to_owned();
     let path = home.folder.path().join("image.tar");
     archive(&path, &image);
-    let engine = Engine::Manager { program, archive: path, image: image.clone() };
+    let engine = Engine::Manager { program, archive: path, image: image.clone(), devices: Vec::new() };
     let script = "busybox grep CapEff /proc/self/status; busybox id -u; exit 5";
     let mut spec = spec(&["/bin/busybox", "sh", "-c", script]);
     spec.env = vec!["PATH=/bin".to_owned()];

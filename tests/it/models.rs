@@ -211,6 +211,53 @@ fn catboost_says_what_it_takes() {
 }
 
 #[test]
+fn skops_is_read_as_a_pickle_is() {
+    let Model { format, about, pickles, .. } = real("pipeline.skops");
+    assert_eq!((format, about.version.as_deref()), (Format::Skops, Some("0.16.0")));
+    assert_eq!(about.class.as_deref(), Some("Pipeline"));
+    assert_eq!(about.untrusted, ["sklearn.tree._tree.Tree"]);
+    let [(_, pickles)] = pickles.as_slice() else { panic!("{pickles:?}") };
+    assert!(pickles.whole && pickles.globals.keys().any(|(_, name)| name == "DecisionTreeClassifier"));
+    assert_eq!(pickles.versions.get("_sklearn_version").map(String::as_str), Some("1.9.1"));
+    let root = pickles.objects.root().unwrap();
+    assert_eq!(root.class(), Some(("sklearn.pipeline", "Pipeline")));
+    let steps = root.get("steps").and_then(|steps| steps.items()).unwrap();
+    let first = steps[0].items().unwrap()[1];
+    assert_eq!(first.class().map(|(_, class)| class), Some("ColumnTransformer"));
+    let names = first.get("feature_names_in_").and_then(|names| names.elements()).unwrap();
+    assert_eq!(names, ["petal length (cm)", "visits", "colour"]);
+    let scaler = first.get("transformers_").unwrap().items().unwrap()[0].items().unwrap()[1];
+    assert_eq!(scaler.get("mean_").and_then(|mean| mean.elements()).map(|mean| mean.len()), Some(2));
+    assert_eq!(scaler.get("n_features_in_").and_then(|count| count.integer()), Some(2));
+    assert!(said("pipeline.skops", &fs::read("fixtures/models/pipeline.skops").unwrap()).is_empty());
+}
+
+#[test]
+fn what_skops_would_import_is_judged() {
+    let of = |schema: &str| said("model.skops", &zipped(&[("schema.json", schema.as_bytes())]));
+    let node = |loader: &str, module: &str, class: &str, rest: &str| {
+        format!(r#"{{"__class__": "{class}", "__module__": "{module}", "__loader__": "{loader}"{rest}}}"#)
+    };
+    let dangerous: BTreeSet<_> = [Code::DangerousGlobal].into();
+    let function = node("FunctionNode", "os", "system", "");
+    assert_eq!(of(&function), dangerous);
+    assert_eq!(of(&node("TypeNode", "subprocess", "Popen", "")), dangerous);
+    assert_eq!(of(&node("MethodNode", "builtins", "x", r#", "content": {"func": "y", "obj": null}"#)).len(), 1);
+    let list = node("ListNode", "builtins", "list", &format!(r#", "content": [{function}]"#));
+    assert_eq!(of(&list), dangerous);
+    let object = node("ObjectNode", "sklearn.svm._classes", "SVC", &format!(r#", "content": {list}"#));
+    assert_eq!(of(&object), dangerous);
+    let reduced = node("TreeNode", "sklearn.tree._tree", "Tree", &format!(r#", "__reduce__": {{"args": {list}}}"#));
+    assert_eq!(of(&reduced), dangerous);
+    let partial = node("PartialNode", "functools", "partial", &format!(r#", "content": {{"func": {function}}}"#));
+    assert!(of(&partial).contains(&Code::DangerousGlobal));
+    // Nested deeper than anybody writes: it could hide what is in it.
+    let open = node("ListNode", "builtins", "list", r#", "content": ["#);
+    let deep = format!("{}{function}{}", open.trim_end_matches('}').repeat(300), "]}".repeat(300));
+    assert_eq!(of(&deep), [Code::NotLookedInto].into());
+}
+
+#[test]
 fn boosters_of_before_are_known() {
     let mut old = Vec::new();
     old.extend(0.5_f32.to_le_bytes());

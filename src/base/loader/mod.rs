@@ -93,6 +93,15 @@ impl Libraries {
         self.settings.insert(path, text);
     }
 
+    /// Adds folders to those that the loader is told to look into, as a file of settings would.
+    pub fn add_folders(&mut self, folders: &[String]) {
+        let Ok(path) = ArchivePath::new(SETTINGS) else { return };
+        let text = self.settings.entry(path).or_default();
+        for folder in folders {
+            text.push_str(&format!("\n{folder}\n"));
+        }
+    }
+
     /// These with `upper` laid over them.
     pub fn below(&self, upper: &Self) -> Self {
         let mut all = self.clone();

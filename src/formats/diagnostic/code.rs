@@ -191,7 +191,7 @@ codes! {
     "EK0804" ComputedGlobal Error "a pickle hides what it imports"
     "The name of what is imported is computed while the pickle is loaded, or stands for a number that another program registered. Picklers never write that; it is a way to hide an import from whoever looks. Take the file for malicious."
     "EK0805" CarriesCode Error "a model's file carries code"
-    "Keras stores the function of a Lambda layer as marshalled byte code, which loading runs, whatever it does. Replace the layer by a class of its own, or list `keras.layers.Lambda` under `model.allow` in the manifest if you trust the file."
+    "Loading the file runs code that lies in it, whatever that does. cloudpickle and dill write functions and classes of scripts and notebooks into pickles as byte code, as MLflow does for models of one's own; TorchScript is a program in a language of PyTorch's; Keras stores the function of a Lambda layer as marshalled byte code. Such files are usual, and only as good as who made them. If that was you, or somebody whose code you would run, say so in the manifest: `model: {allow: [\"cloudpickle.*\"]}`, `dill.*`, `torch.jit.*` or `keras.layers.Lambda` (`ekiben init --allow` writes it). Else put the code into a module of the project, which can be read, and save the model again."
     "EK0806" NotLookedInto Warning "a model's file could not be looked into"
     "The file, or a part of it, is compressed or encrypted in a way that is not read here, or the disk failed. What loading it would do is not known."
     "EK0807" NotRequired Warning "a model's file needs a package that is not required"

@@ -13,6 +13,64 @@ pub enum Verdict {
     Unknown,
     /// It can do harm: how, in a few words.
     Dangerous(&'static str),
+    /// It is how code gets into a file, and is run by loading it.
+    Carries(Carrier),
+}
+
+/// What writes code into a file as a matter of course, for people who want that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Carrier {
+    /// cloudpickle writes functions and classes of scripts by value, as byte code.
+    Cloudpickle,
+    /// dill does the same.
+    Dill,
+    /// TorchScript is a language of PyTorch's; a file of it is a program.
+    TorchScript,
+}
+
+impl Carrier {
+    /// The one that a global belongs to.
+    fn of(module: &str) -> Option<Self> {
+        let is =
+            |package: &str| module.strip_prefix(package).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        if is("cloudpickle") {
+            Some(Self::Cloudpickle)
+        } else if is("dill") {
+            Some(Self::Dill)
+        } else if is("__torch__") || module == "torch.jit._pickle" {
+            Some(Self::TorchScript)
+        } else {
+            None
+        }
+    }
+
+    /// What a manifest's `model.allow` says of whoever trusts such a file.
+    pub fn allow(self) -> &'static str {
+        match self {
+            Self::Cloudpickle => "cloudpickle.*",
+            Self::Dill => "dill.*",
+            Self::TorchScript => "torch.jit.*",
+        }
+    }
+
+    /// What the file has, and how it got there, for a person.
+    pub fn in_words(self) -> &'static str {
+        match self {
+            Self::Cloudpickle => "functions or classes that cloudpickle wrote into it as byte code",
+            Self::Dill => "functions or classes that dill wrote into it as byte code",
+            Self::TorchScript => "a program in TorchScript",
+        }
+    }
+
+    /// Whether its code can reach whatever Python can.
+    pub fn is_unbounded(self) -> bool {
+        self != Self::TorchScript
+    }
+}
+
+/// Whether a reason for danger is that other functions can be reached, which code can anyway.
+pub fn is_reach(why: &str) -> bool {
+    why == IMPORTS
 }
 
 const COMMANDS: &str = "it can run commands";
@@ -78,8 +136,6 @@ const DANGEROUS_MODULES: &[(&str, &[&str])] = &[
             "pickletools",
             "marshal",
             "shelve",
-            "dill",
-            "cloudpickle",
             "jsonpickle",
             "idlelib",
             "lib2to3",
@@ -598,6 +654,9 @@ pub fn judge(module: &str, name: &str) -> Verdict {
     let listed = KNOWN.iter().any(|(known, names)| *known == module && names.contains(&name));
     if listed {
         return Verdict::Known;
+    }
+    if let Some(carrier) = Carrier::of(module) {
+        return Verdict::Carries(carrier);
     }
     for (why, modules) in DANGEROUS_MODULES {
         if modules.iter().any(|package| below(package)) {

@@ -17,6 +17,7 @@ mod onnx;
 mod outline;
 mod pickle;
 mod safetensors;
+mod skops;
 pub mod xgboost;
 mod zipped;
 
@@ -61,6 +62,8 @@ pub enum Format {
     LightGBM,
     /// CatBoost's model, in its own format or in JSON.
     CatBoost,
+    /// skops' zip of a tree of objects and arrays.
+    Skops,
     /// Another zip.
     Zip,
     /// The address of a file that Git LFS has not fetched.
@@ -101,6 +104,8 @@ pub struct About {
     pub outputs: Vec<Tensor>,
     /// The columns of the table that it takes, in their order.
     pub columns: Vec<Column>,
+    /// Classes and functions that its reader has to be told to trust, as it makes none of others on its own.
+    pub untrusted: Vec<String>,
     /// What else it says of itself, by the names that the format has for it.
     pub properties: BTreeMap<String, String>,
 }
@@ -342,8 +347,9 @@ fn read_with(
 /// comes to its end or imports what a pickle that is cut off on purpose would.
 fn is_pickle(model: &Model) -> bool {
     model.pickles.iter().any(|(_, pickles)| {
-        let harmful =
-            |(module, name): &(String, String)| matches!(globals::judge(module, name), globals::Verdict::Dangerous(_));
+        let harmful = |(module, name): &(String, String)| {
+            matches!(globals::judge(module, name), globals::Verdict::Dangerous(_) | globals::Verdict::Carries(_))
+        };
         !pickles.globals.is_empty() && pickles.whole || pickles.globals.keys().any(harmful)
     })
 }

@@ -10,7 +10,7 @@ const MOST: u64 = 1 << 20;
 pub fn read(feed: &mut Feed<'_>, size: Option<u64>, name: Option<String>, model: &mut Model) {
     let result = header(feed);
     match result {
-        Ok(Header { objects: true, .. }) => {
+        Ok(header) if header.has_objects() => {
             let mut pickles = pickle::read(feed);
             if let Some((at, stop)) = pickles.broken.take() {
                 model.note(at, Err(stop));
@@ -28,13 +28,25 @@ pub fn read(feed: &mut Feed<'_>, size: Option<u64>, name: Option<String>, model:
     }
 }
 
-struct Header {
-    objects: bool,
+/// What an array says of itself.
+pub struct Header {
+    /// The type of its items, as `<f8`; none where it is made of several, of which some are objects: `V` where none is.
+    pub kind: Option<String>,
+    /// Its lengths.
+    pub shape: Option<Vec<u64>>,
     /// Of all items; none where the type is made of several.
-    bytes: Option<u64>,
+    pub bytes: Option<u64>,
 }
 
-fn header(feed: &mut Feed<'_>) -> Result<Header, Stop> {
+impl Header {
+    /// Whether its items are pickled.
+    fn has_objects(&self) -> bool {
+        self.kind.as_ref().is_none_or(|kind| kind.trim_start_matches(['|', '<', '>', '=']).starts_with('O'))
+    }
+}
+
+/// Reads what comes before the items.
+pub fn header(feed: &mut Feed<'_>) -> Result<Header, Stop> {
     feed.skip(6)?;
     let major = feed.byte()?;
     feed.skip(1)?;
@@ -48,22 +60,25 @@ fn header(feed: &mut Feed<'_>) -> Result<Header, Stop> {
     let malformed = || Stop::Malformed("the header of the array cannot be read".to_owned());
     let description = after("descr").ok_or_else(malformed)?;
     let shape = after("shape").ok_or_else(malformed)?;
-    let single = !description.starts_with('[');
-    let kind = description.split(['\'', '"']).next().unwrap_or_default();
-    let objects = if single {
-        kind.trim_start_matches(['|', '<', '>', '=']).starts_with('O')
+    let kind = if description.starts_with('[') {
+        let fields = description.split(']').next().unwrap_or_default();
+        let objects = fields.contains("O'") || description.contains("|O");
+        (!objects).then(|| "V".to_owned())
     } else {
-        description.split(']').next().unwrap_or_default().contains("O'") || description.contains("|O")
+        Some(description.split(['\'', '"']).next().unwrap_or_default().to_owned())
     };
     let item = || {
-        let letters = kind.trim_start_matches(['|', '<', '>', '=']);
+        let letters = kind.as_deref()?.trim_start_matches(['|', '<', '>', '=']);
         let count: u64 = letters.get(1..)?.split('[').next()?.parse().ok()?;
         Some(if letters.starts_with('U') { count.checked_mul(4)? } else { count })
     };
-    let bytes = || {
+    let lengths = || {
         let inner = shape.strip_prefix('(')?.split(')').next()?;
         let lengths = inner.split(',').map(str::trim).filter(|length| !length.is_empty());
-        lengths.map(|length| length.parse::<u64>().ok()).try_fold(item()?, |all, length| all.checked_mul(length?))
+        lengths.map(|length| length.parse::<u64>().ok()).collect::<Option<Vec<_>>>()
     };
-    Ok(Header { objects, bytes: if single { bytes() } else { None } })
+    let shape = lengths();
+    let items = shape.as_ref().zip(item());
+    let bytes = items.and_then(|(shape, item)| shape.iter().try_fold(item, |all, length| all.checked_mul(*length)));
+    Ok(Header { kind, shape, bytes })
 }

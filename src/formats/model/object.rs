@@ -73,7 +73,7 @@ impl Dtype {
     }
 
     /// The items that `bytes` hold, where their kind is one that JSON has.
-    fn items(&self, bytes: &[u8]) -> Option<Vec<Json>> {
+    pub(super) fn items(&self, bytes: &[u8]) -> Option<Vec<Json>> {
         let size = usize::try_from(self.size).ok().filter(|size| *size > 0)?;
         bytes.chunks_exact(size).map(|item| self.item(item)).collect()
     }

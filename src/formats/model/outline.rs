@@ -51,7 +51,8 @@ pub fn read(feed: &mut Feed<'_>, syntax: Syntax, is_wanted: &dyn Fn(&str) -> boo
                     return Outline { root: made.root(), stop: Some(stop) };
                 }
                 if depth == 0 {
-                    return Outline { root: made.root(), stop: None };
+                    let stop = made.cut.then_some(Stop::TooMuch);
+                    return Outline { root: made.root(), stop };
                 }
             }
             Err(stop) => return Outline { root: made.root(), stop: Some(stop) },
@@ -79,6 +80,8 @@ struct Made {
     /// Whether the next value is skipped.
     unwanted: bool,
     done: Option<Json>,
+    /// Whether something was left out that is wanted, as it lies too deep or is too long.
+    cut: bool,
     values: usize,
     text: usize,
 }
@@ -96,8 +99,10 @@ impl Made {
                 self.unwanted = !is_wanted(&name);
                 self.name = name;
             }
-            Event::Map | Event::List if std::mem::take(&mut self.unwanted) || depth > DEEPEST => {
+            Event::Map | Event::List if std::mem::take(&mut self.unwanted) => self.skipped = Some(depth),
+            Event::Map | Event::List if depth > DEEPEST => {
                 self.skipped = Some(depth);
+                self.cut = true;
             }
             Event::Map => self.open.push((std::mem::take(&mut self.name), Json::Object(Map::new()))),
             Event::List => self.open.push((std::mem::take(&mut self.name), Json::Array(Vec::new()))),
@@ -429,6 +434,13 @@ mod tests {
         let found = outline(b"{i\x01a{i\x01bi\x01i\x01cS", Syntax::UniversalBinary);
         assert!(found.stop.is_some());
         assert_eq!(found.root, json!({"a": {"b": 1}}));
+    }
+
+    #[test]
+    fn what_lies_too_deep_is_missed() {
+        let nested = |count| [b"[".repeat(count), b"]".repeat(count)].concat();
+        assert!(outline(&nested(DEEPEST), Syntax::Json).stop.is_none());
+        assert!(matches!(outline(&nested(DEEPEST + 1), Syntax::Json).stop, Some(Stop::TooMuch)));
     }
 
     #[test]

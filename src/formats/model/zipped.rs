@@ -1,4 +1,4 @@
-//! Models in zip archives: PyTorch's, Keras 3's and NumPy's.
+//! Models in zip archives: PyTorch's, Keras 3's, skops' and NumPy's.
 //!
 //! The central directory says what there is, as it does for those who load them. Members that are stored or deflated
 //! are read as streams; what is no pickle, array or description is not read at all.
@@ -6,7 +6,7 @@
 use std::io::Read;
 
 use super::feed::{Feed, Stream};
-use super::{Fault, Format, MOST_DECOMPRESSED, Model, hdf5, is_pickle, numpy, pickled};
+use super::{Fault, Format, MOST_DECOMPRESSED, Model, hdf5, is_pickle, numpy, pickled, skops};
 
 /// Members that are looked at.
 const MOST: usize = 200_000;
@@ -31,12 +31,16 @@ pub fn read(file: std::fs::File, ending: &str) -> Model {
         _ if has("data.pkl") || has("constants.pkl") => Format::PyTorch,
         "keras" => Format::Keras,
         _ if has("config.json") && has("metadata.json") && has("model.weights.h5") => Format::Keras,
+        _ if names.iter().any(|name| name == skops::SCHEMA) && is_skops(&mut archive) => Format::Skops,
         _ if !names.is_empty() && names.iter().all(|name| name.ends_with(".npy")) => Format::NumpyZip,
         _ => Format::Zip,
     };
     let mut model = Model::of(format);
     if names.len() > MOST {
         model.faults.push(Fault::Unread(format!("it has more than {MOST} members")));
+    }
+    if format == Format::Skops {
+        skops::read(&mut archive, &mut model);
     }
     for index in 0..archive.len().min(MOST) {
         let mut member = match archive.by_index(index) {
@@ -74,4 +78,10 @@ pub fn read(file: std::fs::File, ending: &str) -> Model {
         }
     }
     model
+}
+
+fn is_skops(archive: &mut zip::ZipArchive<std::io::BufReader<std::fs::File>>) -> bool {
+    let mut head = Vec::new();
+    let Ok(member) = archive.by_name(skops::SCHEMA) else { return false };
+    member.take(4096).read_to_end(&mut head).is_ok() && skops::is_schema(&head)
 }

@@ -27,6 +27,8 @@ pub enum Kind {
     Metadata,
     /// `openapi.yaml`.
     Openapi,
+    /// A specification of the Container Device Interface.
+    Cdi,
 }
 
 /// A schema, ready for use.
@@ -42,8 +44,16 @@ pub struct Schema {
 
 impl Kind {
     /// Every kind there is.
-    pub const ALL: [Self; 7] =
-        [Self::Manifest, Self::Lock, Self::Analytics, Self::Bento, Self::Bentofile, Self::Metadata, Self::Openapi];
+    pub const ALL: [Self; 8] = [
+        Self::Manifest,
+        Self::Lock,
+        Self::Analytics,
+        Self::Bento,
+        Self::Bentofile,
+        Self::Metadata,
+        Self::Openapi,
+        Self::Cdi,
+    ];
 
     /// What its schema is called: `manifest` for `schemas/manifest.schema.json`.
     pub fn name(self) -> &'static str {
@@ -55,6 +65,7 @@ impl Kind {
             Self::Bentofile => "bentofile",
             Self::Metadata => "metadata",
             Self::Openapi => "openapi",
+            Self::Cdi => "cdi",
         }
     }
 
@@ -77,6 +88,7 @@ impl Kind {
             Self::Bentofile => include_str!("../../../schemas/bentofile.schema.json"),
             Self::Metadata => include_str!("../../../schemas/metadata.schema.json"),
             Self::Openapi => include_str!("../../../schemas/openapi.schema.json"),
+            Self::Cdi => include_str!("../../../schemas/cdi.schema.json"),
         }
     }
 }
@@ -106,6 +118,7 @@ mod tests {
             Kind::Bentofile => generator.into_root_schema_for::<crate::formats::bento::Bentofile>(),
             Kind::Metadata => generator.into_root_schema_for::<crate::formats::metadata::ProjectMetadata>(),
             Kind::Openapi => generator.into_root_schema_for::<crate::formats::openapi::OpenApi>(),
+            Kind::Cdi => generator.into_root_schema_for::<crate::formats::cdi::Cdi>(),
         };
         serde_json::to_string_pretty(&schema).unwrap() + "\n"
     }

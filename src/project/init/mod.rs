@@ -160,7 +160,7 @@ impl Explain for Error {
                 } else {
                     let flags: Vec<String> = allow.iter().map(|global| format!("--allow '{global}'")).collect();
                     refused.hint(format!(
-                        "if you made it, or trust who did, and know why it imports that: {}; the manifest's `model.allow` will say so",
+                        "if you made it, or trust who did: {}; the manifest's `model.allow` will say so",
                         flags.join(" ")
                     ))
                 }

@@ -11,11 +11,12 @@ use super::proposal::{self, Kind, Proposal, Texts, Words};
 use super::{Error, NoModel, Rules};
 use crate::formats::diagnostic::{Code, Diagnostic, Diagnostics, Severity};
 use crate::formats::document::shown;
+use crate::formats::model::globals::{self, Verdict, is_reach};
 use crate::formats::model::{Fault, Model};
 use crate::io::archive::ArchivePath;
 use crate::project::files::{Files, ProjectFile};
 use crate::project::manifest::NAMES;
-use crate::project::validate::model::{allowed, judge_file, read_file};
+use crate::project::validate::model::{allowed, carriers, is_trusted, judge_file, read_file};
 
 /// Where the files of a folder lie in a project that they are brought to.
 const FOLDER: &str = "model";
@@ -181,24 +182,33 @@ fn judge(
     let code = own.parts.iter().map(|part| ProjectFile { path: part.path.clone(), host: part.host.clone(), size: 0 });
     let files = Files { code: code.collect(), ..Files::default() };
     judge_file(model, &shown(path), &rules.allow, &files, found);
-    let lambda = model.faults.iter().any(|fault| matches!(fault, Fault::Code(_)));
     let globals = || model.pickles.iter().flat_map(|(_, pickles)| pickles.globals.keys());
+    let carriers = carriers(model);
+    let lambda = model.faults.iter().any(|fault| matches!(fault, Fault::Code(_)));
+    // What is to be named of what the file imports, whether it is allowed or not.
+    let code = carriers.iter().map(|carrier| carrier.allow()).chain(lambda.then_some(LAMBDA)).map(str::to_owned);
+    let is_unbounded = carriers.iter().any(|carrier| carrier.is_unbounded());
     if found.has_errors() {
-        use crate::formats::model::globals::{Verdict, judge};
-        let dangerous = globals().filter(|(module, name)| {
-            matches!(judge(module, name), Verdict::Dangerous(_)) && !allowed(module, name, &rules.allow)
+        let dangerous = globals().filter(|(module, name)| match globals::judge(module, name) {
+            Verdict::Dangerous(why) => !(allowed(module, name, &rules.allow) || is_unbounded && is_reach(why)),
+            _ => false,
         });
-        let mut needed: BTreeSet<String> = dangerous.map(|(module, name)| format!("{module}.{name}")).collect();
-        needed.extend(lambda.then(|| "keras.layers.Lambda".to_owned()));
+        let dangerous = dangerous.map(|(module, name)| format!("{module}.{name}"));
+        let needed: BTreeSet<String> = code.chain(dangerous).collect();
         return Err(refused(path, found, needed.into_iter().collect()));
     }
-    let imported = |entry: &&String| {
-        let is = |module: &str, name: &str| allowed(module, name, std::slice::from_ref(entry));
-        globals().any(|(module, name)| is(module, name)) || lambda && is("keras.layers", "Lambda")
+    let is_imported = |entry: &&String| {
+        let entry = std::slice::from_ref(*entry);
+        globals().any(|(module, name)| allowed(module, name, entry))
+            || carriers.iter().any(|carrier| is_trusted(*carrier, entry))
+            || lambda && allowed("keras.layers", "Lambda", entry)
     };
-    allow.extend(rules.allow.iter().filter(imported).cloned());
+    allow.extend(rules.allow.iter().filter(is_imported).cloned());
     Ok(())
 }
+
+/// What a manifest allows whose model has a Lambda layer of Keras's.
+const LAMBDA: &str = "keras.layers.Lambda";
 
 /// Where a model's file lies in its project: under its own name, if that is a plain one and not that of another file.
 fn place_of(path: &Path) -> Result<ArchivePath, Error> {

@@ -14,7 +14,7 @@ use super::Subject;
 use crate::base::requirements::Wanted;
 use crate::formats::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::formats::document::shown;
-use crate::formats::model::globals::{Verdict, distribution, is_standard, judge};
+use crate::formats::model::globals::{Carrier, Verdict, distribution, is_reach, is_standard, judge};
 use crate::formats::model::{self, Fault, Format, Model, Origin};
 use crate::formats::package;
 use crate::project::files::Files;
@@ -108,6 +108,21 @@ pub fn judge_file(model: &Model, path: &str, allow: &[String], files: &Files, fo
             }
         }
     }
+    let carriers = carriers(model);
+    for carrier in &carriers {
+        if is_trusted(*carrier, allow) {
+            continue;
+        }
+        let message = format!("loading the file would run code that it carries: {}", carrier.in_words());
+        let entry = carrier.allow();
+        found.push(
+            of(Code::CarriesCode, message).help(format!(
+                "if you made it, or trust who did, say so in the manifest: `model: {{allow: [{entry}]}}`"
+            )),
+        );
+    }
+    // Whatever else such code could reach is no further danger, and no further question.
+    let is_unbounded = carriers.iter().any(|carrier| carrier.is_unbounded());
     for (member, pickles) in &model.pickles {
         let place = |at: u64| match member {
             Some(member) => format!("in `{member}`, byte {at}"),
@@ -123,7 +138,8 @@ pub fn judge_file(model: &Model, path: &str, allow: &[String], files: &Files, fo
             }
             let global = shorten(&format!("{module}.{name}"));
             match judge(module, name) {
-                Verdict::Known => {}
+                Verdict::Known | Verdict::Carries(_) => {}
+                Verdict::Dangerous(why) if is_unbounded && is_reach(why) => {}
                 Verdict::Dangerous(why) => found.push(
                     of(Code::DangerousGlobal, format!("loading the file imports `{global}`: {why} ({})", place(*at)))
                         .help("do not load this file, unless you wrote it and know why this is in it"),
@@ -134,7 +150,7 @@ pub fn judge_file(model: &Model, path: &str, allow: &[String], files: &Files, fo
                     let help = "define it in a module that the service imports too, and save the model again";
                     found.push(of(Code::PickledInScript, message).help(help));
                 }
-                Verdict::Unknown if is_own(module, files) => {}
+                Verdict::Unknown if is_unbounded || is_own(module, files) => {}
                 Verdict::Unknown => {
                     let warning = of(
                         Code::UnknownGlobal,
@@ -147,6 +163,22 @@ pub fn judge_file(model: &Model, path: &str, allow: &[String], files: &Files, fo
             }
         }
     }
+}
+
+/// What wrote code into a file, each once.
+pub fn carriers(model: &Model) -> BTreeSet<Carrier> {
+    let globals = model.pickles.iter().flat_map(|(_, pickles)| pickles.globals.keys());
+    let carrier = |(module, name): &(String, String)| match judge(module, name) {
+        Verdict::Carries(carrier) => Some(carrier),
+        _ => None,
+    };
+    globals.filter_map(carrier).collect()
+}
+
+/// Whether the manifest trusts what a carrier wrote.
+pub fn is_trusted(carrier: Carrier, allow: &[String]) -> bool {
+    let package = carrier.allow().trim_end_matches(".*");
+    allowed(package, "*", allow)
 }
 
 fn shorten(text: &str) -> String {

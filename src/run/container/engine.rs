@@ -4,6 +4,7 @@ use std::ffi::{CStr, CString, OsStr, OsString};
 use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -16,9 +17,9 @@ use nix::unistd::{ForkResult, Pid, dup2_stderr, dup2_stdin, dup2_stdout, execv, 
 use super::lifeline::Supervisor;
 use super::rootfs::failed;
 use super::runtime::Streams;
-use super::spec::{Network, Spec};
+use super::spec::{Engine, Network, Spec};
 use super::state::State;
-use super::{Error, Failure, cgroup, probe};
+use super::{Ends, Error, Failure, Guest, cgroup, probe};
 use crate::io::confine;
 
 /// Programs with the command line of the OCI runtimes.
@@ -78,6 +79,36 @@ fn is_podman(program: &Path) -> bool {
     program.file_name().is_some_and(|file| file.as_bytes().starts_with(b"podman"))
 }
 
+/// Has podman or docker run a program in a container that they have. Returns its exit code.
+pub(super) fn exec(program: &Path, name: &str, guest: &Guest, ends: &Ends<'_>) -> io::Result<i32> {
+    let run = |options: &[OsString], args: &[String], streams: [Stdio; 3]| {
+        let [input, output, error] = streams;
+        let mut command = Command::new(program);
+        command.arg("exec").args(options).arg(name).args(args);
+        command.stdin(input).stdout(output).stderr(error).status()
+    };
+    // They take one program alone, and say in many ways that there is none.
+    let has = |args: &[String]| {
+        let probe = args.iter().take(1).cloned().chain(["-c".to_owned(), ":".to_owned()]).collect::<Vec<_>>();
+        run(&[], &probe, [Stdio::null(), Stdio::null(), Stdio::null()]).is_ok_and(|status| status.success())
+    };
+    let (last, others) = guest.programs.split_last().ok_or_else(|| io::Error::other("there is nothing to run"))?;
+    let args = others.iter().find(|args| has(args)).unwrap_or(last);
+    let input = if guest.input { Stdio::from(ends.input.try_clone_to_owned()?) } else { Stdio::null() };
+    let streams = [input, ends.output.try_clone_to_owned()?.into(), ends.error.try_clone_to_owned()?.into()];
+    let status = run(&exec_options(guest), args, streams)?;
+    Ok(status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1))
+}
+
+fn exec_options(guest: &Guest) -> Vec<OsString> {
+    let mut options: Vec<OsString> = Vec::new();
+    options.extend(guest.input.then(|| "--interactive".into()));
+    options.extend(guest.terminal.then(|| "--tty".into()));
+    options.extend(guest.env.iter().flat_map(|variable| ["--env".into(), variable.into()]));
+    options.extend(guest.cwd.iter().flat_map(|folder| ["--workdir".into(), folder.into()]));
+    options
+}
+
 /// Has podman or docker kill and forget a container, if it still has it.
 pub(super) fn forget(program: &Path, name: &str) {
     let mut command = Command::new(program);
@@ -124,6 +155,9 @@ fn manager_args(spec: &Spec, state: &State, image: &str, is_podman: bool) -> Vec
                 add("--publish", &format!("{}:{}", port.host, port.container));
             }
         }
+    }
+    if let Engine::Manager { devices, .. } = &spec.engine {
+        devices.iter().for_each(|device| add("--device", device));
     }
     for variable in &spec.env {
         add("--env", variable);
@@ -221,9 +255,18 @@ mod tests {
             args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
         };
         spec.limits.memory = Some(1 << 20);
+        let devices = vec!["nvidia.com/gpu=0".to_owned()];
+        spec.engine = Engine::Manager { program: "docker".into(), archive: "x".into(), image: String::new(), devices };
         let said = line(&spec, &state);
         assert!(said.starts_with("run --rm"), "{said}");
-        for part in ["--name x-1", "--network none", "--memory 1048576", "--user 1034:1034", "--cap-drop all"] {
+        for part in [
+            "--name x-1",
+            "--network none",
+            "--memory 1048576",
+            "--user 1034:1034",
+            "--cap-drop all",
+            "--device nvidia.com/gpu=0",
+        ] {
             assert!(said.contains(part), "no {part} in {said}");
         }
         assert!(said.ends_with("--entrypoint python --read-only iris:1.0 -V"), "{said}");

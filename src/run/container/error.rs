@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::io::explain::{ErrorKind, Explain, Explanation};
 
+/// What to do when a container is not there to be asked.
+const LISTED: &str = "`ekiben ps` lists those that run";
+
 /// Why a container was not started, or could not be dealt with.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -54,6 +57,20 @@ pub enum Error {
         /// The name.
         name: String,
     },
+    /// It does not run, and what was asked for can be done to nothing else.
+    #[error("the container `{name}` is not running")]
+    NotRunning {
+        /// The name.
+        name: String,
+    },
+    /// The runtime that has it would have to do what was asked for.
+    #[error("the container `{name}` is run by {engine}, and ekiben cannot go into it")]
+    Elsewhere {
+        /// The name.
+        name: String,
+        /// The program.
+        engine: String,
+    },
     /// A file of the host would be there in the container, but not for its user.
     #[error("{} is not readable for the container's user {user}", path.display())]
     Unreadable {
@@ -76,6 +93,16 @@ pub enum Error {
         /// What it wrote to its standard error.
         said: String,
     },
+}
+
+impl Error {
+    /// What a shell would end with where this is about a program that cannot be run: 127 when there is none, else 126.
+    pub fn exit_code(&self) -> Option<i32> {
+        match self {
+            Self::Start(Failure::Command { missing, .. }) => Some(if *missing { 127 } else { 126 }),
+            _ => None,
+        }
+    }
 }
 
 impl Explain for Error {
@@ -102,6 +129,10 @@ impl Explain for Error {
             Self::IsRunning { name } => ErrorKind::Failure
                 .named("container/running")
                 .hint(format!("stop it first: `ekiben stop {name}`, or `ekiben rm --force {name}`")),
+            Self::NotRunning { .. } => ErrorKind::Failure.named("container/not-running").hint(LISTED),
+            Self::Elsewhere { .. } => ErrorKind::Failure
+                .named("container/elsewhere")
+                .hint("start it again, without `--engine` or with podman or docker"),
             Self::Unreadable { path, .. } => ErrorKind::Failure.named("container/unreadable").hint(format!(
                 "make it readable: `chmod o+rX {}`, or run ekiben as the user who owns it",
                 path.display()
@@ -145,6 +176,9 @@ pub enum Failure {
         program: String,
         /// What is wrong with it.
         why: String,
+        /// There is none, or not what it is to be run by.
+        #[serde(default)]
+        missing: bool,
     },
     /// A mount point cannot be made.
     #[error("nothing can be mounted at {} in the container: {why}", target.display())]
@@ -157,6 +191,26 @@ pub enum Failure {
     /// Limits were required.
     #[error("the container's limits cannot be set: {why}")]
     Limits {
+        /// Why not.
+        why: String,
+    },
+    /// The container cannot be gone into.
+    #[error("the container cannot be entered: {why}")]
+    Entry {
+        /// Why not.
+        why: String,
+    },
+    /// What was to be run in the container could use up more than the container may.
+    #[error("what is run in the container could not be held to its limits: {why}")]
+    Unheld {
+        /// Why not.
+        why: String,
+    },
+    /// A program cannot start in a folder.
+    #[error("{} cannot be the working folder in the container: {why}", folder.display())]
+    Folder {
+        /// In the container.
+        folder: PathBuf,
         /// Why not.
         why: String,
     },
@@ -197,6 +251,11 @@ impl Explain for Failure {
                 "run ekiben as root, or with control groups of its own: `systemd-run --user --scope -p \
                  Delegate=yes ekiben …`",
             ),
+            Self::Entry { .. } => ErrorKind::Failure.named("container/entry").hint(LISTED),
+            Self::Unheld { .. } => ErrorKind::Failure
+                .named("container/unheld")
+                .hint("run this where the container was started, in the same session, or as root"),
+            Self::Folder { .. } => ErrorKind::Failure.named("container/folder"),
             Self::Runtime { .. } => ErrorKind::Failure.named("container/runtime"),
             Self::Io { .. } => ErrorKind::Failure.named("container/io"),
         }

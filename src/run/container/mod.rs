@@ -8,7 +8,7 @@
 //! | `spec.json`, `state.json` | what is run, and how it is |
 //! | `log`, or `stdout` and `stderr` | what it says |
 //! | `lock` | held, shared, by whoever needs the folder |
-//! | `config.json`, `rootfs`, `l`, `top`, `m`, `s`, `names`, `runtime` | the bundle and the runtime's own notes |
+//! | `config.json`, `rootfs`, `l`, `top`, `m`, `s`, `names`, `made`, `runtime` | the bundle and the runtime's own notes |
 //!
 //! Invariants: the container's program has no capabilities, can gain none, makes the system calls of Docker's default
 //! profile alone, runs as no root of the host, and sees its layers (which are never written to), its mounts, and folders
@@ -17,24 +17,32 @@
 
 mod cgroup;
 pub mod engine;
+mod entry;
 mod error;
 mod forward;
+mod guest;
 mod lifeline;
+mod line;
 mod log;
 mod probe;
+mod program;
+mod relay;
 mod rootfs;
 mod runtime;
+mod sealed;
 mod seccomp;
 mod signals;
 mod spec;
 mod state;
 mod supervise;
+mod terminal;
 
 pub use error::{Error, Failure};
 pub use forward::Switch;
+pub use guest::{Brought, Ends, Guest};
 pub use log::LogReader;
 pub use signals::PassedOn;
-pub use spec::{Engine, Limits, Mount, Name, Network, Publish, Spec, Streams, Tmpfs};
+pub use spec::{Engine, File, Limits, Link, Mount, Name, Network, Publish, Spec, Streams, Tmpfs};
 pub use state::{State, Status};
 
 use std::collections::BTreeSet;
@@ -58,11 +66,18 @@ use state::Record;
 /// The hidden command that makes this program a supervisor.
 const COMMAND: &str = "__container";
 
-/// Becomes a supervisor if this program was started as one, and returns its exit code. To be called first of all in
-/// `main`, before there is a second thread.
+/// The hidden command that makes this program go into a container.
+const ENTRY: &str = "__enter";
+
+/// Becomes a supervisor, or what goes into a container, if this program was started as one, and returns its exit code. To
+/// be called first of all in `main`, before there is a second thread.
 pub fn take_over() -> Option<ExitCode> {
     let mut args = std::env::args_os().skip(1);
-    if args.next()? != COMMAND {
+    let command = args.next()?;
+    if command == ENTRY {
+        return Some(entry::enter());
+    }
+    if command != COMMAND {
         return None;
     }
     args.next().map(|folder| supervise::supervise(Path::new(&folder)))
@@ -144,6 +159,20 @@ fn names(spec: &Spec, folder: &Path) -> io::Result<Vec<Mount>> {
     Ok(vec![mount(fs::canonicalize(hosts)?, HOSTS)])
 }
 
+/// The files that were made for a container, as mounts.
+fn made(spec: &Spec, folder: &Path) -> io::Result<Vec<Mount>> {
+    let mut mounts = Vec::new();
+    for (number, file) in spec.files.iter().enumerate() {
+        let made = folder.join("made");
+        fs::create_dir_all(&made)?;
+        let source = made.join(number.to_string());
+        fs::write(&source, &file.content)?;
+        fs::set_permissions(&source, PermissionsExt::from_mode(0o644))?;
+        mounts.push(Mount { source: fs::canonicalize(source)?, target: file.target.clone(), writable: false });
+    }
+    Ok(mounts)
+}
+
 impl Containers {
     /// Those in `folder`, which is `containers/` of the store.
     pub fn new(folder: &Path, launcher: Launcher, progress: Progress) -> Self {
@@ -161,7 +190,8 @@ impl Containers {
             readable(&mount.source, spec.user)?;
         }
         let (name, folder, lock) = self.make_folder(&spec.name)?;
-        let mut container = Container { name, folder, _lock: lock, process: None, _tie: None };
+        let launcher = self.launcher.clone();
+        let mut container = Container { name, folder, launcher, _lock: lock, process: None, _tie: None };
         let started = self.launch(spec, life, &mut container);
         match started {
             Ok(()) => {
@@ -235,7 +265,10 @@ impl Containers {
         let _order = self.order(false)?;
         let folder = self.folder.join(name);
         match lock_shared(&folder) {
-            Ok(lock) => Ok(Container { name: name.to_owned(), folder, _lock: lock, process: None, _tie: None }),
+            Ok(lock) => {
+                let (name, launcher) = (name.to_owned(), self.launcher.clone());
+                Ok(Container { name, folder, launcher, _lock: lock, process: None, _tie: None })
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let folders = self.folders()?;
                 let names = folders.iter().filter_map(|path| path.file_name()?.to_str().map(str::to_owned));
@@ -346,10 +379,11 @@ impl Containers {
         for layer in &mut spec.lower {
             *layer = fs::canonicalize(&*layer)?;
         }
-        for mount in spec.mounts.iter_mut().chain(&mut spec.volumes) {
+        for mount in spec.mounts.iter_mut().chain(&mut spec.volumes).chain(&mut spec.devices) {
             mount.source = fs::canonicalize(&mount.source)?;
         }
         spec.mounts.extend(names(&spec, folder)?);
+        spec.mounts.extend(made(&spec, folder)?);
         let manager = match &spec.engine {
             Engine::Manager { program, .. } => Some(program.clone()),
             _ => None,
@@ -368,7 +402,7 @@ impl Containers {
             supervisor: None,
         };
         state::write(&folder.join("spec.json"), &spec)?;
-        Record { state, cgroup: cgroup::Cgroup::default(), manager }.save_to(folder)?;
+        Record { state, cgroup: cgroup::Cgroup::default(), process: None, manager }.save_to(folder)?;
 
         let (tie, tied) = match life {
             Life::Tied => {
@@ -408,6 +442,7 @@ impl Containers {
 pub struct Container {
     name: String,
     folder: PathBuf,
+    launcher: Launcher,
     _lock: fs::File,
     /// The supervisor, where it is a child of this process.
     process: Option<Child>,
@@ -514,6 +549,49 @@ impl Container {
             }
         }
         Ok(())
+    }
+
+    /// Runs another program in it, with the rights that its own has, to the end. Returns the exit code, or 128 and the
+    /// number of the signal that ended it. What it says goes to `ends`.
+    ///
+    /// Signals that would end this process go to that program meanwhile, and where it has a terminal, all that is typed.
+    /// It ends when this process does, and when the container does.
+    ///
+    /// # Errors
+    /// [`Error::NotRunning`] when the container has ended; see [`Error::exit_code`] for a program that cannot be run.
+    pub fn exec(&self, guest: &Guest, ends: &Ends<'_>) -> Result<i32, Error> {
+        let record = match Record::load_from(&self.folder) {
+            // Just removed.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(Error::NotRunning { name: self.name.clone() });
+            }
+            record => record?,
+        };
+        let spec: Spec = state::read(&self.folder.join("spec.json"))?;
+        if !matches!(current(record.state.clone()).status, Status::Running) {
+            return Err(Error::NotRunning { name: self.name.clone() });
+        }
+        match (&spec.engine, record.process) {
+            (Engine::Manager { program, .. }, _) => Ok(engine::exec(program, &self.name, guest, ends)?),
+            (Engine::Embedded, Some(process)) => {
+                let process = guest::Host { process, record: &record, folder: &self.folder, launcher: &self.launcher };
+                process.run(guest, ends)?.ok_or_else(|| Error::NotRunning { name: self.name.clone() })
+            }
+            (Engine::Runtime { program }, _) => {
+                let engine = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                Err(Error::Elsewhere { name: self.name.clone(), engine })
+            }
+            (Engine::Embedded, None) => {
+                Err(Error::Elsewhere { name: self.name.clone(), engine: "an older ekiben".to_owned() })
+            }
+        }
+    }
+
+    /// Whether its program has ended, though its supervisor may still tidy up.
+    pub fn has_ended(&self) -> bool {
+        let Ok(record) = Record::load_from(&self.folder) else { return true };
+        let is_dead = record.process.is_some_and(|process| !process.is_alive());
+        is_dead || !current(record.state).is_live()
     }
 
     /// A way to ask its program where it is.

@@ -56,9 +56,18 @@ pub(super) fn assemble(spec: &Spec, in_user_namespace: bool) -> Result<Spec, Fai
         return Ok(spec);
     }
     umount2("rootfs", MntFlags::empty()).map_err(|error| failed("the root could not be unmounted", error))?;
-    for (path, kind) in wanted {
+    // Last, so that nothing is made through them.
+    let (links, others): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|(_, kind)| matches!(kind, Kind::Link { .. }));
+    for (path, kind) in others.into_iter().chain(links) {
         let path = Path::new("top").join(path);
         match kind {
+            Kind::Link { target } => symlink(target, &path).map_err(|error| match error.kind() {
+                io::ErrorKind::AlreadyExists => Failure::Mount {
+                    target: path.strip_prefix("top").map_or_else(|_| path.clone(), |place| Path::new("/").join(place)),
+                    why: "a link is to be where something else is to be, too".to_owned(),
+                },
+                _ => error.into(),
+            })?,
             Kind::Folder { mode, owner } => {
                 fs::create_dir_all(&path)?;
                 // In a user namespace all belongs to the one user that there is.
@@ -160,7 +169,7 @@ fn overlay(layers: &str, writable: Option<u64>, spec: &Spec, in_user_namespace: 
 }
 
 /// A mount point that the layers lack, or a folder on the way to one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
     /// With these permission bits, of this user and group.
     Folder {
@@ -168,6 +177,9 @@ enum Kind {
         owner: (u32, u32),
     },
     File,
+    Link {
+        target: PathBuf,
+    },
 }
 
 /// What must be added to the layers, parents first.
@@ -186,17 +198,21 @@ fn missing(spec: &Spec, root: &OwnedFd) -> Result<BTreeSet<(PathBuf, Kind)>, Fai
         let mode = spec.tmpfs.iter().any(|tmpfs| tmpfs.target == target).then_some(0o1777);
         add_missing(root, &target, is_folder, mode, &mut wanted)?;
     }
+    for link in &spec.links {
+        add_link(root, &link.path, &link.target, &mut wanted)?;
+    }
     Ok(wanted)
 }
 
-/// Adds what `target` needs to be there: a folder, which has the permissions `mode` where some are given, or a file.
+/// Adds what `target` needs to be there: a folder, which has the permissions `mode` where some are given, or a file. Returns
+/// where that is, from the root and through no links.
 fn add_missing(
     root: &OwnedFd,
     target: &Path,
     is_folder: bool,
     mode: Option<u32>,
     wanted: &mut BTreeSet<(PathBuf, Kind)>,
-) -> Result<(), Failure> {
+) -> Result<PathBuf, Failure> {
     let refused = |why: &str| Failure::Mount { target: target.to_owned(), why: why.to_owned() };
     let names: Vec<_> = target
         .components()
@@ -226,21 +242,14 @@ fn add_missing(
             return Err(refused("one is a file and the other a folder"));
         }
         if mode.is_none_or(|mode| metadata.mode() & 0o7777 == mode) {
-            return Ok(());
+            return place_of(&found);
         }
     }
     if !metadata.is_dir() {
         return Err(refused("a part of the path is a file in the layers"));
     }
-    let absolute = fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd()))?;
-    let base = std::env::current_dir()?.join("rootfs");
-    let mut path = absolute.strip_prefix(&base).map_err(io::Error::other)?.to_owned();
-    // Folders that are laid over others give them their permissions.
-    for above in path.ancestors().filter(|above| !above.as_os_str().is_empty()) {
-        let metadata = fs::metadata(Path::new("rootfs").join(above))?;
-        let (mode, owner) = (metadata.mode() & 0o7777, (metadata.uid(), metadata.gid()));
-        wanted.insert((above.to_owned(), Kind::Folder { mode, owner }));
-    }
+    let mut path = place_of(&found)?;
+    keep_folders(&path, wanted)?;
     let last = names.len() - 1;
     for (number, name) in names.iter().enumerate().skip(there) {
         path.push(name);
@@ -249,7 +258,44 @@ fn add_missing(
     }
     if let Some(mode) = mode {
         // Of two for one folder, the later has the last word.
-        wanted.insert((path, Kind::Folder { mode, owner: (0, 0) }));
+        wanted.insert((path.clone(), Kind::Folder { mode, owner: (0, 0) }));
+    }
+    Ok(path)
+}
+
+/// Adds a symbolic link, which hides a file or a link that the layers have there.
+fn add_link(root: &OwnedFd, link: &Path, target: &Path, wanted: &mut BTreeSet<(PathBuf, Kind)>) -> Result<(), Failure> {
+    let refused = |why: &str| Failure::Mount { target: link.to_owned(), why: why.to_owned() };
+    let (Some(folder), Some(name)) = (link.parent(), link.file_name()) else {
+        return Err(refused("the path is not one below the root"));
+    };
+    let place = match folder == Path::new("/") {
+        true => PathBuf::new(),
+        false => add_missing(root, folder, true, None, wanted)?,
+    };
+    if std::fs::symlink_metadata(Path::new("rootfs").join(&place).join(name)).is_ok_and(|there| there.is_dir()) {
+        return Err(refused("a folder of the layers is there"));
+    }
+    if Path::new("rootfs").join(&place).exists() {
+        keep_folders(&place, wanted)?;
+    }
+    wanted.insert((place.join(name), Kind::Link { target: target.to_owned() }));
+    Ok(())
+}
+
+/// Where in the root a file or folder is that was found there.
+fn place_of(found: &OwnedFd) -> Result<PathBuf, Failure> {
+    let absolute = fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd()))?;
+    let base = std::env::current_dir()?.join("rootfs");
+    Ok(absolute.strip_prefix(&base).map_err(io::Error::other)?.to_owned())
+}
+
+/// Folders that are laid over others give them their permissions.
+fn keep_folders(path: &Path, wanted: &mut BTreeSet<(PathBuf, Kind)>) -> Result<(), Failure> {
+    for above in path.ancestors().filter(|above| !above.as_os_str().is_empty()) {
+        let metadata = fs::metadata(Path::new("rootfs").join(above))?;
+        let (mode, owner) = (metadata.mode() & 0o7777, (metadata.uid(), metadata.gid()));
+        wanted.insert((above.to_owned(), Kind::Folder { mode, owner }));
     }
     Ok(())
 }

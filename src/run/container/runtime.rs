@@ -5,22 +5,20 @@
 //! namespaces of its own. Its user and network namespaces are those that the supervisor is in.
 
 use std::collections::HashMap;
-use std::ffi::CString;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{FromRawFd as _, IntoRawFd as _, OwnedFd, RawFd};
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::syscall::syscall::SyscallType;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
 use nix::sys::resource::{Resource, getrlimit};
-use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use nix::unistd::Pid;
 use oci_spec::OciSpecError;
 use oci_spec::runtime as oci;
 
 use super::lifeline::Supervisor;
+use super::program::{self, Program};
 use super::seccomp::{self, Filters};
 use super::spec::{Engine, Spec};
 use super::{Failure, probe};
@@ -50,9 +48,13 @@ pub(super) fn configuration(
         .permitted(oci::Capabilities::new())
         .ambient(oci::Capabilities::new())
         .build()?;
+    let mut user = oci::UserBuilder::default().uid(uid).gid(gid);
+    if !spec.groups.is_empty() {
+        user = user.additional_gids(spec.groups.clone());
+    }
     let process = oci::ProcessBuilder::default()
         .terminal(false)
-        .user(oci::UserBuilder::default().uid(uid).gid(gid).build()?)
+        .user(user.build()?)
         .args(spec.args.clone())
         .env(spec.env.clone())
         .cwd(spec.cwd.clone())
@@ -133,6 +135,9 @@ fn mounts(spec: &Spec, own_sys: bool) -> Result<Vec<oci::Mount>, OciSpecError> {
     for bind in spec.mounts.iter().chain(&spec.volumes) {
         let access = if bind.writable { "rw" } else { "rro" };
         mounts.push(mount("bind", &bind.source, &bind.target, &["rbind", "nosuid", "nodev", access])?);
+    }
+    for device in &spec.devices {
+        mounts.push(mount("bind", &device.source, &device.target, &["bind", "nosuid", "noexec", "rw"])?);
     }
     Ok(mounts)
 }
@@ -217,54 +222,15 @@ impl Executor for Payload {
 impl Payload {
     /// Returns only when the program cannot be run.
     fn become_program(&self) -> Failure {
-        let name = self.args.first().cloned().unwrap_or_default();
-        let refused = |why: &str| Failure::Command { program: name.clone(), why: why.to_owned() };
-        let program = match self.find(&name) {
+        let program = match Program::find(&self.args, &self.env) {
             Ok(program) => program,
-            Err(why) => return refused(why),
+            Err(failure) => return failure,
         };
-        let text = |text: &String| CString::new(text.as_bytes());
-        let (Ok(args), Ok(env), Ok(path)) = (
-            self.args.iter().map(text).collect::<Result<Vec<_>, _>>(),
-            self.env.iter().map(text).collect::<Result<Vec<_>, _>>(),
-            CString::new(program.as_os_str().as_encoded_bytes()),
-        ) else {
-            return refused("an argument or a variable contains a zero byte");
-        };
-        // The supervisor blocks signals, and Rust ignores SIGPIPE: programs inherit both.
-        let _ = SigSet::all().thread_unblock();
-        // SAFETY: the default action runs no code of this process.
-        let _ = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };
+        program::reset_signals();
         // Last of all, and so that nothing of this program's own has to be allowed to the container.
-        if let Err(failure) = self.filters.install() {
-            return failure;
+        match self.filters.install() {
+            Ok(()) => program.run(),
+            Err(failure) => failure,
         }
-        match nix::unistd::execve(&path, &args, &env) {
-            Err(nix::errno::Errno::ENOENT) => refused("the interpreter that it asks for is not in the image"),
-            Err(error) => refused(error.desc()),
-            Ok(never) => match never {},
-        }
-    }
-
-    fn find(&self, name: &str) -> Result<PathBuf, &'static str> {
-        let folders = if name.contains('/') {
-            ""
-        } else {
-            self.env.iter().find_map(|variable| variable.strip_prefix("PATH=")).unwrap_or_default()
-        };
-        let mut why = "there is no such program in the image";
-        for folder in folders.split(':') {
-            let path = Path::new(folder).join(name);
-            match std::fs::metadata(&path) {
-                Ok(found) if found.is_dir() => why = "it is a folder",
-                Ok(found) if found.permissions().mode() & 0o111 == 0 => why = "it is not executable",
-                Ok(_) => return Ok(path),
-                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                    why = "the container's user may not reach it";
-                }
-                Err(_) => {}
-            }
-        }
-        Err(why)
     }
 }

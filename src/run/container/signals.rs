@@ -1,22 +1,55 @@
-//! Signals to a foreground command, passed on to its container.
+//! Signals to a foreground command: passed on to its container, or heard by what stands between it and a person.
 
-use std::io;
+use std::io::{self, Read as _};
+use std::os::fd::{AsFd, BorrowedFd, IntoRawFd as _};
 use std::sync::atomic::{AtomicI32, Ordering};
 
+use nix::fcntl::OFlag;
 use nix::libc;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use nix::unistd::pipe2;
 
 /// The supervisor that signals go to; 0 for none.
 static SUPERVISOR: AtomicI32 = AtomicI32::new(0);
 /// The signal that came last; 0 for none.
 static RECEIVED: AtomicI32 = AtomicI32::new(0);
+/// Where signals are told of while they are heard; negative for nowhere.
+static HEARING: AtomicI32 = AtomicI32::new(-1);
 
 const SIGNALS: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
+
+/// What is done about some signals, until it is dropped: then, what was done before.
+#[derive(Debug)]
+struct Actions {
+    before: Vec<(Signal, SigAction)>,
+}
+
+impl Actions {
+    /// `handler` does nothing but what signal-safety(7) allows.
+    fn set(signals: &[Signal], handler: extern "C" fn(libc::c_int)) -> io::Result<Self> {
+        let action = SigAction::new(SigHandler::Handler(handler), SaFlags::SA_RESTART, SigSet::empty());
+        let mut actions = Self { before: Vec::new() };
+        for signal in signals {
+            // SAFETY: the handler is one that may be called at any time.
+            actions.before.push((*signal, unsafe { sigaction(*signal, &action) }?));
+        }
+        Ok(actions)
+    }
+}
+
+impl Drop for Actions {
+    fn drop(&mut self) {
+        for (signal, action) in &self.before {
+            // SAFETY: these are the actions from before.
+            let _ = unsafe { sigaction(*signal, action) };
+        }
+    }
+}
 
 /// While it lives, signals that would end this process go to a container instead. One at a time in a process.
 #[derive(Debug)]
 pub struct PassedOn {
-    before: Vec<(Signal, SigAction)>,
+    actions: Option<Actions>,
 }
 
 impl PassedOn {
@@ -31,13 +64,7 @@ impl PassedOn {
     pub(super) fn to(supervisor: u32) -> io::Result<Self> {
         SUPERVISOR.store(supervisor as i32, Ordering::SeqCst);
         RECEIVED.store(0, Ordering::SeqCst);
-        let action = SigAction::new(SigHandler::Handler(pass_on), SaFlags::SA_RESTART, SigSet::empty());
-        let mut passed = Self { before: Vec::new() };
-        for signal in SIGNALS {
-            // SAFETY: the handler does nothing but what signal-safety(7) allows.
-            passed.before.push((signal, unsafe { sigaction(signal, &action) }?));
-        }
-        Ok(passed)
+        Ok(Self { actions: Some(Actions::set(&SIGNALS, pass_on)?) })
     }
 
     /// The number of the signal that came last, if one came.
@@ -48,10 +75,7 @@ impl PassedOn {
 
 impl Drop for PassedOn {
     fn drop(&mut self) {
-        for (signal, action) in &self.before {
-            // SAFETY: these are the actions from before.
-            let _ = unsafe { sigaction(*signal, action) };
-        }
+        drop(self.actions.take());
         SUPERVISOR.store(0, Ordering::SeqCst);
     }
 }
@@ -63,4 +87,50 @@ extern "C" fn pass_on(signal: libc::c_int) {
         // SAFETY: kill(2) may be called in a handler; a failure can be told to nobody here.
         unsafe { libc::kill(supervisor, libc::SIGTERM) };
     }
+}
+
+/// While it lives, some signals to this process come out of a pipe. One at a time in a process.
+#[derive(Debug)]
+pub(super) struct Heard {
+    actions: Option<Actions>,
+    pipe: io::PipeReader,
+}
+
+impl Heard {
+    pub(super) fn start(signals: &[Signal]) -> io::Result<Self> {
+        let (reader, writer) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
+        HEARING.store(writer.into_raw_fd(), Ordering::SeqCst);
+        Ok(Self { actions: Some(Actions::set(signals, hear)?), pipe: reader.into() })
+    }
+
+    /// Those that came since the last time.
+    pub(super) fn take(&mut self) -> Vec<Signal> {
+        let mut numbers = [0; 64];
+        let count = self.pipe.read(&mut numbers).unwrap_or(0);
+        let numbers = numbers.into_iter().take(count);
+        numbers.filter_map(|number| Signal::try_from(i32::from(number)).ok()).collect()
+    }
+}
+
+impl AsFd for Heard {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pipe.as_fd()
+    }
+}
+
+impl Drop for Heard {
+    fn drop(&mut self) {
+        drop(self.actions.take());
+        let writer = HEARING.swap(-1, Ordering::SeqCst);
+        // SAFETY: it was opened for this, and no handler knows it any more.
+        let _ = unsafe { libc::close(writer) };
+    }
+}
+
+extern "C" fn hear(signal: libc::c_int) {
+    let (pipe, number) = (HEARING.load(Ordering::SeqCst), signal as u8);
+    let errno = nix::errno::Errno::last();
+    // SAFETY: write(2) may be called in a handler; where the pipe is full, as many signals wait as anybody needs.
+    unsafe { libc::write(pipe, (&raw const number).cast(), 1) };
+    errno.set();
 }

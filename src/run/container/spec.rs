@@ -21,6 +21,13 @@ pub struct Spec {
     pub mounts: Vec<Mount>,
     /// The same, as whoever starts it wants them: nothing of them is hidden, and what changes on the host is seen.
     pub volumes: Vec<Mount>,
+    /// Device nodes of the host that it may use as far as its user may. Their targets lie in `/dev`.
+    pub devices: Vec<Mount>,
+    /// Symbolic links that it sees beyond its layers.
+    pub links: Vec<Link>,
+    /// Files that are made for it, and that it can only read.
+    #[serde(skip)]
+    pub files: Vec<File>,
     /// The program and its arguments. A program without a slash is looked for in the `PATH` of `env`.
     pub args: Vec<String>,
     /// The whole environment, `NAME=VALUE`: nothing of the host's is added.
@@ -30,6 +37,8 @@ pub struct Spec {
     /// User and group in the container. Started by root, they are these numbers on the host too; started by an
     /// ordinary user, they are that user on the host.
     pub user: (u32, u32),
+    /// Further groups of the program. An ordinary user can give it none.
+    pub groups: Vec<u32>,
     /// The name that the container has for itself.
     pub hostname: String,
     /// What it can reach, and who can reach it.
@@ -72,6 +81,24 @@ pub struct Mount {
     pub target: PathBuf,
     /// Whether the container can write there: for Ekiben's own build steps.
     pub writable: bool,
+}
+
+/// A symbolic link in the container. Its folder need not exist in the layers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// In the container, absolute.
+    pub path: PathBuf,
+    /// Where it leads to.
+    pub target: PathBuf,
+}
+
+/// A file that is made for a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct File {
+    /// In the container, absolute.
+    pub target: PathBuf,
+    /// What is in it.
+    pub content: Vec<u8>,
 }
 
 /// A folder in memory.
@@ -147,6 +174,8 @@ pub enum Engine {
         archive: PathBuf,
         /// The image's name in the archive, `NAME:TAG`.
         image: String,
+        /// Names of devices that the manager gives the container, as it finds them itself.
+        devices: Vec<String>,
     },
 }
 
@@ -169,10 +198,14 @@ impl Spec {
             root: None,
             mounts: Vec::new(),
             volumes: Vec::new(),
+            devices: Vec::new(),
+            links: Vec::new(),
+            files: Vec::new(),
             args,
             env: vec!["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()],
             cwd: "/".into(),
             user: (1034, 1034),
+            groups: Vec::new(),
             hostname: "ekiben".to_owned(),
             network: Network::Isolated { publish: Vec::new() },
             limits: Limits::default(),

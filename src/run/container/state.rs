@@ -94,7 +94,7 @@ impl Process {
         Self::with_id(std::process::id())
     }
 
-    fn with_id(id: u32) -> io::Result<Self> {
+    pub(super) fn with_id(id: u32) -> io::Result<Self> {
         let stat = fs::read_to_string(format!("/proc/{id}/stat"))?;
         // proc(5): the name, in brackets, may itself contain anything; field 22 is the 20th after it. One that has ended
         // stays, as `Z`, until its parent takes note.
@@ -121,6 +121,9 @@ impl Process {
 pub(super) struct Record {
     pub(super) state: State,
     pub(super) cgroup: Cgroup,
+    /// The container's first process, as others see it. None: another program has it.
+    #[serde(default)]
+    pub(super) process: Option<Process>,
     /// The podman or docker that has the container, and goes on with it when its supervisor is killed.
     pub(super) manager: Option<PathBuf>,
 }

@@ -23,7 +23,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::stat::{Mode, umask};
 use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{Pid, Uid, getegid, geteuid, setsid};
+use nix::unistd::{Pid, Uid, getegid, geteuid, setgroups, setsid};
 
 use super::cgroup::{self, Cgroup};
 use super::lifeline::{Supervisor, process_handle};
@@ -32,7 +32,7 @@ use super::rootfs::{self, failed};
 use super::runtime::{self, Streams};
 use super::spec::{self, Engine, Network, Spec};
 use super::state::{self, Status};
-use super::{Failure, engine, forward, probe};
+use super::{Failure, engine, forward, probe, relay};
 
 /// Supervises the container whose folder is `folder`, to its end.
 pub(super) fn supervise(folder: &Path) -> ExitCode {
@@ -89,7 +89,7 @@ fn run(spec: &Spec, record: &mut state::Record, cgroup: &mut Cgroup) -> Result<S
     };
     let (listeners, published) = forward::listen(publish)?;
     record.state.published = published;
-    if let Engine::Manager { program, archive, image } = &spec.engine {
+    if let Engine::Manager { program, archive, image, .. } = &spec.engine {
         // The manager listens itself, on the addresses that have just been found to be free.
         drop(listeners);
         if !record.state.published.is_empty() {
@@ -106,6 +106,10 @@ fn run(spec: &Spec, record: &mut state::Record, cgroup: &mut Cgroup) -> Result<S
         return Ok(Status::Exited { code: code?, out_of_memory: false });
     }
     let in_user_namespace = enter_namespaces(spec)?;
+    if !in_user_namespace {
+        // Those of whoever starts it are nothing to the container, and libcontainer would hand them on.
+        setgroups(&[]).map_err(|error| failed("groups could not be given up", error))?;
+    }
     if spec.network != Network::Host {
         forward::loopback_up()?;
     }
@@ -130,7 +134,10 @@ fn run(spec: &Spec, record: &mut state::Record, cgroup: &mut Cgroup) -> Result<S
             // The groups of the host, which the supervisor goes back to, lie below.
             umount2("/sys/fs/cgroup", MntFlags::MNT_DETACH)
                 .map_err(|error| failed("the control groups could not be shown again", error))?;
-            process?
+            let process = process?;
+            // One that has ended already is nothing to go into.
+            record.process = state::Process::with_id(process.as_raw().unsigned_abs()).ok();
+            process
         }
     };
     cgroup.leave();
@@ -252,8 +259,7 @@ fn pipes(spec: &Spec) -> Result<(Streams, Output), Failure> {
         }
     };
     for (reader, _) in &mut readers {
-        let flags = nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK);
-        nix::fcntl::fcntl(&*reader, flags).map_err(|error| failed("a pipe could not be set up", error))?;
+        relay::never_wait(reader.as_fd())?;
     }
     let (output, error) = (OwnedFd::from(output), OwnedFd::from(error));
     if geteuid() == Uid::from_raw(0) {

@@ -326,7 +326,7 @@ pub enum Hardware {
 pub fn of_file(model: &Model, path: &str) -> Proposal {
     let file = format!("MODEL / {}", literal(path));
     match model.format {
-        Format::Pickle | Format::CompressedPickle => pickled::propose(model, &file),
+        Format::Pickle | Format::CompressedPickle | Format::Skops => pickled::propose(model, &file),
         Format::PyTorch => pickled::propose_torch(model, &file),
         Format::Onnx => tensors::propose_onnx(&model.about, &file),
         Format::Keras | Format::Hdf5 => tensors::propose_keras(&model.about, &file),

@@ -19,7 +19,7 @@ const SCRIPT: &str = "__main__";
 pub fn propose(model: &Model, file: &str) -> Proposal {
     let Some((_, pickles)) = model.pickles.first() else {
         let mut proposal = Proposal::empty("unknown");
-        proposal.load_pickle(file, model.format == Format::CompressedPickle);
+        proposal.load_from(file, Saved::of(model, false));
         proposal.take(Input::Unknown);
         proposal.answer("predict", &format!("return model.predict({VALUE})"));
         proposal.open.push("name the packages that the model needs in requirements.txt".to_owned());
@@ -32,8 +32,8 @@ pub fn propose(model: &Model, file: &str) -> Proposal {
         return propose_torch(model, file);
     }
     let mut proposal = Proposal::empty("unknown");
-    let joblib = model.format == Format::CompressedPickle || modules().any(|module| module.starts_with("joblib."));
-    proposal.load_pickle(file, joblib);
+    let is_joblibs = modules().any(|module| module.starts_with("joblib."));
+    proposal.load_from(file, Saved::of(model, is_joblibs));
     let asked = root.and_then(|root| proposal.choose(root));
     proposal.needs(pickles, asked);
     match asked {
@@ -46,16 +46,52 @@ pub fn propose(model: &Model, file: &str) -> Proposal {
     proposal
 }
 
+/// What wrote a file.
+#[derive(Clone, Copy, Debug)]
+enum Saved<'a> {
+    Pickle,
+    Joblib,
+    /// With the classes that have to be trusted.
+    Skops(&'a [String]),
+}
+
+impl<'a> Saved<'a> {
+    fn of(model: &'a Model, is_joblibs: bool) -> Self {
+        match model.format {
+            Format::Skops => Self::Skops(&model.about.untrusted),
+            Format::CompressedPickle => Self::Joblib,
+            _ if is_joblibs => Self::Joblib,
+            _ => Self::Pickle,
+        }
+    }
+}
+
 impl Proposal {
-    fn load_pickle(&mut self, file: &str, joblib: bool) {
-        let (import, load) = if joblib {
-            self.require("joblib", "reads the file");
-            ("import joblib", format!("model = joblib.load({file})"))
-        } else {
-            ("import pickle", format!("with open({file}, \"rb\") as file:\n    model = pickle.load(file)"))
-        };
-        self.import(import);
-        self.code.load = load;
+    fn load_from(&mut self, file: &str, saved: Saved<'_>) {
+        match saved {
+            Saved::Pickle => {
+                self.import("import pickle");
+                self.code.load = format!("with open({file}, \"rb\") as file:\n    model = pickle.load(file)");
+            }
+            Saved::Joblib => {
+                self.require("joblib", "reads the file");
+                self.import("import joblib");
+                self.code.load = format!("model = joblib.load({file})");
+            }
+            Saved::Skops(untrusted) => {
+                self.require("skops", "reads the file");
+                self.import("import skops.io");
+                let trusted: Vec<String> = untrusted.iter().map(|class| literal(&plain_name(class))).collect();
+                self.code.load = match trusted.as_slice() {
+                    [] => format!("model = skops.io.load({file})"),
+                    trusted => format!(
+                        "# Classes that skops makes objects of only for those who say that they trust the file.\n\
+                         TRUSTED = [\n{}]\nmodel = skops.io.load({file}, trusted=TRUSTED)",
+                        trusted.iter().map(|class| format!("    {class},\n")).collect::<String>()
+                    ),
+                };
+            }
+        }
     }
 
     /// The object in a pickle that is to be asked: the pickle's own, or one in a dictionary of several.
