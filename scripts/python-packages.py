@@ -33,11 +33,12 @@ python-dotenv python-multipart pytorch-lightning pytz pywavelets pyyaml rapidfuz
 sacremoses safetensors scikit-image scikit-learn scipy seaborn sentence-transformers sentencepiece setuptools shap
 shapely six skops soundfile spacy sqlalchemy starlette statsmodels streamlit sympy tabulate tenacity tensorboard
 threadpoolctl tiktoken timm tokenizers torch torchaudio torchmetrics torchvision tornado tqdm transformers
-typing-extensions umap-learn urllib3 uvicorn wandb werkzeug wordcloud xarray xgboost xlrd zstandard
+typing-extensions umap-learn urllib3 uvicorn wandb werkzeug wordcloud xarray xgboost xgboost-cpu xlrd zstandard
+pmdarima sktime ai-edge-litert mlflow-skinny
 """.split()
 
 # These cannot be resolved with all the others.
-ALONE = ["tensorflow", "konfuzio-sdk", "mlflow"]
+ALONE = ["tensorflow", "tensorflow-cpu", "konfuzio-sdk", "mlflow"]
 
 # What pipreqs lacks, or has otherwise. Where several bring a module, the first is the one that is proposed.
 MODULES = {

@@ -12,8 +12,8 @@ use crate::formats::diagnostic::{Diagnostic, Json};
 use crate::formats::document::shown;
 use crate::io::explain::{ErrorKind, Explain as _};
 use crate::io::progress::Progress;
-use crate::project::init::convert::{self, Conversion, Converted, Error, Options};
-use crate::project::init::proposal::Proposal;
+use crate::project::init::proposal::{Hardware, Proposal};
+use crate::project::init::{self, Conversion, Converted, Error, Existing, Placed, Placing, Rules};
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben convert iris.pkl                       makes the project iris/\n\
@@ -50,6 +50,9 @@ pub struct Args {
     /// into one changes the other.
     #[arg(long)]
     link: bool,
+    /// Ask for packages that use graphics processors, where there are smaller ones without.
+    #[arg(long)]
+    gpu: bool,
 }
 
 #[derive(Serialize)]
@@ -86,6 +89,8 @@ struct Row<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     size: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    placed: Option<Placed>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     proposal: Option<&'a Proposal>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
@@ -95,9 +100,12 @@ struct Row<'a> {
 }
 
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
-    let Args { models, into, name, allow, force, link } = args;
+    let Args { models, into, name, allow, force, link, gpu } = args;
     let progress = Progress::new(Arc::new(context.printer.clone()));
-    let conversions = convert::convert(&Options { models, into, name, allow, force, link }, &progress);
+    let placing = if link { Placing::Link } else { Placing::Copy };
+    let existing = if force { Existing::Replace } else { Existing::Keep };
+    let rules = Rules { allow, placing, hardware: hardware(gpu) };
+    let conversions = init::convert(&init::Shelf { models, into, name, existing, rules }, &progress);
     if context.printer.output() == super::Output::Human {
         conversions.iter().for_each(|conversion| watch::show(context, &conversion.diagnostics));
     }
@@ -132,6 +140,7 @@ fn row(conversion: &Conversion) -> Row<'_> {
         state,
         project: made.map(|Converted { project, .. }| shown(project)),
         size: made.map(|made| made.size),
+        placed: made.map(|made| made.placed),
         proposal: made.map(|made| &made.proposal),
         error: error.map(ToString::to_string),
         hint: error.and_then(|error| error.explain().hint),
@@ -195,6 +204,11 @@ impl Report for Shelf<'_> {
         }
         Ok(())
     }
+}
+
+/// What `--gpu` says.
+pub fn hardware(gpu: bool) -> Hardware {
+    if gpu { Hardware::Gpus } else { Hardware::Processors }
 }
 
 /// Why a project is as it is, what is to be done, and what is not known.

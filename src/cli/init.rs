@@ -5,64 +5,121 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::convert::reasons;
-use super::printer::{HINT, Report};
-use super::{Context, Exit, Failure};
+use super::convert::{hardware, reasons};
+use super::printer::{HINT, Report, Size};
+use super::{Context, Exit, Failure, watch};
+use crate::formats::diagnostic::{Diagnostics, Json};
 use crate::project::init::proposal::Proposal;
-use crate::project::init::{self, Options};
+use crate::project::init::{self, Placed, Placing, Rules, Start};
 
 const EXAMPLES: &str = "Examples:\n\
-\x20 ekiben init\n\
+\x20 ekiben init                                   models are looked for here\n\
 \x20 ekiben init --from model.pkl\n\
-\x20 ekiben init models/iris --name iris";
+\x20 ekiben init --from ~/models/iris.pkl iris     makes the folder iris/ with the model in it\n\
+\x20 ekiben init --from hub/all-MiniLM-L6-v2 embed";
 
 /// Make a project from what is already there: a manifest that teaches, and a function to fill in
 ///
 /// A model's file is read as data and never loaded: requirements, Python, function and example requests are what it says
-/// of itself. No file that is there is changed. For models that lie elsewhere, or many, there is `ekiben convert`.
+/// of itself. A dangerous model is refused, as `ekiben validate` would. No file that is there is changed, and where it
+/// fails, nothing is left. For many models there is `ekiben convert`.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// The project's folder.
+    /// The project's folder. It is made, if it is not there.
     #[arg(value_name = "PATH", default_value = ".")]
     path: PathBuf,
-    /// The model's file, in the project's folder. Without it, models are looked for there.
-    #[arg(long, value_name = "FILE")]
+    /// The model: a file, or a folder of MLflow, transformers or sentence-transformers. One that lies elsewhere is linked
+    /// into the project (a hard link), where that is on the same file system, else copied. Without it, models are looked
+    /// for in the project's folder.
+    #[arg(long, value_name = "MODEL")]
     from: Option<PathBuf>,
     /// What the model is called. Without it: after the model's file, or the folder.
     #[arg(long)]
     name: Option<String>,
+    /// What loading the model may import though it is dangerous or unknown: `package.module.Name` or `package.*`. It is
+    /// written into the manifest's `model.allow`; may be repeated.
+    #[arg(long, value_name = "GLOBAL")]
+    allow: Vec<String>,
+    /// Copy the model, rather than link it: whoever writes into the original does not change the project.
+    #[arg(long)]
+    copy: bool,
+    /// Ask for packages that use graphics processors, where there are smaller ones without.
+    #[arg(long)]
+    gpu: bool,
 }
 
 #[derive(Serialize)]
-struct Started {
+struct Started<'a> {
+    /// The project's folder as a command names it: nothing where that is the current one.
+    #[serde(skip)]
+    folder: String,
     written: Vec<PathBuf>,
     kept: Vec<PathBuf>,
+    placed: Vec<Brought>,
+    /// Bytes of the model's files.
+    size: u64,
     proposal: Proposal,
+    diagnostics: Vec<Json<'a>>,
+}
+
+/// A file that was brought into the project.
+#[derive(Serialize)]
+struct Brought {
+    path: PathBuf,
+    how: Placed,
 }
 
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
-    fs_err::create_dir_all(&args.path)?;
-    let made = init::start(&Options { folder: args.path, model: args.from, name: args.name })?;
+    let Args { path, from, name, allow, copy, gpu } = args;
+    let placing = if copy { Placing::Copy } else { Placing::Link };
+    let rules = Rules { allow, placing, hardware: hardware(gpu) };
+    let folder = if path.as_os_str() == "." { String::new() } else { format!(" {}", path.display()) };
+    let mut found = Diagnostics::new();
+    let made = init::start(&Start { folder: path, model: from, name, rules }, &mut found);
+    // In JSON they are part of the result; where there is none, of nothing else.
+    if made.is_err() || context.printer.output() == super::Output::Human {
+        watch::show(context, &found);
+    }
+    let made = made?;
     for path in &made.kept {
         context.printer.status("Kept", path.display().to_string());
     }
-    context.printer.report(&Started { written: made.written, kept: made.kept, proposal: made.proposal })?;
+    for (verb, how) in [("Linked", Placed::Linked), ("Copied", Placed::Copied)] {
+        let mut paths = made.placed.iter().filter(|(_, placed)| *placed == how).map(|(path, _)| path);
+        if let Some(first) = paths.next() {
+            let more = match paths.count() {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            context.printer.status(verb, format!("{}{more}, {}", first.display(), Size(made.size)));
+        }
+    }
+    context.printer.report(&Started {
+        folder,
+        written: made.written,
+        kept: made.kept,
+        placed: made.placed.into_iter().map(|(path, how)| Brought { path, how }).collect(),
+        size: made.size,
+        proposal: made.proposal,
+        diagnostics: found.sorted().into_iter().map(Json::from).collect(),
+    })?;
     Ok(Exit::Success)
 }
 
-impl Report for Started {
+impl Report for Started<'_> {
     fn human(&self, out: &mut dyn Write) -> io::Result<()> {
         for path in &self.written {
             writeln!(out, "{}", path.display())?;
         }
         reasons(out, &self.proposal)?;
+        let test = format!("`ekiben test{}`", self.folder);
         let next = match (self.proposal.is_ready(), self.proposal.tests.is_empty()) {
             (true, false) => {
-                "`ekiben test` asks the model the example requests; `ekiben test --accept` writes its answers down"
+                format!("{test} asks the model the example requests; with `--accept` it writes its answers down")
             }
-            (true, true) => "describe an example under `tests:`, then `ekiben test`",
-            (false, _) => "fill in the function, describe an example under `tests:`, then `ekiben test`",
+            (true, true) => format!("describe an example under `tests:`, then {test}"),
+            (false, _) => format!("fill in the function, describe an example under `tests:`, then {test}"),
         };
         writeln!(out, "{HINT}next{HINT:#}: {next}")
     }

@@ -56,6 +56,17 @@ pub struct Signature {
     pub decorated: bool,
     /// Of the name.
     pub position: Position,
+    /// What is still to be written: it raises a `NotImplementedError` whatever it is given.
+    pub unwritten: Option<Unwritten>,
+}
+
+/// A statement that stands for what is still to be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unwritten {
+    /// What the statement says of it; empty where it says nothing.
+    pub text: String,
+    /// Of the statement.
+    pub position: Position,
 }
 
 impl Signature {
@@ -473,7 +484,22 @@ fn signature(source: &str, function: &ast::StmtFunctionDef) -> Signature {
         is_async: function.is_async,
         decorated: !function.decorator_list.is_empty(),
         position: position(source, function.name.start()),
+        unwritten: function.body.iter().find_map(|statement| unwritten(source, statement)),
     }
+}
+
+/// `raise NotImplementedError`, with or without a text.
+fn unwritten(source: &str, statement: &Stmt) -> Option<Unwritten> {
+    let Stmt::Raise(raise) = statement else { return None };
+    let (exception, text) = match raise.exc.as_deref()? {
+        Expr::Call(call) => {
+            let text = call.arguments.args.first().and_then(Expr::as_string_literal_expr);
+            (&*call.func, text.map(|text| bounded(text.value.to_str())).unwrap_or_default())
+        }
+        exception => (exception, String::new()),
+    };
+    let name = exception.as_name_expr()?.id.as_str();
+    (name == "NotImplementedError").then(|| Unwritten { text, position: position(source, raise.start()) })
 }
 
 fn docstring(body: &[Stmt]) -> Option<String> {

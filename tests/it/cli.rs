@@ -161,7 +161,7 @@ fn json_has_the_keys_that_scripts_rely_on() {
     };
     let layer = "compression diff_id digest shared_with size title";
     for (args, expected) in [
-        (&["init", "empty"][..], "kept proposal written".to_owned()),
+        (&["init", "empty"][..], "diagnostics kept placed proposal size written".to_owned()),
         (&["validate", "tiny"], "diagnostics errors files projects warnings".to_owned()),
         (&["lock", "tiny"], "lock path".to_owned()),
         (&["pack", "tiny"], "digest name path size version".to_owned()),
@@ -295,14 +295,15 @@ fn a_project_that_init_makes_goes_the_whole_way() {
     let home = Home::warm();
     home.write("line/line.json", r#"{"slope": 2}"#);
     home.run(["init", "line", "--from", "line/line.json"]).ok();
-    home.run(["validate", "line", "--strict"]).ok();
+    home.run(["validate", "line"]).ok().says("EK0409");
     home.run(["init", "line"]).ends(1).says("ekiben validate");
     home.run(["test", "line"]).ends(2).says("no tests");
     let code = fs::read_to_string(home.path("line/src/predict.py")).unwrap();
     let filled = "import json\n    slope = json.loads((MODEL / \"line.json\").read_text())[\"slope\"]\n    \
                   return [slope * row[0] for row in features]";
-    let code = code.replace("raise NotImplementedError(\"call the model here\")", filled);
+    let code = code.replace("raise NotImplementedError(\"load the model and call it here\")", filled);
     home.write("line/src/predict.py", code);
+    home.run(["validate", "line", "--strict"]).ok();
     let manifest = fs::read_to_string(home.path("line/ekiben.yaml")).unwrap();
     let tests = "\ntests:\n  - {name: two rows, request: {features: [[1.0], [2.0]]}, expect: [2.0, 4.0]}\n";
     home.write("line/ekiben.yaml", manifest + tests);

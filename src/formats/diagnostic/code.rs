@@ -146,6 +146,8 @@ codes! {
     "The name is imported or assigned in the file, not defined with `def`. Then neither the inputs nor the description of the service can be checked against its parameters. Define a function of this name that calls the other."
     "EK0408" ImportNotPacked Error "a module of the project is imported and not packed"
     "The file lies in the project's folder and belongs to none of the lists that are packed: the code is the folder of the service's file (of a file in the project's own folder, that file alone) and what `include` names. Add it to `include`."
+    "EK0409" Unwritten Warning "a function is still to be written"
+    "The function raises a `NotImplementedError` whatever it is given: each request will be answered with a status of 500. `ekiben init` writes such a line where a model's file does not say how it is asked."
 
     "EK0501" BadRequirement Error "a Python requirement cannot be read"
     "Requirements are written as PEP 508 says: a name, then versions, as `scikit-learn==1.5.2` or `pandas>=2,<3`."

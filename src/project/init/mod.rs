@@ -1,57 +1,100 @@
-//! A project to start from, made of what is already there.
+//! Projects made of what is already there: a model, a shelf of them, or nothing.
 //!
-//! Invariant: no file that exists is changed. A model is read as data and never loaded; what it says is what the project
-//! begins with ([`crate::project::init::proposal`]).
+//! Invariants: nothing of a model is loaded or run; no file that exists is changed; the model that was given stays where it
+//! is, as it is; a project appears whole or not at all; the same models give the same bytes.
 
-pub mod convert;
+mod convert;
+mod find;
+mod own;
+mod part;
+mod plan;
 pub mod proposal;
+mod start;
 
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use fs_err as fs;
+use serde::Serialize;
 
-use crate::formats::model::{self, Origin};
+pub use convert::{Conversion, Converted, Existing, Shelf, convert};
+pub(crate) use start::schema_beside;
+pub use start::{Start, Started, start};
+
 use crate::io::explain::{ErrorKind, Explain, Explanation};
-use crate::project::manifest::NAMES;
-use proposal::{Proposal, Words};
 
-/// What a project is to be made of.
+/// What holds for each model of which a project is made.
 #[derive(Clone, Debug, Default)]
-pub struct Options {
-    /// The project's folder; it has to exist.
-    pub folder: PathBuf,
-    /// The model's file or folder, in the project's folder. None: models are looked for in the folder.
-    pub model: Option<PathBuf>,
-    /// What it is called. None: after the model, else after the folder.
-    pub name: Option<String>,
+pub struct Rules {
+    /// What loading the models may import though it is dangerous or unknown, as in a manifest's `model.allow`.
+    pub allow: Vec<String>,
+    /// How a model's files get into the project, where they lie elsewhere.
+    pub placing: Placing,
+    /// What the container will run on.
+    pub hardware: proposal::Hardware,
 }
 
-/// What came of it.
-#[derive(Clone, Debug)]
-pub struct Start {
-    /// Files that were written.
-    pub written: Vec<PathBuf>,
-    /// Files that were there already, and are as they were.
-    pub kept: Vec<PathBuf>,
-    /// What was read from the model.
-    pub proposal: Proposal,
+/// How a model's files get into a project.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Placing {
+    /// Each is copied; a file system that can share the bytes of two files does.
+    #[default]
+    Copy,
+    /// Each is a hard link: it takes no space, and whoever writes into one changes the other. Copied where there can be no
+    /// link: on another file system.
+    Link,
 }
 
-/// What can go wrong.
+/// How a model's files got into a project.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Placed {
+    /// They were there.
+    There,
+    /// As hard links.
+    Linked,
+    /// As copies.
+    Copied,
+}
+
+/// Why there is no project.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The folder has a manifest.
     #[error("there is a manifest already: {}", .0.display())]
     Already(PathBuf),
-    /// The model is not in the folder.
-    #[error("the model {} is not in the folder {}", model.display(), folder.display())]
-    Elsewhere {
-        /// The model.
-        model: PathBuf,
-        /// The folder.
-        folder: PathBuf,
+    /// It is not there.
+    #[error("there is no such file or folder: {}", .0.display())]
+    Missing(PathBuf),
+    /// It is nothing that can be made a project.
+    #[error("no project can be made from {}: {why}", path.display())]
+    NoModel {
+        /// The file or folder.
+        path: PathBuf,
+        /// What it is.
+        why: NoModel,
     },
+    /// It is dangerous or damaged; the diagnostics say in what way.
+    #[error("the model is refused: {}", path.display())]
+    Refused {
+        /// The file or folder.
+        path: PathBuf,
+        /// What would have to be allowed for it to be taken: none where it is damaged, or hides what it imports.
+        allow: Vec<String>,
+    },
+    /// Something lies where the project, or a file of it, would.
+    #[error("{} is there already", .0.display())]
+    Exists(PathBuf),
+    /// A file that belongs to the model is not there, or lies elsewhere.
+    #[error("{} belongs to the model, and is not a file in its folder", .0.display())]
+    Outside(PathBuf),
+    /// The name is none that a manifest takes.
+    #[error("`{0}` cannot be the name of a project")]
+    Name(String),
+    /// A name for several projects.
+    #[error("one name is given for {0} models")]
+    OneName(usize),
+    /// The folder holds too much.
+    #[error("{} holds more than {MOST} files", .0.display())]
+    TooMany(PathBuf),
     /// The disk said no.
     #[error(transparent)]
     Io(#[from] std::io::Error),
@@ -60,141 +103,84 @@ pub enum Error {
     Template(#[from] minijinja::Error),
 }
 
+/// Why something is no model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoModel {
+    /// It has a manifest.
+    Project,
+    /// BentoML built it.
+    Bento,
+    /// There is nothing in it.
+    Empty,
+    /// It is a folder without one.
+    None,
+    /// It is a folder with several.
+    Several,
+    /// The project's folder is one itself.
+    Itself,
+    /// What a folder's description says cannot be read.
+    Unreadable,
+}
+
+impl std::fmt::Display for NoModel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Project => "it is one already",
+            Self::Bento => "it is a bento",
+            Self::Empty => "it is empty",
+            Self::None => "no model is in the folder",
+            Self::Several => "several models are in the folder",
+            Self::Itself => "the folder is a model, and cannot hold the project beside it",
+            Self::Unreadable => "its description cannot be read",
+        })
+    }
+}
+
 impl Explain for Error {
     fn explain(&self) -> Explanation {
+        let named = |name| ErrorKind::Failure.named(name);
         match self {
-            Self::Already(_) => {
-                ErrorKind::Failure.named("init/manifest-exists").hint("`ekiben validate` says whether it is right")
+            Self::Already(_) => named("init/manifest-exists").hint("`ekiben validate` says whether it is right"),
+            Self::Missing(_) => named("init/missing"),
+            Self::NoModel { why: NoModel::Project | NoModel::Bento, .. } => {
+                named("init/no-model").hint("`ekiben build` takes it as it is")
             }
-            Self::Elsewhere { folder, .. } => ErrorKind::Failure
-                .named("init/model-elsewhere")
-                .hint(format!("copy or move the model into {}, or run `ekiben init` where it lies", folder.display())),
+            Self::NoModel { why: NoModel::None, .. } => named("init/no-model")
+                .hint("name the model's file: one that is named is taken whatever it is called, also where its format is unknown"),
+            Self::NoModel { why: NoModel::Several, .. } => {
+                named("init/no-model").hint("name one of them; or all become projects: `ekiben convert`")
+            }
+            Self::NoModel { path, why: NoModel::Itself } => named("init/no-model")
+                .hint(format!("make the project elsewhere: `ekiben init --from {} NEW-FOLDER`", path.display())),
+            Self::NoModel { .. } => named("init/no-model"),
+            Self::Refused { allow, .. } => {
+                let refused = ErrorKind::Invalid.named("init/refused");
+                if allow.is_empty() {
+                    refused
+                } else {
+                    let flags: Vec<String> = allow.iter().map(|global| format!("--allow '{global}'")).collect();
+                    refused.hint(format!(
+                        "if you made it, or trust who did, and know why it imports that: {}; the manifest's `model.allow` will say so",
+                        flags.join(" ")
+                    ))
+                }
+            }
+            Self::Exists(_) => named("init/exists").hint("choose another folder, or move it away; `ekiben convert --force` replaces the files of a project"),
+            Self::Outside(_) => named("init/outside"),
+            Self::Name(_) => named("init/name").hint("use lowercase letters, digits, `-`, `_` and `.`, at most 63"),
+            Self::OneName(_) => named("init/one-name").hint("leave `--name` out: projects are called after their models"),
+            Self::TooMany(_) => named("init/too-many"),
             Self::Io(error) => error.explain(),
-            Self::Template(_) => ErrorKind::Failure.named("init/template"),
+            Self::Template(_) => named("init/template"),
         }
     }
 }
 
-/// Writes a manifest, a function and requirements into a folder, as far as they are not there.
-///
-/// # Errors
-/// When there is a manifest already, or the model lies elsewhere; then nothing was written. When the disk says no, the
-/// files before it are there.
-pub fn start(options: &Options) -> Result<Start, Error> {
-    let folder = &options.folder;
-    if let Some(name) = NAMES.iter().find(|name| folder.join(name).exists()) {
-        return Err(Error::Already(folder.join(name)));
-    }
-    let models = match &options.model {
-        Some(model) => vec![inside(folder, model)?],
-        None => models_in(folder)?,
-    };
-    let first = models.first().map(PathBuf::as_path);
-    let mut proposal = first.and_then(|model| look(folder, model)).unwrap_or_else(Proposal::of_nothing);
-    proposal.settle(|module| {
-        let path = module.replace('.', "/");
-        let places = [format!("src/{path}.py"), format!("src/{path}/__init__.py")];
-        places.iter().find_map(|place| fs::read_to_string(folder.join(place)).ok())
-    });
-    let name = match &options.name {
-        Some(name) => name.clone(),
-        None => name_from(first, folder)?,
-    };
-    let (entry, source) = entry_in(folder);
-
-    let files: Vec<String> = models.iter().filter_map(|model| model.to_str().map(str::to_owned)).collect();
-    let schema = schema_beside(folder);
-    let texts = proposal.texts(&Words {
-        name: &name,
-        files: &files,
-        allow: &[],
-        entry: &entry,
-        ours: source.is_some(),
-        schema: schema.as_deref(),
-    })?;
-    let mut start = Start { written: Vec::new(), kept: Vec::new(), proposal };
-    if let Some(source) = source {
-        start.write(&folder.join(source), &texts.code)?;
-    }
-    start.write(&folder.join("requirements.txt"), &texts.requirements)?;
-    // The manifest comes last: a project that has one is complete.
-    start.write(&folder.join(NAMES[0]), &texts.manifest)?;
-    Ok(start)
-}
-
-/// What a model in the folder says; by its name alone, where its content says nothing.
-fn look(folder: &Path, model: &Path) -> Option<Proposal> {
-    let (host, path) = (folder.join(model), model.to_str()?);
-    if host.is_dir() {
-        return proposal::of_folder(proposal::recognise(&host)?, &host, path);
-    }
-    let size = fs::metadata(&host).ok()?.len();
-    let read = model::inspect(&Origin::File(&host), path, size).ok();
-    read.and_then(|model| proposal::of_file(&model, path)).or_else(|| proposal::of_name(path))
-}
-
-impl Start {
-    fn write(&mut self, path: &Path, text: &str) -> Result<(), Error> {
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder)?;
-        }
-        let shown = path.strip_prefix(".").unwrap_or(path).to_owned();
-        match fs::File::create_new(path) {
-            Ok(mut file) => {
-                file.write_all(text.as_bytes())?;
-                self.written.push(shown);
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => self.kept.push(shown),
-            Err(error) => return Err(error.into()),
-        }
-        Ok(())
-    }
-}
-
-/// The model's path relative to the folder.
-fn inside(folder: &Path, model: &Path) -> Result<PathBuf, Error> {
-    let real = fs::canonicalize(model).or_else(|_| fs::canonicalize(folder.join(model)))?;
-    match real.strip_prefix(fs::canonicalize(folder)?) {
-        Ok(path) if !path.as_os_str().is_empty() => Ok(path.to_owned()),
-        _ => Err(Error::Elsewhere { model: model.to_owned(), folder: folder.to_owned() }),
-    }
-}
-
-/// Models that lie in the folder itself, by name.
-fn models_in(folder: &Path) -> Result<Vec<PathBuf>, Error> {
-    let mut models = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let name = PathBuf::from(entry.file_name());
-        if entry.file_type()?.is_file() && name.to_str().is_some_and(|name| proposal::of_name(name).is_some()) {
-            models.push(name);
-        }
-    }
-    models.sort();
-    Ok(models)
-}
-
-/// A function of the right name that is there, else where one is to be written.
-fn entry_in(folder: &Path) -> (String, Option<&'static str>) {
-    for file in ["src/predict.py", "predict.py"] {
-        if folder.join(file).exists() {
-            return (format!("{file}:predict"), None);
-        }
-    }
-    ("src/predict.py:predict".to_owned(), Some("src/predict.py"))
-}
-
-/// A name that a manifest takes: from the model's, unless that says nothing.
-fn name_from(model: Option<&Path>, folder: &Path) -> Result<String, Error> {
-    let real = fs::canonicalize(folder)?;
-    let stem = |path: &Path| path.file_stem().map(|stem| plain(&stem.to_string_lossy())).unwrap_or_default();
-    let from_model = model.map(stem).filter(|name| !matches!(name.as_str(), "" | "model" | "weights" | "saved_model"));
-    let name = from_model.unwrap_or_else(|| stem(&real));
-    Ok(if name.is_empty() { "model".to_owned() } else { name })
-}
+/// Files of one model, and models of one folder.
+const MOST: usize = 10_000;
 
 /// A text as a name that a manifest takes; empty where nothing is left of it.
-pub(crate) fn plain(text: &str) -> String {
+fn plain(text: &str) -> String {
     let mapped: String = text
         .to_lowercase()
         .chars()
@@ -204,86 +190,9 @@ pub(crate) fn plain(text: &str) -> String {
     mapped.trim_matches(['-', '.', '_']).to_owned()
 }
 
-/// The schema, where the project lies in a checkout that has it: an editor finds it there without a network.
-pub(crate) fn schema_beside(folder: &Path) -> Option<String> {
-    let real = fs::canonicalize(folder).ok()?;
-    let (depth, _) =
-        real.ancestors().enumerate().find(|(_, folder)| folder.join("schemas/manifest.schema.json").exists())?;
-    Some("../".repeat(depth) + "schemas/manifest.schema.json")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::project::Project;
-
-    /// A model of scikit-learn's that takes rows of two numbers.
-    const PICKLE: &[u8] = b"\x80\x04\x8c\x1bsklearn.linear_model._basic\x8c\x10LinearRegression\x93)\x81}(\
-        \x8c\x0en_features_in_K\x02\x8c\x10_sklearn_version\x8c\x051.5.2ub.";
-
-    fn started(files: &[&str], model: Option<&str>) -> (tempfile::TempDir, Start) {
-        let folder = tempfile::tempdir().unwrap();
-        for file in files {
-            let path = folder.path().join(file);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            // As little of each as is right.
-            let bytes: &[u8] = match path.extension().and_then(|ending| ending.to_str()) {
-                Some("pkl") => PICKLE,
-                Some("onnx") => b"\x08\x07\x3a\x00",
-                Some("safetensors") => b"\x02\0\0\0\0\0\0\0{}",
-                _ => b"x",
-            };
-            fs::write(path, bytes).unwrap();
-        }
-        let model = model.map(|model| folder.path().join(model));
-        let options = Options { folder: folder.path().to_owned(), model, name: Some("iris".to_owned()) };
-        let start = start(&options).unwrap();
-        (folder, start)
-    }
-
-    #[test]
-    fn what_it_writes_is_valid() {
-        for (files, model, requirement) in [
-            (&["iris.pkl"][..], Some("iris.pkl"), "scikit-learn==1.5.2\nnumpy<2.2\nscipy<1.15\n"),
-            (&["a b.onnx"], None, "numpy\nonnxruntime\n"),
-            (&["x/y.pt"], Some("x/y.pt"), "torch\n"),
-            (&["m.safetensors"], None, "numpy\nsafetensors\n"),
-            (&["m.bin"], None, ""),
-            (&["m.bin"], Some("m.bin"), ""),
-        ] {
-            let (folder, start) = started(files, model);
-            assert_eq!(start.written.len(), 3, "{files:?}");
-            let result = Project::load(folder.path());
-            let found = match &result {
-                Ok((_, found)) | Err(found) => found,
-            };
-            let shown: Vec<_> =
-                found.sorted().into_iter().map(|d| crate::formats::diagnostic::Rendering::PLAIN.render(d)).collect();
-            assert!(found.is_empty(), "{files:?}: {shown:#?}");
-            let written = fs::read_to_string(folder.path().join("requirements.txt")).unwrap();
-            let without: String =
-                written.lines().map(|line| line.split("  #").next().unwrap().to_owned() + "\n").collect();
-            assert_eq!(without, requirement);
-        }
-    }
-
-    #[test]
-    fn what_is_there_stays() {
-        let (folder, start) = started(&["src/predict.py", "requirements.txt"], None);
-        assert_eq!(start.kept, [folder.path().join("requirements.txt")]);
-        assert_eq!(start.written, [folder.path().join("ekiben.yaml")]);
-        assert_eq!(fs::read_to_string(folder.path().join("src/predict.py")).unwrap(), "x");
-        let again = Options { folder: folder.path().to_owned(), ..Options::default() };
-        assert!(matches!(super::start(&again), Err(Error::Already(_))));
-    }
-
-    #[test]
-    fn a_model_outside_is_refused_before_anything_is_written() {
-        let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::NamedTempFile::new().unwrap());
-        let options = Options { folder: folder.path().to_owned(), model: Some(other.path().to_owned()), name: None };
-        assert!(matches!(start(&options), Err(Error::Elsewhere { .. })));
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
-    }
 
     #[test]
     fn names_become_names_that_a_manifest_takes() {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::Subject;
 use crate::formats::diagnostic::{Code, Diagnostic, Diagnostics, Source};
 use crate::formats::document::{MAX_BYTES, read_text};
-use crate::formats::source::{self, ParameterKind, Position, Signature};
+use crate::formats::source::{self, ParameterKind, Position, Signature, Unwritten};
 use crate::io::archive::ArchivePath;
 use crate::io::explain::Explain as _;
 use crate::io::suggest::{closest, did_you_mean};
@@ -31,6 +31,14 @@ pub fn check(subject: &Subject<'_>, found: &mut Diagnostics) {
         match source::function(text.text(), entry.function) {
             Ok(signature) => {
                 open |= signature.decorated;
+                if let Some(Unwritten { text: what, position }) = &signature.unwritten {
+                    let message = match what.as_str() {
+                        "" => format!("the function `{}` is still to be written", signature.name),
+                        what => format!("the function `{}` is still to be written: {what}", signature.name),
+                    };
+                    let warning = Diagnostic::new(Code::Unwritten, text, span(text, *position, "raise"), message);
+                    found.push(warning.help("put what answers in the place of this line"));
+                }
                 functions.push((text.clone(), signature));
             }
             Err(error) => {

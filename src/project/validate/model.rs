@@ -16,6 +16,7 @@ use crate::formats::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::formats::document::shown;
 use crate::formats::model::globals::{Verdict, distribution, is_standard, judge};
 use crate::formats::model::{self, Fault, Format, Model, Origin};
+use crate::formats::package;
 use crate::project::files::Files;
 use crate::project::manifest::Manifest;
 
@@ -221,10 +222,14 @@ impl Needs {
         if subject.manifest.python.is_none() {
             return;
         }
+        let brought = package::with_all_required(wanted.iter().map(|wanted| wanted.name.as_str()));
         for (package, Need { file, module, version }) in &self.0 {
+            let is_brought = brought.iter().any(|other| other == package || package::may_bring(other, module))
+                // Hardly a package that models are made with comes without it.
+                || package == "numpy" && !wanted.is_empty();
             let own = wanted.iter().find(|wanted| wanted.name == *package);
             let locked = subject.locked.get(package);
-            if own.is_none() && locked.is_none() && !brought(package, wanted) {
+            if own.is_none() && locked.is_none() && !is_brought {
                 let message = format!("loading the file imports `{module}`, and `{package}` is not required");
                 let pin = version.as_ref().map_or_else(|| package.clone(), |version| format!("{package}=={version}"));
                 let warning = Diagnostic::of_file(Code::NotRequired, file, message);
@@ -250,22 +255,6 @@ impl Needs {
             }
         }
     }
-}
-
-/// Whether a package comes along with one that is required.
-fn brought(package: &str, wanted: &[Wanted]) -> bool {
-    let bringing: &[&str] = match package {
-        "numpy" => return !wanted.is_empty(),
-        "scipy" | "joblib" => {
-            &["scikit-learn", "xgboost", "lightgbm", "statsmodels", "imbalanced-learn", "konfuzio-sdk"]
-        }
-        "scikit-learn" => &["imbalanced-learn", "umap-learn", "hdbscan", "konfuzio-sdk", "category-encoders"],
-        "torch" => &["torchvision", "sentence-transformers", "konfuzio-sdk", "fastai", "timm"],
-        "pandas" => &["statsmodels", "konfuzio-sdk", "prophet", "category-encoders", "mlflow"],
-        "keras" => &["tensorflow"],
-        _ => &["konfuzio-sdk"],
-    };
-    wanted.iter().any(|wanted| bringing.contains(&wanted.name.as_str()))
 }
 
 /// Whether the specifiers admit the version, or another one of its minor series.

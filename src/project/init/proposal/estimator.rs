@@ -4,14 +4,14 @@
 use serde_json::Value as Json;
 
 use super::booster;
-use super::input::{Input, MOST_COLUMNS, presentable};
+use super::input::{Column, Input, MOST_COLUMNS, presentable};
 use crate::formats::model::Object;
 
 /// What a model can be asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// It has a method of this name that takes rows.
-    Method(&'static str),
+    /// It has methods of these names that take rows; the first is what it is for.
+    Methods(Vec<&'static str>),
     /// It learnt from its data and can say nothing about other data.
     Unable,
     /// The class is not known here.
@@ -58,8 +58,6 @@ pub fn role(object: Object<'_>) -> Role {
 }
 
 fn role_at(object: Object<'_>, depth: u8) -> Role {
-    const PREDICT: Role = Role::Method("predict");
-    const TRANSFORM: Role = Role::Method("transform");
     let Some((module, class)) = object.class() else { return Role::Unknown };
     let mut parts = module.split('.');
     let (package, area) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
@@ -72,24 +70,28 @@ fn role_at(object: Object<'_>, depth: u8) -> Role {
         }
     }
     match (package, area, class) {
-        ("sklearn", "cluster", "FeatureAgglomeration") => TRANSFORM,
-        ("sklearn", "cluster", "KMeans" | "MiniBatchKMeans" | "BisectingKMeans" | "MeanShift") => PREDICT,
-        ("sklearn", "cluster", "AffinityPropagation" | "Birch") => PREDICT,
+        ("sklearn", "cluster", "FeatureAgglomeration") => only("transform"),
+        ("sklearn", "cluster", "KMeans" | "MiniBatchKMeans" | "BisectingKMeans" | "MeanShift") => predicts(object),
+        ("sklearn", "cluster", "AffinityPropagation" | "Birch") => predicts(object),
         ("sklearn", "cluster", _) => Role::Unable,
-        ("sklearn", "neighbors", "NearestNeighbors") => Role::Method("kneighbors"),
-        ("sklearn", "neighbors", "KernelDensity") => Role::Method("score_samples"),
+        ("sklearn", "neighbors", "NearestNeighbors") => only("kneighbors"),
+        ("sklearn", "neighbors", "KernelDensity") => only("score_samples"),
         ("sklearn", "neighbors", "LocalOutlierFactor") => match object.get("novelty").and_then(Object::truth) {
-            Some(true) => PREDICT,
+            Some(true) => predicts(object),
             _ => Role::Unable,
         },
-        ("sklearn", "neighbors", class) if class.contains("Transformer") || class.contains("Analysis") => TRANSFORM,
-        ("sklearn", "manifold", "Isomap" | "LocallyLinearEmbedding") => TRANSFORM,
+        ("sklearn", "neighbors", class) if class.contains("Transformer") || class.contains("Analysis") => {
+            only("transform")
+        }
+        ("sklearn", "manifold", "Isomap" | "LocallyLinearEmbedding") => only("transform"),
         ("sklearn", "manifold", _) => Role::Unable,
-        ("sklearn", "feature_selection", "RFE" | "RFECV") => PREDICT,
-        ("sklearn", "compose", "TransformedTargetRegressor") => PREDICT,
+        ("sklearn", "feature_selection", "RFE" | "RFECV") => predicts(object),
+        ("sklearn", "compose", "TransformedTargetRegressor") => predicts(object),
         ("sklearn", "covariance", class) if class != "EllipticEnvelope" => Role::Unable,
-        ("sklearn", "ensemble", "RandomTreesEmbedding") | ("sklearn", "neural_network", "BernoulliRBM") => TRANSFORM,
-        ("sklearn", "pipeline", "FeatureUnion") | ("sklearn", "compose", _) => TRANSFORM,
+        ("sklearn", "ensemble", "RandomTreesEmbedding") | ("sklearn", "neural_network", "BernoulliRBM") => {
+            only("transform")
+        }
+        ("sklearn", "pipeline", "FeatureUnion") | ("sklearn", "compose", _) => only("transform"),
         (
             "sklearn",
             "preprocessing"
@@ -100,7 +102,7 @@ fn role_at(object: Object<'_>, depth: u8) -> Role {
             | "random_projection"
             | "kernel_approximation",
             _,
-        ) => TRANSFORM,
+        ) => only("transform"),
         (
             "sklearn",
             "calibration"
@@ -126,13 +128,67 @@ fn role_at(object: Object<'_>, depth: u8) -> Role {
             class,
             // Helpers such as a loss or a tree's nodes are no estimators.
         ) if class.starts_with(|c: char| c.is_ascii_uppercase()) && !matches!(class, "Tree" | "StratifiedKFold") => {
-            PREDICT
+            predicts(object)
         }
-        ("imblearn", "ensemble", _) | ("catboost", ..) => PREDICT,
-        ("xgboost" | "lightgbm", _, class) if class.starts_with(|c: char| c.is_ascii_uppercase()) => PREDICT,
-        ("statsmodels", _, class) if class.contains("Results") => PREDICT,
+        ("imblearn", "ensemble", _) | ("catboost", ..) => predicts(object),
+        ("xgboost" | "lightgbm", _, class) if class.starts_with(|c: char| c.is_ascii_uppercase()) => predicts(object),
+        ("statsmodels", _, class) if class.contains("Results") => predicts(object),
         _ => Role::Unknown,
     }
+}
+
+fn only(method: &'static str) -> Role {
+    Role::Methods(vec![method])
+}
+
+/// `predict`, and what else a class has that says more: probabilities, or how far a row is from the boundary where there
+/// are none, or distances.
+fn predicts(object: Object<'_>) -> Role {
+    const PROBABLE: [&str; 26] = [
+        "LogisticRegression",
+        "LogisticRegressionCV",
+        "RandomForestClassifier",
+        "ExtraTreesClassifier",
+        "GradientBoostingClassifier",
+        "HistGradientBoostingClassifier",
+        "AdaBoostClassifier",
+        "BaggingClassifier",
+        "DecisionTreeClassifier",
+        "ExtraTreeClassifier",
+        "KNeighborsClassifier",
+        "RadiusNeighborsClassifier",
+        "MLPClassifier",
+        "GaussianNB",
+        "MultinomialNB",
+        "BernoulliNB",
+        "ComplementNB",
+        "GaussianProcessClassifier",
+        "LinearDiscriminantAnalysis",
+        "QuadraticDiscriminantAnalysis",
+        "CalibratedClassifierCV",
+        "GaussianMixture",
+        "XGBClassifier",
+        "XGBRFClassifier",
+        "LGBMClassifier",
+        "CatBoostClassifier",
+    ];
+    let class = object.class().map(|(_, class)| class).unwrap_or_default();
+    let is_true = |name: &str| object.get(name).and_then(Object::truth) == Some(true);
+    let further = match class {
+        "SVC" | "NuSVC" if is_true("probability") => "predict_proba",
+        "SGDClassifier" => match object.get("loss").and_then(Object::text) {
+            Some("log_loss" | "log" | "modified_huber") => "predict_proba",
+            _ => "decision_function",
+        },
+        "SVC" | "NuSVC" | "LinearSVC" | "RidgeClassifier" | "RidgeClassifierCV" | "Perceptron" => "decision_function",
+        "IsolationForest" | "OneClassSVM" | "SGDOneClassSVM" | "EllipticEnvelope" | "LocalOutlierFactor" => {
+            "decision_function"
+        }
+        "KMeans" | "MiniBatchKMeans" | "BisectingKMeans" | "Birch" => "transform",
+        class if PROBABLE.contains(&class) => "predict_proba",
+        _ => return only("predict"),
+    };
+    Role::Methods(vec!["predict", further])
 }
 
 /// What it takes.
@@ -152,7 +208,7 @@ fn input_at(object: Object<'_>, depth: u8) -> Input {
         return match input_at(*first, depth + 1) {
             // What later steps know of the same columns may be more.
             Input::Rows(rows) => Input::Rows(filled(object, rows.len())),
-            Input::Columns(names) => columns(object, names.into_iter().map(|(name, _)| name).collect()),
+            Input::Columns(found) => columns(object, found.into_iter().map(|column| column.name).collect()),
             other => other,
         };
     }
@@ -191,7 +247,8 @@ fn names(array: Object<'_>) -> Option<Vec<String>> {
 
 fn columns(object: Object<'_>, names: Vec<String>) -> Input {
     let examples = Examples::default().of(object, &names, names.len(), 0);
-    Input::Columns(names.into_iter().zip(examples.into_iter().map(or_zero)).collect())
+    let examples = examples.into_iter().map(or_zero);
+    Input::Columns(names.into_iter().zip(examples).map(|(name, example)| Column::new(name, example)).collect())
 }
 
 fn filled(object: Object<'_>, width: usize) -> Vec<Json> {

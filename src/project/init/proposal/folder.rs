@@ -7,7 +7,8 @@ use std::str::FromStr;
 use pep508_rs::{Requirement, VerbatimUrl};
 use serde_json::Value as Json;
 
-use super::input::Input;
+use super::code::VALUE;
+use super::input::{Column, Input};
 use super::releases::{self, Range};
 use super::{Pin, Proposal, literal, pickled, plain_name};
 use crate::formats::diagnostic::Diagnostics;
@@ -61,7 +62,8 @@ pub fn of_folder(kind: Kind, folder: &Path, place: &str) -> Option<Proposal> {
         Kind::Mlflow => mlflow(folder, place),
         Kind::SentenceTransformers => Some(sentence_transformers(folder, &at)),
         Kind::Transformers => transformers(folder, &at),
-        Kind::Project | Kind::Bento | Kind::SavedModel => None,
+        Kind::SavedModel => Some(Proposal::of_unknown(place)),
+        Kind::Project | Kind::Bento => None,
     }
 }
 
@@ -93,20 +95,16 @@ fn mlflow(folder: &Path, place: &str) -> Option<Proposal> {
         None => {
             let loader = plain_name(flavor("python_function", "loader_module").unwrap_or("mlflow"));
             let mut proposal = Proposal::empty(&format!("MLflow ({loader})"));
-            proposal.code.imports.push("import mlflow.pyfunc".to_owned());
+            proposal.import("import mlflow.pyfunc");
             proposal.code.load = format!("model = mlflow.pyfunc.load_model(str(MODEL / {}))", literal(place));
             proposal.take(Input::Unknown);
-            proposal.code.answer = "return model.predict(features)".to_owned();
+            proposal.answer("predict", &format!("return model.predict({VALUE})"));
             proposal
         }
     };
     if let Some(input) = signature(&description, folder) {
         // What the signature says goes before what the pickle shows, as requests are checked against it.
-        let answer = std::mem::take(&mut proposal.code.answer);
-        let before = if proposal.code.parameter == "rows" { "table" } else { proposal.code.parameter };
-        proposal.unknown.retain(|unknown| !unknown.starts_with("what the model "));
-        let value = proposal.take(input);
-        proposal.code.answer = answer.replace(&format!("({before})"), &format!("({value})"));
+        proposal.take(input);
     }
     required(folder, pickle.is_some(), &mut proposal);
     let python = flavor("python_function", "python_version").and_then(PythonVersion::of_release);
@@ -149,7 +147,7 @@ fn signature(description: &Json, folder: &Path) -> Option<Input> {
             "string" => "".into(),
             _ => return None,
         };
-        Some((column.get("name")?.as_str()?.to_owned(), seen.unwrap_or(usual)))
+        Some(Column::new(column.get("name")?.as_str()?, seen.unwrap_or(usual)))
     });
     let named = named.collect::<Option<Vec<_>>>().filter(|named| !named.is_empty() && named.len() <= 1000)?;
     Some(Input::Columns(named))
@@ -230,10 +228,10 @@ fn sentence_transformers(folder: &Path, at: &str) -> Proposal {
     versioned(&mut proposal, "transformers", version("transformers"), CONFIG);
     versioned(&mut proposal, "torch", version("pytorch"), CONFIG);
     proposal.class = Some("SentenceTransformer".to_owned());
-    proposal.code.imports.push("from sentence_transformers import SentenceTransformer".to_owned());
+    proposal.import("from sentence_transformers import SentenceTransformer");
     proposal.code.load = format!("model = SentenceTransformer(str({at}))");
     proposal.take(Input::Texts);
-    proposal.code.answer = "return model.encode(texts).tolist()".to_owned();
+    proposal.answer("predict", &format!("return model.encode({VALUE})"));
     weights(folder, &mut proposal);
     proposal
 }
@@ -256,12 +254,12 @@ fn transformers(folder: &Path, at: &str) -> Option<Proposal> {
     ]
     .into_iter()
     .find_map(|(end, task)| class.ends_with(end).then_some(task));
-    proposal.code.imports.push("from transformers import pipeline".to_owned());
+    proposal.import("from transformers import pipeline");
     match task {
         Some(task) => {
             proposal.code.load = format!("model = pipeline(\"{task}\", model=str({at}))");
             proposal.take(Input::Texts);
-            proposal.code.answer = "return model(texts)".to_owned();
+            proposal.answer("predict", &format!("return model({VALUE})"));
             if task == "fill-mask" {
                 proposal.tests.clear();
                 proposal.unknown.push("which word the model takes for the mask, so there is no example".to_owned());
@@ -269,9 +267,9 @@ fn transformers(folder: &Path, at: &str) -> Option<Proposal> {
         }
         None => {
             proposal.take(Input::Unknown);
-            proposal.code.answer = "raise NotImplementedError(\"load the model and call it here\")".to_owned();
             let what = if class.is_empty() { "the model".to_owned() } else { class.clone() };
-            proposal.open.push(format!("say in src/predict.py how {what} is loaded and asked"));
+            let why = format!("say in src/predict.py how {what} is loaded and asked");
+            proposal.leave_open("load the model and call it here", why);
         }
     }
     if !["tokenizer.json", "tokenizer_config.json", "vocab.txt", "spiece.model"].iter().any(|n| folder.join(n).exists())

@@ -5,20 +5,24 @@
 //! YAML and messages only quoted or stripped.
 
 mod booster;
+mod code;
 mod estimator;
 mod folder;
 mod input;
 mod pickled;
 mod releases;
+mod tensors;
 
 use serde::Serialize;
 use serde_json::{Value as Json, json};
 
+pub use code::{Texts, Words};
 pub use folder::{Kind, of_folder, recognise};
 
-use crate::formats::model::{self, Format, Model, Tensor, globals};
-use crate::formats::python::PythonVersion;
-use input::{Input, MOST_COLUMNS};
+use crate::formats::model::{Format, Model};
+use booster::Maker;
+use code::{Code, Function, Parameter, Preparation, VALUE};
+use input::{Array, Input};
 
 /// Something that is proposed, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -77,51 +81,6 @@ pub struct Example {
     pub refused: bool,
 }
 
-/// The service's function, in parts.
-#[derive(Clone, Debug, Default)]
-struct Code {
-    imports: Vec<String>,
-    /// Statements that make `model`.
-    load: String,
-    /// The name of the parameter, and its type.
-    parameter: &'static str,
-    hint: &'static str,
-    /// Columns of a table.
-    columns: Vec<String>,
-    /// Values of a row.
-    width: Option<usize>,
-    /// Statements that return the answer.
-    answer: String,
-}
-
-/// The texts of a project.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Texts {
-    /// `ekiben.yaml`.
-    pub manifest: String,
-    /// `requirements.txt`.
-    pub requirements: String,
-    /// `src/predict.py`.
-    pub code: String,
-}
-
-/// What the manifest says beside what is proposed.
-#[derive(Clone, Copy, Debug)]
-pub struct Words<'a> {
-    /// What it is called.
-    pub name: &'a str,
-    /// The model's files and folders, relative to the project.
-    pub files: &'a [String],
-    /// What loading may import though nobody here knows it.
-    pub allow: &'a [String],
-    /// The service's function.
-    pub entry: &'a str,
-    /// Whether the function is the proposed one, so that its input and tests are known.
-    pub ours: bool,
-    /// Where an editor finds the schema.
-    pub schema: Option<&'a str>,
-}
-
 impl Proposal {
     /// Nothing is known but how `file` may be loaded.
     fn empty(framework: &str) -> Self {
@@ -146,9 +105,43 @@ impl Proposal {
     pub fn of_nothing() -> Self {
         let mut proposal = Self::empty("unknown");
         proposal.take(Input::Unknown);
-        proposal.code.answer = "raise NotImplementedError(\"call the model here\")".to_owned();
-        proposal.open.push("call the model in the function".to_owned());
+        proposal.leave_open("call the model here", "call the model in the function");
         proposal
+    }
+
+    /// What a project begins with whose model's file nobody here knows.
+    fn of_unknown(path: &str) -> Self {
+        let mut proposal = Self::empty("unknown format");
+        proposal.take(Input::Unknown);
+        proposal.leave_open(
+            "load the model and call it here",
+            format!(
+                "{} is of no format that is known here: load and call it in src/predict.py, and name the packages that do \
+                 so in requirements.txt",
+                literal(path)
+            ),
+        );
+        proposal
+    }
+
+    /// What holds for all models: packages that the hardware has use for, and what is not known of their versions.
+    fn suit(&mut self, hardware: Hardware) {
+        if hardware == Hardware::Processors {
+            self.requirements.iter_mut().for_each(releases::without_gpus);
+        }
+        let bare = |pin: &&Pin| pin.text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+        let unpinned: Vec<&str> = self
+            .requirements
+            .iter()
+            .filter(bare)
+            .map(|pin| pin.text.as_str())
+            .filter(|name| *name != "numpy")
+            .collect();
+        let is_told = self.unknown.iter().any(|unknown| unknown.starts_with("which version"));
+        if !unpinned.is_empty() && !is_told {
+            let told = format!("which version is needed of {}: `ekiben lock` takes the newest", unpinned.join(", "));
+            self.unknown.push(told);
+        }
     }
 
     /// Whether it can answer as it is.
@@ -163,23 +156,21 @@ impl Proposal {
         }
     }
 
-    /// Notes what the model takes, with requests to try it, and gives the name of the value in the code.
-    fn take(&mut self, input: Input) -> &'static str {
+    /// Notes what the model takes, with requests to try it. What was noted before is forgotten.
+    fn take(&mut self, input: Input) {
         let code = &mut self.code;
-        let example = |name: String, request: Json, refused| Example { name, request, refused };
-        let (parameter, hint, value) = match &input {
-            Input::Rows(row) if row.iter().any(|value| !value.is_number()) => {
-                ("features", "list[list[Any]]", "features")
-            }
-            Input::Rows(_) | Input::Unknown => ("features", "list[list[float]]", "features"),
-            Input::Columns(_) => ("rows", "list[dict[str, Any]]", "table"),
-            Input::Texts => ("texts", "list[str]", "texts"),
-            Input::Records => ("rows", "list[dict[str, Any]]", "rows"),
+        code.preparation = Preparation::None;
+        self.tests.clear();
+        self.unknown.retain(|unknown| !unknown.starts_with("what the model "));
+        let example = |name: &str, request: Json, refused| Example { name: name.to_owned(), request, refused };
+        let (parameter, hint) = match &input {
+            Input::Rows(row) if row.iter().all(Json::is_number) => ("features", "list[list[float]]"),
+            Input::Rows(_) => ("features", "list[list[Any]]"),
+            Input::Columns(_) | Input::Records => ("rows", "list[dict[str, Any]]"),
+            Input::Texts => ("texts", "list[str]"),
+            Input::Tensors(_) | Input::Unknown => ("features", "Any"),
         };
-        (code.parameter, code.hint) = (parameter, hint);
-        if hint.contains("Any") {
-            code.imports.push("from typing import Any".to_owned());
-        }
+        let mut tensors = Vec::new();
         match input {
             Input::Rows(row) => {
                 let numbers = row.iter().all(Json::is_number);
@@ -190,34 +181,60 @@ impl Proposal {
                     (false, _) => "values",
                 };
                 self.input = format!("rows of {} {values}", row.len());
-                code.width = Some(row.len());
+                code.preparation = Preparation::Width(row.len());
                 let short: Vec<_> = row.iter().skip(1).cloned().collect();
                 self.tests = vec![
-                    example(format!("one row of {} {values}", row.len()), json!({ parameter: [row] }), false),
-                    example("a row that is too short".to_owned(), json!({ parameter: [short] }), true),
+                    example(&format!("one row of {} {values}", row.len()), json!({ parameter: [row] }), false),
+                    example("a row that is too short", json!({ parameter: [short] }), true),
                 ];
             }
             Input::Columns(columns) => {
                 self.input = format!("rows of {} named columns", columns.len());
-                code.columns = columns.iter().map(|(name, _)| name.clone()).collect();
-                code.imports.push("import pandas".to_owned());
-                let row: serde_json::Map<String, Json> = columns.into_iter().collect();
+                let row: serde_json::Map<String, Json> =
+                    columns.iter().map(|column| (column.name.clone(), column.example.clone())).collect();
+                code.preparation = Preparation::Table(columns);
                 self.tests = vec![
-                    example("one row with all columns".to_owned(), json!({ parameter: [row] }), false),
-                    example("a row without columns".to_owned(), json!({ parameter: [{}] }), true),
+                    example("one row with all columns", json!({ parameter: [row] }), false),
+                    example("a row without columns", json!({ parameter: [{}] }), true),
                 ];
+                self.import("import pandas");
                 self.require("pandas", "makes tables of requests, as the model was trained with them");
             }
             Input::Texts => {
                 self.input = "texts".to_owned();
                 self.tests = vec![
-                    example("one text".to_owned(), json!({ parameter: ["an example"] }), false),
-                    example("a number is no text".to_owned(), json!({ parameter: [1] }), true),
+                    example("one text", json!({ parameter: ["an example"] }), false),
+                    example("a number is no text", json!({ parameter: [1] }), true),
                 ];
             }
             Input::Records => {
                 self.input = "rows of names and values".to_owned();
-                self.tests = vec![example("an object without names".to_owned(), json!({ parameter: [{}] }), false)];
+                self.tests = vec![example("an object without names", json!({ parameter: [{}] }), false)];
+            }
+            Input::Tensors(arrays) => {
+                self.import("import numpy");
+                self.require("numpy", "makes arrays of requests");
+                let names = match arrays.len() {
+                    1 => vec![parameter.to_owned()],
+                    _ => input::parameters(arrays.iter().map(|array| array.name.as_str())),
+                };
+                let words: Vec<String> = arrays.iter().map(Array::in_words).collect();
+                self.input = words.join("; ");
+                let values: Option<Vec<Json>> = arrays.iter().map(Array::example).collect();
+                if let Some(values) = values {
+                    let request: serde_json::Map<String, Json> = names.iter().cloned().zip(values).collect();
+                    self.tests =
+                        vec![example("an example", request.into(), false), example("nothing at all", json!({}), true)];
+                } else {
+                    self.unknown.push("what the model takes is too large for an example request".to_owned());
+                }
+                let named = |((name, array), description): ((String, &Array), String)| Parameter {
+                    name,
+                    hint: array.hint(),
+                    description,
+                };
+                tensors = names.into_iter().zip(&arrays).zip(words).map(named).collect();
+                self.code.preparation = Preparation::Arrays(arrays);
             }
             Input::Unknown => {
                 self.input = "unknown".to_owned();
@@ -227,156 +244,74 @@ impl Proposal {
         if !self.tests.is_empty() {
             self.unknown.push("what the model answers: the example request has no `expect`".to_owned());
         }
-        value
+        if tensors.is_empty() {
+            if hint.contains("Any") {
+                self.import("from typing import Any");
+            }
+            let description = match self.input.as_str() {
+                "unknown" => "any JSON, as it is not known what the model takes".to_owned(),
+                input => format!("a list of {input}"),
+            };
+            tensors.push(Parameter { name: parameter.to_owned(), hint: hint.to_owned(), description });
+        }
+        self.code.parameters = tensors;
     }
 
-    /// The files of a project.
-    ///
-    /// # Errors
-    /// When a template is wrong: a mistake in Ekiben.
-    pub fn texts(&self, words: &Words<'_>) -> Result<Texts, minijinja::Error> {
-        let Words { name, files, allow, entry, ours, schema } = *words;
-        let tests: Vec<_> = self
-            .tests
-            .iter()
-            .map(|test| json!({ "name": quote(&test.name), "request": test.request.to_string(), "refused": test.refused }))
-            .collect();
-        let description = match &self.class {
-            Some(class) => format!("A {class} of {}", self.framework),
-            None => format!("What {name} does, in a sentence"),
-        };
-        let manifest = minijinja::render!(
-            include_str!("ekiben.yaml.j2"),
-            schema, ours,
-            tests => minijinja::value::Serde(&tests),
-            name => quote(name),
-            entry => quote(entry),
-            description => quote(&description),
-            files => files.iter().map(|file| quote(file)).collect::<Vec<_>>(),
-            allow => allow.iter().map(|global| quote(global)).collect::<Vec<_>>(),
-            python => minijinja::value::Serde(&self.python),
-            packages => minijinja::value::Serde(&self.packages),
-            parameter => self.code.parameter,
-            input => quote(&self.input_in_words()),
-        );
-        let code = &self.code;
-        let usual = ["import os", "from pathlib import Path"].map(str::to_owned);
-        let mut imports: Vec<String> = code.imports.iter().cloned().chain(usual).collect();
-        imports.sort_by_key(|import| (!import.starts_with("import"), import.clone()));
-        imports.dedup();
-        let (standard, others): (Vec<_>, Vec<_>) =
-            imports.into_iter().partition(|import| import.split(' ').nth(1).is_some_and(globals::is_standard));
-        let code = minijinja::render!(
-            include_str!("predict.py.j2"),
-            standard, others,
-            load => &code.load,
-            columns => code.columns.iter().map(|name| literal(name)).collect::<Vec<_>>(),
-            width => code.width,
-            parameter => code.parameter,
-            hint => code.hint,
-            // Python 3.8 has no `list[…]`.
-            old => PythonVersion::of_release(&self.python.text).is_some_and(|python| python < PythonVersion::new(3, 9)),
-            input => self.input_in_words(),
-            answer => &code.answer,
-        );
-        let lines = self.requirements.iter().map(|pin| format!("{}  # {}\n", pin.text, pin.reason));
-        Ok(Texts { manifest: ended(manifest), requirements: lines.collect(), code: ended(code) })
+    fn import(&mut self, import: &str) {
+        self.code.imports.push(import.to_owned());
     }
 
-    fn input_in_words(&self) -> String {
-        match self.code.parameter {
-            "features" if self.input == "unknown" => "a list of rows, each a list of numbers".to_owned(),
-            _ => format!("a list of {}", self.input),
+    /// Rows go to the model as arrays of NumPy's: it takes no lists.
+    fn take_arrays(&mut self) {
+        if matches!(self.code.preparation, Preparation::Width(_) | Preparation::None) {
+            self.import("import numpy");
+            self.require("numpy", "makes arrays of requests");
+            self.code.conversions.push(format!("numpy.array({VALUE})"));
         }
     }
+
+    /// Gives the service a function of this name, or other statements to the one that it has. What the model takes is
+    /// [`code::VALUE`] in them.
+    fn answer(&mut self, name: &str, statements: &str) {
+        let functions = &mut self.code.functions;
+        match functions.iter_mut().find(|function| function.name == name) {
+            Some(function) => statements.clone_into(&mut function.statements),
+            None => functions.push(Function { name: name.to_owned(), statements: statements.to_owned() }),
+        }
+    }
+
+    /// Lets the person write how the model is asked: `what` is to be done, `why` is why nobody else can.
+    fn leave_open(&mut self, what: &str, why: impl Into<String>) {
+        self.answer("predict", &format!("raise NotImplementedError({})", literal(what)));
+        self.open.push(why.into());
+    }
 }
 
-/// The proposal for a model that onnxruntime runs. It says itself which tensors it takes.
-fn propose_onnx(model: &Model, file: &str) -> Proposal {
-    let mut proposal = Proposal::empty("ONNX");
-    let (input, kind) = match model.about.inputs.as_slice() {
-        [Tensor { kind: Some(model::Kind::Number(kind)), shape, .. }] => match shape.as_slice() {
-            [_, Some(width @ 1..=MOST_COLUMNS)] => (Input::Rows(vec![json!(0.0); *width as usize]), *kind),
-            _ => (Input::Unknown, *kind),
-        },
-        _ => (Input::Unknown, "float32"),
-    };
-    proposal.take(input);
-    proposal.code.imports.extend(["import numpy", "import onnxruntime"].map(str::to_owned));
-    proposal.code.load = format!("model = onnxruntime.InferenceSession({file})");
-    proposal.code.answer = format!(
-        "name = model.get_inputs()[0].name\n    return model.run(None, {{name: numpy.array(features, dtype=numpy.{kind})}})[0].tolist()"
-    );
-    proposal.require("numpy", "makes arrays of requests");
-    proposal.require("onnxruntime", "runs the model");
-    proposal
+/// What a container will run on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Hardware {
+    /// Processors alone.
+    #[default]
+    Processors,
+    /// Graphics processors of NVIDIA's as well.
+    Gpus,
 }
 
-/// The proposal for a model that is one file, which lies at `path` in the project. None where it is no model that
-/// anything could be made of.
-pub fn of_file(model: &Model, path: &str) -> Option<Proposal> {
+/// The proposal for a model that is one file, which lies at `path` in the project.
+pub fn of_file(model: &Model, path: &str) -> Proposal {
     let file = format!("MODEL / {}", literal(path));
-    let mut proposal = match model.format {
-        Format::Pickle | Format::CompressedPickle => return Some(pickled::propose(model, &file)),
-        Format::PyTorch => return Some(pickled::propose_torch(model, &file)),
-        Format::Onnx => propose_onnx(model, &file),
-        Format::Keras | Format::Hdf5 => {
-            let mut proposal = Proposal::empty("Keras");
-            proposal.take(Input::Unknown);
-            proposal.code.imports.extend(["import keras", "import numpy"].map(str::to_owned));
-            proposal.code.load = format!("model = keras.models.load_model({file})");
-            proposal.code.answer = "return model.predict(numpy.array(features), verbose=0).tolist()".to_owned();
-            proposal.require("numpy", "makes arrays of requests");
-            proposal.require("tensorflow", "runs the model, and brings Keras");
-            proposal.unknown.push("the version of Keras that saved the model".to_owned());
-            proposal
-        }
-        Format::Safetensors => {
-            let mut proposal = Proposal::empty("safetensors");
-            proposal.take(Input::Unknown);
-            proposal.code.imports.push("from safetensors.numpy import load_file".to_owned());
-            proposal.code.load = format!("tensors = load_file({file})");
-            proposal.code.answer =
-                "raise NotImplementedError(\"build the model from its tensors and call it here\")".to_owned();
-            proposal.require("numpy", "holds the tensors");
-            proposal.require("safetensors", "reads the file");
-            proposal.open.push("the file has tensors and no model: build the model in src/predict.py".to_owned());
-            proposal
-        }
-        Format::Numpy
-        | Format::NumpyZip
-        | Format::Gguf
-        | Format::XGBoost
-        | Format::LightGBM
-        | Format::CatBoost
-        | Format::Skops
-        | Format::Zip
-        | Format::LfsPointer
-        | Format::Other => return None,
-    };
-    let versions = proposal.requirements.iter().map(|pin| pin.text.as_str()).collect::<Vec<_>>().join(", ");
-    proposal.unknown.push(format!("which versions are needed of {versions}: `ekiben lock` takes the newest"));
-    Some(proposal)
-}
-
-/// The format that a file's name promises, where its content is not there to be asked.
-pub fn of_name(path: &str) -> Option<Proposal> {
-    let (stem, ending) = path.rsplit_once('.')?;
-    // joblib compresses in these ways.
-    let compressed = matches!(ending, "z" | "gz" | "bz2" | "xz" | "lzma");
-    let ending = if compressed { stem.rsplit_once('.')?.1 } else { ending }.to_ascii_lowercase();
-    let format = match ending.as_str() {
-        "pkl" | "pickle" | "joblib" => Format::Pickle,
-        "onnx" => Format::Onnx,
-        "pt" | "pth" => Format::PyTorch,
-        "safetensors" => Format::Safetensors,
-        "keras" | "h5" => Format::Keras,
-        _ => return None,
-    };
-    if compressed && format != Format::Pickle {
-        return None;
+    match model.format {
+        Format::Pickle | Format::CompressedPickle => pickled::propose(model, &file),
+        Format::PyTorch => pickled::propose_torch(model, &file),
+        Format::Onnx => tensors::propose_onnx(&model.about, &file),
+        Format::Keras | Format::Hdf5 => tensors::propose_keras(&model.about, &file),
+        Format::Safetensors => tensors::propose_safetensors(&file),
+        Format::Numpy | Format::NumpyZip => tensors::propose_arrays(&file),
+        Format::XGBoost => booster::propose(Maker::XGBoost, &model.about, &file),
+        Format::LightGBM => booster::propose(Maker::LightGBM, &model.about, &file),
+        Format::CatBoost => booster::propose(Maker::CatBoost, &model.about, &file),
+        Format::Skops | Format::Gguf | Format::Zip | Format::LfsPointer | Format::Other => Proposal::of_unknown(path),
     }
-    of_file(&Model::of(format), path)
 }
 
 /// A foreign name as it may stand in code, messages and YAML: letters of ASCII, digits, `_` and `.`, no more than 60.
@@ -384,25 +319,12 @@ fn plain_name(name: &str) -> String {
     name.chars().filter(|c| c.is_ascii_alphanumeric() || "_.".contains(*c)).take(60).collect()
 }
 
+/// A foreign path as it may stand there, just so.
+fn plain_path(path: &str) -> String {
+    path.chars().filter(|c| c.is_ascii_alphanumeric() || "_.-/".contains(*c)).take(120).collect()
+}
+
 /// A text as Python, and YAML's double quotes, have it.
 fn literal(text: &str) -> String {
     Json::from(text).to_string()
-}
-
-/// A text as YAML takes it anywhere.
-fn quote(text: &str) -> String {
-    let simple = |c: char| c.is_ascii_alphanumeric() || "._-/:".contains(c);
-    let begins = text.starts_with(|c: char| c.is_ascii_alphabetic());
-    let word = matches!(text.to_ascii_lowercase().as_str(), "null" | "true" | "false" | "yes" | "no" | "on" | "off");
-    let spaced = |c: char| simple(c) || " (),".contains(c);
-    let sentence = text.chars().all(spaced) && !text.contains(": ") && !text.ends_with([' ', ':']);
-    if begins && !word && sentence {
-        return text.to_owned();
-    }
-    literal(text)
-}
-
-/// Templates lose their last newline.
-fn ended(text: String) -> String {
-    if text.is_empty() || text.ends_with('\n') { text } else { text + "\n" }
 }

@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 
 use super::booster;
+use super::code::VALUE;
 use super::estimator::{self, Role};
 use super::input::Input;
 use super::releases::{self, Numpy, Range};
-use super::{Pin, Proposal, literal, plain_name};
+use super::{Hardware, Pin, Proposal, literal, plain_name, plain_path};
 use crate::formats::model::globals::{distribution, is_standard};
 use crate::formats::model::{Format, Model, Object, Pickles};
+use crate::formats::package;
 
 /// The module of a script, where a model was saved by the same.
 const SCRIPT: &str = "__main__";
@@ -19,7 +21,7 @@ pub fn propose(model: &Model, file: &str) -> Proposal {
         let mut proposal = Proposal::empty("unknown");
         proposal.load_pickle(file, model.format == Format::CompressedPickle);
         proposal.take(Input::Unknown);
-        proposal.code.answer = "return model.predict(features).tolist()".to_owned();
+        proposal.answer("predict", &format!("return model.predict({VALUE})"));
         proposal.open.push("name the packages that the model needs in requirements.txt".to_owned());
         return proposal;
     };
@@ -38,7 +40,7 @@ pub fn propose(model: &Model, file: &str) -> Proposal {
         Some(object) => proposal.ask(object),
         None => {
             proposal.take(Input::Unknown);
-            proposal.code.answer = "raise NotImplementedError(\"call the model here\")".to_owned();
+            proposal.answer("predict", "raise NotImplementedError(\"call the model here\")");
         }
     }
     proposal
@@ -52,7 +54,7 @@ impl Proposal {
         } else {
             ("import pickle", format!("with open({file}, \"rb\") as file:\n    model = pickle.load(file)"))
         };
-        self.code.imports.push(import.to_owned());
+        self.import(import);
         self.code.load = load;
     }
 
@@ -64,7 +66,8 @@ impl Proposal {
         let entries: Vec<(&str, Object<'a>)> =
             root.entries().into_iter().filter_map(|(key, value)| Some((key.text()?, value))).collect();
         let of = |wanted: fn(&str) -> bool| {
-            let is = |role| matches!(role, Role::Method(method) if wanted(method));
+            let is =
+                |role| matches!(role, Role::Methods(methods) if methods.first().is_some_and(|method| wanted(method)));
             entries.iter().filter(|(_, value)| is(estimator::role(*value))).collect::<Vec<_>>()
         };
         let (predicting, others) = (of(|method| method == "predict"), of(|method| method != "predict"));
@@ -183,7 +186,8 @@ impl Proposal {
         if !script.is_empty() {
             let is_name = |name: &String| name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
             let names: Vec<String> = script.into_iter().filter(is_name).collect();
-            self.code.imports.extend(["import script", "import sys"].map(str::to_owned));
+            self.import("import script");
+            self.import("import sys");
             let set = names.iter().map(|name| format!("sys.modules[\"{SCRIPT}\"].{name} = script.{name}\n"));
             let why = "# A script saved the model, so what that defined is looked for in `__main__`.\n";
             self.code.load = format!("{why}{}{}", set.collect::<String>(), self.code.load);
@@ -202,41 +206,66 @@ impl Proposal {
         if self.framework == "unknown" && object.class().is_some_and(|(module, _)| distribution(module).is_none()) {
             self.framework = "own code".to_owned();
         }
-        let mut value = self.take(estimator::input(object)).to_owned();
-        if value == "features" && matches!(package.as_str(), "lightgbm" | "xgboost") {
-            self.code.imports.push("import numpy".to_owned());
-            self.require("numpy", "makes arrays of requests");
-            value = "numpy.array(features)".to_owned();
+        self.take(estimator::input(object));
+        if matches!(package.as_str(), "lightgbm" | "xgboost") {
+            self.take_arrays();
         }
         if package == "xgboost" && class == "Booster" {
-            self.code.imports.push("import xgboost".to_owned());
-            value = format!("xgboost.DMatrix({value})");
+            self.import("import xgboost");
+            self.code.conversions.push(format!("xgboost.DMatrix({VALUE})"));
         }
-        self.code.answer = match role {
-            Role::Method("transform") => format!(
-                "answer = model.transform({value})\n    \
-                 # A sparse matrix is no JSON.\n    \
-                 return answer.toarray().tolist() if hasattr(answer, \"toarray\") else answer"
-            ),
-            Role::Method("kneighbors") => format!(
-                "distances, indices = model.kneighbors({value})\n    \
-                 return {{\"distances\": distances.tolist(), \"indices\": indices.tolist()}}"
-            ),
-            Role::Method(method) => format!("return model.{method}({value}).tolist()"),
+        match role {
+            Role::Methods(methods) => methods.into_iter().for_each(|method| self.answer_by(method)),
             Role::Unable => {
                 self.tests.clear();
-                self.open.push(format!("{class} learnt from its data and cannot be asked about other data"));
-                format!("raise NotImplementedError(\"{class} cannot be asked about other data\")")
+                let why = format!("{class} learnt from its data and cannot be asked about other data");
+                self.leave_open(&format!("{class} cannot be asked about other data"), why);
             }
             Role::Unknown => {
                 self.asked = object.class().map(|(module, _)| plain_name(module));
-                format!("return model.predict({value})")
+                self.answer("predict", &format!("return model.predict({VALUE})"));
             }
-        };
+        }
     }
 
-    /// Settles what loading imports that no package known here has: `source` gives the text of a module of the project.
-    pub fn settle(&mut self, source: impl Fn(&str) -> Option<String>) {
+    /// Gives the service a function that calls a method of the model; the first one is `predict`.
+    fn answer_by(&mut self, method: &'static str) {
+        let statements = match method {
+            "transform" => format!(
+                "answer = model.transform({VALUE})\n    \
+                 # A sparse matrix is no JSON.\n    \
+                 return answer.toarray() if hasattr(answer, \"toarray\") else answer"
+            ),
+            "kneighbors" => format!(
+                "distances, indices = model.kneighbors({VALUE})\n    \
+                 return {{\"distances\": distances, \"indices\": indices}}"
+            ),
+            method => format!("return model.{method}({VALUE})"),
+        };
+        let name = if self.code.functions.is_empty() { "predict" } else { method };
+        self.answer(name, &statements);
+    }
+
+    /// Settles what loading imports that no package known here has: `imports` are the modules that the person's own code
+    /// imports, each with the file that does, and `source` gives the text of a module of that code. And with it what holds
+    /// for all models: packages for the hardware.
+    pub fn settle(
+        &mut self,
+        hardware: Hardware,
+        imports: &[(String, String)],
+        source: impl Fn(&str) -> Option<String>,
+    ) {
+        for (module, file) in imports {
+            match package::proposal(module).filter(|_| package::is_known(module)) {
+                Some(package) => self.require(&package, &format!("{} imports it", plain_path(file))),
+                None => self.open.push(format!(
+                    "{} imports `{}`, which nobody here knows: put its code into src/, or the package that has it into \
+                     requirements.txt",
+                    plain_path(file),
+                    plain_name(module)
+                )),
+            }
+        }
         let mut predicts = false;
         for module in &self.modules {
             match source(module) {
@@ -251,13 +280,14 @@ impl Proposal {
             let class = self.class.as_deref().unwrap_or("the model");
             self.open.push(format!("whether {class} has a method `predict` is not known: src/predict.py calls that"));
         }
+        self.suit(hardware);
     }
 }
 
 /// The proposal for what PyTorch saved.
 pub fn propose_torch(model: &Model, file: &str) -> Proposal {
     let mut proposal = Proposal::empty("PyTorch");
-    proposal.code.imports.push("import torch".to_owned());
+    proposal.import("import torch");
     proposal.require("torch", "made the model");
     let member = |end: &str| {
         let is = |name: &Option<String>| name.as_ref().is_some_and(|name| name.rsplit('/').next() == Some(end));
@@ -280,16 +310,17 @@ pub fn propose_torch(model: &Model, file: &str) -> Proposal {
         None => root.is_some_and(Object::is_map),
     };
     proposal.take(Input::Unknown);
-    proposal.code.answer = "with torch.no_grad():\n        return model(torch.tensor(features)).tolist()".to_owned();
+    proposal.answer("predict", &format!("with torch.no_grad():\n        return model(torch.tensor({VALUE})).tolist()"));
     if member("constants.pkl").is_some() || model.pickles.is_empty() {
         proposal.code.load = format!("model = torch.jit.load({file}).eval()");
         proposal.class = None;
     } else if tensors {
         proposal.class = None;
         proposal.code.load = format!("tensors = torch.load({file}, map_location=\"cpu\", weights_only=True)");
-        proposal.code.answer =
-            "raise NotImplementedError(\"build the model, load its tensors into it, and call it here\")".to_owned();
-        proposal.open.push("the file has tensors and no model: build the model in src/predict.py".to_owned());
+        proposal.leave_open(
+            "build the model, load its tensors into it, and call it here",
+            "the file has tensors and no model: build the model in src/predict.py",
+        );
     } else {
         proposal.code.load = format!("model = torch.load({file}, map_location=\"cpu\", weights_only=False).eval()");
         proposal.modules = own.into_iter().collect();

@@ -133,6 +133,24 @@ pub fn python(ranges: &[Range], otherwise: &str) -> (Pin, Option<String>) {
     }
 }
 
+/// Packages that bring libraries for graphics processors, each with the one that does not, since which release there is
+/// that, and how much smaller it is on a disk, in MB.
+const WITHOUT_GPUS: [(&str, &str, &str, u32); 2] =
+    [("xgboost", "xgboost-cpu", "2.1", 480), ("tensorflow", "tensorflow-cpu", "2", 300)];
+
+/// Puts the package for processors alone in the place of one for graphics processors, where there is such a package.
+pub fn without_gpus(pin: &mut Pin) {
+    let end = pin.text.find(|c: char| !(c.is_ascii_alphanumeric() || "-_.".contains(c))).unwrap_or(pin.text.len());
+    let (name, rest) = pin.text.split_at(end);
+    let found = WITHOUT_GPUS.iter().find(|(with, ..)| *with == name);
+    let Some((_, without, since, saved)) = found else { return };
+    let pinned = rest.strip_prefix("==").and_then(|version| Version::from_str(version).ok());
+    if pinned.is_none_or(|pinned| Version::from_str(since).is_ok_and(|since| since <= pinned)) {
+        pin.reason = format!("{}; without CUDA, which saves {saved} MB", pin.reason);
+        pin.text = format!("{without}{rest}");
+    }
+}
+
 /// A version as the package index writes it, where the text is one.
 pub fn version(text: &str) -> Option<Version> {
     // Of a local version (`1.2+cu118`) the index has only what is before it.

@@ -1,0 +1,231 @@
+//! One model as a project that is to be: what is proposed, and which files go where. Nothing is written yet.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use fs_err as fs;
+
+use super::own::{self, Own};
+use super::part::{Part, all_in};
+use super::proposal::{self, Kind, Proposal, Texts, Words};
+use super::{Error, NoModel, Rules};
+use crate::formats::diagnostic::{Code, Diagnostic, Diagnostics, Severity};
+use crate::formats::document::shown;
+use crate::formats::model::{Fault, Model};
+use crate::io::archive::ArchivePath;
+use crate::project::files::{Files, ProjectFile};
+use crate::project::manifest::NAMES;
+use crate::project::validate::model::{allowed, judge_file, read_file};
+
+/// Where the files of a folder lie in a project that they are brought to.
+const FOLDER: &str = "model";
+
+/// The file with the service's functions, where there is none yet.
+pub const SOURCE: &str = "src/predict.py";
+
+/// A project that is to be.
+#[derive(Debug)]
+pub struct Plan {
+    /// What it is made of.
+    pub proposal: Proposal,
+    /// The model's files.
+    parts: Vec<Part>,
+    /// What the manifest names of them.
+    files: Vec<String>,
+    own: Own,
+    allow: Vec<String>,
+}
+
+impl Plan {
+    /// What a project without a model begins with.
+    pub fn of_nothing() -> Self {
+        let (parts, files, allow) = Default::default();
+        Self { proposal: Proposal::of_nothing(), parts, files, own: Own::default(), allow }
+    }
+
+    /// The project of the model at `path`, which is a folder of this kind, or a file. Its files stay where they are if that
+    /// is in `project`; else they are to be brought there. What is wrong with them goes to `found`.
+    ///
+    /// # Errors
+    /// When there is nothing that a project could be made of, or the model is refused.
+    pub fn of(
+        path: &Path,
+        kind: Option<Kind>,
+        project: Option<&Path>,
+        rules: &Rules,
+        found: &mut Diagnostics,
+    ) -> Result<Self, Error> {
+        let there = project.and_then(|project| within(path, project));
+        match kind {
+            None => Self::of_file(path, there, project, rules, found),
+            Some(Kind::Project) => Err(Error::NoModel { path: path.to_owned(), why: NoModel::Project }),
+            Some(Kind::Bento) => Err(Error::NoModel { path: path.to_owned(), why: NoModel::Bento }),
+            Some(kind) => Self::of_folder(path, kind, there, rules, found),
+        }
+    }
+
+    fn of_file(
+        path: &Path,
+        there: Option<ArchivePath>,
+        project: Option<&Path>,
+        rules: &Rules,
+        found: &mut Diagnostics,
+    ) -> Result<Self, Error> {
+        let Some(model) = read_file(path, found) else {
+            let empty = Error::NoModel { path: path.to_owned(), why: NoModel::Empty };
+            return Err(if found.has_errors() { refused(path, found, Vec::new()) } else { empty });
+        };
+        let place = match there {
+            Some(place) => place,
+            None => place_of(path)?,
+        };
+        let mut proposal = proposal::of_file(&model, place.as_str());
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let own = Own::of(&own::places(folder, project), &proposal.modules)?;
+        let mut allow = BTreeSet::new();
+        judge(path, &model, &own, rules, &mut allow, found)?;
+        let mut parts = beside(folder, place.parent().as_ref(), &model)?;
+        parts.insert(0, Part { path: place, host: path.to_owned() });
+        proposal.settle(rules.hardware, &own.imports, |module| own.text(module));
+        let files = parts.iter().map(|part| as_glob(part.path.as_str())).collect();
+        Ok(Self { proposal, parts, files, own, allow: allow.into_iter().collect() })
+    }
+
+    fn of_folder(
+        path: &Path,
+        kind: Kind,
+        there: Option<ArchivePath>,
+        rules: &Rules,
+        found: &mut Diagnostics,
+    ) -> Result<Self, Error> {
+        let mut parts = all_in(path)?;
+        let mut allow = BTreeSet::new();
+        for part in &parts {
+            if let Some(model) = read_file(&part.host, found) {
+                judge(&part.host, &model, &Own::default(), rules, &mut allow, found)?;
+            }
+        }
+        if found.has_errors() {
+            return Err(refused(path, found, Vec::new()));
+        }
+        let folder = match there {
+            Some(place) => place,
+            None => ArchivePath::relative(FOLDER).map_err(|_| Error::Outside(path.to_owned()))?,
+        };
+        parts.iter_mut().for_each(|part| part.path = folder.join(&part.path));
+        let proposal = proposal::of_folder(kind, path, folder.as_str());
+        let mut proposal =
+            proposal.ok_or_else(|| Error::NoModel { path: path.to_owned(), why: NoModel::Unreadable })?;
+        proposal.settle(rules.hardware, &[], |_| None);
+        let files = vec![as_glob(folder.as_str())];
+        Ok(Self { proposal, parts, files, own: Own::default(), allow: allow.into_iter().collect() })
+    }
+
+    /// Names another file of the model's, which lies in the project.
+    pub fn name_file(&mut self, path: &ArchivePath) {
+        self.files.push(as_glob(path.as_str()));
+    }
+
+    /// The texts of the project `name`, whose functions are in `source`; `ours` if those are the proposed ones.
+    ///
+    /// # Errors
+    /// When a template is wrong.
+    pub fn texts(&self, name: &str, source: &str, ours: bool, schema: Option<&str>) -> Result<Texts, Error> {
+        let words = Words { name, files: &self.files, allow: &self.allow, source, ours, schema };
+        Ok(self.proposal.texts(&words)?)
+    }
+
+    /// All files that are to be in the project, and whether each is the model's.
+    pub fn parts(&self) -> impl Iterator<Item = (&Part, bool)> {
+        self.parts.iter().map(|part| (part, true)).chain(self.own.parts.iter().map(|part| (part, false)))
+    }
+
+    /// The size of the model's files, in bytes.
+    ///
+    /// # Errors
+    /// When the disk says no.
+    pub fn size(&self) -> Result<u64, Error> {
+        let sizes = self.parts.iter().map(|part| Ok(fs::metadata(&part.host)?.len()));
+        sizes.sum::<Result<u64, std::io::Error>>().map_err(Error::Io)
+    }
+}
+
+/// The path of something that lies in a project, relative to it.
+fn within(path: &Path, project: &Path) -> Option<ArchivePath> {
+    let (real, project) = (fs::canonicalize(path).ok()?, fs::canonicalize(project).ok()?);
+    ArchivePath::from_path(real.strip_prefix(project).ok()?).ok()
+}
+
+/// A path as the glob that means it alone.
+fn as_glob(path: &str) -> String {
+    let escaped = |c: char| if "*?[]{}!\\".contains(c) { format!("[{c}]") } else { c.to_string() };
+    path.chars().map(escaped).collect()
+}
+
+fn refused(path: &Path, found: &Diagnostics, allow: Vec<String>) -> Error {
+    let mistakes = found.sorted().into_iter().filter(|diagnostic| diagnostic.severity() == Severity::Error);
+    let allowable = |diagnostic: &Diagnostic| matches!(diagnostic.code, Code::DangerousGlobal | Code::CarriesCode);
+    let all = mistakes.into_iter().all(allowable);
+    Error::Refused { path: path.to_owned(), allow: if all { allow } else { Vec::new() } }
+}
+
+/// Says what is wrong with a file of a model, and notes what is allowed of what it imports.
+fn judge(
+    path: &Path,
+    model: &Model,
+    own: &Own,
+    rules: &Rules,
+    allow: &mut BTreeSet<String>,
+    found: &mut Diagnostics,
+) -> Result<(), Error> {
+    let code = own.parts.iter().map(|part| ProjectFile { path: part.path.clone(), host: part.host.clone(), size: 0 });
+    let files = Files { code: code.collect(), ..Files::default() };
+    judge_file(model, &shown(path), &rules.allow, &files, found);
+    let lambda = model.faults.iter().any(|fault| matches!(fault, Fault::Code(_)));
+    let globals = || model.pickles.iter().flat_map(|(_, pickles)| pickles.globals.keys());
+    if found.has_errors() {
+        use crate::formats::model::globals::{Verdict, judge};
+        let dangerous = globals().filter(|(module, name)| {
+            matches!(judge(module, name), Verdict::Dangerous(_)) && !allowed(module, name, &rules.allow)
+        });
+        let mut needed: BTreeSet<String> = dangerous.map(|(module, name)| format!("{module}.{name}")).collect();
+        needed.extend(lambda.then(|| "keras.layers.Lambda".to_owned()));
+        return Err(refused(path, found, needed.into_iter().collect()));
+    }
+    let imported = |entry: &&String| {
+        let is = |module: &str, name: &str| allowed(module, name, std::slice::from_ref(entry));
+        globals().any(|(module, name)| is(module, name)) || lambda && is("keras.layers", "Lambda")
+    };
+    allow.extend(rules.allow.iter().filter(imported).cloned());
+    Ok(())
+}
+
+/// Where a model's file lies in its project: under its own name, if that is a plain one and not that of another file.
+fn place_of(path: &Path) -> Result<ArchivePath, Error> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let taken = NAMES.contains(&&*name) || matches!(&*name, "requirements.txt" | "src" | crate::project::lock::NAME);
+    let usual = name.chars().all(plain) && name.starts_with(|c: char| c.is_ascii_alphanumeric()) && !taken;
+    let ending = path.extension().unwrap_or_default().to_string_lossy();
+    let ending: String = ending.chars().filter(char::is_ascii_alphanumeric).take(16).collect();
+    let place = if usual { name.into_owned() } else { format!("model.{ending}") };
+    ArchivePath::relative(place.trim_end_matches('.')).map_err(|_| Error::Outside(path.to_owned()))
+}
+
+/// The files beside a model in `folder` in which it keeps its weights; in the project they lie in `place`.
+fn beside(folder: &Path, place: Option<&ArchivePath>, model: &Model) -> Result<Vec<Part>, Error> {
+    let part = |name: &String| {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "._-/".contains(c);
+        let outside = || Error::Outside(folder.join(name.chars().take(120).collect::<String>()));
+        let path = ArchivePath::relative(name).ok().filter(|path| path.as_str().chars().all(plain));
+        let path = path.ok_or_else(outside)?;
+        let host = path.under(folder);
+        let real = fs::canonicalize(&host).map_err(|_| outside())?;
+        let inside = fs::canonicalize(if folder.as_os_str().is_empty() { Path::new(".") } else { folder })?;
+        if !real.starts_with(inside) || !real.is_file() || path.as_str().starts_with("src/") {
+            return Err(outside());
+        }
+        Ok(Part { path: place.map_or_else(|| path.clone(), |place| place.join(&path)), host })
+    };
+    model.beside.iter().map(part).collect()
+}
