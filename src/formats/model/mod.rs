@@ -10,14 +10,18 @@ mod flatbuffer;
 mod gguf;
 pub mod globals;
 mod hdf5;
+mod keras;
 pub mod lightgbm;
 mod numpy;
 mod object;
 mod onnx;
 mod outline;
 mod pickle;
+mod protobuf;
 mod safetensors;
 mod skops;
+mod tensorflow;
+mod tflite;
 pub mod xgboost;
 mod zipped;
 
@@ -30,6 +34,7 @@ use serde_json::Value as Json;
 
 pub use object::{Object, Objects};
 pub use pickle::Pickles;
+pub use tensorflow::saved_model;
 
 use feed::{Feed, OnDisk, Stop, Stream};
 
@@ -62,6 +67,10 @@ pub enum Format {
     LightGBM,
     /// CatBoost's model, in its own format or in JSON.
     CatBoost,
+    /// TensorFlow's folder of a graph and its variables.
+    SavedModel,
+    /// TensorFlow Lite's, now LiteRT's.
+    TfLite,
     /// skops' zip of a tree of objects and arrays.
     Skops,
     /// Another zip.
@@ -102,12 +111,25 @@ pub struct About {
     pub inputs: Vec<Tensor>,
     /// The tensors that it answers, in their order.
     pub outputs: Vec<Tensor>,
+    /// The ways in which it can be called, where it has several: the first inputs and outputs are those of one of them.
+    pub signatures: Vec<Signature>,
     /// The columns of the table that it takes, in their order.
     pub columns: Vec<Column>,
     /// Classes and functions that its reader has to be told to trust, as it makes none of others on its own.
     pub untrusted: Vec<String>,
     /// What else it says of itself, by the names that the format has for it.
     pub properties: BTreeMap<String, String>,
+}
+
+/// A way in which a model can be called.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Signature {
+    /// What the model calls it.
+    pub name: String,
+    /// The tensors that it takes, by name.
+    pub inputs: Vec<Tensor>,
+    /// The tensors that it answers.
+    pub outputs: Vec<Tensor>,
 }
 
 /// A tensor that a model takes or answers.
@@ -268,6 +290,7 @@ pub fn inspect(origin: &Origin<'_>, name: &str, size: u64) -> io::Result<Model> 
             Plain::LightGBM => lightgbm::inspect(origin, size),
             Plain::CatBoost => catboost::inspect(origin, size),
             Plain::CatBoostJson => catboost::inspect_json(origin),
+            Plain::TfLite => tflite::inspect(origin, size),
         };
     }
     Ok(match head.as_slice() {
@@ -313,6 +336,7 @@ enum Plain {
     LightGBM,
     CatBoost,
     CatBoostJson,
+    TfLite,
 }
 
 /// What begins with `head`, if it is one of them.
@@ -325,6 +349,8 @@ fn plain(head: &[u8]) -> Option<Plain> {
         Some(Plain::CatBoost)
     } else if catboost::is_json(head) {
         Some(Plain::CatBoostJson)
+    } else if tflite::recognise(head) {
+        Some(Plain::TfLite)
     } else {
         None
     }

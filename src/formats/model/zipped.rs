@@ -6,7 +6,8 @@
 use std::io::Read;
 
 use super::feed::{Feed, Stream};
-use super::{Fault, Format, MOST_DECOMPRESSED, Model, hdf5, is_pickle, numpy, pickled, skops};
+use super::outline::{self, Syntax};
+use super::{Fault, Format, MOST_DECOMPRESSED, Model, hdf5, is_pickle, keras, numpy, pickled, skops};
 
 /// Members that are looked at.
 const MOST: usize = 200_000;
@@ -72,8 +73,19 @@ pub fn read(file: std::fs::File, ending: &str) -> Model {
             }
         } else if ending == "json" && format == Format::Keras {
             let mut text = Vec::new();
-            if whole.take(MOST_DESCRIPTION).read_to_end(&mut text).is_ok() && hdf5::has_lambda(&text) {
+            if whole.take(MOST_DESCRIPTION).read_to_end(&mut text).is_err() {
+                continue;
+            }
+            if hdf5::has_lambda(&text) {
                 model.faults.push(Fault::Code(hdf5::LAMBDA.to_owned()));
+            }
+            let found = outline::read(&mut Feed::new(Stream(&text[..])), Syntax::Json, &|_| true).root;
+            match name.as_str() {
+                "config.json" => keras::describe(&found, &mut model.about),
+                "metadata.json" => {
+                    model.about.version = found.get("keras_version").and_then(|v| v.as_str()).map(str::to_owned);
+                }
+                _ => {}
             }
         }
     }

@@ -335,7 +335,9 @@ pub fn of_file(model: &Model, path: &str) -> Proposal {
         Format::XGBoost => booster::propose(Maker::XGBoost, &model.about, &file),
         Format::LightGBM => booster::propose(Maker::LightGBM, &model.about, &file),
         Format::CatBoost => booster::propose(Maker::CatBoost, &model.about, &file),
-        Format::Gguf | Format::Zip | Format::LfsPointer | Format::Other => Proposal::of_unknown(path),
+        Format::SavedModel | Format::TfLite | Format::Gguf | Format::Zip | Format::LfsPointer | Format::Other => {
+            Proposal::of_unknown(path)
+        }
     }
 }
 
