@@ -7,6 +7,7 @@
 pub mod catboost;
 mod feed;
 mod flatbuffer;
+mod gensim;
 mod gguf;
 pub mod globals;
 mod hdf5;
@@ -21,6 +22,7 @@ mod protobuf;
 mod safetensors;
 mod skops;
 mod tensorflow;
+mod texts;
 mod tflite;
 pub mod xgboost;
 mod zipped;
@@ -73,6 +75,14 @@ pub enum Format {
     TfLite,
     /// skops' zip of a tree of objects and arrays.
     Skops,
+    /// A model of fastText's.
+    FastText,
+    /// Words and their vectors, as word2vec writes them: in binary, or as text.
+    WordVectors,
+    /// A tokenizer of Hugging Face's, alone.
+    Tokenizer,
+    /// A model of prophet's, as JSON.
+    Prophet,
     /// Another zip.
     Zip,
     /// The address of a file that Git LFS has not fetched.
@@ -291,6 +301,7 @@ pub fn inspect(origin: &Origin<'_>, name: &str, size: u64) -> io::Result<Model> 
             Plain::CatBoost => catboost::inspect(origin, size),
             Plain::CatBoostJson => catboost::inspect_json(origin),
             Plain::TfLite => tflite::inspect(origin, size),
+            Plain::Texts(format) => texts::inspect(origin, &head, format),
         };
     }
     Ok(match head.as_slice() {
@@ -309,7 +320,13 @@ pub fn inspect(origin: &Origin<'_>, name: &str, size: u64) -> io::Result<Model> 
         },
         [b'G', b'G', b'U', b'F', ..] => read_with(origin, Format::Gguf, size, gguf::read)?,
         [0x89, b'H', b'D', b'F', b'\r', b'\n', 0x1a, b'\n', ..] => hdf5::read(origin, size)?,
-        [0x80, 0..=5, ..] => pickled(&mut origin.feed()?, Format::Pickle),
+        [0x80, 0..=5, ..] => {
+            let mut model = pickled(&mut origin.feed()?, Format::Pickle);
+            let root = model.pickles.first().and_then(|(_, pickles)| pickles.objects.root());
+            let beside = root.map(|root| gensim::beside(root, origin, name.rsplit('/').next().unwrap_or(name)));
+            model.beside.extend(beside.into_iter().flatten());
+            model
+        }
         head if ending == "safetensors" || safetensors::begins(head, size) => {
             read_with(origin, Format::Safetensors, size, safetensors::read)?
         }
@@ -337,6 +354,7 @@ enum Plain {
     CatBoost,
     CatBoostJson,
     TfLite,
+    Texts(Format),
 }
 
 /// What begins with `head`, if it is one of them.
@@ -352,7 +370,7 @@ fn plain(head: &[u8]) -> Option<Plain> {
     } else if tflite::recognise(head) {
         Some(Plain::TfLite)
     } else {
-        None
+        texts::recognise(head).map(Plain::Texts)
     }
 }
 
