@@ -29,6 +29,7 @@ mod signals;
 mod spec;
 mod state;
 mod supervise;
+mod trial;
 
 pub use error::{Error, Failure};
 pub use forward::Switch;
@@ -51,6 +52,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::geteuid;
 
 use crate::io::archive;
+use crate::io::finding::Finding;
 use crate::io::progress::Progress;
 use crate::io::suggest::closest;
 use state::Record;
@@ -58,11 +60,24 @@ use state::Record;
 /// The hidden command that makes this program a supervisor.
 const COMMAND: &str = "__container";
 
+/// The hidden command that makes this program try what a supervisor does.
+const COMMAND_OF_TRIALS: &str = "__trial";
+
+/// Whether containers can be started here by `launcher`, with layers on the file system of the folder `layers`. Nothing is
+/// changed by it.
+pub fn findings(launcher: &Launcher, layers: &Path) -> Vec<Finding> {
+    trial::findings(launcher, layers)
+}
+
 /// Becomes a supervisor if this program was started as one, and returns its exit code. To be called first of all in
 /// `main`, before there is a second thread.
 pub fn take_over() -> Option<ExitCode> {
     let mut args = std::env::args_os().skip(1);
-    if args.next()? != COMMAND {
+    let command = args.next()?;
+    if command == COMMAND_OF_TRIALS {
+        return args.next().map(|layers| trial::take_place(Path::new(&layers)));
+    }
+    if command != COMMAND {
         return None;
     }
     args.next().map(|folder| supervise::supervise(Path::new(&folder)))
