@@ -237,7 +237,9 @@ impl From<io::Error> for Failure {
 impl Explain for Failure {
     fn explain(&self) -> Explanation {
         match self {
-            Self::NoSandbox { hint, .. } => ErrorKind::Sandbox.named("container/no-sandbox").hint(hint),
+            Self::NoSandbox { hint, .. } => ErrorKind::Sandbox
+                .named("container/no-sandbox")
+                .hint(format!("{hint}; `ekiben doctor` says whether anything else is missing")),
             Self::Address { in_use: true, .. } => ErrorKind::Failure
                 .named("container/address")
                 .hint("choose another port with `-p`, or port 0 for one that is free"),

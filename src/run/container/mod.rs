@@ -36,6 +36,7 @@ mod spec;
 mod state;
 mod supervise;
 mod terminal;
+mod trial;
 
 pub use error::{Error, Failure};
 pub use forward::Switch;
@@ -59,6 +60,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::geteuid;
 
 use crate::io::archive;
+use crate::io::finding::Finding;
 use crate::io::progress::Progress;
 use crate::io::suggest::closest;
 use state::Record;
@@ -69,13 +71,25 @@ const COMMAND: &str = "__container";
 /// The hidden command that makes this program go into a container.
 const ENTRY: &str = "__enter";
 
-/// Becomes a supervisor, or what goes into a container, if this program was started as one, and returns its exit code. To
-/// be called first of all in `main`, before there is a second thread.
+/// The hidden command that makes this program try what a supervisor does.
+const TRIAL: &str = "__trial";
+
+/// Whether containers can be started here by `launcher`, with layers on the file system of the folder `layers`. Nothing is
+/// changed by it.
+pub fn findings(launcher: &Launcher, layers: &Path) -> Vec<Finding> {
+    trial::findings(launcher, layers)
+}
+
+/// Becomes a supervisor, what goes into a container, or what tries whether there can be any, if this program was started as
+/// one, and returns its exit code. To be called first of all in `main`, before there is a second thread.
 pub fn take_over() -> Option<ExitCode> {
     let mut args = std::env::args_os().skip(1);
     let command = args.next()?;
     if command == ENTRY {
         return Some(entry::enter());
+    }
+    if command == TRIAL {
+        return args.next().map(|layers| trial::take_place(Path::new(&layers)));
     }
     if command != COMMAND {
         return None;

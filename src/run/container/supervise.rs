@@ -191,7 +191,7 @@ fn seal(spec: &Spec) -> Result<(), Failure> {
 }
 
 /// Goes into namespaces of its own, and says whether a user namespace is among them.
-fn enter_namespaces(spec: &Spec) -> Result<bool, Failure> {
+pub(super) fn enter_namespaces(spec: &Spec) -> Result<bool, Failure> {
     let network = if spec.network == Network::Host { CloneFlags::empty() } else { CloneFlags::CLONE_NEWNET };
     let namespaces = CloneFlags::CLONE_NEWNS | network;
     let (user, group) = spec.user;
