@@ -631,9 +631,16 @@ fn other_engines_do_it_their_way() {
     let home = Home::warm();
     home.build(home.tiny("tiny"));
     let sleep = ["python", "-c", "import time; print('up', flush=True); time.sleep(600)"];
-    start(&home, "box", &["--engine", "runc"], &sleep);
-    home.run(["exec", "box", "--", "true"]).ends(1).says("is run by runc");
-    home.run(["stop", "box", "--remove"]).ok();
+    // An OCI runtime's is gone into as our own, and held as it is: but for the filter, which is two of ours.
+    for home in [&home, &homes()[1]] {
+        start(home, "other", &["--engine", "runc"], &sleep);
+        let rights = RIGHTS.replace(" Seccomp_filters", "");
+        let said = home.run(["exec", "other", "--", "python", "-c", &rights]).ok().out;
+        assert!(!said.contains("DIFFERENT") && said.contains("CapBnd:\t0000000000000000"), "{said}");
+        home.run(["exec", "other", "--", "sh", "-c", "exit 7"]).ends(7);
+        home.run(["stop", "other", "--remove"]).ok();
+        home.run(["exec", "other", "--", "true"]).ends(1);
+    }
     if nix::unistd::geteuid().is_root() {
         start(&home, "box", &["--engine", "podman"], &sleep);
         let place = ["-e", "LEVEL=7", "--workdir", "/tmp"];
