@@ -585,20 +585,15 @@ impl Container {
         if !matches!(current(record.state.clone()).status, Status::Running) {
             return Err(Error::NotRunning { name: self.name.clone() });
         }
-        match (&spec.engine, record.process) {
-            (Engine::Manager { program, .. }, _) => Ok(engine::exec(program, &self.name, guest, ends)?),
-            (Engine::Embedded, Some(process)) => {
-                let process = guest::Host { process, record: &record, folder: &self.folder, launcher: &self.launcher };
-                process.run(guest, ends)?.ok_or_else(|| Error::NotRunning { name: self.name.clone() })
-            }
-            (Engine::Runtime { program }, _) => {
-                let engine = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                Err(Error::Elsewhere { name: self.name.clone(), engine })
-            }
-            (Engine::Embedded, None) => {
-                Err(Error::Elsewhere { name: self.name.clone(), engine: "an older ekiben".to_owned() })
-            }
-        }
+        let not_running = || Error::NotRunning { name: self.name.clone() };
+        let process = match (&spec.engine, record.process) {
+            (Engine::Manager { program, .. }, _) => return Ok(engine::exec(program, &self.name, guest, ends)?),
+            (Engine::Embedded, Some(process)) => process,
+            (Engine::Runtime { .. }, Some(runtime)) => runtime.first_within().ok_or_else(not_running)?,
+            (_, None) => return Err(Error::Unknown { name: self.name.clone() }),
+        };
+        let host = guest::Host { process, record: &record, folder: &self.folder, launcher: &self.launcher };
+        host.run(guest, ends)?.ok_or_else(not_running)
     }
 
     /// Whether its program has ended, though its supervisor may still tidy up.

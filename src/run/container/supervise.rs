@@ -134,12 +134,11 @@ fn run(spec: &Spec, record: &mut state::Record, cgroup: &mut Cgroup) -> Result<S
             // The groups of the host, which the supervisor goes back to, lie below.
             umount2("/sys/fs/cgroup", MntFlags::MNT_DETACH)
                 .map_err(|error| failed("the control groups could not be shown again", error))?;
-            let process = process?;
-            // One that has ended already is nothing to go into.
-            record.process = state::Process::with_id(process.as_raw().unsigned_abs()).ok();
-            process
+            process?
         }
     };
+    // One that has ended already is nothing to go into.
+    record.process = state::Process::with_id(process.as_raw().unsigned_abs()).ok();
     cgroup.leave();
     let code = attend(spec, record, process, signals, output);
     if let Some(forwarder) = forwarder {
