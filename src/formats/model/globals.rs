@@ -287,6 +287,11 @@ const DANGEROUS_ATTRIBUTES: &[&str] = &[
 
 /// Names that pickles of the usual packages have, by module.
 const KNOWN: &[(&str, &[&str])] = &[
+    // What TorchScript's pickles name: each gives back the list that it is given.
+    (
+        "torch.jit._pickle",
+        &["build_boollist", "build_doublelist", "build_intlist", "build_tensorlist", "restore_type_tag"],
+    ),
     (
         "builtins",
         &[
@@ -597,6 +602,10 @@ pub fn judge(module: &str, name: &str) -> Verdict {
     // The exact names come first: `numpy.random` has classes that are known and `numpy.testing` is dangerous.
     let listed = KNOWN.iter().any(|(known, names)| *known == module && names.contains(&name));
     if listed {
+        return Verdict::Known;
+    }
+    // TorchScript's own classes, which are in the same archive and which Python does not import.
+    if below("__torch__") {
         return Verdict::Known;
     }
     for (why, modules) in DANGEROUS_MODULES {

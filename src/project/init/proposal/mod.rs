@@ -302,7 +302,7 @@ pub fn of_file(model: &Model, path: &str) -> Proposal {
     let file = format!("MODEL / {}", literal(path));
     match model.format {
         Format::Pickle | Format::CompressedPickle => pickled::propose(model, &file),
-        Format::PyTorch => pickled::propose_torch(model, &file),
+        Format::PyTorch | Format::TorchScript => pickled::propose_torch(model, &file),
         Format::Onnx => tensors::propose_onnx(&model.about, &file),
         Format::Keras | Format::Hdf5 => tensors::propose_keras(&model.about, &file),
         Format::Safetensors => tensors::propose_safetensors(&file),
@@ -312,6 +312,9 @@ pub fn of_file(model: &Model, path: &str) -> Proposal {
         Format::CatBoost => booster::propose(Maker::CatBoost, &model.about, &file),
         Format::Skops
         | Format::SavedModel
+        | Format::TorchExport
+        | Format::FastText
+        | Format::Spacy
         | Format::TfLite
         | Format::Gguf
         | Format::Zip
