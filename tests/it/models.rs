@@ -129,10 +129,334 @@ fn an_onnx_model_says_what_it_takes() {
     let inputs = [field(11, &[&field(1, &[b"x"]), &rows]), field(11, &[&field(1, &[b"w"]), &of(1, &[])])].concat();
     // A weight is an input too, in old models.
     let graph = field(7, &[&field(5, &[&field(8, &[b"w"])]), &inputs]);
-    let model = inspect(&[&[1 << 3, 8], graph.as_slice()].concat(), "a.onnx");
+    let said = [field(2, &[b"maker"]), field(3, &[b"1.2"]), field(14, &[&field(1, &[b"k"]), &field(2, &[b"v"])])];
+    // A sequence is no tensor, and an output all the same.
+    let outputs = [field(12, &[&field(1, &[b"p"]), &field(2, &[&field(4, &[])])])].concat();
+    let graph = [&graph[..1], &[graph[1] + u8::try_from(outputs.len()).unwrap()], &graph[2..], &outputs].concat();
+    let model = inspect(&[&[1 << 3, 8], said.concat().as_slice(), &graph].concat(), "a.onnx");
     assert!(model.faults.is_empty(), "{:?}", model.faults);
     let tensor = Tensor { name: "x".to_owned(), kind: Some(Kind::Number("float64")), shape: vec![None, Some(4)] };
     assert_eq!(model.about.inputs, [tensor]);
+    assert_eq!(model.about.outputs, [Tensor { name: "p".to_owned(), ..Tensor::default() }]);
+    assert_eq!(model.about.version.as_deref(), Some("1.2"));
+    assert_eq!(
+        ["producer_name", "k", "ir_version"].map(|name| model.about.properties[name].as_str()),
+        ["maker", "v", "8"]
+    );
+}
+
+#[test]
+fn a_saved_model_says_what_it_takes() {
+    let info = |axes: &[&[u8]], kind: u8| {
+        let axes: Vec<u8> = axes.iter().flat_map(|size| field(2, &[&[1 << 3], size])).collect();
+        [vec![2 << 3, kind], field(3, &[&axes])].concat()
+    };
+    let entry = |number: u8, key: &[u8], value: &[u8]| field(number, &[&field(1, &[key]), &field(2, &[value])]);
+    let free = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1];
+    let rows = info(&[&free, &[4]], 1);
+    let signature = [entry(1, b"x", &rows), entry(1, b"name", &info(&[&free], 7)), entry(2, b"y", &rows)].concat();
+    let graph = [
+        field(1, &[&field(5, &[b"2.21.0"])]),
+        field(2, &[&[0; 40]]),
+        entry(5, b"__saved_model_init_op", &[]),
+        entry(5, b"serving_default", &signature),
+    ];
+    let length = u8::try_from(graph.concat().len() - 128).unwrap();
+    let bytes = [&[1 << 3, 1, 2 << 3 | 2, length | 0x80, 1][..], &graph.concat()].concat();
+    let folder = tempfile::tempdir().unwrap();
+    for end in 0..=bytes.len() {
+        fs::write(folder.path().join("saved_model.pb"), &bytes[..end]).unwrap();
+        let model = model::saved_model(folder.path()).unwrap();
+        assert_eq!(model.faults.is_empty(), end == bytes.len(), "{end}: {:?}", model.faults);
+    }
+    let Model { format, about, .. } = model::saved_model(folder.path()).unwrap();
+    assert_eq!((format, about.version.as_deref()), (Format::SavedModel, Some("2.21.0")));
+    let tensor = |name: &str, kind, shape: &[Option<u64>]| Tensor {
+        name: name.to_owned(),
+        kind: Some(kind),
+        shape: shape.to_vec(),
+    };
+    let number = Kind::Number("float32");
+    assert_eq!(about.inputs, [tensor("name", Kind::Text, &[None]), tensor("x", number, &[None, Some(4)])]);
+    assert_eq!(about.outputs, [tensor("y", number, &[None, Some(4)])]);
+    assert_eq!(
+        about.signatures.iter().map(|signature| signature.name.as_str()).collect::<Vec<_>>(),
+        ["serving_default"]
+    );
+}
+
+/// Parts of a FlatBuffer.
+enum Flat<'a> {
+    Table(&'a [Option<Flat<'a>>]),
+    Vector(&'a [Flat<'a>]),
+    Text(&'a str),
+    Number(i32),
+}
+
+impl Flat<'_> {
+    /// Writes the part, and gives its place; numbers have none.
+    fn write(&self, bytes: &mut Vec<u8>) -> usize {
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        let start = bytes.len();
+        let place = |bytes: &mut Vec<u8>, slot: usize, part: &Flat<'_>| {
+            let value = match part {
+                Flat::Number(number) => *number,
+                part => i32::try_from(part.write(bytes) - slot).unwrap(),
+            };
+            bytes[slot..slot + 4].copy_from_slice(&value.to_le_bytes());
+        };
+        match self {
+            Self::Table(fields) => {
+                let table = (start + 4 + 2 * fields.len()).next_multiple_of(4);
+                bytes.extend(u16::try_from(4 + 2 * fields.len()).unwrap().to_le_bytes());
+                bytes.extend(u16::try_from(4 + 4 * fields.len()).unwrap().to_le_bytes());
+                for (at, field) in fields.iter().enumerate() {
+                    bytes.extend(u16::try_from(if field.is_some() { 4 + 4 * at } else { 0 }).unwrap().to_le_bytes());
+                }
+                bytes.resize(table, 0);
+                bytes.extend(i32::try_from(table - start).unwrap().to_le_bytes());
+                bytes.resize(table + 4 + 4 * fields.len(), 0);
+                for (at, field) in fields.iter().enumerate() {
+                    field.iter().for_each(|field| place(bytes, table + 4 + 4 * at, field));
+                }
+                table
+            }
+            Self::Vector(items) => {
+                bytes.extend(u32::try_from(items.len()).unwrap().to_le_bytes());
+                bytes.resize(start + 4 + 4 * items.len(), 0);
+                items.iter().enumerate().for_each(|(at, item)| place(bytes, start + 4 + 4 * at, item));
+                start
+            }
+            Self::Text(text) => {
+                bytes.extend(u32::try_from(text.len()).unwrap().to_le_bytes());
+                bytes.extend(text.as_bytes());
+                start
+            }
+            Self::Number(_) => start,
+        }
+    }
+}
+
+/// A model of TensorFlow Lite's with one input and one output, and a signature that calls them otherwise.
+fn tflite(signature: Option<Flat<'_>>) -> Vec<u8> {
+    use Flat::{Number, Table, Text, Vector};
+    let mut bytes = vec![0; 8];
+    let tensor = |name| [Some(Vector(&[Number(1), Number(4)])), Some(Number(2)), None, Some(Text(name))];
+    let free = [Some(Vector(&[Number(1)])), None, None, Some(Text("b")), None, None, None, Some(Vector(&[Number(-1)]))];
+    let (first, tensors) = (tensor("a"), 2);
+    let tensors = [Table(&first), Table(&free)].into_iter().take(tensors).collect::<Vec<_>>();
+    let graph = [Some(Vector(&tensors)), Some(Vector(&[Number(0)])), Some(Vector(&[Number(1)]))];
+    let root = [Some(Number(3)), None, Some(Vector(&[Table(&graph)])), None, None, None, None, signature];
+    let place = Table(&root).write(&mut bytes);
+    bytes[..4].copy_from_slice(&u32::try_from(place).unwrap().to_le_bytes());
+    bytes[4..8].copy_from_slice(b"TFL3");
+    bytes
+}
+
+#[test]
+fn tensorflow_lite_says_what_it_takes() {
+    use Flat::{Number, Table, Text, Vector};
+    let Model { format, faults, about, .. } = inspect(&tflite(None), "a");
+    assert_eq!((format, faults.as_slice()), (Format::TfLite, &[][..]));
+    let tensor = |name: &str, kind, shape: &[Option<u64>]| Tensor {
+        name: name.to_owned(),
+        kind: Some(Kind::Number(kind)),
+        shape: shape.to_vec(),
+    };
+    assert_eq!(about.inputs, [tensor("a", "int32", &[Some(1), Some(4)])]);
+    assert_eq!(about.outputs, [tensor("b", "float32", &[None])]);
+    let input = [Some(Text("measures")), Some(Number(0))];
+    let output = [Some(Text("chances")), Some(Number(1))];
+    let signature = [Some(Vector(&[Table(&input)])), Some(Vector(&[Table(&output)])), Some(Text("serving_default"))];
+    let about = inspect(&tflite(Some(Vector(&[Table(&signature)]))), "a").about;
+    assert_eq!(about.inputs[0].name, "measures");
+    assert_eq!((about.signatures[0].name.as_str(), about.outputs[0].name.as_str()), ("serving_default", "chances"));
+}
+
+#[test]
+fn no_offset_of_a_flatbuffer_does_harm() {
+    let whole = tflite(None);
+    let catboost = fs::read("fixtures/models/catboost.cbm").unwrap();
+    let start = std::time::Instant::now();
+    for (bytes, name) in [(&whole, "a.tflite"), (&catboost[..2000].to_vec(), "a.cbm")] {
+        for at in (8..bytes.len() - 4).step_by(4) {
+            // Forward, back to the beginning, into itself, and beyond the end.
+            for offset in [4_u32, 0, 0_u32.wrapping_sub(u32::try_from(at).unwrap()), 0xffff_ffff, 0x7fff_ffff] {
+                let mut bytes = bytes.clone();
+                bytes[at..at + 4].copy_from_slice(&offset.to_le_bytes());
+                inspect(&bytes, name);
+            }
+        }
+    }
+    assert!(start.elapsed() < std::time::Duration::from_secs(60), "{:?}", start.elapsed());
+}
+
+#[test]
+fn keras_says_what_it_takes() {
+    let layer = |name: &str, shape: &str, kind: &str| {
+        format!(
+            r#"{{"module": "keras.layers", "class_name": "InputLayer", "name": "{name}",
+            "config": {{"batch_shape": {shape}, "dtype": {kind}, "name": "{name}"}}}}"#
+        )
+    };
+    let policy = r#"{"class_name": "DTypePolicy", "config": {"name": "float16"}}"#;
+    let layers = [
+        layer("image", "[null, 8, 8, 1]", r#""float32""#),
+        layer("words", "[null, 1]", r#""string""#),
+        format!(r#"{{"module": "own.layers", "class_name": "Mix", "name": "mix", "config": {{"dtype": {policy}}}}}"#),
+    ];
+    let config = |inputs: &str| {
+        format!(
+            r#"{{"module": "keras", "class_name": "Functional", "config": {{"name": "net", "layers": [{}],
+            "input_layers": {inputs}, "output_layers": ["mix", 0, 0]}}}}"#,
+            layers.join(",")
+        )
+    };
+    let metadata = br#"{"keras_version": "3.15.1"}"#;
+    let of = |config: &str| {
+        let members = [("metadata.json", &metadata[..]), ("config.json", config.as_bytes()), ("model.weights.h5", b"")];
+        let model = inspect(&zipped(&members), "a.keras");
+        assert!(model.faults.is_empty(), "{:?}", model.faults);
+        model.about
+    };
+    for inputs in [r#"[["words", 0, 0], ["image", 0, 0]]"#, r#"{"a": ["words", 0, 0], "b": ["image", 0, 0]}"#] {
+        let about = of(&config(inputs));
+        assert_eq!((about.version.as_deref(), about.class.as_deref()), (Some("3.15.1"), Some("Functional")));
+        assert_eq!(about.inputs.iter().map(|tensor| tensor.name.as_str()).collect::<Vec<_>>(), ["words", "image"]);
+        assert_eq!((about.inputs[0].kind, about.inputs[1].shape.len()), (Some(Kind::Text), 4));
+        assert_eq!((about.outputs[0].name.as_str(), about.outputs[0].kind), ("mix", Some(Kind::Number("float16"))));
+        assert_eq!(about.untrusted, ["own.layers.Mix"]);
+    }
+    assert_eq!(of(&config(r#"["image", 0, 0]"#)).inputs.len(), 1);
+    let built = r#"{"class_name": "Sequential", "config": {"layers": [{"class_name": "Dense", "config": {"name": "d"}}]},
+        "build_config": {"input_shape": [null, 3]}}"#;
+    let about = of(built);
+    assert_eq!((about.inputs[0].shape.as_slice(), about.outputs[0].name.as_str()), (&[None, Some(3)][..], "d"));
+    // Within HDF5, text after text.
+    let mut bytes = b"\x89HDF\r\n\x1a\n\0\0\0\0\0\x08\x08".to_vec();
+    bytes.resize(1000, 0);
+    bytes.extend(b"keras_version\0\0\x062.15.0\0\0tensorflow\0\0");
+    bytes.extend(config(r#"["image", 0, 0]"#).replacen(r#""module": "keras", "#, "", 1).as_bytes());
+    let about = inspect(&bytes, "a.h5").about;
+    assert_eq!((about.version.as_deref(), about.inputs.len()), (Some("2.15.0"), 1));
+}
+
+/// A dictionary of one tensor, `w`, of two rows of four numbers.
+const TENSORS: &[u8] = b"}X\x01\0\0\0wctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\n\
+    X\x01\0\0\x000X\x03\0\0\0cpuK\x08tQK\x00K\x02K\x04\x86K\x04K\x01\x86\x89}tRs";
+
+#[test]
+fn tensors_of_pytorch_have_names_and_shapes() {
+    let wanted = Tensor { name: "w".to_owned(), kind: Some(Kind::Number("float32")), shape: vec![Some(2), Some(4)] };
+    let alone = [b"\x80\x02", TENSORS, b"."].concat();
+    let lightning = [
+        b"\x80\x02}(X\x0a\0\0\0state_dict",
+        TENSORS,
+        b"X\x19\0\0\0pytorch-lightning_versionX\x05\0\0\x002.6.6X\x10\0\0\0hyper_parameters}X\x04\0\0\0sizeK\x04su.",
+    ];
+    for bytes in [alone, lightning.concat()] {
+        let Model { format, faults, about, .. } =
+            inspect(&zipped(&[("net/data.pkl", &bytes), ("net/version", b"3"), ("net/data/0", &[0; 32])]), "a.pt");
+        assert_eq!((format, faults.as_slice()), (Format::PyTorch, &[][..]));
+        assert_eq!(about.weights, std::slice::from_ref(&wanted));
+        if let Some(version) = about.properties.get("pytorch-lightning_version") {
+            assert_eq!((version.as_str(), about.properties["hyper_parameters"].as_str()), ("2.6.6", r#"{"size":4}"#));
+        }
+    }
+    let header = br#"{"__metadata__":{"format":"pt"},"w":{"dtype":"F32","shape":[2,4],"data_offsets":[0,32]}}"#;
+    let bytes = [&(header.len() as u64).to_le_bytes()[..], header, &[0; 32]].concat();
+    let about = inspect(&bytes, "a.safetensors").about;
+    assert_eq!((about.weights.as_slice(), about.properties["format"].as_str()), (&[wanted][..], "pt"));
+}
+
+#[test]
+fn torchscript_and_exported_programs_say_what_they_take() {
+    let code =
+        b"class Net(Module):\n  training : bool\n  def forward(self: __torch__.net.Net,\n    measures: Tensor,\n    \
+        sizes: List[int]=[1]) -> Tensor:\n    return measures\n";
+    let object = b"\x80\x02c__torch__.net\nNet\n)\x81}X\x08\0\0\0training\x89sb.";
+    let members: [(&str, &[u8]); 5] = [
+        ("net/data.pkl", object),
+        ("net/code/__torch__/net.py", code),
+        ("net/code/__torch__/net.py.debug_pkl", b"\x80\x02ctorch.jit._pickle\nbuild_intlist\n]\x85R."),
+        ("net/constants.pkl", b"\x80\x02)."),
+        ("net/version", b"3"),
+    ];
+    let Model { format, about, .. } = inspect(&zipped(&members), "a.pt");
+    assert_eq!((format, about.class.as_deref()), (Format::TorchScript, Some("Net")));
+    let found: Vec<_> =
+        about.arguments.iter().map(|a| (a.name.as_str(), a.annotation.as_str(), a.has_default)).collect();
+    assert_eq!(found, [("measures", "Tensor", false), ("sizes", "List[int]", true)]);
+    assert_eq!(about.properties["answer"], "Tensor");
+    // Its own classes are no one else's, and what its notes name is harmless.
+    assert!(said("a.pt", &zipped(&members)).is_empty());
+    let size = r#"[{"as_expr": {"expr_str": "s0"}}, {"as_int": 4}]"#;
+    let program = format!(
+        r#"{{"torch_version": "2.15.0+cpu", "schema_version": {{"major": 8, "minor": 20}}, "graph_module": {{
+        "graph": {{"nodes": [[[1]]], "tensor_values": {{"x": {{"dtype": 7, "sizes": {size}}}}}}},
+        "signature": {{"input_specs": [{{"parameter": {{"arg": {{"name": "w"}}}}}},
+            {{"user_input": {{"arg": {{"as_tensor": {{"name": "x"}}}}}}}}],
+            "output_specs": [{{"user_output": {{"arg": {{"as_tensor": {{"name": "y"}}}}}}}}]}}}}}}"#
+    );
+    for (name, mark) in
+        [("net/models/model.json", "net/archive_format"), ("serialized_exported_program.json", "version")]
+    {
+        let Model { format, faults, about, .. } =
+            inspect(&zipped(&[(name, program.as_bytes()), (mark, b"pt2")]), "a.pt2");
+        assert_eq!((format, faults.as_slice()), (Format::TorchExport, &[][..]));
+        assert_eq!(about.version.as_deref(), Some("2.15.0+cpu"));
+        let kind = Some(Kind::Number("float32"));
+        assert_eq!(about.inputs, [Tensor { name: "x".to_owned(), kind, shape: vec![None, Some(4)] }]);
+        assert_eq!(about.outputs.len(), 1);
+    }
+}
+
+/// What fastText writes of two labels and a word, which the matrices follow.
+fn fasttext() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for number in [793_712_314_u32, 12, 8, 5, 50, 1, 5, 1, 3, 3, 2_000_000, 0, 0, 100] {
+        bytes.extend(number.to_le_bytes());
+    }
+    bytes.extend(1e-4_f64.to_le_bytes());
+    [3_u32, 1, 2].iter().for_each(|number| bytes.extend(number.to_le_bytes()));
+    bytes.extend([9, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]);
+    for (word, kind) in [("film", 0), ("__label__good", 1), ("__label__bad", 1)] {
+        bytes.extend(word.as_bytes());
+        bytes.extend([0, 5, 0, 0, 0, 0, 0, 0, 0, kind]);
+    }
+    bytes
+}
+
+#[test]
+fn fasttext_spacy_and_gguf_say_what_they_are() {
+    let whole = fasttext();
+    for end in 8..whole.len() {
+        let model = inspect(&whole[..end], "a.bin");
+        assert!(model.format == Format::FastText && !model.faults.is_empty(), "{end}");
+    }
+    let Model { format, faults, about, .. } = inspect(&whole, "a.bin");
+    assert_eq!((format, faults.as_slice()), (Format::FastText, &[][..]));
+    assert_eq!((about.class.as_deref(), about.classes), (Some("fastText (supervised)"), Some(2)));
+    assert_eq!(about.labels, ["good", "bad"]);
+    let folder = tempfile::tempdir().unwrap();
+    let meta = r#"{"lang": "en", "name": "mood", "version": "1.0", "spacy_version": ">=3.8,<3.9", "pipeline": ["textcat"],
+        "labels": {"textcat": ["good", "bad"]}, "requirements": ["spacy-curated-transformers>=1"], "performance": {}}"#;
+    fs::write(folder.path().join("meta.json"), meta).unwrap();
+    let Model { format, about, .. } = model::pipeline(folder.path()).unwrap();
+    assert_eq!((format, about.class.as_deref()), (Format::Spacy, Some("en_mood")));
+    assert_eq!((about.version.as_deref(), about.labels.len()), (Some(">=3.8,<3.9"), 2));
+    assert_eq!(about.requirements, ["spacy-curated-transformers>=1"]);
+    fs::write(folder.path().join("meta.json"), &meta[..meta.len() / 2]).unwrap();
+    assert!(!model::pipeline(folder.path()).unwrap().faults.is_empty());
+    let mut gguf = b"GGUF\x03\0\0\0".to_vec();
+    [0_u64, 3].iter().for_each(|number| gguf.extend(number.to_le_bytes()));
+    let text = |text: &str| [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat();
+    gguf.extend([text("general.architecture"), vec![8, 0, 0, 0], text("llama")].concat());
+    gguf.extend([text("llama.context_length"), vec![4, 0, 0, 0, 64, 0, 0, 0]].concat());
+    gguf.extend([text("words"), vec![9, 0, 0, 0, 8, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0], text("a")].concat());
+    let Model { faults, about, .. } = inspect(&gguf, "a.gguf");
+    assert!(faults.is_empty(), "{faults:?}");
+    assert_eq!((about.class.as_deref(), about.properties["llama.context_length"].as_str()), (Some("llama"), "64"));
 }
 
 #[test]
@@ -408,7 +732,7 @@ fn bombs_end_soon_and_small() {
 }
 
 /// Beginnings of all formats, which random bytes follow.
-const HEADS: [&[u8]; 12] = [
+const HEADS: [&[u8]; 18] = [
     b"",
     b"\x80\x04",
     b"\x80\x02",
@@ -421,6 +745,12 @@ const HEADS: [&[u8]; 12] = [
     b"\x08\x07\x3a",
     b"\x02\0\0\0\0\0\0\0{\"",
     b"\xfd7zXZ\0",
+    b"{\"learner\":{",
+    b"{L\0\0\0\0\0\0\0\x07learner{",
+    b"tree\nversion=v4\n",
+    b"CBM1\xff\0\0\0",
+    b"{\"features_info\":{\"float_features\":",
+    b"\x14\0\0\0TFL3",
 ];
 
 proptest! {
@@ -486,6 +816,8 @@ fn a_million_inputs_end_in_answers() {
         }
     }
     seeds.extend(HEADS.map(|head| ("a.pkl".to_owned(), [head, SYSTEM].concat())));
+    seeds.push(("a.tflite".to_owned(), tflite(None)));
+    seeds.push(("a.bin".to_owned(), fasttext()));
     seeds.push(("a.pkl".to_owned(), zstd::encode_all(SYSTEM, 1).unwrap()));
     seeds.push(("a.pt".to_owned(), zipped(&[("archive/data.pkl", SYSTEM), ("a.npy", b"\x93NUMPY\x01\0")])));
     seeds.sort();

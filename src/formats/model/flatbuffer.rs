@@ -174,10 +174,21 @@ impl<'a> Buffer<'a> {
         (0..vector.count.min(most)).map(|index| Ok(self.item(vector, index)? as i32)).collect()
     }
 
+    /// A table of a vector of such.
+    pub fn member(&self, vector: Vector, index: u64) -> Result<Table, Stop> {
+        Ok(Table(self.follow(vector.first.saturating_add(index.saturating_mul(4)))?))
+    }
+
+    /// The first bytes, up to `most`, of a field that is a vector of such.
+    pub fn bytes(&self, table: Table, number: u64, most: u64) -> Result<Vec<u8>, Stop> {
+        let vector = self.vector(table, number)?;
+        self.take(vector.first, vector.count.min(most) as usize)
+    }
+
     /// The first tables, up to `most`, of a field that is a vector of such.
     pub fn tables(&self, table: Table, number: u64, most: u64) -> Result<Vec<Table>, Stop> {
         let vector = self.vector(table, number)?;
-        (0..vector.count.min(most)).map(|index| Ok(Table(self.follow(vector.first + index * 4)?))).collect()
+        (0..vector.count.min(most)).map(|index| self.member(vector, index)).collect()
     }
 
     /// The first texts, up to `most`, of a field that is a vector of such.

@@ -3,8 +3,9 @@
 
 use std::io::Read;
 
-use super::feed::{Feed, Stop};
-use super::{Fault, Format, Model, Origin};
+use super::feed::{Feed, Stop, Stream};
+use super::outline::{self, Syntax};
+use super::{Fault, Format, Model, Origin, keras};
 
 /// Bytes at the beginning of a file that are searched for the description of its layers.
 const SEARCHED: u64 = 16 << 20;
@@ -26,7 +27,28 @@ pub fn read(origin: &Origin<'_>, size: u64) -> std::io::Result<Model> {
     if has_lambda(&text) {
         model.faults.push(Fault::Code(LAMBDA.to_owned()));
     }
+    describe(&text, &mut model);
     Ok(model)
+}
+
+/// Attributes of the root: texts lie together, so that the version of Keras comes shortly before its description.
+fn describe(text: &[u8], model: &mut Model) {
+    let find = |sign: &[u8]| text.windows(sign.len()).position(|window| window == sign);
+    let Some(at) = find(b"{\"class_name\": \"").or_else(|| find(b"{\"module\": \"keras")) else { return };
+    let rest = text.get(at..).unwrap_or_default();
+    let config = outline::read(&mut Feed::new(Stream(rest)), Syntax::Json, &|_| true);
+    if config.root.pointer("/config").is_none() {
+        return;
+    }
+    keras::describe(&config.root, &mut model.about);
+    let before = text.get(at.saturating_sub(4096)..at).unwrap_or_default();
+    let mut numbers = before.split(|byte| !(byte.is_ascii_digit() || *byte == b'.'));
+    let is_version = |part: &&[u8]| {
+        part.len() < 16 && part.split(|byte| *byte == b'.').filter(|number| !number.is_empty()).count() == 3
+    };
+    if find(b"keras_version").is_some() {
+        model.about.version = numbers.rfind(is_version).and_then(|v| String::from_utf8(v.to_vec()).ok());
+    }
 }
 
 /// Whether Keras's description of a model, which is JSON, names a Lambda layer.

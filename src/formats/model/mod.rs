@@ -5,19 +5,26 @@
 //! the weights does not matter; any bytes end in a [`Model`] or an error of the disk, in bounded memory.
 
 pub mod catboost;
+mod fasttext;
 mod feed;
 mod flatbuffer;
 mod gguf;
 pub mod globals;
 mod hdf5;
+mod keras;
 pub mod lightgbm;
 mod numpy;
 mod object;
 mod onnx;
 mod outline;
 mod pickle;
+mod protobuf;
 mod safetensors;
 mod skops;
+mod spacy;
+mod tensorflow;
+mod tflite;
+mod torch;
 pub mod xgboost;
 mod zipped;
 
@@ -30,6 +37,8 @@ use serde_json::Value as Json;
 
 pub use object::{Object, Objects};
 pub use pickle::Pickles;
+pub use spacy::pipeline;
+pub use tensorflow::saved_model;
 
 use feed::{Feed, OnDisk, Stop, Stream};
 
@@ -42,6 +51,10 @@ pub enum Format {
     CompressedPickle,
     /// PyTorch's zip of a pickle and tensors, since 1.6.
     PyTorch,
+    /// PyTorch's zip of a program with its code, made by `torch.jit`.
+    TorchScript,
+    /// PyTorch's zip of a program that `torch.export` made.
+    TorchExport,
     /// NumPy's array.
     Numpy,
     /// NumPy's zip of arrays.
@@ -62,6 +75,14 @@ pub enum Format {
     LightGBM,
     /// CatBoost's model, in its own format or in JSON.
     CatBoost,
+    /// TensorFlow's folder of a graph and its variables.
+    SavedModel,
+    /// TensorFlow Lite's, now LiteRT's.
+    TfLite,
+    /// fastText's words or labels with their vectors.
+    FastText,
+    /// spaCy's folder of a pipeline.
+    Spacy,
     /// skops' zip of a tree of objects and arrays.
     Skops,
     /// Another zip.
@@ -102,15 +123,45 @@ pub struct About {
     pub inputs: Vec<Tensor>,
     /// The tensors that it answers, in their order.
     pub outputs: Vec<Tensor>,
+    /// The ways in which it can be called, where it has several: the first inputs and outputs are those of one of them.
+    pub signatures: Vec<Signature>,
+    /// What the function that it is takes, in this order, where its code is there to be read.
+    pub arguments: Vec<Argument>,
+    /// The tensors that it is made of.
+    pub weights: Vec<Tensor>,
     /// The columns of the table that it takes, in their order.
     pub columns: Vec<Column>,
     /// Classes and functions that its reader has to be told to trust, as it makes none of others on its own.
     pub untrusted: Vec<String>,
+    /// What it requires of the package index, as it was written down.
+    pub requirements: Vec<String>,
     /// What else it says of itself, by the names that the format has for it.
     pub properties: BTreeMap<String, String>,
 }
 
-/// A tensor that a model takes or answers.
+/// A way in which a model can be called.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Signature {
+    /// What the model calls it.
+    pub name: String,
+    /// The tensors that it takes, by name.
+    pub inputs: Vec<Tensor>,
+    /// The tensors that it answers.
+    pub outputs: Vec<Tensor>,
+}
+
+/// What a function takes under a name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Argument {
+    /// What the function calls it.
+    pub name: String,
+    /// Its type, as the code has it: `Tensor`, `List[int]`.
+    pub annotation: String,
+    /// Whether it may be left out.
+    pub has_default: bool,
+}
+
+/// A tensor that a model takes or answers, or is made of.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tensor {
     /// What the model calls it.
@@ -268,6 +319,8 @@ pub fn inspect(origin: &Origin<'_>, name: &str, size: u64) -> io::Result<Model> 
             Plain::LightGBM => lightgbm::inspect(origin, size),
             Plain::CatBoost => catboost::inspect(origin, size),
             Plain::CatBoostJson => catboost::inspect_json(origin),
+            Plain::TfLite => tflite::inspect(origin, size),
+            Plain::FastText => read_with(origin, Format::FastText, size, fasttext::read),
         };
     }
     Ok(match head.as_slice() {
@@ -313,6 +366,8 @@ enum Plain {
     LightGBM,
     CatBoost,
     CatBoostJson,
+    TfLite,
+    FastText,
 }
 
 /// What begins with `head`, if it is one of them.
@@ -325,6 +380,10 @@ fn plain(head: &[u8]) -> Option<Plain> {
         Some(Plain::CatBoost)
     } else if catboost::is_json(head) {
         Some(Plain::CatBoostJson)
+    } else if tflite::recognise(head) {
+        Some(Plain::TfLite)
+    } else if fasttext::recognise(head) {
+        Some(Plain::FastText)
     } else {
         None
     }
@@ -334,11 +393,11 @@ fn read_with(
     origin: &Origin<'_>,
     format: Format,
     size: u64,
-    read: impl Fn(&mut Feed<'_>, u64) -> Result<(), Stop>,
+    read: impl Fn(&mut Feed<'_>, u64, &mut About) -> Result<(), Stop>,
 ) -> io::Result<Model> {
     let mut model = Model::of(format);
     let mut feed = origin.feed()?;
-    let result = read(&mut feed, size);
+    let result = read(&mut feed, size, &mut model.about);
     model.note(feed.position(), result);
     Ok(model)
 }

@@ -279,6 +279,14 @@ impl<'a> Object<'a> {
         }
     }
 
+    /// What its class, or the function that makes it, is called with.
+    pub fn arguments(self) -> Option<Vec<Self>> {
+        match self.node()? {
+            Node::Instance { arguments, .. } => self.of(arguments).items(),
+            _ => None,
+        }
+    }
+
     /// Keys and values of a dictionary.
     pub fn entries(self) -> Vec<(Self, Self)> {
         match self.node() {

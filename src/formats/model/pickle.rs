@@ -394,10 +394,8 @@ impl Machine<'_, '_> {
                 return self.build(state, depth);
             }
             b'P' => self.skip_line()?,
-            b'Q' => {
-                self.stack.pop();
-                UNKNOWN
-            }
+            // What stands outside is known by the tuple that names it.
+            b'Q' => self.stack.pop(),
             other => return Err(Stop::Malformed(format!("0x{other:02x} is no opcode of a pickle"))),
         };
         self.stack.push(value);

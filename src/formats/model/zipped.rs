@@ -6,7 +6,8 @@
 use std::io::Read;
 
 use super::feed::{Feed, Stream};
-use super::{Fault, Format, MOST_DECOMPRESSED, Model, hdf5, is_pickle, numpy, pickled, skops};
+use super::outline::{self, Syntax};
+use super::{Fault, Format, MOST_DECOMPRESSED, Model, hdf5, is_pickle, keras, numpy, pickled, skops, torch};
 
 /// Members that are looked at.
 const MOST: usize = 200_000;
@@ -27,7 +28,13 @@ pub fn read(file: std::fs::File, ending: &str) -> Model {
     let names: Vec<String> =
         archive.file_names().take(MOST + 1).map(|name| name.map(String::from).unwrap_or_default()).collect();
     let has = |end: &str| names.iter().any(|name| name == end || name.ends_with(&format!("/{end}")));
+    let program = |name: &&String| {
+        name.ends_with("/models/model.json") || name.rsplit('/').next() == Some("serialized_exported_program.json")
+    };
+    let exported = names.iter().find(program).filter(|_| has("archive_format") || has("version")).cloned();
     let format = match ending {
+        _ if exported.is_some() => Format::TorchExport,
+        _ if has("constants.pkl") && names.iter().any(|name| name.contains("/code/")) => Format::TorchScript,
         _ if has("data.pkl") || has("constants.pkl") => Format::PyTorch,
         "keras" => Format::Keras,
         _ if has("config.json") && has("metadata.json") && has("model.weights.h5") => Format::Keras,
@@ -72,10 +79,31 @@ pub fn read(file: std::fs::File, ending: &str) -> Model {
             }
         } else if ending == "json" && format == Format::Keras {
             let mut text = Vec::new();
-            if whole.take(MOST_DESCRIPTION).read_to_end(&mut text).is_ok() && hdf5::has_lambda(&text) {
+            if whole.take(MOST_DESCRIPTION).read_to_end(&mut text).is_err() {
+                continue;
+            }
+            if hdf5::has_lambda(&text) {
                 model.faults.push(Fault::Code(hdf5::LAMBDA.to_owned()));
             }
+            let found = outline::read(&mut Feed::new(Stream(&text[..])), Syntax::Json, &|_| true).root;
+            match name.as_str() {
+                "config.json" => keras::describe(&found, &mut model.about),
+                "metadata.json" => {
+                    model.about.version = found.get("keras_version").and_then(|v| v.as_str()).map(str::to_owned);
+                }
+                _ => {}
+            }
         }
+    }
+    match (format, exported) {
+        (Format::TorchExport, Some(name)) => torch::exported(&mut archive, &name, &mut model),
+        (Format::TorchScript, _) => {
+            let end = "constants.pkl";
+            let folder = names.iter().find_map(|name| name.strip_suffix(end)).unwrap_or_default();
+            torch::script(&mut archive, folder, &mut model);
+        }
+        (Format::PyTorch, _) => torch::tensors(&mut model),
+        _ => {}
     }
     model
 }

@@ -302,7 +302,7 @@ pub fn of_file(model: &Model, path: &str) -> Proposal {
     let file = format!("MODEL / {}", literal(path));
     match model.format {
         Format::Pickle | Format::CompressedPickle | Format::Skops => pickled::propose(model, &file),
-        Format::PyTorch => pickled::propose_torch(model, &file),
+        Format::PyTorch | Format::TorchScript => pickled::propose_torch(model, &file),
         Format::Onnx => tensors::propose_onnx(&model.about, &file),
         Format::Keras | Format::Hdf5 => tensors::propose_keras(&model.about, &file),
         Format::Safetensors => tensors::propose_safetensors(&file),
@@ -310,7 +310,15 @@ pub fn of_file(model: &Model, path: &str) -> Proposal {
         Format::XGBoost => booster::propose(Maker::XGBoost, &model.about, &file),
         Format::LightGBM => booster::propose(Maker::LightGBM, &model.about, &file),
         Format::CatBoost => booster::propose(Maker::CatBoost, &model.about, &file),
-        Format::Gguf | Format::Zip | Format::LfsPointer | Format::Other => Proposal::of_unknown(path),
+        Format::SavedModel
+        | Format::TorchExport
+        | Format::FastText
+        | Format::Spacy
+        | Format::TfLite
+        | Format::Gguf
+        | Format::Zip
+        | Format::LfsPointer
+        | Format::Other => Proposal::of_unknown(path),
     }
 }
 
