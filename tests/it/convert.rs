@@ -418,7 +418,7 @@ fn folders_of_mlflow_and_transformers_are_models() {
     let other = row(&report, "other");
     assert_eq!(requirements(other), ["mlflow==2.17.0", "prophet==1.1.6"]);
     let embeds = row(&report, "embeds");
-    let pins = ["sentence-transformers==3.1.1", "transformers==4.45.2", "torch==2.2.2", "numpy<2"];
+    let pins = ["sentence-transformers>=3", "transformers>=4", "torch"];
     assert_eq!((&embeds["state"], requirements(embeds)), (&json!("ready"), pins.to_vec()));
     let mood = row(&report, "mood");
     assert_eq!((&mood["state"], &mood["proposal"]["input"]), (&json!("ready"), &json!("texts")));

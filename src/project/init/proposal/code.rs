@@ -31,7 +31,7 @@ pub(super) struct Code {
 #[derive(Clone, Debug)]
 pub(super) struct Parameter {
     pub name: String,
-    /// Its type, as Python writes it.
+    /// Its type, as Python writes it; with a default, where it has one.
     pub hint: String,
     /// What it is, for a person.
     pub description: String,
@@ -57,9 +57,27 @@ pub(super) enum Preparation {
     Table(Vec<Column>),
     /// Arrays of these types and shapes.
     Arrays(Vec<Array>),
+    /// What a function makes of it that is written for this model.
+    Function {
+        /// Its name.
+        name: &'static str,
+        /// Its definition.
+        definition: String,
+    },
 }
 
 impl Preparation {
+    /// The function that does it.
+    fn call(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::None => return None,
+            Self::Width(_) => "checked",
+            Self::Table(_) => "table",
+            Self::Arrays(_) => "tensors",
+            Self::Function { name, .. } => name,
+        })
+    }
+
     /// What the model is given, as an expression.
     fn value(&self, parameters: &[Parameter]) -> String {
         let first = parameters.first().map(|parameter| parameter.name.as_str()).unwrap_or_default();
@@ -67,6 +85,7 @@ impl Preparation {
             Self::None => first.to_owned(),
             Self::Width(_) => format!("checked({first})"),
             Self::Table(_) => format!("table({first})"),
+            Self::Function { name, .. } => format!("{name}({first})"),
             Self::Arrays(arrays) => {
                 let named =
                     |(array, parameter): (&Array, &Parameter)| format!("{}: {}", literal(&array.name), parameter.name);
@@ -83,7 +102,7 @@ impl Preparation {
     /// Constants that the code needs for it.
     fn constants(&self) -> String {
         match self {
-            Self::None | Self::Width(_) => String::new(),
+            Self::None | Self::Width(_) | Self::Function { .. } => String::new(),
             Self::Table(columns) => {
                 let (start, end) = if is_cast(columns) { ("{", "}") } else { ("[", "]") };
                 let line = |column: &Column| match (&column.dtype, is_cast(columns)) {
@@ -112,6 +131,7 @@ impl Preparation {
     fn functions(&self) -> String {
         match self {
             Self::None => String::new(),
+            Self::Function { definition, .. } => definition.clone(),
             Self::Width(width) => format!(
                 "def checked(rows):\n    \
                  \"\"\"Rows of {width} values each; a ValueError is answered with status 422.\"\"\"\n    \
@@ -258,7 +278,7 @@ impl Proposal {
         // What prepares is there for whoever calls it.
         let is_used = functions.iter().any(|function| {
             let statements = function.get("statements").and_then(Json::as_str).unwrap_or_default();
-            ["table(", "checked(", "tensors("].iter().any(|call| statements.contains(call))
+            code.preparation.call().is_some_and(|call| statements.contains(&format!("{call}(")))
         });
         let preparation = if is_used { code.preparation.functions() } else { String::new() };
         minijinja::Environment::new().render_str(

@@ -17,6 +17,8 @@ pub enum Input {
     Records,
     /// Arrays, each of which the caller names.
     Tensors(Vec<Array>),
+    /// What is none of these, as the functions' parameters.
+    Given(Vec<Given>),
     /// Nobody knows.
     Unknown,
 }
@@ -36,6 +38,31 @@ impl Column {
     /// A column whose values go to the model as they come.
     pub fn new(name: impl Into<String>, example: Json) -> Self {
         Self { name: name.into(), example, dtype: None }
+    }
+}
+
+/// A parameter that a model takes, which is neither table nor array.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Given {
+    /// What it is called.
+    pub name: &'static str,
+    /// Its type, as Python writes it; with a default, where it has one.
+    pub hint: &'static str,
+    /// What it is, for a person.
+    pub description: String,
+    /// One that the model takes.
+    pub example: Json,
+}
+
+impl Given {
+    /// A parameter without a default.
+    pub fn new(name: &'static str, hint: &'static str, description: impl Into<String>, example: Json) -> Self {
+        Self { name, hint, description: description.into(), example }
+    }
+
+    /// Whether it may be left out.
+    pub fn is_optional(&self) -> bool {
+        self.hint.contains(" = ")
     }
 }
 

@@ -6,12 +6,18 @@
 
 mod booster;
 mod code;
+mod diffusers;
 mod estimator;
 mod folder;
 mod input;
+mod mlflow;
+mod peft;
 mod pickled;
 mod releases;
+mod sentences;
+mod spacy;
 mod tensors;
+mod transformers;
 
 use serde::Serialize;
 use serde_json::{Value as Json, json};
@@ -22,7 +28,7 @@ pub use folder::{Kind, of_folder, recognise};
 use crate::formats::model::{Format, Model};
 use booster::Maker;
 use code::{Code, Function, Parameter, Preparation, VALUE};
-use input::{Array, Input};
+use input::{Array, Given, Input};
 
 /// Something that is proposed, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -168,7 +174,7 @@ impl Proposal {
             Input::Rows(_) => ("features", "list[list[Any]]"),
             Input::Columns(_) | Input::Records => ("rows", "list[dict[str, Any]]"),
             Input::Texts => ("texts", "list[str]"),
-            Input::Tensors(_) | Input::Unknown => ("features", "Any"),
+            Input::Tensors(_) | Input::Given(_) | Input::Unknown => ("features", "Any"),
         };
         let mut tensors = Vec::new();
         match input {
@@ -235,6 +241,25 @@ impl Proposal {
                 };
                 tensors = names.into_iter().zip(&arrays).zip(words).map(named).collect();
                 self.code.preparation = Preparation::Arrays(arrays);
+            }
+            Input::Given(given) => {
+                let words: Vec<&str> = given.iter().map(|one| one.description.as_str()).collect();
+                self.input = words.join("; ");
+                let request: serde_json::Map<String, Json> =
+                    given.iter().map(|one| (one.name.to_owned(), one.example.clone())).collect();
+                self.tests = vec![example("an example", request.into(), false)];
+                if !given.iter().all(Given::is_optional) {
+                    self.tests.push(example("nothing at all", json!({}), true));
+                }
+                if given.iter().any(|one| one.hint.contains("Any")) {
+                    self.import("from typing import Any");
+                }
+                let parameter = |one: Given| Parameter {
+                    name: one.name.to_owned(),
+                    hint: one.hint.to_owned(),
+                    description: one.description,
+                };
+                tensors = given.into_iter().map(parameter).collect();
             }
             Input::Unknown => {
                 self.input = "unknown".to_owned();
