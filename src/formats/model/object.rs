@@ -287,6 +287,22 @@ impl<'a> Object<'a> {
         }
     }
 
+    /// The values of its attributes, in their order; of a dictionary those of its items.
+    pub fn attributes(self) -> Vec<Self> {
+        let values = |items: &'a [(Value, Value)]| items.iter().map(|(_, value)| self.of(value)).collect::<Vec<_>>();
+        match self.node() {
+            Some(Node::Map(items)) => values(items),
+            Some(Node::Instance { state, items, .. }) => {
+                let mut found = values(items);
+                if let Some(Node::Map(attributes)) = self.objects.get(state) {
+                    found.extend(values(attributes));
+                }
+                found
+            }
+            _ => Vec::new(),
+        }
+    }
+
     /// Keys and values of a dictionary.
     pub fn entries(self) -> Vec<(Self, Self)> {
         match self.node() {

@@ -17,6 +17,7 @@ mod releases;
 mod sentences;
 mod spacy;
 mod tensors;
+mod torch;
 mod transformers;
 
 use serde::Serialize;
@@ -327,7 +328,8 @@ pub fn of_file(model: &Model, path: &str) -> Proposal {
     let file = format!("MODEL / {}", literal(path));
     match model.format {
         Format::Pickle | Format::CompressedPickle | Format::Skops => pickled::propose(model, &file),
-        Format::PyTorch | Format::TorchScript => pickled::propose_torch(model, &file),
+        Format::PyTorch | Format::TorchScript | Format::TorchExport => torch::propose(model, &file),
+        Format::TfLite => tensors::propose_tflite(&model.about, &file),
         Format::Onnx => tensors::propose_onnx(&model.about, &file),
         Format::Keras | Format::Hdf5 => tensors::propose_keras(&model.about, &file),
         Format::Safetensors => tensors::propose_safetensors(&file),
@@ -336,10 +338,8 @@ pub fn of_file(model: &Model, path: &str) -> Proposal {
         Format::LightGBM => booster::propose(Maker::LightGBM, &model.about, &file),
         Format::CatBoost => booster::propose(Maker::CatBoost, &model.about, &file),
         Format::SavedModel
-        | Format::TorchExport
         | Format::FastText
         | Format::Spacy
-        | Format::TfLite
         | Format::Gguf
         | Format::Zip
         | Format::LfsPointer
