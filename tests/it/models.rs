@@ -343,7 +343,7 @@ fn keras_says_what_it_takes() {
 
 /// A dictionary of one tensor, `w`, of two rows of four numbers.
 const TENSORS: &[u8] = b"}X\x01\0\0\0wctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\n\
-    X\x01\0\0\00X\x03\0\0\0cpuK\x08tQK\x00K\x02K\x04\x86K\x04K\x01\x86\x89}tRs";
+    X\x01\0\0\x000X\x03\0\0\0cpuK\x08tQK\x00K\x02K\x04\x86K\x04K\x01\x86\x89}tRs";
 
 #[test]
 fn tensors_of_pytorch_have_names_and_shapes() {
@@ -352,7 +352,7 @@ fn tensors_of_pytorch_have_names_and_shapes() {
     let lightning = [
         b"\x80\x02}(X\x0a\0\0\0state_dict",
         TENSORS,
-        b"X\x19\0\0\0pytorch-lightning_versionX\x05\0\0\02.6.6X\x10\0\0\0hyper_parameters}X\x04\0\0\0sizeK\x04su.",
+        b"X\x19\0\0\0pytorch-lightning_versionX\x05\0\0\x002.6.6X\x10\0\0\0hyper_parameters}X\x04\0\0\0sizeK\x04su.",
     ];
     for bytes in [alone, lightning.concat()] {
         let Model { format, faults, about, .. } =
