@@ -341,6 +341,16 @@ fn keras_says_what_it_takes() {
     assert_eq!((about.version.as_deref(), about.inputs.len()), (Some("2.15.0"), 1));
 }
 
+#[test]
+fn arrays_that_gensim_keeps_beside_are_named() {
+    let bytes = b"\x80\x04\x8c\x16gensim.models.fasttext\x8c\x01M\x93)\x81}(\x8c\x08__numpys](\x8c\x04syn1\x8c\x04../xe\
+        \x8c\x15__recursive_saveloads]\x8c\x02wva\x8c\x02wv\x8c\x06gensim\x8c\x01K\x93)\x81}\x8c\x08__numpys]\x8c\x01vasbub.";
+    let model = inspect(bytes, "folder/w2v.model");
+    assert!(model.faults.is_empty(), "{:?}", model.faults);
+    // What is no name leads nowhere else.
+    assert_eq!(model.beside, ["w2v.model.syn1.npy", "w2v.model.wv.v.npy"]);
+}
+
 /// A dictionary of one tensor, `w`, of two rows of four numbers.
 const TENSORS: &[u8] = b"}X\x01\0\0\0wctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\n\
     X\x01\0\0\x000X\x03\0\0\0cpuK\x08tQK\x00K\x02K\x04\x86K\x04K\x01\x86\x89}tRs";

@@ -8,6 +8,7 @@ pub mod catboost;
 mod fasttext;
 mod feed;
 mod flatbuffer;
+mod gensim;
 mod gguf;
 pub mod globals;
 mod hdf5;
@@ -339,7 +340,11 @@ pub fn inspect(origin: &Origin<'_>, name: &str, size: u64) -> io::Result<Model> 
         },
         [b'G', b'G', b'U', b'F', ..] => read_with(origin, Format::Gguf, size, gguf::read)?,
         [0x89, b'H', b'D', b'F', b'\r', b'\n', 0x1a, b'\n', ..] => hdf5::read(origin, size)?,
-        [0x80, 0..=5, ..] => pickled(&mut origin.feed()?, Format::Pickle),
+        [0x80, 0..=5, ..] => {
+            let mut model = pickled(&mut origin.feed()?, Format::Pickle);
+            gensim::companions(&mut model, name.rsplit('/').next().unwrap_or(name));
+            model
+        }
         head if ending == "safetensors" || safetensors::begins(head, size) => {
             read_with(origin, Format::Safetensors, size, safetensors::read)?
         }
