@@ -188,6 +188,9 @@ impl Proposal {
         if numpy == Some(Numpy::Two) && sklearn.is_none() {
             ranges.push(Range { from: 9, to: u32::MAX, who: "NumPy 2 runs".to_owned() });
         }
+        if let Some((from, to)) = pickles.python {
+            ranges.push(Range { from, to, who: "the byte code in the pickle runs".to_owned() });
+        }
         for package in packages {
             let own = asked.and_then(estimator::package).and_then(distribution) == Some(package);
             match asked.filter(|_| own).and_then(booster::version) {
