@@ -41,14 +41,24 @@ pub enum Error {
         error: python::Error,
     },
     /// The lock is for another manifest, or lacks a platform, and must not be renewed.
-    #[error("{} does not fit the manifest any more: {}", lock::NAME, differences.join("; "))]
+    #[error("{} does not fit the manifest any more", lock::NAME)]
     Stale {
-        /// What differs, as far as it can be told: at least one.
-        differences: Vec<String>,
+        /// What differs, as far as it can be told: at least one thing.
+        #[source]
+        difference: Option<Box<Difference>>,
     },
     /// There is no lock, and none may be made.
     #[error("there is no {}", lock::NAME)]
     Missing,
+}
+
+/// Something in which a lock differs from its manifest. Each is told in a line of its own, as causes are.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+pub struct Difference {
+    text: String,
+    #[source]
+    next: Option<Box<Difference>>,
 }
 
 /// What helps where there is no lock that fits.
@@ -142,7 +152,11 @@ pub fn lock(
     let fits = |lock: &Lock| !lock.is_stale(&input) && platforms.iter().all(|p| lock.platforms.contains_key(p));
     match (known, renewal) {
         (Some(lock), _) if fits(&lock) => Ok((lock, false)),
-        (Some(lock), Renewal::Never) => Err(Error::Stale { differences: differences(subject, &platforms, &lock) }),
+        (Some(lock), Renewal::Never) => {
+            let all = differences(subject, &platforms, &lock).into_iter().rev();
+            let difference = all.fold(None, |next, text| Some(Box::new(Difference { text, next })));
+            Err(Error::Stale { difference })
+        }
         (None, Renewal::Never) => Err(Error::Missing),
         (known, _) => {
             let base = Base::of(subject.manifest.base_spec())?.below(subject.root);

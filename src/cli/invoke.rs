@@ -18,7 +18,7 @@ use crate::io::explain::ErrorKind;
 use crate::project::manifest::Manifest;
 use crate::run;
 use crate::run::container::{Container, Life};
-use crate::run::service::{Answer, Body, Credentials, Example, RequestId, Service, Transcript};
+use crate::run::service::{self, Answer, Body, Credentials, Example, RequestId, Service, Transcript};
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben invoke .                                     the manifest's first example\n\
@@ -83,7 +83,11 @@ fn ask(
     data: Option<Vec<u8>>,
 ) -> Result<Exit, Failure> {
     let Some(container) = container else {
-        return show(context, service.invoke(path, data, None)?, &[]);
+        let hint = "is it running? `ekiben ps` lists what does, `ekiben run` starts a model";
+        return match service.invoke(path, data, None) {
+            Err(error @ service::Error::Transport { .. }) => Err(Failure::from(error).or_hint(hint)),
+            answer => show(context, answer?, &[]),
+        };
     };
     let (mut listener, mut transcript) = (container.listen(), Transcript::default());
     let id = RequestId::random();

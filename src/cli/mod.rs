@@ -6,6 +6,7 @@ mod completions;
 mod convert;
 mod copy;
 mod df;
+mod doctor;
 mod ensure;
 mod exec;
 mod explain;
@@ -208,6 +209,7 @@ enum Command {
     Rm(rm::Args),
     Rmi(rmi::Args),
     Df(df::Args),
+    Doctor(doctor::Args),
     Prune(prune::Args),
     Metadata(metadata::Args),
     Schema(schema::Args),
@@ -284,6 +286,7 @@ pub fn main() -> ExitCode {
         Command::Rm(args) => rm::run(&context, args),
         Command::Rmi(args) => rmi::run(&context, args),
         Command::Df(args) => df::run(&context, args),
+        Command::Doctor(args) => doctor::run(&context, args),
         Command::Prune(args) => prune::run(&context, args),
         Command::Metadata(args) => metadata::run(&context, args),
         Command::Schema(args) => schema::run(&context, args),

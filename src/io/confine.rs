@@ -29,6 +29,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::{getegid, geteuid};
 
 use crate::io::explain::{ErrorKind, Explain, Explanation};
+use crate::io::finding::Finding;
 
 /// Why a program was not started.
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +86,15 @@ impl Means {
         let version =
             unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<u8>(), 0_usize, VERSION) };
         if version > 0 { Self::Landlock } else { Self::Namespaces }
+    }
+}
+
+/// What holds other programs here.
+pub fn finding() -> Finding {
+    const NAME: &str = "landlock";
+    match Means::here() {
+        Means::Landlock => Finding::ok(NAME, "uv is held by Landlock"),
+        Means::Namespaces => Finding::ok(NAME, "the kernel has none: uv is held by namespaces"),
     }
 }
 

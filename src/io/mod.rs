@@ -9,6 +9,7 @@ pub mod confine;
 pub mod content;
 pub mod digest;
 pub mod explain;
+pub mod finding;
 pub mod http;
 pub mod parallel;
 pub mod pipe;

@@ -24,6 +24,7 @@ use crate::formats::document::shown;
 use crate::image::oci::platform::Platform;
 use crate::io::archive::{ArchivePath, Stack};
 use crate::io::explain::{ErrorKind, Explain, Explanation};
+use crate::io::finding::{Finding, Level};
 use crate::io::suggest::listed;
 
 /// Folders of specifications in the place of the usual ones, separated by colons; a later one counts more.
@@ -164,6 +165,34 @@ impl Explain for Error {
     }
 }
 
+/// Device nodes of GPUs' drivers, and what describes them for containers.
+const DRIVERS: [(&str, &str); 2] = [
+    ("/dev/nvidiactl", "`sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml` describes it for `--gpus`"),
+    ("/dev/kfd", "`sudo amd-ctk cdi generate --output=/etc/cdi/amd.json` describes it for `--gpus`"),
+];
+
+/// Which devices containers can get here.
+pub fn finding() -> Finding {
+    const NAME: &str = "devices";
+    let all = match Specifications::read() {
+        Ok(all) => all,
+        Err(error) => return Finding::of_error(NAME, Level::Warning, &error),
+    };
+    if let Some(mistake) = all.mistakes().into_iter().next() {
+        return Finding::warning(NAME, mistake, format!("repair it: {GENERATE}"));
+    }
+    let kinds = all.kinds();
+    let there: Vec<_> = kinds.iter().map(|(kind, names)| format!("{kind}={}", names.join(","))).collect();
+    let driver = DRIVERS.iter().find(|(node, _)| Path::new(node).exists());
+    match (there.is_empty(), driver) {
+        (false, _) => Finding::ok(NAME, there.join(" ")),
+        (true, Some((node, advice))) => {
+            Finding::warning(NAME, format!("{node} is there, and no specification"), *advice)
+        }
+        (true, None) => Finding::ok(NAME, "no GPU is described for containers, and none is seen"),
+    }
+}
+
 /// What a person asks for with `--gpus`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wanted {
@@ -256,11 +285,6 @@ impl Specifications {
             }
         }
         Ok(all)
-    }
-
-    /// The folders that were looked into.
-    pub fn folders(&self) -> &[PathBuf] {
-        &self.folders
     }
 
     /// Kinds of devices, and the names of those that there are of each.

@@ -7,6 +7,7 @@ pub mod container;
 pub mod devices;
 pub mod ended;
 mod holdings;
+pub mod machine;
 pub mod named;
 pub mod service;
 pub mod shell;

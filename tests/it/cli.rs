@@ -382,6 +382,14 @@ fn a_stale_lock_says_what_differs() {
     assert!(said.err.contains("it has pandas 2.1.0, not `pandas<2` (p/requirements.txt:2:1)"), "{said:?}");
     assert!(said.err.contains("it lacks `numpy>=1` (p/requirements.txt:3:1)"), "{said:?}");
     assert!(!said.err.contains("six"), "{said:?}");
+    // Each in a line of its own.
+    for line in [
+        "error: ekiben.lock does not fit the manifest any more",
+        "cause: it has pandas 2.1.0",
+        "cause: it lacks `numpy",
+    ] {
+        assert!(said.err.lines().any(|said| said.starts_with(line)), "{line}: {said:?}");
+    }
     check(file, "six\n", &lock("3.13", debian, "six=1")).says("it is for Python 3.13, not 3.11");
     let other = format!("{file}base: debian:trixie\n").replace("3.11", "3.13");
     check(&other, "six\n", &lock("3.13", debian, "six=1")).says("its base is debian:bookworm, not debian:trixie");

@@ -82,7 +82,12 @@ fn an_address_where_nobody_is_has_one_reason() {
     let home = Home::empty();
     let address = format!("http://127.0.0.1:{}", free_port());
     let said = home.run(["invoke", &address, "-d", "{}"]).ends(5).err;
-    assert_eq!(said, format!("error: {address}/predict could not be asked\ncause: connection refused\n"));
+    assert_eq!(
+        said,
+        format!(
+            "error: {address}/predict could not be asked\ncause: connection refused\n hint: is it running? `ekiben ps` lists what does, `ekiben run` starts a model\n"
+        )
+    );
     let said = home.run(["invoke", &address, "-d", "{}", "--verbose"]).ends(5).err;
     assert!(said.contains("tcp connect error"), "{said}");
     let json = home.run(["invoke", &address, "-d", "{}", "--output", "json"]).ends(5).err;

@@ -12,6 +12,7 @@ mod cli;
 mod container;
 mod convert;
 mod debian;
+mod doctor;
 mod drafts;
 mod exec;
 mod export;

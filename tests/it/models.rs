@@ -342,6 +342,134 @@ fn keras_says_what_it_takes() {
 }
 
 #[test]
+fn arrays_that_gensim_keeps_beside_are_named() {
+    let bytes = b"\x80\x04\x8c\x16gensim.models.fasttext\x8c\x01M\x93)\x81}(\x8c\x08__numpys](\x8c\x04syn1\x8c\x04../xe\
+        \x8c\x15__recursive_saveloads]\x8c\x02wva\x8c\x02wv\x8c\x06gensim\x8c\x01K\x93)\x81}\x8c\x08__numpys]\x8c\x01vasbub.";
+    let model = inspect(bytes, "folder/w2v.model");
+    assert!(model.faults.is_empty(), "{:?}", model.faults);
+    // What is no name leads nowhere else.
+    assert_eq!(model.beside, ["w2v.model.syn1.npy", "w2v.model.wv.v.npy"]);
+}
+
+/// A dictionary of one tensor, `w`, of two rows of four numbers.
+const TENSORS: &[u8] = b"}X\x01\0\0\0wctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\n\
+    X\x01\0\0\x000X\x03\0\0\0cpuK\x08tQK\x00K\x02K\x04\x86K\x04K\x01\x86\x89}tRs";
+
+#[test]
+fn tensors_of_pytorch_have_names_and_shapes() {
+    let wanted = Tensor { name: "w".to_owned(), kind: Some(Kind::Number("float32")), shape: vec![Some(2), Some(4)] };
+    let alone = [b"\x80\x02", TENSORS, b"."].concat();
+    let lightning = [
+        b"\x80\x02}(X\x0a\0\0\0state_dict",
+        TENSORS,
+        b"X\x19\0\0\0pytorch-lightning_versionX\x05\0\0\x002.6.6X\x10\0\0\0hyper_parameters}X\x04\0\0\0sizeK\x04su.",
+    ];
+    for bytes in [alone, lightning.concat()] {
+        let Model { format, faults, about, .. } =
+            inspect(&zipped(&[("net/data.pkl", &bytes), ("net/version", b"3"), ("net/data/0", &[0; 32])]), "a.pt");
+        assert_eq!((format, faults.as_slice()), (Format::PyTorch, &[][..]));
+        assert_eq!(about.weights, std::slice::from_ref(&wanted));
+        if let Some(version) = about.properties.get("pytorch-lightning_version") {
+            assert_eq!((version.as_str(), about.properties["hyper_parameters"].as_str()), ("2.6.6", r#"{"size":4}"#));
+        }
+    }
+    let header = br#"{"__metadata__":{"format":"pt"},"w":{"dtype":"F32","shape":[2,4],"data_offsets":[0,32]}}"#;
+    let bytes = [&(header.len() as u64).to_le_bytes()[..], header, &[0; 32]].concat();
+    let about = inspect(&bytes, "a.safetensors").about;
+    assert_eq!((about.weights.as_slice(), about.properties["format"].as_str()), (&[wanted][..], "pt"));
+}
+
+#[test]
+fn torchscript_and_exported_programs_say_what_they_take() {
+    let code =
+        b"class Net(Module):\n  training : bool\n  def forward(self: __torch__.net.Net,\n    measures: Tensor,\n    \
+        sizes: List[int]=[1]) -> Tensor:\n    return measures\n";
+    let object = b"\x80\x02c__torch__.net\nNet\n)\x81}X\x08\0\0\0training\x89sb.";
+    let members: [(&str, &[u8]); 5] = [
+        ("net/data.pkl", object),
+        ("net/code/__torch__/net.py", code),
+        ("net/code/__torch__/net.py.debug_pkl", b"\x80\x02ctorch.jit._pickle\nbuild_intlist\n]\x85R."),
+        ("net/constants.pkl", b"\x80\x02)."),
+        ("net/version", b"3"),
+    ];
+    let Model { format, about, .. } = inspect(&zipped(&members), "a.pt");
+    assert_eq!((format, about.class.as_deref()), (Format::TorchScript, Some("Net")));
+    let found: Vec<_> =
+        about.arguments.iter().map(|a| (a.name.as_str(), a.annotation.as_str(), a.has_default)).collect();
+    assert_eq!(found, [("measures", "Tensor", false), ("sizes", "List[int]", true)]);
+    assert_eq!(about.properties["answer"], "Tensor");
+    // It is a program, which is said once: neither its own classes nor what its notes name is a danger of its own.
+    assert_eq!(said("a.pt", &zipped(&members)), [Code::CarriesCode].into());
+    let size = r#"[{"as_expr": {"expr_str": "s0"}}, {"as_int": 4}]"#;
+    let program = format!(
+        r#"{{"torch_version": "2.15.0+cpu", "schema_version": {{"major": 8, "minor": 20}}, "graph_module": {{
+        "graph": {{"nodes": [[[1]]], "tensor_values": {{"x": {{"dtype": 7, "sizes": {size}}}}}}},
+        "signature": {{"input_specs": [{{"parameter": {{"arg": {{"name": "w"}}}}}},
+            {{"user_input": {{"arg": {{"as_tensor": {{"name": "x"}}}}}}}}],
+            "output_specs": [{{"user_output": {{"arg": {{"as_tensor": {{"name": "y"}}}}}}}}]}}}}}}"#
+    );
+    for (name, mark) in
+        [("net/models/model.json", "net/archive_format"), ("serialized_exported_program.json", "version")]
+    {
+        let Model { format, faults, about, .. } =
+            inspect(&zipped(&[(name, program.as_bytes()), (mark, b"pt2")]), "a.pt2");
+        assert_eq!((format, faults.as_slice()), (Format::TorchExport, &[][..]));
+        assert_eq!(about.version.as_deref(), Some("2.15.0+cpu"));
+        let kind = Some(Kind::Number("float32"));
+        assert_eq!(about.inputs, [Tensor { name: "x".to_owned(), kind, shape: vec![None, Some(4)] }]);
+        assert_eq!(about.outputs.len(), 1);
+    }
+}
+
+/// What fastText writes of two labels and a word, which the matrices follow.
+fn fasttext() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for number in [793_712_314_u32, 12, 8, 5, 50, 1, 5, 1, 3, 3, 2_000_000, 0, 0, 100] {
+        bytes.extend(number.to_le_bytes());
+    }
+    bytes.extend(1e-4_f64.to_le_bytes());
+    [3_u32, 1, 2].iter().for_each(|number| bytes.extend(number.to_le_bytes()));
+    bytes.extend([9, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]);
+    for (word, kind) in [("film", 0), ("__label__good", 1), ("__label__bad", 1)] {
+        bytes.extend(word.as_bytes());
+        bytes.extend([0, 5, 0, 0, 0, 0, 0, 0, 0, kind]);
+    }
+    bytes
+}
+
+#[test]
+fn fasttext_spacy_and_gguf_say_what_they_are() {
+    let whole = fasttext();
+    for end in 8..whole.len() {
+        let model = inspect(&whole[..end], "a.bin");
+        assert!(model.format == Format::FastText && !model.faults.is_empty(), "{end}");
+    }
+    let Model { format, faults, about, .. } = inspect(&whole, "a.bin");
+    assert_eq!((format, faults.as_slice()), (Format::FastText, &[][..]));
+    assert_eq!((about.class.as_deref(), about.classes), (Some("fastText (supervised)"), Some(2)));
+    assert_eq!(about.labels, ["good", "bad"]);
+    let folder = tempfile::tempdir().unwrap();
+    let meta = r#"{"lang": "en", "name": "mood", "version": "1.0", "spacy_version": ">=3.8,<3.9", "pipeline": ["textcat"],
+        "labels": {"textcat": ["good", "bad"]}, "requirements": ["spacy-curated-transformers>=1"], "performance": {}}"#;
+    fs::write(folder.path().join("meta.json"), meta).unwrap();
+    let Model { format, about, .. } = model::pipeline(folder.path()).unwrap();
+    assert_eq!((format, about.class.as_deref()), (Format::Spacy, Some("en_mood")));
+    assert_eq!((about.version.as_deref(), about.labels.len()), (Some(">=3.8,<3.9"), 2));
+    assert_eq!(about.requirements, ["spacy-curated-transformers>=1"]);
+    fs::write(folder.path().join("meta.json"), &meta[..meta.len() / 2]).unwrap();
+    assert!(!model::pipeline(folder.path()).unwrap().faults.is_empty());
+    let mut gguf = b"GGUF\x03\0\0\0".to_vec();
+    [0_u64, 3].iter().for_each(|number| gguf.extend(number.to_le_bytes()));
+    let text = |text: &str| [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat();
+    gguf.extend([text("general.architecture"), vec![8, 0, 0, 0], text("llama")].concat());
+    gguf.extend([text("llama.context_length"), vec![4, 0, 0, 0, 64, 0, 0, 0]].concat());
+    gguf.extend([text("words"), vec![9, 0, 0, 0, 8, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0], text("a")].concat());
+    let Model { faults, about, .. } = inspect(&gguf, "a.gguf");
+    assert!(faults.is_empty(), "{faults:?}");
+    assert_eq!((about.class.as_deref(), about.properties["llama.context_length"].as_str()), (Some("llama"), "64"));
+}
+
+#[test]
 fn formats_are_known_by_their_content() {
     let mut gguf = b"GGUF\x03\0\0\0".to_vec();
     gguf.extend([0; 16]);
@@ -699,6 +827,7 @@ fn a_million_inputs_end_in_answers() {
     }
     seeds.extend(HEADS.map(|head| ("a.pkl".to_owned(), [head, SYSTEM].concat())));
     seeds.push(("a.tflite".to_owned(), tflite(None)));
+    seeds.push(("a.bin".to_owned(), fasttext()));
     seeds.push(("a.pkl".to_owned(), zstd::encode_all(SYSTEM, 1).unwrap()));
     seeds.push(("a.pt".to_owned(), zipped(&[("archive/data.pkl", SYSTEM), ("a.npy", b"\x93NUMPY\x01\0")])));
     seeds.sort();

@@ -2,6 +2,7 @@
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use fs_err as fs;
 use url::Url;
@@ -10,6 +11,9 @@ use super::{Archive, Error, Keyring, Suite, deb822};
 use crate::image::download::{self, Error as FetchError};
 use crate::image::session::Session;
 use crate::io::digest::Digest;
+use crate::io::finding::{Finding, Level};
+use crate::io::http::header::HeaderMap;
+use crate::io::http::{self, Client, shown};
 use crate::io::progress::Task;
 
 /// The official alias, which leads to a mirror nearby.
@@ -88,6 +92,20 @@ impl Source {
         Ok(Self { main, security, snapshot: snapshot.map(Root::new).transpose()?, keys })
     }
 
+    /// Whether the archives can be reached that are read from where nothing else is said; and what time it is at the mirror.
+    pub fn findings(client: &Client) -> (Vec<Finding>, Option<SystemTime>) {
+        const MIRROR: &str = "debian mirror";
+        let source = match Self::find(Wanted::default()) {
+            Ok(source) => source,
+            Err(error) => return (vec![Finding::of_error(MIRROR, Level::Problem, &error)], None),
+        };
+        let suite = Suite::DEFAULT.name();
+        let (main, date) = source.main.finding(MIRROR, client, &format!("dists/{suite}/InRelease"));
+        let path = format!("dists/{suite}-security/InRelease");
+        let (security, _) = source.security.finding("security mirror", client, &path);
+        (vec![main, security], date)
+    }
+
     /// An archive for tests, and one of older packages.
     #[cfg(test)]
     pub(super) fn of(mirror: &str, snapshot: Option<&str>, keys: Keyring) -> Self {
@@ -130,6 +148,24 @@ impl Root {
         let at = names.iter().rposition(|name| *name == "debian")?;
         names[at] = "debian-security";
         Some(Self(names.join("/")))
+    }
+
+    /// Whether the file at `path` can be had.
+    fn finding(&self, name: &'static str, client: &Client, path: &str) -> (Finding, Option<SystemTime>) {
+        const ADVICE: &str = "name another one with EKIBEN_DEBIAN_MIRROR and EKIBEN_DEBIAN_SECURITY_MIRROR";
+        let url = match address(&self.url(path)) {
+            Ok(url) => url,
+            Err(error) => return (Finding::of_error(name, Level::Problem, &error), None),
+        };
+        if !self.is_local() {
+            return http::finding(name, client, &url, &HeaderMap::new(), ADVICE);
+        }
+        let finding = match open(url.as_str()) {
+            Ok(Some((_, file))) => Finding::ok(name, format!("{} is there", file.display())),
+            Ok(None) => Finding::problem(name, format!("there is no {}", shown(&url)), ADVICE),
+            Err(error) => Finding::of_error(name, Level::Problem, &error),
+        };
+        (finding, None)
     }
 
     /// The address of the file at `path`.

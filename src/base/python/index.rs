@@ -14,7 +14,8 @@ use crate::image::download::{self, Credentials};
 use crate::image::session::Session;
 use crate::io::digest::Digest;
 use crate::io::explain::{ErrorKind, Explain, Explanation};
-use crate::io::http::shown;
+use crate::io::finding::Finding;
+use crate::io::http::{self, Client, authorization, basic, shown};
 use crate::io::progress::Task;
 
 /// Largest page of an index: uv has thousands of wheels.
@@ -100,6 +101,32 @@ pub(super) fn fetch(session: &Session, wanted: &Wheel<'_>, task: &Task) -> Resul
         return Ok(download::blob(&session, &wheel, credentials.as_ref(), digest, size, task)?);
     }
     Err(failed.map_or(Error::NoWheel { name, asked }, Error::Fetch))
+}
+
+/// Whether the indexes can be reached that the person's settings name: one at least is needed.
+pub fn findings(client: &Client) -> Vec<Finding> {
+    const NAME: &str = "package index";
+    const ADVICE: &str = "it wants a name and a password: put them into ~/.netrc, or into its address in uv's settings";
+    let settings = Settings::of_person();
+    let client = client.trusting_also(settings.authorities.clone());
+    if settings.indexes.is_empty() {
+        let folders = settings.folders.iter().map(|folder| folder.display().to_string()).collect::<Vec<_>>();
+        return vec![match folders.is_empty() {
+            true => Finding::problem(NAME, "the settings of uv and pip name none", "remove `no-index` from them"),
+            false => Finding::ok(NAME, format!("none, as the settings say: packages come from {}", folders.join(", "))),
+        }];
+    }
+    let look = |index: &Url| {
+        let page = index.join("uv/").unwrap_or_else(|_| index.clone());
+        let credentials = settings.credentials(&page);
+        let header = credentials.and_then(|Credentials { name, password }| authorization(&basic(&name, &password)));
+        http::finding(NAME, &client, &page, &header.unwrap_or_default(), ADVICE).0
+    };
+    let look = &look;
+    std::thread::scope(|scope| {
+        let asked: Vec<_> = settings.indexes.iter().map(|index| scope.spawn(move || look(index))).collect();
+        asked.into_iter().filter_map(|asked| asked.join().ok()).collect()
+    })
 }
 
 /// What an index may answer with (PEP 691, "Content-Types").

@@ -25,7 +25,7 @@ pub use refusal::Refusal;
 pub use resolve::{Resolution, resolve};
 pub use savings::{Large, large};
 pub use split::{Files, Group, Stored, files, split};
-pub use uv::Uv;
+pub use uv::{Uv, finding};
 
 use std::io;
 use std::path::PathBuf;

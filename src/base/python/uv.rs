@@ -20,6 +20,7 @@ use crate::image::session::Session;
 use crate::io::confine::{self, Confined, Network};
 use crate::io::digest::Digest;
 use crate::io::explain::carry;
+use crate::io::finding::{Finding, Level};
 use crate::io::progress::Unit;
 
 /// The versions of uv that will do. From 0.11 on, a pylock.toml for one platform names only the wheels that fit it. Later
@@ -66,8 +67,7 @@ impl Uv {
     pub fn find(session: &Session, stand_in: StandIn) -> Result<Self, Error> {
         if let Some(program) = confine::binary_on_path("uv") {
             let scratch = session.store.scratch()?;
-            let said = Confined::new(&program).args(["--version"]).run(scratch.path());
-            if said.is_ok_and(|output| version(&output.stdout).is_some_and(|version| KNOWN.contains(&version))) {
+            if will_do(&program, scratch.path()).unwrap_or(false) {
                 session.progress.detail(format!("uv: {}", program.display()));
                 return Self::at(session, program, stand_in);
             }
@@ -212,6 +212,34 @@ fn version(stdout: &[u8]) -> Option<(u64, u64)> {
     let text = std::str::from_utf8(stdout).ok()?;
     let mut numbers = text.strip_prefix("uv ")?.split('.');
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+/// Whether a uv is of a version that is known.
+fn will_do(program: &Path, scratch: &Path) -> Result<bool, confine::Error> {
+    let output = Confined::new(program).args(["--version"]).run(scratch)?;
+    Ok(version(&output.stdout).is_some_and(|version| KNOWN.contains(&version)))
+}
+
+/// Which uv is used, with the store at `root`. Nothing is fetched.
+pub fn finding(root: &Path) -> Finding {
+    const NAME: &str = "uv";
+    let wheel = Platform::host().ok().map(wheel).and_then(|(_, digest, _)| digest.parse::<Digest>().ok());
+    let is_kept = wheel.is_some_and(|digest| root.join("blobs/sha256").join(digest.hex()).exists());
+    let instead = match is_kept {
+        true => format!("uv {VERSION} of the store is used"),
+        false => format!("uv {VERSION} is fetched from the package index when it is needed"),
+    };
+    let Some(program) = confine::binary_on_path("uv") else { return Finding::ok(NAME, instead) };
+    let scratch = match tempfile::tempdir() {
+        Ok(scratch) => scratch,
+        Err(error) => return Finding::of_error(NAME, Level::Problem, &error),
+    };
+    let shown = program.display();
+    match will_do(&program, scratch.path()) {
+        Ok(true) => Finding::ok(NAME, shown.to_string()),
+        Ok(false) => Finding::ok(NAME, format!("{shown} is not of a version that is known ({KNOWN_TEXT}): {instead}")),
+        Err(error) => Finding::of_error(NAME, Level::Problem, &error),
+    }
 }
 
 /// Takes the program out of the wheel.

@@ -1,15 +1,19 @@
 //! GGUF (ggml's `docs/gguf.md`): counts, keys with values, descriptions of tensors, then the tensors.
 
+use super::About;
 use super::feed::{Feed, Stop};
 
 /// Keys, and tensors, that a file may have.
 const MOST: u64 = 1 << 20;
 
+/// Keys with short values that are remembered.
+const MOST_PROPERTIES: usize = 1000;
+
 /// Lists within lists that are read.
 const DEEPEST: u8 = 4;
 
 /// Checks the descriptions against the size of the file.
-pub fn read(feed: &mut Feed<'_>, size: u64) -> Result<(), Stop> {
+pub fn read(feed: &mut Feed<'_>, size: u64, about: &mut About) -> Result<(), Stop> {
     feed.skip(4)?;
     let version = feed.number(4)?;
     if !(1..=3).contains(&version) {
@@ -26,10 +30,25 @@ pub fn read(feed: &mut Feed<'_>, size: u64) -> Result<(), Stop> {
         let kind = feed.number(4)?;
         if key.as_deref() == Some(b"general.alignment") && kind == 4 {
             alignment = feed.number(4)?.max(1);
-        } else {
-            value(feed, kind, wide, 0)?;
+            continue;
+        }
+        let said = match (kind, fixed(kind)) {
+            (8, _) => text(feed, wide)?.map(|text| String::from_utf8_lossy(&text).into_owned()),
+            // Whole numbers without a sign; those with one are never less than nothing.
+            (0..=5 | 10 | 11, Some(bytes)) => Some(feed.number(bytes as usize)?.to_string()),
+            (7, _) => Some((feed.byte()? != 0).to_string()),
+            _ => {
+                value(feed, kind, wide, 0)?;
+                None
+            }
+        };
+        if let (Some(key), Some(said)) = (key, said)
+            && about.properties.len() < MOST_PROPERTIES
+        {
+            about.properties.insert(String::from_utf8_lossy(&key).into_owned(), said);
         }
     }
+    about.class = about.properties.get("general.architecture").cloned();
     let mut last = None;
     for _ in 0..tensors {
         text(feed, wide)?;

@@ -343,6 +343,11 @@ const DANGEROUS_ATTRIBUTES: &[&str] = &[
 
 /// Names that pickles of the usual packages have, by module.
 const KNOWN: &[(&str, &[&str])] = &[
+    // What TorchScript's pickles name: each gives back the list that it is given.
+    (
+        "torch.jit._pickle",
+        &["build_boollist", "build_doublelist", "build_intlist", "build_tensorlist", "restore_type_tag"],
+    ),
     (
         "builtins",
         &[

@@ -42,12 +42,12 @@ fn describe(text: &[u8], model: &mut Model) {
     }
     keras::describe(&config.root, &mut model.about);
     let before = text.get(at.saturating_sub(4096)..at).unwrap_or_default();
-    let numbers = before.split(|byte| !(byte.is_ascii_digit() || *byte == b'.'));
+    let mut numbers = before.split(|byte| !(byte.is_ascii_digit() || *byte == b'.'));
     let is_version = |part: &&[u8]| {
         part.len() < 16 && part.split(|byte| *byte == b'.').filter(|number| !number.is_empty()).count() == 3
     };
     if find(b"keras_version").is_some() {
-        model.about.version = numbers.filter(is_version).next_back().and_then(|v| String::from_utf8(v.to_vec()).ok());
+        model.about.version = numbers.rfind(is_version).and_then(|v| String::from_utf8(v.to_vec()).ok());
     }
 }
 

@@ -5,6 +5,7 @@
 //! the weights does not matter; any bytes end in a [`Model`] or an error of the disk, in bounded memory.
 
 pub mod catboost;
+mod fasttext;
 mod feed;
 mod flatbuffer;
 mod gensim;
@@ -21,9 +22,11 @@ mod pickle;
 mod protobuf;
 mod safetensors;
 mod skops;
+mod spacy;
 mod tensorflow;
 mod texts;
 mod tflite;
+mod torch;
 pub mod xgboost;
 mod zipped;
 
@@ -36,6 +39,7 @@ use serde_json::Value as Json;
 
 pub use object::{Object, Objects};
 pub use pickle::Pickles;
+pub use spacy::pipeline;
 pub use tensorflow::saved_model;
 
 use feed::{Feed, OnDisk, Stop, Stream};
@@ -49,6 +53,10 @@ pub enum Format {
     CompressedPickle,
     /// PyTorch's zip of a pickle and tensors, since 1.6.
     PyTorch,
+    /// PyTorch's zip of a program with its code, made by `torch.jit`.
+    TorchScript,
+    /// PyTorch's zip of a program that `torch.export` made.
+    TorchExport,
     /// NumPy's array.
     Numpy,
     /// NumPy's zip of arrays.
@@ -73,10 +81,12 @@ pub enum Format {
     SavedModel,
     /// TensorFlow Lite's, now LiteRT's.
     TfLite,
+    /// fastText's words or labels with their vectors.
+    FastText,
+    /// spaCy's folder of a pipeline.
+    Spacy,
     /// skops' zip of a tree of objects and arrays.
     Skops,
-    /// A model of fastText's.
-    FastText,
     /// Words and their vectors, as word2vec writes them: in binary, or as text.
     WordVectors,
     /// A tokenizer of Hugging Face's, alone.
@@ -123,10 +133,16 @@ pub struct About {
     pub outputs: Vec<Tensor>,
     /// The ways in which it can be called, where it has several: the first inputs and outputs are those of one of them.
     pub signatures: Vec<Signature>,
+    /// What the function that it is takes, in this order, where its code is there to be read.
+    pub arguments: Vec<Argument>,
+    /// The tensors that it is made of.
+    pub weights: Vec<Tensor>,
     /// The columns of the table that it takes, in their order.
     pub columns: Vec<Column>,
     /// Classes and functions that its reader has to be told to trust, as it makes none of others on its own.
     pub untrusted: Vec<String>,
+    /// What it requires of the package index, as it was written down.
+    pub requirements: Vec<String>,
     /// What else it says of itself, by the names that the format has for it.
     pub properties: BTreeMap<String, String>,
 }
@@ -142,7 +158,18 @@ pub struct Signature {
     pub outputs: Vec<Tensor>,
 }
 
-/// A tensor that a model takes or answers.
+/// What a function takes under a name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Argument {
+    /// What the function calls it.
+    pub name: String,
+    /// Its type, as the code has it: `Tensor`, `List[int]`.
+    pub annotation: String,
+    /// Whether it may be left out.
+    pub has_default: bool,
+}
+
+/// A tensor that a model takes or answers, or is made of.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tensor {
     /// What the model calls it.
@@ -302,6 +329,7 @@ pub fn inspect(origin: &Origin<'_>, name: &str, size: u64) -> io::Result<Model> 
             Plain::CatBoostJson => catboost::inspect_json(origin),
             Plain::TfLite => tflite::inspect(origin, size),
             Plain::Texts(format) => texts::inspect(origin, &head, format),
+            Plain::FastText => read_with(origin, Format::FastText, size, fasttext::read),
         };
     }
     Ok(match head.as_slice() {
@@ -322,9 +350,7 @@ pub fn inspect(origin: &Origin<'_>, name: &str, size: u64) -> io::Result<Model> 
         [0x89, b'H', b'D', b'F', b'\r', b'\n', 0x1a, b'\n', ..] => hdf5::read(origin, size)?,
         [0x80, 0..=5, ..] => {
             let mut model = pickled(&mut origin.feed()?, Format::Pickle);
-            let root = model.pickles.first().and_then(|(_, pickles)| pickles.objects.root());
-            let beside = root.map(|root| gensim::beside(root, origin, name.rsplit('/').next().unwrap_or(name)));
-            model.beside.extend(beside.into_iter().flatten());
+            gensim::companions(&mut model, name.rsplit('/').next().unwrap_or(name));
             model
         }
         head if ending == "safetensors" || safetensors::begins(head, size) => {
@@ -355,6 +381,7 @@ enum Plain {
     CatBoostJson,
     TfLite,
     Texts(Format),
+    FastText,
 }
 
 /// What begins with `head`, if it is one of them.
@@ -369,6 +396,8 @@ fn plain(head: &[u8]) -> Option<Plain> {
         Some(Plain::CatBoostJson)
     } else if tflite::recognise(head) {
         Some(Plain::TfLite)
+    } else if fasttext::recognise(head) {
+        Some(Plain::FastText)
     } else {
         texts::recognise(head).map(Plain::Texts)
     }
@@ -378,11 +407,11 @@ fn read_with(
     origin: &Origin<'_>,
     format: Format,
     size: u64,
-    read: impl Fn(&mut Feed<'_>, u64) -> Result<(), Stop>,
+    read: impl Fn(&mut Feed<'_>, u64, &mut About) -> Result<(), Stop>,
 ) -> io::Result<Model> {
     let mut model = Model::of(format);
     let mut feed = origin.feed()?;
-    let result = read(&mut feed, size);
+    let result = read(&mut feed, size, &mut model.about);
     model.note(feed.position(), result);
     Ok(model)
 }

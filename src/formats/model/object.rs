@@ -279,10 +279,10 @@ impl<'a> Object<'a> {
         }
     }
 
-    /// What its class, or the function that makes it, is given: a tuple.
-    pub fn arguments(self) -> Option<Self> {
+    /// What its class, or the function that makes it, is called with.
+    pub fn arguments(self) -> Option<Vec<Self>> {
         match self.node()? {
-            Node::Instance { arguments, .. } => Some(self.of(arguments)),
+            Node::Instance { arguments, .. } => self.of(arguments).items(),
             _ => None,
         }
     }
@@ -297,9 +297,25 @@ impl<'a> Object<'a> {
 
     /// Whether the first axis of an array is the one that changes fastest in its memory.
     pub fn is_column_major(self) -> bool {
-        let part = |of: Option<Self>| of.and_then(Self::items).and_then(|items| items.get(3).copied());
+        let part = |of: Option<Vec<Self>>| of.and_then(|items| items.get(3).copied());
         part(self.arguments()).and_then(Self::text) == Some("F")
-            || part(self.state()).and_then(Self::truth) == Some(true)
+            || part(self.state().and_then(Self::items)).and_then(Self::truth) == Some(true)
+    }
+
+    /// The values of its attributes, in their order; of a dictionary those of its items.
+    pub fn attributes(self) -> Vec<Self> {
+        let values = |items: &'a [(Value, Value)]| items.iter().map(|(_, value)| self.of(value)).collect::<Vec<_>>();
+        match self.node() {
+            Some(Node::Map(items)) => values(items),
+            Some(Node::Instance { state, items, .. }) => {
+                let mut found = values(items);
+                if let Some(Node::Map(attributes)) = self.objects.get(state) {
+                    found.extend(values(attributes));
+                }
+                found
+            }
+            _ => Vec::new(),
+        }
     }
 
     /// Keys and values of a dictionary.

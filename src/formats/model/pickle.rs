@@ -28,6 +28,9 @@ pub struct Pickles {
     pub whole: bool,
     /// The newest protocol that one of them needs.
     pub protocol: u8,
+    /// The first and the last Python, by the number after `3.`, that runs the code which was pickled. None where there is
+    /// no code, which is the rule.
+    pub python: Option<(u32, u32)>,
     /// What loading would make.
     pub objects: Objects,
 }
@@ -394,10 +397,8 @@ impl Machine<'_, '_> {
                 return self.build(state, depth);
             }
             b'P' => self.skip_line()?,
-            b'Q' => {
-                self.stack.pop();
-                UNKNOWN
-            }
+            // What stands outside is known by the tuple that names it.
+            b'Q' => self.stack.pop(),
             other => return Err(Stop::Malformed(format!("0x{other:02x} is no opcode of a pickle"))),
         };
         self.stack.push(value);
@@ -605,8 +606,27 @@ impl Machine<'_, '_> {
         Ok(self.pickles.objects.make(Node::Array { dtype, shape, bytes }))
     }
 
+    /// Whether it is the type of code, by its own name or by that which cloudpickle has for it.
+    fn is_code(&self, callable: &Value) -> bool {
+        match (callable, self.pickles.objects.get(callable)) {
+            (Value::Global(global), _) => global.0 == "types" && global.1 == "CodeType",
+            (_, Some(Node::Instance { class, arguments, .. })) if class.1 == "_builtin_type" => {
+                matches!(self.pickles.objects.get(arguments), Some(Node::Sequence(items))
+                    if matches!(items.first(), Some(Value::Text(name)) if &**name == "CodeType"))
+            }
+            _ => false,
+        }
+    }
+
     /// What calling something with arguments makes.
     fn made(&mut self, callable: &Value, arguments: Value) -> Value {
+        if self.is_code(callable)
+            && let Some(Node::Sequence(items)) = self.pickles.objects.get(&arguments)
+            && let Some((from, to)) = pythons(items)
+        {
+            let known = self.pickles.python.unwrap_or((0, u32::MAX));
+            self.pickles.python = Some((known.0.max(from), known.1.min(to)));
+        }
         let Value::Global(global) = callable else { return UNKNOWN };
         let objects = &mut self.pickles.objects;
         let first = match objects.get(&arguments) {
@@ -632,6 +652,32 @@ impl Machine<'_, '_> {
                 objects.make(Node::Instance { class: global.clone(), arguments, state: Value::None, items: Vec::new() })
             }
         }
+    }
+}
+
+/// The Pythons whose code is made of these values (`code_new` in CPython's `Objects/codeobject.c`), and has these opcodes
+/// (`Lib/opcode.py`, `Include/opcode_ids.h`).
+fn pythons(values: &[Value]) -> Option<(u32, u32)> {
+    match values.len() {
+        15 => Some((0, 7)),
+        16 => Some((8, 10)),
+        18 => {
+            let Some(Value::Bytes(code)) = values.get(6) else { return Some((11, u32::MAX)) };
+            // Each has an argument; what is remembered of earlier runs is nought.
+            let opcodes: Vec<u8> = code.iter().copied().step_by(2).collect();
+            let begins = |opcode: u8| opcodes.iter().take(64).any(|first| *first == opcode);
+            let has = |opcode: u8| opcodes.contains(&opcode);
+            Some(match () {
+                // RESUME is 151; PRECALL went away, RETURN_CONST and LOAD_FAST_AND_CLEAR came.
+                () if begins(151) && has(166) => (11, 11),
+                () if begins(151) && (has(121) || has(143)) => (12, 12),
+                () if begins(151) => (11, 12),
+                // RESUME is 149, which was COPY_FREE_VARS.
+                () if begins(149) => (13, 13),
+                () => (11, u32::MAX),
+            })
+        }
+        _ => None,
     }
 }
 
@@ -750,6 +796,30 @@ mod tests {
             assert!(scan(bytes).broken.is_some(), "{bytes:?}");
         }
         assert!(scan(b"N.rest").broken.is_none());
+    }
+
+    #[test]
+    fn pickled_code_tells_its_python() {
+        let of = |count: usize, code: &[u8]| {
+            let mut bytes =
+                b"\x80\x04\x8c\x17cloudpickle.cloudpickle\x8c\x0d_builtin_type\x93\x8c\x08CodeType\x85R(".to_vec();
+            for at in 0..count {
+                match at {
+                    6 => bytes.extend([&[b'C', code.len() as u8], code].concat()),
+                    _ => bytes.extend(b"K\x01"),
+                }
+            }
+            bytes.extend(b"tR.");
+            scan(&bytes).python
+        };
+        assert_eq!(of(16, b"d\0S\0"), Some((8, 10)));
+        assert_eq!(of(18, b"\x97\0\xa6\0\xab\0"), Some((11, 11)));
+        assert_eq!(of(18, b"\x97\0y\0"), Some((12, 12)));
+        assert_eq!(of(18, b"\x97\0|\0S\0"), Some((11, 12)));
+        assert_eq!(of(18, b"\x95\0U\0$\0"), Some((13, 13)));
+        assert_eq!(of(18, b""), Some((11, u32::MAX)));
+        assert_eq!(of(3, b""), None);
+        assert_eq!(scan(b"\x80\x04ctypes\nCodeType\n)R.").python, None);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::feed::{Feed, Stop};
+use super::{About, Kind, Tensor};
 
 /// The longest header that is read, in bytes. The format allows 100 MB; a header of 32 MiB describes 300,000 tensors.
 const MOST: u64 = 32 << 20;
@@ -13,7 +14,8 @@ const MOST: u64 = 32 << 20;
 #[serde(untagged)]
 enum Entry {
     Tensor { dtype: String, shape: Vec<u64>, data_offsets: (u64, u64) },
-    Metadata(serde::de::IgnoredAny),
+    Metadata(BTreeMap<String, String>),
+    Other(serde::de::IgnoredAny),
 }
 
 /// Whether a file of `size` bytes begins as one.
@@ -28,7 +30,7 @@ pub fn begins(head: &[u8], size: u64) -> bool {
 }
 
 /// Checks the header against the size of the file.
-pub fn read(feed: &mut Feed<'_>, size: u64) -> Result<(), Stop> {
+pub fn read(feed: &mut Feed<'_>, size: u64, about: &mut About) -> Result<(), Stop> {
     let length = feed.number(8)?;
     if length > size.saturating_sub(8) {
         return Err(Stop::Truncated);
@@ -53,9 +55,17 @@ pub fn read(feed: &mut Feed<'_>, size: u64) -> Result<(), Stop> {
                     return Err(wrong(format!("the tensor `{name}` has another size than its shape")));
                 }
                 places.push((*start, *end));
+                let kind = kind(dtype).map(Kind::Number);
+                about.weights.push(Tensor { name, kind, shape: shape.iter().copied().map(Some).collect() });
             }
-            Entry::Metadata(_) if name == "__metadata__" => {}
-            Entry::Metadata(_) => return Err(wrong("an entry of its header is no tensor".to_owned())),
+            Entry::Metadata(said) if name == "__metadata__" => {
+                let texts = said.iter().map(|(name, value)| (name.clone(), value.clone()));
+                about.properties.extend(texts.take(1000));
+            }
+            Entry::Other(_) if name == "__metadata__" => {}
+            Entry::Metadata(_) | Entry::Other(_) => {
+                return Err(wrong("an entry of its header is no tensor".to_owned()));
+            }
         }
     }
     places.sort_unstable();
@@ -72,6 +82,25 @@ pub fn read(feed: &mut Feed<'_>, size: u64) -> Result<(), Stop> {
         std::cmp::Ordering::Less => Err(wrong("bytes follow its last tensor".to_owned())),
         std::cmp::Ordering::Equal => Ok(()),
     }
+}
+
+/// The type as NumPy calls it, where it has it.
+fn kind(dtype: &str) -> Option<&'static str> {
+    Some(match dtype {
+        "BOOL" => "bool",
+        "U8" => "uint8",
+        "I8" => "int8",
+        "I16" => "int16",
+        "U16" => "uint16",
+        "F16" => "float16",
+        "I32" => "int32",
+        "U32" => "uint32",
+        "F32" => "float32",
+        "I64" => "int64",
+        "U64" => "uint64",
+        "F64" => "float64",
+        _ => return None,
+    })
 }
 
 fn bits(dtype: &str) -> Option<u64> {

@@ -1,5 +1,5 @@
-//! Models of texts and series that say by their first bytes what they are: fastText's, vectors in the format of word2vec,
-//! tokenizers, and prophet's JSON.
+//! Models of texts and series that say by their first bytes what they are: vectors in the format of word2vec, tokenizers,
+//! and prophet's JSON.
 
 use std::io;
 
@@ -9,16 +9,11 @@ use super::feed::Feed;
 use super::outline::{self, Syntax};
 use super::{Column, Format, Model, Origin};
 
-/// `FASTTEXT_FILEFORMAT_MAGIC_INT32` of `fasttext.cc`.
-const FASTTEXT: &[u8] = b"\xba\x16\x4f\x2f";
-
 /// What begins with `head`, if it is one of them.
 pub fn recognise(head: &[u8]) -> Option<Format> {
     let text = String::from_utf8_lossy(head);
     let spaceless: String = text.chars().filter(|c| !c.is_ascii_whitespace()).collect();
-    if head.starts_with(FASTTEXT) && model_of_fasttext(head).is_some() {
-        Some(Format::FastText)
-    } else if spaceless.starts_with(r#"{"version":"1.0","truncation":"#) {
+    if spaceless.starts_with(r#"{"version":"1.0","truncation":"#) {
         Some(Format::Tokenizer)
     } else if spaceless.starts_with(r#"{"growth":"#) && spaceless.contains(r#""n_changepoints":"#) {
         Some(Format::Prophet)
@@ -27,14 +22,6 @@ pub fn recognise(head: &[u8]) -> Option<Format> {
     } else {
         None
     }
-}
-
-/// Which model of fastText's it is: 1 and 2 know words, 3 knows labels.
-fn model_of_fasttext(head: &[u8]) -> Option<i32> {
-    // After the sign and the version come dim, ws, epoch, minCount, neg, wordNgrams, loss and model.
-    let number = |at: usize| Some(i32::from_le_bytes(head.get(at..at + 4)?.try_into().ok()?));
-    let (version, dimensions, model) = (number(4)?, number(8)?, number(36)?);
-    ((1..=99).contains(&version) && dimensions > 0 && (1..=3).contains(&model)).then_some(model)
 }
 
 /// The first word of vectors in the format of word2vec, and whether the numbers are binary: a line with how many words and
@@ -78,10 +65,6 @@ fn vectors(head: &[u8]) -> Option<(String, bool)> {
 pub fn inspect(origin: &Origin<'_>, head: &[u8], format: Format) -> io::Result<Model> {
     let mut model = Model::of(format);
     match format {
-        Format::FastText => {
-            let kind = if model_of_fasttext(head) == Some(3) { "supervised" } else { "vectors" };
-            model.about.class = Some(kind.to_owned());
-        }
         Format::WordVectors => {
             let (word, is_binary) = vectors(head).unwrap_or_default();
             model.about.labels = vec![word.into()];
@@ -125,14 +108,8 @@ mod tests {
 
     #[test]
     fn the_first_bytes_tell() {
-        let fasttext = |model: i32| {
-            let numbers = [12, 100, 5, 5, 1, 5, 1, 3, model];
-            [FASTTEXT.to_vec(), numbers.iter().flat_map(|n: &i32| n.to_le_bytes()).collect()].concat()
-        };
         let binary = [&b"24 3\nthe "[..], &[0.25_f32, -0.5, 1e-4].map(f32::to_le_bytes).concat()].concat();
         for (head, format) in [
-            (fasttext(3), Some(Format::FastText)),
-            (fasttext(4), None),
             (binary.clone(), Some(Format::WordVectors)),
             (b"24 3\nthe 0.25 -0.5 1e-4\nof 0.1 0.2 0.3\n".to_vec(), Some(Format::WordVectors)),
             (b"24 3\nthe quick brown fox jumps over\n".to_vec(), None),

@@ -7,7 +7,7 @@ use std::io::Read;
 
 use super::feed::{Feed, Stream};
 use super::outline::{self, Syntax};
-use super::{Fault, Format, MOST_DECOMPRESSED, Model, hdf5, is_pickle, keras, numpy, pickled, skops};
+use super::{Fault, Format, MOST_DECOMPRESSED, Model, hdf5, is_pickle, keras, numpy, pickled, skops, torch};
 
 /// Members that are looked at.
 const MOST: usize = 200_000;
@@ -28,7 +28,13 @@ pub fn read(file: std::fs::File, ending: &str) -> Model {
     let names: Vec<String> =
         archive.file_names().take(MOST + 1).map(|name| name.map(String::from).unwrap_or_default()).collect();
     let has = |end: &str| names.iter().any(|name| name == end || name.ends_with(&format!("/{end}")));
+    let program = |name: &&String| {
+        name.ends_with("/models/model.json") || name.rsplit('/').next() == Some("serialized_exported_program.json")
+    };
+    let exported = names.iter().find(program).filter(|_| has("archive_format") || has("version")).cloned();
     let format = match ending {
+        _ if exported.is_some() => Format::TorchExport,
+        _ if has("constants.pkl") && names.iter().any(|name| name.contains("/code/")) => Format::TorchScript,
         _ if has("data.pkl") || has("constants.pkl") => Format::PyTorch,
         "keras" => Format::Keras,
         _ if has("config.json") && has("metadata.json") && has("model.weights.h5") => Format::Keras,
@@ -88,6 +94,16 @@ pub fn read(file: std::fs::File, ending: &str) -> Model {
                 _ => {}
             }
         }
+    }
+    match (format, exported) {
+        (Format::TorchExport, Some(name)) => torch::exported(&mut archive, &name, &mut model),
+        (Format::TorchScript, _) => {
+            let end = "constants.pkl";
+            let folder = names.iter().find_map(|name| name.strip_suffix(end)).unwrap_or_default();
+            torch::script(&mut archive, folder, &mut model);
+        }
+        (Format::PyTorch, _) => torch::tensors(&mut model),
+        _ => {}
     }
     model
 }

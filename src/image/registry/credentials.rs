@@ -95,6 +95,20 @@ pub(super) fn find(registry: &str, repository: &str, progress: &Progress) -> Res
     Ok(None)
 }
 
+/// The registries that the files have something for, by name.
+///
+/// # Errors
+/// When a file is there that cannot be read.
+pub(super) fn known() -> Result<Vec<String>, Error> {
+    let mut names = std::collections::BTreeSet::new();
+    for path in files() {
+        let Some(file) = read(&path)? else { continue };
+        let file: AuthFile = serde_json::from_value(file).map_err(|error| unusable(&path, error))?;
+        names.extend(file.auths.keys().chain(file.cred_helpers.keys()).map(|key| host_of(key)));
+    }
+    Ok(names.into_iter().collect())
+}
+
 fn of_file(
     mut file: AuthFile,
     registry: &str,

@@ -10,7 +10,9 @@ use super::reference::Reference;
 use super::repository::Repository;
 use super::{Error, lock};
 use crate::image::session::Session;
-use crate::io::http::{Client, Method, Request, is_loopback};
+use crate::io::explain::with_causes;
+use crate::io::finding::{Finding, Level};
+use crate::io::http::{self, Client, Method, Patience, Request, is_loopback};
 use crate::io::progress::Progress;
 
 /// All registries, as one command knows them. Cheap to clone.
@@ -28,9 +30,44 @@ struct Inner {
 impl Registries {
     /// Registries as `session` may reach them. No connection is opened yet.
     pub fn new(session: &Session) -> Self {
-        let client = session.client.looking_below(certificates());
-        let progress = session.progress.clone();
-        Self { inner: Arc::new(Inner { client, progress, hosts: Mutex::default() }) }
+        Self::of(&session.client, &session.progress)
+    }
+
+    /// Registries as `client` may reach them.
+    pub fn of(client: &Client, progress: &Progress) -> Self {
+        let client = client.looking_below(certificates());
+        Self { inner: Arc::new(Inner { client, progress: progress.clone(), hosts: Mutex::default() }) }
+    }
+
+    /// The registries that something is kept to log in to, by name.
+    ///
+    /// # Errors
+    /// When a file with credentials cannot be read.
+    pub fn logins(&self) -> Result<Vec<String>, Error> {
+        credentials::known()
+    }
+
+    /// Whether what is kept to log in to `registry` still does.
+    pub fn finding(&self, registry: &str) -> Finding {
+        const NAME: &str = "registry";
+        if self.inner.client.is_offline() {
+            return Finding::ok(NAME, format!("{registry}, not asked (--offline)"));
+        }
+        let host = self.host(registry, None);
+        let target = Target::Path("/v2/".to_owned());
+        let asked = host.ask(&target, &mut Request::new(Method::GET).patience(Patience::within(http::SHORT)), &[]);
+        let failed = |error: Error| Finding {
+            fact: format!("{registry}: {}", with_causes(&error)),
+            ..Finding::of_error(NAME, Level::Warning, &error)
+        };
+        match asked {
+            Ok(answer) if answer.status == 200 && host.asks_who() => {
+                Finding::ok(NAME, format!("{registry}: the login works"))
+            }
+            Ok(answer) if answer.status == 200 => Finding::ok(NAME, format!("{registry}: it asks for no login")),
+            Ok(answer) => failed(host.judge(answer, "log in")),
+            Err(error) => failed(error),
+        }
     }
 
     /// The repository of `reference`.

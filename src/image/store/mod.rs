@@ -16,6 +16,7 @@
 
 mod blobs;
 mod cache;
+mod health;
 mod images;
 mod prune;
 mod recipe;

@@ -120,6 +120,12 @@ impl Client {
         Self { folders: Arc::new(folders), agents: Arc::default(), ..self.clone() }
     }
 
+    /// The same client, which tries nothing again.
+    #[must_use]
+    pub fn once(&self) -> Self {
+        Self { policy: Policy { again: 0, unreached: 0, ..self.policy }, ..self.clone() }
+    }
+
     /// The same client, which asks no proxy for anything.
     #[must_use]
     pub fn direct(&self) -> Self {

@@ -12,6 +12,7 @@ mod answer;
 mod broken;
 mod client;
 mod policy;
+mod reach;
 mod request;
 mod stop;
 #[cfg(test)]
@@ -23,6 +24,7 @@ pub use answer::{Answer, Body};
 pub use broken::Broken;
 pub use client::{Client, Redirects};
 pub use policy::{Judged, Policy, Tries, Verdict};
+pub use reach::{SHORT, finding, proxies};
 pub use request::{Cursor, Open, Part, Patience, Payload, Pieces, Request};
 pub use reqwest::{Method, StatusCode, header};
 pub use transfer::Transfer;

@@ -172,7 +172,8 @@ pub fn carriers(model: &Model) -> BTreeSet<Carrier> {
         Verdict::Carries(carrier) => Some(carrier),
         _ => None,
     };
-    globals.filter_map(carrier).collect()
+    let script = (model.format == Format::TorchScript).then_some(Carrier::TorchScript);
+    globals.filter_map(carrier).chain(script).collect()
 }
 
 /// Whether the manifest trusts what a carrier wrote.

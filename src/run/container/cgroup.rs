@@ -15,6 +15,7 @@ use nix::sched::{CloneFlags, unshare};
 use super::Failure;
 use super::rootfs::failed;
 use super::spec::Limits;
+use crate::io::finding::Finding;
 
 /// The groups of one container: one folder per version 1 hierarchy, or a single one of version 2.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -180,6 +181,44 @@ impl Cgroup {
                 std::thread::sleep(Duration::from_millis(2));
             }
         }
+    }
+}
+
+/// Whether limits can be set here. No group is made.
+pub(super) fn finding() -> Finding {
+    const NAME: &str = "control groups";
+    const ADVICE: &str = "`--memory` and `--cpus` have no effect then; run ekiben as root, or with groups of its own: \
+                          `systemd-run --user --scope -p Delegate=yes ekiben …`";
+    let hierarchies = match hierarchies() {
+        Ok(hierarchies) => hierarchies,
+        Err(why) => return Finding::warning(NAME, why, ADVICE),
+    };
+    let may_write = |path: &Path| rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok();
+    let missing: Vec<_> = ["memory", "cpu", "pids"]
+        .into_iter()
+        .filter(|controller| {
+            let has = |hierarchy: &&Hierarchy| hierarchy.controllers.iter().any(|has| has == controller);
+            !hierarchies.iter().find(has).is_some_and(|hierarchy| {
+                let home = hierarchy.mount.join(&hierarchy.own);
+                match hierarchy.unified {
+                    false => may_write(&home),
+                    // The group is made in a parent that may hand the controller down.
+                    true => home
+                        .ancestors()
+                        .take_while(|parent| parent.starts_with(&hierarchy.mount))
+                        .any(|parent| may_write(parent) && may_write(&parent.join("cgroup.subtree_control"))),
+                }
+            })
+        })
+        .collect();
+    let version = match (hierarchies.iter().any(|one| one.unified), hierarchies.iter().any(|one| !one.unified)) {
+        (true, false) => "version 2",
+        (false, _) => "version 1",
+        (true, true) => "versions 1 and 2",
+    };
+    match missing.is_empty() {
+        true => Finding::ok(NAME, format!("limits of memory, processors and processes can be set ({version})")),
+        false => Finding::warning(NAME, format!("{version}; no limit can be set of: {}", missing.join(", ")), ADVICE),
     }
 }
 

@@ -63,13 +63,11 @@ pub enum Error {
         /// The name.
         name: String,
     },
-    /// The runtime that has it would have to do what was asked for.
-    #[error("the container `{name}` is run by {engine}, and ekiben cannot go into it")]
-    Elsewhere {
+    /// Nobody noted which process it is: an older version started it.
+    #[error("it is not known which process the container `{name}` is")]
+    Unknown {
         /// The name.
         name: String,
-        /// The program.
-        engine: String,
     },
     /// A file of the host would be there in the container, but not for its user.
     #[error("{} is not readable for the container's user {user}", path.display())]
@@ -130,9 +128,7 @@ impl Explain for Error {
                 .named("container/running")
                 .hint(format!("stop it first: `ekiben stop {name}`, or `ekiben rm --force {name}`")),
             Self::NotRunning { .. } => ErrorKind::Failure.named("container/not-running").hint(LISTED),
-            Self::Elsewhere { .. } => ErrorKind::Failure
-                .named("container/elsewhere")
-                .hint("start it again, without `--engine` or with podman or docker"),
+            Self::Unknown { .. } => ErrorKind::Failure.named("container/unknown").hint("start it again"),
             Self::Unreadable { path, .. } => ErrorKind::Failure.named("container/unreadable").hint(format!(
                 "make it readable: `chmod o+rX {}`, or run ekiben as the user who owns it",
                 path.display()
@@ -237,7 +233,9 @@ impl From<io::Error> for Failure {
 impl Explain for Failure {
     fn explain(&self) -> Explanation {
         match self {
-            Self::NoSandbox { hint, .. } => ErrorKind::Sandbox.named("container/no-sandbox").hint(hint),
+            Self::NoSandbox { hint, .. } => ErrorKind::Sandbox
+                .named("container/no-sandbox")
+                .hint(format!("{hint}; `ekiben doctor` says whether anything else is missing")),
             Self::Address { in_use: true, .. } => ErrorKind::Failure
                 .named("container/address")
                 .hint("choose another port with `-p`, or port 0 for one that is free"),

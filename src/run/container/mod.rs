@@ -36,6 +36,7 @@ mod spec;
 mod state;
 mod supervise;
 mod terminal;
+mod trial;
 
 pub use error::{Error, Failure};
 pub use forward::Switch;
@@ -59,6 +60,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::geteuid;
 
 use crate::io::archive;
+use crate::io::finding::Finding;
 use crate::io::progress::Progress;
 use crate::io::suggest::closest;
 use state::Record;
@@ -69,13 +71,25 @@ const COMMAND: &str = "__container";
 /// The hidden command that makes this program go into a container.
 const ENTRY: &str = "__enter";
 
-/// Becomes a supervisor, or what goes into a container, if this program was started as one, and returns its exit code. To
-/// be called first of all in `main`, before there is a second thread.
+/// The hidden command that makes this program try what a supervisor does.
+const TRIAL: &str = "__trial";
+
+/// Whether containers can be started here by `launcher`, with layers on the file system of the folder `layers`. Nothing is
+/// changed by it.
+pub fn findings(launcher: &Launcher, layers: &Path) -> Vec<Finding> {
+    trial::findings(launcher, layers)
+}
+
+/// Becomes a supervisor, what goes into a container, or what tries whether there can be any, if this program was started as
+/// one, and returns its exit code. To be called first of all in `main`, before there is a second thread.
 pub fn take_over() -> Option<ExitCode> {
     let mut args = std::env::args_os().skip(1);
     let command = args.next()?;
     if command == ENTRY {
         return Some(entry::enter());
+    }
+    if command == TRIAL {
+        return args.next().map(|layers| trial::take_place(Path::new(&layers)));
     }
     if command != COMMAND {
         return None;
@@ -571,20 +585,15 @@ impl Container {
         if !matches!(current(record.state.clone()).status, Status::Running) {
             return Err(Error::NotRunning { name: self.name.clone() });
         }
-        match (&spec.engine, record.process) {
-            (Engine::Manager { program, .. }, _) => Ok(engine::exec(program, &self.name, guest, ends)?),
-            (Engine::Embedded, Some(process)) => {
-                let process = guest::Host { process, record: &record, folder: &self.folder, launcher: &self.launcher };
-                process.run(guest, ends)?.ok_or_else(|| Error::NotRunning { name: self.name.clone() })
-            }
-            (Engine::Runtime { program }, _) => {
-                let engine = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                Err(Error::Elsewhere { name: self.name.clone(), engine })
-            }
-            (Engine::Embedded, None) => {
-                Err(Error::Elsewhere { name: self.name.clone(), engine: "an older ekiben".to_owned() })
-            }
-        }
+        let not_running = || Error::NotRunning { name: self.name.clone() };
+        let process = match (&spec.engine, record.process) {
+            (Engine::Manager { program, .. }, _) => return Ok(engine::exec(program, &self.name, guest, ends)?),
+            (Engine::Embedded, Some(process)) => process,
+            (Engine::Runtime { .. }, Some(runtime)) => runtime.first_within().ok_or_else(not_running)?,
+            (_, None) => return Err(Error::Unknown { name: self.name.clone() }),
+        };
+        let host = guest::Host { process, record: &record, folder: &self.folder, launcher: &self.launcher };
+        host.run(guest, ends)?.ok_or_else(not_running)
     }
 
     /// Whether its program has ended, though its supervisor may still tidy up.

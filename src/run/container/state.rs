@@ -104,6 +104,26 @@ impl Process {
         Ok(Self { id, started })
     }
 
+    /// Of its children, the one that is the first of a process namespace, as the host sees it: the container of an OCI
+    /// runtime. None: there is none any more.
+    pub(super) fn first_within(self) -> Option<Self> {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.id)).ok()?.flatten();
+        // proc(5): each thread has its own children.
+        let lists = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+        let children: Vec<u32> = lists
+            .flat_map(|list| list.split_whitespace().filter_map(|id| id.parse().ok()).collect::<Vec<_>>())
+            .collect();
+        let parent = self.id.to_string();
+        children.into_iter().find_map(|id| {
+            let child = Self::with_id(id).ok()?;
+            let status = fs::read_to_string(format!("/proc/{id}/status")).ok()?;
+            let last = |name: &str| status.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().last();
+            let fits = last("PPid:") == Some(&parent) && last("NSpid:") == Some("1");
+            // With the same start before and after, it was the one that was read of.
+            (fits && child.is_alive() && self.is_alive()).then_some(child)
+        })
+    }
+
     /// A handle to it, if it is still there.
     pub(super) fn handle(self) -> Option<OwnedFd> {
         let handle = lifeline::process_handle(self.id).ok()?;
@@ -121,7 +141,7 @@ impl Process {
 pub(super) struct Record {
     pub(super) state: State,
     pub(super) cgroup: Cgroup,
-    /// The container's first process, as others see it. None: another program has it.
+    /// The container's first process, or the OCI runtime that has it as its child. None: a manager has it.
     #[serde(default)]
     pub(super) process: Option<Process>,
     /// The podman or docker that has the container, and goes on with it when its supervisor is killed.

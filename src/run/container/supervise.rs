@@ -134,12 +134,11 @@ fn run(spec: &Spec, record: &mut state::Record, cgroup: &mut Cgroup) -> Result<S
             // The groups of the host, which the supervisor goes back to, lie below.
             umount2("/sys/fs/cgroup", MntFlags::MNT_DETACH)
                 .map_err(|error| failed("the control groups could not be shown again", error))?;
-            let process = process?;
-            // One that has ended already is nothing to go into.
-            record.process = state::Process::with_id(process.as_raw().unsigned_abs()).ok();
-            process
+            process?
         }
     };
+    // One that has ended already is nothing to go into.
+    record.process = state::Process::with_id(process.as_raw().unsigned_abs()).ok();
     cgroup.leave();
     let code = attend(spec, record, process, signals, output);
     if let Some(forwarder) = forwarder {
@@ -191,7 +190,7 @@ fn seal(spec: &Spec) -> Result<(), Failure> {
 }
 
 /// Goes into namespaces of its own, and says whether a user namespace is among them.
-fn enter_namespaces(spec: &Spec) -> Result<bool, Failure> {
+pub(super) fn enter_namespaces(spec: &Spec) -> Result<bool, Failure> {
     let network = if spec.network == Network::Host { CloneFlags::empty() } else { CloneFlags::CLONE_NEWNET };
     let namespaces = CloneFlags::CLONE_NEWNS | network;
     let (user, group) = spec.user;

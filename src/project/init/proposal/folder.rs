@@ -4,9 +4,10 @@ use std::path::Path;
 
 use serde_json::Value as Json;
 
-use super::{Proposal, diffusers, literal, mlflow, peft, sentences, spacy, transformers};
+use super::{Proposal, diffusers, literal, mlflow, peft, sentences, spacy, tensors, transformers};
 use crate::formats::diagnostic::Diagnostics;
 use crate::formats::document::{Document, MAX_BYTES, shown};
+use crate::formats::model;
 
 /// What a folder is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +68,7 @@ pub fn of_folder(kind: Kind, folder: &Path, place: &str) -> Option<Proposal> {
         Kind::Diffusers => diffusers::propose(folder, &at),
         Kind::Peft => peft::propose(folder, place),
         Kind::Spacy => spacy::propose(folder, &at),
-        Kind::SavedModel => Some(Proposal::of_unknown(place)),
+        Kind::SavedModel => Some(tensors::propose_saved_model(&model::saved_model(folder).ok()?.about, &at)),
         Kind::Project | Kind::Bento => None,
     }
 }

@@ -31,8 +31,8 @@ impl Proposal {
         let (module, class) = object.class().unwrap_or_default();
         let is_name = |name: &str| name.chars().all(|c| c.is_ascii_alphanumeric() || "_.".contains(c));
         self.class = Some(plain_name(class));
-        self.take(Input::Unknown);
         if !is_name(module) || !is_name(class) || class.contains('.') {
+            self.take(Input::Unknown);
             self.leave_open("load the model and call it here", "its class has a name that Python does not take");
             return;
         }
@@ -68,6 +68,7 @@ impl Proposal {
                 );
             }
             Knows::Others => {
+                self.take(Input::Unknown);
                 let why = format!("say in src/predict.py what {} is asked: it is loaded there", plain_name(class));
                 self.leave_open("call the model here", why);
             }

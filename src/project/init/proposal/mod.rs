@@ -24,6 +24,7 @@ mod spacy;
 mod statistics;
 mod tensors;
 mod tokenizer;
+mod torch;
 mod transformers;
 
 use serde::Serialize;
@@ -334,7 +335,8 @@ pub fn of_file(model: &Model, path: &str) -> Proposal {
     let file = format!("MODEL / {}", literal(path));
     match model.format {
         Format::Pickle | Format::CompressedPickle | Format::Skops => pickled::propose(model, &file),
-        Format::PyTorch => pickled::propose_torch(model, &file),
+        Format::PyTorch | Format::TorchScript | Format::TorchExport => torch::propose(model, &file),
+        Format::TfLite => tensors::propose_tflite(&model.about, &file),
         Format::Onnx => tensors::propose_onnx(&model.about, &file),
         Format::Keras | Format::Hdf5 => tensors::propose_keras(&model.about, &file),
         Format::Safetensors => tensors::propose_safetensors(&file),
@@ -343,7 +345,7 @@ pub fn of_file(model: &Model, path: &str) -> Proposal {
         Format::LightGBM => booster::propose(Maker::LightGBM, &model.about, &file),
         Format::CatBoost => booster::propose(Maker::CatBoost, &model.about, &file),
         Format::FastText => {
-            let is_supervised = model.about.class.as_deref() == Some("supervised");
+            let is_supervised = model.about.properties.get("model").is_some_and(|kind| kind == "supervised");
             Proposal::of_fasttext(is_supervised, &file)
         }
         Format::WordVectors => {
@@ -354,7 +356,7 @@ pub fn of_file(model: &Model, path: &str) -> Proposal {
         Format::Tokenizer => Proposal::of_tokenizer(model.about.class.as_deref(), &file),
         Format::Prophet => Proposal::of_prophet(&model.about, &file),
         Format::Zip => pickled::propose_zip(model, &file).unwrap_or_else(|| Proposal::of_unknown(path)),
-        Format::SavedModel | Format::TfLite | Format::Gguf | Format::LfsPointer | Format::Other => {
+        Format::SavedModel | Format::Spacy | Format::Gguf | Format::LfsPointer | Format::Other => {
             Proposal::of_unknown(path)
         }
     }

@@ -7,6 +7,7 @@ use super::code::VALUE;
 use super::estimator::{self, Role};
 use super::input::Input;
 use super::releases::{self, Numpy, Range};
+use super::torch;
 use super::{Hardware, Pin, Proposal, literal, plain_name, plain_path};
 use super::{gensim, series};
 use crate::formats::model::globals::{distribution, is_standard};
@@ -30,7 +31,7 @@ pub fn propose(model: &Model, file: &str) -> Proposal {
     let root = pickles.objects.root();
     // Before 1.6 PyTorch wrote several pickles in a row, of which the first is but a number.
     if root.is_none_or(|root| root.class().is_none()) && modules().any(|module| module.starts_with("torch.")) {
-        return propose_torch(model, file);
+        return torch::propose(model, file);
     }
     let mut proposal = Proposal::empty("unknown");
     let is_joblibs = modules().any(|module| module.starts_with("joblib."));
@@ -189,6 +190,9 @@ impl Proposal {
         if numpy == Some(Numpy::Two) && sklearn.is_none() {
             ranges.push(Range { from: 9, to: u32::MAX, who: "NumPy 2 runs".to_owned() });
         }
+        if let Some((from, to)) = pickles.python {
+            ranges.push(Range { from, to, who: "the byte code in the pickle runs".to_owned() });
+        }
         for package in packages {
             let own = asked.and_then(estimator::package).and_then(brings).as_ref() == Some(&package);
             match asked.filter(|_| own).and_then(version) {
@@ -320,49 +324,4 @@ impl Proposal {
         }
         self.suit(hardware);
     }
-}
-
-/// The proposal for what PyTorch saved.
-pub fn propose_torch(model: &Model, file: &str) -> Proposal {
-    let mut proposal = Proposal::empty("PyTorch");
-    proposal.import("import torch");
-    proposal.require("torch", "made the model");
-    let member = |end: &str| {
-        let is = |name: &Option<String>| name.as_ref().is_some_and(|name| name.rsplit('/').next() == Some(end));
-        model.pickles.iter().find(|(name, _)| is(name))
-    };
-    let pickles = member("data.pkl").or_else(|| model.pickles.first()).map(|(_, pickles)| pickles);
-    let root = pickles.and_then(|pickles| pickles.objects.root());
-    proposal.class = root.and_then(estimator::describe);
-    let class = root.and_then(Object::class);
-    let modules = pickles.map(|pickles| pickles.globals.keys()).into_iter().flatten();
-    let own: BTreeSet<String> = modules
-        .filter(|(module, _)| {
-            distribution(module).is_none() && !is_standard(module) && !module.starts_with("__torch__")
-        })
-        .map(|(module, _)| plain_name(module))
-        .collect();
-    let tensors = match class {
-        // A dictionary of tensors, or of such dictionaries.
-        Some((module, _)) => module == "collections",
-        None => root.is_some_and(Object::is_map),
-    };
-    proposal.take(Input::Unknown);
-    proposal.answer("predict", &format!("with torch.no_grad():\n        return model(torch.tensor({VALUE})).tolist()"));
-    if member("constants.pkl").is_some() || model.pickles.is_empty() {
-        proposal.code.load = format!("model = torch.jit.load({file}).eval()");
-        proposal.class = None;
-    } else if tensors {
-        proposal.class = None;
-        proposal.code.load = format!("tensors = torch.load({file}, map_location=\"cpu\", weights_only=True)");
-        proposal.leave_open(
-            "build the model, load its tensors into it, and call it here",
-            "the file has tensors and no model: build the model in src/predict.py",
-        );
-    } else {
-        proposal.code.load = format!("model = torch.load({file}, map_location=\"cpu\", weights_only=False).eval()");
-        proposal.modules = own.into_iter().collect();
-    }
-    proposal.unknown.push("which version of torch saved it: `ekiben lock` takes the newest".to_owned());
-    proposal
 }

@@ -4,14 +4,12 @@
 use std::path::Path;
 use std::str::FromStr;
 
-use pep440_rs::VersionSpecifiers;
-use serde_json::Value as Json;
-
-use super::folder::{read, text};
 use super::input::Input;
 use super::{Pin, Proposal, plain_name};
 use crate::formats::diagnostic::Diagnostics;
 use crate::formats::document::{MAX_BYTES, read_text};
+use crate::formats::model;
+use pep440_rs::VersionSpecifiers;
 
 /// Kinds of components that spaCy itself has, each with what they say of a text, if they do.
 const FACTORIES: [(&str, Option<Says>); 29] = [
@@ -84,12 +82,15 @@ const EXTRAS: [(&str, &str); 3] = [("ja", "spacy[ja]"), ("ko", "spacy[ko]"), ("t
 /// The proposal for a pipeline that lies in `folder`, and at the path `at`, an expression, in the container. None where its
 /// description cannot be read.
 pub fn propose(folder: &Path, at: &str) -> Option<Proposal> {
-    let meta = read(&folder.join("meta.json"))?;
+    let about = model::pipeline(folder).ok()?.about;
     let config = read_text(&folder.join("config.cfg"), "config.cfg", MAX_BYTES, &mut Diagnostics::new())?;
-    let range = text(&meta, "/spacy_version").and_then(|range| VersionSpecifiers::from_str(range).ok());
+    let range = about.version.as_deref().and_then(|range| VersionSpecifiers::from_str(range).ok());
     let mut proposal = Proposal::empty("spaCy");
-    let language = text(&meta, "/lang").unwrap_or_default();
-    let package = EXTRAS.iter().find(|(of, _)| *of == language).map_or("spacy", |(_, package)| package);
+    let language = about.properties.get("lang");
+    let package = EXTRAS
+        .iter()
+        .find(|(of, _)| language.is_some_and(|language| language == of))
+        .map_or("spacy", |(_, package)| package);
     proposal.requirements.push(match range {
         Some(range) => {
             let range = range.to_string().replace(' ', "");
@@ -118,9 +119,8 @@ pub fn propose(folder: &Path, at: &str) -> Option<Proposal> {
             )),
         }
     }
-    for requirement in meta.get("requirements").and_then(Json::as_array).into_iter().flatten() {
-        let requirement = requirement.as_str().unwrap_or_default();
-        if pep508_rs::Requirement::<pep508_rs::VerbatimUrl>::from_str(requirement)
+    for requirement in about.requirements {
+        if pep508_rs::Requirement::<pep508_rs::VerbatimUrl>::from_str(&requirement)
             .is_ok_and(|r| r.version_or_url.is_some())
         {
             proposal.requirements.push(Pin::new(requirement, "meta.json says so"));
@@ -135,8 +135,8 @@ pub fn propose(folder: &Path, at: &str) -> Option<Proposal> {
     };
     let said: Vec<Says> = Says::ALL.into_iter().filter(said).collect();
     if said.is_empty() {
-        let vectors = meta.pointer("/vectors/vectors").and_then(Json::as_u64).unwrap_or_default() > 0;
-        let answer = if vectors { "document.vector" } else { "[token.text for token in document]" };
+        let has_vectors = folder.join("vocab/vectors").metadata().is_ok_and(|file| file.len() > 1024);
+        let answer = if has_vectors { "document.vector" } else { "[token.text for token in document]" };
         proposal.answer("predict", &format!("return [{answer} for document in model.pipe(texts)]"));
     } else {
         let entries: Vec<&str> = said.iter().map(|says| says.entry()).collect();

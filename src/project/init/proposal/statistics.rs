@@ -40,9 +40,9 @@ impl Proposal {
         let class = object.class().map(|(_, class)| class).unwrap_or_default();
         self.class = Some(plain_name(class));
         // Cox's model is one within another.
-        let central = object.get("_central_values").or_else(|| object.get("_model")?.get("_central_values"));
-        let Some(columns) = central.and_then(frame::columns) else {
-            if object.get("regressors").is_some() {
+        let fitted = object.get("_model").filter(|model| model.get("duration_col").is_some()).unwrap_or(object);
+        let Some(columns) = fitted.get("_central_values").and_then(frame::columns) else {
+            if fitted.get("regressors").is_some() {
                 self.take(Input::Records);
                 self.leave_open(
                     "call the model here",
@@ -50,12 +50,12 @@ impl Proposal {
                 );
                 return;
             }
-            let times = "times at which it is asked how likely it is that nothing happened until then";
+            let times = "a list of times, for each of which it answers how likely it is to last";
             self.take(Input::Given(vec![Given::new("times", "list[float]", times, json!([1.0]))]));
             self.answer("predict", "return model.predict(times)");
             return;
         };
-        let others: Vec<&str> = NOT_ASKED.iter().filter_map(|name| object.get(name)?.text()).collect();
+        let others: Vec<&str> = NOT_ASKED.iter().filter_map(|name| fitted.get(name)?.text()).collect();
         let asked = columns.into_iter().filter(|(name, _)| !others.contains(&name.as_str()));
         self.take(Input::Columns(
             asked.map(|(name, example)| Column::new(name, example.unwrap_or_else(|| 0.0.into()))).collect(),
