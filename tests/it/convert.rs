@@ -100,6 +100,9 @@ fn a_shelf_becomes_projects_with_what_the_models_say() {
         ("dictionary", "ready", json!("Pipeline (StandardScaler, LogisticRegression)"), "rows of 4 numbers"),
         ("two", "incomplete", json!("Pipeline (StandardScaler, LogisticRegression)"), "rows of 4 numbers"),
         ("list", "incomplete", json!(null), "unknown"),
+        ("together", "ready", json!("LogisticRegression"), "rows of 4 named columns"),
+        ("pair", "ready", json!("LogisticRegression"), "rows of 4 numbers"),
+        ("opinions", "ready", json!("Pipeline (ColumnTransformer, LogisticRegression)"), "rows of 2 named columns"),
         ("script", "incomplete", json!("Doubles"), "unknown"),
         ("own", "ready", json!("Doubles"), "unknown"),
         ("boosted", "ready", json!("LGBMClassifier"), "rows of 4 numbers"),
@@ -117,6 +120,8 @@ fn a_shelf_becomes_projects_with_what_the_models_say() {
         assert_eq!(requirements(row), pinned, "{protocol}");
         assert_eq!(row["proposal"]["tests"][0]["request"], *request, "{protocol}");
     }
+    let opinions = &row(&report, "opinions")["proposal"]["tests"];
+    assert_eq!(opinions[0]["request"], json!({ "rows": [{ "review": "an example", "stars": 3.0 }] }));
     // A category that the encoder knows, and the mean of the other column.
     let tests = &row(&report, "mixed")["proposal"]["tests"];
     assert_eq!(tests[0]["request"], json!({ "rows": [{ "city name": "Bonn", "age": 45.0 }] }));
@@ -148,9 +153,10 @@ fn a_shelf_becomes_projects_with_what_the_models_say() {
 #[test]
 fn converted_projects_answer_as_their_models_do() {
     let home = Home::warm();
-    for (shelf, names, into) in
-        [(new_shelf(), &["iris", "mixed", "boosted", "own"][..], "new"), (old_shelf(), &["iris", "mixed"], "old")]
-    {
+    for (shelf, names, into) in [
+        (new_shelf(), &["iris", "mixed", "boosted", "own", "together", "pair", "opinions"][..], "new"),
+        (old_shelf(), &["iris", "mixed"], "old"),
+    ] {
         let answers: Value = serde_json::from_slice(&fs::read(shelf.join("answers.json")).unwrap()).unwrap();
         for name in names {
             let model = shelf.join(format!("{name}.pkl"));

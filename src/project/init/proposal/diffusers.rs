@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value as Json, json};
 
-use super::folder::{read, text};
+use super::document::{read, text};
 use super::input::{Given, Input};
 use super::{Pin, Proposal, plain_name, releases};
 

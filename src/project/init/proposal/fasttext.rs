@@ -20,7 +20,7 @@ impl Proposal {
             proposal.answer(
                 "predict",
                 "labels, chances = model.predict([text.replace(\"\\n\", \" \") for text in texts])\n    \
-                 return {\"labels\": labels, \"chances\": [one.tolist() for one in chances]}",
+                 return list(zip(labels, chances))",
             );
         } else {
             proposal.class = Some("vectors of words".to_owned());

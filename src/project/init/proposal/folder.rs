@@ -2,11 +2,8 @@
 
 use std::path::Path;
 
-use serde_json::Value as Json;
-
+use super::document::read;
 use super::{Proposal, diffusers, literal, mlflow, peft, sentences, spacy, tensors, transformers};
-use crate::formats::diagnostic::Diagnostics;
-use crate::formats::document::{Document, MAX_BYTES, shown};
 use crate::formats::model;
 
 /// What a folder is.
@@ -49,8 +46,10 @@ pub fn recognise(folder: &Path) -> Option<Kind> {
         Some(Kind::Diffusers)
     } else if has("meta.json") && has("config.cfg") {
         Some(Kind::Spacy)
-    } else if has("config.json") && read(&folder.join("config.json")).is_some_and(|c| c.get("model_type").is_some()) {
-        Some(Kind::Transformers)
+    } else if let Some(config) = read(&folder.join("config.json")).filter(|config| config.get("model_type").is_some()) {
+        // A cross-encoder of releases 4 and 5 says it there.
+        let is_encoder = config.get("sentence_transformers").is_some();
+        Some(if is_encoder { Kind::SentenceTransformers } else { Kind::Transformers })
     } else if has("saved_model.pb") {
         Some(Kind::SavedModel)
     } else {
@@ -71,22 +70,6 @@ pub fn of_folder(kind: Kind, folder: &Path, place: &str) -> Option<Proposal> {
         Kind::SavedModel => Some(tensors::propose_saved_model(&model::saved_model(folder).ok()?.about, &at)),
         Kind::Project | Kind::Bento => None,
     }
-}
-
-/// A document of the folder's, as far as it can be read.
-pub(super) fn read(path: &Path) -> Option<Json> {
-    let document = Document::read(path, &shown(path), MAX_BYTES, &mut Diagnostics::new())?;
-    Some(document.root.to_json())
-}
-
-/// The text at a place of a document.
-pub(super) fn text<'a>(value: &'a Json, pointer: &str) -> Option<&'a str> {
-    value.pointer(pointer)?.as_str()
-}
-
-/// Whether one of these is in a folder.
-pub(super) fn has_any(folder: &Path, names: &[&str]) -> bool {
-    names.iter().any(|name| folder.join(name).is_file())
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use pep508_rs::{Requirement, VerbatimUrl};
 use serde_json::Value as Json;
 
 use super::code::VALUE;
-use super::folder::{read, text};
+use super::document::{read, text};
 use super::input::{Column, Input};
 use super::{Pin, Proposal, literal, pickled, plain_name};
 use crate::formats::diagnostic::Diagnostics;

@@ -7,6 +7,7 @@
 mod booster;
 mod code;
 mod diffusers;
+mod document;
 mod estimator;
 mod fasttext;
 mod folder;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::folder::{read, text};
+use super::document::{read, text};
 use super::input::Input;
 use super::{Pin, Proposal, literal, plain_name, plain_path, releases};
 

@@ -187,6 +187,14 @@ impl Proposal {
         if let Some(numpy) = numpy.filter(|_| packages.remove("numpy")) {
             self.requirements.push(releases::numpy_pin(numpy));
         }
+        // Before 3 its classes were found in `pandas.core`.
+        let is_three = |(module, name): &&(String, String)| {
+            module == "pandas" && matches!(name.as_str(), "DataFrame" | "Index" | "Series")
+        };
+        if pickles.globals.keys().any(|global| is_three(&global)) && packages.remove("pandas") {
+            self.requirements.push(Pin::new("pandas>=3", "pandas 3 wrote its tables"));
+            ranges.push(Range { from: 11, to: u32::MAX, who: "pandas 3 runs".to_owned() });
+        }
         if numpy == Some(Numpy::Two) && sklearn.is_none() {
             ranges.push(Range { from: 9, to: u32::MAX, who: "NumPy 2 runs".to_owned() });
         }

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::code::VALUE;
-use super::folder::{read, text};
+use super::document::{read, text};
 use super::input::{Given, Input};
 use super::transformers::{require, weights};
 use super::{Pin, Proposal, releases};

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Value as Json, json};
 
 use super::code::{Preparation, VALUE};
-use super::folder::{has_any, read, text};
+use super::document::{has_any, read, text};
 use super::input::{Given, Input};
 use super::{Pin, Proposal, plain_name, releases};
 
@@ -59,9 +59,6 @@ const TOKENIZERS: [&str; 7] = [
 /// configuration cannot be read.
 pub fn propose(folder: &Path, at: &str) -> Option<Proposal> {
     let config = read(&folder.join("config.json"))?;
-    if config.get("sentence_transformers").is_some() {
-        return Some(super::sentences::propose(folder, at));
-    }
     let class = plain_name(text(&config, "/architectures/0").unwrap_or_default());
     let kind = text(&config, "/model_type").unwrap_or_default();
     let saved = text(&config, "/transformers_version").and_then(releases::version);
