@@ -24,6 +24,7 @@ mod safetensors;
 mod skops;
 mod spacy;
 mod tensorflow;
+mod texts;
 mod tflite;
 mod torch;
 pub mod xgboost;
@@ -86,6 +87,12 @@ pub enum Format {
     Spacy,
     /// skops' zip of a tree of objects and arrays.
     Skops,
+    /// Words and their vectors, as word2vec writes them: in binary, or as text.
+    WordVectors,
+    /// A tokenizer of Hugging Face's, alone.
+    Tokenizer,
+    /// A model of prophet's, as JSON.
+    Prophet,
     /// Another zip.
     Zip,
     /// The address of a file that Git LFS has not fetched.
@@ -322,6 +329,7 @@ pub fn inspect(origin: &Origin<'_>, name: &str, size: u64) -> io::Result<Model> 
             Plain::CatBoostJson => catboost::inspect_json(origin),
             Plain::TfLite => tflite::inspect(origin, size),
             Plain::FastText => read_with(origin, Format::FastText, size, fasttext::read),
+            Plain::Texts(format) => texts::inspect(origin, &head, format),
         };
     }
     Ok(match head.as_slice() {
@@ -342,7 +350,9 @@ pub fn inspect(origin: &Origin<'_>, name: &str, size: u64) -> io::Result<Model> 
         [0x89, b'H', b'D', b'F', b'\r', b'\n', 0x1a, b'\n', ..] => hdf5::read(origin, size)?,
         [0x80, 0..=5, ..] => {
             let mut model = pickled(&mut origin.feed()?, Format::Pickle);
-            gensim::companions(&mut model, name.rsplit('/').next().unwrap_or(name));
+            let root = model.pickles.first().and_then(|(_, pickles)| pickles.objects.root());
+            let beside = root.map(|root| gensim::beside(root, origin, name.rsplit('/').next().unwrap_or(name)));
+            model.beside.extend(beside.into_iter().flatten());
             model
         }
         head if ending == "safetensors" || safetensors::begins(head, size) => {
@@ -373,6 +383,7 @@ enum Plain {
     CatBoostJson,
     TfLite,
     FastText,
+    Texts(Format),
 }
 
 /// What begins with `head`, if it is one of them.
@@ -390,7 +401,7 @@ fn plain(head: &[u8]) -> Option<Plain> {
     } else if fasttext::recognise(head) {
         Some(Plain::FastText)
     } else {
-        None
+        texts::recognise(head).map(Plain::Texts)
     }
 }
 

@@ -94,7 +94,8 @@ fn is_model(path: &Path) -> bool {
         "tflite",
         "gguf",
     ];
-    const PERHAPS: [&str; 8] = ["json", "txt", "bin", "model", "xgb", "lgb", "hdf5", "ckpt"];
+    const PERHAPS: [&str; 14] =
+        ["json", "txt", "bin", "model", "xgb", "lgb", "hdf5", "ckpt", "kv", "vec", "w2v", "wordvectors", "d2v", "lda"];
     let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
     let Some((stem, ending)) = name.rsplit_once('.') else { return false };
     // joblib compresses in these ways.

@@ -305,11 +305,13 @@ impl Examples {
         }
         for part in object.get("transformers_").and_then(Object::items).unwrap_or_default() {
             let Some(part) = part.items() else { continue };
-            let (Some(transformer), Some(places)) = (part.get(1), part.get(2).and_then(|places| places.elements()))
-            else {
-                continue;
+            // A single name hands the column itself on, as vectorizers take it, and no table of one.
+            let places = part.get(2).and_then(|places| Some(vec![places.text()?.into()]).or_else(|| places.elements()));
+            let (Some(transformer), Some(places)) = (part.get(1), places) else { continue };
+            let found = match input_at(*transformer, depth + 1) {
+                Input::Texts => vec![Some("an example".into())],
+                _ => self.of(*transformer, &[], places.len().min(width), depth + 1),
             };
-            let found = self.of(*transformer, &[], places.len().min(width), depth + 1);
             // More places than columns are none.
             let mut spread = vec![None; width];
             for (place, value) in places.iter().take(width).zip(found) {

@@ -8,15 +8,22 @@ mod booster;
 mod code;
 mod diffusers;
 mod estimator;
+mod fasttext;
 mod folder;
+mod frame;
+mod gensim;
 mod input;
 mod mlflow;
 mod peft;
 mod pickled;
 mod releases;
 mod sentences;
+mod series;
+mod several;
 mod spacy;
+mod statistics;
 mod tensors;
+mod tokenizer;
 mod torch;
 mod transformers;
 
@@ -337,13 +344,18 @@ pub fn of_file(model: &Model, path: &str) -> Proposal {
         Format::XGBoost => booster::propose(Maker::XGBoost, &model.about, &file),
         Format::LightGBM => booster::propose(Maker::LightGBM, &model.about, &file),
         Format::CatBoost => booster::propose(Maker::CatBoost, &model.about, &file),
-        Format::SavedModel
-        | Format::FastText
-        | Format::Spacy
-        | Format::Gguf
-        | Format::Zip
-        | Format::LfsPointer
-        | Format::Other => Proposal::of_unknown(path),
+        Format::FastText => Proposal::of_fasttext(!model.about.labels.is_empty(), &file),
+        Format::WordVectors => {
+            let word = model.about.labels.first().and_then(Json::as_str);
+            let is_binary = model.about.properties.get("format").is_some_and(|format| format == "binary");
+            Proposal::of_word_vectors(word, is_binary, &file)
+        }
+        Format::Tokenizer => Proposal::of_tokenizer(model.about.class.as_deref(), &file),
+        Format::Prophet => Proposal::of_prophet(&model.about, &file),
+        Format::Zip => pickled::propose_zip(model, &file).unwrap_or_else(|| Proposal::of_unknown(path)),
+        Format::SavedModel | Format::Spacy | Format::Gguf | Format::LfsPointer | Format::Other => {
+            Proposal::of_unknown(path)
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use super::input::Input;
 use super::releases::{self, Numpy, Range};
 use super::torch;
 use super::{Hardware, Pin, Proposal, literal, plain_name, plain_path};
+use super::{gensim, series};
 use crate::formats::model::globals::{distribution, is_standard};
 use crate::formats::model::{Format, Model, Object, Pickles};
 use crate::formats::package;
@@ -35,16 +36,54 @@ pub fn propose(model: &Model, file: &str) -> Proposal {
     let mut proposal = Proposal::empty("unknown");
     let is_joblibs = modules().any(|module| module.starts_with("joblib."));
     proposal.load_from(file, Saved::of(model, is_joblibs));
-    let asked = root.and_then(|root| proposal.choose(root));
-    proposal.needs(pickles, asked);
-    match asked {
-        Some(object) => proposal.ask(object),
+    let chosen = root.and_then(|root| proposal.choose(root));
+    proposal.needs(pickles, chosen.as_ref().map(|chosen| chosen.asked));
+    match chosen {
+        Some(chosen) => {
+            match chosen.asked.class().and(estimator::package(chosen.asked)) {
+                Some("gensim") => proposal.ask_gensim(chosen.asked, file),
+                Some("statsmodels") => proposal.ask_statsmodels(chosen.asked, file),
+                Some("lifelines") => proposal.ask_lifelines(chosen.asked),
+                Some("pmdarima") => proposal.ask_pmdarima(chosen.asked),
+                Some("sktime") => proposal.ask_sktime(chosen.asked),
+                _ => proposal.ask(chosen.asked),
+            }
+            proposal.adapt(&chosen);
+        }
         None => {
             proposal.take(Input::Unknown);
             proposal.answer("predict", "raise NotImplementedError(\"call the model here\")");
         }
     }
     proposal
+}
+
+/// The proposal for an archive that sktime saved: the class, and the object. None where it is none.
+pub fn propose_zip(model: &Model, file: &str) -> Option<Proposal> {
+    let [(Some(first), class), (Some(second), object)] = model.pickles.as_slice() else { return None };
+    let (class, root) = (class.objects.root()?.class()?, object.objects.root()?);
+    if first != "_metadata" || second != "_obj" || !class.0.starts_with("sktime.") {
+        return None;
+    }
+    let mut proposal = Proposal::empty("unknown");
+    proposal.import("from sktime.base import load");
+    proposal.code.load = format!("model = load({file})");
+    proposal.needs(object, Some(root));
+    proposal.ask_sktime(root);
+    Some(proposal)
+}
+
+/// The package that brings a module, where that is known.
+fn brings(module: &str) -> Option<String> {
+    distribution(module)
+        .map(str::to_owned)
+        .or_else(|| package::proposal(module).filter(|_| package::is_known(module) && !is_standard(module)))
+}
+
+/// The release that saved an object, as a requirement.
+fn version(object: Object<'_>) -> Option<Pin> {
+    let of_others = || gensim::version(object).or_else(|| series::version(object));
+    booster::version(object).or_else(of_others)
 }
 
 /// What wrote a file.
@@ -95,50 +134,13 @@ impl Proposal {
         }
     }
 
-    /// The object in a pickle that is to be asked: the pickle's own, or one in a dictionary of several.
-    fn choose<'a>(&mut self, root: Object<'a>) -> Option<Object<'a>> {
-        if root.class().is_some() {
-            return Some(root);
+    /// Loads a model by its class, where it is not of joblib's or skops' making.
+    pub(super) fn load_with_class(&mut self, import: &str, load: &str) {
+        if let Some(at) = self.code.imports.iter().position(|import| import == "import pickle") {
+            self.code.imports.remove(at);
+            self.import(import);
+            self.code.load = format!("model = {load}");
         }
-        let entries: Vec<(&str, Object<'a>)> =
-            root.entries().into_iter().filter_map(|(key, value)| Some((key.text()?, value))).collect();
-        let of = |wanted: fn(&str) -> bool| {
-            let is =
-                |role| matches!(role, Role::Methods(methods) if methods.first().is_some_and(|method| wanted(method)));
-            entries.iter().filter(|(_, value)| is(estimator::role(*value))).collect::<Vec<_>>()
-        };
-        let (predicting, others) = (of(|method| method == "predict"), of(|method| method != "predict"));
-        let named = |found: &[&(&str, Object<'_>)]| {
-            let named = found.iter().map(|(key, value)| {
-                format!("`{}` ({})", plain_name(key), estimator::describe(*value).unwrap_or_default())
-            });
-            named.collect::<Vec<_>>().join(", ")
-        };
-        let Some((key, chosen)) = predicting.first().or_else(|| others.first()).map(|found| **found) else {
-            let what = match root.items() {
-                Some(_) => "a list",
-                None if root.is_map() => "a dictionary without a model that is known here",
-                None => "a plain value",
-            };
-            self.open.push(format!("the pickle holds {what}: say in src/predict.py how it answers"));
-            return None;
-        };
-        self.code.load += &format!("\nmodel = model[{}]", literal(key));
-        let rest: Vec<_> =
-            predicting.iter().chain(&others).copied().filter(|(other, _)| *other != key).collect::<Vec<_>>();
-        if !rest.is_empty() {
-            self.open.push(format!(
-                "the pickle also holds {}: say in src/predict.py what that is for; `{}` alone is asked",
-                named(&rest),
-                plain_name(key)
-            ));
-        }
-        let data = entries.iter().filter(|(other, _)| *other != key && !rest.iter().any(|(name, _)| name == other));
-        let data: Vec<String> = data.take(10).map(|(name, _)| format!("`{}`", plain_name(name))).collect();
-        if !data.is_empty() {
-            self.unknown.push(format!("what else in the pickle is for: {}", data.join(", ")));
-        }
-        Some(chosen)
     }
 
     /// Packages, their versions, and the Python that they run on.
@@ -147,7 +149,7 @@ impl Proposal {
         for (module, name) in pickles.globals.keys() {
             if module == SCRIPT {
                 script.insert(plain_name(name.split('.').next().unwrap_or_default()));
-            } else if let Some(package) = distribution(module) {
+            } else if let Some(package) = brings(module) {
                 packages.insert(package);
             } else if !is_standard(module) {
                 own.insert(plain_name(module));
@@ -156,7 +158,7 @@ impl Proposal {
         self.modules = own.into_iter().collect();
         // Their classes for scikit-learn need it, also where the pickle imports nothing of it.
         if pickles.globals.keys().any(|(module, _)| matches!(module.as_str(), "xgboost.sklearn" | "lightgbm.sklearn")) {
-            packages.insert("scikit-learn");
+            packages.insert("scikit-learn".to_owned());
         }
         let core = |prefix: &str| pickles.globals.keys().any(|(module, _)| module.starts_with(prefix));
         let numpy = match (core("numpy._core."), core("numpy.core.")) {
@@ -173,12 +175,12 @@ impl Proposal {
                 let (pins, range) = releases::sklearn(version, numpy);
                 self.requirements.extend(pins);
                 ranges.push(range);
-                packages.retain(|package| !["numpy", "scipy", "joblib"].contains(package));
+                packages.retain(|package| !["numpy", "scipy", "joblib"].contains(&package.as_str()));
             }
             (None, true) => {
                 self.framework = "scikit-learn".to_owned();
                 self.require("scikit-learn", "the model's class is one of its kind");
-                unpinned.push("scikit-learn");
+                unpinned.push("scikit-learn".to_owned());
             }
             (None, false) => {}
         }
@@ -192,19 +194,19 @@ impl Proposal {
             ranges.push(Range { from, to, who: "the byte code in the pickle runs".to_owned() });
         }
         for package in packages {
-            let own = asked.and_then(estimator::package).and_then(distribution) == Some(package);
-            match asked.filter(|_| own).and_then(booster::version) {
+            let own = asked.and_then(estimator::package).and_then(brings).as_ref() == Some(&package);
+            match asked.filter(|_| own).and_then(version) {
                 Some(pin) => {
                     self.framework = pin.text.replace("==", " ").replace(">=", " ");
                     self.requirements.push(pin);
                 }
                 None if self.requirements.iter().any(|pin| pin.text == package) => {}
                 None => {
-                    self.require(package, if own { "made the model" } else { "is imported by the pickle" });
-                    unpinned.push(package);
+                    self.require(&package, if own { "made the model" } else { "is imported by the pickle" });
                     if own {
-                        self.framework = package.to_owned();
+                        self.framework.clone_from(&package);
                     }
+                    unpinned.push(package.clone());
                 }
             }
             if package == "lightgbm" {

@@ -189,6 +189,10 @@ impl Proposal {
         self.import("import io");
         self.import("from PIL import Image");
         self.require("pillow", "reads images");
+        self.require(
+            "torchvision",
+            "makes them as large as the model takes them: without it others do, and not quite alike",
+        );
         self.code.preparation = Preparation::Function {
             name: "pictures",
             definition: "def pictures(images):\n    \
