@@ -1,42 +1,52 @@
-//! gensim's models (`SaveLoad` in `gensim/utils.py`): pickles that keep large arrays in files of their own beside them, called
-//! after the model's file and the attribute.
+//! What gensim keeps beside a model that it saves: large arrays, each in a file that is called after the attribute
+//! (`gensim.utils.SaveLoad`).
 
-use super::{Model, Object};
+use std::path::Path;
+
+use super::{Object, Origin};
 
 /// Objects within objects that are looked into.
-const DEEPEST: usize = 4;
+const DEEPEST: u8 = 4;
 
-/// Files beside a model that are remembered.
+/// Files of one model.
 const MOST: usize = 1000;
 
-/// Notes the files that a model called `file` needs beside it.
-pub fn companions(model: &mut Model, file: &str) {
-    let root = model.pickles.first().and_then(|(_, pickles)| pickles.objects.root());
-    let Some((module, class)) = root.and_then(Object::class) else { return };
-    if module.split('.').next() != Some("gensim") {
-        return;
-    }
+/// The files beside the model `root`, which is called `name`, that its class reads with it; those that it can do without
+/// only where they are there.
+pub fn beside(root: Object<'_>, origin: &Origin<'_>, name: &str) -> Vec<String> {
     let mut found = Vec::new();
-    root.iter().for_each(|root| arrays(*root, file, 0, &mut found));
-    if matches!(class, "LdaModel" | "LdaMulticore") {
-        // These two are saved by the class itself.
-        found.extend(["state", "id2word"].map(|part| format!("{file}.{part}")));
+    let Some((module, class)) = root.class().filter(|(module, _)| module.starts_with("gensim.")) else { return found };
+    within(root, name, 0, &mut found);
+    if module == "gensim.models.ldamodel" || class.starts_with("Lda") {
+        found.push(format!("{name}.state"));
+        found.push(format!("{name}.id2word"));
+        found.push(format!("{name}.expElogbeta.npy"));
     }
-    model.beside = found;
+    found.sort();
+    found.dedup();
+    let is_there = |name: &String| match origin {
+        Origin::File(path) => Path::with_file_name(path, name).is_file(),
+        Origin::Stream(_) => true,
+    };
+    found.retain(|file| !file.ends_with(".id2word") && !file.ends_with(".expElogbeta.npy") || is_there(file));
+    found
 }
 
-fn arrays(object: Object<'_>, prefix: &str, depth: usize, found: &mut Vec<String>) {
-    let names = |list: &str| {
-        let items = object.get(list).and_then(Object::items).unwrap_or_default();
-        let plain = |name: &&str| name.chars().all(|letter| letter.is_alphanumeric() || letter == '_');
-        items.into_iter().filter_map(Object::text).filter(plain).collect::<Vec<_>>()
+fn within(object: Object<'_>, name: &str, depth: u8, found: &mut Vec<String>) {
+    let listed = |attribute: &str| {
+        let names = object.get(attribute).and_then(Object::items).unwrap_or_default();
+        names.into_iter().filter_map(Object::text).collect::<Vec<_>>()
     };
-    found.extend(
-        names("__numpys").iter().map(|name| format!("{prefix}.{name}.npy")).take(MOST.saturating_sub(found.len())),
-    );
-    for name in names("__recursive_saveloads") {
-        if let Some(inner) = object.get(name).filter(|_| depth < DEEPEST && found.len() < MOST) {
-            arrays(inner, &format!("{prefix}.{name}"), depth + 1, found);
+    if depth > DEEPEST || found.len() > MOST {
+        return;
+    }
+    found.extend(listed("__numpys").into_iter().map(|array| format!("{name}.{array}.npy")));
+    for array in listed("__scipys") {
+        found.extend(["data", "indices", "indptr"].map(|part| format!("{name}.{array}.{part}.npy")));
+    }
+    for part in listed("__recursive_saveloads") {
+        if let Some(inner) = object.get(part) {
+            within(inner, &format!("{name}.{part}"), depth + 1, found);
         }
     }
 }

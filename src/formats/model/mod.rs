@@ -328,8 +328,8 @@ pub fn inspect(origin: &Origin<'_>, name: &str, size: u64) -> io::Result<Model> 
             Plain::CatBoost => catboost::inspect(origin, size),
             Plain::CatBoostJson => catboost::inspect_json(origin),
             Plain::TfLite => tflite::inspect(origin, size),
-            Plain::Texts(format) => texts::inspect(origin, &head, format),
             Plain::FastText => read_with(origin, Format::FastText, size, fasttext::read),
+            Plain::Texts(format) => texts::inspect(origin, &head, format),
         };
     }
     Ok(match head.as_slice() {
@@ -350,7 +350,9 @@ pub fn inspect(origin: &Origin<'_>, name: &str, size: u64) -> io::Result<Model> 
         [0x89, b'H', b'D', b'F', b'\r', b'\n', 0x1a, b'\n', ..] => hdf5::read(origin, size)?,
         [0x80, 0..=5, ..] => {
             let mut model = pickled(&mut origin.feed()?, Format::Pickle);
-            gensim::companions(&mut model, name.rsplit('/').next().unwrap_or(name));
+            let root = model.pickles.first().and_then(|(_, pickles)| pickles.objects.root());
+            let beside = root.map(|root| gensim::beside(root, origin, name.rsplit('/').next().unwrap_or(name)));
+            model.beside.extend(beside.into_iter().flatten());
             model
         }
         head if ending == "safetensors" || safetensors::begins(head, size) => {
@@ -380,8 +382,8 @@ enum Plain {
     CatBoost,
     CatBoostJson,
     TfLite,
-    Texts(Format),
     FastText,
+    Texts(Format),
 }
 
 /// What begins with `head`, if it is one of them.

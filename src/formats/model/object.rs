@@ -279,27 +279,12 @@ impl<'a> Object<'a> {
         }
     }
 
-    /// What its class, or the function that makes it, is called with.
-    pub fn arguments(self) -> Option<Vec<Self>> {
+    /// What its class, or the function that makes it, is called with: a tuple.
+    pub fn arguments(self) -> Option<Self> {
         match self.node()? {
-            Node::Instance { arguments, .. } => self.of(arguments).items(),
+            Node::Instance { arguments, .. } => Some(self.of(arguments)),
             _ => None,
         }
-    }
-
-    /// What it is given when it is made.
-    pub fn state(self) -> Option<Self> {
-        match self.node()? {
-            Node::Instance { state, .. } => Some(self.of(state)),
-            _ => None,
-        }
-    }
-
-    /// Whether the first axis of an array is the one that changes fastest in its memory.
-    pub fn is_column_major(self) -> bool {
-        let part = |of: Option<Vec<Self>>| of.and_then(|items| items.get(3).copied());
-        part(self.arguments()).and_then(Self::text) == Some("F")
-            || part(self.state().and_then(Self::items)).and_then(Self::truth) == Some(true)
     }
 
     /// The values of its attributes, in their order; of a dictionary those of its items.
@@ -316,6 +301,21 @@ impl<'a> Object<'a> {
             }
             _ => Vec::new(),
         }
+    }
+
+    /// What it is given when it is made.
+    pub fn state(self) -> Option<Self> {
+        match self.node()? {
+            Node::Instance { state, .. } => Some(self.of(state)),
+            _ => None,
+        }
+    }
+
+    /// Whether the first axis of an array is the one that changes fastest in its memory.
+    pub fn is_column_major(self) -> bool {
+        let fourth = |of: Option<Self>| of.and_then(Self::items).and_then(|items| items.get(3).copied());
+        fourth(self.arguments()).and_then(Self::text) == Some("F")
+            || fourth(self.state()).and_then(Self::truth) == Some(true)
     }
 
     /// Keys and values of a dictionary.

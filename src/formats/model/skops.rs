@@ -90,7 +90,10 @@ impl Builder<'_> {
                 serde_json::from_str(content.as_str().unwrap_or_default()).map_or(UNKNOWN, |json| plain(&json))
             }
             "DictNode" => self.map(node),
-            "DefaultDictNode" => self.value(content.get("main").unwrap_or(&Json::Null)),
+            "DefaultDictNode" => {
+                self.value(content.get("default_factory").unwrap_or(&Json::Null));
+                self.value(content.get("main").unwrap_or(&Json::Null))
+            }
             "ListNode" | "TupleNode" | "SetNode" => self.sequence(content),
             "NdArrayNode" if text("type") == "json" => self.sequence(content),
             "NdArrayNode" => self.array(text("file"), class).unwrap_or(UNKNOWN),

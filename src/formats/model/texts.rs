@@ -1,5 +1,5 @@
-//! Models of texts and series that say by their first bytes what they are: vectors in the format of word2vec, tokenizers,
-//! and prophet's JSON.
+//! Models of texts and series that say by their first bytes what they are: vectors in the format of word2vec,
+//! tokenizers, and prophet's JSON.
 
 use std::io;
 

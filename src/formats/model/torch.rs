@@ -148,7 +148,7 @@ pub fn tensors(model: &mut Model) {
 
 /// A tensor, as `torch._utils._rebuild_tensor_v2` is given it: where its numbers are, an offset, its lengths.
 fn tensor(name: &str, value: Object<'_>) -> Option<Tensor> {
-    let arguments = value.arguments()?;
+    let arguments = value.arguments()?.items()?;
     match value.class()? {
         ("torch._utils", "_rebuild_parameter") => tensor(name, *arguments.first()?),
         ("torch._utils", "_rebuild_tensor_v2" | "_rebuild_tensor") => {

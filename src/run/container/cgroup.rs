@@ -30,6 +30,9 @@ struct Group {
     home: PathBuf,
 }
 
+/// What the group below the one with the limits is called, of version 2.
+const INSIDE: &str = "inside";
+
 /// Takes a note of the groups that there are about to be.
 type Note<'a> = &'a dyn Fn(&Cgroup) -> std::io::Result<()>;
 
@@ -81,26 +84,44 @@ impl Cgroup {
     ) -> Result<(), String> {
         let mut why = String::new();
         for parent in home.ancestors().take_while(|parent| parent.starts_with(mount)) {
+            let control = parent.join("cgroup.subtree_control");
+            let mut handed_down = Vec::new();
             let attempt = settings
                 .iter()
                 .try_for_each(|setting| {
-                    let handed_down = fs::read_to_string(parent.join("cgroup.subtree_control")).map_err(text)?;
-                    if handed_down.split_whitespace().any(|has| has == setting.controller) {
-                        return Ok(());
+                    let before = fs::read_to_string(&control).map_err(text)?;
+                    if !before.split_whitespace().any(|has| has == setting.controller) {
+                        fs::write(&control, format!("+{}", setting.controller)).map_err(text)?;
+                        handed_down.push(setting.controller);
                     }
-                    fs::write(parent.join("cgroup.subtree_control"), format!("+{}", setting.controller)).map_err(text)
+                    Ok(())
                 })
                 .and_then(|()| self.make_group(name, parent, home, note))
-                .and_then(|()| self.apply(settings, true));
+                .and_then(|()| self.apply(settings, true))
+                .and_then(|()| self.make_inside(note));
             match attempt {
                 Ok(()) => return Ok(()),
                 Err(error) => why = error,
             }
+            // A group with processes of its own that hands controllers down could have no other groups below it.
+            handed_down.iter().for_each(|controller| drop(fs::write(&control, format!("-{controller}"))));
             self.leave();
             self.remove();
             self.groups.clear();
         }
         Err(why)
+    }
+
+    /// Goes into a group below the one of version 2 that has the limits, to which that hands no controllers down. The
+    /// container runtime hands all on that there are, and where a group with processes does that, none below it may have
+    /// any (`Documentation/admin-guide/cgroup-v2.rst`, "No Internal Process Constraint" and "Threads").
+    fn make_inside(&mut self, note: Note) -> Result<(), String> {
+        let Some(Group { folder, home }) = self.groups.last().cloned() else { return Ok(()) };
+        let folder = folder.join(INSIDE);
+        self.groups.insert(0, Group { folder: folder.clone(), home });
+        note(self).map_err(text)?;
+        fs::create_dir(&folder).map_err(text)?;
+        go_into(&folder).map_err(text)
     }
 
     fn make_group(&mut self, name: &str, parent: &Path, home: &Path, note: Note) -> Result<(), String> {

@@ -140,14 +140,27 @@ impl Preparation {
                  return rows"
             ),
             Self::Table(columns) => {
-                let cast = if is_cast(columns) { "list(COLUMNS)).astype(COLUMNS)" } else { "COLUMNS)" };
+                let made = if is_cast(columns) {
+                    "frame = pandas.DataFrame(rows, columns=list(COLUMNS))\n    \
+                     for column, dtype in COLUMNS.items():\n        \
+                     try:\n            \
+                     cast = frame[column].astype(dtype)\n        \
+                     except (TypeError, ValueError) as error:\n            \
+                     raise ValueError(f\"{column}: {error}\") from error\n        \
+                     if cast.dtype.kind in \"iu\" and (cast != frame[column]).any():\n            \
+                     raise ValueError(f\"{column}: whole numbers are asked for\")\n        \
+                     frame[column] = cast\n    \
+                     return frame"
+                } else {
+                    "return pandas.DataFrame(rows, columns=COLUMNS)"
+                };
                 format!(
                     "def table(rows):\n    \
                      \"\"\"A table of the rows; a ValueError is answered with status 422.\"\"\"\n    \
                      missing = sorted({{column for row in rows for column in COLUMNS if column not in row}})\n    \
                      if missing:\n        \
                      raise ValueError(f\"columns are missing: {{missing}}\")\n    \
-                     return pandas.DataFrame(rows, columns={cast}"
+                     {made}"
                 )
             }
             Self::Arrays(_) => "def tensors(given):\n    \

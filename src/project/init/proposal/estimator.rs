@@ -306,10 +306,8 @@ impl Examples {
         for part in object.get("transformers_").and_then(Object::items).unwrap_or_default() {
             let Some(part) = part.items() else { continue };
             // A single name hands the column itself on, as vectorizers take it, and no table of one.
-            let places = part.get(2).and_then(|places| match places.text() {
-                Some(name) => Some(vec![name.into()]),
-                None => places.elements(),
-            });
+            let one = |places: &Object<'_>| places.text().map(|name| vec![name.into()]);
+            let places = part.get(2).and_then(|places| one(places).or_else(|| places.elements()));
             let (Some(transformer), Some(places)) = (part.get(1), places) else { continue };
             let found = match input_at(*transformer, depth + 1) {
                 Input::Texts => vec![Some("an example".into())],

@@ -52,7 +52,7 @@ type Block<'a> = (Object<'a>, Option<Object<'a>>);
 fn parts(frame: Object<'_>) -> Option<(Vec<Object<'_>>, Vec<Block<'_>>)> {
     let is_frame = frame.class().is_some_and(|(module, class)| module.starts_with("pandas") && class == "DataFrame");
     let manager = frame.get("_mgr").or_else(|| frame.get("_data")).filter(|_| is_frame)?;
-    if let Some([blocks, axes]) = manager.arguments().as_deref() {
+    if let Some([blocks, axes]) = manager.arguments().and_then(Object::items).as_deref() {
         return Some((axes.items()?, blocks.items()?.into_iter().filter_map(block).collect()));
     }
     // Before pandas 1.3.
@@ -66,7 +66,7 @@ fn parts(frame: Object<'_>) -> Option<(Vec<Object<'_>>, Vec<Block<'_>>)> {
 
 /// The values of a block, and the columns that it is for.
 fn block(block: Object<'_>) -> Option<Block<'_>> {
-    let parts = block.arguments()?;
+    let parts = block.arguments()?.items()?;
     Some((*parts.first()?, parts.get(1).copied()))
 }
 
@@ -75,6 +75,7 @@ fn places(places: Object<'_>, width: usize) -> Option<Vec<usize>> {
     if places.class().is_some_and(|(_, class)| class == "slice") {
         let bounds: Vec<usize> = places
             .arguments()?
+            .items()?
             .into_iter()
             .map(|bound| usize::try_from(bound.integer().unwrap_or(1)).ok())
             .collect::<Option<_>>()?;
@@ -113,7 +114,7 @@ fn elements(object: Object<'_>, depth: u8) -> Option<Vec<Json>> {
     let within = object.items().unwrap_or_default();
     let named = object.entries().into_iter().map(|(_, value)| value);
     let all: Vec<Object<'_>> =
-        object.state().into_iter().chain(object.arguments().into_iter().flatten()).chain(within).chain(named).collect();
+        object.state().into_iter().chain(object.arguments()).chain(within).chain(named).collect();
     all.into_iter().find_map(|part| elements(part, depth + 1).filter(|found| found.iter().any(Json::is_string)))
 }
 

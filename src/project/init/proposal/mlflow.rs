@@ -4,15 +4,16 @@ use std::path::Path;
 use std::str::FromStr;
 
 use pep508_rs::{Requirement, VerbatimUrl};
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 
-use super::code::VALUE;
+use super::booster::{self, Maker};
+use super::code::{Preparation, VALUE};
 use super::document::{read, text};
-use super::input::{Column, Input};
-use super::{Pin, Proposal, literal, pickled, plain_name};
+use super::input::{Array, Column, Input, MOST_COLUMNS};
+use super::{Example, Pin, Proposal, literal, pickled, plain_name};
 use crate::formats::diagnostic::Diagnostics;
 use crate::formats::document::{MAX_BYTES, read_text};
-use crate::formats::model::{self, Origin};
+use crate::formats::model::{self, Format, Origin};
 use crate::formats::python::PythonVersion;
 use crate::io::archive::ArchivePath;
 use crate::project::validate::PYTHONS;
@@ -21,19 +22,25 @@ use crate::project::validate::PYTHONS;
 pub fn propose(folder: &Path, place: &str) -> Option<Proposal> {
     let description = read(&folder.join("MLmodel"))?;
     let flavor = |name: &str, key: &str| text(&description, &format!("/flavors/{name}/{key}"));
-    // MLflow 3 also saves in the format of skops, which is no pickle.
-    let pickled = matches!(flavor("sklearn", "serialization_format"), None | Some("pickle" | "cloudpickle"));
-    let pickle = flavor("sklearn", "pickled_model").filter(|_| pickled);
-    let pickle = pickle.and_then(|path| ArchivePath::relative(path).ok());
-    let pickle = pickle.filter(|path| path.under(folder).is_file());
-    let mut proposal = match &pickle {
-        Some(path) => {
-            let host = path.under(folder);
-            let size = host.metadata().ok()?.len();
-            let model = model::inspect(&Origin::File(&host), path.as_str(), size).ok()?;
-            pickled::propose(&model, &format!("MODEL / {}", literal(&format!("{place}/{path}"))))
-        }
-        None => {
+    // What the framework loads just as well needs no MLflow in the image.
+    let saved = |path: Option<&str>| {
+        let path = path.and_then(|path| ArchivePath::relative(path).ok())?;
+        let host = path.under(folder);
+        let size = host.metadata().ok().filter(|metadata| metadata.is_file())?.len();
+        let model = model::inspect(&Origin::File(&host), path.as_str(), size).ok()?;
+        Some((format!("MODEL / {}", literal(&format!("{place}/{path}"))), model))
+    };
+    let is_object = |format| matches!(format, Format::Pickle | Format::CompressedPickle | Format::Skops);
+    let objects = ["sklearn", "lightgbm"].into_iter().find_map(|name| {
+        let path = flavor(name, "pickled_model").or_else(|| flavor(name, "data"));
+        saved(path).filter(|(_, model)| is_object(model.format))
+    });
+    let booster = saved(flavor("xgboost", "data")).filter(|(_, model)| model.format == Format::XGBoost);
+    let is_direct = objects.is_some() || booster.is_some();
+    let mut proposal = match (objects, booster) {
+        (Some((file, model)), _) => pickled::propose(&model, &file),
+        (None, Some((file, model))) => booster::propose(Maker::XGBoost, &model.about, &file),
+        (None, None) => {
             let loader = plain_name(flavor("python_function", "loader_module").unwrap_or("mlflow"));
             let mut proposal = Proposal::empty(&format!("MLflow ({loader})"));
             proposal.import("import mlflow.pyfunc");
@@ -43,11 +50,20 @@ pub fn propose(folder: &Path, place: &str) -> Option<Proposal> {
             proposal
         }
     };
-    if let Some(input) = signature(&description, folder) {
-        // What the signature says goes before what the pickle shows, as requests are checked against it.
+    if let Some((input, dtype)) = signature(&description, folder, proposal.tests.first()) {
+        // What the signature says goes before what the model shows, as requests are checked against it.
         proposal.take(input);
+        if let Some(dtype) = dtype.filter(|_| matches!(proposal.code.preparation, Preparation::Width(_))) {
+            proposal.import("import numpy");
+            proposal.require("numpy", "makes arrays of requests");
+            proposal.code.conversions.retain(|conversion| !conversion.starts_with("numpy.array("));
+            proposal.code.conversions.insert(0, format!("numpy.array({VALUE}, dtype=numpy.{dtype})"));
+        }
     }
-    required(folder, pickle.is_some(), &mut proposal);
+    if let Some(example) = served(&description, folder, &proposal) {
+        proposal.tests.insert(0, example);
+    }
+    required(folder, is_direct, &mut proposal);
     let python = flavor("python_function", "python_version").and_then(PythonVersion::of_release);
     match python {
         Some(python) if PYTHONS.contains(&python) => {
@@ -61,37 +77,116 @@ pub fn propose(folder: &Path, place: &str) -> Option<Proposal> {
     Some(proposal)
 }
 
-/// What the signature of an MLflow model says that it takes, with the example that was saved along.
-fn signature(description: &Json, folder: &Path) -> Option<Input> {
+/// The types of MLflow's columns (<https://mlflow.org/docs/latest/ml/model/signatures/>): NumPy's, and a value of each.
+fn column_type(name: &str) -> Option<(Option<&'static str>, Json)> {
+    Some(match name {
+        "double" => (Some("float64"), 0.5.into()),
+        "float" => (Some("float32"), 0.5.into()),
+        "long" => (Some("int64"), 1.into()),
+        "integer" => (Some("int32"), 1.into()),
+        "boolean" => (Some("bool"), true.into()),
+        "datetime" => (Some("datetime64[ns]"), "2025-01-01T00:00:00".into()),
+        "string" => (None, "an example".into()),
+        _ => return None,
+    })
+}
+
+/// What the signature of an MLflow model says that it takes, and of which type the only array is. Its values are those of
+/// `known`, a request that the model itself suggests, or of the type.
+fn signature(description: &Json, folder: &Path, known: Option<&Example>) -> Option<(Input, Option<&'static str>)> {
     let inputs: Json = serde_json::from_str(text(description, "/signature/inputs")?).ok()?;
-    let example = text(description, "/saved_input_example_info/artifact_path")
-        .and_then(|path| ArchivePath::relative(path).ok())
-        .and_then(|path| read(&path.under(folder)));
-    let first = |key: &str| example.as_ref()?.pointer(&format!("/{key}/0")).cloned();
-    let columns = inputs.as_array()?;
-    if let Some([-1, width]) = columns.first().and_then(|spec| {
-        let shape = spec.pointer("/tensor-spec/shape")?.as_array()?;
-        let lengths = shape.iter().map(Json::as_i64).collect::<Option<Vec<_>>>()?;
-        <[i64; 2]>::try_from(lengths).ok()
-    }) {
-        let width = usize::try_from(width).ok().filter(|width| *width <= 1000)?;
-        let row = first("inputs").and_then(|row| row.as_array().cloned()).filter(|row| row.len() == width);
-        return Some(Input::Rows(row.unwrap_or_else(|| vec![0.0.into(); width])));
+    let specs = inputs.as_array()?;
+    if specs.is_empty() || specs.len() as u64 > MOST_COLUMNS {
+        return None;
     }
-    let data = first("data").and_then(|row| row.as_array().cloned());
-    let named = columns.iter().enumerate().map(|(at, column)| {
-        let seen = data.as_ref().and_then(|row| row.get(at)).filter(|value| !value.is_null()).cloned();
-        let usual = match column.get("type")?.as_str()? {
-            "double" | "float" => 0.0.into(),
-            "integer" | "long" => 0.into(),
-            "boolean" => false.into(),
-            "string" => "".into(),
-            _ => return None,
-        };
-        Some(Column::new(column.get("name")?.as_str()?, seen.unwrap_or(usual)))
+    if let Some(arrays) = specs.iter().map(array).collect::<Option<Vec<_>>>() {
+        return Some(match arrays.as_slice() {
+            [Array { dtype: Some(dtype), shape, .. }] if matches!(shape.as_slice(), [None, Some(1..=MOST_COLUMNS)]) => {
+                let width = shape.last().copied().flatten().unwrap_or_default() as usize;
+                let row = known.and_then(|known| known.request.pointer("/features/0")?.as_array().cloned());
+                let row = row.filter(|row| row.len() == width && row.iter().all(Json::is_number));
+                (Input::Rows(row.unwrap_or_else(|| vec![0.5.into(); width])), Some(*dtype))
+            }
+            _ => (Input::Tensors(arrays), None),
+        });
+    }
+    // A list of texts, as a type hint says it.
+    let is_hint = description.get("is_signature_from_type_hint").and_then(Json::as_bool) == Some(true);
+    if let [one] = specs.as_slice()
+        && is_hint
+        && one.get("name").is_none()
+    {
+        return (one.get("type")?.as_str()? == "string").then_some((Input::Texts, None));
+    }
+    let row = saved_row(description, folder);
+    let seen = |name: &str, at: usize| {
+        let of_model = known.and_then(|known| known.request.pointer("/rows/0")?.get(name).cloned());
+        let saved = row.as_ref().and_then(|row| row.get(at).cloned());
+        saved.or(of_model).filter(|value| !value.is_null())
+    };
+    let named = specs.iter().enumerate().map(|(at, spec)| {
+        let (dtype, usual) = column_type(spec.get("type")?.as_str()?)?;
+        let name = spec.get("name")?.as_str()?;
+        let dtype = dtype.map(literal);
+        Some(Column { name: name.to_owned(), example: seen(name, at).unwrap_or(usual), dtype })
     });
-    let named = named.collect::<Option<Vec<_>>>().filter(|named| !named.is_empty() && named.len() <= 1000)?;
-    Some(Input::Columns(named))
+    Some((Input::Columns(named.collect::<Option<Vec<_>>>()?), None))
+}
+
+/// A tensor of a signature.
+fn array(spec: &Json) -> Option<Array> {
+    const DTYPES: [&str; 12] = [
+        "float64", "float32", "float16", "int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8",
+        "bool",
+    ];
+    let dtype = spec.pointer("/tensor-spec/dtype")?.as_str()?;
+    let dtype = match dtype {
+        "str" | "object" => None,
+        dtype => Some(*DTYPES.iter().find(|known| **known == dtype)?),
+    };
+    let lengths = spec.pointer("/tensor-spec/shape")?.as_array()?;
+    let shape = lengths.iter().map(|length| Some(u64::try_from(length.as_i64()?).ok()));
+    let name = spec.get("name").and_then(Json::as_str).unwrap_or("features").to_owned();
+    Some(Array { name, dtype, shape: shape.collect::<Option<_>>()? })
+}
+
+/// The first row of the example that was saved along.
+fn saved_row(description: &Json, folder: &Path) -> Option<Vec<Json>> {
+    let path = ArchivePath::relative(text(description, "/saved_input_example_info/artifact_path")?).ok()?;
+    read(&path.under(folder))?.pointer("/data/0")?.as_array().cloned()
+}
+
+/// Rows of an example that become a request.
+const MOST_ROWS: usize = 5;
+
+/// The request that was saved along (`serving_input_example.json`), where it is one that the proposed service takes.
+fn served(description: &Json, folder: &Path, proposal: &Proposal) -> Option<Example> {
+    let path = ArchivePath::relative(text(description, "/saved_input_example_info/serving_input_path")?).ok()?;
+    let document = read(&path.under(folder))?;
+    let request = match &proposal.code.preparation {
+        Preparation::Table(columns) => {
+            let split = document.get("dataframe_split")?;
+            let names: Vec<&str> = split.get("columns")?.as_array()?.iter().filter_map(Json::as_str).collect();
+            if !columns.iter().all(|column| names.contains(&column.name.as_str())) {
+                return None;
+            }
+            let record = |row: &Json| {
+                let values = row.as_array()?.iter().cloned();
+                let named = names.iter().map(|name| (*name).to_owned()).zip(values);
+                Some(Json::Object(named.filter(|(name, _)| columns.iter().any(|c| c.name == *name)).collect()))
+            };
+            let rows = split.get("data")?.as_array()?.iter().take(MOST_ROWS).map(record);
+            json!({ "rows": rows.collect::<Option<Vec<_>>>()? })
+        }
+        Preparation::Width(width) => {
+            let rows = document.get("inputs")?.as_array()?.iter().take(MOST_ROWS);
+            let rows: Vec<Json> = rows.cloned().collect();
+            let fits = |row: &Json| row.as_array().is_some_and(|row| row.len() == *width);
+            json!({ "features": Some(rows).filter(|rows| !rows.is_empty() && rows.iter().all(fits))? })
+        }
+        _ => return None,
+    };
+    Some(Example { name: "the example that was saved with the model".to_owned(), request, refused: false })
 }
 
 /// The requirements that MLflow wrote down go before those that the pickle shows.

@@ -345,10 +345,7 @@ pub fn of_file(model: &Model, path: &str) -> Proposal {
         Format::XGBoost => booster::propose(Maker::XGBoost, &model.about, &file),
         Format::LightGBM => booster::propose(Maker::LightGBM, &model.about, &file),
         Format::CatBoost => booster::propose(Maker::CatBoost, &model.about, &file),
-        Format::FastText => {
-            let is_supervised = model.about.properties.get("model").is_some_and(|kind| kind == "supervised");
-            Proposal::of_fasttext(is_supervised, &file)
-        }
+        Format::FastText => Proposal::of_fasttext(model.about.classes.is_some(), &file),
         Format::WordVectors => {
             let word = model.about.labels.first().and_then(Json::as_str);
             let is_binary = model.about.properties.get("format").is_some_and(|format| format == "binary");

@@ -132,7 +132,7 @@ impl First {
 
 /// The lengths of a tensor, or of a parameter.
 fn shape(value: Object<'_>) -> Option<Vec<u64>> {
-    let arguments = value.arguments()?;
+    let arguments = value.arguments()?.items()?;
     match value.class()? {
         ("torch._utils", "_rebuild_parameter") => shape(*arguments.first()?),
         ("torch._utils", "_rebuild_tensor_v2" | "_rebuild_tensor") => {
