@@ -35,7 +35,9 @@ pub fn beside(root: Object<'_>, origin: &Origin<'_>, name: &str) -> Vec<String> 
 fn within(object: Object<'_>, name: &str, depth: u8, found: &mut Vec<String>) {
     let listed = |attribute: &str| {
         let names = object.get(attribute).and_then(Object::items).unwrap_or_default();
-        names.into_iter().filter_map(Object::text).collect::<Vec<_>>()
+        // An attribute's name, and no path to another folder.
+        let plain = |name: &&str| name.chars().all(|letter| letter.is_alphanumeric() || letter == '_');
+        names.into_iter().filter_map(Object::text).filter(plain).collect::<Vec<_>>()
     };
     if depth > DEEPEST || found.len() > MOST {
         return;
