@@ -8,9 +8,11 @@ mod files;
 mod image;
 pub mod loader;
 mod name;
+pub mod needs;
 pub mod python;
 pub mod requirements;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
@@ -177,7 +179,7 @@ pub struct Spec<'a> {
     pub python: Option<&'a Written<PythonVersion>>,
     /// Whether it has to have one.
     pub needs_python: bool,
-    /// Names of Debian packages that are wanted on top of it.
+    /// The Debian packages that are wanted on top of it, as the manifest has them.
     pub packages: &'a [String],
     /// Where Debian packages come from.
     pub debian: Wanted<'a>,
@@ -307,7 +309,7 @@ impl Base {
         }
     }
 
-    /// Resolves the base, and the Debian packages that the manifest wants on top of it.
+    /// Resolves the base, and the Debian packages `system` on top of it.
     ///
     /// # Errors
     /// When Debian's archive cannot be read, or has no such packages.
@@ -315,15 +317,15 @@ impl Base {
         &self,
         session: &Session,
         spec: Spec<'_>,
+        system: &[String],
         platform: Platform,
     ) -> Result<(LockedBase, Vec<Package>), Error> {
         let (suite, python) = match self {
             Self::Debian { suite, python } => (*suite, *python),
-            Self::Image { place, python } => return lock_image(session, spec, place, *python, platform),
+            Self::Image { place, python } => return lock_image(session, spec, system, place, *python, platform),
             Self::Scratch => return Ok((LockedBase::Scratch, Vec::new())),
         };
         let base = debian::base_packages(python);
-        let system = spec.packages;
         let request = debian::Request { suite, platform, base: &base, system, installed: "" };
         let resolution = debian::resolve(session, &source(spec)?, &request)?;
         Ok((LockedBase::Debian { suite: suite.to_string(), packages: resolution.base }, resolution.system))
@@ -334,13 +336,13 @@ impl Base {
 fn lock_image(
     session: &Session,
     spec: Spec<'_>,
+    system: &[String],
     place: &Place,
     python: Option<PythonVersion>,
     platform: Platform,
 ) -> Result<(LockedBase, Vec<Package>), Error> {
     let digest = place.resolve(session, platform)?;
     let needs_python = spec.needs_python;
-    let system = spec.packages;
     if !needs_python && system.is_empty() {
         return Ok((LockedBase::Image { digest, interpreter: None, glibc: None }, Vec::new()));
     }
@@ -354,10 +356,8 @@ fn lock_image(
     }
     let mut packages = Vec::new();
     if !system.is_empty() {
-        let release = stack.text("/etc/os-release")?;
-        let suite = release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="));
-        let suite = suite.and_then(|name| name.trim_matches('"').parse().ok());
-        let suite = suite.ok_or_else(|| lacks("Debian packages, or is of a suite that is not known".to_owned()))?;
+        let suite =
+            stack.suite()?.ok_or_else(|| lacks("Debian packages, or is of a suite that is not known".to_owned()))?;
         let installed = stack.installed()?;
         let request = debian::Request { suite, platform, base: &[], system, installed: &installed };
         packages = debian::resolve(session, &source(spec)?, &request)?.system;
@@ -568,16 +568,111 @@ pub fn system_layer(
     if packages.is_empty() {
         return Ok(None);
     }
+    Ok(Some(layered(session, spec, base, platform, user, packages)?.0))
+}
+
+/// The layer of `packages` upon a base, and the libraries of both.
+fn layered(
+    session: &Session,
+    spec: Spec<'_>,
+    base: &LockedBase,
+    platform: Platform,
+    user: &User,
+    packages: &[Package],
+) -> Result<(Layer, Libraries), Error> {
     let key = ("system", debian::RULES, platform, base, packages);
     let title = format!("Debian packages, {}", packages.len());
-    let (layer, ()) = made_once(session, session.making, spec, &key, packages, &title, |writer| {
-        let libraries = match assembled(session, spec, base, platform, user)? {
-            Some((_, libraries)) => libraries,
-            None => Stack::of(session, &image(session, spec, base, platform, user)?)?.libraries(platform)?,
-        };
+    made_once(session, session.making, spec, &key, packages, &title, |writer| {
+        let libraries = libraries_of_base(session, spec, base, platform, user)?.libraries;
         Ok(debian::packages_layer(session, packages, platform, &libraries, writer)?)
-    })?;
-    Ok(Some(layer))
+    })
+}
+
+/// The names under which the loader finds libraries in a base with Debian packages on top of it. They are remembered:
+/// what was looked through once need not be here any more.
+///
+/// # Errors
+/// As [`trees`].
+pub fn library_names(
+    session: &Session,
+    spec: Spec<'_>,
+    base: &LockedBase,
+    platform: Platform,
+    user: &User,
+    packages: &[Package],
+) -> Result<BTreeSet<String>, Error> {
+    let Found { mut libraries, besides } = libraries_of_base(session, spec, base, platform, user)?;
+    if !packages.is_empty() {
+        libraries = layered(session, spec, base, platform, user, packages)?.1;
+    }
+    Ok(libraries.names(platform).into_iter().chain(besides).collect())
+}
+
+/// What the loader finds in a base.
+#[derive(Default, Serialize, Deserialize)]
+struct Found {
+    /// By its settings.
+    libraries: Libraries,
+    /// Names of files in the folders of the variable `LD_LIBRARY_PATH` that an image sets.
+    besides: BTreeSet<String>,
+}
+
+fn libraries_of_base(
+    session: &Session,
+    spec: Spec<'_>,
+    base: &LockedBase,
+    platform: Platform,
+    user: &User,
+) -> Result<Found, Error> {
+    let LockedBase::Image { digest, .. } = base else {
+        let assembled = assembled(session, spec, base, platform, user)?;
+        let libraries = assembled.map(|(_, libraries)| libraries).unwrap_or_default();
+        return Ok(Found { libraries, besides: BTreeSet::new() });
+    };
+    let key = layer::key(&("libraries", digest, platform));
+    if let Some(known) = session.store.cached("image-libraries", &key) {
+        return Ok(known);
+    }
+    let image = image(session, spec, base, platform, user)?;
+    let stack = Stack::of(session, &image)?;
+    let variables = image.config().env().clone().unwrap_or_default();
+    let folders = variables.iter().filter_map(|variable| variable.strip_prefix("LD_LIBRARY_PATH="));
+    let besides = folders.flat_map(|folders| folders.split(':')).flat_map(|folder| stack.names_in(folder)).collect();
+    let found = Found { libraries: stack.libraries(platform)?, besides };
+    session.store.cache("image-libraries", &key, &found, Vec::new()).map_err(layer::Error::from)?;
+    Ok(found)
+}
+
+/// The suite of Debian whose packages fit a locked base, where that is known.
+///
+/// # Errors
+/// As [`trees`].
+pub fn suite(
+    session: &Session,
+    spec: Spec<'_>,
+    base: &LockedBase,
+    platform: Platform,
+    user: &User,
+) -> Result<Option<Suite>, Error> {
+    match base {
+        LockedBase::Debian { suite, .. } => Ok(suite.parse().ok()),
+        LockedBase::Image { .. } => Stack::of(session, &image(session, spec, base, platform, user)?)?.suite(),
+        LockedBase::Scratch => Ok(None),
+    }
+}
+
+/// Which packages of `suite` have the libraries `names`, where one has them.
+///
+/// # Errors
+/// As [`debian::with_libraries`].
+pub fn packages_with(
+    session: &Session,
+    spec: Spec<'_>,
+    suite: Suite,
+    platform: Platform,
+    names: &BTreeSet<&str>,
+) -> Result<BTreeMap<String, String>, Error> {
+    Ok(debian::with_libraries(session, &source(spec)?, suite, platform, names)?)
 }
 
 /// A layer of `packages`, and what `write` gives besides.

@@ -6,6 +6,7 @@
 
 pub mod ensure;
 pub mod input;
+pub mod libraries;
 pub mod resolve;
 pub mod toolchain;
 pub mod workflow;
@@ -16,11 +17,11 @@ use std::path::Path;
 use std::sync::mpsc;
 
 use fs_err as fs;
-use tempfile::TempDir;
 
 use super::image::{self, Image};
 use crate::base;
-use crate::base::python::{self, StandIn, Target, Uv};
+use crate::base::needs::Needs;
+use crate::base::python::{self, Target};
 use crate::base::requirements::{Asked, Requirements};
 use crate::bundle::generate;
 use crate::bundle::runtime::{self, Convention};
@@ -39,6 +40,7 @@ use crate::io::progress::Unit;
 use crate::project::lock::LockedPlatform;
 use crate::project::manifest::Manifest;
 use input::Input;
+use libraries::Installed;
 use toolchain::Toolchain;
 
 /// Why an image was not built.
@@ -73,6 +75,17 @@ pub enum Error {
         /// What could be.
         locked: Vec<String>,
     },
+    /// Python packages need libraries that the image would lack.
+    #[error("Python packages need libraries that the image does not have")]
+    Libraries {
+        /// Each library, who needs it, and which package has it.
+        #[source]
+        missing: libraries::Missing,
+        /// The Debian packages that have them.
+        packages: Vec<String>,
+        /// Whether the manifest wants such packages to be found.
+        are_found: bool,
+    },
 }
 
 impl Explain for Error {
@@ -88,6 +101,13 @@ impl Explain for Error {
             Self::NotLocked { platform, .. } => ErrorKind::Failure
                 .named("lock/no-platform")
                 .hint(format!("add `platforms: [{platform}]` to the manifest, and run `ekiben lock`")),
+            Self::Libraries { are_found: true, .. } => ErrorKind::Failure
+                .named("build/no-library")
+                .hint("renew the lock with `ekiben lock --update`, which finds the Debian packages that have them"),
+            Self::Libraries { packages, .. } => ErrorKind::Failure.named("build/no-library").hint(format!(
+                "add `{0}` to `packages` below `system` in the manifest, or `auto`, which finds them",
+                packages.join("`, `")
+            )),
         }
     }
 }
@@ -127,18 +147,21 @@ pub fn build(session: &Session, input: &Input, platform: Platform) -> Result<Ima
         Ok::<_, Error>((base, layers))
     };
     let packages = move || {
-        let Some(target) = target else { return Ok(Vec::new()) };
-        match environment(session, input, locked, target)? {
-            Environment::Known(layers) => Ok(layers),
-            Environment::Installed { folder, key } => match base_is_there.recv() {
-                Ok(()) => python_layers(session, toolchain, target, folder.path(), &key),
+        let Some(target) = target else { return Ok((Vec::new(), Needs::default())) };
+        let (environment, needs) = environment(session, input, locked, target)?;
+        let layers = match environment {
+            Environment::Known(layers) => layers,
+            Environment::Installed { installed, key } => match base_is_there.recv() {
+                Ok(()) => python_layers(session, toolchain, target, &installed, &key)?,
                 // It will never be, and the other thread says why.
-                Err(_) => Ok(Vec::new()),
+                Err(_) => Vec::new(),
             },
-        }
+        };
+        Ok((layers, needs))
     };
     // Packages are installed while the base is put together.
-    let ((base, mut layers), packages) = parallel::both(lower, packages)?;
+    let ((base, mut layers), (packages, needs)) = parallel::both(lower, packages)?;
+    check_libraries(session, input, locked, platform, &needs)?;
     layers.extend(packages);
     layers.extend_from_slice(bundle.weight_layers(session)?);
     layers.push(code_layer(session, bundle)?);
@@ -240,63 +263,84 @@ impl Folders {
     }
 }
 
+/// Whether the image has all libraries that its Python packages need. What the bundle brings itself counts: whoever packs
+/// a library loads it.
+fn check_libraries(
+    session: &Session,
+    input: &Input,
+    locked: &LockedPlatform,
+    platform: Platform,
+    needs: &Needs,
+) -> Result<(), Error> {
+    let Input { manifest, bundle, .. } = input;
+    let (spec, user) = (manifest.base_spec(), bundle.convention().user());
+    let has = |library: &str| bundle.members().keys().any(|path| path.name() == library);
+    let lacking = libraries::lacking(session, spec, locked, platform, &user, needs, has)?;
+    let Some(lacking) = lacking else { return Ok(()) };
+    match libraries::missing(session, spec, locked, platform, &user, &lacking)? {
+        None => Ok(()),
+        Some((missing, packages)) => {
+            Err(Error::Libraries { missing, packages, are_found: manifest.system.packages.are_found() })
+        }
+    }
+}
+
 /// How far a Python environment has come.
 enum Environment {
     /// It was made before.
     Known(Vec<Layer>),
-    /// Its packages lie in the folder `venv` of this one, not compiled yet.
+    /// Its packages are there, not compiled yet.
     Installed {
-        folder: TempDir,
+        installed: Installed,
         /// Of all that goes into its layers.
         key: Digest,
     },
 }
 
-/// The layers of the Python environment where they were made before, else its packages.
+/// The layers of the Python environment where they were made before, else its packages; and the libraries that it needs
+/// of the layers below it.
 fn environment(
     session: &Session,
     input: &Input,
     locked: &LockedPlatform,
     target: &Target,
-) -> Result<Environment, Error> {
+) -> Result<(Environment, Needs), Error> {
     let Target { python, platform, glibc } = target;
     let interpreter = locked.base.interpreter(*python);
     let key = layer::key(&("python", INSTALLATION, &interpreter, platform, glibc, &locked.python));
-    if let Some(layers) = session.store.cached("python-layers", &key) {
-        return Ok(Environment::Known(layers));
-    }
-    let scratch = session.store.scratch().map_err(layer::Error::from)?;
-    let folder = |name: &str| {
-        let path = scratch.path().join(name);
-        fs::create_dir(&path).map(|()| path)
+    let layers: Option<Vec<Layer>> = session.store.cached("python-layers", &key);
+    let needs = libraries::known(session, target, &locked.python);
+    let (layers, needs) = match (layers, needs) {
+        (Some(layers), Some(needs)) => return Ok((Environment::Known(layers), needs)),
+        either => either,
     };
-    let (project, work, venv) = (folder("project")?, folder("work")?, scratch.path().join("venv"));
-    let requirements = requirements(&input.manifest, locked, &input.bundle, &project)?;
-    let asked = python::Installation {
-        packages: &locked.python,
-        target,
-        requirements: &requirements,
-        project: &project,
-        interpreter: &interpreter,
-        place: runtime::VENV,
+    let project = session.store.scratch().map_err(layer::Error::from)?;
+    let requirements = requirements(&input.manifest, locked, &input.bundle, project.path())?;
+    let installed = libraries::install(session, locked, target, &requirements, project.path())?;
+    let needs = match needs {
+        Some(needs) => needs,
+        None => libraries::needs(session, target, &locked.python, installed.path())?,
     };
-    python::install(&Uv::find(session, StandIn::this())?, &asked, &venv, &work, &session.progress)?;
-    Ok(Environment::Installed { folder: scratch, key })
+    let environment = match layers {
+        Some(layers) => Environment::Known(layers),
+        None => Environment::Installed { installed, key },
+    };
+    Ok((environment, needs))
 }
 
-/// The layers of the Python environment whose packages lie in `folder`, compiled; they are remembered under `key`.
+/// The layers of the Python environment whose packages are `installed`, compiled; they are remembered under `key`.
 fn python_layers(
     session: &Session,
     toolchain: &Toolchain,
     target: &Target,
-    folder: &Path,
+    installed: &Installed,
     key: &Digest,
 ) -> Result<Vec<Layer>, Error> {
     let python = target.python;
-    let venv = folder.join("venv");
+    let venv = installed.path();
     let task = session.progress.task("Compiling", "bytecode", Unit::Items, None);
     let mut files = python::files(&venv)?;
-    let (compiler, work) = (toolchain.compiler(python)?, folder.join("bytecode"));
+    let (compiler, work) = (toolchain.compiler(python)?, installed.folder().join("bytecode"));
     fs::create_dir(&work)?;
     python::bytecode::add(&mut files, &compiler, python, runtime::VENV, &work, &session.progress)?;
     task.finish("Compiled bytecode");

@@ -1,10 +1,13 @@
 //! From a manifest to its lock.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::base::python::{self, Package, Refusal, StandIn, Target, Uv};
 use crate::base::requirements::{Requirements, required_name};
 use crate::base::{self, Base, LockedBase, Named};
+use crate::build::libraries;
+use crate::bundle::runtime::Convention;
 use crate::formats::diagnostic::Diagnostics;
 use crate::image::oci::platform::{Platform, UnknownPlatform};
 use crate::image::session::Session;
@@ -99,6 +102,8 @@ pub struct Subject<'a> {
     pub manifest: &'a Manifest,
     /// The folder that paths in the manifest are relative to.
     pub root: &'a Path,
+    /// How its image will be laid out.
+    pub convention: Convention,
     /// The Python packages that it requires.
     pub requirements: &'a Requirements,
     /// What it is locked for; where none is named, this machine's.
@@ -116,6 +121,7 @@ impl<'a> Subject<'a> {
         Self {
             manifest: &project.manifest,
             root: &project.root,
+            convention: Convention::Ekiben,
             requirements: &project.requirements,
             platforms: &project.manifest.platforms,
             path,
@@ -222,8 +228,9 @@ fn differences(subject: &Subject<'_>, platforms: &[Platform], lock: &Lock) -> Ve
             };
             base.iter().chain(&one.system).any(|package| package.name == name)
         };
-        found
-            .extend(manifest.system.packages.iter().filter(|name| !has(name)).map(|name| format!("it lacks `{name}`")));
+        found.extend(
+            manifest.system.packages.names().filter(|name| !has(name)).map(|name| format!("it lacks `{name}`")),
+        );
     }
     if found.is_empty() {
         found.push("something that it follows from was taken away or is written otherwise".to_owned());
@@ -246,9 +253,10 @@ fn resolve(
 ) -> Result<LockedPlatform, Error> {
     let manifest = subject.manifest;
     let preferred = before.map(|locked| locked.python.as_slice()).unwrap_or_default();
+    let named: Vec<String> = manifest.system.packages.names().map(str::to_owned).collect();
     let downloads = Session { client: session.client.apart(), ..session.clone() };
     let lower = || {
-        let (locked, system) = base.lock(&downloads, manifest.base_spec(), platform)?;
+        let (locked, system) = base.lock(&downloads, manifest.base_spec(), &named, platform)?;
         meanwhile(&downloads, &locked, platform)?;
         Ok::<_, Error>((locked, system))
     };
@@ -286,7 +294,44 @@ fn resolve(
             packages(session, subject, &uv, &target, preferred)?
         }
     };
-    Ok(LockedPlatform { base: locked_base, system, python })
+    let mut locked = LockedPlatform { base: locked_base, system, python };
+    if manifest.system.packages.are_found()
+        && let Some(python) = base.python(&locked.base)
+    {
+        let target = base::target(&locked.base, python, platform)?;
+        let found = needed(session, subject, &locked, &target)?;
+        if !found.is_empty() {
+            let all: Vec<_> = named.into_iter().chain(found).collect();
+            locked.system = base.lock(session, manifest.base_spec(), &all, platform)?.1;
+        }
+    }
+    Ok(locked)
+}
+
+/// The Debian packages that have what the Python packages of `locked` need, and it lacks.
+fn needed(
+    session: &Session,
+    subject: &Subject<'_>,
+    locked: &LockedPlatform,
+    target: &Target,
+) -> Result<BTreeSet<String>, Error> {
+    let needs = match libraries::known(session, target, &locked.python) {
+        Some(needs) => needs,
+        None => {
+            let installed = libraries::install(session, locked, target, subject.requirements, subject.root)?;
+            libraries::needs(session, target, &locked.python, installed.path())?
+        }
+    };
+    let (spec, user) = (subject.manifest.base_spec(), subject.convention.user());
+    let Some(lacking) = libraries::lacking(session, spec, locked, target.platform, &user, &needs, |_| false)? else {
+        return Ok(BTreeSet::new());
+    };
+    let Some(suite) = base::suite(session, spec, &locked.base, target.platform, &user)? else {
+        return Ok(BTreeSet::new());
+    };
+    let names = lacking.certain();
+    let packages = base::packages_with(session, spec, suite, target.platform, &names)?;
+    Ok(packages.into_values().collect())
 }
 
 /// The Python packages that meet the requirements; of those `preferred` that do, the same versions.

@@ -103,7 +103,7 @@ impl<'a> Toolchain<'a> {
             Cow::Borrowed(locked)
         } else {
             // Bytecode does not depend on the processor, so neither does it on which packages these are exactly.
-            Cow::Owned(Base::of(self.spec)?.lock(self.session, self.spec, host)?.0)
+            Cow::Owned(Base::of(self.spec)?.lock(self.session, self.spec, &[], host)?.0)
         };
         let trees = base::trees(self.session, self.spec, &base, host, self.user)?;
         if trees.is_empty() {

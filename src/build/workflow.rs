@@ -227,6 +227,7 @@ impl Opened {
                 let subject = Subject {
                     manifest: &manifest,
                     root: &bento.root,
+                    convention: Convention::Bento,
                     requirements: &requirements,
                     platforms,
                     path: kept.unwrap_or_else(beside),

@@ -124,7 +124,7 @@ impl From<Manifest> for ImageOf {
             base: manifest.base,
             python: python.version,
             requirements,
-            system: manifest.system.packages,
+            system: manifest.system.packages.words().map(str::to_owned).collect(),
             env: manifest.env,
             labels: manifest.labels,
         }

@@ -126,7 +126,7 @@ pub fn input_digest(manifest: &Manifest, files: &[&str]) -> Digest {
         "lock": VERSION,
         "base": manifest.base,
         "python": python,
-        "system": manifest.system.packages.iter().collect::<BTreeSet<_>>(),
+        "system": manifest.system.packages.words().collect::<BTreeSet<_>>(),
         "platforms": manifest.platforms.iter().collect::<BTreeSet<_>>(),
         "served": manifest.service.command.is_empty(),
     });

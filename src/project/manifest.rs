@@ -115,7 +115,7 @@ impl Manifest {
             base: &self.base,
             python: self.python.as_ref().and_then(|python| python.version.as_ref()),
             needs_python: self.needs_python(),
-            packages: &self.system.packages,
+            packages: self.system.packages.written(),
             debian: Wanted { mirror: mirror.as_deref(), security: security.as_deref(), snapshot: snapshot.as_deref() },
         }
     }
@@ -222,14 +222,68 @@ impl Default for Requirements {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct System {
-    /// Names of Debian packages.
+    /// Names of Debian packages. `auto`, alone or among them, stands for those that have the libraries which the Python
+    /// packages need and the base lacks; the lock has them.
     #[serde(default)]
-    pub packages: Vec<String>,
+    pub packages: SystemPackages,
 }
 
 impl System {
     fn is_empty(&self) -> bool {
-        self.packages.is_empty()
+        *self == Self::default()
+    }
+}
+
+/// Which Debian packages are wanted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum SystemPackages {
+    /// Those that the Python packages need.
+    Found(Auto),
+    /// Those that are named; the word `auto` adds those that the Python packages need.
+    Named(Vec<String>),
+}
+
+/// The word for what is found out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Auto {
+    /// It is found out.
+    Auto,
+}
+
+impl Auto {
+    const WORD: &str = "auto";
+}
+
+impl Default for SystemPackages {
+    fn default() -> Self {
+        Self::Named(Vec::new())
+    }
+}
+
+impl SystemPackages {
+    /// The list as it is written; empty where the word stands alone.
+    pub fn written(&self) -> &[String] {
+        match self {
+            Self::Found(Auto::Auto) => &[],
+            Self::Named(list) => list,
+        }
+    }
+
+    /// The packages that are named.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.written().iter().map(String::as_str).filter(|name| *name != Auto::WORD)
+    }
+
+    /// Whether those are added that the Python packages need.
+    pub fn are_found(&self) -> bool {
+        *self == Self::Found(Auto::Auto) || self.written().iter().any(|name| name == Auto::WORD)
+    }
+
+    /// All words of it.
+    pub fn words(&self) -> impl Iterator<Item = &str> {
+        self.names().chain(self.are_found().then_some(Auto::WORD))
     }
 }
 

@@ -24,6 +24,7 @@ mod hostile;
 mod interop;
 mod invoke;
 mod layers;
+mod libraries;
 mod metadata;
 mod models;
 mod names;

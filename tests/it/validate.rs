@@ -18,6 +18,7 @@ use ekiben::io::http::{Client, Network};
 use ekiben::io::progress::Progress;
 use ekiben::project::Project;
 use ekiben::project::lock::Lock;
+use ekiben::project::manifest::SystemPackages;
 
 fn check(path: &Path) -> Diagnostics {
     if path.extension().is_some_and(|ending| ending == "lock") {
@@ -539,7 +540,7 @@ fn a_lock_is_read_as_it_was_written() {
     assert_eq!(Lock::load(&path, &mut found), Some(lock.clone()));
     assert!(!lock.is_stale(&ekiben::project::lock::input_digest(&project.manifest, &[])));
     let mut other = project.manifest.clone();
-    other.system.packages.push("libgomp1".to_owned());
+    other.system.packages = SystemPackages::Named(vec!["libgomp1".to_owned()]);
     assert!(lock.is_stale(&ekiben::project::lock::input_digest(&other, &[])));
     assert!(
         !fs::read_dir(folder.path()).unwrap().any(|e| e

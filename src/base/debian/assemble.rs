@@ -74,7 +74,8 @@ pub fn base_layer<W: Write>(
 }
 
 /// Writes a layer of `packages`, which are in the store, to lie upon a base that has all else that they need, and the
-/// libraries `base`. It has the loader's index of those and its own, where that is another one than the base has.
+/// libraries `base`. It has the loader's index of those and its own, where that is another one than the base has. Gives
+/// the libraries of both.
 ///
 /// # Errors
 /// As [`base_layer`].
@@ -84,15 +85,17 @@ pub fn packages_layer<W: Write>(
     platform: Platform,
     base: &Libraries,
     writer: &mut Writer<W>,
-) -> Result<(), Error> {
+) -> Result<Libraries, Error> {
     let mut tree = Tree::read(session, packages)?;
     tree.configure(session)?;
     let own = tree.libraries(platform)?;
+    let all = base.below(&own);
     if own != Libraries::default() {
-        let all = base.below(&own).cache(platform);
-        tree.add_cache(all.filter(|bytes| base.cache(platform).as_ref() != Some(bytes)));
+        let index = all.cache(platform);
+        tree.add_cache(index.filter(|bytes| base.cache(platform).as_ref() != Some(bytes)));
     }
-    tree.write(writer)
+    tree.write(writer)?;
+    Ok(all)
 }
 
 /// The folders that are links into `usr` since Debian 12 (file-hierarchy(7), "merged /usr").
@@ -521,7 +524,7 @@ mod tests {
         let user = User { name: "ekiben".to_owned(), uid: 1034, gid: 1034, home: path("home/ekiben") };
         match base {
             true => drop(base_layer(&session, packages, Platform::Amd64, Some(&user), &mut writer)?),
-            false => packages_layer(&session, packages, Platform::Amd64, &Libraries::default(), &mut writer)?,
+            false => drop(packages_layer(&session, packages, Platform::Amd64, &Libraries::default(), &mut writer)?),
         }
         let bytes = writer.finish().unwrap();
         let mut members = Members::new();

@@ -10,7 +10,6 @@ use std::time::SystemTime;
 
 use debversion::Version;
 
-use super::deb::XZ_MEMORY;
 use super::mirror::Root;
 use super::relation::{Relation, relations};
 use super::release::Release;
@@ -19,6 +18,7 @@ use crate::image::oci::platform::Platform;
 use crate::image::session::Session;
 use crate::image::{download, store};
 use crate::io::archive::ArchivePath;
+use crate::io::compress;
 use crate::io::digest::{Digest, VerifyingReader};
 use crate::io::suggest::closest;
 
@@ -47,13 +47,24 @@ pub(super) struct Found<'a> {
     size: u64,
 }
 
-/// Finds the index of a suite. The release is asked for again each time; offline, the last one will do.
+/// Finds the index of a suite's packages. The release is asked for again each time; offline, the last one will do.
 pub(super) fn find<'a>(
     session: &Session,
     source: &'a Source,
     archive: Archive,
     suite: &str,
     platform: Platform,
+) -> Result<Found<'a>, Error> {
+    find_index(session, source, archive, suite, &format!("main/binary-{}/Packages.xz", platform.architecture()))
+}
+
+/// Finds the index of a suite that its release has at `path`.
+pub(super) fn find_index<'a>(
+    session: &Session,
+    source: &'a Source,
+    archive: Archive,
+    suite: &str,
+    path: &str,
 ) -> Result<Found<'a>, Error> {
     let root = source.root(archive);
     let folder = format!("dists/{suite}");
@@ -72,8 +83,7 @@ pub(super) fn find<'a>(
         let blob = session.store.put_bytes(&bytes)?;
         session.store.cache(RELEASE, &Digest::of(&url), blob, vec![blob])?;
     }
-    let path = format!("main/binary-{}/Packages.xz", platform.architecture());
-    let Some((place, digest, size)) = release.index(&path) else {
+    let Some((place, digest, size)) = release.index(path) else {
         return Err(Error::Release { url, reason: format!("it names no {path}") });
     };
     Ok(Found { root, place: format!("{folder}/{place}"), digest, size })
@@ -82,7 +92,17 @@ pub(super) fn find<'a>(
 impl Found<'_> {
     /// Reads the index: its paragraphs with the fields that resolving needs.
     pub(super) fn read(&self, session: &Session) -> Result<String, Error> {
-        if let Some(kept) = session.store.cached::<Digest>(INDEX, &self.digest) {
+        self.read_once(session, INDEX, reduced)
+    }
+
+    /// What `reduce` keeps of the index, remembered as `kind` under its digest.
+    pub(super) fn read_once(
+        &self,
+        session: &Session,
+        kind: &str,
+        reduce: impl FnOnce(&mut dyn BufRead) -> io::Result<String>,
+    ) -> Result<String, Error> {
+        if let Some(kept) = session.store.cached::<Digest>(kind, &self.digest) {
             let mut text = String::new();
             zstd::Decoder::new(session.store.open_blob(&kept)?)
                 .and_then(|mut decoder| decoder.read_to_string(&mut text))
@@ -102,22 +122,21 @@ impl Found<'_> {
                 Err(error) => bad(error),
             }
         })?;
-        let decoder = liblzma::stream::Stream::new_stream_decoder(XZ_MEMORY, 0).map_err(|error| bad(error.into()))?;
-        let text = liblzma::read::XzDecoder::new_stream(&bytes[..], decoder).take(MAX_TEXT);
+        let text = compress::decoder(&bytes[..]).map_err(bad)?.take(MAX_TEXT);
         let mut text = BufReader::with_capacity(1 << 16, text);
-        let kept = reduced(&mut text).map_err(bad)?;
+        let kept = reduce(&mut text).map_err(bad)?;
         if text.get_ref().limit() == 0 {
             return Err(download::Error::TooLarge { url, limit: MAX_TEXT }.into());
         }
         let compressed = zstd::encode_all(kept.as_bytes(), 1).map_err(store::Error::from)?;
         let blob = session.store.put_bytes(&compressed)?;
-        session.store.cache(INDEX, &self.digest, blob, vec![blob])?;
+        session.store.cache(kind, &self.digest, blob, vec![blob])?;
         Ok(kept)
     }
 }
 
 /// The paragraphs of `text` with only the fields that resolving needs.
-fn reduced(mut text: impl BufRead) -> io::Result<String> {
+fn reduced(text: &mut dyn BufRead) -> io::Result<String> {
     let mut kept = Vec::new();
     let mut line = Vec::new();
     let mut keeping = false;
@@ -269,8 +288,8 @@ mod tests {
     #[test]
     fn only_what_is_needed_is_kept() {
         let text = "Package: a\nDescription: long\n longer\nDepends: b,\n c\nTag: x\n\nPackage: b\n";
-        assert_eq!(reduced(text.as_bytes()).unwrap(), "Package: a\nDepends: b,\n c\n\nPackage: b\n");
-        assert!(reduced(&b"Package: \xff\n"[..]).is_err());
+        assert_eq!(reduced(&mut text.as_bytes()).unwrap(), "Package: a\nDepends: b,\n c\n\nPackage: b\n");
+        assert!(reduced(&mut &b"Package: \xff\n"[..]).is_err());
     }
 
     #[test]

@@ -47,6 +47,12 @@ pub(super) fn xz(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
 pub(super) fn ar(members: &[(&str, &[u8])]) -> Vec<u8> {
     let mut builder = ar::Builder::new(Vec::new());
     for (name, bytes) in members {
@@ -143,12 +149,15 @@ impl Mirror {
             let packages = xz(text.as_bytes());
             fs::create_dir_all(folder.join("main/binary-amd64")).unwrap();
             fs::write(folder.join("main/binary-amd64/Packages.xz"), &packages).unwrap();
+            let contents = gzip(b"usr/lib/x86_64-linux-gnu/libone.so.1  libs/one1\n");
+            fs::write(folder.join("main/Contents-amd64.gz"), &contents).unwrap();
+            let line = |bytes: &[u8], path: &str| format!(" {} {} {path}\n", Digest::of(bytes).hex(), bytes.len());
             let release = format!(
-                "Suite: oldstable{flavour}\nCodename: {}{flavour}\n{}SHA256:\n {} {} main/binary-amd64/Packages.xz\n",
+                "Suite: oldstable{flavour}\nCodename: {}{flavour}\n{}SHA256:\n{}{}",
                 self.codename,
                 self.release,
-                Digest::of(&packages).hex(),
-                packages.len()
+                line(&packages, "main/binary-amd64/Packages.xz"),
+                line(&contents, "main/Contents-amd64.gz"),
             );
             fs::write(folder.join("InRelease"), self.signed(&release)).unwrap();
         }

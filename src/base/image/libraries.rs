@@ -58,9 +58,9 @@ impl Stack {
     }
 
     /// The names in the folder `path` of all layers, as far as they are no links; of those some may be deleted above.
-    fn names_in(&self, path: &str) -> BTreeSet<String> {
+    pub(in crate::base) fn names_in(&self, path: &str) -> BTreeSet<String> {
         let mut found = BTreeSet::new();
-        let Ok(path) = ArchivePath::new(path) else { return found };
+        let Ok(path) = ArchivePath::relative(path.trim_start_matches('/')) else { return found };
         for tree in self.layers.trees().iter().filter(|tree| is_plain(tree, &path)) {
             let Ok(entries) = fs::read_dir(path.under(tree)) else { continue };
             found.extend(entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()));

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use fs_err as fs;
 
 use super::Error;
+use super::debian::Suite;
 use super::files::{import_archive, import_layout};
 use crate::base::python::bytecode;
 use crate::formats::python::PythonVersion;
@@ -184,6 +185,13 @@ impl Stack {
             }
         }
         Ok(text)
+    }
+
+    /// The suite of Debian that it says it is of, where that is known here (os-release(5)).
+    pub(super) fn suite(&self) -> Result<Option<Suite>, Error> {
+        let release = self.text("/etc/os-release")?;
+        let suite = release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="));
+        Ok(suite.and_then(|name| name.trim_matches('"').parse().ok()))
     }
 
     /// The text of a file; empty where there is none.

@@ -1,7 +1,8 @@
-//! What a shared library calls itself: the `DT_SONAME` of an ELF file (System V ABI, chapters 4 and 5).
+//! What a shared library says of itself: its `DT_SONAME`, and what it needs, in an ELF file (System V ABI, chapters 4
+//! and 5).
 //!
-//! A reader of a hundred lines rather than a crate for all of ELF: only the header, the program headers, the dynamic
-//! section and one string are read, wherever they are said to lie, and nothing else of a file that may have a gigabyte.
+//! A reader of two hundred lines rather than a crate for all of ELF: only the header, the program headers, the dynamic
+//! section and a few strings are read, wherever they are said to lie, and nothing else of a file that may have a gigabyte.
 //! Every size is bounded, and what lies outside of the file is not there.
 
 use std::io;
@@ -15,73 +16,162 @@ pub struct Object {
     pub soname: Option<String>,
 }
 
-/// Most program headers and dynamic entries that are believed: linkers write a dozen, and three dozen.
+/// How a shared library is tied to others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Linkage {
+    /// As [`Object::soname`].
+    pub soname: Option<String>,
+    /// The libraries that it needs, by their names (`DT_NEEDED`); those that are named by a path are left out.
+    pub needed: Vec<String>,
+    /// Folders in which they are looked for first, as they are written (`DT_RUNPATH`, `DT_RPATH`): they may begin with
+    /// `$ORIGIN`, its own folder.
+    pub folders: Vec<String>,
+}
+
+/// Most program headers, dynamic entries and needed libraries that are believed: linkers write a dozen, three dozen, and
+/// for the largest libraries of wheels fifty.
 const MOST_HEADERS: u64 = 1 << 10;
 const MOST_ENTRIES: u64 = 1 << 14;
+const MOST_NEEDED: usize = 1 << 10;
 
 /// Longest name of a library, in bytes: that of a file.
 const LONGEST_NAME: u64 = 255;
+
+/// Longest list of folders, in bytes: that of a path.
+const LONGEST_FOLDERS: u64 = 4095;
 
 const DYN: u16 = 3;
 const LOAD: u32 = 1;
 const DYNAMIC: u32 = 2;
 const TAG_END: u64 = 0;
+const TAG_NEEDED: u64 = 1;
 const TAG_STRINGS: u64 = 5;
 const TAG_SONAME: u64 = 14;
+const TAG_RPATH: u64 = 15;
+const TAG_RUNPATH: u64 = 29;
 
-/// Reads a file of `size` bytes, where it is a shared library for the 64-bit processor of `platform`. `read_at` fills
-/// a buffer from an offset that is within the file, as its end is.
+/// Reads the name of a file of `size` bytes, where it is a shared library for the 64-bit processor of `platform`.
+/// `read_at` fills a buffer from an offset that is within the file, as its end is.
 ///
 /// # Errors
 /// Those of `read_at`. That it is no such library is none.
 pub fn read_object(
     size: u64,
     platform: Platform,
-    mut read_at: impl FnMut(u64, &mut [u8]) -> io::Result<()>,
+    read_at: impl FnMut(u64, &mut [u8]) -> io::Result<()>,
 ) -> io::Result<Option<Object>> {
-    let mut part = |offset: u64, length: u64| {
-        let inside = offset.checked_add(length).is_some_and(|end| end <= size);
+    let Some(mut dynamic) = Dynamic::read(File { size, read_at }, platform)? else { return Ok(None) };
+    Ok(Some(Object { soname: dynamic.soname()? }))
+}
+
+/// As [`read_object`], with what it needs of others.
+///
+/// # Errors
+/// As [`read_object`].
+pub fn read_linkage(
+    size: u64,
+    platform: Platform,
+    read_at: impl FnMut(u64, &mut [u8]) -> io::Result<()>,
+) -> io::Result<Option<Linkage>> {
+    let Some(mut dynamic) = Dynamic::read(File { size, read_at }, platform)? else { return Ok(None) };
+    let mut linkage = Linkage { soname: dynamic.soname()?, ..Linkage::default() };
+    for offset in dynamic.values(TAG_NEEDED).take(MOST_NEEDED).collect::<Vec<_>>() {
+        linkage.needed.extend(dynamic.text(offset, LONGEST_NAME)?.filter(|name| is_name(name)));
+    }
+    // Where there is the newer one, the older does not count (ld.so(8)).
+    let folders = dynamic.values(TAG_RUNPATH).next().or_else(|| dynamic.values(TAG_RPATH).next());
+    if let Some(text) = folders.map(|offset| dynamic.text(offset, LONGEST_FOLDERS)).transpose()?.flatten() {
+        linkage.folders = text.split(':').filter(|folder| !folder.is_empty()).map(str::to_owned).collect();
+    }
+    Ok(Some(linkage))
+}
+
+/// Whether a library can be called so.
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.chars().all(|c| !c.is_control() && !matches!(c, '/' | ' '))
+}
+
+/// Bytes that are read here and there.
+struct File<R> {
+    size: u64,
+    read_at: R,
+}
+
+impl<R: FnMut(u64, &mut [u8]) -> io::Result<()>> File<R> {
+    /// A part of the file; none where that would lie outside of it.
+    fn part(&mut self, offset: u64, length: u64) -> io::Result<Option<Vec<u8>>> {
+        let inside = offset.checked_add(length).is_some_and(|end| end <= self.size);
         let Some(length) = usize::try_from(length).ok().filter(|_| inside) else { return Ok(None) };
         let mut bytes = vec![0; length];
-        read_at(offset, &mut bytes)?;
-        Ok::<_, io::Error>(Some(bytes))
-    };
-    let Some(header) = part(0, 64)? else { return Ok(None) };
-    let machine = match platform {
-        Platform::Amd64 => 62,
-        Platform::Arm64 => 183,
-    };
-    // 64 bits, little-endian.
-    let fits = header.starts_with(b"\x7fELF\x02\x01") && half(&header, 16) == DYN && half(&header, 18) == machine;
-    if !fits || half(&header, 54) != 56 {
-        return Ok(None);
+        (self.read_at)(offset, &mut bytes)?;
+        Ok(Some(bytes))
     }
-    let count = u64::from(half(&header, 56)).min(MOST_HEADERS);
-    let Some(headers) = part(long(&header, 32), count * 56)? else { return Ok(None) };
-    let headers = headers.chunks_exact(56);
-    let Some(dynamic) = headers.clone().find(|header| word(header, 0) == DYNAMIC) else { return Ok(None) };
-    let length = long(dynamic, 32).min(MOST_ENTRIES * 16);
-    let Some(entries) = part(long(dynamic, 8), length)? else { return Ok(None) };
-    let entries = || {
-        let pairs = entries.chunks_exact(16).map(|entry| (long(entry, 0), long(entry, 8)));
-        pairs.take_while(|(tag, _)| *tag != TAG_END)
-    };
-    let value = |wanted| entries().find(|(tag, _)| *tag == wanted).map(|(_, value)| value);
-    let Some(strings) = value(TAG_STRINGS) else { return Ok(None) };
-    let unnamed = Ok(Some(Object { soname: None }));
-    let Some(name) = value(TAG_SONAME).and_then(|offset| strings.checked_add(offset)) else { return unnamed };
-    // An address in memory: the segment that is loaded there says where in the file it lies.
-    let place = headers.filter(|header| word(header, 0) == LOAD).find_map(|header| {
-        let (offset, address, length) = (long(header, 8), long(header, 16), long(header, 32));
-        let within = name.checked_sub(address).filter(|within| *within < length)?;
-        offset.checked_add(within)
-    });
-    let Some(place) = place.filter(|place| *place < size) else { return unnamed };
-    let Some(bytes) = part(place, (LONGEST_NAME + 1).min(size - place))? else { return unnamed };
-    let end = bytes.iter().position(|byte| *byte == 0);
-    let name = end.and_then(|end| std::str::from_utf8(bytes.get(..end)?).ok());
-    let is_name = |name: &&str| !name.is_empty() && name.chars().all(|c| !c.is_control() && !matches!(c, '/' | ' '));
-    Ok(Some(Object { soname: name.filter(is_name).map(str::to_owned) }))
+}
+
+/// A file's dynamic section, and where its strings are.
+struct Dynamic<R> {
+    file: File<R>,
+    /// Tags and values.
+    entries: Vec<(u64, u64)>,
+    /// The address of the strings.
+    strings: u64,
+    /// What is loaded from where to where: the offset in the file, the address, and the length there.
+    segments: Vec<[u64; 3]>,
+}
+
+impl<R: FnMut(u64, &mut [u8]) -> io::Result<()>> Dynamic<R> {
+    /// None where it is no shared library for `platform`.
+    fn read(mut file: File<R>, platform: Platform) -> io::Result<Option<Self>> {
+        let Some(header) = file.part(0, 64)? else { return Ok(None) };
+        let machine = match platform {
+            Platform::Amd64 => 62,
+            Platform::Arm64 => 183,
+        };
+        // 64 bits, little-endian.
+        let fits = header.starts_with(b"\x7fELF\x02\x01") && half(&header, 16) == DYN && half(&header, 18) == machine;
+        if !fits || half(&header, 54) != 56 {
+            return Ok(None);
+        }
+        let count = u64::from(half(&header, 56)).min(MOST_HEADERS);
+        let Some(headers) = file.part(long(&header, 32), count * 56)? else { return Ok(None) };
+        let headers = headers.chunks_exact(56);
+        let Some(dynamic) = headers.clone().find(|header| word(header, 0) == DYNAMIC) else { return Ok(None) };
+        let length = long(dynamic, 32).min(MOST_ENTRIES * 16);
+        let Some(entries) = file.part(long(dynamic, 8), length)? else { return Ok(None) };
+        let entries = entries.chunks_exact(16).map(|entry| (long(entry, 0), long(entry, 8)));
+        let entries: Vec<_> = entries.take_while(|(tag, _)| *tag != TAG_END).collect();
+        let strings = entries.iter().find(|(tag, _)| *tag == TAG_STRINGS);
+        let Some(strings) = strings.map(|(_, value)| *value) else { return Ok(None) };
+        let segments = headers
+            .filter(|header| word(header, 0) == LOAD)
+            .map(|header| [long(header, 8), long(header, 16), long(header, 32)])
+            .collect();
+        Ok(Some(Self { file, entries, strings, segments }))
+    }
+
+    fn values(&self, wanted: u64) -> impl Iterator<Item = u64> {
+        self.entries.iter().filter(move |(tag, _)| *tag == wanted).map(|(_, value)| *value)
+    }
+
+    fn soname(&mut self) -> io::Result<Option<String>> {
+        let offset = self.values(TAG_SONAME).next();
+        let name = offset.map(|offset| self.text(offset, LONGEST_NAME)).transpose()?.flatten();
+        Ok(name.filter(|name| is_name(name)))
+    }
+
+    /// The string at `offset` among the strings; none where it is longer than `longest` bytes, or not there.
+    fn text(&mut self, offset: u64, longest: u64) -> io::Result<Option<String>> {
+        let Some(address) = self.strings.checked_add(offset) else { return Ok(None) };
+        // An address in memory: the segment that is loaded there says where in the file it lies.
+        let place = self.segments.iter().find_map(|[offset, start, length]| {
+            let within = address.checked_sub(*start).filter(|within| within < length)?;
+            offset.checked_add(within)
+        });
+        let Some(place) = place.filter(|place| *place < self.file.size) else { return Ok(None) };
+        let Some(bytes) = self.file.part(place, (longest + 1).min(self.file.size - place))? else { return Ok(None) };
+        let end = bytes.iter().position(|byte| *byte == 0);
+        Ok(end.and_then(|end| std::str::from_utf8(bytes.get(..end)?).ok()).map(str::to_owned))
+    }
 }
 
 fn number<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
@@ -102,6 +192,8 @@ fn long(bytes: &[u8], at: usize) -> u64 {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use proptest::{prop_assert, prop_oneof};
+
     use super::*;
 
     /// A library of 512 bytes for x86-64 that calls itself `name`.
@@ -124,6 +216,68 @@ pub(super) mod tests {
         }
         put(301, name.as_bytes());
         bytes
+    }
+
+    /// A library of 4096 bytes for x86-64 that calls itself `name`, needs `needed`, and looks for them in `folders`.
+    pub(crate) fn linked(name: &str, needed: &[&str], folders: &str) -> Vec<u8> {
+        let mut bytes = library("");
+        bytes.resize(4096, 0);
+        for at in [64 + 32, 64 + 40] {
+            bytes[at..at + 8].copy_from_slice(&4096u64.to_le_bytes());
+        }
+        // The dynamic section from 512 on, the strings from 2048 on.
+        let mut entries = vec![[TAG_STRINGS, 0x1000 + 2048]];
+        let mut end = 2049;
+        let named =
+            [(TAG_SONAME, name), (TAG_RUNPATH, folders)].into_iter().chain(needed.iter().map(|n| (TAG_NEEDED, *n)));
+        for (tag, text) in named {
+            entries.push([tag, end as u64 - 2048]);
+            bytes[end..end + text.len()].copy_from_slice(text.as_bytes());
+            end += text.len() + 1;
+        }
+        entries.push([TAG_END, 0]);
+        bytes[128..136].copy_from_slice(&512u64.to_le_bytes());
+        bytes[120 + 32..120 + 40].copy_from_slice(&(entries.len() as u64 * 16).to_le_bytes());
+        for (index, field) in entries.into_iter().flatten().enumerate() {
+            bytes[512 + index * 8..][..8].copy_from_slice(&field.to_le_bytes());
+        }
+        bytes
+    }
+
+    fn links(bytes: &[u8]) -> Option<Linkage> {
+        let read_at = |offset: u64, buffer: &mut [u8]| {
+            buffer.copy_from_slice(&bytes[offset as usize..offset as usize + buffer.len()]);
+            Ok(())
+        };
+        read_linkage(bytes.len() as u64, Platform::Amd64, read_at).unwrap()
+    }
+
+    #[test]
+    fn a_library_says_what_it_needs_and_where() {
+        let bytes =
+            linked("liba.so.1", &["libgomp.so.1", "/opt/libb.so", "", "libc.so.6"], "$ORIGIN/../a.libs::/opt/a");
+        let found = links(&bytes).unwrap();
+        assert_eq!(found.soname.as_deref(), Some("liba.so.1"));
+        assert_eq!(found.needed, ["libgomp.so.1", "libc.so.6"], "a path and nothing are no names");
+        assert_eq!(found.folders, ["$ORIGIN/../a.libs", "/opt/a"]);
+        assert_eq!(links(&linked("liba.so.1", &[], "")), Some(Linkage { soname: found.soname, ..Linkage::default() }));
+        let long = "x".repeat(300);
+        assert_eq!(links(&linked("liba.so.1", &[&long, "libz.so.1"], "")).unwrap().needed, ["libz.so.1"]);
+    }
+
+    #[test]
+    fn of_too_many_needs_the_first_are_read() {
+        // All entries of the section say the same one, as far as it is said to go.
+        let mut bytes = linked("liba.so.1", &["libz.so.1"], "");
+        bytes.resize(1 << 20, 0);
+        let entry = [TAG_NEEDED.to_le_bytes(), 12u64.to_le_bytes()].concat();
+        for at in (8192..1 << 20).step_by(16) {
+            bytes[at..at + 16].copy_from_slice(&entry);
+        }
+        bytes[8192..8208].copy_from_slice(&[TAG_STRINGS.to_le_bytes(), (0x1000u64 + 2048).to_le_bytes()].concat());
+        bytes[128..136].copy_from_slice(&8192u64.to_le_bytes());
+        bytes[152..160].copy_from_slice(&u64::MAX.to_le_bytes());
+        assert_eq!(links(&bytes).unwrap().needed, vec!["libz.so.1"; MOST_NEEDED]);
     }
 
     fn read(bytes: &[u8], platform: Platform) -> Option<Object> {
@@ -158,6 +312,7 @@ pub(super) mod tests {
         fn any_bytes_can_be_read(bytes: Vec<u8>) {
             read(&bytes, Platform::Amd64);
             read(&[&library("a")[..64], &bytes].concat(), Platform::Amd64);
+            links(&[&library("a")[..64], &bytes].concat());
         }
 
         #[test]
@@ -165,6 +320,20 @@ pub(super) mod tests {
             let mut bytes = library("liba.so.1");
             changes.into_iter().for_each(|(at, byte)| bytes[at] = byte);
             read(&bytes[..end], Platform::Amd64);
+        }
+
+        #[test]
+        fn any_change_of_what_is_needed_can_be_read(
+            changes in proptest::collection::vec((prop_oneof![0usize..640, 2048usize..2120], 0u8..), 1..8),
+            end in 0usize..=4096
+        ) {
+            let mut bytes = linked("liba.so.1", &["libb.so.1", "libc.so.6"], "$ORIGIN");
+            changes.into_iter().for_each(|(at, byte)| bytes[at] = byte);
+            for end in [end, 4096] {
+                if let Some(found) = links(&bytes[..end]) {
+                    prop_assert!(found.needed.iter().all(|name| is_name(name)));
+                }
+            }
         }
     }
 }

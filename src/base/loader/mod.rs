@@ -1,4 +1,5 @@
-//! The dynamic loader's index of libraries, `/etc/ld.so.cache`, written from what is known of the files of an image.
+//! The dynamic loader's index of libraries, `/etc/ld.so.cache`, written from what is known of the files of an image;
+//! and what a library says of itself.
 //!
 //! Without it the loader finds libraries in its default folders alone, and `ctypes.util.find_library` finds none: it
 //! asks `ldconfig -p`, which prints this file. Here it comes from the names and links of an image and from the SONAMEs in
@@ -19,8 +20,8 @@ use globset::GlobBuilder;
 use serde::{Deserialize, Serialize};
 
 #[cfg(test)]
-pub(crate) use elf::tests::library;
-pub use elf::{Object, read_object};
+pub(crate) use elf::tests::{library, linked};
+pub use elf::{Linkage, Object, read_linkage, read_object};
 
 use crate::image::oci::platform::Platform;
 use crate::io::archive::{ArchivePath, Walk};
@@ -112,6 +113,21 @@ impl Libraries {
 
     /// The bytes of the index; none where there is no library to be found.
     pub fn cache(&self, platform: Platform) -> Option<Vec<u8>> {
+        let rows = self.listed(platform);
+        (!rows.is_empty()).then(|| cache::encode(rows, platform))
+    }
+
+    /// The names under which the loader finds a library.
+    pub fn names(&self, platform: Platform) -> BTreeSet<String> {
+        let mut names: BTreeSet<_> = self.listed(platform).into_iter().map(|row| row.soname).collect();
+        // What is not in the index by its name, as `libgomp.so.1.0.0`, is found as a file.
+        for place in self.folders(platform).iter().filter_map(|folder| self.resolve(folder)) {
+            names.extend(self.below_folder(&place).filter(|name| !name.contains('/')).map(str::to_owned));
+        }
+        names
+    }
+
+    fn listed(&self, platform: Platform) -> Vec<Row> {
         let mut rows = Vec::new();
         let mut known = BTreeSet::new();
         for folder in self.folders(platform) {
@@ -141,7 +157,7 @@ impl Libraries {
                 rows.push(Row { path: format!("{folder}/{file}"), soname, level: None });
             }
         }
-        (!rows.is_empty()).then(|| cache::encode(rows, platform))
+        rows
     }
 
     /// Names of libraries and where they lie, as the index has them.

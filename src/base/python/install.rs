@@ -77,7 +77,7 @@ pub fn install(
 }
 
 /// Where packages lie in an environment, relative to its root.
-pub(super) fn site_packages(python: PythonVersion) -> String {
+pub fn site_packages(python: PythonVersion) -> String {
     format!("lib/python{python}/site-packages")
 }
 

@@ -19,12 +19,12 @@ mod savings;
 mod split;
 mod uv;
 
-pub use install::{Installation, install};
+pub use install::{Installation, install, site_packages};
 pub use interpreter::{Loader, Runner, StandIn, take_over};
 pub use refusal::Refusal;
 pub use resolve::{Resolution, resolve};
 pub use savings::{Large, large};
-pub use split::{Files, Group, Stored, files, split};
+pub use split::{Files, Group, Stored, files, owners, split};
 pub use uv::{Uv, finding};
 
 use std::io;

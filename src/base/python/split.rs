@@ -163,8 +163,11 @@ fn walk(folder: &Path, at: Option<&ArchivePath>, found: &mut Files) -> Result<()
     Ok(())
 }
 
-/// Which package each file belongs to, by its path in site-packages.
-fn owners(venv: &Path, python: PythonVersion) -> Result<BTreeMap<String, String>, Error> {
+/// Which package each file of the environment in `venv` belongs to, as `scipy 1.17.1`, by its path in site-packages.
+///
+/// # Errors
+/// When what packages say of their files cannot be read.
+pub fn owners(venv: &Path, python: PythonVersion) -> Result<BTreeMap<String, String>, Error> {
     let mut owners = BTreeMap::new();
     for info in dist_infos(&venv.join(site_packages(python)))? {
         let record = info.join("RECORD");

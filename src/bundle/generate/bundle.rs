@@ -171,7 +171,11 @@ fn filler<'a>() -> Environment<'a> {
 fn dockerfile(facts: &Facts<'_>) -> String {
     let Facts { manifest, version, lock, .. } = facts;
     // In the order of their names, each once.
-    let system: BTreeSet<&str> = manifest.system.packages.iter().map(String::as_str).collect();
+    let mut system: BTreeSet<&str> = manifest.system.packages.names().collect();
+    if manifest.system.packages.are_found() {
+        let found = lock.platforms.values().flat_map(|locked| &locked.system);
+        system.extend(found.map(|package| package.name.as_str()));
+    }
     let locked = lock.platforms.values().flat_map(|locked| &locked.python);
     let urls = locked.filter_map(|package| package.url.as_deref());
     let wheels: BTreeSet<&str> = urls.filter(|url| !url.contains("://")).collect();

@@ -176,7 +176,7 @@ impl Known {
             package::with_all_required(named)
         };
         packages.extend(locked);
-        let system = manifest.system.packages.iter().filter_map(|name| name.strip_prefix("python3-"));
+        let system = manifest.system.packages.names().filter_map(|name| name.strip_prefix("python3-"));
         packages.extend(system.map(str::to_owned));
         // What an extra brings along is not known.
         let are_known = wanted.iter().all(|one| package::is_known_package(&one.name) && !one.text.contains('['));

@@ -155,7 +155,7 @@ fn python(&Subject { manifest, document, .. }: &Subject<'_>, found: &mut Diagnos
 
 /// Debian policy 4.7, section 5.6.7.
 fn packages(&Subject { manifest, document, .. }: &Subject<'_>, found: &mut Diagnostics) {
-    for (number, name) in manifest.system.packages.iter().enumerate() {
+    for (number, name) in manifest.system.packages.written().iter().enumerate() {
         let letters = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "+-.".contains(c);
         let first = name.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
         if first && name.len() >= 2 && name.chars().all(letters) {
