@@ -30,7 +30,7 @@ const EXAMPLES: &str = "Examples:\n\
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Models: files, folders of MLflow, transformers or sentence-transformers, and folders that hold such.
+    /// Models: files, folders as MLflow, transformers, spaCy, TensorFlow and others save them, and folders that hold such.
     #[arg(value_name = "MODEL", required = true)]
     models: Vec<PathBuf>,
     /// The folder in which each project gets a folder of its own.
@@ -47,7 +47,7 @@ pub struct Args {
     #[arg(long)]
     force: bool,
     /// Link the model's files into the project (hard links) rather than copy them: they take no space, and whoever writes
-    /// into one changes the other.
+    /// into one changes the other. On another file system they are copied.
     #[arg(long)]
     link: bool,
     /// Ask for packages that use graphics processors, where there are smaller ones without.

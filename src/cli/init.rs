@@ -29,7 +29,7 @@ pub struct Args {
     /// The project's folder. It is made, if it is not there.
     #[arg(value_name = "PATH", default_value = ".")]
     path: PathBuf,
-    /// The model: a file, or a folder of MLflow, transformers or sentence-transformers. One that lies elsewhere is linked
+    /// The model: a file, or a folder as MLflow, transformers, spaCy, TensorFlow and others save one. One that lies elsewhere is linked
     /// into the project (a hard link), where that is on the same file system, else copied. Without it, models are looked
     /// for in the project's folder.
     #[arg(long, value_name = "MODEL")]
