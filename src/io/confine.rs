@@ -15,6 +15,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use fs_err as fs;
 use landlock::{
@@ -222,7 +223,7 @@ impl Confined {
             Means::Landlock => self.held_by_landlock(&mut command).map(|()| None)?,
             Means::Namespaces => Some(self.held_by_namespaces(&mut command, &scratch)?),
         };
-        command.output().map_err(|source| match failed {
+        output(&mut command).map_err(|source| match failed {
             Some(()) if matches!(source.raw_os_error(), Some(libc::EPERM | libc::ENOSPC | libc::EUSERS)) => {
                 Error::NoMeans {
                     program: self.program.clone(),
@@ -333,6 +334,21 @@ impl Confined {
         unsafe { command.pre_exec(enter) };
         Ok(())
     }
+}
+
+/// What a program gives. One that this process has just written is "busy" (`execve(2)`, `ETXTBSY`) for as long as a child
+/// that another thread forked meanwhile has not yet come to its own `execve`, which closes the file that was written.
+fn output(command: &mut Command) -> io::Result<Output> {
+    const TRIES: u32 = 100;
+    let mut output = command.output();
+    for _ in 1..TRIES {
+        if !matches!(&output, Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+        output = command.output();
+    }
+    output
 }
 
 /// A mount, as `/proc/self/mountinfo` has it (`proc(5)`).
@@ -485,6 +501,22 @@ mod tests {
         let folders = ["/usr/lib/python3.11", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu"].map(Path::new);
         let confined = folders.into_iter().filter(|path| path.is_dir()).fold(confined, Confined::may_load);
         (more(confined).run_by(scratch.path(), means).unwrap(), scratch)
+    }
+
+    #[test]
+    fn a_program_that_is_still_open_elsewhere_is_waited_for() {
+        let (folder, scratch) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let program = folder.path().join("true");
+        fs::copy("/bin/true", &program).unwrap();
+        let written = fs::OpenOptions::new().append(true).open(&program).unwrap();
+        assert_eq!(Command::new(&program).output().unwrap_err().kind(), io::ErrorKind::ExecutableFileBusy);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(200));
+                drop(written);
+            });
+            assert!(Confined::new(&program).run(scratch.path()).unwrap().status.success());
+        });
     }
 
     #[test]

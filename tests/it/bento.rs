@@ -375,7 +375,7 @@ fn bentos_start_in_podman_on_a_read_only_root_with_a_temporary_folder_alone() {
         let is_ready = || TcpStream::connect(&address).is_ok() && ask(&address, "GET", "/readyz", "").0 == 200;
         while !is_ready() {
             let log = || ran(podman().args(["logs", "bento"])).err;
-            assert!(started.elapsed() < Duration::from_secs(60), "{}:\n{}", version.name, log());
+            assert!(started.elapsed() < home::PATIENCE, "{}:\n{}", version.name, log());
             std::thread::sleep(Duration::from_millis(100));
         }
         let answers = answers(&address, &requests(kind));

@@ -398,7 +398,7 @@ fn server(answer: &str) -> Spec {
 }
 
 fn ask(address: SocketAddr) -> String {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + crate::home::PATIENCE;
     loop {
         let mut answer = String::new();
         if let Ok(mut connection) = TcpStream::connect(address) {
@@ -452,7 +452,7 @@ fn half_closed_connections_get_their_whole_answer() {
     let container = home.containers.start(&spec, Life::Tied).unwrap();
     let address = container.state().unwrap().published[0].host;
     let sent = vec![b'x'; 8 << 20];
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + crate::home::PATIENCE;
     let mut answer = String::new();
     while answer.is_empty() && Instant::now() < deadline {
         let mut connection = TcpStream::connect(address).unwrap();

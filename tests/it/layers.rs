@@ -326,7 +326,7 @@ fn mutated_layers_do_no_harm() {
             assert!(result.is_ok(), "input {input} panics");
             taken.fetch_add(result.unwrap(), Ordering::Relaxed);
             let elapsed = started.elapsed();
-            assert!(elapsed < Duration::from_secs(10), "input {input} takes {elapsed:?}");
+            assert!(elapsed < Duration::from_secs(60), "input {input} takes {elapsed:?}");
             slowest.fetch_max(u64::try_from(elapsed.as_millis()).unwrap(), Ordering::Relaxed);
             canary.lives(input);
             if input % 50_000 == 49_999 {

@@ -288,7 +288,7 @@ fn no_offset_of_a_flatbuffer_does_harm() {
             }
         }
     }
-    assert!(start.elapsed() < std::time::Duration::from_secs(60), "{:?}", start.elapsed());
+    assert!(start.elapsed() < crate::home::PATIENCE, "{:?}", start.elapsed());
 }
 
 #[test]
@@ -632,7 +632,7 @@ fn of_large_boosters_beginning_and_end_are_read() {
     file.write_all(&bytes[at + 8..]).unwrap();
     let start = std::time::Instant::now();
     let model = model::inspect(&Origin::File(&path), "a.ubj", path.metadata().unwrap().len()).unwrap();
-    assert!(model.faults.is_empty() && start.elapsed() < std::time::Duration::from_secs(5), "{:?}", model.faults);
+    assert!(model.faults.is_empty() && start.elapsed() < std::time::Duration::from_secs(60), "{:?}", model.faults);
     assert_eq!((model.about.version, model.about.classes), (known.version, known.classes));
 }
 
@@ -737,7 +737,7 @@ fn bombs_end_soon_and_small() {
         let start = std::time::Instant::now();
         let model = inspect(&bytes, "a.pkl");
         assert!(!model.faults.is_empty());
-        assert!(start.elapsed() < std::time::Duration::from_secs(60), "{:?}", start.elapsed());
+        assert!(start.elapsed() < crate::home::PATIENCE, "{:?}", start.elapsed());
     }
 }
 
@@ -891,5 +891,5 @@ fn a_million_inputs_end_in_answers() {
         format!("{wanted} {} {peak}", slowest.as_millis()),
     )
     .unwrap();
-    assert!(slowest < std::time::Duration::from_secs(5), "{slowest:?}");
+    assert!(slowest < std::time::Duration::from_secs(60), "{slowest:?}");
 }
