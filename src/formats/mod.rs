@@ -11,5 +11,6 @@ pub mod model;
 pub mod openapi;
 pub mod package;
 pub mod python;
+pub mod requirement;
 pub mod schema;
 pub mod source;

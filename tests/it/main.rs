@@ -35,3 +35,4 @@ mod service;
 mod validate;
 mod volumes;
 mod weights;
+mod zoo;
