@@ -17,6 +17,9 @@ use crate::formats::document::Written;
 use crate::formats::python::PythonVersion;
 use crate::formats::schema::Kind;
 use crate::formats::schema::load::Described;
+use crate::io::archive::{ArchivePath, PathError};
+use crate::io::digest::Digest;
+use crate::project::address::Address;
 
 /// Names of a manifest, the usual one first.
 pub const NAMES: [&str; 4] = ["ekiben.yaml", "ekiben.yml", "ekiben.json", "ekiben.json5"];
@@ -175,9 +178,10 @@ impl fmt::Display for Version {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Model {
-    /// Globs, relative to the manifest. In the container the files lie read-only under `/models/NAME`.
+    /// Globs, relative to the manifest, and addresses of what lives elsewhere. In the container the files lie read-only under
+    /// `/models/NAME`.
     #[serde(default)]
-    pub files: Vec<String>,
+    pub files: Vec<ModelFiles>,
     /// What loading the model's pickles may import though Ekiben does not know it: `package.module.Name`, or `package.*`
     /// for all of a package.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -187,6 +191,63 @@ pub struct Model {
         "patternErrorMessage": "a module and a name in it, as package.module.Name or package.*"
     }))]
     pub allow: Vec<String>,
+}
+
+/// Files of a model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum ModelFiles {
+    /// A glob, relative to the manifest.
+    Here(String),
+    /// What lives elsewhere.
+    Elsewhere(Elsewhere),
+}
+
+/// Files of a model that are not in the project.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Elsewhere {
+    /// Where they live: a path on this machine, `https://…`, `s3://BUCKET/KEY`, or `hf://OWNER/NAME@REVISION/FILE`. What is
+    /// fetched is locked by its digest. Without a file, or with `/` at the end, all in the bucket, repository or folder.
+    pub from: Written<Address>,
+    /// Where they go, below the model's folder. Absent: where their own name says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// The digest that the one file has to have, where it is known before it is fetched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("pattern" = r"^(sha256:)?[0-9a-f]{64}$", "patternErrorMessage" = "64 hexadecimal digits"))]
+    pub sha256: Option<String>,
+}
+
+impl Elsewhere {
+    /// Where one of its files goes, which is called `name` there.
+    ///
+    /// # Errors
+    /// When that is no path below the model's folder.
+    pub fn place(&self, address: &Address, name: &str) -> Result<ArchivePath, PathError> {
+        let own = self.path.clone().unwrap_or_else(|| address.name());
+        let own = ArchivePath::relative(own.trim_end_matches('/'))?;
+        if address.is_folder() { Ok(own.join(&ArchivePath::new(name)?)) } else { Ok(own) }
+    }
+
+    /// The digest that it has to have.
+    pub fn digest(&self) -> Option<Digest> {
+        let text = self.sha256.as_deref()?;
+        Digest::from_hex(text.strip_prefix("sha256:").unwrap_or(text)).ok()
+    }
+}
+
+impl Model {
+    /// What is to be fetched from other machines, with its number among the files.
+    pub fn remote(&self) -> impl Iterator<Item = (usize, &Elsewhere, &Address)> {
+        self.files.iter().enumerate().filter_map(|(number, files)| match files {
+            ModelFiles::Elsewhere(elsewhere) => {
+                let address = elsewhere.from.meant().ok().filter(|address| address.is_remote())?;
+                Some((number, elsewhere, address))
+            }
+            ModelFiles::Here(_) => None,
+        })
+    }
 }
 
 /// The Python side.
