@@ -233,6 +233,11 @@ fn hostile_and_broken_models_become_nothing_and_stop_no_other() {
     // For a person: the diagnostics of `validate`, and the row.
     let said = home.run(["convert", "shelf/evil.pkl"]).ends(3).says("EK0802");
     assert!(said.out.contains("refused") && said.out.contains("--allow"), "{}", said.out);
+    // `init` is the same, and for programs the diagnostics are part of the error.
+    let failed = home.run(["init", "--from", "shelf/evil.pkl", "new", "--output", "json"]).ends(3);
+    let error: Value = serde_json::from_str(&failed.err).unwrap();
+    assert_eq!(error["error"]["name"], "init/refused");
+    assert_eq!(error["error"]["diagnostics"][0]["code"], "EK0802", "{error:#}");
     // Whoever insists, names it; the manifest does as well, so `validate` knows.
     home.run(["convert", "shelf/evil.pkl", "--allow", "os.system", "--allow", "not.imported"]).ok();
     let manifest = fs::read_to_string(home.folder().join("evil/ekiben.yaml")).unwrap();
