@@ -265,6 +265,37 @@ const SMALL: &[u8] = b"\x80\x04\x8c\x1bsklearn.linear_model._basic\x8c\x10Linear
     \x8c\x0en_features_in_K\x02\x8c\x10_sklearn_version\x8c\x051.5.2ub.";
 
 #[test]
+fn what_cloudpickle_wrote_is_asked_by_what_it_takes() {
+    let home = Home::empty();
+    for name in ["class", "call", "function", "other"] {
+        home.write(&format!("{name}.pkl"), fs::read(format!("fixtures/models/written-{name}.pkl")).unwrap());
+    }
+    let made = |name: &str| {
+        let file = format!("{name}.pkl");
+        // It is code, and taken only by whoever says so.
+        home.run(["convert", &file]).ends(3).says("EK0805");
+        let report = home.run(["convert", &file, "--allow", "cloudpickle.*", "--output", "json"]).ok().json();
+        home.run(["validate", name]).ok();
+        let code = fs::read_to_string(home.folder().join(name).join("src/predict.py")).unwrap();
+        (row(&report, name).clone(), code)
+    };
+    let (class, code) = made("class");
+    assert_eq!((&class["state"], &class["proposal"]["class"]), (&json!("ready"), &json!("Thermometer")));
+    assert!(code.contains("def predict(readings: Any):") && code.contains("model.predict(readings)"), "{code}");
+    assert!(class["proposal"]["python"]["text"] == "3.11" && requirements(&class) == ["cloudpickle"], "{class:#}");
+    // A method of a class that it is derived of; a function, with what that imports.
+    let (call, code) = made("call");
+    assert!(call["state"] == "ready" && code.contains("return model(value)"), "{code}");
+    let (function, code) = made("function");
+    assert!(code.contains("def predict(weights: Any, days: Any):"), "{code}");
+    assert!(code.contains("return model(weights=weights, days=days)"), "{code}");
+    assert_eq!(requirements(&function), ["cloudpickle", "numpy"]);
+    let (other, _) = made("other");
+    assert_eq!(other["state"], "incomplete");
+    assert_eq!(other["proposal"]["open"][0], "Store has no `predict`, but `find`: call it in src/predict.py");
+}
+
+#[test]
 fn names_are_safe_and_unique() {
     let home = Home::empty();
     for name in
@@ -320,8 +351,16 @@ fn foreign_names_get_into_code_and_yaml_as_texts_alone() {
 #[test]
 fn whatever_is_left_of_a_model_ends_in_a_proposal_or_none() {
     let shelf = new_shelf();
-    for name in ["mixed.pkl", "forest.joblib", "boosted.pkl", "trees named.pkl"] {
-        let bytes = fs::read(shelf.join(name)).unwrap();
+    let own = Path::new("fixtures/models");
+    for (folder, name) in [
+        (shelf.as_path(), "mixed.pkl"),
+        (&shelf, "forest.joblib"),
+        (&shelf, "boosted.pkl"),
+        (&shelf, "trees named.pkl"),
+        (own, "written-class.pkl"),
+        (own, "written-function.pkl"),
+    ] {
+        let bytes = fs::read(folder.join(name)).unwrap();
         for at in 0..bytes.len().min(3000) {
             let mut flipped = bytes.clone();
             flipped[at] ^= 1 << (at % 8);

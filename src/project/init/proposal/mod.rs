@@ -28,6 +28,7 @@ mod tensors;
 mod tokenizer;
 mod torch;
 mod transformers;
+mod written;
 
 use serde::Serialize;
 use serde_json::{Value as Json, json};
