@@ -4,6 +4,7 @@
 pub mod analytics;
 pub mod bento;
 pub mod cdi;
+pub mod classes;
 pub mod diagnostic;
 pub mod document;
 pub mod metadata;

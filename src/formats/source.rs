@@ -247,7 +247,7 @@ pub fn imports(source: &str) -> Result<Imports, Error> {
 }
 
 /// Reads a source where the stack is large enough for any.
-fn apart<T: Send>(source: &str, read: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Error> {
+pub(super) fn apart<T: Send>(source: &str, read: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Error> {
     if source.len() > MOST {
         return Err(Error::TooLarge { size: source.len() });
     }
@@ -300,7 +300,7 @@ fn too_deep(text: &str) -> bool {
 }
 
 /// The tree of a source. Whoever asks has a stack that is large enough.
-fn parse(source: &str) -> Result<Parsed<ast::ModModule>, Error> {
+pub(super) fn parse(source: &str) -> Result<Parsed<ast::ModModule>, Error> {
     if too_deep(source) {
         return Err(Error::TooDeep);
     }
@@ -458,7 +458,7 @@ impl<'a> Names<'a> {
     }
 }
 
-fn signature(source: &str, function: &ast::StmtFunctionDef) -> Signature {
+pub(super) fn signature(source: &str, function: &ast::StmtFunctionDef) -> Signature {
     let one = |parameter: &ast::Parameter, kind, default: Option<&Expr>| Parameter {
         name: parameter.name.to_string(),
         kind,
@@ -595,7 +595,7 @@ fn union(types: impl IntoIterator<Item = Type>) -> Type {
 }
 
 /// The value of an expression that is one.
-fn literal(expression: &Expr, depth: u8) -> Option<Value> {
+pub(super) fn literal(expression: &Expr, depth: u8) -> Option<Value> {
     if depth > DEEPEST {
         return None;
     }
@@ -622,7 +622,7 @@ fn literal(expression: &Expr, depth: u8) -> Option<Value> {
     }
 }
 
-fn position(source: &str, offset: TextSize) -> Position {
+pub(super) fn position(source: &str, offset: TextSize) -> Position {
     let before = source.get(..offset.to_usize()).unwrap_or(source);
     let start = before.rfind('\n').map_or(0, |newline| newline + 1);
     Position {

@@ -28,6 +28,7 @@ mod libraries;
 mod metadata;
 mod models;
 mod names;
+mod nets;
 mod python;
 mod registry;
 mod run;

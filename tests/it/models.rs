@@ -533,6 +533,25 @@ fn boosters_say_what_they_take() {
 }
 
 #[test]
+fn a_model_in_json_is_no_document() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = br#"{"learner":{"learner_model_param":{"num_feature":"2"},"objective":{"name":"reg:squarederror"}},"version":[3,0,0]}"#;
+    for (name, bytes, wanted) in [
+        ("booster.json", &whole[..], None),
+        ("cut.json", &whole[..60], Some(Code::BrokenModel)),
+        ("hidden.json", SYSTEM, Some(Code::DangerousGlobal)),
+        // What is neither is taken for a manifest.
+        ("other.json", b"{}", Some(Code::MissingKey)),
+    ] {
+        let path = folder.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        let [checked] = &check::of(&[path])[..] else { panic!("{name}") };
+        assert_eq!(checked.kind == check::Kind::Model, name != "other.json", "{name}");
+        assert_eq!(codes(&checked.diagnostics).into_iter().next(), wanted, "{name}");
+    }
+}
+
+#[test]
 fn catboost_says_what_it_takes() {
     let Model { format, about, .. } = real("catboost.cbm");
     assert_eq!((format, about.version.as_deref()), (Format::CatBoost, Some("1.2.10")));
