@@ -25,6 +25,7 @@ mod interop;
 mod invoke;
 mod layers;
 mod libraries;
+mod load;
 mod metadata;
 mod models;
 mod names;

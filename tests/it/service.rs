@@ -47,32 +47,32 @@ fn site() -> &'static Path {
     site
 }
 
-struct Service {
+pub(crate) struct Service {
     root: tempfile::TempDir,
-    process: Child,
-    port: u16,
+    pub(crate) process: Child,
+    pub(crate) port: u16,
     document: Value,
 }
 
-struct Answer {
-    status: u16,
-    head: String,
-    body: String,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: String,
 }
 
 impl Answer {
-    fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap()
     }
 }
 
-fn tiny(service: &Value) -> Manifest {
+pub(crate) fn tiny(service: &Value) -> Manifest {
     serde_json::from_value(json!({ "name": "tiny", "version": "1", "service": service })).unwrap()
 }
 
 impl Service {
     /// Writes code and service as they lie in an image, and starts it.
-    fn start(manifest: &Manifest, source: &str) -> Self {
+    pub(crate) fn start(manifest: &Manifest, source: &str) -> Self {
         let root = tempfile::tempdir().unwrap();
         std::fs::create_dir(root.path().join("src")).unwrap();
         std::fs::write(root.path().join("src/predict.py"), source).unwrap();
@@ -99,7 +99,7 @@ impl Service {
         Self { root, process, port, document }
     }
 
-    fn ready(mut self) -> Self {
+    pub(crate) fn ready(mut self) -> Self {
         let started = Instant::now();
         while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
             assert!(self.process.try_wait().unwrap().is_none(), "it ended: {}", self.log());
@@ -109,11 +109,11 @@ impl Service {
         self
     }
 
-    fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.root.path().join("log")).unwrap()
     }
 
-    fn ask(&self, method: &str, path: &str, head: &str, body: &str) -> Answer {
+    pub(crate) fn ask(&self, method: &str, path: &str, head: &str, body: &str) -> Answer {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
         let length = body.len();
         let request = format!(
@@ -130,15 +130,15 @@ impl Service {
         Answer { status, head: head.to_owned(), body: body.to_owned() }
     }
 
-    fn post(&self, path: &str, body: &Value) -> Answer {
+    pub(crate) fn post(&self, path: &str, body: &Value) -> Answer {
         self.ask("POST", path, "", &body.to_string())
     }
 
-    fn get(&self, path: &str) -> Answer {
+    pub(crate) fn get(&self, path: &str) -> Answer {
         self.ask("GET", path, "", "")
     }
 
-    fn signal(&self, signal: nix::sys::signal::Signal) {
+    pub(crate) fn signal(&self, signal: nix::sys::signal::Signal) {
         let id = nix::unistd::Pid::from_raw(self.process.id().try_into().unwrap());
         nix::sys::signal::kill(id, signal).unwrap();
     }

@@ -53,8 +53,12 @@ fn operation(manifest: &Manifest, route: &Route) -> Value {
             "200": { "description": "The answer of the model", "content": { "application/json": { "schema": result } } },
             "422": problem("The input cannot be used", "Refusal"),
             "500": problem("The model failed", "Failure"),
+            "503": problem("The service has too much to do, or ends; `Retry-After` says when to ask again", "Failure"),
         },
     });
+    if manifest.service.timeout.is_some() {
+        operation["responses"]["504"] = problem("The model did not answer in time", "Failure");
+    }
     if let Some(text) = signature.and_then(|signature| signature.docstring.as_deref()) {
         operation["summary"] = text.lines().next().unwrap_or_default().into();
         operation["description"] = text.into();

@@ -7,6 +7,7 @@ import importlib.util
 import inspect
 import logging
 import sys
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Callable, get_type_hints
@@ -14,12 +15,12 @@ from typing import Any, Callable, get_type_hints
 from pydantic import AfterValidator, ConfigDict, TypeAdapter
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUndefinedAnnotation
 from pydantic_core import to_json
-from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
 from typing_extensions import Annotated, NotRequired, Required, TypedDict
 
 
 class Function:
-    """Takes the bytes of a request, and gives those of an answer."""
+    """Takes the bytes of a request, and gives an answer to it."""
 
     def __init__(self, root: Path, file: str, name: str) -> None:
         self.call: Callable[..., Any] = getattr(load(root, file), name)
@@ -32,15 +33,15 @@ class Function:
         """The arguments in a request; raises pydantic's ValidationError."""
         return self.arguments.validate_json(body or b"{}")
 
-    async def answer(self, arguments: dict[str, Any]) -> bytes:
-        """Runs the function: in a thread, so that other requests go on, unless it is async."""
+    def bind(self, arguments: dict[str, Any]) -> Callable[[], Any]:
+        """The call that these arguments are for."""
         places = [arguments.pop(name) for name in self.places if name in arguments]
-        if self.is_async:
-            result = await self.call(*places, **arguments)
-        else:
-            result = await run_in_threadpool(self.call, *places, **arguments)
+        return partial(self.call, *places, **arguments)
+
+    def response(self, result: Any) -> Response:
+        """What the function gave, as an answer."""
         # JSON has neither NaN nor infinity: they become null.
-        return to_json(result, fallback=plain, inf_nan_mode="null")
+        return Response(to_json(result, fallback=plain, inf_nan_mode="null"), media_type="application/json")
 
 
 def load(root: Path, file: str) -> ModuleType:
