@@ -84,7 +84,7 @@ fn ask(
 ) -> Result<Exit, Failure> {
     let Some(container) = container else {
         let hint = "is it running? `ekiben ps` lists what does, `ekiben run` starts a model";
-        return match service.invoke(path, data, None) {
+        return match service.invoke(path, data, None, hearing(context)) {
             Err(error @ service::Error::Transport { .. }) => Err(Failure::from(error).or_hint(hint)),
             answer => show(context, answer?, &[]),
         };
@@ -93,7 +93,7 @@ fn ask(
     let id = RequestId::random();
     listener.skip_to_last(0)?;
     transcript.ask(&id);
-    let answer = service.invoke(path, data, Some(&id));
+    let answer = service.invoke(path, data, Some(&id), hearing(context));
     let name = container.name();
     let advice = format!("all that it said: `ekiben logs {name}`");
     match answer {
@@ -182,7 +182,7 @@ fn once(
     let ready = built.manifest.as_ref().map_or("/readyz", |manifest| &manifest.service.ready);
     running.wait_ready(context, ready, args.how.timeout)?;
     let (path, data) = asked(context, args.path, data, built.manifest.as_ref());
-    let (answer, id) = running.invoke(&path, data);
+    let (answer, id) = running.invoke(&path, data, hearing(context));
     // What is said behind the answer is all there once nothing runs any more.
     running.end(context)?;
     let theirs = answer.as_ref().ok().and_then(|answer| answer.request_id.as_deref());
@@ -212,6 +212,13 @@ fn asked(
         return (path.clone(), example.json().map(String::into_bytes));
     }
     (path.unwrap_or_else(|| USUAL.to_owned()), data)
+}
+
+/// Writes an answer in parts to stdout as it comes; not for a document, which has it as a whole. Where nobody reads any more,
+/// nothing more is asked for.
+fn hearing(context: &Context) -> Option<service::Hearing<'_>> {
+    (context.printer.output() == Output::Human)
+        .then(|| Box::new(|bytes: &[u8]| context.printer.raw(bytes).is_ok()) as service::Hearing<'_>)
 }
 
 /// Writes the body to stdout. A status that is none of success is the command's failure: then what the service `said` of

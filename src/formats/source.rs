@@ -10,6 +10,7 @@ use std::fmt;
 use std::ops::Range;
 
 use ruff_python_ast::token::TokenKind;
+use ruff_python_ast::visitor::{Visitor, walk_expr, walk_stmt};
 use ruff_python_ast::{self as ast, Expr, Stmt};
 use ruff_python_parser::Parsed;
 use ruff_text_size::{Ranged, TextRange, TextSize};
@@ -48,6 +49,9 @@ pub struct Signature {
     pub parameters: Vec<Parameter>,
     /// The annotation of what it returns.
     pub returns: Option<Type>,
+    /// What each part of its answer is, where it answers in parts, one after the other: it is a generator, or says that
+    /// it returns an iterator.
+    pub parts: Option<Type>,
     /// Its docstring, without the indentation of the source.
     pub docstring: Option<String>,
     /// Whether it is an `async def`.
@@ -480,12 +484,76 @@ pub(super) fn signature(source: &str, function: &ast::StmtFunctionDef) -> Signat
         name: function.name.to_string(),
         parameters,
         returns: function.returns.as_deref().map(|annotation| read_type(source, annotation, 0)),
+        parts: parts(source, function),
         docstring: docstring(&function.body),
         is_async: function.is_async,
         decorated: !function.decorator_list.is_empty(),
         position: position(source, function.name.start()),
         unwritten: function.body.iter().find_map(|statement| unwritten(source, statement)),
     }
+}
+
+/// What a function that answers in parts gives.
+fn parts(source: &str, function: &ast::StmtFunctionDef) -> Option<Type> {
+    let of_annotation = function.returns.as_deref().and_then(|annotation| match annotation {
+        Expr::StringLiteral(text) => {
+            let text = text.value.to_str();
+            element(text, ruff_python_parser::parse_expression(text).ok()?.expr())
+        }
+        annotation => element(source, annotation),
+    });
+    match of_annotation {
+        Some((Iterated::Once, of)) => Some(of),
+        Some((Iterated::Often, of)) => yields(&function.body).then_some(of),
+        None => yields(&function.body).then_some(Type::Any),
+    }
+}
+
+/// How often something can be iterated over.
+enum Iterated {
+    /// It gives its parts one after the other.
+    Once,
+    /// It may as well be a list.
+    Often,
+}
+
+/// What an annotation says of what is iterated over, and what that gives.
+fn element(source: &str, annotation: &Expr) -> Option<(Iterated, Type)> {
+    let (name, of) = match annotation {
+        Expr::Subscript(generic) => match &*generic.slice {
+            Expr::Tuple(several) => (&*generic.value, read_type(source, several.elts.first()?, 0)),
+            one => (&*generic.value, read_type(source, one, 0)),
+        },
+        name => (name, Type::Any),
+    };
+    match last_name(name) {
+        "Iterator" | "Generator" | "AsyncIterator" | "AsyncGenerator" => Some((Iterated::Once, of)),
+        "Iterable" | "AsyncIterable" => Some((Iterated::Often, of)),
+        _ => None,
+    }
+}
+
+/// Whether a function with this body is a generator: what is defined in it counts for itself.
+fn yields(body: &[Stmt]) -> bool {
+    struct Yields(bool);
+    impl<'a> Visitor<'a> for Yields {
+        fn visit_stmt(&mut self, statement: &'a Stmt) {
+            if !self.0 && !matches!(statement, Stmt::FunctionDef(_) | Stmt::ClassDef(_)) {
+                walk_stmt(self, statement);
+            }
+        }
+        fn visit_expr(&mut self, expression: &'a Expr) {
+            match expression {
+                Expr::Yield(_) | Expr::YieldFrom(_) => self.0 = true,
+                Expr::Lambda(_) => {}
+                _ if self.0 => {}
+                _ => walk_expr(self, expression),
+            }
+        }
+    }
+    let mut found = Yields(false);
+    found.visit_body(body);
+    found.0
 }
 
 /// `raise NotImplementedError`, with or without a text.
@@ -644,6 +712,24 @@ mod tests {
     fn first_type(annotation: &str) -> Type {
         let source = format!("def f(x: {annotation}): pass");
         function(&source, "f").unwrap().parameters.remove(0).annotation.unwrap()
+    }
+
+    #[test]
+    fn a_function_that_answers_in_parts_is_known_by_its_yield_or_by_what_it_returns() {
+        let parts = |source: &str| function(source, "f").unwrap().parts;
+        for (source, expected) in [
+            ("def f():\n    yield 1\n", Some(Type::Any)),
+            ("async def f():\n    for a in b:\n        x = yield a\n", Some(Type::Any)),
+            ("def f() -> Iterator[str]:\n    return g()\n", Some(Type::Str)),
+            ("def f() -> 'typing.AsyncGenerator[int, None]':\n    return g()\n", Some(Type::Int)),
+            ("def f() -> Iterable[float]:\n    yield from g()\n", Some(Type::Float)),
+            ("def f() -> Iterable[float]:\n    return []\n", None),
+            ("def f():\n    def g():\n        yield 1\n    return list(g())\n", None),
+            ("def f():\n    return lambda: (yield 1)\n", None),
+            ("def f() -> list[str]:\n    return []\n", None),
+        ] {
+            assert_eq!(parts(source), expected, "{source}");
+        }
     }
 
     #[test]

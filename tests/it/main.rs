@@ -34,6 +34,7 @@ mod python;
 mod registry;
 mod run;
 mod service;
+mod streams;
 mod validate;
 mod volumes;
 mod weights;

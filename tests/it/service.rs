@@ -48,7 +48,7 @@ fn site() -> &'static Path {
 }
 
 pub(crate) struct Service {
-    root: tempfile::TempDir,
+    pub(crate) root: tempfile::TempDir,
     pub(crate) process: Child,
     pub(crate) port: u16,
     document: Value,

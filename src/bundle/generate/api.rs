@@ -99,6 +99,15 @@ impl Api {
 
 impl Route {
     pub(super) fn settings(&self) -> serde_json::Value {
-        serde_json::json!({ "path": self.path, "file": self.file, "function": self.function })
+        let mut settings = serde_json::json!({ "path": self.path, "file": self.file, "function": self.function });
+        if self.may_stream() {
+            settings["stream"] = true.into();
+        }
+        settings
+    }
+
+    /// Whether it answers in parts, or that is only known when it runs.
+    pub(super) fn may_stream(&self) -> bool {
+        self.signature.as_ref().is_none_or(|signature| signature.decorated || signature.parts.is_some())
     }
 }

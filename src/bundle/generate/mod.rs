@@ -77,6 +77,9 @@ pub fn service(manifest: &Manifest, version: &str, api: &Api) -> Vec<GeneratedFi
             GeneratedFile::new("ekiben_service/service.json", settings(manifest, version, api).to_string()),
             copied!("ekiben_service/state.py"),
         ]);
+        if api.routes.iter().any(Route::may_stream) {
+            files.push(copied!("ekiben_service/stream.py"));
+        }
         if manifest.service.workers.is_some_and(|workers| workers > 1) {
             files.push(copied!("ekiben_service/workers.py"));
         }

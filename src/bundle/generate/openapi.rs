@@ -50,7 +50,7 @@ fn operation(manifest: &Manifest, route: &Route) -> Value {
         "operationId": route.path.trim_start_matches('/'),
         "requestBody": { "required": true, "content": { "application/json": request } },
         "responses": {
-            "200": { "description": "The answer of the model", "content": { "application/json": { "schema": result } } },
+            "200": { "description": "The answer of the model", "content": answers(signature, &result) },
             "422": problem("The input cannot be used", "Refusal"),
             "500": problem("The model failed", "Failure"),
             "503": problem("The service has too much to do, or ends; `Retry-After` says when to ask again", "Failure"),
@@ -64,6 +64,20 @@ fn operation(manifest: &Manifest, route: &Route) -> Value {
         operation["description"] = text.into();
     }
     operation
+}
+
+/// What comes back, by its media type: first that of whoever takes any.
+fn answers(signature: Option<&Signature>, result: &Value) -> Value {
+    let Some(part) = signature.and_then(|signature| signature.parts.as_ref()).map(schema) else {
+        return json!({ "application/json": { "schema": result } });
+    };
+    let text = |description: &str| json!({ "schema": { "type": "string", "description": description } });
+    json!({
+        "text/event-stream": text("An event for each part, with its JSON as data; an event `error` where it breaks off"),
+        "application/x-ndjson": text("A line for each part, with its JSON; one with `error` where it breaks off"),
+        "text/plain": text("The parts as they are, one after the other"),
+        "application/json": { "schema": { "type": "array", "items": part } },
+    })
 }
 
 /// The object that a request's body is: its members are the function's arguments.

@@ -196,6 +196,7 @@ impl Outcome {
             Ok(reply) => reply,
             Err(why) => return Self { differences: at_status(why), ..outcome },
         };
+        let body = together(content_type.as_deref(), body);
         let answer = serde_json::from_slice(&body).ok();
         let differences = match (&test.expect, &answer) {
             _ if status != wanted => at_status(match location {
@@ -281,6 +282,15 @@ impl Outcome {
     pub fn wanted_status(&self) -> u16 {
         self.wanted
     }
+}
+
+/// An answer that came in parts, as the list of them.
+fn together(content_type: Option<&str>, body: Vec<u8>) -> Vec<u8> {
+    if !content_type.is_some_and(|text| text.starts_with("application/x-ndjson")) {
+        return body;
+    }
+    let parts: Result<Vec<Value>, _> = serde_json::Deserializer::from_slice(&body).into_iter().collect();
+    parts.map_or(body, |parts| Value::Array(parts).to_string().into_bytes())
 }
 
 /// Puts `value` where the pointer leads, also as a new key of what is there.
@@ -387,6 +397,16 @@ mod tests {
         let outcome =
             outcome(json!({ "expect": expected }), &Credentials::default(), 200, actual.to_string().as_bytes());
         outcome.differences.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn an_answer_in_parts_is_compared_as_a_list() {
+        let lines = Some("application/x-ndjson");
+        assert_eq!(together(lines, b"1\n\"a\"\n{\"b\":[2]}\n".to_vec()), br#"[1,"a",{"b":[2]}]"#);
+        assert_eq!(together(lines, Vec::new()), b"[]");
+        // What is none stays what it is.
+        assert_eq!(together(lines, b"1\n{".to_vec()), b"1\n{");
+        assert_eq!(together(Some("text/plain"), b"1\n2\n".to_vec()), b"1\n2\n");
     }
 
     #[test]

@@ -61,7 +61,10 @@ def application(settings: dict[str, Any], root: Path, state: State) -> Service:
     service = Service(answers, load, settings.get("deferred", {}), state)
     for entry in settings["functions"]:
         function = Function(root, entry["file"], entry["function"])
-        answers[entry["path"]] = Endpoint(function, service).answer
+        kind = Endpoint
+        if entry.get("stream"):
+            from .stream import Endpoint as kind
+        answers[entry["path"]] = kind(function, service).answer
     routes = [Route("/healthz", healthy), Route("/livez", healthy), Route("/readyz", ready)]
     routes += [Route("/metrics", measured), Route("/openapi.json", described), *documentation()]
     routes += [Route(path, answer, methods=["POST"]) for path, answer in answers.items()]
@@ -90,11 +93,12 @@ class Endpoint:
             from . import deferred
 
             if deferred.is_wanted(request):
+                # Nobody who could leave.
                 caller.receive = None
                 return await self.service.deferred.begin(lambda: self.later(request, work, caller))
-        return await self.run(work, caller)
+        return await self.run(request, work, caller)
 
-    async def run(self, work: Callable[[], Any], caller: Caller) -> Response:
+    async def run(self, request: Request, work: Callable[[], Any], caller: Caller) -> Response:
         function = self.function
         if function.is_async:
             return function.response(await self.load.task(work, caller))
@@ -105,7 +109,7 @@ class Endpoint:
         from .deferred import written
 
         try:
-            response = await self.run(work, caller)
+            response = await self.run(request, work, caller)
         except Exception as error:
             response = await broken(request, error)
         return await written(response, request)

@@ -27,7 +27,7 @@ class Function:
         parameters = inspect.signature(self.call).parameters.values()
         self.places = [p.name for p in parameters if p.kind is p.POSITIONAL_ONLY]
         self.arguments = adapter(self.call, list(parameters))
-        self.is_async = inspect.iscoroutinefunction(self.call)
+        self.is_async = inspect.iscoroutinefunction(self.call) or inspect.isasyncgenfunction(self.call)
 
     def read(self, body: bytes) -> dict[str, Any]:
         """The arguments in a request; raises pydantic's ValidationError."""
@@ -40,8 +40,11 @@ class Function:
 
     def response(self, result: Any) -> Response:
         """What the function gave, as an answer."""
-        # JSON has neither NaN nor infinity: they become null.
-        return Response(to_json(result, fallback=plain, inf_nan_mode="null"), media_type="application/json")
+        return Response(self.encode(result), media_type="application/json")
+
+    def encode(self, value: Any) -> bytes:
+        """A value, or a part of an answer, as JSON, which has neither NaN nor infinity: they become null."""
+        return to_json(value, fallback=plain, inf_nan_mode="null")
 
 
 def load(root: Path, file: str) -> ModuleType:
