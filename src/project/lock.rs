@@ -21,7 +21,7 @@ use crate::formats::schema::load;
 use crate::image::oci::platform::Platform;
 use crate::io::atomic;
 use crate::io::digest::Digest;
-use crate::project::manifest::{Manifest, Requirements};
+use crate::project::manifest::{Manifest, Requirements, SERVER};
 
 /// The name of the lock, beside the manifest.
 pub const NAME: &str = "ekiben.lock";
@@ -98,10 +98,10 @@ impl load::Described for Lock {
 
 /// The digest of all that a lock depends on: what stands in the manifest about packages and bases, the contents `files`
 /// of the requirements file that it names and of those that this one includes, and whether Ekiben's own server is
-/// needed.
+/// needed, and which packages that takes (`server`).
 ///
 /// Not of it: names of servers (a lock names none), order where it means nothing, line ends, and this machine.
-pub fn input_digest(manifest: &Manifest, files: &[&str]) -> Digest {
+pub fn input_digest(manifest: &Manifest, files: &[&str], server: &[&str]) -> Digest {
     let python = manifest.python.as_ref().map(|python| {
         let requirements = match &python.requirements {
             Requirements::List(list) => {
@@ -122,7 +122,7 @@ pub fn input_digest(manifest: &Manifest, files: &[&str]) -> Digest {
         };
         serde_json::json!({ "version": python.version, "requirements": requirements })
     });
-    let input = serde_json::json!({
+    let mut input = serde_json::json!({
         "lock": VERSION,
         "base": manifest.base,
         "python": python,
@@ -130,6 +130,10 @@ pub fn input_digest(manifest: &Manifest, files: &[&str]) -> Digest {
         "platforms": manifest.platforms.iter().collect::<BTreeSet<_>>(),
         "served": manifest.service.command.is_empty(),
     });
+    let more: BTreeSet<_> = server.iter().filter(|package| !SERVER.contains(package)).collect();
+    if !more.is_empty() {
+        input["server"] = serde_json::json!(more);
+    }
     // serde_json keeps keys sorted, so the text is canonical.
     Digest::of(input.to_string())
 }

@@ -33,5 +33,6 @@ mod registry;
 mod run;
 mod service;
 mod validate;
+mod values;
 mod volumes;
 mod weights;

@@ -7,6 +7,7 @@
 mod api;
 mod bundle;
 mod openapi;
+mod schema;
 mod yaml;
 
 pub use api::{Api, Error, Route};
@@ -15,7 +16,7 @@ pub use openapi::document;
 
 use crate::bundle::runtime;
 use crate::io::archive::{ArchivePath, Entry, Mode};
-use crate::project::manifest::Manifest;
+use crate::project::manifest::{Manifest, Size};
 
 /// A file that is generated.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,20 +60,33 @@ macro_rules! copied {
 pub fn service(manifest: &Manifest, version: &str, api: &Api) -> Vec<GeneratedFile> {
     let mut files = vec![entrypoint(manifest)];
     if api.is_served() {
-        let settings = serde_json::json!({
+        let mut settings = serde_json::json!({
             "name": manifest.name,
             "version": version,
             "port": manifest.service.port,
-            "functions": api.routes.iter().map(Route::settings).collect::<Vec<_>>(),
+            "functions": api.routes.iter().map(|route| route.settings(manifest)).collect::<Vec<_>>(),
         });
+        let limits = &manifest.service.limits;
+        for (name, limit) in [("file", &limits.file), ("request", &limits.request)] {
+            if let Some(bytes) = limit.as_ref().and_then(Size::bytes) {
+                settings["limits"][name] = bytes.into();
+            }
+        }
+        if let Some(nan) = manifest.service.nan {
+            settings["nan"] = serde_json::json!(nan);
+        }
         files.extend([
             copied!("ekiben_service/__init__.py"),
             copied!("ekiben_service/__main__.py"),
+            copied!("ekiben_service/answer.py"),
             copied!("ekiben_service/app.py"),
+            copied!("ekiben_service/body.py"),
             copied!("ekiben_service/docs.html"),
+            copied!("ekiben_service/files.py"),
             copied!("ekiben_service/function.py"),
             copied!("ekiben_service/log.py"),
             copied!("ekiben_service/metrics.py"),
+            copied!("ekiben_service/values.py"),
             GeneratedFile::new("ekiben_service/openapi.json", document(manifest, version, api).to_string()),
             GeneratedFile::new("ekiben_service/service.json", settings.to_string()),
         ]);

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-import os
 import re
 import time
 import uuid
@@ -12,19 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, HTTPException
-from pydantic import ValidationError
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from . import log
+from .body import Refusal, refusal
 from .function import Function
 from .metrics import CONTENT_TYPE, Metrics
 
 HERE = Path(__file__).parent
-# Bytes of a request's body.
-LARGEST = int(os.environ.get("EKIBEN_MAX_BODY") or 100_000_000)
 SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 QUIET = {"/healthz", "/livez", "/readyz", "/metrics"}
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
@@ -47,7 +44,7 @@ def application(settings: dict[str, Any], root: Path) -> ASGIApp:
     routes = [Route(path, healthy) for path in ("/healthz", "/livez", "/readyz")]
     routes += [Route("/metrics", measured), Route("/openapi.json", described), *documentation()]
     for entry in settings["functions"]:
-        function = Function(root, entry["file"], entry["function"])
+        function = Function(root, entry, settings)
         routes.append(Route(entry["path"], endpoint(function), methods=["POST"]))
     handlers = {Exception: broken}
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, routes=routes, exception_handlers=handlers)
@@ -56,30 +53,23 @@ def application(settings: dict[str, Any], root: Path) -> ASGIApp:
 
 def endpoint(function: Function) -> Any:
     async def answer(request: Request) -> Response:
-        body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > LARGEST:
-                return JSONResponse({"detail": f"the body has more than {LARGEST} bytes"}, 413)
         try:
-            arguments = function.read(bytes(body))
-        except ValidationError as error:
-            wrong = error.errors(include_url=False, include_context=False, include_input=False)
-            return refused([{**one, "loc": ["body", *one["loc"]]} for one in wrong])
-        try:
-            return Response(await function.answer(arguments), media_type="application/json")
-        except HTTPException:
-            raise
-        except ValueError as error:
-            # The model's way to say that it cannot use this input.
-            logger.warning("the model refused its input", exc_info=True)
-            return refused([{"type": "value_error", "loc": ["body"], "msg": str(error)}])
+            arguments = await function.read(request)
+            try:
+                result = await function.answer(arguments)
+            except HTTPException:
+                raise
+            except ValueError as error:
+                # The model's way to say that it cannot use this input.
+                logger.warning("the model refused its input", exc_info=True)
+                raise refusal("value_error", str(error)) from None
+            return await function.response(result, request)
+        except Refusal as refused:
+            return refused.response()
+        finally:
+            function.release(request)
 
     return answer
-
-
-def refused(detail: list[dict[str, Any]]) -> Response:
-    return JSONResponse({"detail": detail}, 422)
 
 
 async def broken(_: Request, __: Exception) -> Response:
