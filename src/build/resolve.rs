@@ -16,7 +16,7 @@ use crate::io::explain::{ErrorKind, Explain, Explanation};
 use crate::io::parallel;
 use crate::project::Project;
 use crate::project::lock::{self, Lock, LockedModel, LockedPlatform};
-use crate::project::manifest::{Manifest, SERVER};
+use crate::project::manifest::Manifest;
 
 /// Why there is no lock.
 #[derive(Debug, thiserror::Error)]
@@ -120,6 +120,8 @@ pub struct Subject<'a> {
     pub convention: Convention,
     /// The Python packages that it requires.
     pub requirements: &'a Requirements,
+    /// Those that Ekiben's service needs.
+    pub server: &'a [&'static str],
     /// What it is locked for; where none is named, this machine's.
     pub platforms: &'a [Platform],
     /// Where the lock is kept.
@@ -139,6 +141,7 @@ impl<'a> Subject<'a> {
             root: &project.root,
             convention: Convention::Ekiben,
             requirements: &project.requirements,
+            server: &project.server,
             platforms: &project.manifest.platforms,
             path,
             shipped: None,
@@ -166,7 +169,7 @@ pub fn lock(
         [] => vec![Platform::host()?],
         named => named.to_vec(),
     };
-    let input = lock::input_digest(subject.manifest, &subject.requirements.texts());
+    let input = lock::input_digest(subject.manifest, &subject.requirements.texts(), subject.server);
     let mut places = std::iter::once(&subject.path).chain(&subject.shipped);
     let known = match places.find(|path| path.exists()).filter(|_| renewal != Renewal::Always) {
         Some(path) => Some(read(path)?),
@@ -391,10 +394,8 @@ fn packages(
     preferred: &[Package],
 ) -> Result<Vec<Package>, Error> {
     let scratch = session.store.scratch().map_err(python::Error::from)?;
-    let manifest = subject.manifest;
-    let own = if manifest.serves_functions() { &SERVER[..] } else { &[] };
     let root = std::path::absolute(subject.root)?;
-    let requirements = subject.requirements.clone().and(own.iter().copied());
+    let requirements = subject.requirements.clone().and(subject.server.iter().copied());
     let asked = python::Resolution { requirements: &requirements, target, project: &root, preferred };
     python::resolve(uv, &asked, scratch.path(), &session.progress).map_err(|error| placed(error, subject))
 }

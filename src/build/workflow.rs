@@ -236,6 +236,7 @@ impl Opened {
                     root: &bento.root,
                     convention: Convention::Bento,
                     requirements: &requirements,
+                    server: &[],
                     platforms,
                     path: kept.unwrap_or_else(beside),
                     shipped: Some(bento.root.join(lock::NAME)),

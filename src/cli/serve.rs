@@ -11,7 +11,7 @@ use crate::build::workflow::Built;
 use crate::bundle::generate::quoted;
 use crate::formats::package;
 use crate::image::session::Session;
-use crate::project::manifest::{Manifest, Resources};
+use crate::project::manifest::{self, Manifest, Resources};
 use crate::run::container::{self, Container, Life, Limits, LogReader, Publish};
 use crate::run::devices::{self, Devices, Specifications};
 use crate::run::ended::EndedLogs;
@@ -113,7 +113,7 @@ impl How {
         }
         env.extend(self.env.iter().cloned());
         let volumes = self.volume.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
-        let from_manifest = resources.and_then(|resources| resources.memory.as_deref()?.parse_memory());
+        let from_manifest = resources.and_then(|resources| manifest::bytes(resources.memory.as_deref()?));
         Ok(Options {
             name: None,
             publish: Vec::new(),
@@ -506,51 +506,12 @@ pub fn show_said(context: &Context, lines: &[String]) {
 
 /// `512Mi`, `2Gi`, `1000000`: bytes.
 fn memory(text: &str) -> Result<u64, String> {
-    text.parse_memory().ok_or_else(|| format!("`{text}` is no size of memory: write 512Mi or 2Gi"))
+    manifest::bytes(text).ok_or_else(|| format!("`{text}` is no size of memory: write 512Mi or 2Gi"))
 }
 
 pub fn variable(text: &str) -> Result<String, String> {
     match text.split_once('=') {
         Some((name, _)) if !name.is_empty() => Ok(text.to_owned()),
         _ => Err(format!("`{text}` is not NAME=VALUE")),
-    }
-}
-
-/// Sizes of memory, as Kubernetes writes them.
-trait ParseMemory {
-    fn parse_memory(&self) -> Option<u64>;
-}
-
-impl ParseMemory for str {
-    fn parse_memory(&self) -> Option<u64> {
-        let digits = self.find(|c: char| !c.is_ascii_digit()).unwrap_or(self.len());
-        let (number, unit) = self.split_at(digits);
-        let factor: u64 = match unit {
-            "" => 1,
-            "k" => 1000,
-            "M" => 1_000_000,
-            "G" => 1_000_000_000,
-            "Ki" => 1 << 10,
-            "Mi" => 1 << 20,
-            "Gi" => 1 << 30,
-            "Ti" => 1 << 40,
-            _ => return None,
-        };
-        number.parse::<u64>().ok()?.checked_mul(factor)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn memory_is_read_as_kubernetes_writes_it() {
-        assert_eq!("512Mi".parse_memory(), Some(512 << 20));
-        assert_eq!("2G".parse_memory(), Some(2_000_000_000));
-        assert_eq!("12".parse_memory(), Some(12));
-        for bad in ["", "Mi", "1.5Gi", "2gb", "99999999999Gi"] {
-            assert_eq!(bad.parse_memory(), None, "{bad}");
-        }
     }
 }

@@ -3,11 +3,13 @@
 //!
 //! Invariant: as in [`super::source`], any text ends in a value or an error, in bounded time and memory.
 
+use std::rc::Rc;
+
 use ruff_python_ast::{self as ast, Expr, Stmt};
 use ruff_text_size::Ranged;
 use serde_json::Value as Json;
 
-use super::source::{Error, Signature, apart, literal, parse, position, signature};
+use super::source::{Error, Module, Signature, apart, literal, position, signature};
 
 /// What a source has of classes.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -128,28 +130,28 @@ const DEEPEST: u8 = 8;
 pub fn classes(source: &str) -> Result<Classes, Error> {
     apart(source, || {
         let source = source.strip_prefix('\u{feff}').unwrap_or(source);
-        let module = parse(source)?;
+        let module = Rc::new(Module::new("", source.to_owned())?);
         let mut found = Classes::default();
-        found.visit(source, &module.syntax().body, 0);
+        found.visit(&module, module.body(), 0);
         Ok(found)
     })
 }
 
 impl Classes {
-    fn visit(&mut self, source: &str, body: &[Stmt], depth: u8) {
+    fn visit(&mut self, module: &Rc<Module>, body: &[Stmt], depth: u8) {
         for statement in body {
             match statement {
                 Stmt::ClassDef(class) => {
-                    let class = read(source, class);
+                    let class = read(module, class);
                     self.classes.retain(|other| other.name != class.name);
                     self.classes.push(class);
                 }
                 Stmt::Try(attempt) if depth < DEEPEST => {
-                    self.visit(source, &attempt.body, depth + 1);
-                    self.visit(source, &attempt.orelse, depth + 1);
+                    self.visit(module, &attempt.body, depth + 1);
+                    self.visit(module, &attempt.orelse, depth + 1);
                 }
-                Stmt::For(_) | Stmt::While(_) => self.work(source, statement),
-                Stmt::Expr(expression) if is_work(&expression.value) => self.work(source, statement),
+                Stmt::For(_) | Stmt::While(_) => self.work(module.source(), statement),
+                Stmt::Expr(expression) if is_work(&expression.value) => self.work(module.source(), statement),
                 _ => {}
             }
         }
@@ -168,7 +170,7 @@ fn is_work(expression: &Expr) -> bool {
     dotted(&call.func, 0).rsplit('.').next().is_some_and(|name| WORK.contains(&name))
 }
 
-fn read(source: &str, class: &ast::StmtClassDef) -> Class {
+fn read(module: &Rc<Module>, class: &ast::StmtClassDef) -> Class {
     let arguments = class.arguments.as_deref();
     let bases = arguments.map(|arguments| arguments.args.iter().map(|base| dotted(base, 0)).collect());
     let mut read = Class {
@@ -178,7 +180,7 @@ fn read(source: &str, class: &ast::StmtClassDef) -> Class {
         methods: Vec::new(),
         fields: Vec::new(),
         attributes: Vec::new(),
-        line: position(source, class.name.range().start()).line,
+        line: position(module.source(), class.name.range().start()).line,
     };
     for statement in &class.body {
         match statement {
@@ -190,7 +192,7 @@ fn read(source: &str, class: &ast::StmtClassDef) -> Class {
                     given(&function.body, this, 0, &mut read.attributes);
                 }
                 let decorators = decorators(&function.decorator_list);
-                read.methods.push(Method { signature: signature(source, function), decorators });
+                read.methods.push(Method { signature: signature(module, function, &|_| None), decorators });
             }
             Stmt::Assign(assign) => {
                 let names = assign.targets.iter().filter_map(Expr::as_name_expr);

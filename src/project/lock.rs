@@ -21,7 +21,7 @@ use crate::formats::schema::load;
 use crate::image::oci::platform::Platform;
 use crate::io::atomic;
 use crate::io::digest::Digest;
-use crate::project::manifest::{Manifest, Requirements};
+use crate::project::manifest::{Manifest, Requirements, SERVER};
 
 /// The name of the lock, beside the manifest.
 pub const NAME: &str = "ekiben.lock";
@@ -101,10 +101,10 @@ impl load::Described for Lock {
 
 /// The digest of all that a lock depends on: what stands in the manifest about packages and bases, the contents `files`
 /// of the requirements file that it names and of those that this one includes, and whether Ekiben's own server is
-/// needed.
+/// needed, and which packages that takes (`server`).
 ///
 /// Not of it: names of servers (a lock names none), order where it means nothing, line ends, and this machine.
-pub fn input_digest(manifest: &Manifest, files: &[&str]) -> Digest {
+pub fn input_digest(manifest: &Manifest, files: &[&str], server: &[&str]) -> Digest {
     let python = manifest.python.as_ref().map(|python| {
         let requirements = match &python.requirements {
             Requirements::List(list) => {
@@ -137,6 +137,10 @@ pub fn input_digest(manifest: &Manifest, files: &[&str]) -> Digest {
         manifest.model.remote().map(|(_, one, address)| (address.to_string(), one.sha256.clone())).collect();
     if let Some(input) = input.as_object_mut().filter(|_| !models.is_empty()) {
         input.insert("models".to_owned(), serde_json::json!(models));
+    }
+    let more: BTreeSet<_> = server.iter().filter(|package| !SERVER.contains(package)).collect();
+    if !more.is_empty() {
+        input["server"] = serde_json::json!(more);
     }
     // serde_json keeps keys sorted, so the text is canonical.
     Digest::of(input.to_string())

@@ -34,6 +34,9 @@ pub const SERVER: [&str; 5] = [
     "uvicorn>=0.22",
 ];
 
+/// What the service needs besides where a function takes files: it reads forms.
+pub const FORMS: &str = "python-multipart>=0.0.18";
+
 /// A model, what it needs, and how it answers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -431,6 +434,78 @@ pub struct Service {
     #[serde(default = "ready")]
     #[schemars(regex(pattern = "^/"), extend("patternErrorMessage" = "a path that begins with `/`"))]
     pub ready: String,
+    /// How large requests may be; larger ones are refused with 413.
+    #[serde(default, skip_serializing_if = "Limits::is_empty")]
+    pub limits: Limits,
+    /// What stands in answers for numbers that JSON does not have (NaN, infinity). Absent or null: `null`, of which the log
+    /// warns once for each function. `error`: such an answer is a failure of the model. `text`: `"NaN"`, `"Infinity"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nan: Option<NotANumber>,
+}
+
+/// How large requests may be.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// One file in a request. Absent: as large as a request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<Size>,
+    /// The body of a request. Absent: 100M.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<Size>,
+}
+
+impl Limits {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What stands for a number that JSON does not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum NotANumber {
+    /// The model has failed.
+    Error,
+    /// A text: `"NaN"`, `"Infinity"`, `"-Infinity"`.
+    Text,
+}
+
+/// A number of bytes, as it is written: `512Mi`, `10M`, `1000`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct Size(
+    #[schemars(extend(
+        "pattern" = "^[0-9]{1,12}(Ki|Mi|Gi|Ti|k|M|G|T)?$",
+        "patternErrorMessage" = "a whole number of bytes with a unit, as 10M or 512Mi"
+    ))]
+    String,
+);
+
+impl Size {
+    /// In bytes; none where the text is no size.
+    pub fn bytes(&self) -> Option<u64> {
+        bytes(&self.0)
+    }
+}
+
+/// The bytes of a size as Kubernetes writes them: `512Mi`, `2G`, `1000`.
+pub fn bytes(text: &str) -> Option<u64> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let factor: u64 = match unit {
+        "" => 1,
+        "k" => 1000,
+        "M" => 1_000_000,
+        "G" => 1_000_000_000,
+        "T" => 1_000_000_000_000,
+        "Ki" => 1 << 10,
+        "Mi" => 1 << 20,
+        "Gi" => 1 << 30,
+        "Ti" => 1 << 40,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(factor)
 }
 
 impl Service {
@@ -652,6 +727,15 @@ pub struct Input {
     /// What it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
+    /// The kinds of files that it takes, as `image/png` or `image/*`; others are refused with 415. Absent: those that stand
+    /// beside its type, or any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("items" = {
+        "type": "string",
+        "pattern": r"^[a-z]+/(\*|[a-z0-9][a-z0-9.+-]*)$",
+        "patternErrorMessage": "a kind of files, as image/png or image/*"
+    }))]
+    pub accept: Vec<String>,
 }
 
 /// What a local run may use.
@@ -820,6 +904,16 @@ mod tests {
         assert!(!holds(coarse(), json!({ "approximately": 0 }), 8.0, 8.1));
         assert!(!holds(coarse(), json!({ "tolerance": 0 }), 8.0, 8.1));
         assert!(holds(nothing(), json!({ "approximately": { "absolute": 1 }, "tolerance": 0 }), 8.0, 9.0));
+    }
+
+    #[test]
+    fn sizes_are_read_as_kubernetes_writes_them() {
+        assert_eq!(bytes("512Mi"), Some(512 << 20));
+        assert_eq!(bytes("2G"), Some(2_000_000_000));
+        assert_eq!(bytes("12"), Some(12));
+        for bad in ["", "Mi", "1.5Gi", "2gb", "99999999999Gi"] {
+            assert_eq!(bytes(bad), None, "{bad}");
+        }
     }
 
     #[test]

@@ -14,10 +14,11 @@ use crate::base::requirements::Requirements;
 use crate::formats::diagnostic::{Code, Diagnostic, Diagnostics, Label};
 use crate::formats::document::{Document, shown};
 use crate::formats::schema::load;
+use crate::formats::source::{Read, function_in};
 use crate::io::digest::Digest;
 use files::Files;
 use lock::Lock;
-use manifest::{Manifest, NAMES};
+use manifest::{FORMS, Manifest, NAMES, SERVER};
 use validate::Subject;
 
 /// Rules that are broken by what a manifest does not say.
@@ -49,6 +50,8 @@ pub struct Project {
     pub files: Files,
     /// The Python packages that it requires.
     pub requirements: Requirements,
+    /// Those that Ekiben's service around its functions needs.
+    pub server: Vec<&'static str>,
 }
 
 impl Project {
@@ -74,7 +77,7 @@ impl Project {
 
     /// The digest of all that the lock depends on: see [`lock::input_digest`].
     pub fn input_digest(&self) -> Digest {
-        lock::input_digest(&self.manifest, &self.requirements.texts())
+        lock::input_digest(&self.manifest, &self.requirements.texts(), &self.server)
     }
 
     fn read(path: &Path, found: &mut Diagnostics) -> Option<Self> {
@@ -92,7 +95,8 @@ impl Project {
         let requirements = Requirements::read(manifest.requirements(), &root, Some(&document), &mut meant);
         let lock = read_lock(&root.join(lock::NAME));
         let locked = lock.as_ref().map(locked).unwrap_or_default();
-        let input = lock::input_digest(&manifest, &requirements.texts());
+        let server = server(&manifest, &|file| std::fs::read_to_string(root.join(file)).ok());
+        let input = lock::input_digest(&manifest, &requirements.texts(), &server);
         let subject = Subject {
             root: &root,
             manifest: &manifest,
@@ -111,8 +115,22 @@ impl Project {
                 || !said.iter().any(|said| said.start <= span.end && span.start <= said.end)
         };
         found.extend(meant.into_iter().filter(|mistake| unsaid(&mistake.primary) && !follows(mistake.code)));
-        Some(Self { root, path, manifest, document, files, requirements })
+        Some(Self { root, path, manifest, document, files, requirements, server })
     }
+}
+
+/// The packages that the service of a manifest needs, whose files `read` gives: one that takes files reads forms.
+pub fn server(manifest: &Manifest, read: &Read<'_>) -> Vec<&'static str> {
+    if !manifest.serves_functions() {
+        return Vec::new();
+    }
+    let takes_files = |entry: &manifest::Entry<'_>| {
+        let signature = read(entry.file).and_then(|text| function_in(entry.file, &text, entry.function, read).ok());
+        let annotations = signature.into_iter().flat_map(|signature| signature.parameters);
+        annotations.filter_map(|parameter| parameter.annotation).any(|of| of.takes_files())
+    };
+    let forms = manifest.service.entries().iter().any(takes_files).then_some(FORMS);
+    SERVER.into_iter().chain(forms).collect()
 }
 
 /// The lock in a file, if there is one. Whether it is right is for those to say who use it.

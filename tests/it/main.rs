@@ -36,6 +36,7 @@ mod run;
 mod service;
 mod streams;
 mod validate;
+mod values;
 mod volumes;
 mod weights;
 mod zoo;

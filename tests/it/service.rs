@@ -28,7 +28,8 @@ fn site() -> &'static Path {
         let output = Command::new("python3").args(["-c", script]).output().unwrap();
         let version = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
         let target = Target { python: version, platform: Platform::host().unwrap(), glibc: (2, 31) };
-        let requirements = Requirements::default().and(ekiben::project::manifest::SERVER).and(["numpy"]);
+        let more = [ekiben::project::manifest::FORMS, "numpy", "pandas", "pillow"];
+        let requirements = Requirements::default().and(ekiben::project::manifest::SERVER).and(more);
         let (scratch, project) = (session.store.scratch().unwrap(), home.path());
         let asked = Resolution { requirements: &requirements, target: &target, project, preferred: &[] };
         let packages = python::resolve(&uv, &asked, scratch.path(), &session.progress).unwrap();
@@ -47,32 +48,35 @@ fn site() -> &'static Path {
     site
 }
 
-pub(crate) struct Service {
-    pub(crate) root: tempfile::TempDir,
-    pub(crate) process: Child,
-    pub(crate) port: u16,
-    document: Value,
+pub struct Service {
+    pub root: tempfile::TempDir,
+    pub process: Child,
+    pub port: u16,
+    pub document: Value,
 }
 
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) head: String,
-    pub(crate) body: String,
+pub struct Answer {
+    pub status: u16,
+    /// The lines of the head, below the first.
+    pub head: String,
+    /// As a text, as far as it is one.
+    pub body: String,
+    pub bytes: Vec<u8>,
 }
 
 impl Answer {
-    pub(crate) fn json(&self) -> Value {
-        serde_json::from_str(&self.body).unwrap()
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {} {}", self.status, self.body))
     }
 }
 
-pub(crate) fn tiny(service: &Value) -> Manifest {
+pub fn tiny(service: &Value) -> Manifest {
     serde_json::from_value(json!({ "name": "tiny", "version": "1", "service": service })).unwrap()
 }
 
 impl Service {
     /// Writes code and service as they lie in an image, and starts it.
-    pub(crate) fn start(manifest: &Manifest, source: &str) -> Self {
+    pub fn start(manifest: &Manifest, source: &str) -> Self {
         let root = tempfile::tempdir().unwrap();
         std::fs::create_dir(root.path().join("src")).unwrap();
         std::fs::write(root.path().join("src/predict.py"), source).unwrap();
@@ -99,7 +103,7 @@ impl Service {
         Self { root, process, port, document }
     }
 
-    pub(crate) fn ready(mut self) -> Self {
+    pub fn ready(mut self) -> Self {
         let started = Instant::now();
         while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
             assert!(self.process.try_wait().unwrap().is_none(), "it ended: {}", self.log());
@@ -109,32 +113,51 @@ impl Service {
         self
     }
 
-    pub(crate) fn log(&self) -> String {
+    pub fn process_id(&self) -> u32 {
+        self.process.id()
+    }
+
+    pub fn log(&self) -> String {
         std::fs::read_to_string(self.root.path().join("log")).unwrap()
     }
 
-    pub(crate) fn ask(&self, method: &str, path: &str, head: &str, body: &str) -> Answer {
+    pub fn ask(&self, method: &str, path: &str, head: &str, body: impl AsRef<[u8]>) -> Answer {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
-        let length = body.len();
-        let request = format!(
-            "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{head}content-length: {length}\r\n\r\n{body}"
-        );
-        stream.write_all(request.as_bytes()).unwrap();
+        let body = body.as_ref();
+        let head = format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{head}");
+        stream.write_all(format!("{head}content-length: {}\r\n\r\n", body.len()).as_bytes()).unwrap();
+        // Who is refused early need not have sent all.
+        let _ = stream.write_all(body);
         let mut reader = BufReader::new(stream);
         let mut line = String::new();
         reader.read_line(&mut line).unwrap();
         let status = line.split(' ').nth(1).unwrap().parse().unwrap();
-        let mut rest = String::new();
-        reader.read_to_string(&mut rest).unwrap();
-        let (head, body) = rest.split_once("\r\n\r\n").unwrap();
-        Answer { status, head: head.to_owned(), body: body.to_owned() }
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") && head != "\r\n" {
+            reader.read_line(&mut head).unwrap();
+        }
+        let mut bytes = Vec::new();
+        reader.read_to_end(&mut bytes).unwrap();
+        Answer { status, head, body: String::from_utf8_lossy(&bytes).into_owned(), bytes }
     }
 
-    pub(crate) fn post(&self, path: &str, body: &Value) -> Answer {
-        self.ask("POST", path, "", &body.to_string())
+    pub fn post(&self, path: &str, body: &Value) -> Answer {
+        self.ask("POST", path, "", body.to_string())
     }
 
-    pub(crate) fn get(&self, path: &str) -> Answer {
+    /// Sends the parts of a form, each with the head that stands before it.
+    pub fn send(&self, path: &str, more: &str, parts: &[(&str, &[u8])]) -> Answer {
+        let mut body = Vec::new();
+        for (head, content) in parts {
+            body.extend(format!("--limit\r\ncontent-disposition: form-data; {head}\r\n\r\n").into_bytes());
+            body.extend_from_slice(content);
+            body.extend(b"\r\n");
+        }
+        body.extend(b"--limit--\r\n");
+        self.ask("POST", path, &format!("content-type: multipart/form-data; boundary=limit\r\n{more}"), body)
+    }
+
+    pub fn get(&self, path: &str) -> Answer {
         self.ask("GET", path, "", "")
     }
 

@@ -532,7 +532,7 @@ fn a_lock_is_read_as_it_was_written() {
     let project = folder.project();
     let lock = Lock {
         lock: 1,
-        input: ekiben::project::lock::input_digest(&project.manifest, &[]),
+        input: ekiben::project::lock::input_digest(&project.manifest, &[], &[]),
         python: None,
         platforms: Default::default(),
         models: Vec::new(),
@@ -541,10 +541,10 @@ fn a_lock_is_read_as_it_was_written() {
     lock.write(&path).unwrap();
     let mut found = Diagnostics::new();
     assert_eq!(Lock::load(&path, &mut found), Some(lock.clone()));
-    assert!(!lock.is_stale(&ekiben::project::lock::input_digest(&project.manifest, &[])));
+    assert!(!lock.is_stale(&ekiben::project::lock::input_digest(&project.manifest, &[], &[])));
     let mut other = project.manifest.clone();
     other.system.packages = SystemPackages::Named(vec!["libgomp1".to_owned()]);
-    assert!(lock.is_stale(&ekiben::project::lock::input_digest(&other, &[])));
+    assert!(lock.is_stale(&ekiben::project::lock::input_digest(&other, &[], &[])));
     assert!(
         !fs::read_dir(folder.path()).unwrap().any(|e| e
             .unwrap()

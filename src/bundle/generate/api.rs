@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use super::schema::media_types;
 use crate::formats::document::Written;
-use crate::formats::source::{self, Signature};
+use crate::formats::source::{self, Parameter, ParameterKind, Signature, Type};
 use crate::io::explain::{ErrorKind, Explain, Explanation};
 use crate::project::manifest::{FunctionRef, Manifest, NoFunctionRef};
 
@@ -68,7 +69,7 @@ impl Api {
     ///
     /// # Errors
     /// See [`Error`].
-    pub fn new(manifest: &Manifest, read: &dyn Fn(&str) -> std::io::Result<String>) -> Result<Self, Error> {
+    pub fn new(manifest: &Manifest, read: &(dyn Fn(&str) -> std::io::Result<String> + Sync)) -> Result<Self, Error> {
         if !manifest.service.command.is_empty() {
             return Ok(Self::default());
         }
@@ -81,7 +82,7 @@ impl Api {
                 return Err(Error::Reserved(name.to_owned()));
             }
             let FunctionRef { file, function } = written.meant()?;
-            let signature = match source::function(&read(file)?, function) {
+            let signature = match source::function_in(file, &read(file)?, function, &|file| read(file).ok()) {
                 Ok(signature) => Some(signature),
                 Err(source::Error::Opaque { .. }) => None,
                 Err(source) => return Err(Error::Source { file: file.clone(), source }),
@@ -98,8 +99,13 @@ impl Api {
 }
 
 impl Route {
-    pub(super) fn settings(&self) -> serde_json::Value {
+    pub(super) fn settings(&self, manifest: &Manifest) -> serde_json::Value {
         let mut settings = serde_json::json!({ "path": self.path, "file": self.file, "function": self.function });
+        for (parameter, _) in self.files(manifest) {
+            if let Some(kinds) = accepted(manifest, &parameter.name) {
+                settings["accept"][&parameter.name] = kinds.into();
+            }
+        }
         if self.may_stream() {
             settings["stream"] = true.into();
         }
@@ -110,4 +116,36 @@ impl Route {
     pub(super) fn may_stream(&self) -> bool {
         self.signature.as_ref().is_none_or(|signature| signature.decorated || signature.parts.is_some())
     }
+
+    /// Whether a request may be a form with files.
+    pub(super) fn takes_files(&self) -> bool {
+        let annotations = self.signature.iter().flat_map(|signature| &signature.parameters);
+        annotations.filter_map(|parameter| parameter.annotation.as_ref()).any(Type::takes_files)
+    }
+
+    /// The parameters that are files or lists of them, and the kinds that these may be of; none where any will do.
+    pub(super) fn files(&self, manifest: &Manifest) -> impl Iterator<Item = (&Parameter, Vec<String>)> {
+        let parameters = self.signature.iter().flat_map(|signature| &signature.parameters);
+        parameters.filter(|parameter| parameter.kind == ParameterKind::Named).filter_map(move |parameter| {
+            let file = parameter.annotation.as_ref()?.file()?;
+            let kinds = accepted(manifest, &parameter.name).map(<[String]>::to_vec);
+            let own = || media_types(file).into_iter().map(str::to_owned).collect();
+            Some((parameter, kinds.unwrap_or_else(own)))
+        })
+    }
+
+    /// The parameter that the whole body may be: a file, and all that has to be given.
+    pub(super) fn whole_file(&self, manifest: &Manifest) -> Option<(&Parameter, Vec<String>)> {
+        let signature = self.signature.as_ref()?;
+        let mut required = signature.parameters.iter().filter(|parameter| parameter.required);
+        let (Some(one), None) = (required.next(), required.next()) else { return None };
+        one.annotation.as_ref()?.alone()?;
+        self.files(manifest).find(|(parameter, _)| parameter.name == one.name)
+    }
+}
+
+/// The kinds of files that the manifest names for a parameter.
+fn accepted<'a>(manifest: &'a Manifest, name: &str) -> Option<&'a [String]> {
+    let input = manifest.service.inputs.iter().find(|input| input.name == name)?;
+    Some(input.accept.as_slice()).filter(|kinds| !kinds.is_empty())
 }

@@ -7,6 +7,7 @@
 mod api;
 mod bundle;
 mod openapi;
+mod schema;
 mod yaml;
 
 pub use api::{Api, Error, Route};
@@ -18,7 +19,7 @@ use serde_json::{Map, Value, json};
 use crate::bundle::runtime;
 use crate::formats::document::Written;
 use crate::io::archive::{ArchivePath, Entry, Mode};
-use crate::project::manifest::{Manifest, Period};
+use crate::project::manifest::{Manifest, Period, Size};
 
 /// A file that is generated.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,13 +66,17 @@ pub fn service(manifest: &Manifest, version: &str, api: &Api) -> Vec<GeneratedFi
         files.extend([
             copied!("ekiben_service/__init__.py"),
             copied!("ekiben_service/__main__.py"),
+            copied!("ekiben_service/answer.py"),
             copied!("ekiben_service/app.py"),
+            copied!("ekiben_service/body.py"),
             copied!("ekiben_service/deferred.py"),
             copied!("ekiben_service/docs.html"),
+            copied!("ekiben_service/files.py"),
             copied!("ekiben_service/function.py"),
             copied!("ekiben_service/load.py"),
             copied!("ekiben_service/log.py"),
             copied!("ekiben_service/metrics.py"),
+            copied!("ekiben_service/values.py"),
             GeneratedFile::new("ekiben_service/openapi.json", document(manifest, version, api).to_string()),
             copied!("ekiben_service/server.py"),
             GeneratedFile::new("ekiben_service/service.json", settings(manifest, version, api).to_string()),
@@ -95,7 +100,7 @@ fn settings(manifest: &Manifest, version: &str, api: &Api) -> Value {
         "name": manifest.name,
         "version": version,
         "port": service.port,
-        "functions": api.routes.iter().map(Route::settings).collect::<Vec<_>>(),
+        "functions": api.routes.iter().map(|route| route.settings(manifest)).collect::<Vec<_>>(),
     });
     let deferred = service
         .deferred
@@ -108,9 +113,15 @@ fn settings(manifest: &Manifest, version: &str, api: &Api) -> Value {
         "grace": seconds(&service.grace),
         "workers": service.workers,
         "deferred": deferred,
+        "nan": service.nan,
     });
     for (key, value) in without_null(told) {
         settings[key] = value;
+    }
+    for (name, limit) in [("file", &service.limits.file), ("request", &service.limits.request)] {
+        if let Some(bytes) = limit.as_ref().and_then(Size::bytes) {
+            settings["limits"][name] = bytes.into();
+        }
     }
     settings
 }

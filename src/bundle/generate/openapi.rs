@@ -3,6 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::schema::{Way, component, object, reference, schema};
 use super::{Api, Route};
 use crate::formats::source::{Parameter, ParameterKind, Signature, Type};
 use crate::project::manifest::{Manifest, Test};
@@ -27,7 +28,13 @@ pub fn document(manifest: &Manifest, version: &str, api: &Api) -> Value {
     }
     let metrics = get("/metrics", "Metrics in Prometheus' text format", "text/plain", &json!({ "type": "string" }));
     paths.insert("/metrics".to_owned(), metrics);
-    json!({ "openapi": "3.1.0", "info": info, "paths": paths, "components": { "schemas": problems() } })
+    let mut schemas = problems();
+    for route in &api.routes {
+        for (name, class) in route.signature.iter().flat_map(|signature| &signature.classes) {
+            schemas[name] = component(class);
+        }
+    }
+    json!({ "openapi": "3.1.0", "info": info, "paths": paths, "components": { "schemas": schemas } })
 }
 
 fn get(path: &str, summary: &str, media_type: &str, schema: &Value) -> Value {
@@ -37,24 +44,25 @@ fn get(path: &str, summary: &str, media_type: &str, schema: &Value) -> Value {
 
 fn operation(manifest: &Manifest, route: &Route) -> Value {
     let signature = route.signature.as_ref();
-    let mut request = json!({ "schema": arguments(manifest, signature) });
-    if let Some(examples) = examples(&manifest.tests, &route.path) {
-        request["examples"] = examples;
-    }
-    let result = signature.and_then(|signature| signature.returns.as_ref()).map_or_else(|| json!({}), schema);
     let problem = |description: &str, name: &str| {
-        let schema = json!({ "$ref": format!("#/components/schemas/{name}") });
+        let schema = json!({ "$ref": reference(name) });
         json!({ "description": description, "content": { "application/json": { "schema": schema } } })
     };
+    let mut responses = json!({
+        "200": { "description": "The answer of the model", "content": answers(signature) },
+        "413": problem("The request, or a file in it, is too large", "Refusal"),
+        "415": problem("The request, or a file in it, is of a kind that is not taken", "Refusal"),
+        "422": problem("The input cannot be used", "Refusal"),
+        "500": problem("The model failed", "Failure"),
+        "503": problem("The service has too much to do, or ends; `Retry-After` says when to ask again", "Failure"),
+    });
+    if signature.and_then(|signature| signature.returns.as_ref()?.alone()).is_some() {
+        responses["406"] = problem("The answer is of no kind that is accepted", "Refusal");
+    }
     let mut operation = json!({
         "operationId": route.path.trim_start_matches('/'),
-        "requestBody": { "required": true, "content": { "application/json": request } },
-        "responses": {
-            "200": { "description": "The answer of the model", "content": answers(signature, &result) },
-            "422": problem("The input cannot be used", "Refusal"),
-            "500": problem("The model failed", "Failure"),
-            "503": problem("The service has too much to do, or ends; `Retry-After` says when to ask again", "Failure"),
-        },
+        "requestBody": { "required": true, "content": requests(manifest, route) },
+        "responses": responses,
     });
     if manifest.service.timeout.is_some() {
         operation["responses"]["504"] = problem("The model did not answer in time", "Failure");
@@ -66,45 +74,77 @@ fn operation(manifest: &Manifest, route: &Route) -> Value {
     operation
 }
 
-/// What comes back, by its media type: first that of whoever takes any.
-fn answers(signature: Option<&Signature>, result: &Value) -> Value {
-    let Some(part) = signature.and_then(|signature| signature.parts.as_ref()).map(schema) else {
-        return json!({ "application/json": { "schema": result } });
-    };
-    let text = |description: &str| json!({ "schema": { "type": "string", "description": description } });
-    json!({
-        "text/event-stream": text("An event for each part, with its JSON as data; an event `error` where it breaks off"),
-        "application/x-ndjson": text("A line for each part, with its JSON; one with `error` where it breaks off"),
-        "text/plain": text("The parts as they are, one after the other"),
-        "application/json": { "schema": { "type": "array", "items": part } },
-    })
-}
-
-/// The object that a request's body is: its members are the function's arguments.
-fn arguments(manifest: &Manifest, signature: Option<&Signature>) -> Value {
-    let Some(signature) = signature else { return json!({ "type": "object" }) };
-    let (mut properties, mut required, mut more) = (Map::new(), Vec::new(), false);
-    for parameter in &signature.parameters {
-        match parameter.kind {
-            ParameterKind::AnyKeywords => more = true,
-            ParameterKind::AnyPositions => {}
-            ParameterKind::Named => {
-                properties.insert(parameter.name.clone(), property(manifest, parameter));
-                if parameter.required {
-                    required.push(parameter.name.as_str());
-                }
-            }
+/// What a request may be: JSON; where there are files, a form; where there is one alone, that file.
+fn requests(manifest: &Manifest, route: &Route) -> Value {
+    let mut request = json!({ "schema": arguments(manifest, route, Way::In) });
+    if let Some(examples) = examples(&manifest.tests, &route.path) {
+        request["examples"] = examples;
+    }
+    let mut content = json!({ "application/json": request });
+    if route.takes_files() {
+        let mut form = json!({ "schema": arguments(manifest, route, Way::Form) });
+        let encoding: Map<String, Value> = route
+            .files(manifest)
+            .filter(|(_, kinds)| !kinds.is_empty())
+            .map(|(parameter, kinds)| (parameter.name.clone(), json!({ "contentType": kinds.join(", ") })))
+            .collect();
+        if !encoding.is_empty() {
+            form["encoding"] = encoding.into();
+        }
+        content["multipart/form-data"] = form;
+    }
+    if let Some((_, kinds)) = route.whole_file(manifest) {
+        let any = ["application/octet-stream".to_owned()];
+        for kind in if kinds.is_empty() { &any[..] } else { &kinds } {
+            content[kind] = json!({ "schema": { "type": "string", "format": "binary" } });
         }
     }
-    let mut object = json!({ "type": "object", "properties": properties, "additionalProperties": more });
-    if !required.is_empty() {
-        object["required"] = required.into();
-    }
-    object
+    content
 }
 
-fn property(manifest: &Manifest, parameter: &Parameter) -> Value {
-    let mut property = parameter.annotation.as_ref().map_or_else(|| json!({}), schema);
+/// What an answer may be: JSON; a file also as it is; parts also one after the other, first as whoever takes any gets them.
+fn answers(signature: Option<&Signature>) -> Value {
+    if let Some(part) = signature.and_then(|signature| signature.parts.as_ref()) {
+        let part = schema(part, Way::Out);
+        let text = |description: &str| json!({ "schema": { "type": "string", "description": description } });
+        return json!({
+            "text/event-stream": text("An event for each part, with its JSON as data; an event `error` where it breaks off"),
+            "application/x-ndjson": text("A line for each part, with its JSON; one with `error` where it breaks off"),
+            "text/plain": text("The parts as they are, one after the other"),
+            "application/json": { "schema": { "type": "array", "items": part } },
+        });
+    }
+    let returns = signature.and_then(|signature| signature.returns.as_ref());
+    let json = returns.map_or_else(|| json!({}), |of| schema(of, Way::Out));
+    let mut content = json!({ "application/json": { "schema": json } });
+    if let Some(file) = returns.and_then(Type::alone) {
+        let kinds = match (file.media_types.as_slice(), file.is_picture) {
+            ([], true) => PICTURES.map(str::to_owned).to_vec(),
+            ([], false) => vec!["*/*".to_owned()],
+            (kinds, _) => kinds.to_vec(),
+        };
+        for kind in kinds {
+            content[kind] = json!({ "schema": { "type": "string", "format": "binary" } });
+        }
+    }
+    content
+}
+
+/// What the service writes pictures as.
+const PICTURES: [&str; 6] = ["image/bmp", "image/gif", "image/jpeg", "image/png", "image/tiff", "image/webp"];
+
+/// The object that a request's body is: its members are the function's arguments.
+fn arguments(manifest: &Manifest, route: &Route, way: Way) -> Value {
+    let Some(signature) = &route.signature else { return json!({ "type": "object" }) };
+    let named = || signature.parameters.iter().filter(|parameter| parameter.kind == ParameterKind::Named);
+    let properties = named().map(|parameter| (parameter.name.clone(), property(manifest, parameter, way))).collect();
+    let required: Vec<&str> = named().filter(|one| one.required).map(|one| one.name.as_str()).collect();
+    let is_open = signature.parameters.iter().any(|parameter| parameter.kind == ParameterKind::AnyKeywords);
+    object(properties, &required, is_open)
+}
+
+fn property(manifest: &Manifest, parameter: &Parameter, way: Way) -> Value {
+    let mut property = parameter.annotation.as_ref().map_or_else(|| json!({}), |of| schema(of, way));
     let input = manifest.service.inputs.iter().find(|input| input.name == parameter.name);
     if let Some(description) = input.and_then(|input| input.description.as_deref()) {
         property["description"] = description.into();
@@ -124,22 +164,6 @@ fn examples(tests: &[Test], path: &str) -> Option<Value> {
         .filter_map(|(test, number)| Some((test.name(number), json!({ "value": test.request.as_ref()? }))))
         .collect();
     (!examples.is_empty()).then_some(Value::Object(examples))
-}
-
-/// A type in JSON Schema 2020-12.
-fn schema(of: &Type) -> Value {
-    match of {
-        Type::Any | Type::Other(_) => json!({}),
-        Type::None => json!({ "type": "null" }),
-        Type::Bool => json!({ "type": "boolean" }),
-        Type::Int => json!({ "type": "integer" }),
-        Type::Float => json!({ "type": "number" }),
-        Type::Str => json!({ "type": "string" }),
-        Type::List(items) => json!({ "type": "array", "items": schema(items) }),
-        Type::Dict(values) => json!({ "type": "object", "additionalProperties": schema(values) }),
-        Type::Union(types) => json!({ "anyOf": types.iter().map(schema).collect::<Vec<_>>() }),
-        Type::Literal(values) => json!({ "enum": values }),
-    }
 }
 
 fn problems() -> Value {

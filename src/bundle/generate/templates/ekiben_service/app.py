@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import logging
-import os
 import re
 import time
 import uuid
@@ -13,8 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Awaitable, Callable, Dict, Optional
 
-from pydantic import ValidationError
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
@@ -22,14 +21,13 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from . import log
-from .function import Function
+from .body import Refusal, refusal
+from .function import HELD, Function
 from .load import Busy, Caller, Late, Load
 from .metrics import CONTENT_TYPE, Metrics
 from .state import State
 
 HERE = Path(__file__).parent
-# Bytes of a request's body.
-LARGEST = int(os.environ.get("EKIBEN_MAX_BODY") or 100_000_000)
 SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 # Asked every few seconds, and answered to the end.
 QUIET = {"/healthz", "/livez", "/readyz", "/metrics"}
@@ -60,7 +58,7 @@ def application(settings: dict[str, Any], root: Path, state: State) -> Service:
     answers: Dict[str, Answer] = {}
     service = Service(answers, load, settings.get("deferred", {}), state)
     for entry in settings["functions"]:
-        function = Function(root, entry["file"], entry["function"])
+        function = Function(root, entry, settings)
         kind = Endpoint
         if entry.get("stream"):
             from .stream import Endpoint as kind
@@ -85,26 +83,30 @@ class Endpoint:
         # Before a body is read for nothing.
         (load.awaiting if function.is_async else load.blocking).check()
         caller = load.caller(request.receive)
-        body = await (whole(request) if caller.deadline is None else asyncio.wait_for(whole(request), load.timeout))
-        if body is None:
-            return JSONResponse({"detail": f"the body has more than {LARGEST} bytes"}, 413)
-        work = function.bind(function.read(body))
+        reading = function.read(request)
+        arguments = await (reading if caller.deadline is None else asyncio.wait_for(reading, load.timeout))
+        work = function.bind(arguments)
         if "prefer" in request.headers:
             from . import deferred
 
             if deferred.is_wanted(request):
                 # Nobody who could leave.
                 caller.receive = None
-                return await self.service.deferred.begin(lambda: self.later(request, work, caller))
+                held = request.scope.pop(HELD, None)
+                return await self.service.deferred.begin(lambda: self.later(request, work, caller, held))
         return await self.run(request, work, caller)
 
     async def run(self, request: Request, work: Callable[[], Any], caller: Caller) -> Response:
         function = self.function
-        if function.is_async:
-            return function.response(await self.load.task(work, caller))
-        return await self.load.thread(lambda: function.response(work()), caller)
+        if not function.is_async:
+            return await self.load.thread(lambda: function.response(work(), request), caller)
+        result = await self.load.task(work, caller)
+        if function.is_json:
+            return function.response(result, request)
+        # Files are written, which takes its time.
+        return await run_in_threadpool(function.response, result, request)
 
-    async def later(self, request: Request, work: Callable[[], Any], caller: Caller) -> Response:
+    async def later(self, request: Request, work: Callable[[], Any], caller: Caller, held: Any) -> Response:
         """An answer that can be kept, whatever it is."""
         from .deferred import written
 
@@ -112,17 +114,10 @@ class Endpoint:
             response = await self.run(request, work, caller)
         except Exception as error:
             response = await broken(request, error)
+        finally:
+            if held is not None:
+                held.close()
         return await written(response, request)
-
-
-async def whole(request: Request) -> Optional[bytes]:
-    """The body; None where it is too large."""
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > LARGEST:
-            return None
-    return bytes(body)
 
 
 async def told(_: Request, error: Any) -> Response:
@@ -136,13 +131,12 @@ async def broken(_: Request, error: Exception) -> Response:
     """An answer for each way in which there is none. A traceback goes into the log alone."""
     if isinstance(error, HTTPException):
         return await told(_, error)
-    if isinstance(error, ValidationError):
-        wrong = error.errors(include_url=False, include_context=False, include_input=False)
-        return refused([{**one, "loc": ["body", *one["loc"]]} for one in wrong])
+    if isinstance(error, Refusal):
+        return error.response()
     if isinstance(error, ValueError):
         # The model's way to say that it cannot use this input.
         logger.warning("the model refused its input", exc_info=error)
-        return refused([{"type": "value_error", "loc": ["body"], "msg": str(error)}])
+        return refusal("value_error", str(error)).response()
     if isinstance(error, Busy):
         return failed(503, str(error), {"retry-after": str(error.retry_after)})
     if isinstance(error, Late):
@@ -151,10 +145,6 @@ async def broken(_: Request, error: Exception) -> Response:
         return failed(408, "the request did not come in time", {"connection": "close"})
     logger.error("the request failed", exc_info=error)
     return failed(500, "internal error")
-
-
-def refused(detail: list[dict[str, Any]]) -> Response:
-    return JSONResponse({"detail": detail}, 422)
 
 
 def failed(status: int, detail: str, headers: Optional[Dict[str, str]] = None) -> Response:
@@ -248,12 +238,18 @@ class Service:
         # The functions' own routes would do the same, behind all others and their layers.
         request = Request(scope, receive)
         try:
-            response = await answer(request)
-        except ClientDisconnect:
-            raise
-        except Exception as error:
-            response = await broken(request, error)
-        await response(scope, receive, send)
+            try:
+                response = await answer(request)
+            except ClientDisconnect:
+                raise
+            except Exception as error:
+                response = await broken(request, error)
+            await response(scope, receive, send)
+        finally:
+            # What the function was given as files, which parts of its answer may still come from.
+            held = scope.pop(HELD, None)
+            if held is not None:
+                held.close()
 
     def ended(self) -> Response:
         return failed(503, "the service ends", {"retry-after": "1"})

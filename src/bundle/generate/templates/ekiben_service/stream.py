@@ -124,10 +124,10 @@ class Endpoint(app.Endpoint):
         parts = Parts(caller, self.load.timeout)
         try:
             if self.function.is_async:
-                parts.follow(asyncio.ensure_future(self.iterate(work, parts, caller)))
+                parts.follow(asyncio.ensure_future(self.iterate(request, work, parts, caller)))
             else:
                 await self.load.blocking.enter(caller)
-                thread = self.load.started(partial(self.make, work, parts), Caller(None, None))
+                thread = self.load.started(partial(self.make, request, work, parts), Caller(None, None))
                 # Not a task: the thread is told, and not what waits for it.
                 parts.follow(asyncio.shield(thread))
             left = None if caller.deadline is None else max(caller.deadline - parts.loop.time(), 0.0)
@@ -146,11 +146,11 @@ class Endpoint(app.Endpoint):
             parts.close()
             raise
 
-    def make(self, work: Callable[[], Any], parts: Parts) -> Optional[Response]:
+    def make(self, request: Request, work: Callable[[], Any], parts: Parts) -> Optional[Response]:
         """In a thread. An answer where the function has given a whole."""
         result = work()
         if not is_iterator(result):
-            return self.function.response(result)
+            return self.function.response(result, request)
         try:
             for part in result:
                 if not parts.put(part):
@@ -160,7 +160,9 @@ class Endpoint(app.Endpoint):
                 result.close()
         return None
 
-    async def iterate(self, work: Callable[[], Any], parts: Parts, caller: Caller) -> Optional[Response]:
+    async def iterate(
+        self, request: Request, work: Callable[[], Any], parts: Parts, caller: Caller
+    ) -> Optional[Response]:
         """The same for functions that are async."""
         places = self.load.awaiting
         await places.enter(caller)
@@ -184,7 +186,7 @@ class Endpoint(app.Endpoint):
                     if hasattr(result, "close"):
                         result.close()
             else:
-                return self.function.response(result)
+                return self.function.response(result, request)
             return None
         finally:
             places.leave(time.perf_counter() - begun)

@@ -5,9 +5,14 @@
 //! (<https://docs.python.org/3/reference/grammar.html>) as ruff's parser has it; annotations follow the `typing`
 //! module.
 
-use crate::io::suggest::{closest, did_you_mean};
+mod types;
+
+pub use types::{Array, Class, File, Form, Member, Orient, Read, Type};
+
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
+use std::rc::Rc;
 
 use ruff_python_ast::token::TokenKind;
 use ruff_python_ast::visitor::{Visitor, walk_expr, walk_stmt};
@@ -17,6 +22,9 @@ use ruff_text_size::{Ranged, TextRange, TextSize};
 use serde_json::Value;
 
 use crate::io::explain::{ErrorKind, Explain, Explanation};
+use crate::io::suggest::{closest, did_you_mean};
+pub(super) use types::Module;
+use types::Reader;
 
 /// A module that a source imports as it is itself imported, without a way round where it is not there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +60,8 @@ pub struct Signature {
     /// What each part of its answer is, where it answers in parts, one after the other: it is a generator, or says that
     /// it returns an iterator.
     pub parts: Option<Type>,
+    /// The classes of the project that the annotations name, and those that these name, by a name that is unique here.
+    pub classes: BTreeMap<String, Class>,
     /// Its docstring, without the indentation of the source.
     pub docstring: Option<String>,
     /// Whether it is an `async def`.
@@ -110,33 +120,6 @@ pub enum ParameterKind {
     AnyPositions,
     /// `**rest`: all further arguments by name.
     AnyKeywords,
-}
-
-/// An annotation, as far as JSON can tell types apart.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Type {
-    /// Anything: `Any`, `object`.
-    Any,
-    /// `None`.
-    None,
-    /// `bool`.
-    Bool,
-    /// `int`.
-    Int,
-    /// `float`.
-    Float,
-    /// `str`.
-    Str,
-    /// A list, tuple, set or sequence, with what is in it.
-    List(Box<Type>),
-    /// A mapping from text, with what its values are.
-    Dict(Box<Type>),
-    /// One of several.
-    Union(Vec<Type>),
-    /// One of these values.
-    Literal(Vec<Value>),
-    /// A type that only running the code could tell, in the source's words.
-    Other(String),
 }
 
 /// A place in the source: line and column count from 1, the column in characters.
@@ -226,12 +209,21 @@ const MOST: usize = 1 << 20;
 /// taken down recursively. The kernel gives only the pages that are touched.
 const STACK: usize = 512 << 20;
 
-/// The function `name` that `source` defines at its top level; of several the last, as in Python.
+/// The function `name` that `source` defines at its top level; of several the last, as in Python. What it imports of the
+/// project is not looked into.
 ///
 /// # Errors
 /// See [`Error`].
 pub fn function(source: &str, name: &str) -> Result<Signature, Error> {
-    apart(source, || read(source, name))
+    function_in("", source, name, &|_| None)
+}
+
+/// The same of the file `file` of a project, whose other files `others` gives: classes that it imports of them are read.
+///
+/// # Errors
+/// See [`Error`]; what is wrong in other files is none.
+pub fn function_in(file: &str, source: &str, name: &str, others: &Read<'_>) -> Result<Signature, Error> {
+    apart(source, || read(file, source, name, others))
 }
 
 /// The modules that `source` imports as soon as it is imported itself. Not those that it can do without, or needs under some
@@ -381,13 +373,13 @@ fn suppresses(expression: &Expr) -> bool {
     }
 }
 
-fn read(source: &str, name: &str) -> Result<Signature, Error> {
+fn read(file: &str, source: &str, name: &str, others: &Read<'_>) -> Result<Signature, Error> {
     let source = source.strip_prefix('\u{feff}').unwrap_or(source);
-    let module = parse(source)?;
+    let module = Rc::new(Module::new(file, source.to_owned())?);
     let mut names = Names { wanted: name, functions: Vec::new(), found: None };
-    names.visit(&module.syntax().body, 0);
+    names.visit(module.body(), 0);
     match names.found {
-        Some(Found::Function(function)) => Ok(signature(source, function)),
+        Some(Found::Function(function)) => Ok(signature(&module, function, others)),
         Some(Found::Value(range)) => {
             Err(Error::Opaque { name: name.to_owned(), position: position(source, range.start()) })
         }
@@ -462,11 +454,12 @@ impl<'a> Names<'a> {
     }
 }
 
-pub(super) fn signature(source: &str, function: &ast::StmtFunctionDef) -> Signature {
+pub(super) fn signature(module: &Rc<Module>, function: &ast::StmtFunctionDef, others: &Read<'_>) -> Signature {
+    let (source, reader) = (module.source(), Reader::new(others));
     let one = |parameter: &ast::Parameter, kind, default: Option<&Expr>| Parameter {
         name: parameter.name.to_string(),
         kind,
-        annotation: parameter.annotation.as_deref().map(|annotation| read_type(source, annotation, 0)),
+        annotation: parameter.annotation.as_deref().map(|annotation| reader.annotation(module, annotation)),
         required: default.is_none() && kind == ParameterKind::Named,
         default: default.and_then(|default| literal(default, 0)),
         position: position(source, parameter.name.start()),
@@ -480,11 +473,13 @@ pub(super) fn signature(source: &str, function: &ast::StmtFunctionDef) -> Signat
     parameters.extend(declared.vararg.as_deref().map(|p| one(p, ParameterKind::AnyPositions, None)));
     parameters.extend(named(&declared.kwonlyargs));
     parameters.extend(declared.kwarg.as_deref().map(|p| one(p, ParameterKind::AnyKeywords, None)));
+    let returns = function.returns.as_deref().map(|annotation| reader.annotation(module, annotation));
     Signature {
         name: function.name.to_string(),
         parameters,
-        returns: function.returns.as_deref().map(|annotation| read_type(source, annotation, 0)),
-        parts: parts(source, function),
+        parts: parts(&reader, module, function),
+        returns,
+        classes: reader.into_classes(),
         docstring: docstring(&function.body),
         is_async: function.is_async,
         decorated: !function.decorator_list.is_empty(),
@@ -494,13 +489,13 @@ pub(super) fn signature(source: &str, function: &ast::StmtFunctionDef) -> Signat
 }
 
 /// What a function that answers in parts gives.
-fn parts(source: &str, function: &ast::StmtFunctionDef) -> Option<Type> {
+fn parts(reader: &Reader<'_>, module: &Rc<Module>, function: &ast::StmtFunctionDef) -> Option<Type> {
     let of_annotation = function.returns.as_deref().and_then(|annotation| match annotation {
         Expr::StringLiteral(text) => {
-            let text = text.value.to_str();
-            element(text, ruff_python_parser::parse_expression(text).ok()?.expr())
+            let expression = ruff_python_parser::parse_expression(text.value.to_str()).ok()?;
+            element(reader, module, expression.expr())
         }
-        annotation => element(source, annotation),
+        annotation => element(reader, module, annotation),
     });
     match of_annotation {
         Some((Iterated::Once, of)) => Some(of),
@@ -518,11 +513,11 @@ enum Iterated {
 }
 
 /// What an annotation says of what is iterated over, and what that gives.
-fn element(source: &str, annotation: &Expr) -> Option<(Iterated, Type)> {
+fn element(reader: &Reader<'_>, module: &Rc<Module>, annotation: &Expr) -> Option<(Iterated, Type)> {
     let (name, of) = match annotation {
         Expr::Subscript(generic) => match &*generic.slice {
-            Expr::Tuple(several) => (&*generic.value, read_type(source, several.elts.first()?, 0)),
-            one => (&*generic.value, read_type(source, one, 0)),
+            Expr::Tuple(several) => (&*generic.value, reader.annotation(module, several.elts.first()?)),
+            one => (&*generic.value, reader.annotation(module, one)),
         },
         name => (name, Type::Any),
     };
@@ -530,6 +525,20 @@ fn element(source: &str, annotation: &Expr) -> Option<(Iterated, Type)> {
         "Iterator" | "Generator" | "AsyncIterator" | "AsyncGenerator" => Some((Iterated::Once, of)),
         "Iterable" | "AsyncIterable" => Some((Iterated::Often, of)),
         _ => None,
+    }
+}
+
+/// The last name of `typing.Iterator`.
+fn last_name(expression: &Expr) -> &str {
+    match expression {
+        Expr::Name(name) => name.id.as_str(),
+        Expr::Attribute(attribute) => match &*attribute.value {
+            Expr::Name(module) if matches!(module.id.as_str(), "typing" | "t" | "typing_extensions" | "abc") => {
+                attribute.attr.as_str()
+            }
+            _ => "",
+        },
+        _ => "",
     }
 }
 
@@ -579,88 +588,6 @@ fn docstring(body: &[Stmt]) -> Option<String> {
 
 /// Deepest nesting of an annotation or a default that is looked into.
 const DEEPEST: u8 = 16;
-
-fn read_type(source: &str, annotation: &Expr, depth: u8) -> Type {
-    let other = || Type::Other(bounded(source.get(annotation.range().to_std_range()).unwrap_or_default()));
-    if depth > DEEPEST {
-        return other();
-    }
-    let inner = |expression: &Expr| read_type(source, expression, depth + 1);
-    match annotation {
-        Expr::NoneLiteral(_) => Type::None,
-        // An annotation in quotes is an expression as well.
-        Expr::StringLiteral(text) => match ruff_python_parser::parse_expression(text.value.to_str()) {
-            Ok(parsed) => read_type(text.value.to_str(), parsed.expr(), depth + 1),
-            Err(_) => other(),
-        },
-        Expr::BinOp(or) if or.op == ast::Operator::BitOr => union([inner(&or.left), inner(&or.right)]),
-        Expr::Name(_) | Expr::Attribute(_) => match last_name(annotation) {
-            "Any" | "object" => Type::Any,
-            "bool" => Type::Bool,
-            "int" => Type::Int,
-            "float" => Type::Float,
-            "str" => Type::Str,
-            "dict" | "Dict" | "Mapping" => Type::Dict(Type::Any.into()),
-            name if is_sequence(name) => Type::List(Type::Any.into()),
-            _ => other(),
-        },
-        Expr::Subscript(generic) => {
-            let arguments = match &*generic.slice {
-                Expr::Tuple(tuple) => &tuple.elts[..],
-                one => std::slice::from_ref(one),
-            };
-            match (last_name(&generic.value), arguments) {
-                ("Optional", [one]) => union([inner(one), Type::None]),
-                ("Union", some) => union(some.iter().map(inner)),
-                ("Annotated", [first, ..]) => inner(first),
-                ("Literal", values) => match values.iter().map(|value| literal(value, depth)).collect() {
-                    Some(values) => Type::Literal(values),
-                    None => other(),
-                },
-                ("dict" | "Dict" | "Mapping", [_, values]) => Type::Dict(inner(values).into()),
-                (name, [of] | [of, Expr::EllipsisLiteral(_)]) if is_sequence(name) => Type::List(inner(of).into()),
-                (name, _) if is_sequence(name) => Type::List(Type::Any.into()),
-                _ => other(),
-            }
-        }
-        _ => other(),
-    }
-}
-
-fn is_sequence(name: &str) -> bool {
-    matches!(name, "list" | "List" | "tuple" | "Tuple" | "set" | "Set" | "Sequence" | "Iterable" | "Collection")
-}
-
-/// `List` of `typing.List`. Of numpy and its like only the whole name tells, so those keep it.
-fn last_name(expression: &Expr) -> &str {
-    match expression {
-        Expr::Name(name) => name.id.as_str(),
-        Expr::Attribute(attribute) => match &*attribute.value {
-            Expr::Name(module) if matches!(module.id.as_str(), "typing" | "t" | "typing_extensions" | "abc") => {
-                attribute.attr.as_str()
-            }
-            _ => "",
-        },
-        _ => "",
-    }
-}
-
-/// Flat, without repetitions.
-fn union(types: impl IntoIterator<Item = Type>) -> Type {
-    let mut all = Vec::new();
-    for one in types {
-        let parts = if let Type::Union(parts) = one { parts } else { vec![one] };
-        for part in parts {
-            if !all.contains(&part) {
-                all.push(part);
-            }
-        }
-    }
-    match all.len() {
-        1 => all.remove(0),
-        _ => Type::Union(all),
-    }
-}
 
 /// The value of an expression that is one.
 pub(super) fn literal(expression: &Expr, depth: u8) -> Option<Value> {
@@ -766,7 +693,7 @@ mod tests {
             ("typing.Union[int, str, int]", Union(vec![Int, Str])),
             ("dict[str, list[bool]]", Dict(List(Bool.into()).into())),
             ("tuple[int, ...]", List(Int.into())),
-            ("tuple[int, str]", List(Any.into())),
+            ("tuple[int, str]", Tuple(vec![Int, Str])),
             ("Literal['a', 1]", Literal(vec!["a".into(), 1.into()])),
             ("Annotated[int, 'count']", Int),
             ("np.ndarray", Other("np.ndarray".into())),

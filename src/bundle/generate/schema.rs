@@ -1,0 +1,197 @@
+//! Types of Python as JSON Schemas (2020-12), as the service checks them.
+
+use serde_json::{Map, Value, json};
+
+use crate::formats::source::{Array, Class, File, Form, Member, Orient, Type};
+
+/// Which way a value goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// From a caller, within JSON.
+    In,
+    /// From a caller, as parts of a form: files are there as they are.
+    Form,
+    /// To a caller, within JSON.
+    Out,
+}
+
+/// Where the schema of a class of the project stands.
+pub fn reference(name: &str) -> String {
+    format!("#/components/schemas/{name}")
+}
+
+/// The schema of a type.
+pub fn schema(of: &Type, way: Way) -> Value {
+    match of {
+        Type::Any | Type::Other(_) => json!({}),
+        Type::None => json!({ "type": "null" }),
+        Type::Bool => json!({ "type": "boolean" }),
+        Type::Int => json!({ "type": "integer" }),
+        Type::Float => json!({ "type": "number" }),
+        Type::Str => json!({ "type": "string" }),
+        Type::Decimal if way == Way::Out => json!({ "type": "string" }),
+        Type::Decimal => json!({ "anyOf": [{ "type": "number" }, { "type": "string", "pattern": DECIMAL }] }),
+        Type::Text(format) => json!({ "type": "string", "format": format }),
+        Type::List(items) => json!({ "type": "array", "items": schema(items, way) }),
+        Type::Set(items) => json!({ "type": "array", "items": schema(items, way), "uniqueItems": true }),
+        Type::Tuple(items) => row(items.iter().map(|item| schema(item, way)).collect(), items.len()),
+        // In a form, only what is a part itself is as it is.
+        Type::Dict(values) => {
+            let way = if way == Way::Form { Way::In } else { way };
+            json!({ "type": "object", "additionalProperties": schema(values, way) })
+        }
+        Type::Union(types) if way == Way::Form && of.file().is_some() => {
+            // A part that is left out is `None`.
+            let some: Vec<_> = types.iter().filter(|one| **one != Type::None).map(|one| schema(one, way)).collect();
+            if let [one] = some.as_slice() { one.clone() } else { json!({ "anyOf": some }) }
+        }
+        Type::Union(types) => json!({ "anyOf": types.iter().map(|one| schema(one, way)).collect::<Vec<_>>() }),
+        Type::Literal(values) => json!({ "enum": values }),
+        Type::File(file) => match way {
+            Way::Form => json!({ "type": "string", "format": "binary" }),
+            Way::In => written(file),
+            Way::Out => data_url(),
+        },
+        Type::Array(array) => self::array(array),
+        Type::Frame(orient) => frame(*orient, way),
+        Type::Series => json!({ "type": "array", "items": {} }),
+        Type::Class(name) => json!({ "$ref": reference(name) }),
+        Type::Bounded(inner, bounds) => {
+            let mut all = schema(inner, way);
+            if let Some(all) = all.as_object_mut() {
+                all.extend(bounds.clone());
+            }
+            all
+        }
+    }
+}
+
+/// The schema of a class of the project.
+pub fn component(class: &Class) -> Value {
+    let way = Way::In;
+    let mut schema = match &class.form {
+        Form::Unknown => json!({}),
+        Form::Values(values) => json!({ "enum": values }),
+        Form::Row(members) => {
+            let required = members.iter().filter(|member| member.required).count();
+            row(members.iter().map(|item| member(item, way)).collect(), required)
+        }
+        Form::Object { members, is_open } => {
+            let properties: Map<_, _> = members.iter().map(|one| (one.name.clone(), member(one, way))).collect();
+            let required: Vec<_> = members.iter().filter(|one| one.required).map(|one| one.name.as_str()).collect();
+            object(properties, &required, *is_open)
+        }
+    };
+    if let Some(text) = &class.docstring {
+        schema["description"] = text.as_str().into();
+    }
+    schema
+}
+
+/// An object with these members; any others only where it `is_open`.
+pub fn object(properties: Map<String, Value>, required: &[&str], is_open: bool) -> Value {
+    let mut object = json!({ "type": "object", "properties": properties, "additionalProperties": is_open });
+    if !required.is_empty() {
+        object["required"] = required.into();
+    }
+    object
+}
+
+fn member(member: &Member, way: Way) -> Value {
+    // Of a class of pydantic's own, bytes are its text.
+    let mut schema = match &member.of {
+        of if of.takes_files() => json!({}),
+        of => schema(of, way),
+    };
+    if let Some(default) = &member.default {
+        schema["default"] = default.clone();
+    }
+    schema
+}
+
+fn row(items: Vec<Value>, least: usize) -> Value {
+    json!({ "type": "array", "prefixItems": items, "minItems": least, "maxItems": items.len(), "items": false })
+}
+
+/// Base64 (RFC 4648, section 4), whose bits that are left over are 0.
+const BASE64: &str = "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/][AQgw]==|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)?$";
+const DATA_URL: &str = "^data:[^,]*,";
+/// As Python's `decimal` writes and reads them, and pydantic describes them.
+const DECIMAL: &str = r"^(?!^[-+.]*$)[+-]?0*\d*\.?\d*$";
+
+/// A file within JSON.
+fn written(file: &File) -> Value {
+    let mut base64 = json!({ "type": "string", "contentEncoding": "base64", "pattern": BASE64 });
+    if let [kind] = media_types(file).as_slice() {
+        base64["contentMediaType"] = (*kind).into();
+    }
+    let url = json!({ "type": "string", "pattern": DATA_URL, "description": "a `data:` URL (RFC 2397)" });
+    json!({ "anyOf": [base64, url], "description": "a file: base64, or a `data:` URL" })
+}
+
+fn data_url() -> Value {
+    json!({ "type": "string", "pattern": "^data:[^,]*;base64,", "description": "a file, as a `data:` URL" })
+}
+
+/// The kinds that a file may have; none where any will do.
+pub fn media_types(file: &File) -> Vec<&str> {
+    match (file.media_types.as_slice(), file.is_picture) {
+        ([], true) => vec!["image/*"],
+        (kinds, _) => kinds.iter().map(String::as_str).collect(),
+    }
+}
+
+/// An array with a shape is lists in lists; without one, how deep they are is not known.
+fn array(array: &Array) -> Value {
+    let item = match array.dtype.as_deref() {
+        Some(dtype) if dtype.starts_with("float") => json!({ "type": "number" }),
+        Some(dtype) if dtype.starts_with("int") || dtype.starts_with("uint") => integer(dtype),
+        Some("bool") => json!({ "type": "boolean" }),
+        Some(dtype) if dtype.starts_with("str") => json!({ "type": "string" }),
+        _ => json!({}),
+    };
+    match &array.shape {
+        None => json!({ "type": "array", "items": {} }),
+        Some(shape) => shape.iter().rev().fold(item, |items, length| {
+            let mut list = json!({ "type": "array", "items": items });
+            if let Some(length) = length {
+                list["minItems"] = (*length).into();
+                list["maxItems"] = (*length).into();
+            }
+            list
+        }),
+    }
+}
+
+/// Those that have room in a type of numpy.
+fn integer(dtype: &str) -> Value {
+    let bits = dtype.trim_start_matches(|c: char| c.is_ascii_alphabetic()).parse::<u32>().ok();
+    match (bits, dtype.starts_with('u')) {
+        (Some(bits @ (8 | 16 | 32)), true) => {
+            json!({ "type": "integer", "minimum": 0, "maximum": (1_u64 << bits) - 1 })
+        }
+        (Some(bits @ (8 | 16 | 32)), false) => {
+            let half = 1_i64 << (bits - 1);
+            json!({ "type": "integer", "minimum": -half, "maximum": half - 1 })
+        }
+        (_, true) => json!({ "type": "integer", "minimum": 0 }),
+        (_, false) => json!({ "type": "integer" }),
+    }
+}
+
+fn frame(orient: Orient, way: Way) -> Value {
+    let rows = json!({ "type": "array", "items": { "type": "object" } });
+    let columns = json!({ "type": "object", "additionalProperties": { "type": "array", "items": {} } });
+    let list = |items: Value| json!({ "type": "array", "items": items });
+    let split = || {
+        let members = [("columns", list(json!({}))), ("data", list(list(json!({})))), ("index", list(json!({})))];
+        let members = members.into_iter().map(|(name, schema)| (name.to_owned(), schema));
+        object(members.collect(), &["columns", "data"], false)
+    };
+    match (way, orient) {
+        (Way::Out, Orient::Records) => rows,
+        (Way::Out, Orient::Columns) => columns,
+        (Way::Out, Orient::Split) => split(),
+        (Way::In | Way::Form, _) => json!({ "anyOf": [rows, columns, split()] }),
+    }
+}
