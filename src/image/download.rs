@@ -219,15 +219,19 @@ pub fn page(
     })
 }
 
-/// The head of the answer for `url`, after redirections: with HEAD, else with GET, whose body is not read. `secrets` are
-/// headers for its origin alone.
+/// Headers for a request with a method that go to the origin of its address alone; asked for with each request, as
+/// signatures hold for a while.
+pub type Secrets<'a> = dyn Fn(&Method) -> HeaderMap + 'a;
+
+/// The head of the answer for `url`, after redirections: with HEAD, else with GET, whose body is not read.
 ///
 /// # Errors
 /// As [`bytes`].
-pub fn head(client: &Client, url: &Url, secrets: &HeaderMap) -> Result<Answer, Error> {
+pub fn head(client: &Client, url: &Url, secrets: &Secrets<'_>) -> Result<Answer, Error> {
     let ask = |method: Method| {
         client.retrying(|| {
-            success(url, client.follow(url, &mut Request::new(method.clone()), secrets, Redirects::Anywhere)?)
+            let mut request = Request::new(method.clone());
+            success(url, client.follow(url, &mut request, &secrets(&method), Redirects::Anywhere)?)
         })
     };
     match ask(Method::HEAD) {
@@ -237,15 +241,14 @@ pub fn head(client: &Client, url: &Url, secrets: &HeaderMap) -> Result<Answer, E
     }
 }
 
-/// Downloads `url` into memory, as a page of several: with the address of the next one (RFC 8288). `secrets` are headers
-/// for its origin alone.
+/// Downloads `url` into memory, as a page of several: with the address of the next one (RFC 8288).
 ///
 /// # Errors
 /// As [`bytes`].
-pub fn get(client: &Client, url: &Url, secrets: &HeaderMap, limit: u64) -> Result<(Option<Url>, Vec<u8>), Error> {
+pub fn get(client: &Client, url: &Url, secrets: &Secrets<'_>, limit: u64) -> Result<(Option<Url>, Vec<u8>), Error> {
     client.retrying(|| {
-        let mut request = Request::new(Method::GET).header(ACCEPT, "application/json");
-        let answer = success(url, client.follow(url, &mut request, secrets, Redirects::Anywhere)?)?;
+        let mut request = Request::new(Method::GET);
+        let answer = success(url, client.follow(url, &mut request, &secrets(&Method::GET), Redirects::Anywhere)?)?;
         let next = answer.header("link").and_then(next_page).and_then(|next| answer.url.join(next).ok());
         Ok((next, answer.bytes(limit)?))
     })
@@ -258,19 +261,21 @@ fn next_page(link: &str) -> Option<&str> {
 }
 
 /// Downloads `url` into the store, whatever its digest is, and gives that with the size. Where the size is known, a
-/// connection that breaks is made up for. `secrets` are headers for its origin alone. `task` advances by the bytes that come.
+/// connection that breaks is made up for. `task` advances by the bytes that come.
 ///
 /// # Errors
 /// As [`blob`]. Nothing is kept then.
 pub fn content(
     session: &Session,
     url: &Url,
-    secrets: &HeaderMap,
+    secrets: &Secrets<'_>,
     size: Option<u64>,
     task: &Task,
 ) -> Result<(Digest, u64), Error> {
     let client = &session.client;
-    let open = |request: &mut Request<'_>| success(url, client.follow(url, request, secrets, Redirects::Anywhere)?);
+    let open = |request: &mut Request<'_>| {
+        success(url, client.follow(url, request, &secrets(&Method::GET), Redirects::Anywhere)?)
+    };
     let keep = |source: store::Error| match source {
         store::Error::Io(error) => {
             carried(error).unwrap_or_else(|error| Error::Keep { url: shown(url), source: store::Error::Io(error) })

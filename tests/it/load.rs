@@ -164,7 +164,7 @@ fn callers_who_send_slowly_hold_nobody_up() {
 #[test]
 fn an_answer_that_nobody_waits_for_is_asked_for_later() {
     let service = slow(json!({ "deferred": { "most": 2, "keep": "2s" } }));
-    let later = |path: &str, body: &Value| service.ask("POST", path, "prefer: respond-async\r\n", &body.to_string());
+    let later = |path: &str, body: &Value| service.ask("POST", path, "prefer: respond-async\r\n", body.to_string());
     let place = |answer: &Answer| {
         assert_eq!(answer.status, 202, "{}", answer.body);
         let line = answer.head.lines().find_map(|line| line.strip_prefix("location: ")).unwrap();

@@ -30,6 +30,7 @@ mod metadata;
 mod models;
 mod names;
 mod nets;
+mod origins;
 mod python;
 mod registry;
 mod run;

@@ -46,7 +46,7 @@ fn parts(settings: Value) -> Service {
 }
 
 fn ask(service: &Service, path: &str, accept: &str, body: &Value) -> Answer {
-    service.ask("POST", path, &format!("accept: {accept}\r\n"), &body.to_string())
+    service.ask("POST", path, &format!("accept: {accept}\r\n"), body.to_string())
 }
 
 /// The pieces of a body in HTTP's chunks, and whether it came to its end.

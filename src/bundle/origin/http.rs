@@ -3,13 +3,11 @@
 use url::Url;
 
 use super::{Error, Place, Remote};
-use crate::image::download;
 use crate::io::http::Answer;
 
 /// What a server says of a file, without its content.
 pub(super) fn find(place: &Place<'_>, url: &Url) -> Result<Remote, Error> {
-    let headers = place.access.headers();
-    let answer = download::head(&place.session.client, url, &headers).map_err(|error| place.failed(error))?;
+    let answer = place.head(url)?;
     let name = url.path_segments().and_then(|mut segments| segments.next_back()).unwrap_or_default();
     let name = percent_encoding::percent_decode_str(name).decode_utf8_lossy().into_owned();
     Ok(Remote { name, url: url.clone(), size: answer.length(), digest: None, version: version(&answer) })

@@ -3,8 +3,7 @@
 use serde::Deserialize;
 use url::Url;
 
-use super::{Access, Error, LARGEST_PAGE, MOST_FILES, Place, Remote};
-use crate::image::download;
+use super::{Access, Error, MOST_FILES, Place, Remote};
 use crate::io::digest::Digest;
 
 /// The hub where no other is named.
@@ -53,13 +52,8 @@ pub(super) fn find(place: &Place<'_>, repository: &str, revision: &str, path: &s
     let endpoint = std::env::var("HF_ENDPOINT").ok().filter(|text| !text.is_empty());
     let endpoint = endpoint.as_deref().unwrap_or(PUBLIC).trim_end_matches('/');
     let url = |rest: &str| Url::parse(&format!("{endpoint}/{rest}")).map_err(|error| place.answer(error));
-    let headers = place.access.headers();
-    let page = |url: &Url| {
-        let answer = download::get(&place.session.client, url, &headers, LARGEST_PAGE);
-        answer.map_err(|error| place.failed(error))
-    };
     let revision = encoded(revision);
-    let (_, bytes) = page(&url(&format!("api/models/{repository}/revision/{revision}"))?)?;
+    let (_, bytes) = place.page(&url(&format!("api/models/{repository}/revision/{revision}"))?)?;
     let Revision { sha: commit } = serde_json::from_slice(&bytes).map_err(|error| place.answer(error))?;
     if commit.len() > 64 || !commit.chars().all(|c| c.is_ascii_alphanumeric()) {
         return Err(place.answer("the commit has no name"));
@@ -71,7 +65,7 @@ pub(super) fn find(place: &Place<'_>, repository: &str, revision: &str, path: &s
     let mut next = Some(url(&format!("api/models/{repository}/tree/{commit}{within}?recursive=true"))?);
     let mut found = Vec::new();
     while let Some(listing) = next.take() {
-        let (after, bytes) = page(&listing)?;
+        let (after, bytes) = place.page(&listing)?;
         let entries: Vec<Entry> = serde_json::from_slice(&bytes).map_err(|error| place.answer(error))?;
         if entries.is_empty() {
             break;

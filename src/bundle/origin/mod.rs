@@ -6,6 +6,7 @@
 
 mod http;
 mod hub;
+mod s3;
 
 use url::Url;
 
@@ -15,7 +16,8 @@ use crate::image::store;
 use crate::io::content::{self, Content};
 use crate::io::digest::{Digest, Mismatch};
 use crate::io::explain::{ErrorKind, Explain, Explanation};
-use crate::io::http as transport;
+use crate::io::http::header::HeaderMap;
+use crate::io::http::{self as transport, Answer, Method};
 use crate::io::progress::Unit;
 use crate::project::address::Address;
 use crate::project::lock::{LockedFile, LockedModel};
@@ -80,7 +82,8 @@ impl Explain for Error {
         let named = |name| ErrorKind::Unavailable.named(name);
         match self {
             Self::Download { source, .. } if source.is_refused() => named("model/refused").hint(
-                "it wants a credential, or another one: ~/.netrc has those of HTTP servers, HF_TOKEN that of the hub",
+                "it wants a credential, or another one: HTTP servers' are in ~/.netrc, the hub's is HF_TOKEN, those of S3 are in the \
+                 environment or in ~/.aws",
             ),
             Self::Download { source, .. } => source.explain(),
             Self::Other { whose: "the lock", .. } => ErrorKind::Stale
@@ -111,41 +114,65 @@ pub struct Remote {
 }
 
 /// What shows who asks.
-#[derive(Clone)]
 enum Access {
     Nobody,
     Password(Credentials),
     /// A token (RFC 6750).
     Bearer(String),
-}
-
-impl Access {
-    /// The headers for the origin that it is for.
-    fn headers(&self) -> transport::header::HeaderMap {
-        let text = match self {
-            Self::Nobody => None,
-            Self::Password(Credentials { name, password }) => Some(transport::basic(name, password)),
-            Self::Bearer(token) => Some(format!("Bearer {token}")),
-        };
-        text.and_then(|text| transport::authorization(&text)).unwrap_or_default()
-    }
-
-    /// What `~/.netrc` has for a server.
-    fn of_netrc(url: &Url) -> Self {
-        let known = url.host_str().and_then(|host| Netrc::of_person().credentials(host));
-        known.map_or(Self::Nobody, Self::Password)
-    }
+    /// Each request is signed.
+    Signed(s3::Bucket),
 }
 
 /// A place, and who asks there.
 struct Place<'a> {
     session: &'a Session,
+    address: &'a Address,
     /// The address, for a person.
     from: String,
     access: Access,
 }
 
-impl Place<'_> {
+impl<'a> Place<'a> {
+    fn new(session: &'a Session, address: &'a Address) -> Result<Self, Error> {
+        let from = address.to_string();
+        let access = match address {
+            Address::Path(_) => Access::Nobody,
+            Address::Http(url) => {
+                let known = url.host_str().and_then(|host| Netrc::of_person().credentials(host));
+                known.map_or(Access::Nobody, Access::Password)
+            }
+            Address::Hub { .. } => hub::access(),
+            Address::S3 { bucket, .. } => {
+                let bucket = s3::Bucket::new(&session.client, bucket);
+                Access::Signed(bucket.map_err(|why| Error::Answer { from: from.clone(), why })?)
+            }
+        };
+        Ok(Self { session, address, from, access })
+    }
+
+    /// The headers for the origin that it is for.
+    fn headers(&self, method: &Method, url: &Url) -> HeaderMap {
+        let text = match &self.access {
+            Access::Nobody => None,
+            Access::Password(Credentials { name, password }) => Some(transport::basic(name, password)),
+            Access::Bearer(token) => Some(format!("Bearer {token}")),
+            Access::Signed(bucket) => return bucket.sign(method, url, &self.session.progress),
+        };
+        text.and_then(|text| transport::authorization(&text)).unwrap_or_default()
+    }
+
+    /// A page of a listing, and where it goes on.
+    fn page(&self, url: &Url) -> Result<(Option<Url>, Vec<u8>), Error> {
+        let secrets = |method: &Method| self.headers(method, url);
+        download::get(&self.session.client, url, &secrets, LARGEST_PAGE).map_err(|error| self.failed(error))
+    }
+
+    /// What is said of a file, without its content.
+    fn head(&self, url: &Url) -> Result<Answer, Error> {
+        let secrets = |method: &Method| self.headers(method, url);
+        download::head(&self.session.client, url, &secrets).map_err(|error| self.failed(error))
+    }
+
     fn failed(&self, source: download::Error) -> Error {
         match source {
             source if source.is_missing() => Error::Nothing(self.from.clone()),
@@ -156,33 +183,50 @@ impl Place<'_> {
     fn answer(&self, why: impl ToString) -> Error {
         Error::Answer { from: self.from.clone(), why: why.to_string() }
     }
-}
 
-/// What is at `address` now. Nothing of it is fetched.
-///
-/// # Errors
-/// When its server cannot be asked, or has nothing there.
-pub fn find(session: &Session, address: &Address) -> Result<Vec<Remote>, Error> {
-    let from = address.to_string();
-    let mut found = match address {
-        // What lies on this machine is a file of the project.
-        Address::Path(_) => Vec::new(),
-        Address::Http(url) => {
-            vec![http::find(&Place { session, from: from.clone(), access: Access::of_netrc(url) }, url)?]
+    /// What is there now. Nothing of it is fetched.
+    fn find(&self) -> Result<Vec<Remote>, Error> {
+        let mut found = match (self.address, &self.access) {
+            (Address::Http(url), _) => vec![http::find(self, url)?],
+            (Address::Hub { repository, revision, path }, _) => hub::find(self, repository, revision, path)?,
+            (Address::S3 { key, .. }, Access::Signed(bucket)) => s3::find(self, bucket, key)?,
+            // What lies on this machine is a file of the project.
+            _ => Vec::new(),
+        };
+        if found.len() > MOST_FILES {
+            return Err(Error::TooMany(self.from.clone()));
         }
-        Address::Hub { repository, revision, path } => {
-            hub::find(&Place { session, from: from.clone(), access: hub::access() }, repository, revision, path)?
+        if found.is_empty() {
+            return Err(Error::Nothing(self.from.clone()));
         }
-        Address::S3 { .. } => Vec::new(),
-    };
-    if found.len() > MOST_FILES {
-        return Err(Error::TooMany(from));
+        found.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(found)
     }
-    if found.is_empty() {
-        return Err(Error::Nothing(from));
+
+    /// Fetches a file into the store; gives its digest and size.
+    fn fetch(&self, remote: &Remote, whose: &'static str) -> Result<(Digest, u64), Error> {
+        let session = self.session;
+        if let (Some(digest), Some(size)) = (remote.digest, remote.size)
+            && session.store.has_blob(&digest)
+        {
+            return Ok((digest, size));
+        }
+        let other = |source| Error::Other { from: self.from.clone(), name: remote.name.clone(), whose, source };
+        let task = session.progress.task("Fetching", remote.name.clone(), Unit::Bytes, remote.size);
+        let secrets = |method: &Method| self.headers(method, &remote.url);
+        let (digest, size) = match download::content(session, &remote.url, &secrets, remote.size, &task) {
+            Err(download::Error::Keep { source: store::Error::Mismatch(source), .. }) => return Err(other(source)),
+            got => got.map_err(|source| self.failed(source))?,
+        };
+        if let Some(expected) = remote.digest.filter(|expected| *expected != digest) {
+            return Err(other(Mismatch::Digest { expected, actual: digest }));
+        }
+        task.finish(format!("Fetched {} from {}", remote.name, self.from));
+        // It stays as long as results of earlier work do.
+        let key = Digest::of(format!("model {digest}"));
+        session.store.cache("models", &key, &self.from, vec![digest])?;
+        Ok((digest, size))
     }
-    found.sort_by(|one, other| one.name.cmp(&other.name));
-    Ok(found)
 }
 
 /// Fetches what is at `address` now, and says what that was.
@@ -190,24 +234,24 @@ pub fn find(session: &Session, address: &Address) -> Result<Vec<Remote>, Error> 
 /// # Errors
 /// When something cannot be fetched, or is not what the manifest or its server says.
 pub fn lock(session: &Session, elsewhere: &Elsewhere, address: &Address) -> Result<LockedModel, Error> {
-    let from = address.to_string();
+    let place = Place::new(session, address)?;
     let wanted = elsewhere.digest();
     let mut files = Vec::new();
-    for mut remote in find(session, address)? {
+    for mut remote in place.find()? {
         let whose = if wanted.is_some() { "the manifest" } else { "the hub" };
         remote.digest = wanted.or(remote.digest);
-        let (digest, size) = fetch(session, address, &from, &remote, whose)?;
+        let (digest, size) = place.fetch(&remote, whose)?;
         files.push(LockedFile { name: remote.name, size, digest, version: remote.version });
     }
-    Ok(LockedModel { from, files })
+    Ok(LockedModel { from: place.from, files })
 }
 
 /// Which of the files that were locked are others now, gone, or new, by their names.
 ///
 /// # Errors
-/// As [`find`].
+/// When nobody there can be asked, or nothing is there any more.
 pub fn moved(session: &Session, address: &Address, locked: &LockedModel) -> Result<Vec<String>, Error> {
-    let now = find(session, address)?;
+    let now = Place::new(session, address)?.find()?;
     let version = |name: &str| now.iter().find(|remote| remote.name == name).map(|remote| &remote.version);
     let mut moved: Vec<String> = locked
         .files
@@ -226,53 +270,17 @@ pub fn moved(session: &Session, address: &Address, locked: &LockedModel) -> Resu
 /// When one cannot be had, or is another than the lock says.
 pub fn contents(session: &Session, address: &Address, locked: &LockedModel) -> Result<Vec<(String, Content)>, Error> {
     let missing = |file: &&LockedFile| !session.store.has_blob(&file.digest);
-    let mut now = Vec::new();
     if locked.files.iter().any(|file| missing(&file)) {
-        now = find(session, address)?;
-    }
-    for file in locked.files.iter().filter(missing) {
-        let Some(remote) = now.iter().find(|remote| remote.name == file.name) else {
-            return Err(Error::Nothing(format!("{} any more: `{}`", locked.from, file.name)));
-        };
-        let remote = Remote { digest: Some(file.digest), size: Some(file.size), ..remote.clone() };
-        fetch(session, address, &locked.from, &remote, "the lock")?;
+        let place = Place::new(session, address)?;
+        let now = place.find()?;
+        for file in locked.files.iter().filter(missing) {
+            let Some(remote) = now.iter().find(|remote| remote.name == file.name) else {
+                return Err(Error::Nothing(format!("{} any more: `{}`", locked.from, file.name)));
+            };
+            let remote = Remote { digest: Some(file.digest), size: Some(file.size), ..remote.clone() };
+            place.fetch(&remote, "the lock")?;
+        }
     }
     let content = |file: &LockedFile| Ok((file.name.clone(), Content::file(&session.store.blob_path(&file.digest))?));
     locked.files.iter().map(content).collect()
-}
-
-/// Fetches a file into the store; gives its digest and size.
-fn fetch(
-    session: &Session,
-    address: &Address,
-    from: &str,
-    remote: &Remote,
-    whose: &'static str,
-) -> Result<(Digest, u64), Error> {
-    if let (Some(digest), Some(size)) = (remote.digest, remote.size)
-        && session.store.has_blob(&digest)
-    {
-        return Ok((digest, size));
-    }
-    let access = match address {
-        Address::Hub { .. } => hub::access(),
-        _ => Access::of_netrc(&remote.url),
-    };
-    let task = session.progress.task("Fetching", remote.name.clone(), Unit::Bytes, remote.size);
-    let got = download::content(session, &remote.url, &access.headers(), remote.size, &task);
-    let (digest, size) = match got {
-        Err(download::Error::Keep { source: store::Error::Mismatch(source), .. }) => {
-            return Err(Error::Other { from: from.to_owned(), name: remote.name.clone(), whose, source });
-        }
-        got => got.map_err(|source| Error::Download { from: from.to_owned(), source })?,
-    };
-    if let Some(expected) = remote.digest.filter(|expected| *expected != digest) {
-        let source = Mismatch::Digest { expected, actual: digest };
-        return Err(Error::Other { from: from.to_owned(), name: remote.name.clone(), whose, source });
-    }
-    task.finish(format!("Fetched {} from {from}", remote.name));
-    // It stays as long as results of earlier work do.
-    let key = Digest::of(format!("model {digest}"));
-    session.store.cache("models", &key, from, vec![digest])?;
-    Ok((digest, size))
 }
