@@ -31,6 +31,7 @@ mod names;
 mod python;
 mod registry;
 mod run;
+mod serve;
 mod service;
 mod validate;
 mod volumes;
