@@ -35,6 +35,10 @@ use crate::run::{self, Options, volume};
 /// How long a container must have lived to count as one that can.
 const VIABLE: Duration = Duration::from_secs(10);
 
+/// The reason where a container ended by itself. Its requests wait through the pauses after so many of these, one after the other.
+const DIED: &str = "died";
+const PATIENT: u32 = 3;
+
 /// Bytes that are kept of what a container said that died.
 const SAID: usize = 1 << 20;
 
@@ -256,7 +260,7 @@ impl Version {
             version.note_failure(visit.as_ref().err());
             let _ = give.send(visit);
         });
-        let dead = || Refusal::unavailable("died", "the container ended before it got the request");
+        let dead = || Refusal::unavailable(DIED, "the container ended before it got the request");
         take.await.unwrap_or_else(|_| Err(dead()))?.ok_or_else(|| dead().into())
     }
 
@@ -267,6 +271,7 @@ impl Version {
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
+            let mut until = None;
             {
                 let mut state = lock(&self.state);
                 match &state.phase {
@@ -283,7 +288,11 @@ impl Version {
                 }
                 if matches!(state.phase, Phase::Idle) {
                     let pause = state.not_before.and_then(|until| until.checked_duration_since(Instant::now()));
+                    // Somebody may have killed it; others that do the same again and again are no use to wait for.
+                    let is_patient = state.failures <= PATIENT;
                     match (&state.last_failure, pause) {
+                        (Some((_, Refusal { reason: DIED, .. })), Some(pause)) if is_patient => until = Some(pause),
+                        (Some((_, Refusal { reason: DIED, .. })), None) if is_patient => self.begin(&mut state, keeper),
                         // What it waited for has failed, or has just failed for others.
                         (Some((_, refusal)), Some(pause)) => return Err(refusal.clone().after(pause).into()),
                         (Some((_, refusal)), None) if has_waited => return Err(refusal.clone().into()),
@@ -291,7 +300,10 @@ impl Version {
                     }
                 }
             }
-            changed.await;
+            match until {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => changed.await,
+            }
             has_waited = true;
         }
     }
@@ -438,7 +450,7 @@ impl Version {
                 keeper.tell(Event::Ready { model: self.name.to_string(), container: name, took: begun.elapsed() });
                 Ok(instance)
             }
-            () = instance.emptied() => Err(Refusal::unavailable("start", "the model ended before it was ready")),
+            () = instance.emptied() => Err(Refusal::unavailable(DIED, "the model ended before it was ready")),
             () = tokio::time::sleep(limit) => {
                 instance.close();
                 Err(failed(format!("it did not become ready within {} s ({})", limit.as_secs(), self.model.ready)))
@@ -547,7 +559,7 @@ impl Attendant {
                 if instance.answered.load(Ordering::Relaxed) > 0 || lived > VIABLE {
                     state.failures = 0;
                 } else {
-                    let refusal = Refusal::unavailable("died", "the model's container ended soon after its start");
+                    let refusal = Refusal::unavailable(DIED, "the model's container ended soon after its start");
                     state.last_failure = Some((SystemTime::now(), refusal));
                     pause(&mut state);
                 }
