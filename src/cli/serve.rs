@@ -91,7 +91,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     };
     let key = settings.tokens.is_none().then_some(key);
     let printer = context.printer.clone();
-    let served = serve::serve(&session, settings, Box::new(move |event| show(&printer, event, key.as_deref())));
+    let served = serve::serve(session, settings, Box::new(move |event| show(&printer, event, key.as_deref())));
     if let Err(serve::Error::Malformed { diagnostics, .. }) = &served {
         watch::show(context, diagnostics);
     }
@@ -145,8 +145,10 @@ fn show(printer: &Printer, event: Event, key: Option<&str>) {
         Event::Ended { model, container } => {
             printer.status("Stopped", format!("{NAME}{model}{NAME:#} {DIM}{container}{DIM:#}"));
         }
-        Event::Died { model, container, how } => {
-            printer.warn(&format!("{model} died: {how}; `ekiben logs {container}` has what it said last"));
+        Event::Died { model, container, how, has_log } => {
+            let log =
+                if has_log { format!("; `ekiben logs {container}` has what it said last") } else { String::new() };
+            printer.warn(&format!("{model} died: {how}{log}"));
         }
         Event::Failed { model, why } => printer.warn(&format!("{model} was not started: {why}")),
         Event::Warning(text) => printer.warn(&text),

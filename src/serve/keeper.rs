@@ -4,6 +4,7 @@
 //! claims that, another what it was seen to use.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -13,7 +14,10 @@ use tokio::sync::{Notify, watch};
 use super::instance::Instance;
 use super::lock;
 use super::refusal::Refusal;
-use crate::image::session::Session;
+use crate::image::session::{Making, Session};
+use crate::image::store::{self, Store};
+use crate::io::http::Client;
+use crate::io::progress::Progress;
 
 /// Something that whoever started this may want to tell.
 #[derive(Clone, Debug)]
@@ -44,6 +48,8 @@ pub enum Event {
         container: String,
         /// How, in words.
         how: String,
+        /// Whether what it said last is kept.
+        has_log: bool,
     },
     /// A model did not start.
     Failed {
@@ -63,8 +69,10 @@ pub type Tell = Box<dyn Fn(Event) + Send + Sync>;
 
 /// All containers.
 pub struct Keeper {
-    /// The store and its surroundings.
-    pub session: Session,
+    /// The store's folder. It is opened when it is needed, so that others can prune it in between.
+    root: PathBuf,
+    progress: Progress,
+    client: Client,
     tell: Tell,
     /// Bytes; `u64::MAX` for no limit.
     most: AtomicU64,
@@ -79,7 +87,9 @@ impl Keeper {
     /// One that has no containers yet.
     pub fn new(session: Session, tell: Tell) -> Self {
         Self {
-            session,
+            root: session.store.root().to_owned(),
+            progress: session.progress,
+            client: session.client,
             tell,
             most: AtomicU64::new(u64::MAX),
             running: Mutex::default(),
@@ -87,6 +97,20 @@ impl Keeper {
             changed: Notify::new(),
             end: watch::Sender::new(false),
         }
+    }
+
+    /// The store and its surroundings, opened. It waits while another process prunes it.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn session(&self) -> Result<Session, store::Error> {
+        let store = Store::open(&self.root)?;
+        Ok(Session { store, progress: self.progress.clone(), client: self.client.clone(), making: Making::Unpacked })
+    }
+
+    /// The store's folder.
+    pub fn root(&self) -> &Path {
+        &self.root
     }
 
     /// Tells whoever listens.

@@ -49,7 +49,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use crate::formats::diagnostic::Diagnostics;
 use crate::image::session::Session;
 use crate::image::store::{self, ImageQuery, ImageRecord};
-use crate::io::explain::{ErrorKind, Explain, Explanation, with_causes};
+use crate::io::explain::{ErrorKind, Explain, Explanation, carry, with_causes};
 use crate::run::{self, container};
 use config::{Config, Strategy};
 use gate::Gate;
@@ -175,9 +175,9 @@ impl Explain for Error {
 ///
 /// # Errors
 /// When it cannot begin. Later a configuration with mistakes is a warning, and the one before stays.
-pub fn serve(session: &Session, settings: Settings, tell: Tell) -> Result<(), Error> {
+pub fn serve(session: Session, settings: Settings, tell: Tell) -> Result<(), Error> {
     // What others left that were killed.
-    run::containers(session)?.sweep()?;
+    run::containers(&session)?.sweep()?;
     let (config, stamp) = settings.source.read()?;
     let records = session.store.images()?;
     if let Source::Images(images) = &settings.source {
@@ -204,12 +204,13 @@ pub fn serve(session: &Session, settings: Settings, tell: Tell) -> Result<(), Er
         .thread_stack_size(1 << 20)
         .enable_all()
         .build()?;
-    let keeper = Arc::new(Keeper::new(session.clone(), tell));
+    let keeper = Arc::new(Keeper::new(session, tell));
     let control = tokens.clone().unwrap_or_else(|| settings.control.clone());
     let gate = Arc::new(Gate::new(keeper, address, tokens, control));
     let served = runtime.block_on(async {
         let listener = TcpListener::from_std(socket)?;
-        let serving = Serving { gate, settings, stamp, images: image_stamp(session) };
+        let images = image_stamp(gate.keeper.root());
+        let serving = Serving { gate, settings, stamp, images };
         serving.run(listener, &config, &records).await
     });
     // Threads that wait for something are not waited for.
@@ -259,8 +260,8 @@ fn stamp(path: &Path) -> Stamp {
     Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
 }
 
-fn image_stamp(session: &Session) -> Stamp {
-    stamp(&session.store.root().join("index.json"))
+fn image_stamp(store: &Path) -> Stamp {
+    stamp(&store.join("index.json"))
 }
 
 struct Serving {
@@ -286,12 +287,12 @@ impl Serving {
             tokio::select! {
                 _ = terminations.recv() => break,
                 _ = interrupts.recv() => break,
-                _ = hangups.recv() => self.read_again(),
+                _ = hangups.recv() => self.read_again().await,
                 () = tokio::time::sleep(TICK) => {
                     gate.keeper.end_idle();
                     if last_look.elapsed() >= LOOK {
                         last_look = Instant::now();
-                        self.look();
+                        self.look().await;
                     }
                 }
             }
@@ -318,12 +319,12 @@ impl Serving {
     }
 
     /// Has run what is to run, and reads again what has changed.
-    fn look(&mut self) {
+    async fn look(&mut self) {
         let follows = self.settings.following == Following::Store;
-        let (stamp, images) = (self.settings.source.stamp(), image_stamp(&self.gate.keeper.session));
+        let (stamp, images) = (self.settings.source.stamp(), image_stamp(self.gate.keeper.root()));
         // A file that is just not there is about to be written.
         if (stamp != self.stamp && stamp.is_some()) || (follows && images != self.images && images.is_some()) {
-            self.read_again();
+            self.read_again().await;
         }
         let now = Timestamp::now();
         for model in self.gate.table().models.values() {
@@ -332,9 +333,9 @@ impl Serving {
     }
 
     /// Reads the configuration and the images again. Where there are mistakes, all stays as it was.
-    fn read_again(&mut self) {
+    async fn read_again(&mut self) {
         let keeper = Arc::clone(&self.gate.keeper);
-        self.images = image_stamp(&keeper.session);
+        self.images = image_stamp(keeper.root());
         let warn = |text: String| keeper.tell(Event::Warning(text));
         if let Some(keys) = &self.settings.tokens {
             match keys.read() {
@@ -342,7 +343,10 @@ impl Serving {
                 Err(error) => warn(format!("the tokens stay as they were: {}", with_causes(&error))),
             }
         }
-        match (self.settings.source.read(), keeper.session.store.images()) {
+        // Whoever prunes the store may take a while.
+        let store = Arc::clone(&keeper);
+        let images = tokio::task::spawn_blocking(move || store.session()?.store.images()).await;
+        match (self.settings.source.read(), images.map_err(io::Error::other).and_then(|images| images.map_err(carry))) {
             (Ok((config, stamp)), Ok(records)) => {
                 self.stamp = stamp;
                 self.arrange(&config, &records);

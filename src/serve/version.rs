@@ -24,7 +24,7 @@ use super::keeper::{Claim, Event, Keeper};
 use super::lock;
 use super::refusal::Refusal;
 use super::tally::Tally;
-use crate::image::store::ImageRecord;
+use crate::image::store::{self, ImageRecord};
 use crate::image::{self, Image};
 use crate::io::explain::{Explain, Explanation, with_causes};
 use crate::run::container::{self, Container, Life, Limits};
@@ -45,6 +45,9 @@ const SAID: usize = 1 << 20;
 /// Why a container was not started.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] store::Error),
     /// The image cannot be read.
     #[error(transparent)]
     Image(#[from] image::Error),
@@ -68,6 +71,7 @@ pub enum Error {
 impl Explain for Error {
     fn explain(&self) -> Explanation {
         match self {
+            Self::Store(error) => error.explain(),
             Self::Image(error) => error.explain(),
             Self::Volume(error) => error.explain(),
             Self::Devices(error) => error.explain(),
@@ -426,8 +430,8 @@ impl Version {
         let number = Processes::number();
         let claim = keeper.claim(number, self.need(), deadline).await?;
         let begun = Instant::now();
-        let (version, session) = (Arc::clone(self), keeper.session.clone());
-        let started = tokio::task::spawn_blocking(move || version.start(&session));
+        let (version, surroundings) = (Arc::clone(self), Arc::clone(keeper));
+        let started = tokio::task::spawn_blocking(move || version.start(&surroundings.session()?));
         let container = match started.await {
             Ok(Ok(container)) => container,
             Ok(Err(error)) => return Err(failed(with_causes(&error))),
@@ -567,17 +571,27 @@ impl Attendant {
         }
         let grace = Duration::from_secs(version.model.grace.into());
         let keeps = has_died && !instance.has_seen_credentials.load(Ordering::Relaxed);
-        let logs = keeps.then(|| EndedLogs::of(&self.keeper.session));
-        let finished = tokio::task::spawn_blocking(move || finish(&container, grace, logs.as_ref())).await;
+        let keeper = Arc::clone(&self.keeper);
+        let finished = tokio::task::spawn_blocking(move || {
+            let (exit, said) = finish(&container, grace)?;
+            // A disk that says no keeps nothing else from going on.
+            let kept = keeps
+                && keeper
+                    .session()
+                    .is_ok_and(|session| EndedLogs::of(&session).keep(lock(&container).name(), &said).is_ok());
+            Ok::<_, container::Error>((exit, kept))
+        });
+        let finished = finished.await;
+        let has_log = matches!(&finished, Ok(Ok((_, true))));
         let how = match finished {
-            Ok(Ok(exit)) if exit.out_of_memory => "it used up its memory".to_owned(),
-            Ok(Ok(exit)) => format!("it ended with exit code {}", exit.code),
-            Ok(Err(error)) => with_causes(&error),
+            Ok(Ok((Ok(exit), _))) if exit.out_of_memory => "it used up its memory".to_owned(),
+            Ok(Ok((Ok(exit), _))) => format!("it ended with exit code {}", exit.code),
+            Ok(Ok((Err(error), _)) | Err(error)) => with_causes(&error),
             Err(error) => error.to_string(),
         };
         let (model, container) = (version.name.to_string(), instance.container.clone());
         self.keeper.tell(match has_died {
-            true => Event::Died { model, container, how },
+            true => Event::Died { model, container, how, has_log },
             false => Event::Ended { model, container },
         });
         drop(self.claim);
@@ -599,12 +613,11 @@ impl Attendant {
     }
 }
 
-/// Ends a container and takes away what is left of it. What it said goes to `logs`.
-fn finish(
-    container: &Mutex<Container>,
-    grace: Duration,
-    logs: Option<&EndedLogs>,
-) -> Result<container::Exit, container::Error> {
+/// How a container ended, and the last of what it said.
+type Finished = (Result<container::Exit, container::Error>, Vec<u8>);
+
+/// Ends a container and takes away what is left of it.
+fn finish(container: &Mutex<Container>, grace: Duration) -> Result<Finished, container::Error> {
     let mut container = lock(container);
     container.stop(grace)?;
     let mut said = Vec::new();
@@ -613,9 +626,5 @@ fn finish(
         let surplus = said.len().saturating_sub(SAID);
         said.drain(..surplus);
     });
-    if let Some(logs) = logs {
-        // A disk that says no keeps nothing else from going on.
-        let _ = logs.keep(container.name(), &said);
-    }
-    exit
+    Ok((exit, said))
 }

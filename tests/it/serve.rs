@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::home::{Home, PATIENCE, Ran, ask, line, wait_until};
+use crate::home::{Home, PATIENCE, Ran, USER, ask, line, wait_until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -50,6 +50,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.reply(json.dumps([[k.lower(), v] for k, v in self.headers.items()] + [["path", self.path]]).encode())
         if path == "/slow":
             time.sleep(float(os.environ.get("SLOW", "1")))
+        if path == "/endless":
+            self.send_response(200)
+            self.end_headers()
+            while True:
+                self.wfile.write(b"x" * 1024)
+                time.sleep(0.01)
         if path == "/die":
             os._exit(3)
         if path == "/version":
@@ -74,13 +80,20 @@ Server(("127.0.0.1", int(os.environ.get("PORT", "3000"))), Handler).serve_foreve
 
 /// A home with `tiny:1`, and `probe:1` and `probe:2`, which are [`SERVER`].
 fn probed() -> Home {
-    let home = Home::warm();
+    with_probe(Home::warm())
+}
+
+fn with_probe(home: Home) -> Home {
     home.build(home.tiny("tiny"));
     home.write("probe/src/server.py", SERVER);
     home.write(
         "probe/ekiben.yaml",
         "name: probe\nversion: \"1\"\npython: {version: \"3.11\"}\nservice: {command: [python, src/server.py]}\n",
     );
+    if home.is_a_users() {
+        // Whose lock is written there. Not permitted where it is theirs already.
+        let _ = chown(home.path("probe"), Some(USER), Some(USER));
+    }
     home.build("probe");
     home.run(["tag", "probe:1", "probe:2"]).ok();
     home
@@ -228,8 +241,13 @@ fn at_once<T: Send>(count: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T> {
 
 #[test]
 fn images_answer_at_one_address_from_the_first_request_on() {
-    let home = probed();
-    let serving = Serving::start(&home, &["tiny", "probe"]);
+    [Home::warm(), Home::warm().of_a_user()]
+        .into_iter()
+        .for_each(|home| answers_from_the_first_request_on(&with_probe(home)));
+}
+
+fn answers_from_the_first_request_on(home: &Home) {
+    let serving = Serving::start(home, &["tiny", "probe"]);
     assert_eq!(home.containers(), [""; 0], "nobody has asked yet");
     assert_eq!(ask(&serving.address, "POST", "/tiny/predict", r#"{"x": 2}"#), (200, "7.0".to_owned()));
     assert_eq!(at_once(8, |_| serving.get("/probe/version").0), [200; 8]);
@@ -243,6 +261,9 @@ fn images_answer_at_one_address_from_the_first_request_on() {
     assert!(home.run(["ps"]).ok().out.contains("probe@2"));
     let metrics = serving.get("/-/metrics").1;
     assert!(metrics.contains(r#"ekiben_serve_requests_total{model="probe",version="2",code="200"} 8"#), "{metrics}");
+    // Nothing of the store is held while nothing is started, so that others can tidy it; what runs goes on.
+    home.run(["prune"]).ok();
+    assert_eq!(serving.get("/probe/version").0, 200);
     // By host, also with the name of the model alone.
     let answer =
         raw(&serving.address, "GET /version HTTP/1.1\r\nhost: probe.example.com:80\r\nconnection: close\r\n\r\n");
@@ -324,6 +345,14 @@ fn bodies_pass_through_piece_by_piece() {
             seen += std::str::from_utf8(&bytes[..read]).unwrap();
         }
     }
+    // A caller who leaves ends the request, also one whose answer has begun.
+    let within = || serving.of_version("probe@2")["containers"][0]["within"].as_u64().unwrap();
+    let mut leaving = TcpStream::connect(&serving.address).unwrap();
+    leaving.write_all(b"GET /probe/endless HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+    leaving.read_exact(&mut [0; 4096]).unwrap();
+    assert!(within() > 0);
+    drop((leaving, connection));
+    wait_until("the end of what nobody listens to", || within() == 0);
     // Of a large body nothing is kept here.
     let megabyte = vec![b'x'; 1 << 20];
     let mut connection = TcpStream::connect(&serving.address).unwrap();
