@@ -15,3 +15,4 @@ pub mod image;
 pub mod io;
 pub mod project;
 pub mod run;
+pub mod serve;

@@ -31,6 +31,7 @@ use crate::project::files::PASSED;
 use crate::project::lock::{self, Lock};
 use crate::project::manifest;
 use crate::project::validate;
+use crate::serve;
 
 /// What something is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
@@ -50,6 +51,8 @@ pub enum Kind {
     Metadata,
     /// The description of a service.
     Openapi,
+    /// What `ekiben serve` serves.
+    Serve,
     /// A bundle of Ekiben's.
     Bundle,
     /// A model's file.
@@ -159,6 +162,7 @@ impl Thing {
                     api.check(&document, &mut found);
                 }
             }
+            Kind::Serve => drop(serve::config::Config::read(&path, &mut found)),
             Kind::Model => validate::model::check_file(&path, &mut found),
         }
         Checked { path, kind, diagnostics: found }
@@ -212,6 +216,8 @@ fn by_name(path: &Path) -> Option<Kind> {
         Some(Kind::Metadata)
     } else if matches!(name, "openapi.yaml" | "openapi.yml" | "openapi.json") {
         Some(Kind::Openapi)
+    } else if serve::config::NAMES.contains(&name) {
+        Some(Kind::Serve)
     } else if name.ends_with(".ekiben") {
         Some(Kind::Bundle)
     } else if name.ends_with(".bento") {

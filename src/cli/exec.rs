@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal as _};
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 
-use super::{Context, Exit, Failure, completions, serve};
+use super::{Context, Exit, Failure, completions, running};
 use crate::run::container::{self, Container, Ends, Guest};
 use crate::run::named::{self, Prefer};
 
@@ -41,7 +41,7 @@ pub struct Args {
 #[derive(clap::Args)]
 pub struct Place {
     /// A variable of its environment; may be repeated.
-    #[arg(long, short, value_name = "NAME=VALUE", value_parser = serve::variable)]
+    #[arg(long, short, value_name = "NAME=VALUE", value_parser = running::variable)]
     env: Vec<String>,
     /// Where it starts; else where the container's own program did.
     #[arg(long, short, value_name = "FOLDER")]

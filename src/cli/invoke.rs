@@ -11,7 +11,7 @@ use url::Url;
 
 use super::inputs::{How, Inputs};
 use super::printer::{NAME, Output, Time, plain};
-use super::{Context, Exit, Failure, completions, serve};
+use super::{Context, Exit, Failure, completions, running};
 use crate::build::workflow;
 use crate::image::session::Session;
 use crate::io::explain::ErrorKind;
@@ -48,11 +48,11 @@ pub struct Args {
     #[arg(long, short, value_name = "JSON|@FILE|-")]
     data: Option<String>,
     #[command(flatten)]
-    secrets: serve::Secrets,
+    secrets: running::Secrets,
     #[command(flatten)]
     build: How,
     #[command(flatten)]
-    how: serve::How,
+    how: running::How,
 }
 
 /// What is asked where nothing else is said.
@@ -100,7 +100,7 @@ fn ask(
         Ok(answer) if answer.status.is_success() => show(context, answer, &[]),
         Ok(answer) => {
             // It goes on, so that it is not known when it has said all.
-            serve::settle(&mut listener, &mut transcript, &id, Duration::from_millis(500));
+            running::settle(&mut listener, &mut transcript, &id, Duration::from_millis(500));
             let ids: Vec<_> = [id.as_str()].into_iter().chain(answer.request_id.as_deref()).collect();
             let said: Vec<_> = transcript.of(&ids).iter().map(|line| service.credentials().hide_in(line)).collect();
             show(context, answer, &said).map_err(|failure| failure.or_hint(advice))
@@ -176,8 +176,8 @@ fn once(
     let devices = args.how.devices(context)?;
     let built = workflow::image(session, inputs.request(context)?, context)?;
     let mut options = args.how.options(built.manifest.as_ref().map(|manifest| &manifest.resources), devices)?;
-    options.publish = vec![run::any_port(serve::port(&built, &options.env))];
-    let mut running = serve::start(context, session, &built, options, Life::Tied, false)?.with(credentials);
+    options.publish = vec![run::any_port(run::port(&built.image, &options.env))];
+    let mut running = running::start(context, session, &built, options, Life::Tied, false)?.with(credentials);
     let _signals = running.container.pass_on_signals()?;
     let ready = built.manifest.as_ref().map_or("/readyz", |manifest| &manifest.service.ready);
     running.wait_ready(context, ready, args.how.timeout)?;
@@ -190,7 +190,7 @@ fn once(
     match answer {
         Ok(answer) => show(context, answer, &said),
         Err(error) => {
-            serve::show_said(context, &said);
+            running::show_said(context, &said);
             Err(error.into())
         }
     }
@@ -232,7 +232,7 @@ fn show(context: &Context, answer: Answer, said: &[String]) -> Result<Exit, Fail
         if io::stdout().is_terminal() && !body.is_empty() && !body.ends_with(b"\n") {
             context.printer.raw(b"\n")?;
         }
-        serve::show_said(context, said);
+        running::show_said(context, said);
     } else {
         let Body { content_type, encoding, body } = Body::new(content_type, body);
         let document = json!({

@@ -1,6 +1,6 @@
 //! `ekiben logs`
 
-use super::serve::LogScreen;
+use super::running::LogScreen;
 use super::{Context, Exit, Failure, completions};
 use crate::io::explain::ErrorKind;
 use crate::run;

@@ -32,6 +32,7 @@ mod reload;
 mod rm;
 mod rmi;
 mod run;
+mod running;
 mod schema;
 mod serve;
 mod shell;
@@ -189,6 +190,7 @@ enum Command {
     Unpack(unpack::Args),
     Build(build::Args),
     Run(run::Args),
+    Serve(serve::Args),
     Test(test::Args),
     Invoke(invoke::Args),
     Inspect(inspect::Args),
@@ -266,6 +268,7 @@ pub fn main() -> ExitCode {
         Command::Unpack(args) => unpack::run(&context, args),
         Command::Build(args) => build::run(&context, args),
         Command::Run(args) => run::run(&context, args),
+        Command::Serve(args) => serve::run(&context, args),
         Command::Test(args) => test::run(&context, args),
         Command::Invoke(args) => invoke::run(&context, args),
         Command::Inspect(args) => inspect::run(&context, args),

@@ -31,6 +31,8 @@ struct Containers {
 struct Row {
     name: String,
     image: Option<String>,
+    /// What it serves for `ekiben serve`: the name of a model and its version.
+    model: Option<String>,
     status: String,
     exit_code: Option<i32>,
     /// Seconds since 1970.
@@ -56,7 +58,8 @@ fn row(state: State) -> Row {
         Status::Lost => ("lost", None),
     };
     Row {
-        image: state.labels.get("image").cloned(),
+        image: state.labels.get(run::IMAGE).cloned(),
+        model: state.labels.get(run::MODEL).cloned(),
         status: status.to_owned(),
         exit_code,
         created: state.created,
@@ -72,7 +75,8 @@ impl Report for Containers {
         }
         let rows = self.containers.iter().map(|row| {
             let code = row.exit_code.map(|code| format!(" ({code})")).unwrap_or_default();
-            let image = row.image.clone().unwrap_or_default();
+            let model = row.model.as_ref().map(|model| format!(" for {model}")).unwrap_or_default();
+            let image = row.image.clone().unwrap_or_default() + &model;
             let status = format!("{}{code}", row.status);
             [row.name.clone(), image, status, moment(row.created), row.addresses.join(" ")]
         });

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use super::inputs::Wanted;
 use super::printer::{NAME, Time};
-use super::serve::{self, How, LogScreen, Running};
+use super::running::{self, How, LogScreen, Running};
 use super::{Context, Exit, Failure};
 use crate::build::workflow::{self, Built, Goal, Opened, Request};
 use crate::check;
@@ -231,7 +231,7 @@ impl Follower<'_> {
             let url = self.switches.first().map(|switch| format!("http://{}", switch.address())).unwrap_or_default();
             let text = format!("{url} in {time}, each change starts it anew, Ctrl-C stops it");
             self.context.printer.status("Ready", text);
-            serve::invite(self.context, &url, built.manifest.as_ref());
+            running::invite(self.context, &url, built.manifest.as_ref());
         } else {
             self.context.printer.status("Reloaded", format!("{NAME}{name}{NAME:#} in {time}"));
         }
@@ -243,7 +243,7 @@ impl Follower<'_> {
         let mut hosts: Vec<_> = self.plan.publish.iter().map(|wanted| wanted.host).collect();
         let is_movable = hosts.is_empty();
         if is_movable {
-            hosts.push(SocketAddr::from(([127, 0, 0, 1], serve::port(built, &self.plan.how.env))));
+            hosts.push(SocketAddr::from(([127, 0, 0, 1], run::port(&built.image, &self.plan.how.env))));
         }
         for host in hosts {
             let switch = match Switch::listen(host) {
@@ -303,12 +303,12 @@ fn attempt(
         return Ok(Outcome::Cancelled);
     }
     let mut options = plan.how.options(built.manifest.as_ref().map(|manifest| &manifest.resources), devices)?;
-    let port = serve::port(&built, &options.env);
+    let port = run::port(&built.image, &options.env);
     options.publish = plan.publish.iter().map(|wanted| run::any_port(wanted.container.unwrap_or(port))).collect();
     if options.publish.is_empty() {
         options.publish.push(run::any_port(port));
     }
-    let mut running = serve::start(context, session, &built, options, Life::Tied, false)?;
+    let mut running = running::start(context, session, &built, options, Life::Tied, false)?;
     match running.wait_unless(context, &ready, plan.how.timeout, is_cancelled)? {
         Some(_) => Ok(Outcome::Ready(Box::new((running, built)))),
         None => {

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::inputs::{Inputs, Wanted};
 use super::printer::Report;
-use super::serve::{self, LogScreen, Running};
+use super::running::{self, LogScreen, Running};
 use super::{Context, Exit, Failure, reload};
 use crate::build::workflow::{self, Built};
 use crate::io::explain::ErrorKind;
@@ -51,7 +51,7 @@ pub struct Args {
     #[arg(long, short)]
     detach: bool,
     #[command(flatten)]
-    how: serve::How,
+    how: running::How,
     /// What to run instead of the service.
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<String>,
@@ -85,7 +85,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let devices = args.how.devices(context)?;
     let built = workflow::image(&session, args.inputs.request(context)?, context)?;
     let mut options = args.how.options(built.manifest.as_ref().map(|manifest| &manifest.resources), devices)?;
-    let port = serve::port(&built, &options.env);
+    let port = crate::run::port(&built.image, &options.env);
     options.name = args.name;
     options.host_network = args.network == Network::Host;
     options.keep = args.detach;
@@ -98,12 +98,12 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         options.publish.push(Publish { host: SocketAddr::from(([127, 0, 0, 1], port)), container: port });
     }
     let life = if args.detach { Life::Detached } else { Life::Tied };
-    let mut running = serve::start(context, &session, &built, options, life, movable && serves)?;
+    let mut running = running::start(context, &session, &built, options, life, movable && serves)?;
     if args.detach {
         let ready = built.manifest.as_ref().map_or("/readyz", |manifest| &manifest.service.ready);
         if serves {
             running.wait_ready(context, ready, args.how.timeout)?;
-            serve::invite(context, running.service.url(), built.manifest.as_ref());
+            running::invite(context, running.service.url(), built.manifest.as_ref());
         }
         let name = running.container.name();
         context.printer.advise(&format!("`ekiben logs --follow {name}` shows its log, `ekiben stop {name}` stops it"));
@@ -146,7 +146,7 @@ fn foreground(
                     Ok(waited) => {
                         let time = super::printer::Time(waited);
                         printer.status("Ready", format!("{} in {time}, Ctrl-C stops it", service.url()));
-                        serve::invite(context, service.url(), built.manifest.as_ref());
+                        running::invite(context, service.url(), built.manifest.as_ref());
                     }
                     Err(crate::run::service::Error::NotReady { .. }) => {
                         printer.warn(&format!("{ready} does not answer; the container goes on"));
@@ -169,7 +169,7 @@ fn foreground(
     let _ = screen.end();
     transcript.end();
     if let Some(logs) = ended_logs.as_ref().filter(|_| serves) {
-        serve::keep_log(context, logs, container.name(), &transcript, service.credentials());
+        running::keep_log(context, logs, container.name(), &transcript, service.credentials());
     }
     if exit.out_of_memory {
         context.printer.warn("the kernel killed processes of the container, as it used up its memory");

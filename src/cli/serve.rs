@@ -1,517 +1,162 @@
-//! Starting an image's service, for `ekiben run` and `ekiben test`.
+//! `ekiben serve`
 
-use std::io::{self, IsTerminal as _};
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use super::printer::{DIM, NAME, Output, Time, plain};
-use super::{Context, Failure};
-use crate::build::workflow::Built;
-use crate::bundle::generate::quoted;
-use crate::formats::package;
-use crate::image::session::Session;
-use crate::project::manifest::{self, Manifest, Resources};
-use crate::run::container::{self, Container, Life, Limits, LogReader, Publish};
-use crate::run::devices::{self, Devices, Specifications};
-use crate::run::ended::EndedLogs;
-use crate::run::service::{
-    self, Answer, Credentials, Detail, Example, Outcome, RequestId, Service, Transcript, Verdict, readable,
-    without_access,
-};
-use crate::run::{self, Options, volume};
+use serde::Serialize;
 
-/// How a service is started.
-#[derive(Clone, Debug, clap::Args)]
-#[group(skip)]
-pub struct How {
-    /// Another program to run the container: runc, crun, podman or docker.
-    #[arg(long, value_name = "NAME")]
-    pub engine: Option<String>,
-    /// Memory that the container may use, as 512Mi or 2Gi.
-    #[arg(long, value_name = "SIZE", value_parser = memory)]
-    pub memory: Option<u64>,
-    /// Processors that the container may use, as 2 or 0.5.
-    #[arg(long, value_name = "NUMBER")]
-    pub cpus: Option<f64>,
-    /// Processes and threads that the container may have.
-    #[arg(long, value_name = "NUMBER", default_value_t = Limits::default().pids.unwrap_or_default(), value_parser = clap::value_parser!(u64).range(1..))]
-    pub pids_limit: u64,
-    /// Let the container write to /tmp, /run and /dev/shm alone, as Kubernetes does where it is told to.
-    ///
-    /// Without it, it can write wherever its user may: its home, temporary folders, an image's own folders. What it
-    /// writes lies in memory, up to 1 GiB or half of --memory, and is gone with the container.
-    #[arg(long)]
-    pub read_only: bool,
-    /// A variable of the container's environment; may be repeated.
-    #[arg(long, short, value_name = "NAME=VALUE", value_parser = variable)]
-    pub env: Vec<String>,
-    /// A file of such variables, as docker reads it; may be repeated. --env comes after it.
-    #[arg(long, value_name = "FILE")]
-    pub env_file: Vec<PathBuf>,
-    /// A file or folder of this machine that the container sees, and writes to unless `:ro` stands behind it; may be repeated.
-    #[arg(long, value_name = "HOST:CONTAINER[:ro]")]
-    pub volume: Vec<String>,
-    /// GPUs that the container gets: all, so many of them, or some by their numbers or names; or any devices by their full
-    /// names, as nvidia.com/gpu=0. May be repeated.
-    ///
-    /// They come by the Container Device Interface, whose specifications lie in /etc/cdi and /var/run/cdi, or in the folders
-    /// that EKIBEN_CDI names: for NVIDIA's, `sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml` writes one.
-    #[arg(long, value_name = "all|NUMBER|device=NAMES|KIND=NAMES")]
-    pub gpus: Vec<String>,
-    /// Seconds that the service has to become ready.
-    #[arg(long, default_value_t = 120, value_name = "SECONDS")]
-    pub timeout: u64,
-}
+use super::printer::{DIM, NAME, Printer, Report, Time};
+use super::{Context, Exit, Failure, completions, watch};
+use crate::image::store::ImageQuery;
+use crate::io::explain::ErrorKind;
+use crate::serve::{self, Event, Following, Keys, Settings, Source, Tokens, config};
 
-/// What a service gets with each request.
+const EXAMPLES: &str = "Examples:\n\
+\x20 ekiben serve                       what serve.yaml says\n\
+\x20 ekiben serve iris wine:2           two images of the store: http://127.0.0.1:8080/iris/predict\n\
+\x20 ekiben serve iris --follow         a new version takes over when it is built or pulled\n\
+\x20 EKIBEN_TOKEN=$(cat token) ekiben serve --listen 0.0.0.0:80";
+
+/// Serve many models at one address, each started when somebody asks for it
+///
+/// A model answers at /NAME/…, in any of its versions at /NAME@VERSION/…, and by the host NAME.anything. It is started by
+/// its first request and ended when nobody has asked for a while; serve.yaml says otherwise for each (`ekiben schema
+/// serve`). /-/status shows all of them, in a browser too, and /-/metrics counts. Ctrl-C lets requests in hand end.
 #[derive(clap::Args)]
-#[group(skip)]
-pub struct Secrets {
-    /// A secret for the service, sent with each request as the header `ENV_NAME`; may be repeated.
-    ///
-    /// NAME has letters, digits and `_`. NAME alone takes the value from the variable NAME, and keeps it out of the
-    /// list of processes. Headers with `_` reach a service that is asked directly; proxies such as nginx drop them
-    /// unless told otherwise (`underscores_in_headers on`).
-    #[arg(long = "credential", value_name = "NAME[=VALUE]")]
-    secrets: Vec<String>,
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// A configuration, or images of the local store. Without any: the serve.yaml of this folder.
+    #[arg(value_name = "CONFIG | IMAGE", add = completions::images())]
+    what: Vec<String>,
+    /// The port on the loopback interface.
+    #[arg(long, short, default_value_t = 8080, conflicts_with = "listen")]
+    port: u16,
+    /// Where requests are taken, in place of the loopback interface: PORT (of all interfaces) or ADDRESS:PORT. Needs a token.
+    #[arg(long, value_name = "[ADDRESS:]PORT", value_parser = address)]
+    listen: Option<SocketAddr>,
+    /// A token that everybody has to show (`Authorization: Bearer TOKEN`). The variable keeps it out of the list of processes.
+    #[arg(long, env = "EKIBEN_TOKEN", hide_env_values = true, conflicts_with = "token_file")]
+    token: Option<String>,
+    /// A file of such tokens, one on a line. It is read again with the configuration.
+    #[arg(long, value_name = "FILE", env = "EKIBEN_TOKEN_FILE")]
+    token_file: Option<PathBuf>,
+    /// Let in whoever can reach the address given with --listen.
+    #[arg(long, requires = "listen", conflicts_with_all = ["token", "token_file"])]
+    open: bool,
+    /// Take up new tags in the store as soon as they are there.
+    #[arg(long)]
+    follow: bool,
+    /// Seconds that requests in hand may take when this is to end.
+    #[arg(long, default_value_t = 30, value_name = "SECONDS")]
+    drain: u64,
 }
 
-impl Secrets {
-    /// Read here and not by clap, which would show a value that it refuses.
-    pub fn credentials(&self) -> Result<Credentials, Failure> {
-        let texts = self.secrets.iter().map(String::as_str);
-        Ok(Credentials::parse(texts, |name| std::env::var(name).ok())?)
-    }
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let port = text.parse().map(|port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)));
+    port.or_else(|_| text.parse()).map_err(|_| "write PORT or ADDRESS:PORT, with the address as a number".to_owned())
 }
 
-impl How {
-    /// The devices that the container gets. To be asked for before anything is built, as they may not be there.
-    ///
-    /// # Errors
-    /// When one of them is not there, or cannot be used.
-    pub fn devices(&self, context: &Context) -> Result<Devices, devices::Error> {
-        if self.gpus.is_empty() {
-            return Ok(Devices::default());
-        }
-        let wanted = self.gpus.iter().map(|text| text.parse()).collect::<Result<Vec<_>, _>>()?;
-        let devices = Specifications::read()?.devices(&wanted)?;
-        let (warnings, details) = devices.remarks();
-        warnings.for_each(|text| context.printer.warn(text));
-        details.for_each(|text| context.printer.detail(text));
-        Ok(devices)
-    }
-
-    /// As options of a container that gets `devices`, with what the manifest says of resources.
-    ///
-    /// # Errors
-    /// When a volume is not written as one, or a file of variables cannot be read.
-    pub fn options(&self, resources: Option<&Resources>, devices: Devices) -> Result<Options, volume::Error> {
-        let mut env = Vec::new();
-        for file in &self.env_file {
-            env.extend(volume::env_file(file, |name| std::env::var(name).ok())?);
-        }
-        env.extend(self.env.iter().cloned());
-        let volumes = self.volume.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
-        let from_manifest = resources.and_then(|resources| manifest::bytes(resources.memory.as_deref()?));
-        Ok(Options {
-            name: None,
-            publish: Vec::new(),
-            host_network: false,
-            limits: Limits {
-                memory: self.memory.or(from_manifest),
-                cpus: self.cpus.or(resources.and_then(|resources| resources.cpus)),
-                pids: Some(self.pids_limit),
-                required: false,
-            },
-            read_only: self.read_only,
-            volumes,
-            devices,
-            env,
-            args: Vec::new(),
-            engine: self.engine.clone(),
-            keep: false,
-        })
-    }
+#[derive(Serialize)]
+struct Listening {
+    address: String,
 }
 
-/// A service that runs.
-pub struct Running {
-    pub container: Container,
-    pub service: Service,
-    pub refusals: Refusals,
-    listener: LogReader,
-    transcript: Transcript,
-    /// Where its log is kept when it is gone; none where it stays.
-    pub ended_logs: Option<EndedLogs>,
-    is_ready: bool,
-    /// Something went wrong that its log may tell of.
-    has_failed: bool,
-}
-
-/// Looks in what a container says for writes that were refused because of how it was started.
-pub struct Refusals {
-    read_only: bool,
-    /// The end of what it said last: a message can come in two pieces.
-    last: Vec<u8>,
-    told: bool,
-}
-
-impl Refusals {
-    /// What the C library says of a write to a read-only file system, and what libraries say that ask beforehand: numba,
-    /// and matplotlib and others that fall back.
-    const OF_READ_ONLY: [&[u8]; 3] =
-        [b"Read-only file system", b"no locator available for file", b"is not a writable directory"];
-    const OF_FULL: [&[u8]; 1] = [b"No space left on device"];
-
-    fn new(read_only: bool) -> Self {
-        Self { read_only, last: Vec::new(), told: false }
-    }
-
-    /// Looks at what it says next; tells a person, once.
-    pub fn look_at(&mut self, context: &Context, said: &[u8]) {
-        const LONGEST: usize = 64;
-        if self.told {
-            return;
-        }
-        self.last.extend_from_slice(said);
-        let has = |text: &[u8]| self.last.windows(text.len()).any(|part| part == text);
-        let message = if self.read_only && Self::OF_READ_ONLY.into_iter().any(has) {
-            "it was refused to write, as --read-only asks; without it, what it writes lies in memory, and is gone with the \
-             container"
-        } else if Self::OF_FULL.into_iter().any(has) {
-            "it may write no more than 1 GiB, or half of --memory where that is less, as what it writes lies in memory"
-        } else {
-            let end = self.last.len().saturating_sub(LONGEST);
-            self.last.drain(..end);
-            return;
-        };
-        context.printer.warn(message);
-        self.told = true;
-    }
-}
-
-/// The port on which the image's service listens: the one that a variable names, else the lowest that the image declares,
-/// as BentoML's images declare one for metrics too.
-pub fn port(built: &Built, env: &[String]) -> u16 {
-    let named = env.iter().rev().find_map(|variable| variable.strip_prefix("PORT="));
-    let declared = built.image.config().exposed_ports().iter().flatten();
-    let declared = declared.filter_map(|port| port.split('/').next()?.parse().ok()).min();
-    named.and_then(|port| port.parse().ok()).or(declared).unwrap_or(3000)
-}
-
-/// Starts the image. Where the wanted address is taken and `movable` is set, another one is found.
-pub fn start(
-    context: &Context,
-    session: &Session,
-    built: &Built,
-    mut options: Options,
-    life: Life,
-    movable: bool,
-) -> Result<Running, Failure> {
-    let started = Instant::now();
-    let refusals = Refusals::new(options.read_only);
-    let container = match run::start(session, &built.name, &built.image, &options, life) {
-        Err(run::Error::Container(container::Error::Start(container::Failure::Address {
-            in_use: true,
-            address,
-            ..
-        }))) if movable => {
-            session.progress.detail(format!("{address} is taken, so another port is used"));
-            options.publish = vec![run::any_port(port(built, &options.env))];
-            run::start(session, &built.name, &built.image, &options, life)?
-        }
-        container => container?,
+pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
+    let session = context.session_for_running()?;
+    let source = source(&args.what)?;
+    let tokens = match (&args.token, args.token_file) {
+        (Some(token), _) => Some(Keys::Given(Tokens::one(token, "--token or EKIBEN_TOKEN")?)),
+        (None, file) => file.map(Keys::File),
     };
-    let address = match container.state()?.published.first() {
-        Some(Publish { host, .. }) => *host,
-        None => std::net::SocketAddr::from(([127, 0, 0, 1], port(built, &options.env))),
+    if args.listen.is_some() && tokens.is_none() && !args.open {
+        let explanation = ErrorKind::Usage
+            .named("serve/open")
+            .hint("give `--token-file FILE` or EKIBEN_TOKEN, or `--open` to let everybody in who can reach it");
+        return Err(Failure::new(explanation, "with `--listen`, a token is needed: others may reach the address"));
+    }
+    let timeout = config::default_timeout(|name| std::env::var(name).ok()).map_err(|name| {
+        let explanation = ErrorKind::Usage.named("serve/timeout").hint("set it to a number of seconds, or unset it");
+        Failure::new(explanation, format!("the variable {name} is no number of seconds"))
+    })?;
+    let key = Tokens::random_text()?;
+    let settings = Settings {
+        address: args.listen.unwrap_or(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), args.port)),
+        source,
+        control: Tokens::one(&key, "this process")?,
+        following: if args.follow { Following::Store } else { Following::Configuration },
+        timeout,
+        drain: Duration::from_secs(args.drain),
+        tokens,
     };
-    let text = format!("{NAME}{}{NAME:#} in {}", container.name(), Time(started.elapsed()));
-    context.printer.status("Started", text);
-    let (listener, transcript) = (container.listen(), Transcript::default());
-    let ended_logs = (!options.keep).then(|| EndedLogs::of(session));
-    let service = Service::new(address);
-    Ok(Running { container, service, refusals, listener, transcript, ended_logs, is_ready: false, has_failed: false })
+    let key = settings.tokens.is_none().then_some(key);
+    let printer = context.printer.clone();
+    let served = serve::serve(session, settings, Box::new(move |event| show(&printer, event, key.as_deref())));
+    if let Err(serve::Error::Malformed { diagnostics, .. }) = &served {
+        watch::show(context, diagnostics);
+    }
+    served?;
+    Ok(Exit::Success)
 }
 
-impl Running {
-    /// The same, whose service gets `credentials` with each request.
-    pub fn with(self, credentials: Credentials) -> Self {
-        Self { service: self.service.with(credentials), ..self }
-    }
-
-    /// The exit code, once it has ended.
-    pub fn exit_code(&self) -> Option<i32> {
-        match self.container.state() {
-            Ok(container::State { status: container::Status::Exited { code, .. }, .. }) => Some(code),
-            Ok(state) if state.is_live() => None,
-            _ => Some(1),
+/// What is meant: a file, or images.
+fn source(what: &[String]) -> Result<Source, Failure> {
+    let is_file = |text: &str| {
+        Path::new(text)
+            .extension()
+            .is_some_and(|ending| ["yaml", "yml", "json", "json5"].iter().any(|known| ending == *known))
+    };
+    match what {
+        [] => match config::NAMES.into_iter().find(|name| Path::new(name).is_file()) {
+            Some(name) => Ok(Source::File(name.into())),
+            None => {
+                let explanation = ErrorKind::Usage
+                    .named("serve/nothing")
+                    .hint("name images of the store (`ekiben images`), or write a serve.yaml (`ekiben schema serve`)");
+                Err(Failure::new(explanation, "there is no serve.yaml in this folder"))
+            }
+        },
+        [file] if is_file(file) => Ok(Source::File(file.into())),
+        images => {
+            let queries = images.iter().map(|image| image.parse::<ImageQuery>()).collect::<Result<_, _>>()?;
+            Ok(Source::Images(queries))
         }
     }
+}
 
-    /// Waits until the service is ready, and says so. When it ends before, its log is shown.
-    pub fn wait_ready(&mut self, context: &Context, path: &str, timeout: u64) -> Result<(), Failure> {
-        if let Some(waited) = self.wait_unless(context, path, timeout, &AtomicBool::new(false))? {
-            context.printer.status("Ready", format!("{NAME}{}{NAME:#} in {}", self.service.url(), Time(waited)));
+fn show(printer: &Printer, event: Event, key: Option<&str>) {
+    match event {
+        Event::Listening(address) => {
+            let address = format!("http://{address}");
+            printer.status("Serving", format!("{NAME}{address}{NAME:#}, Ctrl-C stops it"));
+            printer.status("Status", format!("{NAME}{address}/-/status{NAME:#}"));
+            if let Some(key) = key {
+                printer.status("Buttons", format!("{key} {DIM}is the token that starts and stops models there{DIM:#}"));
+            }
+            // Whoever reads it may have gone.
+            let _ = printer.report(&Listening { address });
         }
+        Event::Loaded(count) => {
+            printer.status("Loaded", format!("{count} model{}", if count == 1 { "" } else { "s" }));
+        }
+        Event::Ready { model, container, took } => {
+            printer.status("Started", format!("{NAME}{model}{NAME:#} {DIM}{container}{DIM:#} in {}", Time(took)));
+        }
+        Event::Ended { model, container } => {
+            printer.status("Stopped", format!("{NAME}{model}{NAME:#} {DIM}{container}{DIM:#}"));
+        }
+        Event::Died { model, container, how, has_log } => {
+            let log =
+                if has_log { format!("; `ekiben logs {container}` has what it said last") } else { String::new() };
+            printer.warn(&format!("{model} died: {how}{log}"));
+        }
+        Event::Failed { model, why } => printer.warn(&format!("{model} was not started: {why}")),
+        Event::Warning(text) => printer.warn(&text),
+    }
+}
+
+impl Report for Listening {
+    fn human(&self, _: &mut dyn std::io::Write) -> std::io::Result<()> {
         Ok(())
-    }
-
-    /// The same, which says nothing: how long it took, or nothing where `is_cancelled` was set before.
-    pub fn wait_unless(
-        &mut self,
-        context: &Context,
-        path: &str,
-        timeout: u64,
-        is_cancelled: &AtomicBool,
-    ) -> Result<Option<Duration>, Failure> {
-        let cancelled = || is_cancelled.load(Ordering::Relaxed).then_some(0);
-        let ended = || cancelled().or_else(|| self.exit_code());
-        let error = match self.service.wait_ready(path, Duration::from_secs(timeout), ended) {
-            Ok(waited) => {
-                self.is_ready = true;
-                return Ok(Some(waited));
-            }
-            Err(service::Error::Ended { .. }) if cancelled().is_some() => return Ok(None),
-            Err(service::Error::NotReady { waited, last }) => {
-                let last = self.locate().map_or_else(|| last.clone(), |place| format!("{last}; it is at {place}"));
-                service::Error::NotReady { waited, last }
-            }
-            Err(error) => error,
-        };
-        let remedy = package::remedy(&self.show_log(context));
-        self.end(context)?;
-        Err(Failure::from(error).with_remedy(remedy))
-    }
-
-    /// Asks an example. What is said of it in the log is there once the container has ended: see [`Running::said`].
-    pub fn ask(&mut self, example: Example<'_>) -> (Outcome, RequestId) {
-        let id = self.begin();
-        let outcome = self.service.ask(example, Some(&id));
-        if outcome.verdict == Verdict::Different {
-            self.settle(&id);
-        }
-        (outcome, id)
-    }
-
-    /// Asks once; as [`Running::ask`].
-    pub fn invoke(
-        &mut self,
-        path: &str,
-        json: Option<Vec<u8>>,
-        hearing: Option<service::Hearing<'_>>,
-    ) -> (Result<Answer, service::Error>, RequestId) {
-        let id = self.begin();
-        let answer = self.service.invoke(path, json, Some(&id), hearing);
-        if !answer.as_ref().is_ok_and(|answer| answer.status.is_success()) {
-            self.settle(&id);
-        }
-        (answer, id)
-    }
-
-    fn begin(&mut self) -> RequestId {
-        let id = RequestId::random();
-        self.listen();
-        self.transcript.ask(&id);
-        id
-    }
-
-    /// Waits a moment for what is logged of a failed request behind its answer, so that it is not taken for the next one's.
-    fn settle(&mut self, id: &RequestId) {
-        self.has_failed = true;
-        settle(&mut self.listener, &mut self.transcript, id, Duration::from_millis(250));
-    }
-
-    /// Reads what has been said since. A log that cannot be read says nothing.
-    fn listen(&mut self) {
-        let Self { listener, transcript, .. } = self;
-        let _ = listener.read(&mut |bytes| transcript.take(bytes));
-    }
-
-    /// What the service said of a request, without credentials. By now all of it is there if the container has ended.
-    pub fn said(&self, ids: &[&str]) -> Vec<String> {
-        let lines = self.transcript.of(ids);
-        lines.iter().map(|line| self.service.credentials().hide_in(line)).collect()
-    }
-
-    /// Has the service say in its log where it is, and gives the place in the person's code.
-    pub fn locate(&mut self) -> Option<String> {
-        const MOST: Duration = Duration::from_secs(1);
-        // A container that has ended is nowhere.
-        self.container.inquiry().ok()?.ask().ok()?;
-        let started = Instant::now();
-        while !self.transcript.has_dump() && started.elapsed() < MOST {
-            std::thread::sleep(Duration::from_millis(10));
-            self.listen();
-        }
-        // It is written line by line.
-        std::thread::sleep(Duration::from_millis(50));
-        self.listen();
-        service::place(&self.transcript.last(usize::MAX))
-    }
-
-    /// Shows the last lines that the container has said, to tell why it failed, and gives them.
-    pub fn show_log(&mut self, context: &Context) -> String {
-        const LINES: usize = 20;
-        self.listen();
-        let last = self.transcript.last(LINES);
-        let last: Vec<_> = last.iter().map(|line| self.service.credentials().hide_in(line)).collect();
-        show_lines(context, &last.iter().map(String::as_str).collect::<Vec<_>>());
-        self.has_failed = true;
-        last.join("\n")
-    }
-
-    /// Shows what it has said since.
-    pub fn show(&mut self, context: &Context, screen: &mut LogScreen<'_>) {
-        let Self { listener, transcript, refusals, .. } = self;
-        // A log that cannot be read says nothing; nothing can be done about a closed stdout.
-        let _ = listener.read(&mut |bytes| {
-            let _ = screen.take(bytes);
-            transcript.take(bytes);
-            refusals.look_at(context, bytes);
-        });
-    }
-
-    /// Keeps what was said, without credentials, where the container's own log goes with it.
-    fn keep_log(&self, context: &Context) {
-        let Some(logs) = &self.ended_logs else { return };
-        keep_log(context, logs, self.container.name(), &self.transcript, self.service.credentials());
-    }
-
-    /// Stops the container and waits for its end, after which nothing of it is left, and all that it said is read. If it
-    /// failed, says whether it was refused to write.
-    pub fn end(&mut self, context: &Context) -> Result<(), Failure> {
-        self.listen();
-        self.transcript.finish();
-        // What is not ready has nobody's request to end, and may not listen to signals yet.
-        self.container.stop(Duration::from_secs(if self.is_ready { 10 } else { 1 }))?;
-        self.listen();
-        self.transcript.end();
-        self.keep_log(context);
-        let Self { container, refusals, has_failed, .. } = self;
-        container.wait(&mut |bytes| {
-            if *has_failed {
-                refusals.look_at(context, bytes);
-            }
-        })?;
-        Ok(())
-    }
-}
-
-/// Says what can be asked of the service at `url`: its documentation, and the manifest's first example as a line to copy.
-pub fn invite(context: &Context, url: &str, manifest: Option<&Manifest>) {
-    /// Bytes of a request that is still a line to copy.
-    const LONGEST: usize = 400;
-    let Some(manifest) = manifest else { return };
-    // The package that brings it needs Python 3.10, see `generate::api`.
-    let version = manifest.python.as_ref().and_then(|python| python.version.as_ref()?.meant().ok());
-    if manifest.serves_functions() && version.is_none_or(|version| version.minor() >= 10) {
-        context.printer.status("Docs", format!("{NAME}{url}/docs{NAME:#}"));
-    }
-    let Some(example) = Example::first_request(manifest) else { return };
-    if let Some(json) = example.json().filter(|json| json.len() <= LONGEST) {
-        let address = quoted(&format!("{url}{}", example.test.path));
-        context
-            .printer
-            .status("Try", format!("curl {address} -H 'content-type: application/json' -d {}", quoted(&json)));
-    }
-}
-
-/// Keeps the log of a container that is about to go. Where that cannot be done, all goes on.
-pub fn keep_log(context: &Context, logs: &EndedLogs, name: &str, transcript: &Transcript, credentials: &Credentials) {
-    let lines: Vec<_> = transcript.last(usize::MAX).iter().map(|line| credentials.hide_in(line) + "\n").collect();
-    if let Err(error) = logs.keep(name, lines.concat().as_bytes()) {
-        context.printer.warn(&format!("what the service said is not kept: {error}"));
-    }
-}
-
-/// Reads along until the service has said all of a request, for at most `most`.
-pub fn settle(listener: &mut LogReader, transcript: &mut Transcript, id: &RequestId, most: Duration) {
-    const PAUSE: Duration = Duration::from_millis(5);
-    let started = Instant::now();
-    loop {
-        let _ = listener.read(&mut |bytes| transcript.take(bytes));
-        if transcript.is_done(id) || started.elapsed() > most {
-            return;
-        }
-        std::thread::sleep(PAUSE);
-    }
-}
-
-/// Shows what a container says on stdout: as it is, or on a terminal as a person reads it.
-pub struct LogScreen<'a> {
-    context: &'a Context,
-    is_readable: bool,
-    /// The beginning of a line.
-    open: Vec<u8>,
-}
-
-impl<'a> LogScreen<'a> {
-    /// The log of a service.
-    pub fn of_service(context: &'a Context) -> Self {
-        let is_readable = context.printer.output() == Output::Human && io::stdout().is_terminal();
-        Self { context, is_readable, open: Vec::new() }
-    }
-
-    /// Whatever comes, to the byte.
-    pub fn raw(context: &'a Context) -> Self {
-        Self { context, is_readable: false, open: Vec::new() }
-    }
-
-    /// Shows what came next.
-    ///
-    /// # Errors
-    /// When stdout is closed.
-    pub fn take(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if !self.is_readable {
-            return self.context.printer.raw(bytes);
-        }
-        self.open.extend_from_slice(bytes);
-        let Some(end) = self.open.iter().rposition(|byte| *byte == b'\n') else { return Ok(()) };
-        let rest = self.open.split_off(end + 1);
-        let said = std::mem::replace(&mut self.open, rest);
-        let text = String::from_utf8_lossy(&said);
-        let lines: Vec<_> = text.lines().collect();
-        let shown = readable_lines(self.context, &lines).iter().map(|line| format!("{line}\n")).collect::<String>();
-        self.context.printer.raw(shown.as_bytes())
-    }
-
-    /// Shows what has no end.
-    ///
-    /// # Errors
-    /// When stdout is closed.
-    pub fn end(&mut self) -> io::Result<()> {
-        if self.open.is_empty() { Ok(()) } else { self.take(b"\n") }
-    }
-}
-
-/// Lines of a log as a person reads them: with `--verbose` tracebacks are whole.
-pub fn readable_lines(context: &Context, lines: &[&str]) -> Vec<String> {
-    let detail = if context.printer.is_verbose() { Detail::Whole } else { Detail::Folded };
-    readable(lines, detail).iter().map(|line| plain(&line.replace('\t', "    "))).collect()
-}
-
-/// Shows lines of a log on stderr.
-pub fn show_lines(context: &Context, lines: &[&str]) {
-    for line in readable_lines(context, lines) {
-        context.printer.line(&format!("{DIM}{:>12}{DIM:#} {line}", "log"));
-    }
-}
-
-/// Shows what was said of a failed request.
-pub fn show_said(context: &Context, lines: &[String]) {
-    show_lines(context, &without_access(lines));
-}
-
-/// `512Mi`, `2Gi`, `1000000`: bytes.
-fn memory(text: &str) -> Result<u64, String> {
-    manifest::bytes(text).ok_or_else(|| format!("`{text}` is no size of memory: write 512Mi or 2Gi"))
-}
-
-pub fn variable(text: &str) -> Result<String, String> {
-    match text.split_once('=') {
-        Some((name, _)) if !name.is_empty() => Ok(text.to_owned()),
-        _ => Err(format!("`{text}` is not NAME=VALUE")),
     }
 }

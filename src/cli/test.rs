@@ -8,7 +8,7 @@ use url::Url;
 
 use super::inputs::{self, Inputs};
 use super::printer::{DIM, ERROR, NAME, Output, Report, Time, VERB, plain};
-use super::{Context, Exit, Failure, invoke, serve, watch};
+use super::{Context, Exit, Failure, invoke, running, watch};
 use crate::build::workflow::{self, Goal, Opened};
 use crate::check::accept::{self, Accepted, Refused};
 use crate::check::target::Target;
@@ -54,9 +54,9 @@ pub struct Args {
     #[arg(long)]
     accept: bool,
     #[command(flatten)]
-    secrets: serve::Secrets,
+    secrets: running::Secrets,
     #[command(flatten)]
-    how: serve::How,
+    how: running::How,
 }
 
 #[derive(Serialize)]
@@ -121,7 +121,7 @@ pub fn run(context: &Context, mut args: Args) -> Result<Exit, Failure> {
     let digest = digest.flatten();
     // Wider lines are hard to compare.
     let width = watch::result_width().min(100);
-    let log = |outcome: &Outcome| serve::readable_lines(context, &without_access(&outcome.log));
+    let log = |outcome: &Outcome| running::readable_lines(context, &without_access(&outcome.log));
     let logs = outcomes.iter().map(log).collect();
     let tested = Tested { image, digest, url, passed, answered, failed, outcomes, accepted, logs, width };
     context.printer.report(&tested)?;
@@ -144,8 +144,8 @@ fn here(context: &Context, session: &Session, args: Args, credentials: Credentia
     let input = opened.input(session, &[], Goal::Image, context)?;
     let built = workflow::build(session, input, &[], &[], context)?;
     let mut options = args.how.options(Some(&manifest.resources), devices)?;
-    options.publish = vec![run::any_port(serve::port(&built, &options.env))];
-    let mut running = serve::start(context, session, &built, options, Life::Tied, false)?.with(credentials);
+    options.publish = vec![run::any_port(run::port(&built.image, &options.env))];
+    let mut running = running::start(context, session, &built, options, Life::Tied, false)?.with(credentials);
     let _signals = running.container.pass_on_signals()?;
     running.wait_ready(context, &manifest.service.ready, args.how.timeout)?;
     let asked: Vec<_> = Example::of(&manifest).map(|example| running.ask(example)).collect();

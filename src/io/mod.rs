@@ -14,4 +14,5 @@ pub mod http;
 pub mod parallel;
 pub mod pipe;
 pub mod progress;
+pub mod size;
 pub mod suggest;

@@ -20,6 +20,7 @@ use crate::formats::schema::Kind;
 use crate::formats::schema::load::Described;
 use crate::io::archive::{ArchivePath, PathError};
 use crate::io::digest::Digest;
+use crate::io::size;
 use crate::project::address::Address;
 
 /// Names of a manifest, the usual one first.
@@ -485,27 +486,8 @@ pub struct Size(
 impl Size {
     /// In bytes; none where the text is no size.
     pub fn bytes(&self) -> Option<u64> {
-        bytes(&self.0)
+        size::bytes(&self.0)
     }
-}
-
-/// The bytes of a size as Kubernetes writes them: `512Mi`, `2G`, `1000`.
-pub fn bytes(text: &str) -> Option<u64> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let factor: u64 = match unit {
-        "" => 1,
-        "k" => 1000,
-        "M" => 1_000_000,
-        "G" => 1_000_000_000,
-        "T" => 1_000_000_000_000,
-        "Ki" => 1 << 10,
-        "Mi" => 1 << 20,
-        "Gi" => 1 << 30,
-        "Ti" => 1 << 40,
-        _ => return None,
-    };
-    number.parse::<u64>().ok()?.checked_mul(factor)
 }
 
 impl Service {
@@ -904,16 +886,6 @@ mod tests {
         assert!(!holds(coarse(), json!({ "approximately": 0 }), 8.0, 8.1));
         assert!(!holds(coarse(), json!({ "tolerance": 0 }), 8.0, 8.1));
         assert!(holds(nothing(), json!({ "approximately": { "absolute": 1 }, "tolerance": 0 }), 8.0, 9.0));
-    }
-
-    #[test]
-    fn sizes_are_read_as_kubernetes_writes_them() {
-        assert_eq!(bytes("512Mi"), Some(512 << 20));
-        assert_eq!(bytes("2G"), Some(2_000_000_000));
-        assert_eq!(bytes("12"), Some(12));
-        for bad in ["", "Mi", "1.5Gi", "2gb", "99999999999Gi"] {
-            assert_eq!(bytes(bad), None, "{bad}");
-        }
     }
 
     #[test]

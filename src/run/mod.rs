@@ -127,10 +127,15 @@ pub struct Options {
     pub engine: Option<String>,
     /// The container's state and log stay after its end.
     pub keep: bool,
+    /// What whoever starts it notes with it, beside the image's name.
+    pub labels: BTreeMap<String, String>,
 }
 
 /// The label of a container that has the name of its image.
 pub const IMAGE: &str = "image";
+
+/// The label of a container that has the name and version of the model that it serves for `ekiben serve`.
+pub const MODEL: &str = "model";
 
 /// An image's layer of more files than this is unpacked rather than mounted file by file.
 const MOST_MOUNTS: usize = 64;
@@ -229,7 +234,8 @@ pub fn start(
         true => Network::Host,
         false => Network::Isolated { publish: options.publish.clone() },
     };
-    spec.labels = BTreeMap::from([(IMAGE.to_owned(), image_name.to_string())]);
+    spec.labels = options.labels.clone();
+    spec.labels.insert(IMAGE.to_owned(), image_name.to_string());
     Ok(containers(session)?.start(&spec, life)?)
 }
 
@@ -244,6 +250,15 @@ fn last_of_each(env: impl Iterator<Item = String>) -> Vec<String> {
         }
     }
     all
+}
+
+/// The port on which the image's service listens: the one that a variable names, else the lowest that the image declares,
+/// as BentoML's images declare one for metrics too.
+pub fn port(image: &Image, env: &[String]) -> u16 {
+    let named = env.iter().rev().find_map(|variable| variable.strip_prefix("PORT="));
+    let declared = image.config().exposed_ports().iter().flatten();
+    let declared = declared.filter_map(|port| port.split('/').next()?.parse().ok()).min();
+    named.and_then(|port| port.parse().ok()).or(declared).unwrap_or(3000)
 }
 
 /// A free port of the loopback interface that leads to `port` of the container.

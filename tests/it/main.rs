@@ -34,6 +34,7 @@ mod origins;
 mod python;
 mod registry;
 mod run;
+mod serve;
 mod service;
 mod streams;
 mod validate;

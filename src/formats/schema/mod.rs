@@ -29,6 +29,8 @@ pub enum Kind {
     Openapi,
     /// A specification of the Container Device Interface.
     Cdi,
+    /// `serve.yaml`.
+    Serve,
 }
 
 /// A schema, ready for use.
@@ -44,7 +46,7 @@ pub struct Schema {
 
 impl Kind {
     /// Every kind there is.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Manifest,
         Self::Lock,
         Self::Analytics,
@@ -53,6 +55,7 @@ impl Kind {
         Self::Metadata,
         Self::Openapi,
         Self::Cdi,
+        Self::Serve,
     ];
 
     /// What its schema is called: `manifest` for `schemas/manifest.schema.json`.
@@ -66,6 +69,7 @@ impl Kind {
             Self::Metadata => "metadata",
             Self::Openapi => "openapi",
             Self::Cdi => "cdi",
+            Self::Serve => "serve",
         }
     }
 
@@ -89,6 +93,7 @@ impl Kind {
             Self::Metadata => include_str!("../../../schemas/metadata.schema.json"),
             Self::Openapi => include_str!("../../../schemas/openapi.schema.json"),
             Self::Cdi => include_str!("../../../schemas/cdi.schema.json"),
+            Self::Serve => include_str!("../../../schemas/serve.schema.json"),
         }
     }
 }
@@ -119,6 +124,7 @@ mod tests {
             Kind::Metadata => generator.into_root_schema_for::<crate::formats::metadata::ProjectMetadata>(),
             Kind::Openapi => generator.into_root_schema_for::<crate::formats::openapi::OpenApi>(),
             Kind::Cdi => generator.into_root_schema_for::<crate::formats::cdi::Cdi>(),
+            Kind::Serve => generator.into_root_schema_for::<crate::serve::config::Config>(),
         };
         serde_json::to_string_pretty(&schema).unwrap() + "\n"
     }

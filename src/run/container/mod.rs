@@ -37,6 +37,7 @@ mod state;
 mod supervise;
 mod terminal;
 mod trial;
+mod usage;
 
 pub use error::{Error, Failure};
 pub use forward::Switch;
@@ -45,6 +46,7 @@ pub use log::LogReader;
 pub use signals::PassedOn;
 pub use spec::{Engine, File, Limits, Link, Mount, Name, Network, Publish, Spec, Streams, Tmpfs};
 pub use state::{State, Status};
+pub use usage::Usage;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -601,6 +603,23 @@ impl Container {
         let Ok(record) = Record::load_from(&self.folder) else { return true };
         let is_dead = record.process.is_some_and(|process| !process.is_alive());
         is_dead || !current(record.state).is_live()
+    }
+
+    /// Its processes, as far as they are known: its supervisor and its own. Each handle is readable once that process has
+    /// ended, so that many containers can be waited for at once.
+    ///
+    /// # Errors
+    /// When it was removed.
+    pub fn handles(&self) -> Result<Vec<OwnedFd>, Error> {
+        let record = Record::load_from(&self.folder)?;
+        // One that has no handle has ended already: the other, at the latest the supervisor, tells.
+        Ok([record.state.supervisor, record.process].into_iter().flatten().filter_map(state::Process::handle).collect())
+    }
+
+    /// What its processes use now; nothing where they are not known, or have ended.
+    pub fn usage(&self) -> Usage {
+        let process = Record::load_from(&self.folder).ok().and_then(|record| record.process);
+        process.filter(|process| process.is_alive()).map(|process| Usage::of_tree(process.id)).unwrap_or_default()
     }
 
     /// A way to ask its program where it is.

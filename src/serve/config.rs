@@ -1,0 +1,315 @@
+//! `serve.yaml`: which models are served, and how each is started and stopped.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::schedule::{self, Hours};
+use crate::formats::diagnostic::{Code, Diagnostics};
+use crate::formats::document::{Document, pointer};
+use crate::formats::schema::Kind;
+use crate::formats::schema::load::{self, Described};
+use crate::image::store::ImageQuery;
+use crate::io::size;
+use crate::run::devices::Wanted;
+use crate::run::volume::Volume;
+
+/// Names under which it is recognised.
+pub const NAMES: [&str; 4] = ["serve.yaml", "serve.yml", "serve.json", "serve.json5"];
+
+/// Variables that say how long a model without a `timeout` is kept, in seconds, the first that is set. The second is
+/// Konfuzio's for services of BentoML.
+pub const TIMEOUT_VARIABLES: [&str; 2] = ["EKIBEN_SHUTDOWN_TIMEOUT", "BENTO_SERVING_SHUTDOWN_TIMEOUT"];
+
+/// Seconds that a model is kept after its last answer where nothing says how long.
+const TIMEOUT: f64 = 300.0;
+
+/// All that `ekiben serve` serves.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Memory that all models together may use, as `8Gi`. Before more is used, the model that has been idle for longest is
+    /// ended. Absent: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend(
+        "pattern" = "^[0-9]+(Ki|Mi|Gi|Ti|k|M|G|T)?$",
+        "patternErrorMessage" = "a whole number of bytes with a unit, as 512Mi or 2Gi"
+    ))]
+    pub memory: Option<String>,
+    /// The models, by the names under which they answer: `/NAME/…`.
+    #[schemars(extend("minProperties" = 1, "propertyNames" = {
+        "pattern": "^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$",
+        "patternErrorMessage": "up to 63 lowercase letters, digits, `.`, `_` and `-`, the first and last a letter or digit"
+    }))]
+    pub models: BTreeMap<String, Model>,
+}
+
+/// A model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Model {
+    /// An image of the local store, as `iris` or `iris:1.0`. Without a tag, all versions that the store has are served:
+    /// `/NAME/…` is the newest, `/NAME@VERSION/…` any.
+    #[schemars(length(min = 1, max = 384))]
+    pub image: String,
+    /// When its containers are started and ended.
+    #[serde(default)]
+    pub strategy: Strategy,
+    /// Seconds after its last answer for which a model with the strategy `TIMEOUT` is kept; 0 is `IMMEDIATE`. Absent: what
+    /// the variable `EKIBEN_SHUTDOWN_TIMEOUT` or `BENTO_SERVING_SHUTDOWN_TIMEOUT` says, else 300.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("minimum" = 0, "maximum" = 31_536_000))]
+    pub timeout: Option<f64>,
+    /// Names of hosts (`Host`) whose requests are all for this model. `NAME.anything` is anyway.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(inner(regex(pattern = r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$")))]
+    pub hosts: Vec<String>,
+    /// Requests that it is given at once; more wait. With `IMMEDIATE`: containers at once. Absent: 64, or 16 containers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("minimum" = 1, "maximum" = 256))]
+    pub concurrency: Option<u32>,
+    /// Requests that may wait, for its start or for others; more are answered with 503 at once.
+    #[serde(default = "queue")]
+    #[schemars(extend("maximum" = 100_000))]
+    pub queue: u32,
+    /// Seconds that a request may wait before it is given to the model; then it is answered with 504.
+    #[serde(default = "patience")]
+    #[schemars(extend("minimum" = 1, "maximum" = 86_400))]
+    pub wait: u32,
+    /// Seconds that the model has to become ready.
+    #[serde(default = "patience")]
+    #[schemars(extend("minimum" = 1, "maximum" = 86_400))]
+    pub start: u32,
+    /// Seconds that the model has until its answer begins; then the request is answered with 504. Absent: as long as it takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("minimum" = 1, "maximum" = 86_400))]
+    pub answer: Option<u32>,
+    /// Seconds that a container has to end by itself.
+    #[serde(default = "grace")]
+    #[schemars(extend("maximum" = 3600))]
+    pub grace: u32,
+    /// The path that answers with a status of 2xx once the model is ready.
+    #[serde(default = "ready")]
+    #[schemars(regex(pattern = "^/[!-~]*$"), extend("patternErrorMessage" = "a path that begins with `/`"))]
+    pub ready: String,
+    /// Memory that each of its containers may use, as `512Mi`. Absent: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend(
+        "pattern" = "^[0-9]+(Ki|Mi|Gi|Ti|k|M|G|T)?$",
+        "patternErrorMessage" = "a whole number of bytes with a unit, as 512Mi or 2Gi"
+    ))]
+    pub memory: Option<String>,
+    /// Processors that each of its containers may use, as `2` or `0.5`. Absent: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("minimum" = 0.01))]
+    pub cpus: Option<f64>,
+    /// Variables of its environment.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("propertyNames" = { "pattern": "^[A-Za-z_][A-Za-z0-9_]*$", "patternErrorMessage": "letters, digits and `_`, not beginning with a digit" }))]
+    pub env: BTreeMap<String, String>,
+    /// Files and folders of this machine that it sees: `HOST:CONTAINER[:ro]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<String>,
+    /// GPUs or other devices that it gets, as `ekiben run --gpus` has them: `all`, `1`, `device=0`, `nvidia.com/gpu=0`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gpus: Vec<String>,
+    /// When it runs, whether or not somebody asks. Outside of these hours its strategy counts, but an `ALWAYS_ON` model
+    /// does not run then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<Schedule>,
+}
+
+/// When containers are started and ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Strategy {
+    /// One container, from the start on, started again when it dies.
+    AlwaysOn,
+    /// One container, from the first request until `timeout` seconds after the last answer.
+    #[default]
+    Timeout,
+    /// A container for each request, ended after its answer.
+    Immediate,
+}
+
+/// From when to when a model runs, again and again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Schedule {
+    /// When it is started, as five fields of cron: `0 7 * * 1-5`.
+    pub start: String,
+    /// When it is stopped, after the requests that it has: `0 19 * * 1-5`.
+    pub stop: String,
+    /// The time zone of both, as `Europe/Berlin`. Absent: that of this machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+}
+
+fn queue() -> u32 {
+    256
+}
+
+fn patience() -> u32 {
+    120
+}
+
+fn grace() -> u32 {
+    10
+}
+
+fn ready() -> String {
+    "/readyz".to_owned()
+}
+
+impl Described for Config {
+    const KIND: Kind = Kind::Serve;
+}
+
+impl Config {
+    /// Reads and checks the file `path`. Mistakes go to `found`; none where there are some.
+    pub fn read(path: &Path, found: &mut Diagnostics) -> Option<Self> {
+        let loaded = load::file::<Self>(path, found)?;
+        if let Some(config) = &loaded.value {
+            config.check(&loaded.document, found);
+        }
+        loaded.whole().map(|(_, config)| config).filter(|_| !found.has_errors())
+    }
+
+    /// One that serves `images`, each under the last part of its name.
+    pub fn of_images(images: &[ImageQuery]) -> Self {
+        let name = |image: &ImageQuery| image.repository().rsplit('/').next().unwrap_or_default().to_owned();
+        let models = images.iter().map(|image| (name(image), Model::of_image(image))).collect();
+        Self { memory: None, models }
+    }
+
+    /// The limit on the memory of all models, in bytes.
+    pub fn memory(&self) -> Option<u64> {
+        size::bytes(self.memory.as_deref()?)
+    }
+
+    /// What the schema cannot say. Mistakes go to `found`.
+    pub fn check(&self, document: &Document, found: &mut Diagnostics) {
+        let mut hosts: BTreeMap<String, &str> = BTreeMap::new();
+        for (name, model) in &self.models {
+            let at = |keys: &[&str]| pointer(["models", name].into_iter().chain(keys.iter().copied()));
+            let mut wrong = |keys: &[&str], why: String| found.push(document.at(Code::WrongForm, &at(keys), why));
+            if let Err(error) = model.image.parse::<ImageQuery>() {
+                wrong(&["image"], error.to_string());
+            }
+            for (number, host) in model.hosts.iter().enumerate() {
+                if let Some(other) = hosts.insert(host.to_ascii_lowercase(), name) {
+                    wrong(&["hosts", &number.to_string()], format!("the host `{host}` is that of `{other}` already"));
+                }
+            }
+            for (number, text) in model.volumes.iter().enumerate() {
+                if let Err(error) = text.parse::<Volume>() {
+                    wrong(&["volumes", &number.to_string()], error.to_string());
+                }
+            }
+            for (number, text) in model.gpus.iter().enumerate() {
+                if let Err(error) = text.parse::<Wanted>() {
+                    wrong(&["gpus", &number.to_string()], error.to_string());
+                }
+            }
+            let Some(schedule) = &model.schedule else { continue };
+            if let Err(schedule::Error { field, why }) = schedule.hours() {
+                wrong(&["schedule", field], why);
+            } else if model.strategy == Strategy::Immediate {
+                wrong(
+                    &["schedule"],
+                    "a model with the strategy IMMEDIATE has no container that could be kept".to_owned(),
+                );
+            }
+        }
+    }
+}
+
+impl Model {
+    /// One of an image, all else as it is where nothing is said of it.
+    pub fn of_image(image: &ImageQuery) -> Self {
+        Self {
+            image: image.to_string(),
+            strategy: Strategy::default(),
+            timeout: None,
+            hosts: Vec::new(),
+            concurrency: None,
+            queue: queue(),
+            wait: patience(),
+            start: patience(),
+            answer: None,
+            grace: grace(),
+            ready: ready(),
+            memory: None,
+            cpus: None,
+            env: BTreeMap::new(),
+            volumes: Vec::new(),
+            gpus: Vec::new(),
+            schedule: None,
+        }
+    }
+
+    /// Its strategy, and how long it is kept after its last answer, where its own text says nothing of it `default` counts.
+    pub fn strategy(&self, default: Duration) -> (Strategy, Duration) {
+        let timeout = self.timeout.map_or(default, Duration::from_secs_f64);
+        match self.strategy {
+            Strategy::Timeout if timeout.is_zero() => (Strategy::Immediate, timeout),
+            strategy => (strategy, timeout),
+        }
+    }
+}
+
+impl Schedule {
+    /// The hours that it describes.
+    ///
+    /// # Errors
+    /// When one of its texts is none of cron's, or the zone is not known.
+    pub fn hours(&self) -> Result<Hours, schedule::Error> {
+        Hours::new(&self.start, &self.stop, self.zone.as_deref())
+    }
+}
+
+/// How long a model is kept of which nothing says how long, by the variables that `variable` looks up.
+///
+/// # Errors
+/// The name of a variable that is no number of seconds.
+pub fn default_timeout(variable: impl Fn(&str) -> Option<String>) -> Result<Duration, &'static str> {
+    let Some((name, text)) = TIMEOUT_VARIABLES.iter().find_map(|name| Some((*name, variable(name)?))) else {
+        return Ok(Duration::from_secs_f64(TIMEOUT));
+    };
+    let seconds = text.trim().parse::<f64>().ok().filter(|seconds| (0.0..=31_536_000.0).contains(seconds));
+    seconds.map(Duration::from_secs_f64).ok_or(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timeout_of_nothing_is_a_container_for_each_request() {
+        let mut model = Model::of_image(&"iris".parse().unwrap());
+        let strategy = |model: &Model| model.strategy(Duration::from_secs(9));
+        assert_eq!(strategy(&model), (Strategy::Timeout, Duration::from_secs(9)));
+        model.timeout = Some(0.0);
+        assert_eq!(strategy(&model).0, Strategy::Immediate);
+        model.strategy = Strategy::AlwaysOn;
+        assert_eq!(strategy(&model).0, Strategy::AlwaysOn);
+    }
+
+    #[test]
+    fn the_first_variable_that_is_set_says_how_long() {
+        let of = |own: Option<&str>, other: Option<&str>| {
+            default_timeout(|name| {
+                let value = if name == TIMEOUT_VARIABLES[0] { own } else { other };
+                value.map(str::to_owned)
+            })
+        };
+        assert_eq!(of(None, None), Ok(Duration::from_secs(300)));
+        assert_eq!(of(None, Some("60")), Ok(Duration::from_secs(60)));
+        assert_eq!(of(Some("0"), Some("60")), Ok(Duration::ZERO));
+        assert_eq!(of(Some("-1"), None), Err(TIMEOUT_VARIABLES[0]));
+        assert_eq!(of(None, Some("soon")), Err(TIMEOUT_VARIABLES[1]));
+    }
+}

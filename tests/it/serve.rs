@@ -1,0 +1,706 @@
+//! Many models behind one address, with the real program: started when asked, ended when idle, killed, replaced, refused.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use crate::home::{Home, PATIENCE, Ran, USER, ask, line, wait_until};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+/// A server that notes each request that it gets in a file, streams both ways, and does what its path says.
+const SERVER: &str = r#"
+import http.server, json, os, signal, socketserver, time
+signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+NOTES = os.environ.get("NOTES")
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def log_message(self, *_): pass
+    def reply(self, body, status=200):
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def body(self):
+        if self.headers.get("Transfer-Encoding") == "chunked":
+            while size := int(self.rfile.readline(), 16):
+                yield self.rfile.read(size)
+                self.rfile.readline()
+            self.rfile.readline()
+        elif size := int(self.headers.get("Content-Length", 0)):
+            while size:
+                piece = self.rfile.read1(min(size, 65536))
+                size -= len(piece)
+                yield piece
+    def do_GET(self):
+        path = self.path.split("?")[0]
+        if path == "/readyz":
+            return self.reply(b"ready", 503 if os.environ.get("BROKEN") else 200)
+        if NOTES and "?" in self.path:
+            with open(NOTES, "a") as notes: notes.write(self.path.split("?")[1] + "\n")
+        if path == "/headers":
+            return self.reply(json.dumps([[k.lower(), v] for k, v in self.headers.items()] + [["path", self.path]]).encode())
+        if path == "/slow":
+            time.sleep(float(os.environ.get("SLOW", "1")))
+        if path == "/endless":
+            self.send_response(200)
+            self.end_headers()
+            while True:
+                self.wfile.write(b"x" * 1024)
+                time.sleep(0.01)
+        if path == "/die":
+            os._exit(3)
+        if path == "/version":
+            return self.reply(os.environ.get("SAYS", "?").encode())
+        self.reply(b"[1]")
+    def do_POST(self):
+        if self.path != "/echo":
+            for _ in self.body(): pass
+            return self.do_GET()
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for piece in self.body():
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+            self.wfile.flush()
+        self.wfile.write(b"0\r\n\r\n")
+class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
+    daemon_threads = True
+    request_queue_size = 256
+Server(("127.0.0.1", int(os.environ.get("PORT", "3000"))), Handler).serve_forever()
+"#;
+
+/// A home with `tiny:1`, and `probe:1` and `probe:2`, which are [`SERVER`].
+fn probed() -> Home {
+    with_probe(Home::warm())
+}
+
+fn with_probe(home: Home) -> Home {
+    home.build(home.tiny("tiny"));
+    home.write("probe/src/server.py", SERVER);
+    home.write(
+        "probe/ekiben.yaml",
+        "name: probe\nversion: \"1\"\npython: {version: \"3.11\"}\nservice: {command: [python, src/server.py]}\n",
+    );
+    if home.is_a_users() {
+        // Whose lock is written there. Not permitted where it is theirs already.
+        let _ = chown(home.path("probe"), Some(USER), Some(USER));
+    }
+    home.build("probe");
+    home.run(["tag", "probe:1", "probe:2"]).ok();
+    home
+}
+
+/// `ekiben serve` that runs.
+struct Serving {
+    child: Child,
+    line: String,
+    address: String,
+    /// The token of the buttons.
+    key: String,
+    said: Arc<Mutex<String>>,
+}
+
+impl Serving {
+    fn start(home: &Home, args: &[&str]) -> Self {
+        Self::started(home.command(["serve", "--port", "0"].iter().chain(args)))
+    }
+
+    fn of(home: &Home, config: &str) -> Self {
+        home.write("serve.yaml", config);
+        Self::start(home, &[])
+    }
+
+    fn started(mut command: std::process::Command) -> Self {
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let (mut said, mut address, mut key) = (String::new(), String::new(), String::new());
+        for text in lines.by_ref() {
+            let text = text.unwrap();
+            said += &format!("{text}\n");
+            if let Some((_, rest)) = text.split_once("Serving http://") {
+                address = rest.split([',', ' ']).next().unwrap().to_owned();
+            }
+            if let Some((_, rest)) = text.split_once("Buttons ") {
+                key = rest.split(' ').next().unwrap().to_owned();
+            }
+            if text.contains("/-/status") {
+                break;
+            }
+        }
+        assert!(!address.is_empty(), "`{}` did not begin:\n{said}", line(&command));
+        let (line, said) = (line(&command), Arc::new(Mutex::new(said)));
+        let heard = Arc::clone(&said);
+        std::thread::spawn(move || {
+            lines.map_while(Result::ok).for_each(|text| *heard.lock().unwrap() += &format!("{text}\n"))
+        });
+        let mut serving = Self { child, line, address, key, said };
+        if serving.key.is_empty() && !serving.line.contains("--listen") {
+            wait_until("the token of the buttons", || serving.said().contains("Buttons "));
+            let said = serving.said();
+            serving.key = said.split_once("Buttons ").unwrap().1.split(' ').next().unwrap().to_owned();
+        }
+        serving
+    }
+
+    fn said(&self) -> String {
+        self.said.lock().unwrap().clone()
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
+    }
+
+    fn get(&self, path: &str) -> (u16, String) {
+        ask(&self.address, "GET", path, "")
+    }
+
+    fn status(&self) -> Value {
+        serde_json::from_str(&self.get("/-/status").1).unwrap()
+    }
+
+    /// What is told of the version `model@tag`.
+    fn of_version(&self, name: &str) -> Value {
+        let (model, tag) = name.split_once('@').unwrap();
+        let status = self.status();
+        let models = status["models"].as_array().unwrap();
+        let model = models.iter().find(|one| one["name"] == model).unwrap();
+        let version = model["versions"].as_array().unwrap().iter().find(|one| one["version"] == tag);
+        version.unwrap_or_else(|| panic!("there is no {name}: {status}")).clone()
+    }
+
+    fn containers(&self) -> usize {
+        let status = self.status();
+        let models = status["models"].as_array().unwrap().iter();
+        let versions = models.flat_map(|model| model["versions"].as_array().unwrap());
+        versions.map(|version| version["containers"].as_array().unwrap().len()).sum()
+    }
+
+    fn end(mut self) -> Ran {
+        self.signal(Signal::SIGTERM);
+        let status = self.child.wait().unwrap();
+        Ran::new(
+            self.line.clone(),
+            std::process::Output { status, stdout: Vec::new(), stderr: self.said().into_bytes() },
+        )
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Sends bytes, and gives all that comes back until the end.
+fn raw(address: &str, request: &str) -> String {
+    let mut connection = TcpStream::connect(address).unwrap();
+    connection.set_read_timeout(Some(PATIENCE)).unwrap();
+    connection.write_all(request.as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    // It may be cut off where the request was refused.
+    let _ = connection.read_to_end(&mut answer);
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// Live processes of containers in a home: supervisors, as each names its folder.
+fn supervisors(home: &Home) -> Vec<i32> {
+    let folder = home.store().join("containers");
+    let numbers = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let is_ours = |id: &i32| {
+        let line = fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains(folder.to_str().unwrap())
+    };
+    numbers.filter(is_ours).collect()
+}
+
+/// Kills supervisors, without a word.
+fn end_all(supervisors: &[i32]) {
+    for id in supervisors {
+        // It may have ended already.
+        let _ = kill(Pid::from_raw(*id), Signal::SIGKILL);
+    }
+}
+
+fn at_once<T: Send>(count: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T> {
+    std::thread::scope(|scope| {
+        let work = &work;
+        let threads: Vec<_> = (0..count).map(|number| scope.spawn(move || work(number))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    })
+}
+
+#[test]
+fn images_answer_at_one_address_from_the_first_request_on() {
+    [Home::warm(), Home::warm().of_a_user()]
+        .into_iter()
+        .for_each(|home| answers_from_the_first_request_on(&with_probe(home)));
+}
+
+fn answers_from_the_first_request_on(home: &Home) {
+    let serving = Serving::start(home, &["tiny", "probe"]);
+    assert_eq!(home.containers(), [""; 0], "nobody has asked yet");
+    assert_eq!(ask(&serving.address, "POST", "/tiny/predict", r#"{"x": 2}"#), (200, "7.0".to_owned()));
+    assert_eq!(at_once(8, |_| serving.get("/probe/version").0), [200; 8]);
+    assert_eq!(serving.of_version("probe@2")["starts"], 1, "one start for all who wait");
+    assert_eq!(serving.get("/probe@1/version").0, 200);
+    let rows = home.run(["ps", "--output", "json"]).ok().json();
+    let rows = rows["containers"].as_array().unwrap().iter();
+    let mut models: Vec<_> = rows.map(|row| row["model"].as_str().unwrap()).collect();
+    models.sort_unstable();
+    assert_eq!(models, ["probe@1", "probe@2", "tiny@1"]);
+    assert!(home.run(["ps"]).ok().out.contains("probe@2"));
+    let metrics = serving.get("/-/metrics").1;
+    assert!(metrics.contains(r#"ekiben_serve_requests_total{model="probe",version="2",code="200"} 8"#), "{metrics}");
+    // Nothing of the store is held while nothing is started, so that others can tidy it; what runs goes on.
+    home.run(["prune"]).ok();
+    assert_eq!(serving.get("/probe/version").0, 200);
+    // By host, also with the name of the model alone.
+    let answer =
+        raw(&serving.address, "GET /version HTTP/1.1\r\nhost: probe.example.com:80\r\nconnection: close\r\n\r\n");
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with('?'), "{answer}");
+    for (path, status) in [("/", 404), ("/tinny/", 404), ("/tiny@7/", 404), ("/tiny/../probe/", 400), ("/tiny", 308)] {
+        assert_eq!(serving.get(path).0, status, "{path}");
+    }
+    assert!(serving.get("/tinny/").1.contains("did you mean `/tiny/`?"));
+    serving.end().ok();
+    assert_eq!(home.stored("containers"), [""; 0]);
+}
+
+#[test]
+fn what_is_for_one_connection_goes_no_further_and_nobody_says_twice_how_long_a_request_is() {
+    let home = probed();
+    let serving = Serving::start(&home, &["probe"]);
+    let request = "GET /probe/headers?a HTTP/1.1\r\nhost: here:1\r\nconnection: close, x-mine\r\nx-mine: 1\r\n\
+                   te: trailers\r\nproxy-authorization: x\r\nx-forwarded-for: 9.9.9.9\r\nforwarded: for=9.9.9.9\r\n\
+                   x-real-ip: 9.9.9.9\r\nupgrade: h2c\r\nauthorization: Bearer theirs\r\nx-kept: yes\r\n\r\n";
+    let answer = raw(&serving.address, request);
+    let headers: Vec<(String, String)> = serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
+    let headers: BTreeMap<_, _> = headers.into_iter().collect();
+    let seen: Vec<_> = headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+    assert_eq!(
+        seen,
+        [
+            "authorization: Bearer theirs",
+            "host: here:1",
+            "path: /headers?a",
+            "x-forwarded-for: 127.0.0.1",
+            "x-forwarded-host: here:1",
+            "x-forwarded-prefix: /probe",
+            "x-forwarded-proto: http",
+            "x-kept: yes",
+        ]
+    );
+    for (request, status) in [
+        ("POST /probe/ HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\ncontent-length: 5\r\n\r\nabcd", 400),
+        ("POST /probe/ HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked, identity\r\n\r\n0\r\n\r\n", 400),
+        ("GET /probe/ HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n", 400),
+        ("GET /probe/ HTTP/1.1\r\n\r\n", 400),
+        ("GET /probe/ HTTP/1.1\r\nhost: a b\r\n\r\n", 400),
+        ("GET /probe/ HTTP/1.1\r\nhost : a\r\n\r\n", 400),
+        ("CONNECT a:1 HTTP/1.1\r\nhost: a:1\r\n\r\n", 400),
+        ("GET /probe/ HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n", 501),
+    ] {
+        let answer = raw(&serving.address, request);
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{request:?}: {answer}");
+    }
+    // Of two lengths the chunks count, as RFC 9112 has it, here and at the model; and the connection ends with the answer.
+    for lengths in
+        ["transfer-encoding: chunked\r\ncontent-length: 5", "content-length: 5\r\ntransfer-encoding: chunked"]
+    {
+        let two = format!(
+            "POST /probe/headers HTTP/1.1\r\nhost: a\r\n{lengths}\r\n\r\n0\r\n\r\nGET /probe/version HTTP/1.1\r\nhost: a\r\n\r\n"
+        );
+        let answer = raw(&serving.address, &two);
+        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
+        assert!(!answer.contains("content-length\""), "the model was told another length: {answer}");
+    }
+}
+
+#[test]
+fn bodies_pass_through_piece_by_piece() {
+    let home = probed();
+    let serving = Serving::start(&home, &["probe"]);
+    assert_eq!(serving.get("/probe/version").0, 200);
+    let mut connection = TcpStream::connect(&serving.address).unwrap();
+    connection.set_read_timeout(Some(PATIENCE)).unwrap();
+    connection.write_all(b"POST /probe/echo HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n").unwrap();
+    let mut seen = String::new();
+    for piece in ["first", "second", "third"] {
+        // Each comes back before the next is sent.
+        write!(connection, "{:x}\r\n{piece}\r\n", piece.len()).unwrap();
+        while !seen.contains(piece) {
+            let mut bytes = [0; 1024];
+            let read = connection.read(&mut bytes).unwrap();
+            assert!(read > 0, "{seen}");
+            seen += std::str::from_utf8(&bytes[..read]).unwrap();
+        }
+    }
+    // A caller who leaves ends the request, also one whose answer has begun.
+    let within = || serving.of_version("probe@2")["containers"][0]["within"].as_u64().unwrap();
+    let mut leaving = TcpStream::connect(&serving.address).unwrap();
+    leaving.write_all(b"GET /probe/endless HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+    leaving.read_exact(&mut [0; 4096]).unwrap();
+    assert!(within() > 0);
+    drop((leaving, connection));
+    wait_until("the end of what nobody listens to", || within() == 0);
+    // Of a large body nothing is kept here.
+    let megabyte = vec![b'x'; 1 << 20];
+    let mut connection = TcpStream::connect(&serving.address).unwrap();
+    let head =
+        format!("POST /probe/sink HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", 200 << 20);
+    connection.write_all(head.as_bytes()).unwrap();
+    (0..200).for_each(|_| connection.write_all(&megabyte).unwrap());
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let status = fs::read_to_string(format!("/proc/{}/status", serving.child.id())).unwrap();
+    let most = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let most: u64 = most.split_whitespace().next().unwrap().parse().unwrap();
+    assert!(most < 120 << 10, "{most} KiB");
+}
+
+#[test]
+fn a_model_is_ended_when_it_was_idle_and_started_again() {
+    let home = probed();
+    let serving = Serving::of(&home, "models: {probe: {image: 'probe:1', timeout: 1, env: {SLOW: '2'}}}");
+    // Longer than the timeout: what has a request is not idle.
+    assert_eq!(serving.get("/probe/slow").0, 200);
+    assert_eq!(serving.containers(), 1);
+    wait_until("the end of an idle container", || serving.containers() == 0);
+    assert_eq!(home.stored("containers"), [""; 0]);
+    assert_eq!(serving.get("/probe/version").0, 200);
+    assert_eq!(serving.of_version("probe@1")["starts"], 2);
+}
+
+#[test]
+fn immediate_has_a_container_for_each_request_and_none_after() {
+    let home = probed();
+    let config = "models: {probe: {image: 'probe:1', timeout: 0, concurrency: 4, queue: 8, env: {SLOW: '3'}}}";
+    let serving = Serving::of(&home, config);
+    let most = std::thread::scope(|scope| {
+        let asking = scope.spawn(|| at_once(8, |_| serving.get("/probe/slow").0));
+        let mut most = 0;
+        while !asking.is_finished() {
+            most = most.max(serving.containers());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        assert_eq!(asking.join().unwrap(), [200; 8]);
+        most
+    });
+    assert_eq!(most, 4, "no more than may be at once, and as many as that");
+    assert_eq!(serving.of_version("probe@1")["starts"], 8);
+    wait_until("the end of all containers", || serving.containers() == 0);
+    // Nine want eight places to wait, in which one is also while its container starts.
+    let mut statuses = at_once(9, |_| serving.get("/probe/slow").0);
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 200, 200, 200, 200, 200, 200, 200, 503]);
+    // Whoever leaves while a container starts leaves none.
+    let mut leaving = TcpStream::connect(&serving.address).unwrap();
+    leaving.write_all(b"GET /probe/slow HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+    drop(leaving);
+    wait_until("the end of all containers", || serving.containers() == 0 && supervisors(&home).is_empty());
+}
+
+#[test]
+fn nothing_is_left_of_a_killed_serve_and_the_next_one_goes_on() {
+    let home = probed();
+    let mut serving = Serving::start(&home, &["probe", "tiny"]);
+    assert_eq!((serving.get("/probe/version").0, serving.get("/tiny/livez").0), (200, 200));
+    serving.child.kill().unwrap();
+    wait_until("the end of all containers", || supervisors(&home).is_empty());
+    // All at once, as when the machine is short of memory.
+    let mut serving = Serving::start(&home, &["probe", "tiny"]);
+    assert_eq!(home.stored("containers"), [""; 0], "what was left is tidied away");
+    assert_eq!((serving.get("/probe/version").0, serving.get("/tiny/livez").0), (200, 200));
+    let supervisors_now = supervisors(&home);
+    assert!(supervisors_now.len() >= 2, "{supervisors_now:?}");
+    serving.child.kill().unwrap();
+    end_all(&supervisors_now);
+    wait_until("the end of all containers", || supervisors(&home).is_empty());
+    let serving = Serving::start(&home, &["probe"]);
+    assert_eq!(home.stored("containers"), [""; 0]);
+    assert_eq!(serving.get("/probe/version").0, 200);
+    serving.end().ok();
+}
+
+#[test]
+fn each_request_is_answered_once_while_containers_are_killed() {
+    let home = probed();
+    let notes = home.write("notes/all", "");
+    fs::set_permissions(home.path("notes"), PermissionsExt::from_mode(0o777)).unwrap();
+    fs::set_permissions(&notes, PermissionsExt::from_mode(0o666)).unwrap();
+    let config = format!(
+        "models: {{probe: {{image: 'probe:1', env: {{NOTES: /notes/all, SLOW: '0.05'}}, volumes: ['{}:/notes']}}}}",
+        home.path("notes")
+    );
+    let serving = Serving::of(&home, &config);
+    assert_eq!(serving.get("/probe/version").0, 200);
+    let statuses = std::thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            at_once(8, |thread| {
+                (0..60)
+                    .map(|number| (serving.get(&format!("/probe/slow?{thread}-{number}")), thread, number))
+                    .collect::<Vec<_>>()
+            })
+        });
+        while !asking.is_finished() {
+            std::thread::sleep(Duration::from_millis(500 + fastrand::u64(..1500)));
+            end_all(&supervisors(&home));
+        }
+        asking.join().unwrap()
+    });
+    let mut counts: BTreeMap<u16, usize> = BTreeMap::new();
+    let noted = fs::read_to_string(notes).unwrap();
+    for ((status, body), thread, number) in statuses.into_iter().flatten() {
+        *counts.entry(status).or_default() += 1;
+        let seen = noted.lines().filter(|line| *line == format!("{thread}-{number}")).count();
+        match status {
+            200 => assert_eq!(seen, 1),
+            502 | 503 => {
+                let body: Value = serde_json::from_str(&body).unwrap();
+                assert!(body["reason"].is_string() && body["detail"].is_string() && seen <= 1, "{body}");
+            }
+            _ => panic!("{status}: {body}"),
+        }
+    }
+    assert!(counts[&200] > 240, "{counts:?}\n{}", serving.said());
+    assert!(serving.of_version("probe@1")["deaths"].as_u64().unwrap() > 0);
+    serving.end().ok();
+    assert_eq!(home.stored("containers"), [""; 0]);
+}
+
+/// Says that something is done when it is dropped.
+struct Done<'a>(&'a AtomicBool);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_new_configuration_replaces_what_runs_and_drops_no_request() {
+    let home = probed();
+    let config = |says: &str| {
+        format!("models: {{probe: {{image: 'probe:1', strategy: ALWAYS_ON, env: {{SAYS: {says}, SLOW: '0.2'}}}}}}")
+    };
+    let serving = Serving::of(&home, &config("one"));
+    // Without a request.
+    wait_until("the start of what is always on", || serving.of_version("probe@1")["state"] == "ready");
+    assert_eq!(serving.get("/probe/version").1, "one");
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            at_once(4, |_| {
+                let mut statuses = BTreeMap::new();
+                while !done.load(Ordering::Relaxed) {
+                    *statuses.entry(serving.get("/probe/slow").0).or_insert(0) += 1;
+                }
+                statuses
+            })
+        });
+        // Also where the test fails.
+        let done = Done(&done);
+        for says in ["two", "three"] {
+            home.write("serve.yaml", config(says));
+            wait_until("the new version", || serving.get("/probe/version").1 == says);
+        }
+        // Mistakes change nothing.
+        home.write("serve.yaml", "models: {probe: {imag: x}}");
+        wait_until("a warning", || serving.said().contains("stay as they were"));
+        assert!(serving.said().contains("(1:18: "), "{}", serving.said());
+        // One that does not start does not take the place of one that does.
+        home.write(
+            "serve.yaml",
+            config("four").replace("SLOW", "BROKEN: '1', SLOW").replace("strategy", "start: 1, strategy"),
+        );
+        wait_until("a warning", || serving.said().contains("does not start"));
+        assert_eq!(serving.get("/probe/version").1, "three");
+        drop(done);
+        for statuses in asking.join().unwrap() {
+            assert_eq!(statuses.keys().collect::<Vec<_>>(), [&200], "{statuses:?}");
+        }
+    });
+    // A removal ends it, and SIGHUP is heard too.
+    home.write("serve.yaml", "models: {other: {image: tiny}}");
+    serving.signal(Signal::SIGHUP);
+    wait_until("the end of what was removed", || serving.get("/probe/version").0 == 404 && serving.containers() == 0);
+    assert_eq!(serving.get("/other/livez").0, 200);
+    serving.end().ok();
+}
+
+#[test]
+fn a_new_version_in_the_store_is_taken_up() {
+    let home = probed();
+    let serving = Serving::start(&home, &["probe", "--follow"]);
+    assert_eq!(serving.get("/probe/version").0, 200);
+    assert_eq!(serving.of_version("probe@2")["requests"], 1, "the newest");
+    home.run(["tag", "probe:1", "probe:10"]).ok();
+    wait_until("the new version", || {
+        serving.get("/probe/version");
+        serving.status()["models"][0]["current"] == "10"
+    });
+    wait_until("the end of the old one", || serving.of_version("probe@2")["containers"].as_array().unwrap().is_empty());
+    assert_eq!(serving.get("/probe@2/version").0, 200, "it can still be asked for");
+    serving.end().ok();
+}
+
+#[test]
+fn a_model_that_does_not_start_is_tried_again_after_pauses_and_told() {
+    let home = probed();
+    let config = "models:\n  probe: {image: 'probe:1', start: 1, env: {BROKEN: '1'}}\n  gone: {image: 'gone:1'}\n";
+    let serving = Serving::of(&home, config);
+    let started = Instant::now();
+    let (status, body) = serving.get("/probe/version");
+    assert_eq!((status, body.contains("\"reason\":\"start\"")), (503, true), "{body}");
+    assert!(started.elapsed() >= Duration::from_secs(1));
+    // At once, as nothing is tried in the pause.
+    assert_eq!(serving.get("/probe/version").0, 503);
+    let version = serving.of_version("probe@1");
+    assert!(version["last_failure"]["why"].is_string(), "{version}");
+    assert!(serving.get("/gone/").1.contains("not in the store"));
+    assert!(serving.said().contains("there is no image `gone:1`"), "{}", serving.said());
+    wait_until("nothing left", || serving.containers() == 0);
+}
+
+#[test]
+fn the_limit_of_memory_ends_the_longest_idle_first() {
+    let home = probed();
+    let model = |name: &str| format!("  {name}: {{image: 'probe:1', memory: 100Mi}}\n");
+    let config = format!(
+        "memory: 250Mi\nmodels:\n{}{}{}  huge: {{image: 'probe:1', memory: 1Gi}}\n",
+        model("a"),
+        model("b"),
+        model("c")
+    );
+    let serving = Serving::of(&home, &config);
+    for name in ["a", "b", "a", "c"] {
+        assert_eq!(serving.get(&format!("/{name}/version")).0, 200, "{name}");
+    }
+    let states: Vec<_> = ["a@1", "b@1", "c@1"].iter().map(|name| serving.of_version(name)["state"].clone()).collect();
+    assert_eq!(states, ["ready", "idle", "ready"]);
+    assert_eq!(serving.status()["memory"]["claimed"], 200 << 20);
+    assert!(serving.get("/huge/").1.contains("\"reason\":\"memory\""));
+}
+
+#[test]
+fn whoever_may_be_reached_by_others_wants_a_token() {
+    let home = probed();
+    home.run(["serve", "probe", "--listen", "127.0.0.1:0"]).ends(2).says("a token is needed").says("--open");
+    home.write("tokens", "short\n");
+    home.run(["serve", "probe", "--listen", "127.0.0.1:0", "--token-file", "tokens"]).ends(2).says("tokens:1");
+    let token = "0123456789abcdef0123456789abcdef";
+    home.write("tokens", format!("# ours\n{token}\n"));
+    let command = home.command(["serve", "probe", "--listen", "127.0.0.1:0", "--token-file", "tokens"]);
+    let serving = Serving::started(command);
+    let with = |path: &str, method: &str, token: &str| {
+        let head = format!("{method} {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 0\r\n");
+        raw(&serving.address, &format!("{head}authorization: Bearer {token}\r\n\r\n"))
+    };
+    for path in ["/probe/version", "/-/metrics", "/-/status", "/nothing/"] {
+        assert_eq!(serving.get(path).0, 401, "{path}");
+        assert!(with(path, "GET", "0123456789abcdef0123456789abcdee").starts_with("HTTP/1.1 401"), "{path}");
+    }
+    assert_eq!(serving.get("/-/healthz").0, 200);
+    let seen = with("/probe/headers", "GET", token);
+    assert!(seen.starts_with("HTTP/1.1 200") && !seen.contains(token), "the token is not for the model: {seen}");
+    assert!(with("/-/status", "GET", token).contains("\"probe\""));
+    // The page itself holds nothing, and needs nothing from elsewhere.
+    let page =
+        raw(&serving.address, "GET /-/status HTTP/1.1\r\nhost: a\r\naccept: text/html\r\nconnection: close\r\n\r\n");
+    assert!(page.starts_with("HTTP/1.1 200") && page.contains("content-security-policy"), "{page}");
+    assert!(
+        !page.contains("probe") && !page.contains("http://") && !page.contains("https://")
+            || page.contains("www.w3.org")
+    );
+    assert!(with("/-/models/probe/stop", "POST", token).starts_with("HTTP/1.1 200"));
+    wait_until("the end", || !with("/-/status", "GET", token).contains("\"containers\":[{"));
+    // Another file, other tokens.
+    home.write("tokens", "fedcba9876543210fedcba9876543210\n");
+    serving.signal(Signal::SIGHUP);
+    wait_until("the new token", || with("/probe/version", "GET", token).starts_with("HTTP/1.1 401"));
+    drop(serving);
+
+    let serving = Serving::start(&home, &["probe"]);
+    let press = |token: &str| {
+        let head = "POST /-/models/probe@1/start HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 0\r\n";
+        raw(&serving.address, &format!("{head}authorization: Bearer {token}\r\n\r\n"))
+    };
+    assert!(press("").starts_with("HTTP/1.1 401"), "buttons want a token where nothing else does");
+    assert!(press(&serving.key).starts_with("HTTP/1.1 200"));
+    wait_until("the start", || serving.of_version("probe@1")["state"] == "ready");
+}
+
+#[test]
+fn requests_in_hand_end_before_serve_does() {
+    let home = probed();
+    let serving = Serving::of(&home, "models: {probe: {image: 'probe:1', env: {SLOW: '2'}}}");
+    assert_eq!(serving.get("/probe/version").0, 200);
+    let address = serving.address.clone();
+    let asking = std::thread::spawn(move || ask(&address, "GET", "/probe/slow", ""));
+    wait_until("the request", || serving.of_version("probe@1")["containers"][0]["within"] == 1);
+    let address = serving.address.clone();
+    serving.end().ok();
+    assert_eq!(asking.join().unwrap().0, 200);
+    assert!(TcpStream::connect(address).is_err());
+    assert_eq!(home.stored("containers"), [""; 0]);
+}
+
+#[test]
+fn a_schedule_opens_and_closes_a_model() {
+    let home = probed();
+    // The hours of a day that this moment is in the middle of, and those that it is not.
+    let now = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC);
+    let hour = |shift: i8| (i16::from(now.hour()) + i16::from(shift)).rem_euclid(24);
+    let schedule = |start: i8, stop: i8| {
+        format!("{{start: '30 {} * * *', stop: '30 {} * * *', zone: UTC}}", hour(start), hour(stop))
+    };
+    let config = format!(
+        "models:\n  open: {{image: 'probe:1', schedule: {}}}\n  closed: {{image: 'probe:1', strategy: ALWAYS_ON, schedule: {}}}\n\
+         \x20 asked: {{image: 'probe:1', schedule: {}}}\n",
+        schedule(-3, 3),
+        schedule(3, -3),
+        schedule(3, -3)
+    );
+    let serving = Serving::of(&home, &config);
+    wait_until("the start", || serving.of_version("open@1")["state"] == "ready");
+    let (status, body) = serving.get("/closed/version");
+    assert_eq!((status, body.contains("out-of-hours")), (503, true), "{body}");
+    assert_eq!(serving.get("/asked/version").0, 200, "out of its hours it is started when somebody asks");
+}
+
+#[test]
+fn a_configuration_is_checked_as_a_manifest_is() {
+    let home = Home::empty();
+    let path: PathBuf = home.write(
+        "serve.yaml",
+        "models:\n  iris:\n    image: iris\n    stratgy: ALWAYS_ON\n  Wine: {image: wine}\n  a: {image: 'A B'}\n  \
+         b: {image: b, timeout: -1, schedule: {start: '0 7 * *', stop: '0 19 * * *', zone: Europe/Berlim}}\n",
+    );
+    let ran = home.run(["validate", path.to_str().unwrap()]).ends(3);
+    for text in ["serve.yaml:4:5", "did you mean `strategy`?", "serve.yaml:5:3", "serve.yaml:7:26"] {
+        assert!(ran.err.contains(text), "no `{text}` in\n{}", ran.err);
+    }
+    home.run(["serve"]).ends(3).says("serve.yaml:4:5");
+    home.write(
+        "serve.yaml",
+        "models:\n  a: {image: 'A B'}\n  b: {image: b, schedule: {start: '0 7 * *', stop: '0 19 * * *'}}\n",
+    );
+    home.run(["validate", "serve.yaml"]).ends(3).says("serve.yaml:2:14").says("serve.yaml:3:35");
+    home.write("serve.yaml", "models: {iris: {image: iris}}\n");
+    home.run(["validate", "serve.yaml"]).ok();
+    home.run(["serve", "nothing"]).ends(1).says("there is no image `nothing`");
+    fs::remove_file(path).unwrap();
+    home.run(["serve"]).ends(2).says("there is no serve.yaml").says("ekiben images");
+    assert!(home.run(["schema", "serve"]).ok().json()["properties"]["models"].is_object());
+}
