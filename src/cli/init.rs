@@ -96,7 +96,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
                 more => format!(" and {more} more"),
             };
             // The model's files come first; of the code beside them nobody asks how much it is.
-            let is_model = made.placed.first().is_some_and(|(path, _)| path == first);
+            let is_model = made.size > 0 && made.placed.first().is_some_and(|(path, _)| path == first);
             let size = if is_model { format!(", {}", Size(made.size)) } else { String::new() };
             context.printer.status(verb, format!("{}{more}{size}", first.display()));
         }

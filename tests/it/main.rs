@@ -33,6 +33,7 @@ mod python;
 mod registry;
 mod run;
 mod service;
+mod services;
 mod validate;
 mod volumes;
 mod weights;

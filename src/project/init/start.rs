@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use fs_err as fs;
 
 use super::find::{self, Found};
-use super::plan::{Plan, SOURCE};
+use super::plan::Plan;
 use super::proposal::Proposal;
 use super::{Error, NoModel, Placed, Placing, Rules, plain};
 use crate::formats::diagnostic::Diagnostics;
@@ -114,8 +114,9 @@ fn name(given: Option<&str>, model: Option<&Found>, folder: &Path) -> Result<Str
 
 /// Writes a project into `made`, which is or will be `folder`.
 fn fill(made: &Path, folder: &Path, plan: &Plan, name: &str, start: &Start) -> Result<Started, Error> {
-    let there = [SOURCE, "predict.py"].into_iter().find(|file| made.join(file).exists());
-    let texts = plan.texts(name, there.unwrap_or(SOURCE), there.is_none(), schema_beside(folder).as_deref())?;
+    let source = plan.source();
+    let there = [source, "predict.py"].into_iter().find(|file| made.join(file).exists());
+    let texts = plan.texts(name, there.unwrap_or(source), there.is_none(), schema_beside(folder).as_deref())?;
     let mut undo = Undo::default();
     let (mut written, mut kept, mut placed) = (Vec::new(), Vec::new(), Vec::new());
     let shown = |path: &str| folder.strip_prefix(".").unwrap_or(folder).join(path);
@@ -133,7 +134,7 @@ fn fill(made: &Path, folder: &Path, plan: &Plan, name: &str, start: &Start) -> R
             placed.push((shown(part.path.as_str()), how));
         }
     }
-    let code = there.is_none().then_some((SOURCE, &texts.code));
+    let code = there.is_none().then_some((source, &texts.code));
     // The manifest comes last: a project that has one is complete.
     let rest = [("requirements.txt", &texts.requirements), (NAMES[0], &texts.manifest)];
     for (path, text) in code.into_iter().chain(rest) {
