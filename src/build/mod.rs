@@ -5,6 +5,7 @@
 //! code makes the last one anew, and nothing else.
 
 pub mod ensure;
+pub mod fit;
 pub mod input;
 pub mod libraries;
 pub mod resolve;

@@ -75,7 +75,11 @@ pub fn start(start: &Start, found: &mut Diagnostics) -> Result<Started, Error> {
     if project.is_some() {
         return fill(folder, folder, &plan, &name, start);
     }
-    atomic::folder(folder, |made| fill(made, folder, &plan, &name, start))
+    let mut above = Undo::default();
+    above.make_folders(folder)?;
+    let started = atomic::folder(folder, |made| fill(made, folder, &plan, &name, start))?;
+    above.is_done = true;
+    Ok(started)
 }
 
 /// The model that a person names.
