@@ -27,7 +27,7 @@ const KIND: &str = "python-needs";
 /// The library without which a loader finds none.
 const LIBC: &str = "libc.so.6";
 
-/// A library that is nowhere, and then the next one: each is told in a line of its own, as causes are.
+/// Something that is nowhere, and then the next one: each is told in a line of its own, as causes are.
 #[derive(Debug, thiserror::Error)]
 #[error("{text}")]
 pub struct Missing {
@@ -159,8 +159,15 @@ pub(super) fn missing(
     }
     found.sort();
     found.dedup();
-    let all = lines.into_iter().rev().fold(None, |next, text| Some(Box::new(Missing { text, next })));
-    Ok(all.map(|missing| (*missing, found)))
+    Ok(Missing::of(lines).map(|missing| (missing, found)))
+}
+
+impl Missing {
+    /// All of these lines; none where there are none.
+    pub(super) fn of(lines: Vec<String>) -> Option<Self> {
+        let all = lines.into_iter().rev().fold(None, |next, text| Some(Box::new(Self { text, next })));
+        all.map(|missing| *missing)
+    }
 }
 
 fn told(need: &Need) -> String {

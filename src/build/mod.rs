@@ -5,6 +5,7 @@
 //! code makes the last one anew, and nothing else.
 
 pub mod ensure;
+pub mod fit;
 pub mod input;
 pub mod libraries;
 pub mod resolve;
@@ -86,6 +87,15 @@ pub enum Error {
         /// Whether the manifest wants such packages to be found.
         are_found: bool,
     },
+    /// Python packages require others that the lock lacks.
+    #[error("Python packages require others that the lock does not have")]
+    Packages {
+        /// Each package and what it requires.
+        #[source]
+        missing: libraries::Missing,
+        /// What they require.
+        packages: Vec<String>,
+    },
 }
 
 impl Explain for Error {
@@ -104,6 +114,10 @@ impl Explain for Error {
             Self::Libraries { are_found: true, .. } => ErrorKind::Failure
                 .named("build/no-library")
                 .hint("renew the lock with `ekiben lock --update`, which finds the Debian packages that have them"),
+            Self::Packages { packages, .. } => ErrorKind::Failure.named("build/no-package").hint(format!(
+                "renew the lock with `ekiben lock --update`; where that has them not either, add `{}` to the requirements",
+                packages.join("`, `")
+            )),
             Self::Libraries { packages, .. } => ErrorKind::Failure.named("build/no-library").hint(format!(
                 "add `{0}` to `packages` below `system` in the manifest, or `auto`, which finds them",
                 packages.join("`, `")
@@ -285,6 +299,24 @@ fn check_libraries(
     }
 }
 
+/// Whether the lock has what its Python packages require, of which `unmet` is not there. What a project's settings say of
+/// other packages holds; they do not travel in a bundle, so what is not there is only told of that.
+fn check_packages(session: &Session, input: &Input, unmet: &[python::Unmet]) -> Result<(), Error> {
+    let Some(missing) = libraries::Missing::of(unmet.iter().map(ToString::to_string).collect()) else {
+        return Ok(());
+    };
+    if !input.origin.is_dir() {
+        unmet.iter().for_each(|unmet| session.progress.warn(format!("{unmet}, which the lock does not have")));
+        return Ok(());
+    }
+    let asked = input.manifest.requirements();
+    if Requirements::read(asked, &input.origin, None, &mut Diagnostics::new()).overrule_packages() {
+        return Ok(());
+    }
+    let packages: BTreeSet<String> = unmet.iter().map(|unmet| unmet.name.clone()).collect();
+    Err(Error::Packages { missing, packages: packages.into_iter().collect() })
+}
+
 /// How far a Python environment has come.
 enum Environment {
     /// It was made before.
@@ -317,6 +349,7 @@ fn environment(
     let project = session.store.scratch().map_err(layer::Error::from)?;
     let requirements = requirements(&input.manifest, locked, &input.bundle, project.path())?;
     let installed = libraries::install(session, locked, target, &requirements, project.path())?;
+    check_packages(session, input, &python::unmet(&installed.path(), target, &locked.python)?)?;
     let needs = match needs {
         Some(needs) => needs,
         None => libraries::needs(session, target, &locked.python, installed.path())?,

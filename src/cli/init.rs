@@ -1,13 +1,15 @@
 //! `ekiben init`
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Serialize;
 
 use super::convert::{hardware, reasons};
 use super::printer::{HINT, Report, Size};
 use super::{Context, Exit, Failure, watch};
+use crate::build::fit::{self, Fit, Loosened};
 use crate::formats::diagnostic::{Diagnostics, Json};
 use crate::project::init::proposal::Proposal;
 use crate::project::init::{self, Placed, Placing, Rules, Start};
@@ -21,7 +23,8 @@ const EXAMPLES: &str = "Examples:\n\
 /// Make a project from what is already there: a manifest that teaches, and a function to fill in
 ///
 /// A model's file is read as data and never loaded: requirements, Python, function and example requests are what it says
-/// of itself. A dangerous model is refused, as `ekiben validate` would. No file that is there is changed, and where it
+/// of itself. Where the package index answers, versions that have no wheel for the Python are loosened to the nearest that has,
+/// which is said. A dangerous model is refused, as `ekiben validate` would. No file that is there is changed, and where it
 /// fails, nothing is left. For many models there is `ekiben convert`.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -57,6 +60,8 @@ struct Started<'a> {
     written: Vec<PathBuf>,
     kept: Vec<PathBuf>,
     placed: Vec<Brought>,
+    /// Requirements that were changed, as the index has no such wheels.
+    loosened: Vec<Loosened>,
     /// Bytes of the model's files.
     size: u64,
     proposal: Proposal,
@@ -76,12 +81,13 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let rules = Rules { allow, placing, hardware: hardware(gpu) };
     let folder = if path.as_os_str() == "." { String::new() } else { format!(" {}", path.display()) };
     let mut found = Diagnostics::new();
+    let project = path.clone();
     let made = init::start(&Start { folder: path, model: from, name, rules }, &mut found);
     // In JSON they are part of the result, or of the error.
     if context.printer.output() == super::Output::Human {
         watch::show(context, &found);
     }
-    let made = match made {
+    let mut made = match made {
         Ok(made) => made,
         Err(error) => return Err(Failure::from(error).with_diagnostics(found)),
     };
@@ -96,21 +102,58 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
                 more => format!(" and {more} more"),
             };
             // The model's files come first; of the code beside them nobody asks how much it is.
-            let is_model = made.placed.first().is_some_and(|(path, _)| path == first);
+            let is_model = made.size > 0 && made.placed.first().is_some_and(|(path, _)| path == first);
             let size = if is_model { format!(", {}", Size(made.size)) } else { String::new() };
             context.printer.status(verb, format!("{}{more}{size}", first.display()));
         }
     }
+    let loosened = if made.written.iter().any(|path| path.ends_with("requirements.txt")) {
+        try_requirements(context, &project, &mut made.proposal)
+    } else {
+        Vec::new()
+    };
     context.printer.report(&Started {
         folder,
         written: made.written,
         kept: made.kept,
         placed: made.placed.into_iter().map(|(path, how)| Brought { path, how }).collect(),
         size: made.size,
+        loosened,
         proposal: made.proposal,
         diagnostics: found.sorted().into_iter().map(Json::from).collect(),
     })?;
     Ok(Exit::Success)
+}
+
+/// How long the package index may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Tries the requirements of a new project, and says what became of those that cannot be had. Nobody waits for an index that
+/// does not answer.
+fn try_requirements(context: &Context, project: &Path, proposal: &mut Proposal) -> Vec<Loosened> {
+    // Whoever has no place for a store has a project all the same.
+    let Ok(session) = context.session() else { return Vec::new() };
+    match fit::fit(&session, project, PATIENCE) {
+        Fit::Fits(loosened) => {
+            for one in &loosened {
+                context.printer.status("Loosened", format!("{} to {}: {}", one.before, one.after, one.why));
+                for pin in proposal.requirements.iter_mut().filter(|pin| pin.text == one.before) {
+                    pin.text.clone_from(&one.after);
+                    pin.reason = format!("in the place of {}: {}", one.before, one.why);
+                }
+            }
+            loosened
+        }
+        Fit::Unfit(why) => {
+            context.printer.warn(&format!("the requirements cannot be had as they are: {why}"));
+            Vec::new()
+        }
+        Fit::Unknown if session.client.is_offline() => {
+            context.printer.status("Untried", "requirements, as the network is off (--offline)");
+            Vec::new()
+        }
+        Fit::Unknown | Fit::Untried => Vec::new(),
+    }
 }
 
 impl Report for Started<'_> {

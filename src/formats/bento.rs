@@ -4,6 +4,7 @@
 //! Other versions write other keys, so what is not known is let be; what is known has its form.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,13 @@ pub const NAME: &str = "bento.yaml";
 
 /// Names of the file that BentoML builds from.
 pub const BENTOFILES: [&str; 2] = ["bentofile.yaml", "bentofile.yml"];
+
+/// Where BentoML keeps bentos and models on this machine: BENTOML_HOME, or else `bentoml` in the person's home. It need not be
+/// there.
+pub fn home() -> PathBuf {
+    let home = std::env::var_os("BENTOML_HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
+    home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join("bentoml"))).unwrap_or_default()
+}
 
 /// The description of a bento.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -16,6 +16,10 @@ use super::source::{Error, Module, Signature, apart, literal, position, signatur
 pub struct Classes {
     /// Those of its top level; of several with one name the last, as in Python.
     pub classes: Vec<Class>,
+    /// Functions of its top level, just so.
+    pub functions: Vec<Method>,
+    /// Names that its top level gives values to.
+    pub names: Vec<Attribute>,
     /// The line of the first statement that works rather than defines as soon as the source is imported: a loop, or a call
     /// that trains or saves something.
     pub works: Option<usize>,
@@ -40,11 +44,13 @@ pub struct Class {
     pub line: usize,
 }
 
-/// A method of a class.
+/// A method of a class, or a function.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Method {
     /// What it takes, the instance among it.
     pub signature: Signature,
+    /// What its parameters are given by default, by their names.
+    pub defaults: Vec<Attribute>,
     /// Its decorators.
     pub decorators: Vec<Call>,
 }
@@ -63,8 +69,10 @@ pub struct Attribute {
 /// A call, or a name alone, which has no arguments then.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Call {
-    /// What is called, as it is written: `nn.Linear`. Empty where it is no name.
+    /// What is called, as it is written: `nn.Linear`; the last name of `Image(…).packages(…)`. Empty where it is no name.
     pub function: String,
+    /// What it is a method of, where that is a call as well.
+    pub on: Option<Box<Call>>,
     /// What it is given.
     pub arguments: Vec<Argument>,
 }
@@ -150,6 +158,12 @@ impl Classes {
                     self.visit(module, &attempt.body, depth + 1);
                     self.visit(module, &attempt.orelse, depth + 1);
                 }
+                Stmt::FunctionDef(function) => self.functions.push(method(module, function)),
+                Stmt::Assign(assign) => {
+                    let names = assign.targets.iter().filter_map(Expr::as_name_expr);
+                    let value = operand(&assign.value, 0);
+                    self.names.extend(names.map(|name| named(name.id.as_str(), value.clone())));
+                }
                 Stmt::For(_) | Stmt::While(_) => self.work(module.source(), statement),
                 Stmt::Expr(expression) if is_work(&expression.value) => self.work(module.source(), statement),
                 _ => {}
@@ -191,22 +205,17 @@ fn read(module: &Rc<Module>, class: &ast::StmtClassDef) -> Class {
                     read.attributes.clear();
                     given(&function.body, this, 0, &mut read.attributes);
                 }
-                let decorators = decorators(&function.decorator_list);
-                read.methods.push(Method { signature: signature(module, function, &|_| None), decorators });
+                read.methods.push(method(module, function));
             }
             Stmt::Assign(assign) => {
                 let names = assign.targets.iter().filter_map(Expr::as_name_expr);
                 let value = operand(&assign.value, 0);
-                read.fields.extend(names.map(|name| Attribute {
-                    name: name.id.to_string(),
-                    value: value.clone(),
-                    is_optional: false,
-                }));
+                read.fields.extend(names.map(|name| named(name.id.as_str(), value.clone())));
             }
             Stmt::AnnAssign(assign) => {
-                let name = assign.target.as_name_expr().map(|name| name.id.to_string());
+                let name = assign.target.as_name_expr().map(|name| name.id.as_str());
                 let value = assign.value.as_deref().map(|value| operand(value, 0));
-                read.fields.extend(name.zip(value).map(|(name, value)| Attribute { name, value, is_optional: false }));
+                read.fields.extend(name.zip(value).map(|(name, value)| named(name, value)));
             }
             _ => {}
         }
@@ -214,10 +223,27 @@ fn read(module: &Rc<Module>, class: &ast::StmtClassDef) -> Class {
     read
 }
 
+fn named(name: &str, value: Operand) -> Attribute {
+    Attribute { name: name.to_owned(), value, is_optional: false }
+}
+
+fn method(module: &Rc<Module>, function: &ast::StmtFunctionDef) -> Method {
+    let declared = &function.parameters;
+    let all = declared.posonlyargs.iter().chain(&declared.args).chain(&declared.kwonlyargs);
+    let default = |parameter: &ast::ParameterWithDefault| {
+        Some(named(parameter.parameter.name.as_str(), operand(parameter.default.as_deref()?, 0)))
+    };
+    Method {
+        signature: signature(module, function, &|_| None),
+        defaults: all.filter_map(default).collect(),
+        decorators: decorators(&function.decorator_list),
+    }
+}
+
 fn decorators(list: &[ast::Decorator]) -> Vec<Call> {
     let call = |decorator: &ast::Decorator| match operand(&decorator.expression, 0) {
         Operand::Call(call) => call,
-        Operand::Name(function) => Call { function, arguments: Vec::new() },
+        Operand::Name(function) => Call { function, ..Call::default() },
         _ => Call::default(),
     };
     list.iter().map(call).collect()
@@ -291,10 +317,15 @@ fn operand(expression: &Expr, depth: u8) -> Operand {
                 .iter()
                 .filter_map(|keyword| Some((Some(keyword.arg.as_ref()?.to_string()), &keyword.value)));
             let argument = |(name, value): (Option<String>, &Expr)| Argument { name, value: operand(value, depth + 1) };
-            Operand::Call(Call {
-                function: dotted(&call.func, 0),
-                arguments: arguments.chain(named).map(argument).collect(),
-            })
+            let on = match call.func.as_attribute_expr().map(|method| (&method.attr, &*method.value)) {
+                Some((name, before @ Expr::Call(_))) => Some((name.to_string(), operand(before, depth + 1))),
+                _ => None,
+            };
+            let (function, on) = match on {
+                Some((name, Operand::Call(before))) => (name, Some(Box::new(before))),
+                _ => (dotted(&call.func, 0), None),
+            };
+            Operand::Call(Call { function, on, arguments: arguments.chain(named).map(argument).collect() })
         }
         Expr::Name(_) | Expr::Attribute(_) => match dotted(expression, 0) {
             name if name.is_empty() => Operand::Other,

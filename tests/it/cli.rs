@@ -161,7 +161,7 @@ fn json_has_the_keys_that_scripts_rely_on() {
     };
     let layer = "compression diff_id digest shared_with size title";
     for (args, expected) in [
-        (&["init", "empty"][..], "diagnostics kept placed proposal size written".to_owned()),
+        (&["init", "empty"][..], "diagnostics kept loosened placed proposal size written".to_owned()),
         (&["validate", "tiny"], "diagnostics errors files projects warnings".to_owned()),
         (&["lock", "tiny"], "lock path".to_owned()),
         (&["pack", "tiny"], "digest name path size version".to_owned()),

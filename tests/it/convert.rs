@@ -480,6 +480,48 @@ fn folders_of_mlflow_and_transformers_are_models() {
 }
 
 #[test]
+fn init_tries_requirements_against_the_index() {
+    let home = Home::warm();
+    let model = |version: &str| {
+        let mut bytes = SMALL[..SMALL.len() - "1.5.2ub.".len()].to_vec();
+        let at = bytes.len() - 2;
+        assert_eq!(&bytes[at..], b"\x8c\x05");
+        bytes[at + 1] = u8::try_from(version.len()).unwrap();
+        [&bytes, version.as_bytes(), b"ub."].concat()
+    };
+    // There is no such release.
+    home.write("m.pkl", model("1.4.100"));
+    let report = home.run(["init", "--from", "m.pkl", "a/deep/m", "--output", "json"]).ok().json();
+    let loosened = &report["loosened"][0];
+    let after = ("scikit-learn==1.4.100", "scikit-learn==1.5.0");
+    assert_eq!((&loosened["before"], &loosened["after"]), (&json!(after.0), &json!(after.1)), "{report:#}");
+    assert_eq!(report["proposal"]["requirements"][0]["text"], after.1);
+    let written = || fs::read_to_string(home.folder().join("a/deep/m/requirements.txt")).unwrap();
+    assert!(
+        written().starts_with(
+            "scikit-learn==1.5.0  # in the place of scikit-learn==1.4.100: it has no wheel for Python 3.11"
+        )
+    );
+    home.run(["validate", "a/deep/m"]).ok();
+    // What can be had stays, and so does all where nobody can be asked.
+    let unchanged = |command: &mut Command, folder: &str, version: &str| {
+        let said = ran(command.args(["init", "--from", "m.pkl", folder])).ok();
+        let text = fs::read_to_string(home.folder().join(folder).join("requirements.txt")).unwrap();
+        assert!(text.starts_with(&format!("scikit-learn=={version}  # saved the model\n")), "{text}");
+        said
+    };
+    let command = || home.command(std::iter::empty::<&str>());
+    unchanged(command().arg("--offline"), "off", "1.4.100").says("the network is off (--offline)");
+    let nobody = "http://127.0.0.1:1/simple";
+    let started = std::time::Instant::now();
+    let said = unchanged(command().env("UV_DEFAULT_INDEX", nobody).env("UV_NO_CACHE", "1"), "quiet", "1.4.100");
+    assert!(!said.err.contains("127.0.0.1") && started.elapsed().as_secs() < 40, "{}", said.err);
+    home.write("m.pkl", model("1.5.2"));
+    let said = unchanged(&mut command(), "good", "1.5.2");
+    assert!(!said.err.contains("Loosened"), "{}", said.err);
+}
+
+#[test]
 fn init_begins_with_what_the_model_says() {
     let home = Home::empty();
     home.write("iris/iris.pkl", SMALL);

@@ -151,3 +151,40 @@ fn a_library_that_source_names_is_loaded_and_what_it_needs_through_others_counts
     // No package of Debian's has it, so there is nothing to be done.
     failed.says("quick/lib/libinner.so.1 needs libnobody-has-it.so.7, which is nowhere in the image");
 }
+
+#[test]
+fn a_package_that_another_requires_and_the_lock_lacks_is_an_error() {
+    let home = Home::warm();
+    let dependent = "import zipfile\n\
+                     z = zipfile.ZipFile('wheels/quick-1-py3-none-any.whl', 'w')\n\
+                     i = 'quick-1.dist-info/'\n\
+                     z.writestr(i + 'METADATA', 'Metadata-Version: 2.1\\nName: quick\\nVersion: 1\\nRequires-Dist: \
+                     idna (>=3)\\nRequires-Dist: none; extra == \"x\"\\n')\n\
+                     z.writestr(i + 'WHEEL', 'Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n')\n\
+                     z.writestr(i + 'RECORD', '')\n";
+    project(&home, &[(&format!("quick/_quick{MODULE}"), &["libc.so.6"], None)], "");
+    ran(Command::new("python3").args(["-c", dependent]).current_dir(home.path("tiny"))).ok();
+    home.run(["lock", "tiny"]).ok();
+    let path = home.path("tiny/ekiben.lock");
+    let whole = fs::read_to_string(&path).unwrap();
+    let mut lock: Value = serde_json::from_str(&whole).unwrap();
+    for platform in lock["platforms"].as_object_mut().unwrap().values_mut() {
+        let packages = platform["python"].as_array_mut().unwrap();
+        assert!(packages.iter().any(|package| package["name"] == "idna"));
+        packages.retain(|package| package["name"] != "idna");
+    }
+    fs::write(&path, serde_json::to_string_pretty(&lock).unwrap()).unwrap();
+    let failed = home.run(["build", "tiny", "--locked"]).ends(1);
+    let failed =
+        failed.says("Python packages require others that the lock does not have").says("quick 1 requires `idna`");
+    failed.says("add `idna` to the requirements");
+    // Whoever says that it is not needed knows.
+    home.write("tiny/uv.toml", "override-dependencies = [\"idna; sys_platform == 'win32'\"]\n");
+    home.run(["lock", "tiny", "--update"]).ok();
+    assert!(!fs::read_to_string(&path).unwrap().contains("idna"));
+    home.run(["build", "tiny"]).ok();
+    // Who builds a bundle of it is told.
+    home.run(["pack", "tiny", "-o", "tiny.ekiben"]).ok();
+    home.forget_work();
+    home.run(["build", "tiny.ekiben"]).ok().says("quick 1 requires `idna`, which the lock does not have");
+}

@@ -36,6 +36,7 @@ mod registry;
 mod run;
 mod serve;
 mod service;
+mod services;
 mod streams;
 mod validate;
 mod values;

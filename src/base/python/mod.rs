@@ -17,6 +17,7 @@ mod refusal;
 mod resolve;
 mod savings;
 mod split;
+mod unmet;
 mod uv;
 
 pub use install::{Installation, install, site_packages};
@@ -25,6 +26,7 @@ pub use refusal::Refusal;
 pub use resolve::{Resolution, resolve};
 pub use savings::{Large, large};
 pub use split::{Files, Group, Stored, files, owners, split};
+pub use unmet::{Unmet, unmet};
 pub use uv::{Uv, finding};
 
 use std::io;

@@ -151,6 +151,15 @@ impl Requirements {
         locations.to_string()
     }
 
+    /// Whether they say of other packages what these require: then not even a package's own description holds.
+    pub fn overrule_packages(&self) -> bool {
+        let project = self.project.as_ref().and_then(|project| project.get("tool")?.get("uv")?.as_table());
+        let overrules = |settings: &toml::Table| {
+            ["override-dependencies", "dependency-metadata"].iter().any(|key| settings.contains_key(*key))
+        };
+        project.into_iter().chain([&self.settings]).any(overrules)
+    }
+
     /// The digests that are pinned for the wheels of `package`; none where any will do.
     pub fn pinned(&self, package: &str) -> Option<BTreeSet<Digest>> {
         let mut pins: BTreeMap<&str, BTreeSet<Digest>> = BTreeMap::new();

@@ -118,7 +118,7 @@ fn answers(signature: Option<&Signature>) -> Value {
     let json = returns.map_or_else(|| json!({}), |of| schema(of, Way::Out));
     let mut content = json!({ "application/json": { "schema": json } });
     if let Some(file) = returns.and_then(Type::alone) {
-        let kinds = match (file.media_types.as_slice(), file.is_picture) {
+        let kinds = match (file.media_types.as_slice(), file.is_picture()) {
             ([], true) => PICTURES.map(str::to_owned).to_vec(),
             ([], false) => vec!["*/*".to_owned()],
             (kinds, _) => kinds.to_vec(),

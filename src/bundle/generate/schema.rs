@@ -135,7 +135,7 @@ fn data_url() -> Value {
 
 /// The kinds that a file may have; none where any will do.
 pub fn media_types(file: &File) -> Vec<&str> {
-    match (file.media_types.as_slice(), file.is_picture) {
+    match (file.media_types.as_slice(), file.is_picture()) {
         ([], true) => vec!["image/*"],
         (kinds, _) => kinds.iter().map(String::as_str).collect(),
     }

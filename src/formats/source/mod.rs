@@ -7,7 +7,7 @@
 
 mod types;
 
-pub use types::{Array, Class, File, Form, Member, Orient, Read, Type};
+pub use types::{Array, Class, File, Form, Handed, Member, Orient, Read, Type};
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -64,10 +64,30 @@ pub enum Type {
 /// A file that is sent or answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct File {
-    /// Whether it is a picture, which is decoded.
-    pub is_picture: bool,
+    /// How the function gets it.
+    pub handed: Handed,
     /// The kinds that are named beside it, as `image/png` or `image/*`; none where any will do.
     pub media_types: Vec<String>,
+}
+
+/// How a function gets a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handed {
+    /// `bytes`.
+    Bytes,
+    /// `pathlib.Path`: a file for the time of the request.
+    Path,
+    /// `io.BytesIO`, `typing.BinaryIO`.
+    Reader,
+    /// `PIL.Image.Image`, decoded.
+    Picture,
+}
+
+impl File {
+    /// Whether it is a picture, which is decoded.
+    pub fn is_picture(&self) -> bool {
+        self.handed == Handed::Picture
+    }
 }
 
 /// An array of numpy.
@@ -347,7 +367,7 @@ impl<'a> Reader<'a> {
                     ("tuple" | "Tuple", some) => Type::Tuple(some.iter().map(inner).collect()),
                     ("set" | "Set" | "frozenset" | "FrozenSet", [of]) => Type::Set(inner(of).into()),
                     (name, [of]) if is_sequence(name) => Type::List(inner(of).into()),
-                    ("IO", [of]) if matches!(inner(of), Type::File(_)) => file(false),
+                    ("IO", [of]) if matches!(inner(of), Type::File(_)) => file(Handed::Reader),
                     ("numpy.typing.NDArray", [dtype]) => {
                         Type::Array(Array { dtype: self.dtype(module, dtype, depth), shape: None })
                     }
@@ -916,8 +936,10 @@ fn named(name: &str) -> Option<Type> {
         "str" | "pydantic.StrictStr" => Type::Str,
         "dict" | "Dict" | "Mapping" | "MutableMapping" => Type::Dict(Type::Any.into()),
         "set" | "Set" | "frozenset" | "FrozenSet" => Type::Set(Type::Any.into()),
-        "bytes" | "pathlib.Path" | "io.BytesIO" | "BinaryIO" => file(false),
-        "PIL.Image.Image" | "PIL.Image" => file(true),
+        "bytes" => file(Handed::Bytes),
+        "pathlib.Path" | "cog.Path" => file(Handed::Path),
+        "io.BytesIO" | "BinaryIO" => file(Handed::Reader),
+        "PIL.Image.Image" | "PIL.Image" => file(Handed::Picture),
         "numpy.ndarray" => Type::Array(Array::default()),
         "pandas.DataFrame" => Type::Frame(Orient::Records),
         "pandas.Series" => Type::Series,
@@ -940,8 +962,8 @@ fn named(name: &str) -> Option<Type> {
     })
 }
 
-fn file(is_picture: bool) -> Type {
-    Type::File(File { is_picture, media_types: Vec::new() })
+fn file(handed: Handed) -> Type {
+    Type::File(File { handed, media_types: Vec::new() })
 }
 
 /// `List` of `typing.List`.

@@ -7,7 +7,7 @@ use fs_err as fs;
 
 use super::find::{self, Found};
 use super::part::all_in;
-use super::plan::{Plan, SOURCE};
+use super::plan::Plan;
 use super::proposal::{Kind, Proposal};
 use super::start::schema_beside;
 use super::{Error, Placed, Placing, Rules, plain};
@@ -110,7 +110,8 @@ fn make(
     let plan = Plan::of(path, kind, None, &shelf.rules, found)?;
     let project = shelf.into.join(name);
     fs::create_dir_all(&shelf.into)?;
-    let texts = plan.texts(name, SOURCE, true, schema_beside(&project).as_deref())?;
+    let source = plan.source();
+    let texts = plan.texts(name, source, true, schema_beside(&project).as_deref())?;
     let mut placed = Placed::Copied;
     let mut fill = |folder: &Path| -> Result<(), Error> {
         let mut all = Vec::new();
@@ -120,7 +121,7 @@ fn make(
         }
         placed = if all.contains(&Placed::Copied) { Placed::Copied } else { Placed::Linked };
         fs::create_dir_all(folder.join("src"))?;
-        fs::write(folder.join(SOURCE), &texts.code)?;
+        fs::write(folder.join(source), &texts.code)?;
         fs::write(folder.join("requirements.txt"), &texts.requirements)?;
         fs::write(folder.join(NAMES[0]), &texts.manifest)?;
         Ok(())

@@ -24,6 +24,14 @@ pub struct Found {
 /// The models at a path: the one that it is, or those that are below it.
 pub fn at(path: &Path) -> Vec<Found> {
     let one = |what| vec![Found { path: path.to_owned(), what }];
+    // What describes a project of another tool's stands for its folder.
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let describes = |name: &str| path.ends_with(name) && path.is_file();
+    if proposal::DESCRIPTIONS.into_iter().any(describes)
+        && let Some(kind @ (Kind::Cog | Kind::BentoService)) = proposal::recognise(folder)
+    {
+        return vec![Found { path: folder.to_owned(), what: Ok(Some(kind)) }];
+    }
     if path.is_file() {
         return one(Ok(None));
     }
@@ -76,7 +84,7 @@ fn walk(folder: &Path, depth: usize, found: &mut Vec<Found>) -> Result<(), Error
 }
 
 /// Whether a file is a model, by its name; by its content, where others are called so too.
-fn is_model(path: &Path) -> bool {
+pub fn is_model(path: &Path) -> bool {
     const SURE: [&str; 15] = [
         "pkl",
         "pickle",

@@ -5,10 +5,12 @@ use std::path::Path;
 
 use fs_err as fs;
 
+use super::find;
 use super::own::{self, Own};
 use super::part::{Part, all_in};
 use super::proposal::{self, Kind, Proposal, Texts, Words};
 use super::{Error, NoModel, Rules};
+use crate::formats::bento;
 use crate::formats::diagnostic::{Code, Diagnostic, Diagnostics, Severity};
 use crate::formats::document::shown;
 use crate::formats::model::globals::{self, Verdict, is_reach};
@@ -20,6 +22,12 @@ use crate::project::validate::model::{allowed, carriers, is_trusted, judge_file,
 
 /// Where the files of a folder lie in a project that they are brought to.
 const FOLDER: &str = "model";
+
+/// Where models of BentoML's store lie in a project.
+const STORE: &str = "models";
+
+/// The version that stands for the newest in BentoML's store, and the file that says which one it is.
+const LATEST: &str = "latest";
 
 /// The file with the service's functions, where there is none yet.
 pub const SOURCE: &str = "src/predict.py";
@@ -61,6 +69,7 @@ impl Plan {
             None => Self::of_file(path, there, project, rules, found),
             Some(Kind::Project) => Err(Error::NoModel { path: path.to_owned(), why: NoModel::Project }),
             Some(Kind::Bento) => Err(Error::NoModel { path: path.to_owned(), why: NoModel::Bento }),
+            Some(kind @ (Kind::Cog | Kind::BentoService)) => Self::of_service(path, kind, rules, found),
             Some(kind) => Self::of_folder(path, kind, there, rules, found),
         }
     }
@@ -126,6 +135,42 @@ impl Plan {
         Ok(Self { proposal, parts, files, own: Own::default(), allow: allow.into_iter().collect() })
     }
 
+    /// The project of code that answers already, for another server. It lies beside ours as it is, all of it.
+    fn of_service(path: &Path, kind: Kind, rules: &Rules, found: &mut Diagnostics) -> Result<Self, Error> {
+        let unreadable = || Error::NoModel { path: path.to_owned(), why: NoModel::Unreadable };
+        let (mut proposal, tags) = proposal::of_service(kind, path).ok_or_else(unreadable)?;
+        let is_hidden = |part: &Part| part.path.as_str().split('/').any(|name| name.starts_with('.'));
+        let code = all_in(path)?.into_iter().filter(|part| !is_hidden(part));
+        let code_folder = ArchivePath::relative("src").map_err(|_| unreadable())?;
+        let below = |part: Part| Part { path: code_folder.join(&part.path), host: part.host };
+        let own = Own { parts: code.map(below).collect(), imports: Vec::new() };
+        let store = bento::home().join("models");
+        let mut parts = Vec::new();
+        for tag in &tags {
+            match stored(&store, tag)? {
+                Some(more) => parts.extend(more),
+                None => proposal.miss(&format!("`{tag}` is not in BentoML's store, {}", store.display())),
+            }
+        }
+        let mut allow = BTreeSet::new();
+        for part in own.parts.iter().chain(&parts).filter(|part| find::is_model(&part.host)) {
+            if let Some(model) = read_file(&part.host, found) {
+                judge(&part.host, &model, &own, rules, &mut allow, found)?;
+            }
+        }
+        if found.has_errors() {
+            return Err(refused(path, found, Vec::new()));
+        }
+        let files = if parts.is_empty() { Vec::new() } else { vec![STORE.to_owned()] };
+        Ok(Self { proposal, parts, files, own, allow: allow.into_iter().collect() })
+    }
+
+    /// The file with the service's functions: another than the person's own.
+    pub fn source(&self) -> &'static str {
+        let is_taken = |name: &&str| self.own.parts.iter().any(|part| part.path.as_str() == *name);
+        [SOURCE, "src/answers.py"].into_iter().find(|name| !is_taken(name)).unwrap_or("src/ekiben_answers.py")
+    }
+
     /// Names another file of the model's, which lies in the project.
     pub fn name_file(&mut self, path: &ArchivePath) {
         self.files.push(as_glob(path.as_str()));
@@ -153,6 +198,32 @@ impl Plan {
         let sizes = self.parts.iter().map(|part| Ok(fs::metadata(&part.host)?.len()));
         sizes.sum::<Result<u64, std::io::Error>>().map_err(Error::Io)
     }
+}
+
+/// The files of a model that BentoML keeps in `store`, as they lie in the project. None where it is not there.
+fn stored(store: &Path, tag: &str) -> Result<Option<Vec<Part>>, Error> {
+    let (name, version) = tag.split_once(':').unwrap_or((tag, LATEST));
+    let is_plain = |text: &str| {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        !text.is_empty() && !text.starts_with('.') && text.chars().all(plain)
+    };
+    let said = store.join(name).join(LATEST);
+    let version = match version {
+        LATEST if is_plain(name) => fs::read_to_string(&said).unwrap_or_default().trim().to_owned(),
+        version => version.to_owned(),
+    };
+    let folder = store.join(name).join(&version);
+    if !is_plain(name) || !is_plain(&version) || !folder.is_dir() {
+        return Ok(None);
+    }
+    let place = |path: &str| ArchivePath::relative(path).map_err(|_| Error::Outside(folder.clone()));
+    let below = place(&format!("{STORE}/{name}/{version}"))?;
+    let files = all_in(&folder)?.into_iter();
+    let mut parts: Vec<Part> = files.map(|part| Part { path: below.join(&part.path), host: part.host }).collect();
+    if said.is_file() {
+        parts.push(Part { path: place(&format!("{STORE}/{name}/{LATEST}"))?, host: said });
+    }
+    Ok(Some(parts))
 }
 
 /// The path of something that lies in a project, relative to it.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use fs_err as fs;
 
 use super::find::{self, Found};
-use super::plan::{Plan, SOURCE};
+use super::plan::Plan;
 use super::proposal::Proposal;
 use super::{Error, NoModel, Placed, Placing, Rules, plain};
 use crate::formats::diagnostic::Diagnostics;
@@ -75,7 +75,11 @@ pub fn start(start: &Start, found: &mut Diagnostics) -> Result<Started, Error> {
     if project.is_some() {
         return fill(folder, folder, &plan, &name, start);
     }
-    atomic::folder(folder, |made| fill(made, folder, &plan, &name, start))
+    let mut above = Undo::default();
+    above.make_folders(folder)?;
+    let started = atomic::folder(folder, |made| fill(made, folder, &plan, &name, start))?;
+    above.is_done = true;
+    Ok(started)
 }
 
 /// The model that a person names.
@@ -114,8 +118,9 @@ fn name(given: Option<&str>, model: Option<&Found>, folder: &Path) -> Result<Str
 
 /// Writes a project into `made`, which is or will be `folder`.
 fn fill(made: &Path, folder: &Path, plan: &Plan, name: &str, start: &Start) -> Result<Started, Error> {
-    let there = [SOURCE, "predict.py"].into_iter().find(|file| made.join(file).exists());
-    let texts = plan.texts(name, there.unwrap_or(SOURCE), there.is_none(), schema_beside(folder).as_deref())?;
+    let source = plan.source();
+    let there = [source, "predict.py"].into_iter().find(|file| made.join(file).exists());
+    let texts = plan.texts(name, there.unwrap_or(source), there.is_none(), schema_beside(folder).as_deref())?;
     let mut undo = Undo::default();
     let (mut written, mut kept, mut placed) = (Vec::new(), Vec::new(), Vec::new());
     let shown = |path: &str| folder.strip_prefix(".").unwrap_or(folder).join(path);
@@ -133,7 +138,7 @@ fn fill(made: &Path, folder: &Path, plan: &Plan, name: &str, start: &Start) -> R
             placed.push((shown(part.path.as_str()), how));
         }
     }
-    let code = there.is_none().then_some((SOURCE, &texts.code));
+    let code = there.is_none().then_some((source, &texts.code));
     // The manifest comes last: a project that has one is complete.
     let rest = [("requirements.txt", &texts.requirements), (NAMES[0], &texts.manifest)];
     for (path, text) in code.into_iter().chain(rest) {

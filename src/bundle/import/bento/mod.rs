@@ -147,9 +147,7 @@ fn is_project(folder: &Path) -> bool {
 
 /// The folder of a bento in BentoML's store.
 fn in_store(tag: &str) -> Result<PathBuf, Error> {
-    let home = std::env::var_os("BENTOML_HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
-    let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join("bentoml"))).unwrap_or_default();
-    let store = home.join("bentos");
+    let store = crate::formats::bento::home().join("bentos");
     let missing = || Error::NotInStore { tag: tag.to_owned(), store: store.clone() };
     let (name, version) = tag.split_once(':').unwrap_or((tag, "latest"));
     let is_name = |text: &str| {

@@ -25,6 +25,8 @@ pub(super) struct Code {
     pub conversions: Vec<String>,
     /// The first is `predict`, the others have routes of their own.
     pub functions: Vec<Function>,
+    /// The module as a whole, where it is not made of the rest.
+    pub text: Option<String>,
 }
 
 /// A parameter of the functions, and a key of the request's JSON.
@@ -224,7 +226,9 @@ impl Proposal {
         let Words { name, files, allow, source, ours, schema } = *words;
         let others = self.code.functions.iter().skip(1);
         let first = self.tests.first().filter(|test| !test.refused);
-        let of_others = others.clone().filter_map(|function| Some((Some(&function.name), first?)));
+        // What takes something else has no example here.
+        let same = others.clone().filter(|_| self.code.text.is_none());
+        let of_others = same.filter_map(|function| Some((Some(&function.name), first?)));
         let tests = self.tests.iter().map(|test| (None, test)).chain(of_others);
         let tests: Vec<Json> = tests
             .map(|(function, Example { name, request, refused })| {
@@ -256,7 +260,8 @@ impl Proposal {
                 schema, ours,
                 tests => minijinja::value::Serde(&tests),
                 name => quote(name),
-                predict => entry("predict"),
+                predict => entry(self.code.functions.first().map_or("predict", |function| &function.name)),
+                env => self.env.iter().map(|(name, value)| (name.clone(), literal(value))).collect::<Vec<_>>(),
                 functions => minijinja::value::Serde(&functions),
                 description => quote(&description),
                 files => files.iter().map(|file| quote(file)).collect::<Vec<_>>(),
@@ -270,6 +275,9 @@ impl Proposal {
 
     fn module(&self) -> Result<String, minijinja::Error> {
         let code = &self.code;
+        if let Some(text) = &code.text {
+            return Ok(text.clone());
+        }
         let usual = ["import os", "from pathlib import Path"].map(str::to_owned);
         let mut imports: Vec<String> = code.imports.iter().cloned().chain(usual).collect();
         imports.sort_by_key(|import| (!import.starts_with("import"), import.clone()));

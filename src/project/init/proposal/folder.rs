@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use super::document::read;
-use super::{Proposal, diffusers, literal, mlflow, peft, sentences, spacy, tensors, transformers};
+use super::{Proposal, bentoml, cog, diffusers, literal, mlflow, peft, sentences, spacy, tensors, transformers};
+use crate::formats::bento::BENTOFILES;
 use crate::formats::model;
 
 /// What a folder is.
@@ -27,7 +28,14 @@ pub enum Kind {
     Bento,
     /// TensorFlow's SavedModel.
     SavedModel,
+    /// A project of Cog's.
+    Cog,
+    /// A project that BentoML builds bentos from.
+    BentoService,
 }
+
+/// Files that describe a project of another tool's.
+pub const DESCRIPTIONS: [&str; 3] = [cog::NAME, BENTOFILES[0], BENTOFILES[1]];
 
 /// What a folder is, by the names of what lies in it. None where it is just a folder.
 pub fn recognise(folder: &Path) -> Option<Kind> {
@@ -52,6 +60,10 @@ pub fn recognise(folder: &Path) -> Option<Kind> {
         Some(if is_encoder { Kind::SentenceTransformers } else { Kind::Transformers })
     } else if has("saved_model.pb") {
         Some(Kind::SavedModel)
+    } else if has(cog::NAME) {
+        Some(Kind::Cog)
+    } else if bentoml::is_service(folder) {
+        Some(Kind::BentoService)
     } else {
         None
     }
@@ -68,7 +80,17 @@ pub fn of_folder(kind: Kind, folder: &Path, place: &str) -> Option<Proposal> {
         Kind::Peft => peft::propose(folder, place),
         Kind::Spacy => spacy::propose(folder, &at),
         Kind::SavedModel => Some(tensors::propose_saved_model(&model::saved_model(folder).ok()?.about, &at)),
-        Kind::Project | Kind::Bento => None,
+        Kind::Project | Kind::Bento | Kind::Cog | Kind::BentoService => None,
+    }
+}
+
+/// The proposal for code in `folder` that answers already, for another server, and the models of BentoML's store that it
+/// names. None where it cannot be read, or is no such code.
+pub fn of_service(kind: Kind, folder: &Path) -> Option<(Proposal, Vec<String>)> {
+    match kind {
+        Kind::Cog => Some((cog::propose(folder)?, Vec::new())),
+        Kind::BentoService => bentoml::propose(folder).map(|service| (service.proposal, service.models)),
+        _ => None,
     }
 }
 

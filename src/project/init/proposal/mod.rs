@@ -4,8 +4,10 @@
 //! Invariants: files are read as data, never loaded; the same files give the same proposal. Foreign names get into code,
 //! YAML and messages only quoted or stripped.
 
+mod bentoml;
 mod booster;
 mod code;
+mod cog;
 mod diffusers;
 mod document;
 mod estimator;
@@ -21,6 +23,7 @@ mod pickled;
 mod releases;
 mod sentences;
 mod series;
+mod serve;
 mod several;
 mod spacy;
 mod statistics;
@@ -34,7 +37,7 @@ use serde::Serialize;
 use serde_json::{Value as Json, json};
 
 pub use code::{Texts, Words};
-pub use folder::{Kind, of_folder, recognise};
+pub use folder::{DESCRIPTIONS, Kind, of_folder, of_service, recognise};
 pub use net::Module;
 
 use crate::formats::model::{Format, Model};
@@ -72,6 +75,9 @@ pub struct Proposal {
     pub requirements: Vec<Pin>,
     /// Debian packages.
     pub packages: Vec<Pin>,
+    /// Variables of the environment.
+    #[serde(skip)]
+    env: Vec<(String, String)>,
     /// Requests to try it with.
     pub tests: Vec<Example>,
     /// What is to be done before it can answer.
@@ -113,6 +119,7 @@ impl Proposal {
             python,
             requirements: Vec::new(),
             packages: Vec::new(),
+            env: Vec::new(),
             tests: Vec::new(),
             open: Vec::new(),
             unknown: Vec::new(),
