@@ -362,6 +362,14 @@ pub struct Service {
     /// Requests with `Prefer: respond-async`, whose answers are asked for later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deferred: Option<Deferred>,
+    /// Functions that are given the requests that come together as one, by their names in the path: `predict`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub batch: BTreeMap<String, Batch>,
+    /// Below which path all is served, as `/NAME/api`; health and metrics are answered without it as well. Absent: at the
+    /// root. The paths of tests begin behind it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = "^(/[A-Za-z0-9._~-]+)+$"), extend("patternErrorMessage" = "a path as /NAME/api, without a `/` at its end"))]
+    pub root: Option<String>,
     /// The port that the server listens on, unless the variable `PORT` says otherwise.
     #[serde(default = "port")]
     #[schemars(range(min = 1, max = 65535))]
@@ -529,6 +537,32 @@ pub struct Deferred {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("pattern" = PERIOD, "patternErrorMessage" = PERIOD_IN_WORDS))]
     pub keep: Option<Written<Period>>,
+}
+
+/// How requests are joined: their lists, arrays and tables along the first axis; the answer is taken apart in the same way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Batch {
+    /// How many rows the function is given at most, of all requests together. Absent: 32.
+    #[serde(default = "batch_size")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub size: u32,
+    /// The longest that a request waits for others. It waits only if others came with the last ones. Absent: `5ms`.
+    #[serde(default = "batch_wait")]
+    #[schemars(extend("pattern" = PERIOD, "patternErrorMessage" = PERIOD_IN_WORDS))]
+    pub wait: Written<Period>,
+    /// The parameters that are joined; others have to be the same in all requests of a batch. Absent: all that are lists,
+    /// arrays and tables.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub over: Vec<String>,
+}
+
+fn batch_size() -> u32 {
+    32
+}
+
+fn batch_wait() -> Written<Period> {
+    "5ms".into()
 }
 
 /// A length of time: `5ms`, `30s`, `1.5m`, `2h`.

@@ -5,6 +5,7 @@
 
 mod answers;
 mod architecture;
+mod batches;
 mod bento;
 mod build;
 mod bundle_files;

@@ -18,7 +18,7 @@ use serde_json::{Map, Value, json};
 use crate::bundle::runtime;
 use crate::formats::document::Written;
 use crate::io::archive::{ArchivePath, Entry, Mode};
-use crate::project::manifest::{Manifest, Period};
+use crate::project::manifest::{Manifest, Period, Service};
 
 /// A file that is generated.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,6 +77,9 @@ pub fn service(manifest: &Manifest, version: &str, api: &Api) -> Vec<GeneratedFi
             GeneratedFile::new("ekiben_service/service.json", settings(manifest, version, api).to_string()),
             copied!("ekiben_service/state.py"),
         ]);
+        if !manifest.service.batch.is_empty() {
+            files.push(copied!("ekiben_service/batch.py"));
+        }
         if api.routes.iter().any(Route::may_stream) {
             files.push(copied!("ekiben_service/stream.py"));
         }
@@ -95,7 +98,7 @@ fn settings(manifest: &Manifest, version: &str, api: &Api) -> Value {
         "name": manifest.name,
         "version": version,
         "port": service.port,
-        "functions": api.routes.iter().map(Route::settings).collect::<Vec<_>>(),
+        "functions": api.routes.iter().map(|route| function(service, route)).collect::<Vec<_>>(),
     });
     let deferred = service
         .deferred
@@ -108,9 +111,20 @@ fn settings(manifest: &Manifest, version: &str, api: &Api) -> Value {
         "grace": seconds(&service.grace),
         "workers": service.workers,
         "deferred": deferred,
+        "root": service.root,
     });
     for (key, value) in without_null(told) {
         settings[key] = value;
+    }
+    settings
+}
+
+/// What the service is told of a function.
+fn function(service: &Service, route: &Route) -> Value {
+    let mut settings = route.settings();
+    if let Some(batch) = service.batch.get(route.path.trim_start_matches('/')) {
+        let wait = batch.wait.meant().map_or(0.0, Period::seconds);
+        settings["batch"] = json!({ "size": batch.size, "wait": wait, "over": batch.over });
     }
     settings
 }

@@ -27,7 +27,12 @@ pub fn document(manifest: &Manifest, version: &str, api: &Api) -> Value {
     }
     let metrics = get("/metrics", "Metrics in Prometheus' text format", "text/plain", &json!({ "type": "string" }));
     paths.insert("/metrics".to_owned(), metrics);
-    json!({ "openapi": "3.1.0", "info": info, "paths": paths, "components": { "schemas": problems() } })
+    let mut document =
+        json!({ "openapi": "3.1.0", "info": info, "paths": paths, "components": { "schemas": problems() } });
+    if let Some(root) = &manifest.service.root {
+        document["servers"] = json!([{ "url": root }]);
+    }
+    document
 }
 
 fn get(path: &str, summary: &str, media_type: &str, schema: &Value) -> Value {

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from functools import partial
-from typing import Any, Callable, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -116,7 +116,8 @@ class Parts:
 class Endpoint(app.Endpoint):
     """Answers with a function that may give its answer in parts."""
 
-    async def run(self, request: Request, work: Callable[[], Any], caller: Caller) -> Any:
+    async def run(self, request: Request, arguments: Dict[str, Any], caller: Caller) -> Any:
+        work = self.function.bind(arguments)
         # What is kept for later is a whole.
         kind = JSON if caller.receive is None else accepted(request)
         if kind is None:
