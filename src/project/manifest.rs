@@ -365,6 +365,10 @@ pub struct Service {
     /// Functions that are given the requests that come together as one, by their names in the path: `predict`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub batch: BTreeMap<String, Batch>,
+    /// Functions that answer at the routes of OpenAI's API, for clients that know these: `/v1/chat/completions`,
+    /// `/v1/completions`, `/v1/embeddings` and `/v1/models`. The model is called as the bundle is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub openai: Option<OpenAi>,
     /// Below which path all is served, as `/NAME/api`; health and metrics are answered without it as well. Absent: at the
     /// root. The paths of tests begin behind it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -381,7 +385,7 @@ pub struct Service {
 }
 
 impl Service {
-    /// The functions that Ekiben serves: `predict` first, the others by name.
+    /// The functions that Ekiben serves: `predict` first, the others by name, those of OpenAI's routes last.
     ///
     /// What is not `FILE:FUNCTION` is left out; the check of form has said so.
     pub fn entries(&self) -> Vec<Entry<'_>> {
@@ -389,8 +393,13 @@ impl Service {
         let others = self.functions.iter().map(|(name, written)| {
             (name.as_str(), written, crate::formats::document::pointer(["service", "functions", name.as_str()]))
         });
+        let openai = self.openai.iter().flat_map(OpenAi::functions).map(|(name, path, written)| {
+            let pointer = crate::formats::document::pointer(["service", "openai", name]);
+            (path.trim_start_matches('/'), written, pointer)
+        });
         predict
             .chain(others)
+            .chain(openai)
             .filter_map(|(name, written, pointer)| {
                 let FunctionRef { file, function } = written.meant().ok()?;
                 Some(Entry { name, file, function, pointer })
@@ -537,6 +546,36 @@ pub struct Deferred {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("pattern" = PERIOD, "patternErrorMessage" = PERIOD_IN_WORDS))]
     pub keep: Option<Written<Period>>,
+}
+
+/// Functions behind the routes of OpenAI's API.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OpenAi {
+    /// Takes messages, a list of dictionaries with `role` and `content`; gives text, at once or in parts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("pattern" = ENTRY, "patternErrorMessage" = ENTRY_IN_WORDS))]
+    pub chat: Option<Written<FunctionRef>>,
+    /// Takes a text; gives text, at once or in parts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("pattern" = ENTRY, "patternErrorMessage" = ENTRY_IN_WORDS))]
+    pub completions: Option<Written<FunctionRef>>,
+    /// Takes a list of texts; gives a vector for each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("pattern" = ENTRY, "patternErrorMessage" = ENTRY_IN_WORDS))]
+    pub embeddings: Option<Written<FunctionRef>>,
+}
+
+impl OpenAi {
+    /// The functions that there are: what each is called in the manifest, and where it answers.
+    pub fn functions(&self) -> impl Iterator<Item = (&'static str, &'static str, &Written<FunctionRef>)> {
+        let all = [
+            ("chat", "/v1/chat/completions", &self.chat),
+            ("completions", "/v1/completions", &self.completions),
+            ("embeddings", "/v1/embeddings", &self.embeddings),
+        ];
+        all.into_iter().filter_map(|(name, path, function)| Some((name, path, function.as_ref()?)))
+    }
 }
 
 /// How requests are joined: their lists, arrays and tables along the first axis; the answer is taken apart in the same way.

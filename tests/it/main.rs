@@ -30,6 +30,7 @@ mod load;
 mod metadata;
 mod models;
 mod names;
+mod openai;
 mod python;
 mod registry;
 mod run;

@@ -80,7 +80,10 @@ pub fn service(manifest: &Manifest, version: &str, api: &Api) -> Vec<GeneratedFi
         if !manifest.service.batch.is_empty() {
             files.push(copied!("ekiben_service/batch.py"));
         }
-        if api.routes.iter().any(Route::may_stream) {
+        if !api.openai.is_empty() {
+            files.push(copied!("ekiben_service/openai.py"));
+        }
+        if !api.openai.is_empty() || api.routes.iter().any(Route::may_stream) {
             files.push(copied!("ekiben_service/stream.py"));
         }
         if manifest.service.workers.is_some_and(|workers| workers > 1) {
@@ -104,6 +107,8 @@ fn settings(manifest: &Manifest, version: &str, api: &Api) -> Value {
         .deferred
         .as_ref()
         .map(|deferred| without_null(json!({ "most": deferred.most, "keep": seconds(&deferred.keep) })));
+    let openai: Map<String, Value> =
+        api.openai.iter().map(|(name, route)| ((*name).to_owned(), route.settings())).collect();
     let told = json!({
         "concurrency": service.concurrency,
         "queue": service.queue,
@@ -111,6 +116,7 @@ fn settings(manifest: &Manifest, version: &str, api: &Api) -> Value {
         "grace": seconds(&service.grace),
         "workers": service.workers,
         "deferred": deferred,
+        "openai": (!openai.is_empty()).then_some(openai),
         "root": service.root,
     });
     for (key, value) in without_null(told) {

@@ -76,7 +76,8 @@ pub fn check(subject: &Subject<'_>, found: &mut Diagnostics) {
 
 /// The names of `service.batch` are those of functions.
 fn batches(subject: &Subject<'_>, entries: &[Entry<'_>], found: &mut Diagnostics) {
-    let names: Vec<String> = entries.iter().map(|entry| entry.name.to_owned()).collect();
+    let own = entries.iter().filter(|entry| !entry.pointer.starts_with("/service/openai/"));
+    let names: Vec<String> = own.map(|entry| entry.name.to_owned()).collect();
     for name in subject.manifest.service.batch.keys().filter(|name| !names.contains(name)) {
         let at = pointer(["service", "batch", name.as_str()]);
         let mut error = subject.document.at_key(Code::BatchOf, &at, format!("there is no function `{name}`"));

@@ -67,8 +67,15 @@ def application(settings: dict[str, Any], root: Path, state: State) -> Service:
         elif entry.get("stream"):
             from .stream import Endpoint as kind
         answers[entry["path"]] = kind(function, service, entry).answer
+    more: list[Route] = []
+    if "openai" in settings:
+        from . import openai
+
+        more = openai.routes(service, root, settings)
+        answers.update({route.path: route.endpoint for route in more if "POST" in (route.methods or ())})
     routes = [Route("/healthz", healthy), Route("/livez", healthy), Route("/readyz", ready)]
     routes += [Route("/metrics", measured), Route("/openapi.json", described), *documentation(service.root)]
+    routes += more
     routes += [Route(path, answer, methods=["POST"]) for path, answer in answers.items()]
     routes.append(Route(f"{LATER}{{name}}", service.later, methods=["GET", "DELETE"]))
     metrics = service.metrics = Metrics(state, (route.path for route in routes))
