@@ -369,6 +369,10 @@ pub struct Service {
     /// `/v1/completions`, `/v1/embeddings` and `/v1/models`. The model is called as the bundle is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub openai: Option<OpenAi>,
+    /// The function, by its name in the path (`predict`), that also answers at the routes of KServe's Open Inference
+    /// Protocol, version 2: it takes arrays and gives arrays, for which the code needs numpy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kserve: Option<String>,
     /// Below which path all is served, as `/NAME/api`; health and metrics are answered without it as well. Absent: at the
     /// root. The paths of tests begin behind it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

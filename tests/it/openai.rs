@@ -1,4 +1,4 @@
-//! The routes of OpenAI's API, asked by its own client for Python.
+//! The routes of others' protocols: OpenAI's, asked by its own client for Python, and KServe's.
 
 use std::process::Command;
 
@@ -102,8 +102,54 @@ fn openais_own_client_understands_each_route() {
 fn who_does_not_use_it_has_nothing_of_it() {
     let manifest = tiny(&json!({ "predict": "src/predict.py:embed" }));
     let service = Service::start(&manifest, MODEL).ready();
-    for module in ["openai", "batch", "stream", "workers"] {
+    for module in ["openai", "kserve", "batch", "stream", "workers"] {
         assert!(!service.root.path().join(format!("ekiben_service/{module}.py")).exists(), "{module}");
     }
     assert_eq!(service.get("/v1/models").status, 404);
+}
+
+#[test]
+fn a_function_of_arrays_answers_as_kserve_asks() {
+    let source = "import numpy as np\n\
+        def predict(a: np.ndarray, b: np.ndarray = None):\n    \
+            if a.size == 0:\n        \
+                raise ValueError('nothing to do')\n    \
+            return a * 2 if b is None else {'sum': a + b, 'kind': [str(a.dtype)]}\n";
+    let manifest = tiny(&json!({ "predict": "src/predict.py:predict", "kserve": "predict" }));
+    let service = Service::start(&manifest, source).ready();
+    let infer = |path: &str, body: &Value| service.post(&format!("/v2/models/{path}/infer"), body);
+    let tensor =
+        |name: &str, kind: &str, data: Value| json!({ "name": name, "shape": [2, 2], "datatype": kind, "data": data });
+    let a = tensor("a", "FP32", json!([1, 2, 3.5, 4]));
+    let answer = infer("tiny", &json!({ "id": "mine", "inputs": [a] }));
+    let wanted = json!({
+        "model_name": "tiny", "model_version": "1", "id": "mine",
+        "outputs": [{ "name": "output", "shape": [2, 2], "datatype": "FP32", "data": [2.0, 4.0, 7.0, 8.0] }],
+    });
+    assert_eq!(answer.json(), wanted, "{}", service.log());
+    // Nested data, two tensors, a chosen output, by the version.
+    let b = tensor("b", "FP32", json!([[1, 1], [1, 1]]));
+    let answer = infer("tiny/versions/1", &json!({ "inputs": [a, b] })).json();
+    assert_eq!(answer["outputs"][0]["data"], json!([2.0, 3.0, 4.5, 5.0]), "{}", service.log());
+    assert_eq!(answer["outputs"][1], json!({ "name": "kind", "shape": [1], "datatype": "BYTES", "data": ["float32"] }));
+    let chosen = infer("tiny", &json!({ "inputs": [a, b], "outputs": [{ "name": "kind" }] })).json();
+    assert_eq!(chosen["outputs"].as_array().unwrap().len(), 1);
+    for (body, status) in [
+        (json!({}), 400),
+        (json!({ "inputs": [{ "name": "a", "shape": [3], "datatype": "FP32", "data": [1] }] }), 400),
+        (json!({ "inputs": [{ "name": "a", "shape": [-1], "datatype": "FP32", "data": [1] }] }), 400),
+        (json!({ "inputs": [{ "name": "a", "shape": [1], "datatype": "FP32", "data": ["x"] }] }), 400),
+        (json!({ "inputs": [{ "name": "a", "shape": [1], "datatype": "COMPLEX", "data": [1] }] }), 400),
+        (json!({ "inputs": [{ "name": "c", "shape": [1], "datatype": "FP32", "data": [1] }] }), 400),
+        (json!({ "inputs": [{ "name": "a", "shape": [0], "datatype": "FP32", "data": [] }] }), 400),
+        (json!({ "inputs": [a, b, a] }), 400),
+    ] {
+        let answer = infer("tiny", &body);
+        assert_eq!((answer.status, answer.json()["error"].is_string()), (status, true), "{body}: {}", answer.body);
+    }
+    assert_eq!(infer("other", &json!({ "inputs": [a] })).status, 404);
+    for path in ["/v2", "/v2/health/live", "/v2/health/ready", "/v2/models/tiny", "/v2/models/tiny/ready"] {
+        assert_eq!(service.get(path).status, 200, "{path}");
+    }
+    assert!(service.get("/metrics").body.contains(r#"path="/v2/models/tiny/infer",status="200""#));
 }

@@ -80,6 +80,9 @@ pub fn service(manifest: &Manifest, version: &str, api: &Api) -> Vec<GeneratedFi
         if !manifest.service.batch.is_empty() {
             files.push(copied!("ekiben_service/batch.py"));
         }
+        if manifest.service.kserve.is_some() {
+            files.push(copied!("ekiben_service/kserve.py"));
+        }
         if !api.openai.is_empty() {
             files.push(copied!("ekiben_service/openai.py"));
         }
@@ -116,6 +119,7 @@ fn settings(manifest: &Manifest, version: &str, api: &Api) -> Value {
         "grace": seconds(&service.grace),
         "workers": service.workers,
         "deferred": deferred,
+        "kserve": service.kserve,
         "openai": (!openai.is_empty()).then_some(openai),
         "root": service.root,
     });

@@ -24,6 +24,17 @@ pub fn document(manifest: &Manifest, version: &str, api: &Api) -> Value {
         let models = get("/v1/models", "The model, as OpenAI's clients ask for it", "application/json", &json!({}));
         paths.insert("/v1/models".to_owned(), models);
     }
+    if manifest.service.kserve.is_some() {
+        let object = json!({ "application/json": { "schema": { "type": "object" } } });
+        let answer = json!({ "description": "The tensors of the answer", "content": object });
+        let infer = json!({
+            "operationId": "v2_infer",
+            "summary": "As the Open Inference Protocol has it, version 2",
+            "requestBody": { "required": true, "content": object },
+            "responses": { "200": answer, "default": { "description": "Why there is none", "content": object } },
+        });
+        paths.insert(format!("/v2/models/{}/infer", manifest.name), json!({ "post": infer }));
+    }
     for (path, summary) in [
         ("/healthz", "Whether the service works"),
         ("/livez", "Whether the service lives"),

@@ -20,7 +20,7 @@ pub fn check(subject: &Subject<'_>, found: &mut Diagnostics) {
     let entries = subject.manifest.service.entries();
     let mut texts: BTreeMap<&str, Option<Arc<Source>>> = BTreeMap::new();
     let mut functions = Vec::new();
-    batches(subject, &entries, found);
+    named_functions(subject, &entries, found);
     // What cannot be read may take anything.
     let mut open = false;
     for entry in &entries {
@@ -74,13 +74,21 @@ pub fn check(subject: &Subject<'_>, found: &mut Diagnostics) {
     }
 }
 
-/// The names of `service.batch` are those of functions.
-fn batches(subject: &Subject<'_>, entries: &[Entry<'_>], found: &mut Diagnostics) {
+/// The names in `service.batch` and `service.kserve` are those of functions.
+fn named_functions(subject: &Subject<'_>, entries: &[Entry<'_>], found: &mut Diagnostics) {
     let own = entries.iter().filter(|entry| !entry.pointer.starts_with("/service/openai/"));
     let names: Vec<String> = own.map(|entry| entry.name.to_owned()).collect();
     for name in subject.manifest.service.batch.keys().filter(|name| !names.contains(name)) {
         let at = pointer(["service", "batch", name.as_str()]);
-        let mut error = subject.document.at_key(Code::BatchOf, &at, format!("there is no function `{name}`"));
+        let mut error = subject.document.at_key(Code::NotSuited, &at, format!("there is no function `{name}`"));
+        if let Some(near) = closest(name, &names) {
+            error = error.label(did_you_mean(near));
+        }
+        found.push(error);
+    }
+    if let Some(name) = subject.manifest.service.kserve.as_ref().filter(|name| !names.contains(name)) {
+        let mut error =
+            subject.document.at(Code::NotSuited, "/service/kserve", format!("there is no function `{name}`"));
         if let Some(near) = closest(name, &names) {
             error = error.label(did_you_mean(near));
         }
@@ -94,11 +102,11 @@ fn batch(subject: &Subject<'_>, entry: &Entry<'_>, signature: &Signature, found:
     if signature.parts.is_some() {
         let at = pointer(["service", "batch", entry.name]);
         let message = format!("`{}` answers in parts, which cannot be taken apart", signature.name);
-        found.push(subject.document.at_key(Code::BatchOf, &at, message));
+        found.push(subject.document.at_key(Code::NotSuited, &at, message));
     }
     for (number, name) in batch.over.iter().enumerate().filter(|(_, name)| !signature.takes(name)) {
         let at = pointer(["service", "batch", entry.name, "over", number.to_string().as_str()]);
-        let mut error = subject.document.at(Code::BatchOf, &at, format!("`{name}` is no parameter of the function"));
+        let mut error = subject.document.at(Code::NotSuited, &at, format!("`{name}` is no parameter of the function"));
         if let Some(near) = closest(name, &named(signature).collect::<Vec<_>>()) {
             error = error.label(did_you_mean(near));
         }

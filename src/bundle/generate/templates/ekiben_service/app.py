@@ -58,6 +58,7 @@ def application(settings: dict[str, Any], root: Path, state: State) -> Service:
         return FileResponse(HERE / "openapi.json", media_type="application/json")
 
     answers: Dict[str, Answer] = {}
+    endpoints: Dict[str, Endpoint] = {}
     service = Service(answers, load, settings, state)
     for entry in settings["functions"]:
         function = Function(root, entry["file"], entry["function"])
@@ -66,13 +67,18 @@ def application(settings: dict[str, Any], root: Path, state: State) -> Service:
             from .batch import Endpoint as kind
         elif entry.get("stream"):
             from .stream import Endpoint as kind
-        answers[entry["path"]] = kind(function, service, entry).answer
+        endpoints[entry["path"]] = kind(function, service, entry)
+    answers.update((path, endpoint.answer) for path, endpoint in endpoints.items())
     more: list[Route] = []
     if "openai" in settings:
         from . import openai
 
-        more = openai.routes(service, root, settings)
-        answers.update({route.path: route.endpoint for route in more if "POST" in (route.methods or ())})
+        more += openai.routes(service, root, settings)
+    if "kserve" in settings:
+        from . import kserve
+
+        more += kserve.routes(service, endpoints["/" + settings["kserve"]], settings)
+    answers.update((route.path, route.endpoint) for route in more if "POST" in route.methods)
     routes = [Route("/healthz", healthy), Route("/livez", healthy), Route("/readyz", ready)]
     routes += [Route("/metrics", measured), Route("/openapi.json", described), *documentation(service.root)]
     routes += more
