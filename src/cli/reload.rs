@@ -228,7 +228,10 @@ impl Follower<'_> {
         }
         self.has_failed = false;
         if is_first {
-            let url = self.switches.first().map(|switch| format!("http://{}", switch.address())).unwrap_or_default();
+            let root =
+                built.manifest.as_ref().and_then(|manifest| manifest.service.root.as_deref()).unwrap_or_default();
+            let url = self.switches.first().map(|switch| format!("http://{}{root}", switch.address()));
+            let url = url.unwrap_or_default();
             let text = format!("{url} in {time}, each change starts it anew, Ctrl-C stops it");
             self.context.printer.status("Ready", text);
             running::invite(self.context, &url, built.manifest.as_ref());

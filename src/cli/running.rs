@@ -225,7 +225,8 @@ pub fn start(
     context.printer.status("Started", text);
     let (listener, transcript) = (container.listen(), Transcript::default());
     let ended_logs = (!options.keep).then(|| EndedLogs::of(session));
-    let service = Service::new(address);
+    let root = built.manifest.as_ref().and_then(|manifest| manifest.service.root.as_deref());
+    let service = Service::new(address).below(root);
     Ok(Running { container, service, refusals, listener, transcript, ended_logs, is_ready: false, has_failed: false })
 }
 

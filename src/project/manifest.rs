@@ -427,6 +427,22 @@ pub struct Service {
     /// Requests with `Prefer: respond-async`, whose answers are asked for later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deferred: Option<Deferred>,
+    /// Functions that are given the requests that come together as one, by their names in the path: `predict`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub batch: BTreeMap<String, Batch>,
+    /// Functions that answer at the routes of OpenAI's API, for clients that know these: `/v1/chat/completions`,
+    /// `/v1/completions`, `/v1/embeddings` and `/v1/models`. The model is called as the bundle is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub openai: Option<OpenAi>,
+    /// The function, by its name in the path (`predict`), that also answers at the routes of KServe's Open Inference
+    /// Protocol, version 2: it takes arrays and gives arrays, for which the code needs numpy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kserve: Option<String>,
+    /// Below which path all is served, as `/NAME/api`; health and metrics are answered without it as well. Absent: at the
+    /// root. The paths of tests begin behind it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = "^(/[A-Za-z0-9._~-]+)+$"), extend("patternErrorMessage" = "a path as /NAME/api, without a `/` at its end"))]
+    pub root: Option<String>,
     /// The port that the server listens on, unless the variable `PORT` says otherwise.
     #[serde(default = "port")]
     #[schemars(range(min = 1, max = 65535))]
@@ -491,7 +507,7 @@ impl Size {
 }
 
 impl Service {
-    /// The functions that Ekiben serves: `predict` first, the others by name.
+    /// The functions that Ekiben serves: `predict` first, the others by name, those of OpenAI's routes last.
     ///
     /// What is not `FILE:FUNCTION` is left out; the check of form has said so.
     pub fn entries(&self) -> Vec<Entry<'_>> {
@@ -499,8 +515,13 @@ impl Service {
         let others = self.functions.iter().map(|(name, written)| {
             (name.as_str(), written, crate::formats::document::pointer(["service", "functions", name.as_str()]))
         });
+        let openai = self.openai.iter().flat_map(OpenAi::functions).map(|(name, path, written)| {
+            let pointer = crate::formats::document::pointer(["service", "openai", name]);
+            (path.trim_start_matches('/'), written, pointer)
+        });
         predict
             .chain(others)
+            .chain(openai)
             .filter_map(|(name, written, pointer)| {
                 let FunctionRef { file, function } = written.meant().ok()?;
                 Some(Entry { name, file, function, pointer })
@@ -647,6 +668,62 @@ pub struct Deferred {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("pattern" = PERIOD, "patternErrorMessage" = PERIOD_IN_WORDS))]
     pub keep: Option<Written<Period>>,
+}
+
+/// Functions behind the routes of OpenAI's API.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OpenAi {
+    /// Takes messages, a list of dictionaries with `role` and `content`; gives text, at once or in parts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("pattern" = ENTRY, "patternErrorMessage" = ENTRY_IN_WORDS))]
+    pub chat: Option<Written<FunctionRef>>,
+    /// Takes a text; gives text, at once or in parts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("pattern" = ENTRY, "patternErrorMessage" = ENTRY_IN_WORDS))]
+    pub completions: Option<Written<FunctionRef>>,
+    /// Takes a list of texts; gives a vector for each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("pattern" = ENTRY, "patternErrorMessage" = ENTRY_IN_WORDS))]
+    pub embeddings: Option<Written<FunctionRef>>,
+}
+
+impl OpenAi {
+    /// The functions that there are: what each is called in the manifest, and where it answers.
+    pub fn functions(&self) -> impl Iterator<Item = (&'static str, &'static str, &Written<FunctionRef>)> {
+        let all = [
+            ("chat", "/v1/chat/completions", &self.chat),
+            ("completions", "/v1/completions", &self.completions),
+            ("embeddings", "/v1/embeddings", &self.embeddings),
+        ];
+        all.into_iter().filter_map(|(name, path, function)| Some((name, path, function.as_ref()?)))
+    }
+}
+
+/// How requests are joined: their lists, arrays and tables along the first axis; the answer is taken apart in the same way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Batch {
+    /// How many rows the function is given at most, of all requests together. Absent: 32.
+    #[serde(default = "batch_size")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub size: u32,
+    /// The longest that a request waits for others. It waits only if others came with the last ones. Absent: `5ms`.
+    #[serde(default = "batch_wait")]
+    #[schemars(extend("pattern" = PERIOD, "patternErrorMessage" = PERIOD_IN_WORDS))]
+    pub wait: Written<Period>,
+    /// The parameters that are joined; others have to be the same in all requests of a batch. Absent: all that are lists,
+    /// arrays and tables.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub over: Vec<String>,
+}
+
+fn batch_size() -> u32 {
+    32
+}
+
+fn batch_wait() -> Written<Period> {
+    "5ms".into()
 }
 
 /// A length of time: `5ms`, `30s`, `1.5m`, `2h`.

@@ -2,13 +2,14 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use crate::home::PATIENCE;
+use crate::home::{Home, PATIENCE};
 use crate::service::{Answer, Service, tiny};
 
 /// Works for as long as it is told to, and tells how many were at work with it.
@@ -312,4 +313,37 @@ fn a_model_that_cannot_be_shared_is_loaded_by_each_worker() {
     let mut service = Service::start(&manifest, source);
     assert_eq!(service.process.wait().unwrap().code(), Some(1));
     assert!(service.log().contains("ended before it was ready"), "{}", service.log());
+}
+
+#[test]
+fn in_a_container_workers_answer_below_a_root_in_parts_and_end_with_it() {
+    let home = Home::warm();
+    home.tiny("tiny");
+    let text = std::fs::read_to_string(home.path("tiny/ekiben.yaml")).unwrap();
+    let (head, _) = text.split_once("service:").unwrap();
+    let service = "service:\n  predict: src/predict.py:predict\n  functions: {whose: src/predict.py:whose}\n  workers: 2\n  \
+                   root: /tiny/api\ntests:\n  - request: {count: 3}\n    expect: [0, 1, 2]\n  \
+                   - {path: /whose, request: {}, expect: nobody}\n  - path: /readyz\n";
+    home.write("tiny/ekiben.yaml", format!("{head}{service}"));
+    let code = "import time\nfrom ekiben_service import credentials\n\n\ndef predict(count: int, seconds: float = 0.0):\n    \
+                for n in range(count):\n        yield n\n        time.sleep(seconds)\n\n\n\
+                def whose() -> str:\n    return credentials.get('TOKEN', 'nobody')\n";
+    home.write("tiny/src/predict.py", code);
+    let tested = home.run(["test", "tiny"]).ok();
+    assert!(tested.out.contains("2 as expected, 1 answered"), "{}", tested.out);
+    let port = crate::home::free_port().to_string();
+    home.run(["run", "tiny", "--detach", "--name", "mine", "-p", &port]).ok();
+    let asked = home.run(["invoke", "mine", "/tiny/api/whose", "-d", "{}", "--credential", "TOKEN=hidden"]).ok();
+    assert_eq!(asked.out.trim_end(), "\"hidden\"");
+    assert!(!home.run(["logs", "mine"]).ok().out.contains("hidden"));
+    // A stream that is under way when it is asked to end comes to its end.
+    let mut command = home.command(["invoke", "mine", "/tiny/api/predict", "-d", r#"{"count": 6, "seconds": 0.3}"#]);
+    let mut asking = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut reader = BufReader::new(asking.stdout.take().unwrap());
+    let mut text = String::new();
+    reader.read_line(&mut text).unwrap();
+    home.run(["stop", "mine"]).ok();
+    reader.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "0\n1\n2\n3\n4\n5\n");
+    asking.wait().unwrap();
 }

@@ -5,6 +5,7 @@
 
 mod answers;
 mod architecture;
+mod batches;
 mod bento;
 mod build;
 mod bundle_files;
@@ -30,6 +31,7 @@ mod metadata;
 mod models;
 mod names;
 mod nets;
+mod openai;
 mod origins;
 mod python;
 mod registry;

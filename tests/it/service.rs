@@ -20,32 +20,42 @@ use serde_json::{Value, json};
 /// The packages of the service for the host's Python, installed once.
 fn site() -> &'static Path {
     static SITE: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
-    let (_, site) = SITE.get_or_init(|| {
-        let home = tempfile::tempdir().unwrap();
-        let session = session(&home.path().join("store"));
-        let uv = Uv::find(&session, StandIn::program(env!("CARGO_BIN_EXE_ekiben"))).unwrap();
-        let script = "import sys; print('%d.%d' % sys.version_info[:2])";
-        let output = Command::new("python3").args(["-c", script]).output().unwrap();
-        let version = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
-        let target = Target { python: version, platform: Platform::host().unwrap(), glibc: (2, 31) };
-        let more = [ekiben::project::manifest::FORMS, "numpy", "pandas", "pillow"];
-        let requirements = Requirements::default().and(ekiben::project::manifest::SERVER).and(more);
-        let (scratch, project) = (session.store.scratch().unwrap(), home.path());
-        let asked = Resolution { requirements: &requirements, target: &target, project, preferred: &[] };
-        let packages = python::resolve(&uv, &asked, scratch.path(), &session.progress).unwrap();
-        let asked = Installation {
-            packages: &packages,
-            target: &target,
-            requirements: &requirements,
-            project,
-            interpreter: "/usr/bin/python3",
-            place: "/app/.venv",
-        };
-        python::install(&uv, &asked, &home.path().join("venv"), scratch.path(), &session.progress).unwrap();
-        let site = home.path().join(format!("venv/lib/python{}/site-packages", target.python));
-        (home, site)
-    });
-    site
+    &SITE
+        .get_or_init(|| {
+            installed(ekiben::project::manifest::SERVER.into_iter().chain([
+                ekiben::project::manifest::FORMS,
+                "numpy",
+                "pandas",
+                "pillow",
+            ]))
+        })
+        .1
+}
+
+/// Packages for the host's Python, and where they lie.
+pub(crate) fn installed<'a>(requirements: impl IntoIterator<Item = &'a str>) -> (tempfile::TempDir, PathBuf) {
+    let home = tempfile::tempdir().unwrap();
+    let session = session(&home.path().join("store"));
+    let uv = Uv::find(&session, StandIn::program(env!("CARGO_BIN_EXE_ekiben"))).unwrap();
+    let script = "import sys; print('%d.%d' % sys.version_info[:2])";
+    let output = Command::new("python3").args(["-c", script]).output().unwrap();
+    let version = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
+    let target = Target { python: version, platform: Platform::host().unwrap(), glibc: (2, 31) };
+    let requirements = Requirements::default().and(requirements);
+    let (scratch, project) = (session.store.scratch().unwrap(), home.path());
+    let asked = Resolution { requirements: &requirements, target: &target, project, preferred: &[] };
+    let packages = python::resolve(&uv, &asked, scratch.path(), &session.progress).unwrap();
+    let asked = Installation {
+        packages: &packages,
+        target: &target,
+        requirements: &requirements,
+        project,
+        interpreter: "/usr/bin/python3",
+        place: "/app/.venv",
+    };
+    python::install(&uv, &asked, &home.path().join("venv"), scratch.path(), &session.progress).unwrap();
+    let site = home.path().join(format!("venv/lib/python{}/site-packages", target.python));
+    (home, site)
 }
 
 pub struct Service {

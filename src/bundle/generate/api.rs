@@ -6,13 +6,15 @@ use super::schema::media_types;
 use crate::formats::document::Written;
 use crate::formats::source::{self, Parameter, ParameterKind, Signature, Type};
 use crate::io::explain::{ErrorKind, Explain, Explanation};
-use crate::project::manifest::{FunctionRef, Manifest, NoFunctionRef};
+use crate::project::manifest::{FunctionRef, Manifest, NoFunctionRef, OpenAi};
 
 /// The functions that are served, in the order of their paths.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Api {
     /// None when the manifest names a command of its own.
     pub routes: Vec<Route>,
+    /// Those of OpenAI's API, by what the manifest calls them.
+    pub openai: Vec<(&'static str, Route)>,
 }
 
 /// A function and the path at which it answers.
@@ -81,24 +83,36 @@ impl Api {
             if RESERVED.contains(&name) {
                 return Err(Error::Reserved(name.to_owned()));
             }
-            let FunctionRef { file, function } = written.meant()?;
-            let signature = match source::function_in(file, &read(file)?, function, &|file| read(file).ok()) {
-                Ok(signature) => Some(signature),
-                Err(source::Error::Opaque { .. }) => None,
-                Err(source) => return Err(Error::Source { file: file.clone(), source }),
-            };
-            routes.push(Route { path: format!("/{name}"), file: file.clone(), function: function.clone(), signature });
+            routes.push(Route::new(format!("/{name}"), written.meant()?, read)?);
         }
-        Ok(Self { routes })
+        let mut openai = Vec::new();
+        for (name, path, written) in manifest.service.openai.iter().flat_map(OpenAi::functions) {
+            openai.push((name, Route::new(path.to_owned(), written.meant()?, read)?));
+        }
+        Ok(Self { routes, openai })
     }
 
     /// Whether Ekiben's service answers, and not a command of the manifest.
     pub fn is_served(&self) -> bool {
-        !self.routes.is_empty()
+        !self.routes.is_empty() || !self.openai.is_empty()
     }
 }
 
 impl Route {
+    fn new(
+        path: String,
+        named: &FunctionRef,
+        read: &(dyn Fn(&str) -> std::io::Result<String> + Sync),
+    ) -> Result<Self, Error> {
+        let FunctionRef { file, function } = named.clone();
+        let signature = match source::function_in(&file, &read(&file)?, &function, &|file| read(file).ok()) {
+            Ok(signature) => Some(signature),
+            Err(source::Error::Opaque { .. }) => None,
+            Err(source) => return Err(Error::Source { file, source }),
+        };
+        Ok(Self { path, file, function, signature })
+    }
+
     pub(super) fn settings(&self, manifest: &Manifest) -> serde_json::Value {
         let mut settings = serde_json::json!({ "path": self.path, "file": self.file, "function": self.function });
         for (parameter, _) in self.files(manifest) {

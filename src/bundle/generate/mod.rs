@@ -82,7 +82,16 @@ pub fn service(manifest: &Manifest, version: &str, api: &Api) -> Vec<GeneratedFi
             GeneratedFile::new("ekiben_service/service.json", settings(manifest, version, api).to_string()),
             copied!("ekiben_service/state.py"),
         ]);
-        if api.routes.iter().any(Route::may_stream) {
+        if !manifest.service.batch.is_empty() {
+            files.push(copied!("ekiben_service/batch.py"));
+        }
+        if manifest.service.kserve.is_some() {
+            files.push(copied!("ekiben_service/kserve.py"));
+        }
+        if !api.openai.is_empty() {
+            files.push(copied!("ekiben_service/openai.py"));
+        }
+        if !api.openai.is_empty() || api.routes.iter().any(Route::may_stream) {
             files.push(copied!("ekiben_service/stream.py"));
         }
         if manifest.service.workers.is_some_and(|workers| workers > 1) {
@@ -100,12 +109,14 @@ fn settings(manifest: &Manifest, version: &str, api: &Api) -> Value {
         "name": manifest.name,
         "version": version,
         "port": service.port,
-        "functions": api.routes.iter().map(|route| route.settings(manifest)).collect::<Vec<_>>(),
+        "functions": api.routes.iter().map(|route| function(manifest, route)).collect::<Vec<_>>(),
     });
     let deferred = service
         .deferred
         .as_ref()
         .map(|deferred| without_null(json!({ "most": deferred.most, "keep": seconds(&deferred.keep) })));
+    let openai: Map<String, Value> =
+        api.openai.iter().map(|(name, route)| ((*name).to_owned(), route.settings(manifest))).collect();
     let told = json!({
         "concurrency": service.concurrency,
         "queue": service.queue,
@@ -114,6 +125,9 @@ fn settings(manifest: &Manifest, version: &str, api: &Api) -> Value {
         "workers": service.workers,
         "deferred": deferred,
         "nan": service.nan,
+        "kserve": service.kserve,
+        "openai": (!openai.is_empty()).then_some(openai),
+        "root": service.root,
     });
     for (key, value) in without_null(told) {
         settings[key] = value;
@@ -122,6 +136,16 @@ fn settings(manifest: &Manifest, version: &str, api: &Api) -> Value {
         if let Some(bytes) = limit.as_ref().and_then(Size::bytes) {
             settings["limits"][name] = bytes.into();
         }
+    }
+    settings
+}
+
+/// What the service is told of a function.
+fn function(manifest: &Manifest, route: &Route) -> Value {
+    let mut settings = route.settings(manifest);
+    if let Some(batch) = manifest.service.batch.get(route.path.trim_start_matches('/')) {
+        let wait = batch.wait.meant().map_or(0.0, Period::seconds);
+        settings["batch"] = json!({ "size": batch.size, "wait": wait, "over": batch.over });
     }
     settings
 }

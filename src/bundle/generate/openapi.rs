@@ -18,6 +18,24 @@ pub fn document(manifest: &Manifest, version: &str, api: &Api) -> Value {
     for route in &api.routes {
         paths.insert(route.path.clone(), json!({ "post": operation(manifest, route) }));
     }
+    for (name, route) in &api.openai {
+        paths.insert(route.path.clone(), json!({ "post": openai(name, route) }));
+    }
+    if !api.openai.is_empty() {
+        let models = get("/v1/models", "The model, as OpenAI's clients ask for it", "application/json", &json!({}));
+        paths.insert("/v1/models".to_owned(), models);
+    }
+    if manifest.service.kserve.is_some() {
+        let object = json!({ "application/json": { "schema": { "type": "object" } } });
+        let answer = json!({ "description": "The tensors of the answer", "content": object });
+        let infer = json!({
+            "operationId": "v2_infer",
+            "summary": "As the Open Inference Protocol has it, version 2",
+            "requestBody": { "required": true, "content": object },
+            "responses": { "200": answer, "default": { "description": "Why there is none", "content": object } },
+        });
+        paths.insert(format!("/v2/models/{}/infer", manifest.name), json!({ "post": infer }));
+    }
     for (path, summary) in [
         ("/healthz", "Whether the service works"),
         ("/livez", "Whether the service lives"),
@@ -34,12 +52,45 @@ pub fn document(manifest: &Manifest, version: &str, api: &Api) -> Value {
             schemas[name] = component(class);
         }
     }
-    json!({ "openapi": "3.1.0", "info": info, "paths": paths, "components": { "schemas": schemas } })
+    let mut document =
+        json!({ "openapi": "3.1.0", "info": info, "paths": paths, "components": { "schemas": schemas } });
+    if let Some(root) = &manifest.service.root {
+        document["servers"] = json!([{ "url": root }]);
+    }
+    document
 }
 
 fn get(path: &str, summary: &str, media_type: &str, schema: &Value) -> Value {
     let answer = json!({ "description": "The answer", "content": { media_type: { "schema": schema } } });
-    json!({ "get": { "operationId": path.trim_start_matches('/'), "summary": summary, "responses": { "200": answer } } })
+    json!({ "get": { "operationId": path.trim_start_matches('/').replace('/', "_"), "summary": summary, "responses": { "200": answer } } })
+}
+
+/// A route of OpenAI's API, whose own documents say what else it takes.
+fn openai(name: &str, route: &Route) -> Value {
+    let text = json!({ "type": "string" });
+    let (member, schema) = match name {
+        "chat" => ("messages", json!({ "type": "array", "minItems": 1, "items": { "type": "object" } })),
+        "completions" => ("prompt", text.clone()),
+        _ => ("input", json!({ "anyOf": [text, { "type": "array", "minItems": 1, "items": text }] })),
+    };
+    let mut properties = json!({ "model": { "type": "string" }, member: schema });
+    let mut content = json!({ "application/json": { "schema": { "type": "object" } } });
+    if name != "embeddings" {
+        properties["stream"] = json!({ "type": "boolean" });
+        content["text/event-stream"] = json!({ "schema": { "type": "string" } });
+    }
+    let schema = json!({ "type": "object", "properties": properties, "required": ["model", member] });
+    let error = json!({ "type": "object", "properties": { "error": { "type": "object" } }, "required": ["error"] });
+    let error = json!({ "application/json": { "schema": error } });
+    json!({
+        "operationId": route.path.trim_start_matches('/').replace('/', "_"),
+        "summary": format!("As {} of OpenAI's API", route.path),
+        "requestBody": { "required": true, "content": { "application/json": { "schema": schema } } },
+        "responses": {
+            "200": { "description": "The answer of the model", "content": content },
+            "default": { "description": "Why there is none", "content": error },
+        },
+    })
 }
 
 fn operation(manifest: &Manifest, route: &Route) -> Value {

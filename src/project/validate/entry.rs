@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::Subject;
 use crate::formats::diagnostic::{Code, Diagnostic, Diagnostics, Source};
-use crate::formats::document::{MAX_BYTES, read_text};
+use crate::formats::document::{MAX_BYTES, pointer, read_text};
 use crate::formats::source::{self, ParameterKind, Position, Signature, Unwritten};
 use crate::io::archive::ArchivePath;
 use crate::io::explain::Explain as _;
@@ -20,6 +20,7 @@ pub fn check(subject: &Subject<'_>, found: &mut Diagnostics) {
     let entries = subject.manifest.service.entries();
     let mut texts: BTreeMap<&str, Option<Arc<Source>>> = BTreeMap::new();
     let mut functions = Vec::new();
+    named_functions(subject, &entries, found);
     // What cannot be read may take anything.
     let mut open = false;
     for entry in &entries {
@@ -39,6 +40,7 @@ pub fn check(subject: &Subject<'_>, found: &mut Diagnostics) {
                     let warning = Diagnostic::new(Code::Unwritten, text, span(text, *position, "raise"), message);
                     found.push(warning.help("put what answers in the place of this line"));
                 }
+                batch(subject, entry, &signature, found);
                 functions.push((text.clone(), signature));
             }
             Err(error) => {
@@ -67,6 +69,46 @@ pub fn check(subject: &Subject<'_>, found: &mut Diagnostics) {
         for (text, function) in &functions {
             let span = span(text, function.position, &function.name);
             error = error.also(text, span, "the function is here");
+        }
+        found.push(error);
+    }
+}
+
+/// The names in `service.batch` and `service.kserve` are those of functions.
+fn named_functions(subject: &Subject<'_>, entries: &[Entry<'_>], found: &mut Diagnostics) {
+    let own = entries.iter().filter(|entry| !entry.pointer.starts_with("/service/openai/"));
+    let names: Vec<String> = own.map(|entry| entry.name.to_owned()).collect();
+    for name in subject.manifest.service.batch.keys().filter(|name| !names.contains(name)) {
+        let at = pointer(["service", "batch", name.as_str()]);
+        let mut error = subject.document.at_key(Code::NotSuited, &at, format!("there is no function `{name}`"));
+        if let Some(near) = closest(name, &names) {
+            error = error.label(did_you_mean(near));
+        }
+        found.push(error);
+    }
+    if let Some(name) = subject.manifest.service.kserve.as_ref().filter(|name| !names.contains(name)) {
+        let mut error =
+            subject.document.at(Code::NotSuited, "/service/kserve", format!("there is no function `{name}`"));
+        if let Some(near) = closest(name, &names) {
+            error = error.label(did_you_mean(near));
+        }
+        found.push(error);
+    }
+}
+
+/// Whether a function can be given several requests as one.
+fn batch(subject: &Subject<'_>, entry: &Entry<'_>, signature: &Signature, found: &mut Diagnostics) {
+    let Some(batch) = subject.manifest.service.batch.get(entry.name) else { return };
+    if signature.parts.is_some() {
+        let at = pointer(["service", "batch", entry.name]);
+        let message = format!("`{}` answers in parts, which cannot be taken apart", signature.name);
+        found.push(subject.document.at_key(Code::NotSuited, &at, message));
+    }
+    for (number, name) in batch.over.iter().enumerate().filter(|(_, name)| !signature.takes(name)) {
+        let at = pointer(["service", "batch", entry.name, "over", number.to_string().as_str()]);
+        let mut error = subject.document.at(Code::NotSuited, &at, format!("`{name}` is no parameter of the function"));
+        if let Some(near) = closest(name, &named(signature).collect::<Vec<_>>()) {
+            error = error.label(did_you_mean(near));
         }
         found.push(error);
     }

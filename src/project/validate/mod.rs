@@ -68,12 +68,17 @@ pub fn manifest(subject: &Subject<'_>, found: &mut Diagnostics) {
 
 fn service(&Subject { manifest, document, .. }: &Subject<'_>, found: &mut Diagnostics) {
     let service = &manifest.service;
-    let functions = service.predict.is_some() || !service.functions.is_empty();
+    let openai = service.openai.iter().any(|openai| openai.functions().next().is_some());
+    let functions = service.predict.is_some() || !service.functions.is_empty() || openai;
     match (functions, service.command.is_empty()) {
         (true, true) | (false, false) => {}
         (true, false) => {
             let message = "the service has both functions and a command";
-            let other = if service.predict.is_some() { "/service/predict" } else { "/service/functions" };
+            let other = match (service.predict.is_some(), service.functions.is_empty()) {
+                (true, _) => "/service/predict",
+                (false, false) => "/service/functions",
+                (false, true) => "/service/openai",
+            };
             found.push(
                 document
                     .at_key(Code::ServiceKind, "/service/command", message)
@@ -255,6 +260,7 @@ fn tests(&Subject { manifest, document, .. }: &Subject<'_>, found: &mut Diagnost
     }
     let mut routes: Vec<String> = entries.iter().map(|entry| format!("/{}", entry.name)).collect();
     routes.extend(ROUTES.map(str::to_owned));
+    routes.extend(service.openai.iter().map(|_| "/v1/models".to_owned()));
     for (number, test) in manifest.tests.iter().enumerate() {
         let path = test.path.split('?').next().unwrap_or_default();
         if routes.iter().any(|route| route == path) {

@@ -175,6 +175,13 @@ impl Service {
         Self { url, client, headers: HeaderMap::new(), credentials: Credentials::default() }
     }
 
+    /// The same, all of whose paths begin with `root`, if there is one: `/NAME/api`.
+    #[must_use]
+    pub fn below(mut self, root: Option<&str>) -> Self {
+        self.url += root.unwrap_or_default();
+        self
+    }
+
     /// The same, which gets `credentials` with each request.
     #[must_use]
     pub fn with(mut self, credentials: Credentials) -> Self {

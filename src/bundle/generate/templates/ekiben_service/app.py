@@ -20,7 +20,7 @@ from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from . import log
+from . import _given, body, log
 from .body import Refusal, refusal
 from .function import HELD, Function
 from .load import Busy, Caller, Late, Load
@@ -56,26 +56,43 @@ def application(settings: dict[str, Any], root: Path, state: State) -> Service:
         return FileResponse(HERE / "openapi.json", media_type="application/json")
 
     answers: Dict[str, Answer] = {}
-    service = Service(answers, load, settings.get("deferred", {}), state)
+    endpoints: Dict[str, Endpoint] = {}
+    service = Service(answers, load, settings, state)
     for entry in settings["functions"]:
         function = Function(root, entry, settings)
         kind = Endpoint
-        if entry.get("stream"):
+        if "batch" in entry:
+            from .batch import Endpoint as kind
+        elif entry.get("stream"):
             from .stream import Endpoint as kind
-        answers[entry["path"]] = kind(function, service).answer
+        endpoints[entry["path"]] = kind(function, service, entry)
+    answers.update((path, endpoint.answer) for path, endpoint in endpoints.items())
+    more: list[Route] = []
+    if "openai" in settings:
+        from . import openai
+
+        more += openai.routes(service, root, settings)
+    if "kserve" in settings:
+        from . import kserve
+
+        more += kserve.routes(service, endpoints["/" + settings["kserve"]], settings)
+    answers.update((route.path, route.endpoint) for route in more if "POST" in route.methods)
     routes = [Route("/healthz", healthy), Route("/livez", healthy), Route("/readyz", ready)]
-    routes += [Route("/metrics", measured), Route("/openapi.json", described), *documentation()]
+    routes += [Route("/metrics", measured), Route("/openapi.json", described), *documentation(service.root)]
+    routes += more
     routes += [Route(path, answer, methods=["POST"]) for path, answer in answers.items()]
     routes.append(Route(f"{LATER}{{name}}", service.later, methods=["GET", "DELETE"]))
     metrics = service.metrics = Metrics(state, (route.path for route in routes))
-    service.others = Starlette(routes=routes, exception_handlers={HTTPException: told, Exception: broken})
+    others = service.others = Starlette(routes=routes, exception_handlers={HTTPException: told, Exception: broken})
+    # They would lead out of the root.
+    others.router.redirect_slashes = not service.root
     return service
 
 
 class Endpoint:
     """Answers with a function."""
 
-    def __init__(self, function: Function, service: Service) -> None:
+    def __init__(self, function: Function, service: Service, entry: dict[str, Any]) -> None:
         self.function, self.service, self.load = function, service, service.load
 
     async def answer(self, request: Request) -> Response:
@@ -85,7 +102,6 @@ class Endpoint:
         caller = load.caller(request.receive)
         reading = function.read(request)
         arguments = await (reading if caller.deadline is None else asyncio.wait_for(reading, load.timeout))
-        work = function.bind(arguments)
         if "prefer" in request.headers:
             from . import deferred
 
@@ -93,11 +109,12 @@ class Endpoint:
                 # Nobody who could leave.
                 caller.receive = None
                 held = request.scope.pop(HELD, None)
-                return await self.service.deferred.begin(lambda: self.later(request, work, caller, held))
-        return await self.run(request, work, caller)
+                return await self.service.deferred.begin(lambda: self.later(request, arguments, caller, held))
+        return await self.run(request, arguments, caller)
 
-    async def run(self, request: Request, work: Callable[[], Any], caller: Caller) -> Response:
+    async def run(self, request: Request, arguments: Dict[str, Any], caller: Caller) -> Response:
         function = self.function
+        work = function.bind(arguments)
         if not function.is_async:
             return await self.load.thread(lambda: function.response(work(), request), caller)
         result = await self.load.task(work, caller)
@@ -106,18 +123,26 @@ class Endpoint:
         # Files are written, which takes its time.
         return await run_in_threadpool(function.response, result, request)
 
-    async def later(self, request: Request, work: Callable[[], Any], caller: Caller, held: Any) -> Response:
+    async def later(self, request: Request, arguments: Dict[str, Any], caller: Caller, held: Any) -> Response:
         """An answer that can be kept, whatever it is."""
         from .deferred import written
 
         try:
-            response = await self.run(request, work, caller)
+            response = await self.run(request, arguments, caller)
         except Exception as error:
             response = await broken(request, error)
         finally:
             if held is not None:
                 held.close()
         return await written(response, request)
+
+
+async def whole(request: Request, limit: int) -> Optional[bytes]:
+    """A body that is JSON of another kind; None where it is too large."""
+    try:
+        return await body.whole(request, limit)
+    except Refusal:
+        return None
 
 
 async def told(_: Request, error: Any) -> Response:
@@ -151,7 +176,7 @@ def failed(status: int, detail: str, headers: Optional[Dict[str, str]] = None) -
     return JSONResponse({"detail": detail, "request_id": log.request_id.get()}, status, headers)
 
 
-def documentation() -> list[Route]:
+def documentation(root: str) -> list[Route]:
     """Swagger UI, from the files that the package fastapi-swagger carries."""
     spec = importlib.util.find_spec("fastapi_swagger")
     if spec is None or not spec.submodule_search_locations:
@@ -165,7 +190,7 @@ def documentation() -> list[Route]:
         return serve
 
     async def home(_: Request) -> Response:
-        return RedirectResponse("docs")
+        return RedirectResponse(f"{root}/docs")
 
     scripts = [Route(f"/docs/{name}", serving(files / name)) for name in ("swagger-ui-bundle.js", "swagger-ui.css")]
     return [Route("/", home), Route("/docs", serving(HERE / "docs.html")), *scripts]
@@ -177,9 +202,11 @@ class Service:
     others: ASGIApp
     metrics: Metrics
 
-    def __init__(self, answers: Dict[str, Answer], load: Load, deferred: dict[str, Any], state: State) -> None:
+    def __init__(self, answers: Dict[str, Answer], load: Load, settings: dict[str, Any], state: State) -> None:
         self.answers, self.load, self.state = answers, load, state
-        self.settings = deferred
+        # Before all paths, as `/NAME/api`.
+        self.root: str = settings.get("root", "")
+        self.settings = settings.get("deferred", {})
         # The way to the other workers.
         self.peers: Any = None
 
@@ -188,7 +215,7 @@ class Service:
         """Requests whose callers do not wait; most services never have one."""
         from .deferred import Deferred
 
-        return Deferred(self.settings, LATER, self.state.worker, self.peers)
+        return Deferred(self.settings, f"{self.root}{LATER}", self.state.worker, self.peers)
 
     async def later(self, request: Request) -> Response:
         return await self.deferred.ask(request.method, request.path_params["name"])
@@ -196,7 +223,21 @@ class Service:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.others(scope, receive, send)
-        given = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
+        root, path = self.root, scope["path"]
+        if root and (path == root or path.startswith(f"{root}/")):
+            scope["path"] = path = path[len(root) :] or "/"
+        elif root and path not in QUIET:
+            # No path of ours has no slash.
+            scope["path"] = path = ""
+        headers = dict(scope["headers"])
+        credentials = {
+            name[4:].decode("latin-1").upper(): value.decode("latin-1")
+            for name, value in headers.items()
+            if name.startswith(b"env_")
+        }
+        if credentials:
+            _given.set(credentials)
+        given = headers.get(b"x-request-id", b"").decode("latin-1")
         request_id = given if SANE_ID.fullmatch(given) else uuid.uuid4().hex
         log.request_id.set(request_id)
         status = 0

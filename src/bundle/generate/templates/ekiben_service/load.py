@@ -13,7 +13,7 @@ import time
 from collections import deque
 from contextvars import copy_context
 from queue import SimpleQueue
-from typing import Any, Awaitable, Callable, Deque, Optional, Set, Tuple
+from typing import Any, Awaitable, Callable, Deque, List, Optional, Set, Tuple
 
 from starlette.requests import ClientDisconnect
 
@@ -159,10 +159,13 @@ class Load:
         # One limit for both kinds, where there is one.
         self.awaiting = self.blocking if most else Places(TASKS, queue)
         self.tasks: Set[asyncio.Task[Any]] = set()
+        # What waits besides, to be done together.
+        self.queues: List[Deque[Any]] = []
 
     @property
     def waiting(self) -> int:
-        count = len(self.blocking.waiting)
+        """How many requests wait."""
+        count = len(self.blocking.waiting) + sum(map(len, self.queues))
         return count if self.awaiting is self.blocking else count + len(self.awaiting.waiting)
 
     def caller(self, receive: Optional[Callable[[], Awaitable[Any]]]) -> Caller:

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from functools import partial
-from typing import Any, Callable, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -116,11 +116,28 @@ class Parts:
 class Endpoint(app.Endpoint):
     """Answers with a function that may give its answer in parts."""
 
-    async def run(self, request: Request, work: Callable[[], Any], caller: Caller) -> Any:
+    async def run(self, request: Request, arguments: Dict[str, Any], caller: Caller) -> Any:
+        work = self.function.bind(arguments)
         # What is kept for later is a whole.
         kind = JSON if caller.receive is None else accepted(request)
         if kind is None:
             return app.failed(406, f"the answer comes as {', '.join(KINDS)}")
+        parts, first, whole = await self.begin(request, work, caller)
+        if whole is not None:
+            return whole
+        if kind != JSON:
+            return Stream(self.function.encode, parts, first, kind)
+        try:
+            return await self.together(parts, first)
+        finally:
+            parts.close()
+
+    def whole(self, result: Any, request: Request) -> Any:
+        """What the function gave, where it is no iterator."""
+        return self.function.response(result, request)
+
+    async def begin(self, request: Request, work: Callable[[], Any], caller: Caller) -> Tuple[Parts, Any, Any]:
+        """Starts it: its parts, the first of them, and a whole in place of parts."""
         parts = Parts(caller, self.load.timeout)
         try:
             if self.function.is_async:
@@ -134,23 +151,19 @@ class Endpoint(app.Endpoint):
             first = await parts.next(left)
             if first is GONE:
                 raise ClientDisconnect
-            if first is END:
-                whole = parts.work.result()
-                if whole is not None:
-                    parts.close()
-                    return whole
-            if kind != JSON:
-                return Stream(self.function.encode, parts, first, kind)
-            return await self.together(parts, first)
+            whole = parts.work.result() if first is END else None
         except BaseException:
             parts.close()
             raise
+        if whole is not None:
+            parts.close()
+        return parts, first, whole
 
-    def make(self, request: Request, work: Callable[[], Any], parts: Parts) -> Optional[Response]:
+    def make(self, request: Request, work: Callable[[], Any], parts: Parts) -> Any:
         """In a thread. An answer where the function has given a whole."""
         result = work()
         if not is_iterator(result):
-            return self.function.response(result, request)
+            return self.whole(result, request)
         try:
             for part in result:
                 if not parts.put(part):
@@ -160,9 +173,7 @@ class Endpoint(app.Endpoint):
                 result.close()
         return None
 
-    async def iterate(
-        self, request: Request, work: Callable[[], Any], parts: Parts, caller: Caller
-    ) -> Optional[Response]:
+    async def iterate(self, request: Request, work: Callable[[], Any], parts: Parts, caller: Caller) -> Any:
         """The same for functions that are async."""
         places = self.load.awaiting
         await places.enter(caller)
@@ -186,7 +197,7 @@ class Endpoint(app.Endpoint):
                     if hasattr(result, "close"):
                         result.close()
             else:
-                return self.function.response(result, request)
+                return self.whole(result, request)
             return None
         finally:
             places.leave(time.perf_counter() - begun)
@@ -200,7 +211,6 @@ class Endpoint(app.Endpoint):
             texts.append(self.function.encode(part))
             part = await parts.next(parts.timeout)
         parts.work.result()
-        parts.close()
         return Response(b"[" + b",".join(texts) + b"]", media_type=JSON)
 
 
@@ -227,7 +237,7 @@ class Stream:
                 await send({"type": "http.response.body", "body": self.text(part), "more_body": True})
                 part = await parts.next(parts.timeout)
             parts.work.result()
-            last = b""
+            last = self.end()
         except (ClientDisconnect, asyncio.CancelledError):
             raise
         except Exception as error:
@@ -248,6 +258,10 @@ class Stream:
         if isinstance(part, str):
             return part.encode()
         return part if isinstance(part, bytes) else self.encode(part) + b"\n"
+
+    def end(self) -> bytes:
+        """Behind the last part."""
+        return b""
 
     def failure(self, error: Exception) -> bytes:
         detail = "internal error"
