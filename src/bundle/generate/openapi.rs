@@ -146,7 +146,7 @@ fn examples(tests: &[Test], path: &str) -> Option<Value> {
     let examples: Map<String, Value> = tests
         .iter()
         .zip(1..)
-        .filter(|(test, _)| test.path == path && (200..300).contains(&test.wanted_status()))
+        .filter(|(test, _)| test.files().is_empty() && test.path == path && (200..300).contains(&test.wanted_status()))
         .filter_map(|(test, number)| Some((test.name(number), json!({ "value": test.request.as_ref()? }))))
         .collect();
     (!examples.is_empty()).then_some(Value::Object(examples))
