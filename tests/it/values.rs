@@ -395,7 +395,7 @@ fn cases() -> Vec<(&'static str, Value, Value)> {
         ("uuid.UUID", json!([id]), json!(["x", 1])),
         ("Decimal", json!([1.5, "1.5", 2, "-.5"]), json!(["x", "", null, "NaN"])),
         ("list[int]", json!([[], [1]]), json!([["1"], 1, {}])),
-        ("Set[int]", json!([[1, 2]]), json!([["1"], 1])),
+        ("Set[int]", json!([[1, 2], [1, 1]]), json!([["1"], 1])),
         ("tuple[int, str]", json!([[1, "a"]]), json!([[1], [1, "a", 2], ["a", 1]])),
         ("tuple[int, ...]", json!([[], [1, 2]]), json!([["a"]])),
         ("Dict[str, float]", json!([{}, { "a": 1 }]), json!([{ "a": "1" }, []])),
@@ -430,7 +430,7 @@ fn cases() -> Vec<(&'static str, Value, Value)> {
         ("npt.NDArray[np.float32]", json!([[1, 2.5], [[1]]]), json!([1, "x"])),
         (
             "Annotated[np.ndarray, {'dtype': 'uint8', 'shape': (None, 2)}]",
-            json!([[], [[1, 2]], [[0, 255], [3, 4]]]),
+            json!([[], [[1, 2]], [[0, 255], [3, 4.0]]]),
             json!([[1, 2], [[1, 2, 3]], [[1, 256]], [[1, -1]], [[1, 1.5]], [["1", 2]]]),
         ),
         ("Annotated[npt.NDArray[np.bool_], {'shape': [2]}]", json!([[true, false]]), json!([[true], [1, 0]])),

@@ -60,7 +60,7 @@ fn operation(manifest: &Manifest, route: &Route) -> Value {
     }
     let mut operation = json!({
         "operationId": route.path.trim_start_matches('/'),
-        "requestBody": { "required": true, "content": requests(manifest, route) },
+        "requestBody": { "required": needs_body(signature), "content": requests(manifest, route) },
         "responses": responses,
     });
     if let Some(text) = signature.and_then(|signature| signature.docstring.as_deref()) {
@@ -68,6 +68,11 @@ fn operation(manifest: &Manifest, route: &Route) -> Value {
         operation["description"] = text.into();
     }
     operation
+}
+
+/// Whether something has to be given.
+fn needs_body(signature: Option<&Signature>) -> bool {
+    signature.is_none_or(|signature| signature.parameters.iter().any(|parameter| parameter.required))
 }
 
 /// What a request may be: JSON; where there are files, a form; where there is one alone, that file.
@@ -137,6 +142,10 @@ fn property(manifest: &Manifest, parameter: &Parameter, way: Way) -> Value {
     }
     if let Some(default) = &parameter.default {
         property["default"] = default.clone();
+    }
+    // Of an empty list there is no part in a form.
+    if way == Way::Form && parameter.required && property["type"] == "array" && property["minItems"].is_null() {
+        property["minItems"] = 1.into();
     }
     property
 }
