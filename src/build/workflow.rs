@@ -196,6 +196,21 @@ impl Opened {
         }
     }
 
+    /// The manifest, with what the files hold that its tests name.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn with_files(&self) -> std::io::Result<Manifest> {
+        let manifest = self.manifest();
+        match &self.source {
+            Source::Project(project) => manifest.with_files(&|path| fs::read(project.root.join(path))),
+            Source::Bento { bento, .. } => manifest.with_files(&|path| fs::read(bento.root.join(path))),
+            Source::Bundle(input) => {
+                manifest.with_files(&|path| input.bundle.read(path).map_err(std::io::Error::other))
+            }
+        }
+    }
+
     /// Gets everything together. It is locked for `platforms`, and a project also for those in its manifest.
     ///
     /// # Errors
@@ -365,7 +380,7 @@ pub struct Built {
     pub digest: Digest,
     /// The image, or the first of several.
     pub image: Image,
-    /// What it was built from; none of an image that was there before.
+    /// What it was built from, with what the files hold that its tests name; none of an image that was there before.
     pub manifest: Option<Manifest>,
 }
 
@@ -448,8 +463,10 @@ pub fn image(session: &Session, request: Request, watch: &dyn Watch) -> Result<B
         let image = Image::of_record(&session.store, &record)?;
         return Ok(Built { name: record.name, digest: record.digest, image, manifest: None });
     }
-    let input = Opened::open(session, request, watch)?.input(session, &[], Goal::Image, watch)?;
-    build(session, input, &[], &[], watch)
+    let opened = Opened::open(session, request, watch)?;
+    let manifest = opened.with_files()?;
+    let built = build(session, opened.input(session, &[], Goal::Image, watch)?, &[], &[], watch)?;
+    Ok(Built { manifest: Some(manifest), ..built })
 }
 
 /// The image of the store that a person means. A name without a tag is that of the version which the project in the

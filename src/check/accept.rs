@@ -60,7 +60,12 @@ pub fn answers(path: &Path, asked: &Manifest, outcomes: &[Outcome]) -> io::Resul
     let mut meant = document.root.to_json();
     let mut after = document.source.text().to_owned();
     for outcome in outcomes.iter().filter(|outcome| outcome.verdict != Verdict::AsExpected) {
+        let test = asked.tests.get(outcome.number - 1);
+        let is_of_file = test.is_some_and(|test| test.files().iter().any(|(at, _)| at.starts_with("/expect")));
         let written = writable(outcome).and_then(|()| {
+            if is_of_file {
+                return Err("what is expected is a file of the project: write it with `ekiben invoke -o`");
+            }
             let (fix, changed) = written(document, &meant, outcome)?;
             let text = apply(document.source.text(), fixes.iter().chain([&fix]));
             if text.len() as u64 > MAX_BYTES {

@@ -1,12 +1,12 @@
 //! `ekiben invoke`
 
-use std::io::{self, IsTerminal as _, Read as _};
+use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use fs_err as fs;
-use serde_json::json;
+use serde_json::{Map, json};
 use url::Url;
 
 use super::inputs::{How, Inputs};
@@ -14,11 +14,12 @@ use super::printer::{NAME, Output, Time, plain};
 use super::{Context, Exit, Failure, completions, running};
 use crate::build::workflow;
 use crate::image::session::Session;
+use crate::io::atomic;
 use crate::io::explain::ErrorKind;
 use crate::project::manifest::Manifest;
 use crate::run;
 use crate::run::container::{Container, Life};
-use crate::run::service::{self, Answer, Body, Credentials, Example, RequestId, Service, Transcript};
+use crate::run::service::{self, Answer, Body, Credentials, Example, Part, RequestId, Sent, Service, Transcript};
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben invoke .                                     the manifest's first example\n\
@@ -26,11 +27,13 @@ const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben invoke iris-x7k2 -d @request.json            a container of `ekiben ps`\n\
 \x20 ekiben invoke http://127.0.0.1:3000 /extract -d -   any address, the request from stdin\n\
 \x20 ekiben invoke iris-x7k2 /readyz                     without data: a GET\n\
+\x20 ekiben invoke . image=@cat.png width=64 -o small.png   files and values by name, the answer into a file\n\
 \x20 TOKEN=… ekiben invoke iris:1.0 -d '{}' --credential TOKEN";
 
 /// Ask a model one thing: a running container, an address, or what is built and run for it
 ///
-/// The answer goes to stdout as it comes, however long it takes. Any status but 2xx ends the command with 4, and no
+/// The answer goes to stdout as it comes, however long it takes; one that is no text goes there only where stdout is no
+/// terminal. Any status but 2xx ends the command with 4, and no
 /// answer at all with 5.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -40,13 +43,17 @@ pub struct Args {
     /// runs of. A container counts before a folder of the same name, which is written ./NAME.
     #[arg(value_name = "TARGET", add = completions::targets())]
     target: String,
-    /// What is asked there; /predict where nothing else is said.
-    #[arg(value_name = "PATH")]
-    path: Option<String>,
+    /// What is asked there, beginning with `/`: /predict where nothing else is said. Then what is sent: `NAME=VALUE`, where
+    /// the value is JSON or else a text, and `NAME=@FILE`. With a file all go as a form (multipart/form-data), else as JSON.
+    #[arg(value_name = "PATH|NAME=VALUE|NAME=@FILE")]
+    words: Vec<String>,
     /// The JSON to send with a POST: as it is, from a file, or from stdin. Without it: the first example request of the
     /// manifest, where what is built for this has one and no PATH is given; else a GET.
     #[arg(long, short, value_name = "JSON|@FILE|-")]
     data: Option<String>,
+    /// Write the body of the answer to FILE, whole or not at all, in place of stdout.
+    #[arg(long = "write", short = 'o', value_name = "FILE")]
+    file: Option<PathBuf>,
     #[command(flatten)]
     secrets: running::Secrets,
     #[command(flatten)]
@@ -60,18 +67,58 @@ const USUAL: &str = "/predict";
 
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let credentials = args.secrets.credentials()?;
-    if let Some(path) = args.path.as_ref().filter(|path| !path.starts_with('/')) {
-        let text = format!("the path `{path}` does not begin with `/`");
-        return Err(Failure::new(ErrorKind::Usage.named("invoke/path"), text));
-    }
-    let data = args.data.as_deref().map(read).transpose()?;
+    let (path, fields) = match args.words.split_first() {
+        Some((path, fields)) if path.starts_with('/') => (Some(path.clone()), fields),
+        _ => (None, args.words.as_slice()),
+    };
+    let sent = match (args.data.as_deref(), fields) {
+        (None, []) => None,
+        (Some(data), []) => Some(Sent::json(read(data)?)),
+        (None, fields) => Some(named(fields)?),
+        (Some(_), _) => {
+            let text = "both --data and values by name are given";
+            return Err(Failure::new(ErrorKind::Usage.named("invoke/data").hint("leave one of them out"), text));
+        }
+    };
+    let file = args.file.clone();
     let session = context.session_for_running()?;
     match running(context, &session, &args.target)? {
         Some((service, container)) => {
-            ask(context, &service.with(credentials), container, args.path.as_deref().unwrap_or(USUAL), data)
+            let path = path.as_deref().unwrap_or(USUAL);
+            ask(context, &service.with(credentials), container, path, sent, file.as_deref())
         }
-        None => once(context, &session, args, credentials, data),
+        None => once(context, &session, args, credentials, (path, sent), file.as_deref()),
     }
+}
+
+/// What is sent by name: `x=2`, `text=hello`, `image=@cat.png`.
+fn named(fields: &[String]) -> Result<Sent, Failure> {
+    let mut values = Map::new();
+    let mut parts = Vec::new();
+    for field in fields {
+        let Some((name, value)) = field.split_once('=').filter(|(name, _)| !name.is_empty()) else {
+            let explanation = ErrorKind::Usage
+                .named("invoke/path")
+                .hint("a path begins with `/`; what is sent is written NAME=VALUE or NAME=@FILE");
+            return Err(Failure::new(explanation, format!("`{field}` is neither a path nor NAME=VALUE")));
+        };
+        let name = name.to_owned();
+        match value.strip_prefix('@') {
+            Some(path) => {
+                let file_name = Path::new(path).file_name().map(|name| name.to_string_lossy().into_owned());
+                parts.push(Part { name, file_name, content: fs::read(path)? });
+            }
+            None => {
+                let json = serde_json::from_str(value).unwrap_or_else(|_| json!(value));
+                values.insert(name.clone(), json);
+                parts.push(Part { name, file_name: None, content: value.as_bytes().to_vec() });
+            }
+        }
+    }
+    Ok(match parts.iter().any(|part| part.file_name.is_some()) {
+        true => Sent::form(&parts),
+        false => Sent::json(serde_json::Value::Object(values).to_string()),
+    })
 }
 
 /// Asks what runs already.
@@ -80,30 +127,31 @@ fn ask(
     service: &Service,
     container: Option<Container>,
     path: &str,
-    data: Option<Vec<u8>>,
+    sent: Option<Sent>,
+    file: Option<&Path>,
 ) -> Result<Exit, Failure> {
     let Some(container) = container else {
         let hint = "is it running? `ekiben ps` lists what does, `ekiben run` starts a model";
-        return match service.invoke(path, data, None, hearing(context)) {
+        return match service.invoke(path, sent, None, hearing(context, file)) {
             Err(error @ service::Error::Transport { .. }) => Err(Failure::from(error).or_hint(hint)),
-            answer => show(context, answer?, &[]),
+            answer => show(context, answer?, &[], file),
         };
     };
     let (mut listener, mut transcript) = (container.listen(), Transcript::default());
     let id = RequestId::random();
     listener.skip_to_last(0)?;
     transcript.ask(&id);
-    let answer = service.invoke(path, data, Some(&id), hearing(context));
+    let answer = service.invoke(path, sent, Some(&id), hearing(context, file));
     let name = container.name();
     let advice = format!("all that it said: `ekiben logs {name}`");
     match answer {
-        Ok(answer) if answer.status.is_success() => show(context, answer, &[]),
+        Ok(answer) if answer.status.is_success() => show(context, answer, &[], file),
         Ok(answer) => {
             // It goes on, so that it is not known when it has said all.
             running::settle(&mut listener, &mut transcript, &id, Duration::from_millis(500));
             let ids: Vec<_> = [id.as_str()].into_iter().chain(answer.request_id.as_deref()).collect();
             let said: Vec<_> = transcript.of(&ids).iter().map(|line| service.credentials().hide_in(line)).collect();
-            show(context, answer, &said).map_err(|failure| failure.or_hint(advice))
+            show(context, answer, &said, file).map_err(|failure| failure.or_hint(advice))
         }
         Err(error) => Err(Failure::from(error).or_hint(advice)),
     }
@@ -170,7 +218,8 @@ fn once(
     session: &Session,
     args: Args,
     credentials: Credentials,
-    data: Option<Vec<u8>>,
+    (path, sent): (Option<String>, Option<Sent>),
+    file: Option<&Path>,
 ) -> Result<Exit, Failure> {
     let inputs = Inputs { path: PathBuf::from(args.target), how: args.build };
     let devices = args.how.devices(context)?;
@@ -181,14 +230,14 @@ fn once(
     let _signals = running.container.pass_on_signals()?;
     let ready = built.manifest.as_ref().map_or("/readyz", |manifest| &manifest.service.ready);
     running.wait_ready(context, ready, args.how.timeout)?;
-    let (path, data) = asked(context, args.path, data, built.manifest.as_ref());
-    let (answer, id) = running.invoke(&path, data, hearing(context));
+    let (path, sent) = asked(context, path, sent, built.manifest.as_ref());
+    let (answer, id) = running.invoke(&path, sent, hearing(context, file));
     // What is said behind the answer is all there once nothing runs any more.
     running.end(context)?;
     let theirs = answer.as_ref().ok().and_then(|answer| answer.request_id.as_deref());
     let said = running.said(&[id.as_str()].into_iter().chain(theirs).collect::<Vec<_>>());
     match answer {
-        Ok(answer) => show(context, answer, &said),
+        Ok(answer) => show(context, answer, &said, file),
         Err(error) => {
             running::show_said(context, &said);
             Err(error.into())
@@ -200,39 +249,69 @@ fn once(
 fn asked(
     context: &Context,
     path: Option<String>,
-    data: Option<Vec<u8>>,
+    sent: Option<Sent>,
     manifest: Option<&Manifest>,
-) -> (String, Option<Vec<u8>>) {
+) -> (String, Option<Sent>) {
     if path.is_none()
-        && data.is_none()
+        && sent.is_none()
         && let Some(example) = manifest.and_then(Example::first_request)
     {
         let (path, name) = (&example.test.path, plain(&example.test.name(example.number)));
         context.printer.status("Asking", format!("{path} the example {NAME}{name}{NAME:#} of the manifest"));
-        return (path.clone(), example.json().map(String::into_bytes));
+        return (path.clone(), example.json().map(Sent::json));
     }
-    (path.unwrap_or_else(|| USUAL.to_owned()), data)
+    (path.unwrap_or_else(|| USUAL.to_owned()), sent)
 }
 
-/// Writes an answer in parts to stdout as it comes; not for a document, which has it as a whole. Where nobody reads any more,
-/// nothing more is asked for.
-fn hearing(context: &Context) -> Option<service::Hearing<'_>> {
-    (context.printer.output() == Output::Human)
+/// Writes an answer in parts to stdout as it comes; not for a document or a file, which have it as a whole. Where nobody reads any
+/// more, nothing more is asked for.
+fn hearing<'a>(context: &'a Context, file: Option<&Path>) -> Option<service::Hearing<'a>> {
+    (context.printer.output() == Output::Human && file.is_none())
         .then(|| Box::new(|bytes: &[u8]| context.printer.raw(bytes).is_ok()) as service::Hearing<'_>)
 }
 
-/// Writes the body to stdout. A status that is none of success is the command's failure: then what the service `said` of
-/// the request is shown as well.
-fn show(context: &Context, answer: Answer, said: &[String]) -> Result<Exit, Failure> {
+/// Writes the body to stdout, or to `file`. A status that is none of success is the command's failure: then what the service
+/// `said` of the request is shown as well, and no file is written.
+fn show(context: &Context, answer: Answer, said: &[String], file: Option<&Path>) -> Result<Exit, Failure> {
     let Answer { url, status, location, content_type, body, request_id, time } = answer;
     let said = if status.is_success() { &[] } else { said };
+    let file = file.filter(|_| status.is_success());
+    if let Some(file) = file {
+        atomic::write(file, |to| to.write_all(&body))?;
+    }
     if context.printer.output() == Output::Human {
         context.printer.status("Answered", format!("{status} in {}", Time(time)));
-        context.printer.raw(&body)?;
-        if io::stdout().is_terminal() && !body.is_empty() && !body.ends_with(b"\n") {
-            context.printer.raw(b"\n")?;
+        let is_text = std::str::from_utf8(&body).is_ok_and(|text| !text.contains('\0'));
+        match file {
+            Some(file) => {
+                let kind = content_type.as_deref().unwrap_or("of no kind that is said");
+                context.printer.status("Wrote", format!("{} ({} bytes, {})", file.display(), body.len(), plain(kind)));
+            }
+            // What is no text can do anything to a terminal.
+            None if !is_text && io::stdout().is_terminal() => {
+                let kind = content_type.as_deref().unwrap_or("of no kind that is said");
+                context.printer.status("Left out", format!("{} bytes that are no text ({})", body.len(), plain(kind)));
+                context.printer.advise("`-o FILE` writes them to a file");
+            }
+            None => {
+                context.printer.raw(&body)?;
+                if io::stdout().is_terminal() && !body.is_empty() && !body.ends_with(b"\n") {
+                    context.printer.raw(b"\n")?;
+                }
+            }
         }
         running::show_said(context, said);
+    } else if let Some(file) = file {
+        let document = json!({
+            "url": url,
+            "status": status.as_u16(),
+            "seconds": time.as_secs_f64(),
+            "content_type": content_type,
+            "file": file,
+            "size": body.len(),
+            "request_id": request_id,
+        });
+        context.printer.raw(format!("{document:#}\n").as_bytes())?;
     } else {
         let Body { content_type, encoding, body } = Body::new(content_type, body);
         let document = json!({
@@ -254,7 +333,7 @@ fn show(context: &Context, answer: Answer, said: &[String]) -> Result<Exit, Fail
     }
     let explanation = ErrorKind::Mismatch.named("invoke/status").maybe(match (status.as_u16(), location) {
         (300..=399, Some(location)) => Some(format!("it redirects to {location}: ask there")),
-        (405, _) => Some("`--data` sends a POST, without it a GET is sent".to_owned()),
+        (405, _) => Some("`--data` or NAME=VALUE sends a POST, without them a GET is sent".to_owned()),
         _ => None,
     });
     Err(Failure::new(explanation, format!("{url} answered {status}")))

@@ -18,7 +18,7 @@ use crate::run::container::{self, Container, Life, Limits, LogReader, Publish};
 use crate::run::devices::{self, Devices, Specifications};
 use crate::run::ended::EndedLogs;
 use crate::run::service::{
-    self, Answer, Credentials, Detail, Example, Outcome, RequestId, Service, Transcript, Verdict, readable,
+    self, Answer, Credentials, Detail, Example, Outcome, RequestId, Sent, Service, Transcript, Verdict, readable,
     without_access,
 };
 use crate::run::{self, Options, volume};
@@ -294,11 +294,11 @@ impl Running {
     pub fn invoke(
         &mut self,
         path: &str,
-        json: Option<Vec<u8>>,
+        sent: Option<Sent>,
         hearing: Option<service::Hearing<'_>>,
     ) -> (Result<Answer, service::Error>, RequestId) {
         let id = self.begin();
-        let answer = self.service.invoke(path, json, Some(&id), hearing);
+        let answer = self.service.invoke(path, sent, Some(&id), hearing);
         if !answer.as_ref().is_ok_and(|answer| answer.status.is_success()) {
             self.settle(&id);
         }
@@ -405,7 +405,7 @@ pub fn invite(context: &Context, url: &str, manifest: Option<&Manifest>) {
         context.printer.status("Docs", format!("{NAME}{url}/docs{NAME:#}"));
     }
     let Some(example) = Example::first_request(manifest) else { return };
-    if let Some(json) = example.json().filter(|json| json.len() <= LONGEST) {
+    if let Some(json) = example.json().filter(|json| json.len() <= LONGEST && example.test.files().is_empty()) {
         let address = quoted(&format!("{url}{}", example.test.path));
         context
             .printer

@@ -141,6 +141,7 @@ fn here(context: &Context, session: &Session, args: Args, credentials: Credentia
     let manifest = opened.manifest().clone();
     // Said before anything is locked.
     has_tests(&manifest)?;
+    let sent = opened.with_files()?;
     let input = opened.input(session, &[], Goal::Image, context)?;
     let built = workflow::build(session, input, &[], &[], context)?;
     let mut options = args.how.options(Some(&manifest.resources), devices)?;
@@ -148,7 +149,7 @@ fn here(context: &Context, session: &Session, args: Args, credentials: Credentia
     let mut running = running::start(context, session, &built, options, Life::Tied, false)?.with(credentials);
     let _signals = running.container.pass_on_signals()?;
     running.wait_ready(context, &manifest.service.ready, args.how.timeout)?;
-    let asked: Vec<_> = Example::of(&manifest).map(|example| running.ask(example)).collect();
+    let asked: Vec<_> = Example::of(&sent).map(|example| running.ask(example)).collect();
     // What is said behind an answer is all there once nothing runs any more.
     running.end(context)?;
     let told = |(mut outcome, id): (Outcome, RequestId)| {
@@ -177,9 +178,11 @@ fn elsewhere(
         return Err(Failure::new(explanation, format!("`{url}` is no address of a service")));
     };
     let service = Service::at(&address, &context.network)?.with(credentials);
-    let manifest = Opened::open(session, inputs.request(context)?, context)?.manifest().clone();
+    let opened = Opened::open(session, inputs.request(context)?, context)?;
+    let manifest = opened.manifest().clone();
     has_tests(&manifest)?;
-    let outcomes: Vec<_> = Example::of(&manifest).map(|example| service.ask(example, None)).collect();
+    let sent = opened.with_files()?;
+    let outcomes: Vec<_> = Example::of(&sent).map(|example| service.ask(example, None)).collect();
     if let [first, ..] = outcomes.as_slice()
         && outcomes.iter().all(|outcome| outcome.status.is_none())
     {

@@ -46,7 +46,7 @@ pub struct Files {
     /// What `model.files` names.
     pub model: Vec<ProjectFile>,
     /// The folder of each function that the service has, and of each file that its command names (the file alone, where
-    /// that is the project's own folder), and what `include` names; without those of the model and the metadata.
+    /// that is the project's own folder), what `include` names, and what tests send; without those of the model and the metadata.
     pub code: Vec<ProjectFile>,
     /// What `metadata` names; without those of the model.
     pub metadata: Vec<ProjectFile>,
@@ -93,6 +93,13 @@ pub fn select(root: &Path, manifest: &Manifest, document: &Document, found: &mut
         // The function's file is taken even where the ignore file names it: there is no service without it.
         if let Some(file) = selection.file(entry.file, &entry.pointer) {
             selection.with_folder(file, &entry.pointer);
+        }
+    }
+    for (number, test) in manifest.tests.iter().enumerate() {
+        for (at, path) in test.files() {
+            if let Some(file) = selection.file(path, &format!("/tests/{number}{at}")) {
+                selection.taken[Role::Code as usize].insert(file.path.clone(), file);
+            }
         }
     }
     for named in manifest.service.command_paths() {

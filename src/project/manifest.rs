@@ -6,9 +6,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io;
 use std::str::FromStr;
 use std::time::Duration;
 
+use base64::Engine as _;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -111,6 +113,15 @@ impl Described for Manifest {
 }
 
 impl Manifest {
+    /// The same with what the files hold that its tests name, which `read` gives.
+    ///
+    /// # Errors
+    /// Those of `read`.
+    pub fn with_files(&self, read: &dyn Fn(&str) -> io::Result<Vec<u8>>) -> io::Result<Self> {
+        let tests = self.tests.iter().map(|test| test.with_files(read)).collect::<io::Result<_>>()?;
+        Ok(Self { tests, ..self.clone() })
+    }
+
     /// Whether Ekiben serves functions, rather than the person's own command.
     pub fn serves_functions(&self) -> bool {
         self.service.command.is_empty()
@@ -831,15 +842,17 @@ pub struct Test {
     #[serde(default = "predict_path")]
     #[schemars(regex(pattern = "^/"), extend("patternErrorMessage" = "a path that begins with `/`"))]
     pub path: String,
-    /// The JSON that is sent. Absent: a GET.
+    /// The JSON that is sent. In it, `{file: PATH}` stands for a file of the project, which is sent as a `data:` URL.
+    /// Absent: a GET.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<serde_json::Value>,
     /// The status that must come back. Absent: 200.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("minimum" = 100, "maximum" = 599))]
     pub status: Option<u16>,
-    /// The JSON that must come back; objects may hold more than is named here. Absent or null: anything will do, and
-    /// `ekiben test` shows it; `ekiben test --accept` writes it here.
+    /// The JSON that must come back; objects may hold more than is named here. Of an answer that is neither JSON nor text,
+    /// `{content_type: …, sha256: …, size: …}` or `{file: PATH}`, which stands for the same bytes. Absent or null: anything
+    /// will do, and `ekiben test` shows it; `ekiben test --accept` writes it here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expect: Option<serde_json::Value>,
     /// How far numbers may be from those expected, where that is another distance than for all tests.
@@ -867,9 +880,108 @@ impl Test {
         self.status.unwrap_or(200)
     }
 
+    /// The files of the project that it names, with their places in the test as JSON pointers: `/request/image/file`.
+    pub fn files(&self) -> Vec<(String, &str)> {
+        let mut found = Vec::new();
+        for (at, value) in [("/request", &self.request), ("/expect", &self.expect)] {
+            value.iter().for_each(|value| named_files(value, at.to_owned(), &mut found));
+        }
+        found
+    }
+
+    /// The same with what the files hold in their places, which `read` gives.
+    ///
+    /// # Errors
+    /// Those of `read`.
+    pub fn with_files(&self, read: &dyn Fn(&str) -> io::Result<Vec<u8>>) -> io::Result<Self> {
+        let mut test = self.clone();
+        if let Some(request) = &mut test.request {
+            replace_files(request, &|path| Ok(data_url(path, &read(path)?).into()))?;
+        }
+        if let Some(expect) = &mut test.expect {
+            replace_files(expect, &|path| {
+                let content = read(path)?;
+                Ok(serde_json::json!({ "sha256": Digest::of(&content).hex(), "size": content.len() }))
+            })?;
+        }
+        Ok(test)
+    }
+
     /// Whether it says what must come back, if only a status.
     pub fn expects_something(&self) -> bool {
         self.status.is_some() || self.expect.is_some()
+    }
+}
+
+/// The path in `{file: PATH}`.
+fn named_file(value: &serde_json::Value) -> Option<&str> {
+    let members = value.as_object().filter(|members| members.len() == 1)?;
+    members.get("file")?.as_str()
+}
+
+fn named_files<'a>(value: &'a serde_json::Value, at: String, found: &mut Vec<(String, &'a str)>) {
+    // What was read is of a bounded depth.
+    match (named_file(value), value) {
+        (Some(path), _) => found.push((at + "/file", path)),
+        (None, serde_json::Value::Array(items)) => {
+            items.iter().zip(0..).for_each(|(item, number)| named_files(item, format!("{at}/{number}"), found));
+        }
+        (None, serde_json::Value::Object(members)) => {
+            for (name, member) in members {
+                named_files(member, at.clone() + &crate::formats::document::pointer([name.as_str()]), found);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn replace_files(
+    value: &mut serde_json::Value,
+    content: &dyn Fn(&str) -> io::Result<serde_json::Value>,
+) -> io::Result<()> {
+    if let Some(path) = named_file(value) {
+        *value = content(path)?;
+        return Ok(());
+    }
+    match value {
+        serde_json::Value::Array(items) => items.iter_mut().try_for_each(|item| replace_files(item, content)),
+        serde_json::Value::Object(members) => {
+            members.values_mut().try_for_each(|member| replace_files(member, content))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A file as a `data:` URL (RFC 2397).
+fn data_url(path: &str, content: &[u8]) -> String {
+    let content = base64::engine::general_purpose::STANDARD.encode(content);
+    format!("data:{};base64,{content}", media_type(path))
+}
+
+/// The kind of a file by the ending of its name (RFC 2046).
+pub fn media_type(path: &str) -> &'static str {
+    let ending = path.rsplit_once('.').map(|(_, ending)| ending.to_ascii_lowercase()).unwrap_or_default();
+    match ending.as_str() {
+        "bmp" => "image/bmp",
+        "csv" => "text/csv",
+        "flac" => "audio/flac",
+        "gif" => "image/gif",
+        "htm" | "html" => "text/html",
+        "jpeg" | "jpg" => "image/jpeg",
+        "json" => "application/json",
+        "mp3" => "audio/mpeg",
+        "mp4" => "video/mp4",
+        "ogg" => "audio/ogg",
+        "pdf" => "application/pdf",
+        "png" => "image/png",
+        "svg" => "image/svg+xml",
+        "tif" | "tiff" => "image/tiff",
+        "txt" => "text/plain",
+        "wav" => "audio/wav",
+        "webm" => "video/webm",
+        "webp" => "image/webp",
+        "zip" => "application/zip",
+        _ => "application/octet-stream",
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::thread::JoinHandle;
 
-use crate::home::{Home, Ran, free_port, ran, wait_until};
+use crate::home::{Home, Ran, copy, free_port, ran, tool, wait_until};
 use serde_json::{Value, json};
 
 const SECRET: &str = "s3cret-of-\"mine\"";
@@ -159,7 +159,7 @@ fn a_container_is_asked_by_its_name_and_by_its_address() {
     assert_eq!(refused.out, "\"only POST\"");
 
     for (args, code, said) in [
-        (&["invoke", "mine", "predict"][..], 2, "does not begin with `/`"),
+        (&["invoke", "mine", "predict"][..], 2, "neither a path nor NAME=VALUE"),
         (&["invoke", "mine", "-d", "{x: 2}"], 2, "no JSON"),
         (&["invoke", "mine", "-d", "@nothing.json"], 1, "nothing.json"),
         (&["invoke", "nobody", "-d", "{}"], 1, "nobody"),
@@ -272,4 +272,62 @@ fn a_manifest_without_tests_is_said_before_anything_is_locked() {
     home.write("echo/ekiben.yaml", MANIFEST);
     home.run(["test", "echo", "--offline"]).ends(2).says("no tests");
     assert!(!Path::new(&home.path("echo/ekiben.lock")).exists());
+}
+
+/// A picture goes into a real container and comes out of it: by name on the command line, in the manifest's tests, from a
+/// folder and from a bundle.
+#[test]
+fn files_are_sent_and_written() {
+    let home = Home::warm();
+    copy(Path::new("fixtures/picture"), Path::new(&home.path("picture")), false);
+    let red = fs::read(home.path("picture/tests/red.png")).unwrap();
+    home.write("red.png", &red);
+    let tested = home.run(["test", "picture"]).ok().out;
+    assert!(tested.contains("all 4 answers as expected"), "{tested}");
+    let answered = home.run(["invoke", "picture", "image=@red.png", "most=1"]).ok().out;
+    assert_eq!(answered, r#"[{"name":"red","part":1.0}]"#);
+
+    let smaller = ["invoke", "picture", "/smaller", "image=@red.png", "width=3", "-o", "small.png"];
+    home.run(smaller).ok().says("small.png").says("image/png");
+    let small = fs::read(home.path("small.png")).unwrap();
+    assert!(small.starts_with(b"\x89PNG") && small[16..24] == [0, 0, 0, 3, 0, 0, 0, 1], "{small:?}");
+    let document = home.run([&smaller[..], &["--output", "json"]].concat()).ok().json();
+    assert_eq!((&document["content_type"], &document["size"]), (&json!("image/png"), &json!(small.len())));
+    // What failed is no file.
+    home.run(["invoke", "picture", "/smaller", "image=@red.png", "width=0", "-o", "none.png"]).ends(4).says("422");
+    assert!(!Path::new(&home.path("none.png")).exists());
+
+    // A terminal gets no bytes that are no text; whoever else reads gets all.
+    let line = format!("{} invoke picture /smaller image=@red.png width=3", env!("CARGO_BIN_EXE_ekiben"));
+    let mut terminal = tool("script");
+    terminal.args(["-qec", &line, "/dev/null"]).current_dir(home.folder()).env("EKIBEN_HOME", home.store());
+    let said = ran(&mut terminal).ok().out;
+    assert!(said.contains("69 bytes that are no text") && !said.contains("IHDR"), "{said}");
+    let bytes = home.command(&smaller[..5]).output().unwrap().stdout;
+    assert_eq!(bytes, small);
+
+    // What is expected of a file is its bytes.
+    let manifest = fs::read_to_string(home.path("picture/ekiben.yaml")).unwrap();
+    let other = manifest.replace("expect: {content_type: image/png}", "expect: {file: tests/red.png}");
+    home.write("picture/ekiben.yaml", &other);
+    home.run(["test", "picture"]).ends(4);
+    let refused = home.run(["test", "picture", "--accept"]).ends(4).out;
+    assert!(refused.contains("write it with `ekiben invoke -o`"), "{refused}");
+    let accepted = manifest.replace("    expect: {content_type: image/png}\n", "");
+    home.write("picture/ekiben.yaml", &accepted);
+    home.run(["test", "picture", "--accept"]).ok();
+    let text = fs::read_to_string(home.path("picture/ekiben.yaml")).unwrap();
+    assert!(text.contains("content_type: \"image/png\"") || text.contains("content_type: image/png"), "{text}");
+    assert!(text.contains("sha256: "), "{text}");
+    home.run(["pack", "picture"]).ok();
+    let tested = home.run(["test", "picture-1.ekiben"]).ok().out;
+    assert!(tested.contains("all 4 answers as expected"), "{tested}");
+
+    for (args, said) in [
+        (&["invoke", "picture", "bogus"][..], "neither a path nor NAME=VALUE"),
+        (&["invoke", "picture", "=1"], "neither a path nor NAME=VALUE"),
+        (&["invoke", "picture", "x=1", "-d", "{}"], "both --data and values"),
+    ] {
+        home.run(args).ends(2).says(said);
+    }
 }

@@ -85,11 +85,19 @@ pub fn tiny(service: &Value) -> Manifest {
 }
 
 impl Service {
-    /// Writes code and service as they lie in an image, and starts it.
+    /// Writes the code and the service around it as they lie in an image, and starts it.
     pub fn start(manifest: &Manifest, source: &str) -> Self {
+        Self::of_files(manifest, &[("src/predict.py", source)])
+    }
+
+    /// The same of code in several files.
+    pub fn of_files(manifest: &Manifest, files: &[(&str, &str)]) -> Self {
         let root = tempfile::tempdir().unwrap();
-        std::fs::create_dir(root.path().join("src")).unwrap();
-        std::fs::write(root.path().join("src/predict.py"), source).unwrap();
+        for (path, text) in files {
+            let path = root.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
         let api = Api::new(manifest, &|file| std::fs::read_to_string(root.path().join(file))).unwrap();
         for file in generate::service(manifest, "1", &api) {
             let path = root.path().join(&file.path);

@@ -971,3 +971,38 @@ fn pre_commit_stops_a_bad_commit() {
     let (bad, said) = run(folder.path(), "git", &["commit", "-m", "bad"]);
     assert!(!bad && said.contains("error[EK0802]: loading the file imports `posix.system`"), "{said}");
 }
+
+#[test]
+fn what_examples_send_has_to_be_there() {
+    let tests = |request: &str| format!("{IRIS}tests:\n- request: {request}\n");
+    for (request, wanted) in [
+        ("{features: {file: photo.png}}", vec![]),
+        ("{features: [[{file: photo.png}]]}", vec![]),
+        ("{features: {file: foto.png}}", vec![Code::NoFile]),
+        ("{features: [{file: ../photo.png}]}", vec![Code::PathLeaves]),
+        ("{feature: 1}", vec![Code::NoParameter]),
+        // What is to be refused may be anything.
+        ("{feature: 1}\n  status: 422", vec![]),
+        ("{features: {file: photo.png, more: 1}}", vec![]),
+    ] {
+        let folder = Folder::iris(&tests(request));
+        folder.write("photo.png", "x");
+        let found = check(folder.path());
+        let text = rendered(&found);
+        assert_eq!(codes(&found).into_iter().collect::<Vec<_>>(), wanted, "{request}: {text}");
+        assert!(wanted.is_empty() || text.contains("ekiben.yaml:5:"), "{text}");
+        let is_packed = wanted.is_empty() && request.contains("{file: photo.png}");
+        if is_packed {
+            assert!(folder.project().files.code.iter().any(|file| file.path.as_str() == "photo.png"));
+        }
+    }
+    let limits = |text: &str| check(Folder::iris(&IRIS.replace("predict}", &format!("predict, {text}}}"))).path());
+    for good in
+        ["limits: {file: 10M, request: 1Gi}", "nan: text", "nan: null", "inputs: [{name: features, accept: [image/*]}]"]
+    {
+        assert!(limits(good).is_empty(), "{good}: {}", rendered(&limits(good)));
+    }
+    for bad in ["limits: {file: 10MB}", "limits: {all: 1}", "nan: zero", "inputs: [{name: features, accept: [png]}]"] {
+        assert!(limits(bad).has_errors(), "{bad}");
+    }
+}

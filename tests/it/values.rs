@@ -360,3 +360,166 @@ fn a_large_file_takes_no_memory() {
     }
     assert!(memory() < before + 20_000, "{before} kB before, {} kB at most", memory());
 }
+
+/// What the cases below take their types from; some lie in a file of their own.
+const TYPES: &str = "from __future__ import annotations\n\nimport datetime as dt\nimport enum\nimport uuid\n\
+from dataclasses import dataclass, field\nfrom decimal import Decimal\n\
+from typing import Annotated, Any, Dict, List, Literal, NamedTuple, Optional, Set, TypedDict, Union\n\n\
+import annotated_types as at\nimport numpy as np\nimport numpy.typing as npt\nimport pandas as pd\n\
+from pydantic import BaseModel, Field, PositiveInt\nfrom shapes import Color, Shape as Figure\n\n\n\
+@dataclass\nclass Point:\n    x: float\n    y: float = 0.0\n    tags: list[str] = field(default_factory=list)\n\n\n\
+class Row(TypedDict, total=False):\n    a: int\n\n\nclass Pair(NamedTuple):\n    a: int\n    b: str = 'x'\n\n\n\
+class Level(enum.IntEnum):\n    LOW = enum.auto()\n    HIGH = enum.auto()\n\n\n\
+class Item(BaseModel):\n    \"\"\"One thing.\"\"\"\n    n: int = Field(gt=0, description='how many')\n    at: Optional[Point] = None\n    \
+parts: List[Item] = []\n\n\nclass Closed(Item):\n    model_config = {'extra': 'forbid'}\n    name: str = Field('x', alias='Name', max_length=3)\n\n\n\
+Matrix = List[List[float]]\n\n\n";
+
+const SHAPES: &str = "import enum\nfrom dataclasses import dataclass\n\n\nclass Color(str, enum.Enum):\n    RED = 'red'\n    \
+BLUE = 'blue'\n\n\n@dataclass\nclass Shape:\n    color: Color\n    sides: int = 4\n";
+
+/// A type, values that are taken, and values that are refused.
+fn cases() -> Vec<(&'static str, Value, Value)> {
+    let id = "123e4567-e89b-12d3-a456-426614174000";
+    vec![
+        ("bool", json!([true]), json!([1, "true", null])),
+        ("int", json!([1, -5]), json!(["1", 1.5, true, null])),
+        ("float", json!([1, 2.5]), json!(["1", true, null])),
+        ("str", json!(["", "ä"]), json!([1, null])),
+        ("Any", json!([1, null, "x", [1], {}]), json!([])),
+        ("Optional[int]", json!([1, null]), json!(["1"])),
+        ("Union[int, str]", json!([1, "1"]), json!([1.5, null])),
+        ("Literal['a', 1]", json!(["a", 1]), json!(["1", "b", null])),
+        ("dt.datetime", json!(["2026-01-02T03:04:05Z"]), json!(["x", 1, null])),
+        ("dt.date", json!(["2026-01-02"]), json!(["2026-01-32", "x", 1])),
+        ("dt.timedelta", json!(["P1D"]), json!(["x", 1])),
+        ("uuid.UUID", json!([id]), json!(["x", 1])),
+        ("Decimal", json!([1.5, "1.5", 2, "-.5"]), json!(["x", "", null, "NaN"])),
+        ("list[int]", json!([[], [1]]), json!([["1"], 1, {}])),
+        ("Set[int]", json!([[1, 2], [1, 1]]), json!([["1"], 1])),
+        ("tuple[int, str]", json!([[1, "a"]]), json!([[1], [1, "a", 2], ["a", 1]])),
+        ("tuple[int, ...]", json!([[], [1, 2]]), json!([["a"]])),
+        ("Dict[str, float]", json!([{}, { "a": 1 }]), json!([{ "a": "1" }, []])),
+        ("Matrix", json!([[[1, 2], []]]), json!([[1], [["1"]]])),
+        ("Annotated[int, Field(gt=0, le=5)]", json!([1, 5]), json!([0, 6])),
+        ("Annotated[str, at.Len(1, 2)]", json!(["a", "ab"]), json!(["", "abc"])),
+        ("Annotated[List[int], Field(min_length=1)]", json!([[1]]), json!([[]])),
+        ("Optional[Annotated[int, at.Ge(3)]]", json!([3, null]), json!([2])),
+        ("PositiveInt", json!([1]), json!([0, -1])),
+        ("Color", json!(["red"]), json!(["green", 1])),
+        ("Level", json!([1, 2]), json!([0, 3, "1"])),
+        (
+            "Point",
+            json!([{ "x": 1 }, { "x": 1, "y": 2, "tags": ["a"] }]),
+            json!([{}, { "x": "1" }, { "x": 1, "z": 1 }, []]),
+        ),
+        ("Figure", json!([{ "color": "red" }]), json!([{ "color": "green" }, { "sides": 3 }])),
+        ("Row", json!([{}, { "a": 1 }]), json!([{ "a": "1" }, { "b": 1 }])),
+        ("Pair", json!([[1], [1, "b"]]), json!([[], ["1"], [1, "b", 2]])),
+        (
+            "Item",
+            json!([{ "n": 1 }, { "n": 1, "other": 2, "at": { "x": 1 }, "parts": [{ "n": 2 }] }]),
+            json!([{}, { "n": 0 }, { "n": 1, "parts": [{ "n": 0 }] }, { "n": 1, "at": { "x": [] } }]),
+        ),
+        (
+            "Closed",
+            json!([{ "n": 1, "Name": "abc" }, { "n": 1 }]),
+            json!([{ "n": 1, "Name": "abcd" }, { "n": 1, "z": 1 }]),
+        ),
+        ("List[Color]", json!([["red"]]), json!([["green"]])),
+        ("np.ndarray", json!([[], [1], [[1, 2], [3, 4]]]), json!([1, "x", {}])),
+        ("npt.NDArray[np.float32]", json!([[1, 2.5], [[1]]]), json!([1, "x"])),
+        (
+            "Annotated[np.ndarray, {'dtype': 'uint8', 'shape': (None, 2)}]",
+            json!([[], [[1, 2]], [[0, 255], [3, 4.0]]]),
+            json!([[1, 2], [[1, 2, 3]], [[1, 256]], [[1, -1]], [[1, 1.5]], [["1", 2]]]),
+        ),
+        ("Annotated[npt.NDArray[np.bool_], {'shape': [2]}]", json!([[true, false]]), json!([[true], [1, 0]])),
+        (
+            "pd.DataFrame",
+            json!([[{ "a": 1 }, { "a": 2 }], { "a": [1, 2] }, { "columns": ["a"], "data": [[1]] }, []]),
+            json!(["x", { "a": 1 }, [1]]),
+        ),
+        ("Annotated[pd.DataFrame, 'split']", json!([[{ "a": 1 }]]), json!([1])),
+        ("Annotated[pd.DataFrame, 'columns']", json!([[{ "a": 1 }]]), json!([1])),
+        ("pd.Series", json!([[1, 2]]), json!([1, {}])),
+        (
+            "bytes",
+            json!(["", "aGVsbG8=", "data:text/plain,abc", "data:;base64,aGVsbG8="]),
+            json!(["aGVsbG8", "aGVsbG9=", "http://a/b", "data:x", 1, null]),
+        ),
+        ("Optional[List[bytes]]", json!([null, [], ["aGVsbG8="]]), json!([["x"], "aGVsbG8="])),
+        ("Dict[str, bytes]", json!([{ "a": "aGVsbG8=" }]), json!([{ "a": "x" }])),
+    ]
+}
+
+/// A document that is found by a reference into the description.
+fn validator(document: &Value, path: &str) -> jsonschema::Validator {
+    let mut schema = document.clone();
+    schema["$ref"] = format!("#{path}").into();
+    jsonschema::options().should_validate_formats(true).build(&schema).unwrap()
+}
+
+/// What is taken and given is what the description says, for each type.
+#[test]
+fn the_description_says_what_the_service_takes_and_gives() {
+    let cases = cases();
+    let functions = (0..cases.len()).map(|number| format!("f{number}")).collect::<Vec<_>>();
+    let names: Vec<&str> = functions.iter().map(String::as_str).collect();
+    let source = cases.iter().zip(&names).fold(TYPES.to_owned(), |source, ((annotation, ..), name)| {
+        source + &format!("def {name}(x: {annotation}) -> {annotation}:\n    return x\n\n\n")
+    });
+    let functions = names.iter().map(|name| ((*name).to_owned(), json!(format!("src/predict.py:{name}"))));
+    let functions = Value::Object(functions.collect());
+    let files = [("src/predict.py", source.as_str()), ("src/shapes.py", SHAPES)];
+    let service = Service::of_files(&tiny(&json!({ "functions": functions })), &files).ready();
+    let mut wrong = Vec::new();
+    for ((annotation, taken, refused), name) in cases.iter().zip(&names) {
+        let at = format!("/paths/~1{name}/post");
+        let request = validator(&service.document, &format!("{at}/requestBody/content/application~1json/schema"));
+        let content = format!("{at}/responses/200/content/application~1json/schema");
+        let answer_of = validator(&service.document, &content);
+        let both = [(taken, true), (refused, false)];
+        for (value, is_taken) in
+            both.iter().flat_map(|(list, is)| list.as_array().unwrap().iter().map(move |one| (one, *is)))
+        {
+            let body = json!({ "x": value });
+            let answer = service.ask("POST", &format!("/{name}"), "accept: application/json\r\n", body.to_string());
+            let (status, is_valid) = (answer.status, request.is_valid(&body));
+            // Of lists in lists, no schema says that they have to be of one length or type.
+            if status != if is_taken { 200 } else { 422 } || is_valid != is_taken {
+                wrong.push(format!("{annotation} {value}: {status}, valid: {is_valid}: {}", answer.body));
+            } else if is_taken && !answer_of.is_valid(&answer.json()) {
+                wrong.push(format!("{annotation} {value}: the answer is not as described: {}", answer.body));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}\n{}", wrong.join("\n"), service.log().lines().take(5).collect::<Vec<_>>().join("\n"));
+    let item = &service.document["components"]["schemas"]["Item"];
+    assert_eq!(item["description"], "One thing.");
+    assert_eq!(item["properties"]["n"], json!({ "type": "integer", "exclusiveMinimum": 0, "description": "how many" }));
+    assert_eq!(item["properties"]["parts"]["items"], json!({ "$ref": "#/components/schemas/Item" }));
+    assert!(service.document["components"]["schemas"]["Shape"]["properties"]["color"]["$ref"].is_string());
+}
+
+#[test]
+fn numbers_that_json_does_not_have_are_never_silent() {
+    let source = "def predict(text: bool = False):\n    return ['NaN', 'Infinity'] if text else {'a': float('nan'), 'b': \
+                  [float('-inf')], 'c': 'NaN'}\n";
+    for (nan, wanted) in [
+        (json!(null), Some(json!({ "a": null, "b": [null], "c": "NaN" }))),
+        (json!("text"), Some(json!({ "a": "NaN", "b": ["-Infinity"], "c": "NaN" }))),
+        (json!("error"), None),
+    ] {
+        let service = tiny(&json!({ "predict": "src/predict.py:predict", "nan": nan }));
+        let service = Service::start(&service, source).ready();
+        assert_eq!(service.post("/predict", &json!({ "text": true })).json(), json!(["NaN", "Infinity"]));
+        assert!(!service.log().contains("JSON has neither"));
+        let answers = [service.post("/predict", &json!({})), service.post("/predict", &json!({}))];
+        match wanted {
+            Some(wanted) => answers.iter().for_each(|answer| assert_eq!(answer.json(), wanted)),
+            None => answers.iter().for_each(|answer| assert_eq!(answer.status, 500)),
+        }
+        let warned = service.log().matches("JSON has neither").count();
+        assert_eq!(warned, usize::from(nan.is_null()), "{}", service.log());
+    }
+}

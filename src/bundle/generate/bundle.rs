@@ -267,7 +267,8 @@ fn readme(facts: &Facts<'_>) -> String {
         let docstring = route.signature.as_ref().and_then(|signature| signature.docstring.as_deref());
         [Some(route.path.as_str()), docstring.and_then(|text| text.lines().next())].to_vec()
     });
-    let answered = manifest.tests.iter().filter(|test| (200..300).contains(&test.wanted_status()));
+    let answered =
+        manifest.tests.iter().filter(|test| test.files().is_empty() && (200..300).contains(&test.wanted_status()));
     let example = answered.filter_map(|test| Some((test, test.request.as_ref()?))).next();
     // In the shell's single quotes.
     let example = example.map(|(test, request)| vec![test.path.clone(), request.to_string().replace('\'', r"'\''")]);

@@ -112,7 +112,7 @@ fn operation(manifest: &Manifest, route: &Route) -> Value {
     }
     let mut operation = json!({
         "operationId": route.path.trim_start_matches('/'),
-        "requestBody": { "required": true, "content": requests(manifest, route) },
+        "requestBody": { "required": needs_body(signature), "content": requests(manifest, route) },
         "responses": responses,
     });
     if manifest.service.timeout.is_some() {
@@ -123,6 +123,11 @@ fn operation(manifest: &Manifest, route: &Route) -> Value {
         operation["description"] = text.into();
     }
     operation
+}
+
+/// Whether something has to be given.
+fn needs_body(signature: Option<&Signature>) -> bool {
+    signature.is_none_or(|signature| signature.parameters.iter().any(|parameter| parameter.required))
 }
 
 /// What a request may be: JSON; where there are files, a form; where there is one alone, that file.
@@ -203,6 +208,10 @@ fn property(manifest: &Manifest, parameter: &Parameter, way: Way) -> Value {
     if let Some(default) = &parameter.default {
         property["default"] = default.clone();
     }
+    // Of an empty list there is no part in a form.
+    if way == Way::Form && parameter.required && property["type"] == "array" && property["minItems"].is_null() {
+        property["minItems"] = 1.into();
+    }
     property
 }
 
@@ -211,7 +220,7 @@ fn examples(tests: &[Test], path: &str) -> Option<Value> {
     let examples: Map<String, Value> = tests
         .iter()
         .zip(1..)
-        .filter(|(test, _)| test.path == path && (200..300).contains(&test.wanted_status()))
+        .filter(|(test, _)| test.files().is_empty() && test.path == path && (200..300).contains(&test.wanted_status()))
         .filter_map(|(test, number)| Some((test.name(number), json!({ "value": test.request.as_ref()? }))))
         .collect();
     (!examples.is_empty()).then_some(Value::Object(examples))

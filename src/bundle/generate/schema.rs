@@ -33,6 +33,8 @@ pub fn schema(of: &Type, way: Way) -> Value {
         Type::Decimal => json!({ "anyOf": [{ "type": "number" }, { "type": "string", "pattern": DECIMAL }] }),
         Type::Text(format) => json!({ "type": "string", "format": format }),
         Type::List(items) => json!({ "type": "array", "items": schema(items, way) }),
+        // Repetitions are taken, and left out.
+        Type::Set(items) if way != Way::Out => json!({ "type": "array", "items": schema(items, way) }),
         Type::Set(items) => json!({ "type": "array", "items": schema(items, way), "uniqueItems": true }),
         Type::Tuple(items) => row(items.iter().map(|item| schema(item, way)).collect(), items.len()),
         // In a form, only what is a part itself is as it is.
@@ -110,7 +112,7 @@ fn member(member: &Member, way: Way) -> Value {
 }
 
 fn row(items: Vec<Value>, least: usize) -> Value {
-    json!({ "type": "array", "prefixItems": items, "minItems": least, "maxItems": items.len(), "items": false })
+    json!({ "type": "array", "prefixItems": items, "minItems": least, "maxItems": items.len() })
 }
 
 /// Base64 (RFC 4648, section 4), whose bits that are left over are 0.
@@ -125,8 +127,18 @@ fn written(file: &File) -> Value {
     if let [kind] = media_types(file).as_slice() {
         base64["contentMediaType"] = (*kind).into();
     }
-    let url = json!({ "type": "string", "pattern": DATA_URL, "description": "a `data:` URL (RFC 2397)" });
+    let kinds: Vec<_> = file.media_types.iter().map(|kind| escaped(kind)).collect();
+    let pattern = match kinds.is_empty() {
+        true => DATA_URL.to_owned(),
+        false => format!("^data:({})[;,]", kinds.join("|")),
+    };
+    let url = json!({ "type": "string", "pattern": pattern, "description": "a `data:` URL (RFC 2397)" });
     json!({ "anyOf": [base64, url], "description": "a file: base64, or a `data:` URL" })
+}
+
+/// A kind of files as a regular expression.
+fn escaped(kind: &str) -> String {
+    kind.replace('.', r"\.").replace('+', r"\+").replace('*', "[^;,]+")
 }
 
 fn data_url() -> Value {
@@ -181,6 +193,7 @@ fn integer(dtype: &str) -> Value {
 
 fn frame(orient: Orient, way: Way) -> Value {
     let rows = json!({ "type": "array", "items": { "type": "object" } });
+    let lists = json!({ "type": "array", "items": { "type": "array", "items": {} } });
     let columns = json!({ "type": "object", "additionalProperties": { "type": "array", "items": {} } });
     let list = |items: Value| json!({ "type": "array", "items": items });
     let split = || {
@@ -192,6 +205,6 @@ fn frame(orient: Orient, way: Way) -> Value {
         (Way::Out, Orient::Records) => rows,
         (Way::Out, Orient::Columns) => columns,
         (Way::Out, Orient::Split) => split(),
-        (Way::In | Way::Form, _) => json!({ "anyOf": [rows, columns, split()] }),
+        (Way::In | Way::Form, _) => json!({ "anyOf": [rows, lists, columns, split()] }),
     }
 }

@@ -489,10 +489,8 @@ impl<'a> Reader<'a> {
         self.keys.borrow_mut().insert(id, key.clone());
         let docstring = docstring(&class.body);
         self.classes.borrow_mut().insert(key.clone(), Class { docstring, form: Form::Unknown });
-        let form = match self.classes.borrow().len() > MOST_CLASSES {
-            true => Form::Unknown,
-            false => self.form(module, class, depth).unwrap_or(Form::Unknown),
-        };
+        let is_enough = self.classes.borrow().len() > MOST_CLASSES;
+        let form = if is_enough { None } else { self.form(module, class, depth) }.unwrap_or(Form::Unknown);
         if let Some(class) = self.classes.borrow_mut().get_mut(&key) {
             class.form = form;
         }

@@ -52,6 +52,9 @@ pub fn check(subject: &Subject<'_>, found: &mut Diagnostics) {
     if functions.is_empty() || open {
         return;
     }
+    for (entry, (text, function)) in entries.iter().zip(&functions) {
+        arguments(subject, entry, text, function, found);
+    }
     for (number, input) in subject.manifest.service.inputs.iter().enumerate() {
         if functions.iter().any(|(_, function)| function.takes(&input.name)) {
             continue;
@@ -111,6 +114,33 @@ fn batch(subject: &Subject<'_>, entry: &Entry<'_>, signature: &Signature, found:
             error = error.label(did_you_mean(near));
         }
         found.push(error);
+    }
+}
+
+/// The names in requests that are to succeed have to be those of parameters.
+fn arguments(
+    subject: &Subject<'_>,
+    entry: &Entry<'_>,
+    text: &Arc<Source>,
+    function: &Signature,
+    found: &mut Diagnostics,
+) {
+    let path = format!("/{}", entry.name);
+    for (number, test) in subject.manifest.tests.iter().enumerate() {
+        let is_meant = test.path == path && (200..300).contains(&test.wanted_status());
+        let Some(request) = test.request.as_ref().and_then(|request| request.as_object()).filter(|_| is_meant) else {
+            continue;
+        };
+        for name in request.keys().filter(|name| !function.takes(name)) {
+            let number = number.to_string();
+            let at = pointer(["tests", number.as_str(), "request", name.as_str()]);
+            let message = format!("`{name}` is no parameter of the function `{}`", entry.function);
+            let mut error = subject.document.at_key(Code::NoParameter, &at, message);
+            if let Some(near) = closest(name, &named(function).collect::<Vec<_>>()) {
+                error = error.label(did_you_mean(near));
+            }
+            found.push(error.also(text, span(text, function.position, &function.name), "the function is here"));
+        }
     }
 }
 

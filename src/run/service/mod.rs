@@ -6,12 +6,14 @@
 mod credentials;
 mod outcome;
 mod request_id;
+mod sent;
 mod traceback;
 mod transcript;
 
 pub use credentials::{Credentials, Error as CredentialError};
 pub use outcome::{Body, DiffLine, Difference, Example, Outcome, Verdict};
 pub use request_id::RequestId;
+pub use sent::{Part, Sent};
 pub use traceback::{Detail, place};
 pub use transcript::{Transcript, readable, without_access};
 
@@ -204,16 +206,16 @@ impl Service {
     fn send(
         &self,
         path: &str,
-        json: Option<Vec<u8>>,
+        sent: Option<Sent>,
         id: Option<&RequestId>,
         patience: Patience,
     ) -> Result<http::Answer, http::Error> {
         let text = format!("{}{path}", self.url);
         let url = Url::parse(&text).map_err(|error| http::Error::Protocol { url: text, why: error.to_string() })?;
-        let request = match json {
-            Some(json) => Request::new(Method::POST)
-                .header(CONTENT_TYPE, "application/json")
-                .carrying(Payload::Bytes(json.into())),
+        let request = match sent {
+            Some(Sent { content_type, bytes }) => {
+                Request::new(Method::POST).header(CONTENT_TYPE, &content_type).carrying(Payload::Bytes(bytes.into()))
+            }
             None => Request::new(Method::GET),
         };
         let request = request.header(ACCEPT, ACCEPTED);
@@ -252,7 +254,7 @@ impl Service {
         }
     }
 
-    /// Asks `path`: sends `json` with a POST, or else a GET. Waits for the answer as long as it takes. A service that gets
+    /// Asks `path`: sends `sent` with a POST, or else a GET. Waits for the answer as long as it takes. A service that gets
     /// `id` may mark with it what it logs. An answer in parts goes to `hearing` as it comes, which says whether it wants
     /// more, and is no body of the [`Answer`] then; without one it is a body as any other.
     ///
@@ -261,13 +263,13 @@ impl Service {
     pub fn invoke(
         &self,
         path: &str,
-        json: Option<Vec<u8>>,
+        sent: Option<Sent>,
         id: Option<&RequestId>,
         hearing: Option<Hearing<'_>>,
     ) -> Result<Answer, Error> {
         let started = Instant::now();
         let url = format!("{}{path}", self.url);
-        let answer = self.send(path, json, id, Patience::ENDLESS).map_err(|error| Error::of(&url, error))?;
+        let answer = self.send(path, sent, id, Patience::ENDLESS).map_err(|error| Error::of(&url, error))?;
         let header = |name: &str| answer.header(name).map(str::to_owned);
         let (status, content_type, location) = (answer.code(), header("content-type"), header("location"));
         let request_id = header(RequestId::HEADER.as_str()).or_else(|| id.map(|id| id.as_str().to_owned()));
@@ -286,8 +288,8 @@ impl Service {
     pub fn ask(&self, example: Example<'_>, id: Option<&RequestId>) -> Outcome {
         let started = Instant::now();
         let test = example.test;
-        let json = example.json().map(String::into_bytes);
-        let answer = self.send(&test.path, json, id, Patience::within(LONGEST_TEST)).map(|answer| {
+        let sent = example.json().map(Sent::json);
+        let answer = self.send(&test.path, sent, id, Patience::within(LONGEST_TEST)).map(|answer| {
             let header = |name: &str| answer.header(name).map(str::to_owned);
             let (content_type, location) = (header("content-type"), header("location"));
             let own = || id.map(|id| id.as_str().to_owned());

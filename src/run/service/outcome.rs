@@ -4,11 +4,12 @@ use std::fmt;
 
 use base64::Engine as _;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use similar::{ChangeTag, TextDiff};
 
 use super::credentials::Credentials;
 use crate::formats::document::{Format, Layout, pointer};
+use crate::io::digest::Digest;
 use crate::project::manifest::{Manifest, Nearness, Test};
 
 /// An example request: a test of a manifest, with all that the manifest says of it.
@@ -22,7 +23,8 @@ pub struct Example<'a> {
 }
 
 impl<'a> Example<'a> {
-    /// Those of a manifest, in its order.
+    /// Those of a manifest, in its order. Files that it names are sent as they are written there: see
+    /// [`Manifest::with_files`].
     pub fn of(manifest: &'a Manifest) -> impl Iterator<Item = Self> {
         (1..).zip(&manifest.tests).map(|(number, test)| Self { number, test, nearness: manifest.nearness(test) })
     }
@@ -197,7 +199,7 @@ impl Outcome {
             Err(why) => return Self { differences: at_status(why), ..outcome },
         };
         let body = together(content_type.as_deref(), body);
-        let answer = serde_json::from_slice(&body).ok();
+        let answer = serde_json::from_slice(&body).ok().or_else(|| described(content_type.as_deref(), &body));
         let differences = match (&test.expect, &answer) {
             _ if status != wanted => at_status(match location {
                 Some(location) => format!("{status}, which leads to {}", hidden.hide_in(&location)),
@@ -263,14 +265,17 @@ impl Outcome {
         lines
     }
 
-    /// The answer as it came, if it is JSON that holds none of the credentials.
+    /// The answer as it came, if it is JSON that holds none of the credentials; of one that is neither JSON nor text, what
+    /// can be expected of it.
     pub fn answer(&self) -> Option<&Value> {
         self.answer.as_ref()
     }
 
     /// Whether what came back is what [`Outcome::body`] shows, or was hidden in part.
     pub fn is_shown_whole(&self) -> bool {
-        self.answer.is_none() || self.body.as_ref().map(|body| &body.body) == self.answer.as_ref()
+        self.answer.is_none()
+            || self.body.as_ref().is_some_and(|body| body.encoding == "base64")
+            || self.body.as_ref().map(|body| &body.body) == self.answer.as_ref()
     }
 
     /// Whether the service failed, though nobody expected it to.
@@ -291,6 +296,13 @@ fn together(content_type: Option<&str>, body: Vec<u8>) -> Vec<u8> {
     }
     let parts: Result<Vec<Value>, _> = serde_json::Deserializer::from_slice(&body).into_iter().collect();
     parts.map_or(body, |parts| Value::Array(parts).to_string().into_bytes())
+}
+
+/// What stands for an answer that is neither JSON nor text.
+fn described(content_type: Option<&str>, body: &[u8]) -> Option<Value> {
+    let kind = content_type?.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let is_text = kind.starts_with("text/") || kind == "application/json" || kind.ends_with("+json");
+    (!is_text).then(|| json!({ "content_type": kind, "sha256": Digest::of(body).hex(), "size": body.len() }))
 }
 
 /// Puts `value` where the pointer leads, also as a new key of what is there.
@@ -383,7 +395,6 @@ fn shown(text: String) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     fn outcome(test: Value, hidden: &Credentials, status: u16, body: &[u8]) -> Outcome {
         let manifest: Manifest =

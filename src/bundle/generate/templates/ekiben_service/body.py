@@ -87,8 +87,9 @@ class Form:
         self.values: Dict[str, List[str]] = {}
         self.parts = self.head = 0
         self.ended = False
-        names = ("part_begin", "part_data", "part_end", "header_field", "header_value", "header_end", "headers_finished")
-        self.parser = MultipartParser(boundary, {f"on_{name}": getattr(self, name) for name in (*names, "end")})
+        names = ["part_begin", "header_field", "header_value", "header_end", "headers_finished"]
+        names += ["part_data", "part_end", "end"]
+        self.parser = MultipartParser(boundary, {f"on_{name}": getattr(self, name) for name in names})
 
     async def read(self, request: Request, limit: int) -> bytes:
         from python_multipart.exceptions import FormParserError
@@ -153,7 +154,8 @@ class Form:
             self.name = options[b"name"].decode("utf-8")
         except UnicodeDecodeError:
             raise refusal("form_invalid", "the name of a part is not UTF-8") from None
-        if self.headers.get(b"content-transfer-encoding", b"binary").strip().lower() not in (b"binary", b"8bit", b"7bit"):
+        coding = self.headers.get(b"content-transfer-encoding", b"binary").strip().lower()
+        if coding not in (b"binary", b"8bit", b"7bit"):
             raise refusal("form_invalid", "a part has a transfer encoding, which forms do not have", self.name)
         self.kind = media_type(self.headers.get(b"content-type", b"").decode("latin-1"))
         field = self.fields.get(self.name)

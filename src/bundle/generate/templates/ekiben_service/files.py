@@ -164,12 +164,13 @@ def decode(text: str, held: Held) -> Upload:
 def from_base64(text: str) -> bytes:
     try:
         content = base64.b64decode(text.encode("ascii"), validate=True)
+        # Bits that are left over at the end have to be 0, so that one file has one text.
+        last = content[(len(content) - 1) // 3 * 3 :]
+        if base64.b64encode(last).decode() == text[-4:]:
+            return content
     except (binascii.Error, ValueError):
-        content = None
-    # Bits that are left over at the end have to be 0, so that one file has one text.
-    if content is None or text and base64.b64encode(content[len(content) - 1 - (len(content) - 1) % 3 :]).decode() != text[-4:]:
-        raise PydanticCustomError("file", "a file is given as base64 (A-Z a-z 0-9 + / with = at its end) or a data: URL")
-    return content
+        pass
+    raise PydanticCustomError("file", "a file is given as base64 (A-Z a-z 0-9 + / with = at its end) or a data: URL")
 
 
 def check_kind(upload: Upload, accepts: Tuple[str, ...]) -> None:

@@ -184,7 +184,8 @@ def array(arguments: Tuple[Any, ...], metadata: Tuple[Any, ...]) -> Callable[[Li
     except TypeError:
         # As `np.floating`, which stands for several.
         dtype = None
-    lengths = None if shape is None else [length if isinstance(length, int) and length >= 0 else None for length in shape]
+    known = [length if isinstance(length, int) and length >= 0 else None for length in shape or ()]
+    lengths = None if shape is None else known
 
     def make(value: List[Any]) -> Any:
         try:
@@ -214,6 +215,10 @@ def check_values(numpy: Any, made: Any, dtype: Any) -> None:
     """Nothing is taken for what it is not: no text for a number, no number that has no room."""
     if not made.size:
         return
+    if made.dtype.kind == "f" and dtype.kind in "iu" and (made == numpy.rint(made)).all():
+        # JSON does not tell 1.0 from 1. What is larger than 2 ** 53 was no whole number before.
+        if numpy.abs(made).max() <= 2**53:
+            made = made.astype(numpy.int64)
     if made.dtype.kind not in ARRAYS.get(dtype.kind, made.dtype.kind):
         raise PydanticCustomError("array", "its values are no {dtype}", {"dtype": str(dtype)})
     if dtype.kind in "iu":
@@ -230,7 +235,7 @@ def table(make: Any) -> Callable[[Any], Any]:
         return all(isinstance(value[name], list) for name in names or value)
 
     def build(value: Any) -> Any:
-        if isinstance(value, list) and (is_series or len(set(map(type, value)) | {dict}) == 1 or set(map(type, value)) == {list}):
+        if isinstance(value, list) and (is_series or set(map(type, value)) in (set(), {dict}, {list})):
             return make(value)
         if isinstance(value, dict) and not is_series:
             if {"columns", "data"} <= set(value) <= {"columns", "data", "index"} and of_lists(value):
@@ -260,7 +265,8 @@ def field(hint: Any) -> Field:
         some = [field(one) for one in arguments if one is not type(None)]
         if len(some) == 1:
             return some[0]
-        return Field(any(one.is_file for one in some), any(one.is_list for one in some), is_text=all(one.is_text for one in some))
+        are_files, are_lists = any(one.is_file for one in some), any(one.is_list for one in some)
+        return Field(are_files, are_lists, is_text=all(one.is_text for one in some))
     name = getattr(origin or hint, "__name__", "")
     if name in LISTS:
         inner = field(arguments[0]) if arguments else Field()
