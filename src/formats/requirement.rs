@@ -1,6 +1,6 @@
 //! A requirement of a Python package (PEP 508).
 
-pub use pep508_rs::VersionOrUrl;
+pub use pep508_rs::{MarkerEnvironment, MarkerEnvironmentBuilder, VersionOrUrl};
 use pep508_rs::{Pep508Error, Pep508ErrorSource, VerbatimUrl};
 
 /// A package, with the versions that will do, or the address where it lies.

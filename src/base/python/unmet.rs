@@ -5,13 +5,12 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::str::FromStr;
 
 use fs_err as fs;
-use pep508_rs::{MarkerEnvironment, MarkerEnvironmentBuilder, Requirement, VerbatimUrl};
 
 use super::install::dist_infos;
 use super::{Error, Package, Target, site_packages};
+use crate::formats::requirement::{self, MarkerEnvironment, MarkerEnvironmentBuilder};
 
 /// Lines of a package's description that are read: what it requires stands before the text for people.
 const MOST_LINES: usize = 20_000;
@@ -53,7 +52,7 @@ pub fn unmet(venv: &Path, target: &Target, packages: &[Package]) -> Result<Vec<U
             }
             let Some(text) = line.strip_prefix("Requires-Dist:") else { continue };
             // What old packages write in other ways, nobody could have resolved.
-            let Ok(requirement) = Requirement::<VerbatimUrl>::from_str(text.trim()) else { continue };
+            let Ok(requirement) = requirement::parse(text.trim()) else { continue };
             // Whichever release of this Python the base has.
             let applies = environments.iter().all(|environment| requirement.evaluate_markers(environment, &[]));
             let name = requirement.name.to_string();
