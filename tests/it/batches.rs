@@ -50,7 +50,7 @@ fn at_once(service: &Service, path: &str, asked: &[(String, Value)]) -> Vec<Answ
     std::thread::scope(|scope| {
         let asking: Vec<_> = asked
             .iter()
-            .map(|(head, body)| scope.spawn(move || service.ask("POST", path, head, &body.to_string())))
+            .map(|(head, body)| scope.spawn(move || service.ask("POST", path, head, body.to_string())))
             .collect();
         asking.into_iter().map(|thread| thread.join().unwrap()).collect()
     })
@@ -184,7 +184,7 @@ fn all_is_served_below_a_root_and_health_without_it_as_well() {
     assert_eq!(service.get("/tiny/api/docs").status, 200);
     assert!(service.get("/tiny/api/docs/swagger-ui-bundle.js").body.len() > 100_000);
     assert_eq!(service.get("/tiny/api/openapi.json").json()["servers"], json!([{ "url": "/tiny/api" }]));
-    let later = service.ask("POST", "/tiny/api/predict", "prefer: respond-async\r\n", &body.to_string());
+    let later = service.ask("POST", "/tiny/api/predict", "prefer: respond-async\r\n", body.to_string());
     let place = later.head.lines().find_map(|line| line.strip_prefix("location: ")).unwrap();
     assert!(place.starts_with("/tiny/api/requests/") && service.get(place).status < 300, "{place}");
     assert!(service.get("/metrics").body.contains(r#"path="/predict",status="200""#));
