@@ -372,8 +372,10 @@ impl Version {
         state.phase = Phase::Starting;
         let (version, keeper) = (Arc::clone(self), Arc::clone(keeper));
         tokio::spawn(async move {
+            let turn = keeper.turn().await;
             let deadline = Instant::now() + Duration::from_secs(version.model.wait.into());
             let launched = version.launch(&keeper, None, deadline).await;
+            drop(turn);
             version.note_failure(launched.as_ref().err());
             let mut state = lock(&version.state);
             state.phase = match launched {

@@ -702,6 +702,8 @@ fn a_configuration_is_checked_as_a_manifest_is() {
     home.run(["validate", "serve.yaml"]).ends(3).says("serve.yaml:2:14").says("serve.yaml:3:35");
     home.write("serve.yaml", "models: {iris: {image: iris}}\n");
     home.run(["validate", "serve.yaml"]).ok();
+    fs::create_dir(home.path("project")).unwrap();
+    home.run(["serve", "./project"]).ends(2).says("ekiben build ./project");
     home.run(["serve", "nothing"]).ends(1).says("there is no image `nothing`");
     fs::remove_file(path).unwrap();
     home.run(["serve"]).ends(2).says("there is no serve.yaml").says("ekiben images");
