@@ -118,7 +118,9 @@ fn source(what: &[String]) -> Result<Source, Failure> {
         },
         [file] if is_file(file) => Ok(Source::File(file.into())),
         images => {
-            if let Some(folder) = images.iter().find(|image| Path::new(image).is_dir()) {
+            if let Some(folder) =
+                images.iter().find(|image| image.parse::<ImageQuery>().is_err() && Path::new(image).is_dir())
+            {
                 let explanation = ErrorKind::Usage
                     .named("serve/folder")
                     .hint(format!("`ekiben build {folder}` makes an image of it; then name the image"));
