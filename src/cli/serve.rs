@@ -118,6 +118,17 @@ fn source(what: &[String]) -> Result<Source, Failure> {
         },
         [file] if is_file(file) => Ok(Source::File(file.into())),
         images => {
+            if let Some(folder) =
+                images.iter().find(|image| image.parse::<ImageQuery>().is_err() && Path::new(image).is_dir())
+            {
+                let explanation = ErrorKind::Usage
+                    .named("serve/folder")
+                    .hint(format!("`ekiben build {folder}` makes an image of it; then name the image"));
+                return Err(Failure::new(
+                    explanation,
+                    format!("`{folder}` is a folder, and what is served are images"),
+                ));
+            }
             let queries = images.iter().map(|image| image.parse::<ImageQuery>()).collect::<Result<_, _>>()?;
             Ok(Source::Images(queries))
         }

@@ -180,8 +180,7 @@ impl Config {
 
     /// One that serves `images`, each under the last part of its name.
     pub fn of_images(images: &[ImageQuery]) -> Self {
-        let name = |image: &ImageQuery| image.repository().rsplit('/').next().unwrap_or_default().to_owned();
-        let models = images.iter().map(|image| (name(image), Model::of_image(image))).collect();
+        let models = images.iter().map(|image| (name_of(image).to_owned(), Model::of_image(image))).collect();
         Self { memory: None, models }
     }
 
@@ -225,6 +224,11 @@ impl Config {
             }
         }
     }
+}
+
+/// What a model is called of which only the image is known: the last part of its name.
+pub fn name_of(image: &ImageQuery) -> &str {
+    image.repository().rsplit('/').next().unwrap_or_default()
 }
 
 impl Model {

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
 
 use super::instance::Instance;
 use super::lock;
@@ -64,6 +64,9 @@ pub enum Event {
     Warning(String),
 }
 
+/// Models that start at once at least: of a hundred that are always on, each would wait for all others, and be late.
+const STARTS: usize = 16;
+
 /// Whoever is told.
 pub type Tell = Box<dyn Fn(Event) + Send + Sync>;
 
@@ -80,6 +83,7 @@ pub struct Keeper {
     /// Bytes by the numbers of those that claim them.
     claims: Mutex<BTreeMap<u64, u64>>,
     changed: Notify,
+    starts: Semaphore,
     end: watch::Sender<bool>,
 }
 
@@ -95,6 +99,7 @@ impl Keeper {
             running: Mutex::default(),
             claims: Mutex::default(),
             changed: Notify::new(),
+            starts: Semaphore::new(STARTS.max(4 * std::thread::available_parallelism().map_or(1, usize::from))),
             end: watch::Sender::new(false),
         }
     }
@@ -181,6 +186,11 @@ impl Keeper {
             }
             let _ = tokio::time::timeout(pause, changed).await;
         }
+    }
+
+    /// A turn to start a model.
+    pub async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        self.starts.acquire().await.ok()
     }
 
     /// Ends the one that has been idle for longest, of those that may be ended.

@@ -185,9 +185,9 @@ pub fn serve(session: Session, settings: Settings, tell: Tell) -> Result<(), Err
             if !records.iter().any(|record| image.matches(&record.name)) {
                 session.store.find(image, None)?;
             }
-            let name = |image: &ImageQuery| image.repository().rsplit('/').next().unwrap_or_default().to_owned();
-            if images.iter().skip(at + 1).any(|other| name(other) == name(image)) {
-                return Err(Error::Twice { name: name(image) });
+            let name = config::name_of(image);
+            if images.iter().skip(at + 1).any(|other| config::name_of(other) == name) {
+                return Err(Error::Twice { name: name.to_owned() });
             }
         }
     }
@@ -427,6 +427,9 @@ impl Serving {
                 }
                 (_, next) => shape.current = next,
             }
+            let is_current =
+                |version: &Arc<Version>| shape.current.as_ref().is_some_and(|current| Arc::ptr_eq(current, version));
+            shape.versions.values().filter(|version| !is_current(version)).for_each(|version| version.hold(false));
             let stays = |version: &Arc<Version>| {
                 let mut kept = shape.versions.values().chain(&shape.current);
                 kept.any(|kept| Arc::ptr_eq(kept, version))
@@ -464,6 +467,7 @@ async fn roll(model: Arc<Model>, keeper: Arc<Keeper>, current: Arc<Version>, nex
                     }
                     replaces.then(|| shape.versions.values().any(|version| Arc::ptr_eq(version, &current)))
                 });
+                current.hold(false);
                 match replaced {
                     // Whoever asks for it by its version still can.
                     Some(true) => current.end(),

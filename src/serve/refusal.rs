@@ -14,6 +14,8 @@ pub struct Refusal {
     pub reason: &'static str,
     /// The reason in words. Nothing of a model's log or of this machine's paths is in it.
     pub why: String,
+    /// The same with what only those may know who look after the models.
+    pub cause: Option<String>,
     /// When it makes sense to ask again.
     pub retry_after: Option<Duration>,
 }
@@ -21,7 +23,13 @@ pub struct Refusal {
 impl Refusal {
     /// With `status`, for `reason`.
     pub fn new(status: StatusCode, reason: &'static str, why: impl Into<String>) -> Self {
-        Self { status, reason, why: why.into(), retry_after: None }
+        Self { status, reason, why: why.into(), cause: None, retry_after: None }
+    }
+
+    /// The same with what only those may know who look after the models.
+    #[must_use]
+    pub fn because(self, cause: String) -> Self {
+        Self { cause: Some(cause), ..self }
     }
 
     /// The same, which may be tried again after `time`.

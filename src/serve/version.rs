@@ -123,7 +123,7 @@ pub struct Version {
 struct State {
     phase: Phase,
     is_retired: bool,
-    /// It runs though nobody asks.
+    /// Its container is kept though nobody asks.
     is_held: bool,
     /// Starts that failed, and early deaths, since it last did well.
     failures: u32,
@@ -335,7 +335,7 @@ impl Version {
         self.visit_shared(keeper).await.map(drop)
     }
 
-    /// Has it run though nobody asks, or not any more.
+    /// Keeps its container though nobody asks, or not any longer.
     pub fn hold(self: &Arc<Self>, is_held: bool) {
         let mut state = lock(&self.state);
         if std::mem::replace(&mut state.is_held, is_held) == is_held {
@@ -346,9 +346,10 @@ impl Version {
         }
     }
 
-    /// How long its container may be idle.
+    /// How long its container may be idle. One that is always on is held, if it is the version that `/NAME/…` leads to; of
+    /// another, which somebody asked for, a container is kept as long as that of any model.
     fn patience(&self, state: &State) -> Option<Duration> {
-        (self.strategy == Strategy::Timeout && !state.is_held).then_some(self.timeout)
+        (!state.is_held).then_some(self.timeout)
     }
 
     /// Ends its container after the requests that it has. The next request starts another.
@@ -372,8 +373,10 @@ impl Version {
         state.phase = Phase::Starting;
         let (version, keeper) = (Arc::clone(self), Arc::clone(keeper));
         tokio::spawn(async move {
+            let turn = keeper.turn().await;
             let deadline = Instant::now() + Duration::from_secs(version.model.wait.into());
             let launched = version.launch(&keeper, None, deadline).await;
+            drop(turn);
             version.note_failure(launched.as_ref().err());
             let mut state = lock(&version.state);
             state.phase = match launched {
@@ -425,8 +428,8 @@ impl Version {
         deadline: Instant,
     ) -> Result<Arc<Instance>, Refusal> {
         let failed = |why: String| {
-            keeper.tell(Event::Failed { model: self.name.to_string(), why });
-            Refusal::unavailable("start", "the model could not be started")
+            keeper.tell(Event::Failed { model: self.name.to_string(), why: why.clone() });
+            Refusal::unavailable("start", "the model could not be started").because(why)
         };
         let number = Processes::number();
         let claim = keeper.claim(number, self.need(), deadline).await?;

@@ -492,7 +492,9 @@ impl Drop for Done<'_> {
 fn a_new_configuration_replaces_what_runs_and_drops_no_request() {
     let home = probed();
     let config = |says: &str| {
-        format!("models: {{probe: {{image: 'probe:1', strategy: ALWAYS_ON, env: {{SAYS: {says}, SLOW: '0.2'}}}}}}")
+        format!(
+            "models: {{probe: {{image: 'probe:1', strategy: ALWAYS_ON, timeout: 0.5, env: {{SAYS: {says}, SLOW: '0.2'}}}}}}"
+        )
     };
     let serving = Serving::of(&home, &config("one"));
     // Without a request.
@@ -567,7 +569,8 @@ fn a_model_that_does_not_start_is_tried_again_after_pauses_and_told() {
     // At once, as nothing is tried in the pause.
     assert_eq!(serving.get("/probe/version").0, 503);
     let version = serving.of_version("probe@1");
-    assert!(version["last_failure"]["why"].is_string(), "{version}");
+    let why = version["last_failure"]["why"].as_str().unwrap();
+    assert!(why.contains("/readyz"), "{why}");
     assert!(serving.get("/gone/").1.contains("not in the store"));
     assert!(serving.said().contains("there is no image `gone:1`"), "{}", serving.said());
     wait_until("nothing left", || serving.containers() == 0);
@@ -699,6 +702,8 @@ fn a_configuration_is_checked_as_a_manifest_is() {
     home.run(["validate", "serve.yaml"]).ends(3).says("serve.yaml:2:14").says("serve.yaml:3:35");
     home.write("serve.yaml", "models: {iris: {image: iris}}\n");
     home.run(["validate", "serve.yaml"]).ok();
+    fs::create_dir(home.path("project")).unwrap();
+    home.run(["serve", "./project"]).ends(2).says("ekiben build ./project");
     home.run(["serve", "nothing"]).ends(1).says("there is no image `nothing`");
     fs::remove_file(path).unwrap();
     home.run(["serve"]).ends(2).says("there is no serve.yaml").says("ekiben images");

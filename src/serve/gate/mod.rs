@@ -25,7 +25,7 @@ use super::refusal::Refusal;
 use super::table::{Route, Table};
 use super::tally::Tally;
 use super::tokens::Tokens;
-use super::version::{Denied, Version};
+use super::version::{Denied, Status, Version};
 
 /// Versions and containers that are tried for a request of which nothing went out.
 const ATTEMPTS: usize = 5;
@@ -222,7 +222,13 @@ impl Gate {
         let model = table.models.get(name).ok_or_else(|| Refusal::unknown("there is no such model"))?;
         let version = model.version(version)?;
         match starts {
-            true => version.bring_up(&self.keeper),
+            true => {
+                // Whoever presses a button does not wait for a pause to end.
+                if version.status().0 == Status::Failed {
+                    version.end();
+                }
+                version.bring_up(&self.keeper);
+            }
             false => version.end(),
         }
         Ok(())

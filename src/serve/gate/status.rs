@@ -141,7 +141,8 @@ fn of_version(version: &Version, running: &[std::sync::Arc<Instance>]) -> Versio
         waiting: version.tally.waiting.load(Ordering::Relaxed),
         starts: version.tally.starts.load(Ordering::Relaxed),
         deaths: version.tally.deaths.load(Ordering::Relaxed),
-        last_failure: failure.map(|(at, refusal)| Failure { at: seconds(at), why: refusal.why }),
+        last_failure: failure
+            .map(|(at, refusal)| Failure { at: seconds(at), why: refusal.cause.unwrap_or(refusal.why) }),
         containers: containers.map(|instance| of_container(instance)).collect(),
     }
 }
