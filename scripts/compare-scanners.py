@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """What ekiben, picklescan and fickling say of the same pickles, good and malicious.
 
-usage: compare-scanners.py EKIBEN [DOCUMENT]
+usage: compare-scanners.py EKIBEN ZOO [DOCUMENT]
 
-Makes a corpus (nothing of it is ever loaded), asks all three, and puts the table between the marks of DOCUMENT. Needs the
-packages numpy, pandas, scikit-learn, joblib, picklescan and fickling. Ends with 1 where ekiben misses what another flags.
+Makes a corpus (nothing of it is ever loaded), asks all three, and puts the table between the marks of DOCUMENT. ZOO is a
+folder of models that `scripts/zoo --make-only --into ZOO` made: those of its files that could name code are good as well. Needs the
+packages numpy, pandas, scikit-learn, joblib, picklescan, fickling and typing-extensions. Ends with 1 where ekiben misses what another flags.
 """
 import collections, datetime, decimal, glob, gzip, io, json, logging, os, pathlib, pickle, struct, subprocess, sys
 import tempfile, uuid, warnings, zipfile, zlib
@@ -36,6 +37,28 @@ def good(d):
             joblib.dump(m,f'{d}/{n}-{c}.joblib',compress=(c,3))
         np.savez(f'{d}/{n}.npz',X=X)
     np.save(f'{d}/a.npy',X)
+
+
+def saved(zoo):
+    """Files of the zoo's models that could name code, but for those that carry some, which is said of them."""
+    for case in sorted(pathlib.Path(zoo).glob("*/case.json")):
+        if json.loads(case.read_text())["code"]:
+            continue
+        for file in sorted(case.parent.glob("saved/**/*")):
+            if file.is_file() and names_code(file):
+                yield str(file)
+
+
+def names_code(file):
+    """Whether it is a pickle, an array, or an archive of pickles, of skops or of Keras; not one of TorchScript."""
+    if zipfile.is_zipfile(file):
+        names = zipfile.ZipFile(file).namelist()
+        named = any(name.endswith((".pkl", ".npy")) or name in ("schema.json", "config.json") for name in names)
+        return named and not any("/code/" in name for name in names)
+    with open(file, "rb") as opened:
+        head = opened.read(2)
+    protocols = [bytes([0x80, number]) for number in range(2, 6)]
+    return head in (*protocols, b"\x93N", b"\x1f\x8b", b"\x78\x9c", b"\x78\x5e")
 
 
 def bad(d):
@@ -156,6 +179,8 @@ def main():
             os.makedirs(d)
             make(d)
             files = sorted(glob.glob(d + "/*"))
+            if kind == "good":
+                files += saved(sys.argv[2])
             answers = {"ekiben": ask_ekiben(program, files)}
             answers["picklescan"] = {file: ask_picklescan(file) for file in files}
             answers["fickling"] = {file: ask_fickling(file) for file in files}
@@ -170,11 +195,11 @@ def main():
     print(table, end="")
     for file in missed:
         print("missed:", os.path.basename(file))
-    if len(sys.argv) > 2:
-        with open(sys.argv[2], encoding="utf-8") as opened:
+    if len(sys.argv) > 3:
+        with open(sys.argv[3], encoding="utf-8") as opened:
             before, _, rest = opened.read().partition("<!-- scanners -->\n")
         _, _, after = rest.partition("<!-- /scanners -->")
-        with open(sys.argv[2], "w", encoding="utf-8") as opened:
+        with open(sys.argv[3], "w", encoding="utf-8") as opened:
             opened.write(f"{before}<!-- scanners -->\n{table}<!-- /scanners -->{after}")
     sys.exit(1 if missed else 0)
 

@@ -67,6 +67,9 @@ def shaped(question, example):
     tensors = question.get("tensors", {})
     if tensors and set(tensors) <= set(example):
         return example | tensors
+    value = question.get("value")
+    if isinstance(value, dict) and set(value) <= set(example):
+        return example | value
     for key, value in example.items():
         form = fitting(question, value)
         if form is not None:

@@ -9,6 +9,7 @@ use fs_err as fs;
 
 use crate::bundle::generate::{self, Api, Facts};
 use crate::bundle::import::bento::{self as import, BentoFile};
+use crate::bundle::origin;
 use crate::bundle::runtime::Convention;
 use crate::bundle::{self, Bundle, Hashing, Weight};
 use crate::formats::bento;
@@ -32,6 +33,9 @@ pub enum Error {
     /// A file of the project.
     #[error(transparent)]
     Content(#[from] content::Error),
+    /// Files of the model that live elsewhere.
+    #[error(transparent)]
+    Origin(#[from] origin::Error),
     /// What the service answers cannot be told.
     #[error(transparent)]
     Generate(#[from] generate::Error),
@@ -55,6 +59,7 @@ impl Explain for Error {
         match self {
             Self::Bundle(error) => error.explain(),
             Self::Content(error) => error.explain(),
+            Self::Origin(error) => error.explain(),
             Self::Generate(error) => error.explain(),
             Self::Io(error) => error.explain(),
             Self::Malformed { .. } => {
@@ -90,8 +95,9 @@ impl Input {
             .model
             .iter()
             .map(|file| Ok(Weight { path: file.path.clone(), content: Content::file(&file.host)? }));
-        let mut bundle =
-            Bundle::new(&manifest.name, Convention::Ekiben, weights.collect::<Result<_, Error>>()?, hashing);
+        let mut weights = weights.collect::<Result<Vec<_>, Error>>()?;
+        weights.extend(fetched(session, &manifest, &lock)?);
+        let mut bundle = Bundle::new(&manifest.name, Convention::Ekiben, weights, hashing);
         let manifest_name = project.path.file_name().unwrap_or_default();
         let path = |text: &str| ArchivePath::relative(text).map_err(std::io::Error::other);
         bundle.add(path(&manifest_name.to_string_lossy())?, Content::file(&project.path)?, Mode::Plain)?;
@@ -213,8 +219,20 @@ impl Input {
 
     /// What is wrong with the models in it, which lies at `path`. They are read as data, nothing of them is loaded.
     pub fn check(&self, path: &Path) -> Diagnostics {
+        self.check_those(path, &|_| true)
+    }
+
+    /// What is wrong with those of its models that were fetched into the store, as [`Input::check`]: what lies in the project
+    /// is checked with that.
+    pub fn check_fetched(&self, session: &Session, path: &Path) -> Diagnostics {
+        let is_fetched =
+            |weight: &Weight| weight.content.place().is_some_and(|at| at.starts_with(session.store.root()));
+        self.check_those(path, &is_fetched)
+    }
+
+    fn check_those(&self, path: &Path, are_meant: &dyn Fn(&Weight) -> bool) -> Diagnostics {
         let mut found = Diagnostics::new();
-        for weight in self.bundle.weights() {
+        for weight in self.bundle.weights().iter().filter(|weight| are_meant(weight)) {
             let shown = within(path, weight.path.as_str());
             let open = || weight.content.open().map_err(carry);
             let size = weight.content.size();
@@ -229,6 +247,21 @@ impl Input {
         }
         found
     }
+}
+
+/// The files of the model that live elsewhere, fetched where they are not here.
+fn fetched(session: &Session, manifest: &Manifest, lock: &Lock) -> Result<Vec<Weight>, Error> {
+    let mut weights = Vec::new();
+    for (_, elsewhere, address) in manifest.model.remote() {
+        let from = address.to_string();
+        let model = lock.models.iter().find(|model| model.from == from);
+        let model = model.ok_or_else(|| origin::Error::NotLocked(from))?;
+        for (name, content) in origin::contents(session, address, model)? {
+            let path = elsewhere.place(address, &name).map_err(std::io::Error::other)?;
+            weights.push(Weight { path, content });
+        }
+    }
+    Ok(weights)
 }
 
 /// What is in a bento that BentoML made, without a lock.

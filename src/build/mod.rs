@@ -133,35 +133,35 @@ pub fn build(session: &Session, input: &Input, platform: Platform) -> Result<Ima
     let target = lock.python.map(|python| base::target(&locked.base, python, platform)).transpose()?;
     let toolchain = Toolchain::new(session, spec, &locked.base, platform, &user);
     let (toolchain, target, user) = (&toolchain, target.as_ref(), &user);
-    let (send, base_is_there) = mpsc::channel();
+    let (send, packages_are_there) = mpsc::channel();
     let lower = move || {
         let base = base::image(session, spec, &locked.base, platform, user)?;
-        // Whoever waited is gone if it failed.
-        let _ = send.send(());
         let mut layers = Vec::new();
         layers.extend(base::user_layer(session, spec, &locked.base, platform, user)?);
         layers.extend(base::system_layer(session, spec, &locked.base, platform, user, &locked.system)?);
+        // Whoever waited is gone if it failed.
+        let _ = send.send(());
         if let Some(target) = target {
             layers.extend(library_layer(session, toolchain, locked, target, &base)?);
         }
         Ok::<_, Error>((base, layers))
     };
     let packages = move || {
-        let Some(target) = target else { return Ok((Vec::new(), Needs::default())) };
+        let Some(target) = target else { return Ok(Vec::new()) };
         let (environment, needs) = environment(session, input, locked, target)?;
-        let layers = match environment {
-            Environment::Known(layers) => layers,
-            Environment::Installed { installed, key } => match base_is_there.recv() {
-                Ok(()) => python_layers(session, toolchain, target, &installed, &key)?,
-                // It will never be, and the other thread says why.
-                Err(_) => Vec::new(),
-            },
-        };
-        Ok((layers, needs))
+        // They will never be, and the other thread says why.
+        if packages_are_there.recv().is_err() {
+            return Ok(Vec::new());
+        }
+        // Before anything is compiled: that takes long, and would be for nothing.
+        check_libraries(session, input, locked, platform, &needs)?;
+        match environment {
+            Environment::Known(layers) => Ok(layers),
+            Environment::Installed { installed, key } => python_layers(session, toolchain, target, &installed, &key),
+        }
     };
     // Packages are installed while the base is put together.
-    let ((base, mut layers), (packages, needs)) = parallel::both(lower, packages)?;
-    check_libraries(session, input, locked, platform, &needs)?;
+    let ((base, mut layers), packages) = parallel::both(lower, packages)?;
     layers.extend(packages);
     layers.extend_from_slice(bundle.weight_layers(session)?);
     layers.push(code_layer(session, bundle)?);

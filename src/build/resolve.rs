@@ -7,6 +7,7 @@ use crate::base::python::{self, Package, Refusal, StandIn, Target, Uv};
 use crate::base::requirements::{Requirements, required_name};
 use crate::base::{self, Base, LockedBase, Named};
 use crate::build::libraries;
+use crate::bundle::origin;
 use crate::bundle::runtime::Convention;
 use crate::formats::diagnostic::Diagnostics;
 use crate::image::oci::platform::{Platform, UnknownPlatform};
@@ -14,7 +15,7 @@ use crate::image::session::Session;
 use crate::io::explain::{ErrorKind, Explain, Explanation};
 use crate::io::parallel;
 use crate::project::Project;
-use crate::project::lock::{self, Lock, LockedPlatform};
+use crate::project::lock::{self, Lock, LockedModel, LockedPlatform};
 use crate::project::manifest::Manifest;
 
 /// Why there is no lock.
@@ -26,6 +27,9 @@ pub enum Error {
     /// Python packages.
     #[error(transparent)]
     Python(#[from] python::Error),
+    /// Files of the model that live elsewhere.
+    #[error(transparent)]
+    Origin(#[from] origin::Error),
     /// A file could not be read or written. The message names it.
     #[error(transparent)]
     Io(#[from] std::io::Error),
@@ -72,6 +76,7 @@ impl Explain for Error {
         match self {
             Self::Base(error) => error.explain(),
             Self::Python(error) => error.explain(),
+            Self::Origin(error) => error.explain(),
             Self::Requirement { error, .. } => error.explain(),
             Self::Io(error) => error.explain(),
             Self::Platform(error) => error.explain(),
@@ -95,6 +100,15 @@ pub enum Renewal {
     Never,
 }
 
+/// What is done about models that changed where they live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moved {
+    /// Those that the lock has stay.
+    Stays,
+    /// What is there now is taken up.
+    IsTaken,
+}
+
 /// What is to be locked.
 #[derive(Clone, Debug)]
 pub struct Subject<'a> {
@@ -114,6 +128,8 @@ pub struct Subject<'a> {
     pub path: PathBuf,
     /// A lock that came along, for where none is kept.
     pub shipped: Option<PathBuf>,
+    /// What is done about models that changed.
+    pub moved: Moved,
 }
 
 impl<'a> Subject<'a> {
@@ -129,6 +145,7 @@ impl<'a> Subject<'a> {
             platforms: &project.manifest.platforms,
             path,
             shipped: None,
+            moved: Moved::Stays,
         }
     }
 }
@@ -159,8 +176,17 @@ pub fn lock(
         None => None,
     };
     let fits = |lock: &Lock| !lock.is_stale(&input) && platforms.iter().all(|p| lock.platforms.contains_key(p));
+    let models = |known: &[LockedModel]| models(session, subject, known);
     match (known, renewal) {
-        (Some(lock), _) if fits(&lock) => Ok((lock, false)),
+        (Some(mut lock), _) if fits(&lock) => {
+            let now = models(&lock.models)?;
+            let written = now != lock.models;
+            if written {
+                lock.models = now;
+                lock.write(&subject.path)?;
+            }
+            Ok((lock, written))
+        }
         (Some(lock), Renewal::Never) => {
             let all = differences(subject, &platforms, &lock).into_iter().rev();
             let difference = all.fold(None, |next, text| Some(Box::new(Difference { text, next })));
@@ -179,11 +205,33 @@ pub fn lock(
                 locked.insert(platform, resolve(session, subject, &base, platform, before, meanwhile)?);
             }
             let python = locked.values().find_map(|locked| base.python(&locked.base));
-            let lock = Lock { lock: 1, input, python, platforms: locked };
+            let models = models(known.as_ref().map_or(&[], |lock| &lock.models))?;
+            let lock = Lock { lock: 1, input, python, platforms: locked, models };
             lock.write(&subject.path)?;
             Ok((lock, true))
         }
     }
+}
+
+/// The files of the model that live elsewhere: those of the lock where they stay, else those that are there now.
+fn models(session: &Session, subject: &Subject<'_>, known: &[LockedModel]) -> Result<Vec<LockedModel>, Error> {
+    let mut models: Vec<LockedModel> = Vec::new();
+    for (_, elsewhere, address) in subject.manifest.model.remote() {
+        let from = address.to_string();
+        if models.iter().any(|model| model.from == from) {
+            continue;
+        }
+        let is_meant = |model: &&LockedModel| {
+            model.from == from
+                && elsewhere.digest().is_none_or(|digest| model.files.iter().all(|file| file.digest == digest))
+        };
+        let kept = known.iter().find(is_meant).filter(|_| subject.moved == Moved::Stays);
+        models.push(match kept {
+            Some(model) => model.clone(),
+            None => origin::lock(session, elsewhere, address)?,
+        });
+    }
+    Ok(models)
 }
 
 /// What a manifest asks for that a lock does not have.

@@ -6,14 +6,15 @@ use std::time::{Duration, Instant};
 use fs_err as fs;
 
 use super::input::{self, Input};
-use super::resolve::{self, Renewal, Subject};
+use super::resolve::{self, Moved, Renewal, Subject};
 use crate::base::requirements::Requirements;
 use crate::base::{self, BaseName, LockedBase};
 use crate::bundle::Hashing;
 use crate::bundle::import::bento::{self as import, Bento};
+use crate::bundle::origin;
 use crate::bundle::runtime::Convention;
 use crate::check::target::Target;
-use crate::formats::diagnostic::Diagnostics;
+use crate::formats::diagnostic::{Code, Diagnostics};
 use crate::image::oci::platform::{Platform, UnknownPlatform};
 use crate::image::session::Session;
 use crate::image::store::{self, ImageName, ImageNameError, ImageQuery, ImageRecord, Store};
@@ -231,7 +232,13 @@ impl Opened {
                 }
                 let subject = Subject { platforms: &wanted, ..Subject::of(&project) };
                 let lock = locked(session, &subject, renewal, goal, Convention::Ekiben, watch)?;
-                Ok(Input::of_project(session, &project, lock, hashing)?)
+                let input = Input::of_project(session, &project, lock, hashing)?;
+                let found = input.check_fetched(session, &project.path);
+                if found.has_errors() {
+                    return Err(Error::mistakes(&project.root, &found, watch));
+                }
+                watch.diagnostics(&found);
+                Ok(input)
             }
             Source::Bento { bento, manifest, requirements } => {
                 let beside = || {
@@ -248,6 +255,7 @@ impl Opened {
                     platforms,
                     path: kept.unwrap_or_else(beside),
                     shipped: Some(bento.root.join(lock::NAME)),
+                    moved: Moved::Stays,
                 };
                 let lock = locked(session, &subject, renewal, goal, Convention::Bento, watch)?;
                 Ok(Input::of_bento(session, &bento, manifest, lock, hashing)?)
@@ -322,6 +330,26 @@ pub fn lock(
         watch.done(Step::Locked(&lock), started.elapsed());
     }
     Ok(lock)
+}
+
+/// Which files of the project's model have changed where they live since the lock was made.
+///
+/// # Errors
+/// When nobody there can be asked.
+pub fn moved(session: &Session, project: &Project, lock: &Lock) -> Result<Diagnostics, Error> {
+    let mut found = Diagnostics::new();
+    for (number, _, address) in project.manifest.model.remote() {
+        let from = address.to_string();
+        let Some(model) = lock.models.iter().find(|model| model.from == from) else { continue };
+        let moved = origin::moved(session, address, model).map_err(resolve::Error::from)?;
+        if !moved.is_empty() {
+            let at = format!("/model/files/{number}/from");
+            let message = format!("there is another version than the lock has of {}", moved.join(", "));
+            let warning = project.document.at(Code::ModelMoved, &at, message);
+            found.push(warning.help("take it up with `ekiben lock --upgrade-models`"));
+        }
+    }
+    Ok(found)
 }
 
 /// The same on the way to `goal`, for an image laid out by `convention`.

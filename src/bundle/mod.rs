@@ -9,6 +9,7 @@
 pub mod extract;
 pub mod generate;
 pub mod import;
+pub mod origin;
 mod pack;
 pub mod runtime;
 mod unpack;

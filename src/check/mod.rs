@@ -249,7 +249,14 @@ fn by_content(path: &Path) -> Option<Kind> {
         } else if has("schema") && has("data_type") && has("labels") {
             Some(Kind::Metadata)
         } else {
-            None
+            // Boosters, tokenizers and others are kept as JSON too.
+            let is_json = path.extension().is_some_and(|ending| ending == "json");
+            let size = fs::metadata(path).ok()?.len();
+            if !is_json || size == 0 {
+                return None;
+            }
+            let model = model::inspect(&Origin::File(path), &path.to_string_lossy(), size).ok()?;
+            (model.format != Format::Other).then_some(Kind::Model)
         };
     }
     let size = fs::metadata(path).ok()?.len();
@@ -381,8 +388,27 @@ fn walk(folder: &Path) -> Vec<Thing> {
 
 /// Whether a file is called as models are.
 fn is_model_name(path: &Path) -> bool {
-    const ENDINGS: &[&str] =
-        &["pkl", "pickle", "joblib", "pt", "pth", "npy", "npz", "safetensors", "onnx", "gguf", "h5", "hdf5", "keras"];
+    const ENDINGS: &[&str] = &[
+        "pkl",
+        "pickle",
+        "joblib",
+        "pt",
+        "pth",
+        "pt2",
+        "ckpt",
+        "npy",
+        "npz",
+        "safetensors",
+        "onnx",
+        "gguf",
+        "h5",
+        "hdf5",
+        "keras",
+        "ubj",
+        "cbm",
+        "skops",
+        "tflite",
+    ];
     let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_ascii_lowercase();
     ENDINGS.contains(&ending.as_str())
 }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::printer::{DIM, ERROR, HINT, Output, Printer};
+use crate::formats::diagnostic::{self, Diagnostics};
 use crate::io::explain::{CLOSED_PIPE, ErrorKind, Explain, Explanation, words};
 use crate::io::http::Broken;
 
@@ -53,12 +54,14 @@ pub struct Failure {
     explanation: Explanation,
     /// How the program ends, where the error's kind does not say it.
     exit: Option<Exit>,
+    /// What is wrong with what was named, for programs: people were told.
+    diagnostics: Diagnostics,
 }
 
 impl Failure {
     /// A failure that is none of the library's.
     pub fn new(explanation: Explanation, text: impl Into<String>) -> Self {
-        Self { error: text.into().into(), explanation, exit: None }
+        Self { error: text.into().into(), explanation, exit: None, diagnostics: Diagnostics::new() }
     }
 
     /// The same with the next thing to try, unless there is one already.
@@ -78,6 +81,11 @@ impl Failure {
         Self { exit, ..self }
     }
 
+    /// The same with what is wrong with what was named: JSON has it, people were told before.
+    pub fn with_diagnostics(self, diagnostics: Diagnostics) -> Self {
+        Self { diagnostics, ..self }
+    }
+
     /// Shows it, and says how the program ends.
     pub fn present(self, printer: &Printer) -> Exit {
         let Explanation { kind, name, hint } = self.explanation;
@@ -90,8 +98,12 @@ impl Failure {
         let message = words.next().unwrap_or_default();
         let causes: Vec<_> = words.collect();
         if printer.output() == Output::Json {
-            let error =
+            let mut error =
                 json!({ "name": name, "message": message, "causes": causes, "hint": hint, "exit_code": exit.code() });
+            let diagnostics: Vec<_> = self.diagnostics.sorted().into_iter().map(diagnostic::Json::from).collect();
+            if let Some(error) = error.as_object_mut().filter(|_| !diagnostics.is_empty()) {
+                error.insert("diagnostics".to_owned(), json!(diagnostics));
+            }
             printer.line(&json!({ "error": error }).to_string());
             return exit;
         }
@@ -117,6 +129,6 @@ fn broken<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Broken> {
 /// The only way in: an error that cannot explain itself does not compile here.
 impl<E: Explain> From<E> for Failure {
     fn from(error: E) -> Self {
-        Self { explanation: error.explain(), error: Box::new(error), exit: None }
+        Self { explanation: error.explain(), error: Box::new(error), exit: None, diagnostics: Diagnostics::new() }
     }
 }

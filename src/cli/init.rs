@@ -77,11 +77,14 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let folder = if path.as_os_str() == "." { String::new() } else { format!(" {}", path.display()) };
     let mut found = Diagnostics::new();
     let made = init::start(&Start { folder: path, model: from, name, rules }, &mut found);
-    // In JSON they are part of the result; where there is none, of nothing else.
-    if made.is_err() || context.printer.output() == super::Output::Human {
+    // In JSON they are part of the result, or of the error.
+    if context.printer.output() == super::Output::Human {
         watch::show(context, &found);
     }
-    let made = made?;
+    let made = match made {
+        Ok(made) => made,
+        Err(error) => return Err(Failure::from(error).with_diagnostics(found)),
+    };
     for path in &made.kept {
         context.printer.status("Kept", path.display().to_string());
     }
@@ -92,7 +95,10 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
                 0 => String::new(),
                 more => format!(" and {more} more"),
             };
-            context.printer.status(verb, format!("{}{more}, {}", first.display(), Size(made.size)));
+            // The model's files come first; of the code beside them nobody asks how much it is.
+            let is_model = made.placed.first().is_some_and(|(path, _)| path == first);
+            let size = if is_model { format!(", {}", Size(made.size)) } else { String::new() };
+            context.printer.status(verb, format!("{}{more}{size}", first.display()));
         }
     }
     context.printer.report(&Started {

@@ -132,7 +132,7 @@ fn ask(
 ) -> Result<Exit, Failure> {
     let Some(container) = container else {
         let hint = "is it running? `ekiben ps` lists what does, `ekiben run` starts a model";
-        return match service.invoke(path, sent, None) {
+        return match service.invoke(path, sent, None, hearing(context, file)) {
             Err(error @ service::Error::Transport { .. }) => Err(Failure::from(error).or_hint(hint)),
             answer => show(context, answer?, &[], file),
         };
@@ -141,7 +141,7 @@ fn ask(
     let id = RequestId::random();
     listener.skip_to_last(0)?;
     transcript.ask(&id);
-    let answer = service.invoke(path, sent, Some(&id));
+    let answer = service.invoke(path, sent, Some(&id), hearing(context, file));
     let name = container.name();
     let advice = format!("all that it said: `ekiben logs {name}`");
     match answer {
@@ -231,7 +231,7 @@ fn once(
     let ready = built.manifest.as_ref().map_or("/readyz", |manifest| &manifest.service.ready);
     running.wait_ready(context, ready, args.how.timeout)?;
     let (path, sent) = asked(context, path, sent, built.manifest.as_ref());
-    let (answer, id) = running.invoke(&path, sent);
+    let (answer, id) = running.invoke(&path, sent, hearing(context, file));
     // What is said behind the answer is all there once nothing runs any more.
     running.end(context)?;
     let theirs = answer.as_ref().ok().and_then(|answer| answer.request_id.as_deref());
@@ -261,6 +261,13 @@ fn asked(
         return (path.clone(), example.json().map(Sent::json));
     }
     (path.unwrap_or_else(|| USUAL.to_owned()), sent)
+}
+
+/// Writes an answer in parts to stdout as it comes; not for a document or a file, which have it as a whole. Where nobody reads any more,
+/// nothing more is asked for.
+fn hearing<'a>(context: &'a Context, file: Option<&Path>) -> Option<service::Hearing<'a>> {
+    (context.printer.output() == Output::Human && file.is_none())
+        .then(|| Box::new(|bytes: &[u8]| context.printer.raw(bytes).is_ok()) as service::Hearing<'a>)
 }
 
 /// Writes the body to stdout, or to `file`. A status that is none of success is the command's failure: then what the service

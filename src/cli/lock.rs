@@ -7,13 +7,15 @@ use serde::Serialize;
 
 use super::printer::Report;
 use super::{Context, Exit, Failure, inputs};
-use crate::build::resolve::{Renewal, Subject};
+use crate::build::resolve::{Moved, Renewal, Subject};
 use crate::build::workflow;
+use crate::build::workflow::Watch as _;
 use crate::project::lock;
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben lock\n\
 \x20 ekiben lock --update\n\
+\x20 ekiben lock --upgrade-models\n\
 \x20 ekiben lock --check        in CI: fail when the lock does not fit";
 
 /// Resolve a project's packages and write them to `ekiben.lock`, each by digest
@@ -29,8 +31,11 @@ pub struct Args {
     /// Take the newest versions of everything.
     #[arg(long)]
     update: bool,
+    /// Take up what is now at the addresses of the model's files.
+    #[arg(long)]
+    upgrade_models: bool,
     /// Write nothing; fail when the lock is missing or does not fit.
-    #[arg(long, conflicts_with = "update")]
+    #[arg(long, conflicts_with_all = ["update", "upgrade_models"])]
     check: bool,
 }
 
@@ -48,7 +53,12 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         (_, true) => Renewal::Never,
         _ => Renewal::IfNeeded,
     };
-    let lock = workflow::lock(&session, &Subject::of(&project), renewal, &|_, _, _| Ok(()), context)?;
+    let moved = if args.upgrade_models { Moved::IsTaken } else { Moved::Stays };
+    let subject = Subject { moved, ..Subject::of(&project) };
+    let lock = workflow::lock(&session, &subject, renewal, &|_, _, _| Ok(()), context)?;
+    if moved == Moved::Stays && !session.client.is_offline() {
+        context.diagnostics(&workflow::moved(&session, &project, &lock)?);
+    }
     context.printer.report(&Locked { path: project.root.join(lock::NAME), lock })?;
     Ok(Exit::Success)
 }

@@ -296,9 +296,14 @@ impl Running {
     }
 
     /// Asks once; as [`Running::ask`].
-    pub fn invoke(&mut self, path: &str, sent: Option<Sent>) -> (Result<Answer, service::Error>, RequestId) {
+    pub fn invoke(
+        &mut self,
+        path: &str,
+        sent: Option<Sent>,
+        hearing: Option<service::Hearing<'_>>,
+    ) -> (Result<Answer, service::Error>, RequestId) {
         let id = self.begin();
-        let answer = self.service.invoke(path, sent, Some(&id));
+        let answer = self.service.invoke(path, sent, Some(&id), hearing);
         if !answer.as_ref().is_ok_and(|answer| answer.status.is_success()) {
             self.settle(&id);
         }

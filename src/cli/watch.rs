@@ -56,5 +56,10 @@ fn summary(lock: &Lock) -> String {
         LockedBase::Image { .. } => locked.system.len(),
         LockedBase::Scratch => 0,
     };
-    format!("{}, {}", count(debian, "Debian"), count(locked.python.len(), "Python"))
+    let packages = format!("{}, {}", count(debian, "Debian"), count(locked.python.len(), "Python"));
+    match lock.models.iter().map(|model| model.files.len()).sum::<usize>() {
+        0 => packages,
+        1 => format!("{packages}, 1 file of the model"),
+        files => format!("{packages}, {files} files of the model"),
+    }
 }

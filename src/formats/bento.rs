@@ -11,6 +11,7 @@ use serde_json::Value as Json;
 
 use crate::formats::diagnostic::{Code, Diagnostics};
 use crate::formats::document::Document;
+use crate::formats::requirement;
 use crate::formats::schema::Kind;
 use crate::formats::schema::load::Described;
 
@@ -314,7 +315,7 @@ impl Bentofile {
             if text.contains("://") || text.starts_with(['.', '/', '-']) {
                 continue;
             }
-            if let Err(error) = text.parse::<pep508_rs::Requirement<pep508_rs::VerbatimUrl>>() {
+            if let Err(error) = requirement::parse(text) {
                 let reason = error.message.to_string();
                 let reason = reason.lines().next().unwrap_or_default();
                 let at = format!("/python/packages/{number}");

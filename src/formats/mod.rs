@@ -4,6 +4,7 @@
 pub mod analytics;
 pub mod bento;
 pub mod cdi;
+pub mod classes;
 pub mod diagnostic;
 pub mod document;
 pub mod metadata;
@@ -11,5 +12,6 @@ pub mod model;
 pub mod openapi;
 pub mod package;
 pub mod python;
+pub mod requirement;
 pub mod schema;
 pub mod source;

@@ -1,6 +1,10 @@
 //! Files of mirrors and indexes: bounded, and verified before they are kept. How they are asked for is said by
 //! [`crate::io::http`].
 
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
 use url::Url;
 
 use crate::image::session::Session;
@@ -89,6 +93,11 @@ impl Explain for Error {
 }
 
 impl Error {
+    /// The server does not give it to whoever asks.
+    pub fn is_refused(&self) -> bool {
+        matches!(self, Self::Status { status: 401 | 403, .. })
+    }
+
     /// The server has no such thing (any more).
     pub fn is_missing(&self) -> bool {
         matches!(self, Self::Status { status: 404 | 410, .. })
@@ -127,6 +136,52 @@ pub struct Credentials {
     pub password: String,
 }
 
+/// Names and passwords for servers (`netrc(5)`).
+#[derive(Clone, Default)]
+pub struct Netrc(String);
+
+impl fmt::Debug for Netrc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Netrc").finish_non_exhaustive()
+    }
+}
+
+impl Netrc {
+    /// The person's: the file that `NETRC` names, else `~/.netrc`. Empty where there is none.
+    pub fn of_person() -> Self {
+        let file = std::env::var_os("NETRC").map(PathBuf::from);
+        let file = file.or_else(|| Some(std::env::home_dir()?.join(".netrc")));
+        Self(file.and_then(|file| fs_err::read_to_string(file).ok()).unwrap_or_default())
+    }
+
+    /// The text of such a file.
+    pub fn of(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+
+    /// What it has for a host, as curl reads it.
+    pub fn credentials(&self, host: &str) -> Option<Credentials> {
+        let lines = self.0.lines().filter(|line| !line.trim_start().starts_with('#'));
+        let mut words = lines.flat_map(str::split_whitespace);
+        let (mut meant, mut name, mut password) = (false, None, None);
+        while let Some(word) = words.next() {
+            match word {
+                "machine" | "default" => {
+                    if meant {
+                        break;
+                    }
+                    meant = word == "default" || words.next() == Some(host);
+                }
+                "login" if meant => name = words.next(),
+                "password" if meant => password = words.next(),
+                "login" | "password" | "account" => drop(words.next()),
+                _ => {}
+            }
+        }
+        Some(Credentials { name: name?.to_owned(), password: password.unwrap_or_default().to_owned() })
+    }
+}
+
 /// An answer in memory.
 pub struct Page {
     /// Where it came from in the end.
@@ -162,6 +217,78 @@ pub fn page(
         let url = answer.url.clone();
         Ok(Page { url, bytes: answer.bytes(limit)? })
     })
+}
+
+/// Headers for a request with a method that go to the origin of its address alone; asked for with each request, as
+/// signatures hold for a while.
+pub type Secrets<'a> = dyn Fn(&Method) -> HeaderMap + 'a;
+
+/// The head of the answer for `url`, after redirections: with HEAD, else with GET, whose body is not read.
+///
+/// # Errors
+/// As [`bytes`].
+pub fn head(client: &Client, url: &Url, secrets: &Secrets<'_>) -> Result<Answer, Error> {
+    let ask = |method: Method| {
+        client.retrying(|| {
+            let mut request = Request::new(method.clone());
+            success(url, client.follow(url, &mut request, &secrets(&method), Redirects::Anywhere)?)
+        })
+    };
+    match ask(Method::HEAD) {
+        // Those who sign addresses sign them for one method, and some servers know no HEAD.
+        Err(Error::Status { status: 400 | 403 | 405 | 501, .. }) => ask(Method::GET),
+        answer => answer,
+    }
+}
+
+/// Downloads `url` into memory, as a page of several: with the address of the next one (RFC 8288).
+///
+/// # Errors
+/// As [`bytes`].
+pub fn get(client: &Client, url: &Url, secrets: &Secrets<'_>, limit: u64) -> Result<(Option<Url>, Vec<u8>), Error> {
+    client.retrying(|| {
+        let mut request = Request::new(Method::GET);
+        let answer = success(url, client.follow(url, &mut request, &secrets(&Method::GET), Redirects::Anywhere)?)?;
+        let next = answer.header("link").and_then(next_page).and_then(|next| answer.url.join(next).ok());
+        Ok((next, answer.bytes(limit)?))
+    })
+}
+
+/// The address of the next page in a header `Link`.
+fn next_page(link: &str) -> Option<&str> {
+    let one = link.split(',').find(|one| one.contains("rel=\"next\""))?;
+    one.split_once('<')?.1.split_once('>').map(|(address, _)| address)
+}
+
+/// Downloads `url` into the store, whatever its digest is, and gives that with the size. Where the size is known, a
+/// connection that breaks is made up for. `task` advances by the bytes that come.
+///
+/// # Errors
+/// As [`blob`]. Nothing is kept then.
+pub fn content(
+    session: &Session,
+    url: &Url,
+    secrets: &Secrets<'_>,
+    size: Option<u64>,
+    task: &Task,
+) -> Result<(Digest, u64), Error> {
+    let client = &session.client;
+    let open = |request: &mut Request<'_>| {
+        success(url, client.follow(url, request, &secrets(&Method::GET), Redirects::Anywhere)?)
+    };
+    let keep = |source: store::Error| match source {
+        store::Error::Io(error) => {
+            carried(error).unwrap_or_else(|error| Error::Keep { url: shown(url), source: store::Error::Io(error) })
+        }
+        source => Error::Keep { url: shown(url), source },
+    };
+    let mut writer = session.store.blob_writer().map_err(keep)?;
+    let copied = match size {
+        Some(size) => io::copy(&mut task.reading(Transfer::new(client, size, 0, open)), &mut writer),
+        None => io::copy(&mut task.reading(open(&mut Request::new(Method::GET))?.body()), &mut writer),
+    };
+    copied.map_err(|error| keep(store::Error::Io(error)))?;
+    writer.commit().map_err(keep)
 }
 
 /// The headers that show `credentials`.
@@ -271,6 +398,16 @@ mod tests {
         let (result, server, _) = get(&missing, &Digest::of("0123456789"));
         assert!(result.unwrap_err().is_missing());
         assert_eq!(server.heads().len(), 1);
+    }
+
+    #[test]
+    fn a_netrc_is_read_as_curl_reads_it() {
+        let text = "# c\nmachine a.example login l password p\nmachine b.example\n  login m\n  password q account x\ndefault login d password e\n";
+        let of = |host| Netrc::of(text).credentials(host).map(|found| (found.name, found.password));
+        assert_eq!(of("a.example"), Some(("l".into(), "p".into())));
+        assert_eq!(of("b.example"), Some(("m".into(), "q".into())));
+        assert_eq!(of("c.example"), Some(("d".into(), "e".into())));
+        assert!(Netrc::of("machine a.example login l password p").credentials("c.example").is_none());
     }
 
     #[test]

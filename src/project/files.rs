@@ -1,7 +1,8 @@
 //! Which files of a project are its model, its code and its metadata.
 //!
 //! Invariants: the three lists have no file in common; each is sorted by path, by bytes, whatever order the disk gives;
-//! every file lies in the project's folder, also behind its symbolic links.
+//! every file lies in the project's folder, also behind its symbolic links, but for those of the model for which the manifest
+//! names another place.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -14,8 +15,10 @@ use ignore::WalkBuilder;
 use crate::formats::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::formats::document::{Document, pointer};
 use crate::io::archive::{ArchivePath, PathError};
+use crate::io::explain::Explain as _;
 use crate::io::suggest::{closest, did_you_mean};
-use crate::project::manifest::{CommandPath, Manifest, Requirements};
+use crate::project::address::Address;
+use crate::project::manifest::{CommandPath, Elsewhere, Manifest, ModelFiles, Requirements};
 
 /// The file that says what is left out, in the syntax of `.gitignore`.
 pub const IGNORE_FILE: &str = ".ekibenignore";
@@ -71,11 +74,16 @@ pub fn select(root: &Path, manifest: &Manifest, document: &Document, found: &mut
         }
     };
     let mut selection = Selection { root, real, document, found, patterns: Vec::new(), taken: Default::default() };
-    for (role, steps, texts) in [
-        (Role::Model, &["model", "files"][..], &manifest.model.files),
-        (Role::Code, &["include"][..], &manifest.include),
-        (Role::Metadata, &["metadata"][..], &manifest.metadata),
-    ] {
+    for (number, files) in manifest.model.files.iter().enumerate() {
+        let at = pointer(["model", "files", &number.to_string()]);
+        match files {
+            ModelFiles::Here(text) => selection.add(Role::Model, text, &at),
+            ModelFiles::Elsewhere(elsewhere) => selection.elsewhere(elsewhere, &at),
+        }
+    }
+    for (role, steps, texts) in
+        [(Role::Code, &["include"][..], &manifest.include), (Role::Metadata, &["metadata"][..], &manifest.metadata)]
+    {
         for (number, text) in texts.iter().enumerate() {
             let number = number.to_string();
             selection.add(role, text, &pointer(steps.iter().copied().chain([number.as_str()])));
@@ -205,6 +213,63 @@ impl Selection<'_> {
             self.folder(Role::Code, folder, at, true);
         }
         self.taken[Role::Code as usize].insert(file.path.clone(), file);
+    }
+
+    /// A file, or all in a folder, that lies elsewhere on this machine; what has to be fetched is none of the project's files.
+    fn elsewhere(&mut self, elsewhere: &Elsewhere, at: &str) {
+        let at_from = format!("{at}/from");
+        let address = match elsewhere.from.meant() {
+            Ok(address) => address,
+            Err(error) => {
+                let said = self.document.at(Code::NoAddress, &at_from, error.to_string());
+                let hint = error.explain().hint;
+                return self.say(hint.into_iter().fold(said, Diagnostic::help));
+            }
+        };
+        if let Err(error) = elsewhere.place(address, "file") {
+            let at = if elsewhere.path.is_some() { format!("{at}/path") } else { at_from };
+            return self.say(self.document.at(Code::NotAFile, &at, error.to_string()));
+        }
+        if elsewhere.sha256.is_some() && (!address.is_remote() || address.is_folder()) {
+            let message = "only one file that is fetched is held against a digest";
+            return self.say(self.document.at(Code::WrongForm, &format!("{at}/sha256"), message));
+        }
+        let Address::Path(path) = address else { return };
+        // Where the text is absolute, that is all of it.
+        let host = self.root.join(path);
+        if let Err(error) = self.take_from(&host, elsewhere) {
+            let (code, message) = match error.kind() {
+                std::io::ErrorKind::NotFound => {
+                    (Code::NoFile, format!("there is no file or folder `{}`", path.display()))
+                }
+                _ => (Code::Unreadable, error.to_string()),
+            };
+            self.say(self.document.at(code, &at_from, message));
+        }
+    }
+
+    fn take_from(&mut self, host: &Path, elsewhere: &Elsewhere) -> std::io::Result<()> {
+        let address = Address::Path(host.to_owned());
+        let mut take = |host: PathBuf, name: &str| -> std::io::Result<()> {
+            let size = fs::metadata(&host)?.len();
+            let path = elsewhere.place(&address, name).map_err(std::io::Error::other)?;
+            self.taken[Role::Model as usize].insert(path.clone(), ProjectFile { path, host, size });
+            Ok(())
+        };
+        if !fs::metadata(host)?.is_dir() {
+            return take(host.to_owned(), "");
+        }
+        for entry in WalkBuilder::new(host).standard_filters(false).follow_links(true).build() {
+            let entry = entry.map_err(std::io::Error::other)?;
+            if entry.file_type().is_some_and(|kind| kind.is_file()) {
+                let name = relative(host, entry.path());
+                let name = name.ok_or_else(|| std::io::Error::other("a name in it is not UTF-8"))?;
+                if !left_out(&name) {
+                    take(entry.into_path(), name.as_str())?;
+                }
+            }
+        }
+        Ok(())
     }
 
     fn add(&mut self, role: Role, text: &str, at: &str) {

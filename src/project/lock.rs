@@ -1,6 +1,6 @@
 //! The lock, `ekiben.lock`: what a manifest resolved to, by digest.
 //!
-//! Invariant: a lock names no server. The same lock builds the same image from any mirror and any package index, and
+//! Invariant: a lock names no server, but for the addresses of a model's files, which stand in the manifest. The same lock builds the same image from any mirror and any package index, and
 //! the same manifest with the same lock gives the same bytes.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -44,6 +44,9 @@ pub struct Lock {
     pub python: Option<PythonVersion>,
     /// What it resolved to, by platform.
     pub platforms: BTreeMap<Platform, LockedPlatform>,
+    /// The files of the model that are fetched.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub models: Vec<LockedModel>,
 }
 
 impl Lock {
@@ -130,12 +133,42 @@ pub fn input_digest(manifest: &Manifest, files: &[&str], server: &[&str]) -> Dig
         "platforms": manifest.platforms.iter().collect::<BTreeSet<_>>(),
         "served": manifest.service.command.is_empty(),
     });
+    let models: BTreeSet<_> =
+        manifest.model.remote().map(|(_, one, address)| (address.to_string(), one.sha256.clone())).collect();
+    if let Some(input) = input.as_object_mut().filter(|_| !models.is_empty()) {
+        input.insert("models".to_owned(), serde_json::json!(models));
+    }
     let more: BTreeSet<_> = server.iter().filter(|package| !SERVER.contains(package)).collect();
     if !more.is_empty() {
         input["server"] = serde_json::json!(more);
     }
     // serde_json keeps keys sorted, so the text is canonical.
     Digest::of(input.to_string())
+}
+
+/// What an address of a manifest's model resolved to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LockedModel {
+    /// The address, as the manifest has it.
+    pub from: String,
+    /// What was there.
+    pub files: Vec<LockedFile>,
+}
+
+/// A file at an address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LockedFile {
+    /// What it is called there: its path in the folder that the address names, or its own name.
+    pub name: String,
+    /// In bytes.
+    pub size: u64,
+    /// Of its bytes.
+    pub digest: Digest,
+    /// What tells this version of it from others where it lives: a commit, the version of an object, an entity tag.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
 }
 
 /// What a manifest resolved to on one platform.

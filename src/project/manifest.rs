@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::str::FromStr;
+use std::time::Duration;
 
 use base64::Engine as _;
 use schemars::JsonSchema;
@@ -19,7 +20,9 @@ use crate::formats::document::Written;
 use crate::formats::python::PythonVersion;
 use crate::formats::schema::Kind;
 use crate::formats::schema::load::Described;
+use crate::io::archive::{ArchivePath, PathError};
 use crate::io::digest::Digest;
+use crate::project::address::Address;
 
 /// Names of a manifest, the usual one first.
 pub const NAMES: [&str; 4] = ["ekiben.yaml", "ekiben.yml", "ekiben.json", "ekiben.json5"];
@@ -190,9 +193,10 @@ impl fmt::Display for Version {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Model {
-    /// Globs, relative to the manifest. In the container the files lie read-only under `/models/NAME`.
+    /// Globs, relative to the manifest, and addresses of what lives elsewhere. In the container the files lie read-only under
+    /// `/models/NAME`.
     #[serde(default)]
-    pub files: Vec<String>,
+    pub files: Vec<ModelFiles>,
     /// What loading the model's pickles may import though Ekiben does not know it: `package.module.Name`, or `package.*`
     /// for all of a package.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -202,6 +206,63 @@ pub struct Model {
         "patternErrorMessage": "a module and a name in it, as package.module.Name or package.*"
     }))]
     pub allow: Vec<String>,
+}
+
+/// Files of a model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum ModelFiles {
+    /// A glob, relative to the manifest.
+    Here(String),
+    /// What lives elsewhere.
+    Elsewhere(Elsewhere),
+}
+
+/// Files of a model that are not in the project.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Elsewhere {
+    /// Where they live: a path on this machine, `https://…`, `s3://BUCKET/KEY`, or `hf://OWNER/NAME@REVISION/FILE`. What is
+    /// fetched is locked by its digest. Without a file, or with `/` at the end, all in the bucket, repository or folder.
+    pub from: Written<Address>,
+    /// Where they go, below the model's folder. Absent: where their own name says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// The digest that the one file has to have, where it is known before it is fetched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("pattern" = r"^(sha256:)?[0-9a-f]{64}$", "patternErrorMessage" = "64 hexadecimal digits"))]
+    pub sha256: Option<String>,
+}
+
+impl Elsewhere {
+    /// Where one of its files goes, which is called `name` there.
+    ///
+    /// # Errors
+    /// When that is no path below the model's folder.
+    pub fn place(&self, address: &Address, name: &str) -> Result<ArchivePath, PathError> {
+        let own = self.path.clone().unwrap_or_else(|| address.name());
+        let own = ArchivePath::relative(own.trim_end_matches('/'))?;
+        if address.is_folder() { Ok(own.join(&ArchivePath::new(name)?)) } else { Ok(own) }
+    }
+
+    /// The digest that it has to have.
+    pub fn digest(&self) -> Option<Digest> {
+        let text = self.sha256.as_deref()?;
+        Digest::from_hex(text.strip_prefix("sha256:").unwrap_or(text)).ok()
+    }
+}
+
+impl Model {
+    /// What is to be fetched from other machines, with its number among the files.
+    pub fn remote(&self) -> impl Iterator<Item = (usize, &Elsewhere, &Address)> {
+        self.files.iter().enumerate().filter_map(|(number, files)| match files {
+            ModelFiles::Elsewhere(elsewhere) => {
+                let address = elsewhere.from.meant().ok().filter(|address| address.is_remote())?;
+                Some((number, elsewhere, address))
+            }
+            ModelFiles::Here(_) => None,
+        })
+    }
 }
 
 /// The Python side.
@@ -348,6 +409,34 @@ pub struct Service {
     /// What the functions are given, in words; names that the functions do not have are errors.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub inputs: Vec<Input>,
+    /// How many requests the functions answer at once, in each worker; so many threads run those that are not `async`.
+    /// Absent: 32 in threads, and 1000 that are `async`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub concurrency: Option<u32>,
+    /// How many requests wait, in each worker, while that many are answered; what comes then gets 503 with `Retry-After`.
+    /// Absent: 1000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 100_000))]
+    pub queue: Option<u32>,
+    /// The time that a request has for all: until its body is there, until it is its turn, and until the function has
+    /// answered. Absent: as long as it takes. A function that is not `async` cannot be stopped: its caller gets 504, and it
+    /// goes on and counts as work until it returns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("pattern" = PERIOD, "patternErrorMessage" = PERIOD_IN_WORDS))]
+    pub timeout: Option<Written<Period>>,
+    /// The time that requests have to be answered after the service was asked to end. Absent: `8s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("pattern" = PERIOD, "patternErrorMessage" = PERIOD_IN_WORDS))]
+    pub grace: Option<Written<Period>>,
+    /// How many processes answer. The model is loaded once, and its memory shared, where that is safe; else each loads it.
+    /// Absent: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 256))]
+    pub workers: Option<u32>,
+    /// Requests with `Prefer: respond-async`, whose answers are asked for later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deferred: Option<Deferred>,
     /// The port that the server listens on, unless the variable `PORT` says otherwise.
     #[serde(default = "port")]
     #[schemars(range(min = 1, max = 65535))]
@@ -574,6 +663,70 @@ fn port() -> u16 {
 fn ready() -> String {
     "/readyz".to_owned()
 }
+
+/// Requests whose answers are asked for later: they are held in the memory of the worker that they came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Deferred {
+    /// How many there are at most, in each worker, of those under way and those whose answers are kept. Absent: 100.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 100_000))]
+    pub most: Option<u32>,
+    /// How long an answer is kept. Absent: `10m`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("pattern" = PERIOD, "patternErrorMessage" = PERIOD_IN_WORDS))]
+    pub keep: Option<Written<Period>>,
+}
+
+/// A length of time: `5ms`, `30s`, `1.5m`, `2h`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Period {
+    text: String,
+    length: Duration,
+}
+
+impl Period {
+    /// In seconds.
+    pub fn seconds(&self) -> f64 {
+        self.length.as_secs_f64()
+    }
+}
+
+/// The text names no length of time.
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` is no time: write a number and its unit, as 5ms, 30s, 1.5m or 2h")]
+pub struct NoPeriod(String);
+
+impl FromStr for Period {
+    type Err = NoPeriod;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let length = UNITS.iter().find_map(|(unit, seconds)| {
+            let number = text.strip_suffix(unit)?;
+            let is_number = |c: char| c.is_ascii_digit() || c == '.';
+            let ends = number.starts_with('.') || number.ends_with('.');
+            let number: f64 = number.parse().ok().filter(|_| number.chars().all(is_number) && !ends)?;
+            Duration::try_from_secs_f64(number * seconds).ok()
+        });
+        match length {
+            Some(length) => Ok(Self { text: text.to_owned(), length }),
+            None => Err(NoPeriod(text.chars().take(200).collect())),
+        }
+    }
+}
+
+impl fmt::Display for Period {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// Units of time in seconds; those whose names end alike in the order in which they are told apart.
+const UNITS: [(&str, f64); 4] = [("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("h", 3600.0)];
+
+/// What a time looks like: what [`Period::from_str`] reads.
+const PERIOD: &str = r"^[0-9]{1,9}(\.[0-9]{1,9})?(ms|s|m|h)$";
+const PERIOD_IN_WORDS: &str = "a number and its unit, as 5ms, 30s, 1.5m or 2h";
 
 /// An argument of a function.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -895,6 +1048,21 @@ mod tests {
         assert!(uvicorn.contains(&"server.py".to_owned()), "{uvicorn:?}");
         assert!(of(&["sh", "-c", "cd src; exec python 'x.py'"]).contains(&"x.py".to_owned()));
         assert_eq!(of(&["python", "-c", "import this"]), ["import", "this"]);
+    }
+
+    #[test]
+    fn a_time_is_the_same_text_again_and_what_the_schema_takes() {
+        let validator = jsonschema::validator_for(&serde_json::json!({ "pattern": PERIOD })).unwrap();
+        for (text, seconds) in [("5ms", 0.005), ("30s", 30.0), ("1.5m", 90.0), ("2h", 7200.0), ("0s", 0.0)] {
+            assert!((text.parse::<Period>().unwrap().seconds() - seconds).abs() < 1e-9, "{text}");
+        }
+        proptest::proptest!(|(text in "[0-9.]{0,4}(ms|s|m|h|d| |-|e|inf|nan)?")| {
+            let read = text.parse::<Period>();
+            proptest::prop_assert_eq!(read.is_ok(), validator.is_valid(&text.clone().into()), "{:?}", text);
+            if let Ok(period) = read {
+                proptest::prop_assert_eq!(period.to_string(), text);
+            }
+        });
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! A project: a folder with a manifest, read and checked.
 
+pub mod address;
 pub mod files;
 pub mod init;
 pub mod lock;

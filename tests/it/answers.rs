@@ -404,7 +404,7 @@ fn a_failed_request_shows_what_the_log_says_of_it_and_nothing_else() {
     }
     assert_eq!(said.out.matches("frames of the service and libraries (-v)\n").count(), 1, "{}", said.out);
     let whole = home.run(["test", "tiny", "--verbose"]).ends(4).out;
-    assert!(whole.contains("site-packages/starlette/") && whole.contains("Traceback"), "{whole}");
+    assert!(whole.contains("/app/ekiben_service/app.py") && whole.contains("Traceback"), "{whole}");
     let report = home.run(["test", "tiny", "--output", "json"]).ends(4).json();
     let outcomes = report["outcomes"].as_array().unwrap();
     assert!(outcomes[1]["log"].to_string().contains("KeyError"), "{report:#}");

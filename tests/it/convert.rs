@@ -233,6 +233,11 @@ fn hostile_and_broken_models_become_nothing_and_stop_no_other() {
     // For a person: the diagnostics of `validate`, and the row.
     let said = home.run(["convert", "shelf/evil.pkl"]).ends(3).says("EK0802");
     assert!(said.out.contains("refused") && said.out.contains("--allow"), "{}", said.out);
+    // `init` is the same, and for programs the diagnostics are part of the error.
+    let failed = home.run(["init", "--from", "shelf/evil.pkl", "new", "--output", "json"]).ends(3);
+    let error: Value = serde_json::from_str(&failed.err).unwrap();
+    assert_eq!(error["error"]["name"], "init/refused");
+    assert_eq!(error["error"]["diagnostics"][0]["code"], "EK0802", "{error:#}");
     // Whoever insists, names it; the manifest does as well, so `validate` knows.
     home.run(["convert", "shelf/evil.pkl", "--allow", "os.system", "--allow", "not.imported"]).ok();
     let manifest = fs::read_to_string(home.folder().join("evil/ekiben.yaml")).unwrap();
@@ -258,6 +263,37 @@ fn hostile_and_broken_models_become_nothing_and_stop_no_other() {
 /// A pickle that a project is made of.
 const SMALL: &[u8] = b"\x80\x04\x8c\x1bsklearn.linear_model._basic\x8c\x10LinearRegression\x93)\x81}(\
     \x8c\x0en_features_in_K\x02\x8c\x10_sklearn_version\x8c\x051.5.2ub.";
+
+#[test]
+fn what_cloudpickle_wrote_is_asked_by_what_it_takes() {
+    let home = Home::empty();
+    for name in ["class", "call", "function", "other"] {
+        home.write(&format!("{name}.pkl"), fs::read(format!("fixtures/models/written-{name}.pkl")).unwrap());
+    }
+    let made = |name: &str| {
+        let file = format!("{name}.pkl");
+        // It is code, and taken only by whoever says so.
+        home.run(["convert", &file]).ends(3).says("EK0805");
+        let report = home.run(["convert", &file, "--allow", "cloudpickle.*", "--output", "json"]).ok().json();
+        home.run(["validate", name]).ok();
+        let code = fs::read_to_string(home.folder().join(name).join("src/predict.py")).unwrap();
+        (row(&report, name).clone(), code)
+    };
+    let (class, code) = made("class");
+    assert_eq!((&class["state"], &class["proposal"]["class"]), (&json!("ready"), &json!("Thermometer")));
+    assert!(code.contains("def predict(readings: Any):") && code.contains("model.predict(readings)"), "{code}");
+    assert!(class["proposal"]["python"]["text"] == "3.11" && requirements(&class) == ["cloudpickle"], "{class:#}");
+    // A method of a class that it is derived of; a function, with what that imports.
+    let (call, code) = made("call");
+    assert!(call["state"] == "ready" && code.contains("return model(value)"), "{code}");
+    let (function, code) = made("function");
+    assert!(code.contains("def predict(weights: Any, days: Any):"), "{code}");
+    assert!(code.contains("return model(weights=weights, days=days)"), "{code}");
+    assert_eq!(requirements(&function), ["cloudpickle", "numpy"]);
+    let (other, _) = made("other");
+    assert_eq!(other["state"], "incomplete");
+    assert_eq!(other["proposal"]["open"][0], "Store has no `predict`, but `find`: call it in src/predict.py");
+}
 
 #[test]
 fn names_are_safe_and_unique() {
@@ -315,8 +351,16 @@ fn foreign_names_get_into_code_and_yaml_as_texts_alone() {
 #[test]
 fn whatever_is_left_of_a_model_ends_in_a_proposal_or_none() {
     let shelf = new_shelf();
-    for name in ["mixed.pkl", "forest.joblib", "boosted.pkl", "trees named.pkl"] {
-        let bytes = fs::read(shelf.join(name)).unwrap();
+    let own = Path::new("fixtures/models");
+    for (folder, name) in [
+        (shelf.as_path(), "mixed.pkl"),
+        (&shelf, "forest.joblib"),
+        (&shelf, "boosted.pkl"),
+        (&shelf, "trees named.pkl"),
+        (own, "written-class.pkl"),
+        (own, "written-function.pkl"),
+    ] {
+        let bytes = fs::read(folder.join(name)).unwrap();
         for at in 0..bytes.len().min(3000) {
             let mut flipped = bytes.clone();
             flipped[at] ^= 1 << (at % 8);

@@ -85,6 +85,8 @@ fn a_library_that_is_nowhere_is_an_error_with_its_package_and_auto_adds_it() {
         let failed = home.run(["build", "tiny"]).ends(1);
         let failed = failed.says("Python packages need libraries that the image does not have");
         let line = format!("quick 1: {module} needs libgomp.so.1, which the Debian package `libgomp1` has");
+        // Nothing was compiled for it.
+        assert!(!failed.err.contains("bytecode"), "{}", failed.err);
         failed.says(&line).says("add `libgomp1` to `packages` below `system` in the manifest, or `auto`");
     }
     let report = home.run(["build", "tiny", "--output", "json"]).ends(1);

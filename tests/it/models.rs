@@ -4,12 +4,15 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use ekiben::check;
 use ekiben::formats::diagnostic::{Code, Diagnostics, Rendering};
 use ekiben::formats::model::{self, Column, Fault, Format, Kind, Model, Origin, Tensor};
 use ekiben::project::Project;
 use proptest::prelude::*;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 
 fn check(path: &Path) -> Diagnostics {
     let mut found = Diagnostics::new();
@@ -277,7 +280,7 @@ fn tensorflow_lite_says_what_it_takes() {
 fn no_offset_of_a_flatbuffer_does_harm() {
     let whole = tflite(None);
     let catboost = fs::read("fixtures/models/catboost.cbm").unwrap();
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     for (bytes, name) in [(&whole, "a.tflite"), (&catboost[..2000].to_vec(), "a.cbm")] {
         for at in (8..bytes.len() - 4).step_by(4) {
             // Forward, back to the beginning, into itself, and beyond the end.
@@ -530,6 +533,25 @@ fn boosters_say_what_they_take() {
 }
 
 #[test]
+fn a_model_in_json_is_no_document() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = br#"{"learner":{"learner_model_param":{"num_feature":"2"},"objective":{"name":"reg:squarederror"}},"version":[3,0,0]}"#;
+    for (name, bytes, wanted) in [
+        ("booster.json", &whole[..], None),
+        ("cut.json", &whole[..60], Some(Code::BrokenModel)),
+        ("hidden.json", SYSTEM, Some(Code::DangerousGlobal)),
+        // What is neither is taken for a manifest.
+        ("other.json", b"{}", Some(Code::MissingKey)),
+    ] {
+        let path = folder.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        let [checked] = &check::of(&[path])[..] else { panic!("{name}") };
+        assert_eq!(checked.kind == check::Kind::Model, name != "other.json", "{name}");
+        assert_eq!(codes(&checked.diagnostics).into_iter().next(), wanted, "{name}");
+    }
+}
+
+#[test]
 fn catboost_says_what_it_takes() {
     let Model { format, about, .. } = real("catboost.cbm");
     assert_eq!((format, about.version.as_deref()), (Format::CatBoost, Some("1.2.10")));
@@ -630,9 +652,9 @@ fn of_large_boosters_beginning_and_end_are_read() {
     file.set_len((at + 8) as u64 + more * 4).unwrap();
     std::io::Seek::seek(&mut file, std::io::SeekFrom::End(0)).unwrap();
     file.write_all(&bytes[at + 8..]).unwrap();
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     let model = model::inspect(&Origin::File(&path), "a.ubj", path.metadata().unwrap().len()).unwrap();
-    assert!(model.faults.is_empty() && start.elapsed() < std::time::Duration::from_secs(60), "{:?}", model.faults);
+    assert!(model.faults.is_empty() && start.elapsed() < Duration::from_secs(60), "{:?}", model.faults);
     assert_eq!((model.about.version, model.about.classes), (known.version, known.classes));
 }
 
@@ -734,7 +756,7 @@ fn bombs_end_soon_and_small() {
     let memoized = [&b"\x80\x04"[..], &b"N\x94".repeat(1_000_000)].concat();
     let dicts = b"}".repeat(500_000);
     for bytes in [memo, numbers, marks, memoized, dicts, b"]2a".repeat(300_000), b"S'\\\\".repeat(1_000_000)] {
-        let start = std::time::Instant::now();
+        let start = Instant::now();
         let model = inspect(&bytes, "a.pkl");
         assert!(!model.faults.is_empty());
         assert!(start.elapsed() < crate::home::PATIENCE, "{:?}", start.elapsed());
@@ -794,6 +816,104 @@ proptest! {
     }
 }
 
+/// How many inputs the readers get.
+fn fuzz_wanted() -> usize {
+    std::env::var("EKIBEN_FUZZ").ok().and_then(|text| text.parse().ok()).unwrap_or(10_000)
+}
+
+/// A few changes: cut off, other bytes, bits, a piece of `other`, a large number.
+fn mutated(mut bytes: Vec<u8>, other: &[u8], random: &mut StdRng) -> Vec<u8> {
+    for _ in 0..random.gen_range(1..6) {
+        let at = random.gen_range(0..=bytes.len());
+        match random.gen_range(0..5) {
+            0 => bytes.truncate(at),
+            1 if at < bytes.len() => bytes[at] = random.r#gen(),
+            2 if at < bytes.len() => bytes[at] ^= 1 << random.gen_range(0..8),
+            3 => {
+                let from = random.gen_range(0..=other.len());
+                let to = (from + random.gen_range(0..40)).min(other.len());
+                bytes.splice(at..at, other[from..to].iter().copied());
+            }
+            _ => bytes.splice(at..at, [0xff, 0xff, 0xff, 0x7f]).for_each(drop),
+        }
+    }
+    bytes
+}
+
+/// Runs `run(seed, inputs)` on two processors, and gives the longest that one input took.
+fn by_both_halves(wanted: usize, run: impl Fn(u64, usize) -> Duration + Sync) -> Duration {
+    std::thread::scope(|scope| {
+        let run = &run;
+        let halves: Vec<_> = (0..2).map(|seed| scope.spawn(move || run(seed, wanted.div_ceil(2)))).collect();
+        halves.into_iter().map(|half| half.join().unwrap()).max().unwrap()
+    })
+}
+
+/// Models of real frameworks, files and folders, with one file of each changed: whatever comes, `init` ends with a project or
+/// an error, and leaves nothing behind where it fails. `scripts/fuzz-models.sh` makes them and runs this.
+#[test]
+#[ignore = "takes minutes, and needs the frameworks; scripts/fuzz-models.sh runs it"]
+fn projects_of_broken_models_are_made_or_refused() {
+    use ekiben::project::init::{self, Start};
+
+    let zoo = PathBuf::from(std::env::var_os("EKIBEN_ZOO").expect("EKIBEN_ZOO names a folder of models"));
+    let mut seeds: Vec<(PathBuf, Vec<PathBuf>, Vec<PathBuf>)> = Vec::new();
+    for case in fs::read_dir(&zoo).unwrap().map(|entry| entry.unwrap().path()) {
+        let Ok(text) = fs::read_to_string(case.join("case.json")) else { continue };
+        let known: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let model = case.join(known["model"].as_str().unwrap());
+        let files = files_below(&case.join("saved"));
+        // What is large is arrays.
+        let small = |path: &&PathBuf| path.metadata().unwrap().len() < 300_000;
+        let changed = files.iter().filter(small).filter(|path| path.starts_with(&model)).cloned().collect();
+        seeds.push((model.strip_prefix(&case).unwrap().to_owned(), files, changed));
+    }
+    seeds.retain(|(_, _, changed)| !changed.is_empty());
+    seeds.sort();
+    assert!(seeds.len() > 20, "{} has {} models", zoo.display(), seeds.len());
+    let run = |seed: u64, count: usize| {
+        let mut random = StdRng::seed_from_u64(seed);
+        let mut slowest = Duration::ZERO;
+        for _ in 0..count {
+            let (model, files, changed) = &seeds[random.gen_range(0..seeds.len())];
+            let broken = &changed[random.gen_range(0..changed.len())];
+            let other = &seeds[random.gen_range(0..seeds.len())].2;
+            let other = fs::read(&other[random.gen_range(0..other.len())]).unwrap();
+            let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+            for file in files {
+                let saved = file.components().position(|part| part.as_os_str() == "saved").unwrap();
+                let copy = folder.path().join(file.components().skip(saved).collect::<PathBuf>());
+                fs::create_dir_all(copy.parent().unwrap()).unwrap();
+                if file == broken {
+                    fs::write(&copy, mutated(fs::read(file).unwrap(), &other, &mut random)).unwrap();
+                } else if file.metadata().unwrap().len() < 5_000_000 {
+                    fs::copy(file, &copy).unwrap();
+                }
+            }
+            let project = folder.path().join("project");
+            let start = Start { folder: project.clone(), model: Some(folder.path().join(model)), ..Start::default() };
+            let (started, mut found) = (Instant::now(), Diagnostics::new());
+            let result = init::start(&start, &mut found);
+            slowest = slowest.max(started.elapsed());
+            rendered(&found);
+            assert_eq!(result.is_ok(), project.exists(), "{model:?} with another {broken:?}: {result:?}");
+        }
+        slowest
+    };
+    let slowest = by_both_halves(fuzz_wanted(), run);
+    assert!(slowest < Duration::from_secs(60), "{slowest:?}");
+    println!("{} projects of {} models; the slowest took {slowest:?}", fuzz_wanted(), seeds.len());
+}
+
+/// All files below a folder, in order.
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let below = |name: &String| {
+        let path = folder.join(name);
+        if path.is_dir() { files_below(&path) } else { vec![path] }
+    };
+    crate::home::names(folder).iter().flat_map(below).collect()
+}
+
 /// Many inputs for every reader of foreign bytes, made from what is in `fixtures` by a few changes each, the same ones
 /// every time. `scripts/bench-validate.sh` runs a million: `EKIBEN_FUZZ` says how many.
 #[test]
@@ -802,9 +922,8 @@ fn a_million_inputs_end_in_answers() {
     use ekiben::formats::diagnostic::Source;
     use ekiben::formats::document::{Document, Format};
     use ekiben::formats::schema::{self, Kind};
-    use rand::{Rng, SeedableRng};
 
-    let wanted: usize = std::env::var("EKIBEN_FUZZ").ok().and_then(|text| text.parse().ok()).unwrap_or(10_000);
+    let wanted = fuzz_wanted();
     let mut seeds: Vec<(String, Vec<u8>)> = Vec::new();
     for folder in
         ["fixtures/invalid", "fixtures/invalid/src", "fixtures/iris", "fixtures/analytics", "fixtures/metadata"]
@@ -832,27 +951,13 @@ fn a_million_inputs_end_in_answers() {
     seeds.push(("a.pt".to_owned(), zipped(&[("archive/data.pkl", SYSTEM), ("a.npy", b"\x93NUMPY\x01\0")])));
     seeds.sort();
     let run = |seed: u64, count: usize| {
-        let mut random = rand::rngs::StdRng::seed_from_u64(seed);
-        let mut slowest = std::time::Duration::ZERO;
+        let mut random = StdRng::seed_from_u64(seed);
+        let mut slowest = Duration::ZERO;
         for _ in 0..count {
             let (name, bytes) = &seeds[random.gen_range(0..seeds.len())];
-            let mut bytes = bytes.clone();
-            for _ in 0..random.gen_range(1..6) {
-                let at = random.gen_range(0..=bytes.len());
-                match random.gen_range(0..5) {
-                    0 => bytes.truncate(at),
-                    1 if at < bytes.len() => bytes[at] = random.r#gen(),
-                    2 if at < bytes.len() => bytes[at] ^= 1 << random.gen_range(0..8),
-                    3 => {
-                        let (_, other) = &seeds[random.gen_range(0..seeds.len())];
-                        let from = random.gen_range(0..=other.len());
-                        let to = (from + random.gen_range(0..40)).min(other.len());
-                        bytes.splice(at..at, other[from..to].iter().copied());
-                    }
-                    _ => bytes.splice(at..at, [0xff, 0xff, 0xff, 0x7f]).for_each(drop),
-                }
-            }
-            let start = std::time::Instant::now();
+            let (_, other) = &seeds[random.gen_range(0..seeds.len())];
+            let bytes = mutated(bytes.clone(), other, &mut random);
+            let start = Instant::now();
             inspect(&bytes, name);
             let text = String::from_utf8_lossy(&bytes);
             if name.ends_with(".py") {
@@ -878,11 +983,7 @@ fn a_million_inputs_end_in_answers() {
         }
         slowest
     };
-    let slowest = std::thread::scope(|scope| {
-        let run = &run;
-        let halves: Vec<_> = (0..2).map(|seed| scope.spawn(move || run(seed, wanted.div_ceil(2)))).collect();
-        halves.into_iter().map(|half| half.join().unwrap()).max().unwrap()
-    });
+    let slowest = by_both_halves(wanted, run);
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap().trim();
     // What the script puts into the table.
@@ -891,5 +992,5 @@ fn a_million_inputs_end_in_answers() {
         format!("{wanted} {} {peak}", slowest.as_millis()),
     )
     .unwrap();
-    assert!(slowest < std::time::Duration::from_secs(60), "{slowest:?}");
+    assert!(slowest < Duration::from_secs(60), "{slowest:?}");
 }

@@ -49,8 +49,8 @@ fn site() -> &'static Path {
 }
 
 pub struct Service {
-    root: tempfile::TempDir,
-    process: Child,
+    pub root: tempfile::TempDir,
+    pub process: Child,
     pub port: u16,
     pub document: Value,
 }
@@ -169,7 +169,7 @@ impl Service {
         self.ask("GET", path, "", "")
     }
 
-    fn signal(&self, signal: nix::sys::signal::Signal) {
+    pub(crate) fn signal(&self, signal: nix::sys::signal::Signal) {
         let id = nix::unistd::Pid::from_raw(self.process.id().try_into().unwrap());
         nix::sys::signal::kill(id, signal).unwrap();
     }

@@ -63,11 +63,13 @@ fn a_python_from_elsewhere_is_said_before_anything_is_fetched() {
 }
 
 /// Codes that need more than one small file; the tests below reach them.
-const ELSEWHERE: [Code; 7] = [
+const ELSEWHERE: [Code; 8] = [
     Code::Unreadable,
     Code::TooLarge,
     Code::NoManifest,
     Code::TwoManifests,
+    // Only the place itself tells.
+    Code::ModelMoved,
     Code::LinkLeaves,
     Code::NotAFile,
     Code::Unrecognised,
@@ -533,6 +535,7 @@ fn a_lock_is_read_as_it_was_written() {
         input: ekiben::project::lock::input_digest(&project.manifest, &[], &[]),
         python: None,
         platforms: Default::default(),
+        models: Vec::new(),
     };
     let path = folder.path().join(ekiben::project::lock::NAME);
     lock.write(&path).unwrap();
@@ -744,7 +747,8 @@ fn bundle(folder: &Folder, name: &str, manifest: &str, end: &[u8]) -> PathBuf {
         vec![Weight { path: path("w.pkl"), content }],
         Hashing::IfUnknown,
     );
-    let lock = Lock { lock: 1, input: Digest::of("x"), python: None, platforms: Default::default() };
+    let lock =
+        Lock { lock: 1, input: Digest::of("x"), python: None, platforms: Default::default(), models: Vec::new() };
     for (name, text) in [("ekiben.yaml", manifest.to_owned()), ("ekiben.lock", lock.to_text().unwrap())] {
         bundle.add(path(name), Content::Bytes(text.into_bytes()), Mode::Plain).unwrap();
     }

@@ -49,6 +49,7 @@ def written(folder, name, text):
 def own_class(saved):
     import pickle
 
+    saved.lacking = "an example of what it takes"
     model = written(saved.folder, "mymodel", MODULE).Celsius().fit([32, 212], [0.5, 100.5])
     with open(saved.path("model.pkl"), "wb") as file:
         pickle.dump(model, file)
@@ -71,6 +72,7 @@ def own_step(saved):
 
     from .scikit import irises
 
+    saved.lacking = "the columns that its own step takes"
     table, target, unseen = irises()
     model = make_pipeline(written(saved.folder, "features", STEP).Ratio(), LogisticRegression(max_iter=500)).fit(
         table, target

@@ -91,6 +91,7 @@ def torchscript_script(saved):
 
     model, unseen = net(ELSEWHERE)
     torch.jit.script(model).save(saved.path("model.pt"))
+    saved.code = True
     asked(saved, model, unseen)
 
 
@@ -100,6 +101,7 @@ def torchscript_trace(saved):
 
     model, unseen = net(ELSEWHERE)
     torch.jit.trace(model, unseen[:1]).save(saved.path("traced.pt"))
+    saved.code = True
     asked(saved, model, unseen)
 
 

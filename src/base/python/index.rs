@@ -10,7 +10,7 @@ use fs_err as fs;
 use serde::Deserialize;
 use url::Url;
 
-use crate::image::download::{self, Credentials};
+use crate::image::download::{self, Credentials, Netrc};
 use crate::image::session::Session;
 use crate::io::digest::Digest;
 use crate::io::explain::{ErrorKind, Explain, Explanation};
@@ -177,7 +177,7 @@ struct Settings {
     /// Files with certificates.
     authorities: Vec<PathBuf>,
     /// `~/.netrc`
-    netrc: String,
+    netrc: Netrc,
 }
 
 impl Settings {
@@ -216,8 +216,7 @@ impl Settings {
         }
         settings.folders = bare.folders.iter().map(PathBuf::from).filter(|folder| folder.is_absolute()).collect();
         settings.authorities = bare.authorities.iter().map(PathBuf::from).filter(|file| file.is_file()).collect();
-        let netrc = std::env::var_os("NETRC").map(PathBuf::from).or_else(|| Some(home()?.join(".netrc")));
-        settings.netrc = netrc.and_then(|file| fs::read_to_string(file).ok()).unwrap_or_default();
+        settings.netrc = Netrc::of_person();
         settings
     }
 
@@ -229,7 +228,7 @@ impl Settings {
             name: decoded(url.username()),
             password: decoded(url.password().unwrap_or_default()),
         });
-        own.next().or_else(|| netrc(&self.netrc, url.host_str()?))
+        own.next().or_else(|| self.netrc.credentials(url.host_str()?))
     }
 }
 
@@ -293,27 +292,6 @@ fn ini(text: &str, section: &str, name: &str) -> Option<String> {
         }
     }
     value
-}
-
-/// What a netrc says of a host (`netrc(5)`, as curl reads it).
-fn netrc(text: &str, host: &str) -> Option<Credentials> {
-    let mut words = text.lines().filter(|line| !line.trim_start().starts_with('#')).flat_map(str::split_whitespace);
-    let (mut meant, mut name, mut password) = (false, None, None);
-    while let Some(word) = words.next() {
-        match word {
-            "machine" | "default" => {
-                if meant {
-                    break;
-                }
-                meant = word == "default" || words.next() == Some(host);
-            }
-            "login" if meant => name = words.next(),
-            "password" if meant => password = words.next(),
-            "login" | "password" | "account" => drop(words.next()),
-            _ => {}
-        }
-    }
-    Some(Credentials { name: name?.to_owned(), password: password.unwrap_or_default().to_owned() })
 }
 
 fn decoded(text: &str) -> String {
@@ -422,16 +400,6 @@ mod tests {
     }
 
     #[test]
-    fn a_netrc_is_read_as_curl_reads_it() {
-        let text = "# c\nmachine a.example login l password p\nmachine b.example\n  login m\n  password q account x\ndefault login d password e\n";
-        let of = |host| netrc(text, host).map(|found| (found.name, found.password));
-        assert_eq!(of("a.example"), Some(("l".into(), "p".into())));
-        assert_eq!(of("b.example"), Some(("m".into(), "q".into())));
-        assert_eq!(of("c.example"), Some(("d".into(), "e".into())));
-        assert!(netrc("machine a.example login l password p", "c.example").is_none());
-    }
-
-    #[test]
     fn files_of_pip_are_read() {
         let text =
             "[global]\nindex-url = https://i.example/simple\nfind_links =\n    /a\n    /b\n[install]\nno-index = yes\n";
@@ -456,7 +424,7 @@ mod tests {
     fn passwords_go_to_the_host_that_they_are_for() {
         let settings = Settings {
             indexes: vec![Url::parse("https://me:s%40cret@i.example/simple/").unwrap()],
-            netrc: "machine n.example login l password p".to_owned(),
+            netrc: Netrc::of("machine n.example login l password p"),
             ..Settings::default()
         };
         let of = |url: &str| settings.credentials(&Url::parse(url).unwrap()).map(|found| (found.name, found.password));
@@ -471,7 +439,7 @@ mod tests {
         #[test]
         fn no_page_makes_it_panic(text in "(href=|'|\"|#sha256=|uv|\\{|\\}|files|:|\\[|\\]|&amp;|[\\PC]){0,40}") {
             let _ = page(&text).wheel(FILE, &Digest::of("x"));
-            let _ = (netrc(&text, "h"), ini(&text, "global", "cert"), decoded(&text));
+            let _ = (Netrc::of(&text).credentials("h"), ini(&text, "global", "cert"), decoded(&text));
         }
     }
 }

@@ -3,14 +3,13 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::Path;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use pep440_rs::VersionSpecifiers;
-use pep508_rs::{Pep508Error, Pep508ErrorSource, Requirement, VerbatimUrl, VersionOrUrl};
 
 use super::{Outside, Wanted, inside};
 use crate::formats::diagnostic::{Code, Diagnostic, Diagnostics, Fix, Source};
+use crate::formats::requirement::{self, NoRequirement, VersionOrUrl};
 use crate::io::digest::Digest;
 
 /// The lines of a file of requirements without comments; those that end in a backslash go on in the next.
@@ -202,7 +201,7 @@ fn requirement(text: &str, place: &Place<'_>) -> Result<Wanted, Diagnostic> {
         _ => (None, None),
     };
     let Some(address) = address else {
-        let parsed = parse(text).map_err(|error| malformed(text, place, &error))?;
+        let parsed = requirement::parse(text).map_err(|error| malformed(text, place, &error))?;
         let versions = match parsed.version_or_url {
             Some(VersionOrUrl::VersionSpecifier(versions)) => versions,
             _ => VersionSpecifiers::empty(),
@@ -213,24 +212,9 @@ fn requirement(text: &str, place: &Place<'_>) -> Result<Wanted, Diagnostic> {
     let (url, file) = wheel(address, text, place)?;
     // `NAME-VERSION-TAGS.whl`
     let named = before.map_or_else(|| file.split('-').next().unwrap_or_default().to_owned(), str::to_owned);
-    let parsed = parse(&format!("{named}{marker}")).map_err(|error| malformed(text, place, &error))?;
+    let parsed = requirement::parse(&format!("{named}{marker}")).map_err(|error| malformed(text, place, &error))?;
     let line = format!("{named} @ {url}{marker}");
     Ok(wanted(parsed.name.to_string(), VersionSpecifiers::empty(), marker.trim_start_matches([' ', ';']), line))
-}
-
-/// Reads a requirement. That a name or an extra ends with a letter or digit is seen here: `pep508_rs` 0.9 panics where
-/// one does not, and something follows.
-fn parse(text: &str) -> Result<Requirement<VerbatimUrl>, Pep508Error<VerbatimUrl>> {
-    let names = text.split(['<', '>', '=', '!', '~', '@', '(', ';']).next().unwrap_or_default();
-    let in_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    let is_last = |at: usize| !names.get(at + 1..).unwrap_or_default().starts_with(in_name);
-    let mut marks = names.char_indices().filter(|(_, c)| matches!(c, '-' | '_' | '.'));
-    if let Some((start, last)) = marks.find(|(at, _)| is_last(*at)) {
-        let message = format!("Package name must end with an alphanumeric character, not '{last}'");
-        let message = Pep508ErrorSource::String(message);
-        return Err(Pep508Error { message, start, len: 1, input: text.to_owned() });
-    }
-    Requirement::from_str(text)
 }
 
 /// `name`, or `name[extra,other]`.
@@ -341,7 +325,7 @@ pub(super) fn unreadable(source: &Arc<Source>, error: &toml::de::Error) -> Diagn
     Diagnostic::new(Code::BadRequirement, source, span, format!("the file is no TOML: {}", error.message()))
 }
 
-fn malformed(text: &str, place: &Place<'_>, error: &Pep508Error<VerbatimUrl>) -> Diagnostic {
+fn malformed(text: &str, place: &Place<'_>, error: &NoRequirement) -> Diagnostic {
     let reason = error.message.to_string();
     let reason = reason.lines().next().unwrap_or_default();
     let exact = place.source.text().get(place.span.clone()) == Some(text);

@@ -106,7 +106,15 @@ impl Route {
                 settings["accept"][&parameter.name] = kinds.into();
             }
         }
+        if self.may_stream() {
+            settings["stream"] = true.into();
+        }
         settings
+    }
+
+    /// Whether it answers in parts, or that is only known when it runs.
+    pub(super) fn may_stream(&self) -> bool {
+        self.signature.as_ref().is_none_or(|signature| signature.decorated || signature.parts.is_some())
     }
 
     /// Whether a request may be a form with files.

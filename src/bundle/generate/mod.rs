@@ -14,9 +14,12 @@ pub use api::{Api, Error, Route};
 pub use bundle::{Facts, bundle};
 pub use openapi::document;
 
+use serde_json::{Map, Value, json};
+
 use crate::bundle::runtime;
+use crate::formats::document::Written;
 use crate::io::archive::{ArchivePath, Entry, Mode};
-use crate::project::manifest::{Manifest, Size};
+use crate::project::manifest::{Manifest, Period, Size};
 
 /// A file that is generated.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,38 +63,75 @@ macro_rules! copied {
 pub fn service(manifest: &Manifest, version: &str, api: &Api) -> Vec<GeneratedFile> {
     let mut files = vec![entrypoint(manifest)];
     if api.is_served() {
-        let mut settings = serde_json::json!({
-            "name": manifest.name,
-            "version": version,
-            "port": manifest.service.port,
-            "functions": api.routes.iter().map(|route| route.settings(manifest)).collect::<Vec<_>>(),
-        });
-        let limits = &manifest.service.limits;
-        for (name, limit) in [("file", &limits.file), ("request", &limits.request)] {
-            if let Some(bytes) = limit.as_ref().and_then(Size::bytes) {
-                settings["limits"][name] = bytes.into();
-            }
-        }
-        if let Some(nan) = manifest.service.nan {
-            settings["nan"] = serde_json::json!(nan);
-        }
         files.extend([
             copied!("ekiben_service/__init__.py"),
             copied!("ekiben_service/__main__.py"),
             copied!("ekiben_service/answer.py"),
             copied!("ekiben_service/app.py"),
             copied!("ekiben_service/body.py"),
+            copied!("ekiben_service/deferred.py"),
             copied!("ekiben_service/docs.html"),
             copied!("ekiben_service/files.py"),
             copied!("ekiben_service/function.py"),
+            copied!("ekiben_service/load.py"),
             copied!("ekiben_service/log.py"),
             copied!("ekiben_service/metrics.py"),
             copied!("ekiben_service/values.py"),
             GeneratedFile::new("ekiben_service/openapi.json", document(manifest, version, api).to_string()),
-            GeneratedFile::new("ekiben_service/service.json", settings.to_string()),
+            copied!("ekiben_service/server.py"),
+            GeneratedFile::new("ekiben_service/service.json", settings(manifest, version, api).to_string()),
+            copied!("ekiben_service/state.py"),
         ]);
+        if api.routes.iter().any(Route::may_stream) {
+            files.push(copied!("ekiben_service/stream.py"));
+        }
+        if manifest.service.workers.is_some_and(|workers| workers > 1) {
+            files.push(copied!("ekiben_service/workers.py"));
+        }
     }
     files
+}
+
+/// What the service is told: what the manifest says, and nothing where it says nothing.
+fn settings(manifest: &Manifest, version: &str, api: &Api) -> Value {
+    let service = &manifest.service;
+    let seconds = |written: &Option<Written<Period>>| written.as_ref()?.meant().ok().map(Period::seconds);
+    let mut settings = json!({
+        "name": manifest.name,
+        "version": version,
+        "port": service.port,
+        "functions": api.routes.iter().map(|route| route.settings(manifest)).collect::<Vec<_>>(),
+    });
+    let deferred = service
+        .deferred
+        .as_ref()
+        .map(|deferred| without_null(json!({ "most": deferred.most, "keep": seconds(&deferred.keep) })));
+    let told = json!({
+        "concurrency": service.concurrency,
+        "queue": service.queue,
+        "timeout": seconds(&service.timeout),
+        "grace": seconds(&service.grace),
+        "workers": service.workers,
+        "deferred": deferred,
+        "nan": service.nan,
+    });
+    for (key, value) in without_null(told) {
+        settings[key] = value;
+    }
+    for (name, limit) in [("file", &service.limits.file), ("request", &service.limits.request)] {
+        if let Some(bytes) = limit.as_ref().and_then(Size::bytes) {
+            settings["limits"][name] = bytes.into();
+        }
+    }
+    settings
+}
+
+/// The members of an object that say something.
+fn without_null(object: Value) -> Map<String, Value> {
+    match object {
+        Value::Object(members) => members.into_iter().filter(|(_, value)| !value.is_null()).collect(),
+        _ => Map::new(),
+    }
 }
 
 /// POSIX sh: without arguments it serves, with arguments it runs them.

@@ -54,6 +54,7 @@ fn operation(manifest: &Manifest, route: &Route) -> Value {
         "415": problem("The request, or a file in it, is of a kind that is not taken", "Refusal"),
         "422": problem("The input cannot be used", "Refusal"),
         "500": problem("The model failed", "Failure"),
+        "503": problem("The service has too much to do, or ends; `Retry-After` says when to ask again", "Failure"),
     });
     if signature.and_then(|signature| signature.returns.as_ref()?.alone()).is_some() {
         responses["406"] = problem("The answer is of no kind that is accepted", "Refusal");
@@ -63,6 +64,9 @@ fn operation(manifest: &Manifest, route: &Route) -> Value {
         "requestBody": { "required": needs_body(signature), "content": requests(manifest, route) },
         "responses": responses,
     });
+    if manifest.service.timeout.is_some() {
+        operation["responses"]["504"] = problem("The model did not answer in time", "Failure");
+    }
     if let Some(text) = signature.and_then(|signature| signature.docstring.as_deref()) {
         operation["summary"] = text.lines().next().unwrap_or_default().into();
         operation["description"] = text.into();
@@ -103,8 +107,18 @@ fn requests(manifest: &Manifest, route: &Route) -> Value {
     content
 }
 
-/// What an answer may be: JSON; a file also as it is.
+/// What an answer may be: JSON; a file also as it is; parts also one after the other, first as whoever takes any gets them.
 fn answers(signature: Option<&Signature>) -> Value {
+    if let Some(part) = signature.and_then(|signature| signature.parts.as_ref()) {
+        let part = schema(part, Way::Out);
+        let text = |description: &str| json!({ "schema": { "type": "string", "description": description } });
+        return json!({
+            "text/event-stream": text("An event for each part, with its JSON as data; an event `error` where it breaks off"),
+            "application/x-ndjson": text("A line for each part, with its JSON; one with `error` where it breaks off"),
+            "text/plain": text("The parts as they are, one after the other"),
+            "application/json": { "schema": { "type": "array", "items": part } },
+        });
+    }
     let returns = signature.and_then(|signature| signature.returns.as_ref());
     let json = returns.map_or_else(|| json!({}), |of| schema(of, Way::Out));
     let mut content = json!({ "application/json": { "schema": json } });

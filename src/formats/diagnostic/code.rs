@@ -130,6 +130,11 @@ codes! {
     "EK0312" Rubbish Warning "what is packed is of no use to the model"
     "Folders of tools, caches and checkpoints of the training make the bundle large and are never read. Name them in `.ekibenignore`."
 
+    "EK0313" NoAddress Error "an address of the model's files cannot be read"
+    "`model.files` names files of the project by globs, and files that live elsewhere by `from:` a path of this machine, `https://…`, `s3://BUCKET/KEY` or `hf://OWNER/NAME@REVISION/FILE`. Passwords and signatures do not belong into an address: they come from `~/.netrc` and the environment."
+    "EK0314" ModelMoved Warning "a file of the model has changed where it lives"
+    "The lock says which bytes are meant, and these are built. What is there now is another version: `ekiben lock --upgrade-models` takes it up."
+
     "EK0401" ServiceKind Error "the service has no way to answer, or two"
     "A service has functions that Ekiben serves (`predict`, `functions`) or a server of its own (`command`): one of the two."
     "EK0402" NoFunction Error "the function is not in the file"

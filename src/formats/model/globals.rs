@@ -373,6 +373,7 @@ const KNOWN: &[(&str, &[&str])] = &[
             "xrange",
             "Ellipsis",
             "NotImplemented",
+            "hash",
             "print",
             "min",
             "max",
@@ -398,6 +399,8 @@ const KNOWN: &[(&str, &[&str])] = &[
             "Warning",
         ],
     ),
+    // What gensim puts in the place of a method that is not to be called of an object; it raises.
+    ("gensim.utils", &["call_on_class_only"]),
     ("copyreg", &["_reconstructor", "__newobj__", "__newobj_ex__"]),
     ("copy_reg", &["_reconstructor", "__newobj__", "__newobj_ex__"]),
     ("_codecs", &["encode"]),
@@ -637,6 +640,7 @@ const KNOWN_PACKAGES: &[&str] = &[
     "statsmodels",
     "lifelines",
     "pmdarima.arima",
+    "sktime.datatypes",
     "sktime.forecasting",
     "gensim.models",
     "gensim.corpora",
@@ -682,7 +686,10 @@ pub fn judge(module: &str, name: &str) -> Verdict {
     if name.split('.').any(|step| DANGEROUS_ATTRIBUTES.contains(&step)) {
         return Verdict::Dangerous(IMPORTS);
     }
-    let class = first.trim_start_matches('_').starts_with(|c: char| c.is_ascii_uppercase());
+    let is_class = |name: &str| name.starts_with(|c: char| c.is_ascii_uppercase());
+    let bare = first.trim_start_matches('_');
+    // Classes for each of BLAS' types are called like its functions: `zKalmanFilter`.
+    let class = is_class(bare) || bare.strip_prefix(['s', 'd', 'c', 'z']).is_some_and(is_class);
     if class && !name.contains('.') && KNOWN_PACKAGES.iter().any(|package| below(package)) {
         return Verdict::Known;
     }

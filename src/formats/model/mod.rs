@@ -5,6 +5,7 @@
 //! the weights does not matter; any bytes end in a [`Model`] or an error of the disk, in bounded memory.
 
 pub mod catboost;
+pub mod cloudpickle;
 mod fasttext;
 mod feed;
 mod flatbuffer;

@@ -108,6 +108,8 @@ pub(super) enum Node {
     /// What a class, or a function, made of arguments.
     Instance {
         class: Rc<Global>,
+        /// The class, where it was written into the pickle as well: a container among [`Objects`].
+        written: Option<Value>,
         arguments: Value,
         state: Value,
         items: Vec<(Value, Value)>,
@@ -250,6 +252,14 @@ impl<'a> Object<'a> {
             (Value::Global(global), _) | (_, Some(Node::Instance { class: global, .. })) => {
                 Some((&global.0, &global.1))
             }
+            _ => None,
+        }
+    }
+
+    /// Its class, where that was written into the pickle as well.
+    pub fn written(self) -> Option<Self> {
+        match self.node()? {
+            Node::Instance { written, .. } => written.as_ref().map(|class| self.of(class)),
             _ => None,
         }
     }

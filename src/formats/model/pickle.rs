@@ -10,8 +10,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 
+use super::cloudpickle;
 use super::feed::{Feed, Stop};
-use super::object::{Dtype, MOST_BYTES, Node, Objects, UNKNOWN, Value};
+use super::object::{Dtype, Global, MOST_BYTES, Node, Objects, UNKNOWN, Value};
 
 /// What loading a pickle would do, as far as data can tell.
 #[derive(Debug, Default)]
@@ -31,6 +32,8 @@ pub struct Pickles {
     /// The first and the last Python, by the number after `3.`, that runs the code which was pickled. None where there is
     /// no code, which is the rule.
     pub python: Option<(u32, u32)>,
+    /// Modules that code in it imports by name, as cloudpickle writes it down.
+    pub modules: BTreeSet<String>,
     /// What loading would make.
     pub objects: Objects,
 }
@@ -626,8 +629,15 @@ impl Machine<'_, '_> {
         {
             let known = self.pickles.python.unwrap_or((0, u32::MAX));
             self.pickles.python = Some((known.0.max(from), known.1.min(to)));
+            let class = Rc::new(("types".to_owned(), "CodeType".to_owned()));
+            return self.instance(class, None, arguments);
         }
-        let Value::Global(global) = callable else { return UNKNOWN };
+        let Value::Global(global) = callable else {
+            return match cloudpickle::class_name(&self.pickles.objects, callable) {
+                Some(name) => self.instance(Rc::new(("__main__".to_owned(), name)), Some(callable.clone()), arguments),
+                None => UNKNOWN,
+            };
+        };
         let objects = &mut self.pickles.objects;
         let first = match objects.get(&arguments) {
             Some(Node::Sequence(arguments)) => arguments.first().cloned(),
@@ -644,14 +654,31 @@ impl Machine<'_, '_> {
                 self.made(&class, nothing)
             }
             ("builtins" | "__builtin__", "bytearray" | "bytes", Some(bytes @ Value::Bytes(_))) => bytes,
+            (module, "_class_setstate" | "_function_setstate", Some(made)) if cloudpickle::is(module) => {
+                let state = match objects.get(&arguments) {
+                    Some(Node::Sequence(arguments)) => arguments.get(1).cloned(),
+                    _ => None,
+                };
+                objects.set_state(&made, state.unwrap_or(UNKNOWN));
+                made
+            }
+            (module, "subimport", Some(Value::Text(name))) if cloudpickle::is(module) => {
+                if self.pickles.modules.len() < MOST_GLOBALS {
+                    self.pickles.modules.insert(name.to_string());
+                }
+                UNKNOWN
+            }
             // Bytes, as protocol 2 has them.
             ("_codecs", "encode", Some(Value::Text(text))) => {
                 Value::Bytes(text.chars().map(|letter| u32::from(letter) as u8).collect())
             }
-            _ => {
-                objects.make(Node::Instance { class: global.clone(), arguments, state: Value::None, items: Vec::new() })
-            }
+            _ => self.instance(global.clone(), None, arguments),
         }
+    }
+
+    fn instance(&mut self, class: Rc<Global>, written: Option<Value>, arguments: Value) -> Value {
+        let (state, items) = (Value::None, Vec::new());
+        self.pickles.objects.make(Node::Instance { class, written, arguments, state, items })
     }
 }
 

@@ -123,6 +123,7 @@ impl Builder<'_> {
                 let state = if content.is_object() { self.value(content) } else { Value::None };
                 self.pickles.objects.make(Node::Instance {
                     class: global(),
+                    written: None,
                     arguments: UNKNOWN,
                     state,
                     items: Vec::new(),

@@ -132,14 +132,23 @@ fn scalar(number: u64) -> Option<&'static str> {
 pub fn tensors(model: &mut Model) {
     let Some(root) = root(model) else { return };
     let mut about = About::default();
-    let holder = ["state_dict", "model_state_dict", "model"].into_iter().find_map(|name| root.get(name));
-    let holder = holder.unwrap_or(root);
+    let holder = ["state_dict", "model_state_dict", "model"].into_iter().find_map(|name| Some((name, root.get(name)?)));
+    let holder = match holder.filter(|(_, held)| !held.entries().is_empty()) {
+        Some((name, held)) => {
+            about.properties.insert("holder".to_owned(), name.to_owned());
+            held
+        }
+        None => root,
+    };
     let named = holder.entries().into_iter().filter_map(|(name, value)| tensor(name.text()?, value));
     about.weights = named.take(MOST).collect();
     if let Some(version) = root.get("pytorch-lightning_version").and_then(Object::text) {
         about.properties.insert("pytorch-lightning_version".to_owned(), version.to_owned());
         let chosen = root.get("hyper_parameters").map(Object::entries).unwrap_or_default();
-        let chosen = chosen.into_iter().filter_map(|(name, value)| Some((name.text()?.to_owned(), value.scalar()?)));
+        let named = |(name, value): (Object<'_>, Object<'_>)| {
+            Some((name.text()?.to_owned(), value.scalar().unwrap_or_default()))
+        };
+        let chosen = chosen.into_iter().filter_map(named);
         let chosen: serde_json::Map<String, Json> = chosen.collect();
         about.properties.insert("hyper_parameters".to_owned(), Json::Object(chosen).to_string());
     }

@@ -15,6 +15,7 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use ruff_python_ast::token::TokenKind;
+use ruff_python_ast::visitor::{Visitor, walk_expr, walk_stmt};
 use ruff_python_ast::{self as ast, Expr, Stmt};
 use ruff_python_parser::Parsed;
 use ruff_text_size::{Ranged, TextRange, TextSize};
@@ -22,7 +23,8 @@ use serde_json::Value;
 
 use crate::io::explain::{ErrorKind, Explain, Explanation};
 use crate::io::suggest::{closest, did_you_mean};
-use types::{Module, Reader};
+pub(super) use types::Module;
+use types::Reader;
 
 /// A module that a source imports as it is itself imported, without a way round where it is not there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +57,9 @@ pub struct Signature {
     pub parameters: Vec<Parameter>,
     /// The annotation of what it returns.
     pub returns: Option<Type>,
+    /// What each part of its answer is, where it answers in parts, one after the other: it is a generator, or says that
+    /// it returns an iterator.
+    pub parts: Option<Type>,
     /// The classes of the project that the annotations name, and those that these name, by a name that is unique here.
     pub classes: BTreeMap<String, Class>,
     /// Its docstring, without the indentation of the source.
@@ -238,7 +243,7 @@ pub fn imports(source: &str) -> Result<Imports, Error> {
 }
 
 /// Reads a source where the stack is large enough for any.
-fn apart<T: Send>(source: &str, read: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Error> {
+pub(super) fn apart<T: Send>(source: &str, read: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Error> {
     if source.len() > MOST {
         return Err(Error::TooLarge { size: source.len() });
     }
@@ -291,7 +296,7 @@ fn too_deep(text: &str) -> bool {
 }
 
 /// The tree of a source. Whoever asks has a stack that is large enough.
-fn parse(source: &str) -> Result<Parsed<ast::ModModule>, Error> {
+pub(super) fn parse(source: &str) -> Result<Parsed<ast::ModModule>, Error> {
     if too_deep(source) {
         return Err(Error::TooDeep);
     }
@@ -449,7 +454,7 @@ impl<'a> Names<'a> {
     }
 }
 
-fn signature(module: &Rc<Module>, function: &ast::StmtFunctionDef, others: &Read<'_>) -> Signature {
+pub(super) fn signature(module: &Rc<Module>, function: &ast::StmtFunctionDef, others: &Read<'_>) -> Signature {
     let (source, reader) = (module.source(), Reader::new(others));
     let one = |parameter: &ast::Parameter, kind, default: Option<&Expr>| Parameter {
         name: parameter.name.to_string(),
@@ -472,6 +477,7 @@ fn signature(module: &Rc<Module>, function: &ast::StmtFunctionDef, others: &Read
     Signature {
         name: function.name.to_string(),
         parameters,
+        parts: parts(&reader, module, function),
         returns,
         classes: reader.into_classes(),
         docstring: docstring(&function.body),
@@ -480,6 +486,83 @@ fn signature(module: &Rc<Module>, function: &ast::StmtFunctionDef, others: &Read
         position: position(source, function.name.start()),
         unwritten: function.body.iter().find_map(|statement| unwritten(source, statement)),
     }
+}
+
+/// What a function that answers in parts gives.
+fn parts(reader: &Reader<'_>, module: &Rc<Module>, function: &ast::StmtFunctionDef) -> Option<Type> {
+    let of_annotation = function.returns.as_deref().and_then(|annotation| match annotation {
+        Expr::StringLiteral(text) => {
+            let expression = ruff_python_parser::parse_expression(text.value.to_str()).ok()?;
+            element(reader, module, expression.expr())
+        }
+        annotation => element(reader, module, annotation),
+    });
+    match of_annotation {
+        Some((Iterated::Once, of)) => Some(of),
+        Some((Iterated::Often, of)) => yields(&function.body).then_some(of),
+        None => yields(&function.body).then_some(Type::Any),
+    }
+}
+
+/// How often something can be iterated over.
+enum Iterated {
+    /// It gives its parts one after the other.
+    Once,
+    /// It may as well be a list.
+    Often,
+}
+
+/// What an annotation says of what is iterated over, and what that gives.
+fn element(reader: &Reader<'_>, module: &Rc<Module>, annotation: &Expr) -> Option<(Iterated, Type)> {
+    let (name, of) = match annotation {
+        Expr::Subscript(generic) => match &*generic.slice {
+            Expr::Tuple(several) => (&*generic.value, reader.annotation(module, several.elts.first()?)),
+            one => (&*generic.value, reader.annotation(module, one)),
+        },
+        name => (name, Type::Any),
+    };
+    match last_name(name) {
+        "Iterator" | "Generator" | "AsyncIterator" | "AsyncGenerator" => Some((Iterated::Once, of)),
+        "Iterable" | "AsyncIterable" => Some((Iterated::Often, of)),
+        _ => None,
+    }
+}
+
+/// The last name of `typing.Iterator`.
+fn last_name(expression: &Expr) -> &str {
+    match expression {
+        Expr::Name(name) => name.id.as_str(),
+        Expr::Attribute(attribute) => match &*attribute.value {
+            Expr::Name(module) if matches!(module.id.as_str(), "typing" | "t" | "typing_extensions" | "abc") => {
+                attribute.attr.as_str()
+            }
+            _ => "",
+        },
+        _ => "",
+    }
+}
+
+/// Whether a function with this body is a generator: what is defined in it counts for itself.
+fn yields(body: &[Stmt]) -> bool {
+    struct Yields(bool);
+    impl<'a> Visitor<'a> for Yields {
+        fn visit_stmt(&mut self, statement: &'a Stmt) {
+            if !self.0 && !matches!(statement, Stmt::FunctionDef(_) | Stmt::ClassDef(_)) {
+                walk_stmt(self, statement);
+            }
+        }
+        fn visit_expr(&mut self, expression: &'a Expr) {
+            match expression {
+                Expr::Yield(_) | Expr::YieldFrom(_) => self.0 = true,
+                Expr::Lambda(_) => {}
+                _ if self.0 => {}
+                _ => walk_expr(self, expression),
+            }
+        }
+    }
+    let mut found = Yields(false);
+    found.visit_body(body);
+    found.0
 }
 
 /// `raise NotImplementedError`, with or without a text.
@@ -507,7 +590,7 @@ fn docstring(body: &[Stmt]) -> Option<String> {
 const DEEPEST: u8 = 16;
 
 /// The value of an expression that is one.
-fn literal(expression: &Expr, depth: u8) -> Option<Value> {
+pub(super) fn literal(expression: &Expr, depth: u8) -> Option<Value> {
     if depth > DEEPEST {
         return None;
     }
@@ -534,7 +617,7 @@ fn literal(expression: &Expr, depth: u8) -> Option<Value> {
     }
 }
 
-fn position(source: &str, offset: TextSize) -> Position {
+pub(super) fn position(source: &str, offset: TextSize) -> Position {
     let before = source.get(..offset.to_usize()).unwrap_or(source);
     let start = before.rfind('\n').map_or(0, |newline| newline + 1);
     Position {
@@ -556,6 +639,24 @@ mod tests {
     fn first_type(annotation: &str) -> Type {
         let source = format!("def f(x: {annotation}): pass");
         function(&source, "f").unwrap().parameters.remove(0).annotation.unwrap()
+    }
+
+    #[test]
+    fn a_function_that_answers_in_parts_is_known_by_its_yield_or_by_what_it_returns() {
+        let parts = |source: &str| function(source, "f").unwrap().parts;
+        for (source, expected) in [
+            ("def f():\n    yield 1\n", Some(Type::Any)),
+            ("async def f():\n    for a in b:\n        x = yield a\n", Some(Type::Any)),
+            ("def f() -> Iterator[str]:\n    return g()\n", Some(Type::Str)),
+            ("def f() -> 'typing.AsyncGenerator[int, None]':\n    return g()\n", Some(Type::Int)),
+            ("def f() -> Iterable[float]:\n    yield from g()\n", Some(Type::Float)),
+            ("def f() -> Iterable[float]:\n    return []\n", None),
+            ("def f():\n    def g():\n        yield 1\n    return list(g())\n", None),
+            ("def f():\n    return lambda: (yield 1)\n", None),
+            ("def f() -> list[str]:\n    return []\n", None),
+        ] {
+            assert_eq!(parts(source), expected, "{source}");
+        }
     }
 
     #[test]

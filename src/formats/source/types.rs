@@ -177,7 +177,7 @@ const MOST_MODULES: usize = 50;
 const MOST_TYPES: usize = 20_000;
 
 /// A file with its tree.
-pub(super) struct Module {
+pub(in crate::formats) struct Module {
     /// Relative to the project.
     file: String,
     source: String,
@@ -200,16 +200,16 @@ enum Place {
 }
 
 impl Module {
-    pub(super) fn new(file: &str, source: String) -> Result<Self, super::Error> {
+    pub(in crate::formats) fn new(file: &str, source: String) -> Result<Self, super::Error> {
         let parsed = parse(&source)?;
         Ok(Self { file: file.to_owned(), source, parsed })
     }
 
-    pub(super) fn body(&self) -> &[Stmt] {
+    pub(in crate::formats) fn body(&self) -> &[Stmt] {
         &self.parsed.syntax().body
     }
 
-    pub(super) fn source(&self) -> &str {
+    pub(in crate::formats) fn source(&self) -> &str {
         &self.source
     }
 

@@ -177,8 +177,10 @@ impl Store {
         let mut of_results = HashSet::new();
         self.reach_cache(&mut of_results)?;
         let (mut trees_of_images, mut trees_of_results) = (HashSet::new(), HashSet::new());
-        self.reach_recipes(&of_images, &mut trees_of_images)?;
-        self.reach_recipes(&of_results, &mut trees_of_results)?;
+        let contents = self.reach_recipes(&of_images, &mut trees_of_images)?;
+        of_images.extend(contents);
+        let contents = self.reach_recipes(&of_results, &mut trees_of_results)?;
+        of_results.extend(contents);
         let named = |path: &Path| {
             let name = path.file_name()?.to_str()?;
             Digest::from_hex(name.trim_end_matches(".json")).ok()
@@ -252,20 +254,28 @@ impl Store {
         Ok(())
     }
 
-    /// Layers are made of files of bentos that lie unpacked here.
-    fn reach_recipes(&self, blobs: &HashSet<Digest>, trees: &mut HashSet<Digest>) -> Result<(), Error> {
-        let folder = self.root().join("trees");
+    /// Layers are made of files of bentos that lie unpacked here, and of files that were fetched, which are blobs: these are
+    /// given.
+    fn reach_recipes(&self, blobs: &HashSet<Digest>, trees: &mut HashSet<Digest>) -> Result<Vec<Digest>, Error> {
+        let mut contents = Vec::new();
         for digest in blobs {
             // What cannot be read makes no layer, and keeps nothing.
             let Some(Recipe::Files { files, .. }) = self.intact_recipe(digest)? else { continue };
-            let files = files.iter().filter_map(|file| match &file.content {
+            let paths = files.iter().filter_map(|file| match &file.content {
                 io::content::Content::File(stamp) => Some(&stamp.path),
                 _ => None,
             });
-            let inside = files.filter_map(|path| path.strip_prefix(&folder).ok()?.iter().next()?.to_str());
-            trees.extend(inside.filter_map(|name| Digest::from_hex(name).ok()));
+            for path in paths {
+                let Ok(inside) = path.strip_prefix(self.root()) else { continue };
+                let mut names = inside.iter().filter_map(|name| name.to_str());
+                match (names.next(), names.next(), names.next()) {
+                    (Some("trees"), Some(name), _) => trees.extend(Digest::from_hex(name)),
+                    (Some("blobs"), Some("sha256"), Some(name)) => contents.extend(Digest::from_hex(name)),
+                    _ => {}
+                }
+            }
         }
-        Ok(())
+        Ok(contents)
     }
 
     /// Cached results keep their blobs; those whose blobs are gone are of no use, and simply never taken.

@@ -9,14 +9,18 @@ use fs_err as fs;
 
 use super::Error;
 use super::part::Part;
+use super::proposal::Module;
 use crate::formats::diagnostic::Diagnostics;
 use crate::formats::document::{MAX_BYTES, read_text, shown};
-use crate::formats::{package, source};
+use crate::formats::{classes, package, source};
 use crate::io::archive::ArchivePath;
 use crate::project::files::PASSED;
 
 /// Files of code that are taken along.
 const MOST: usize = 1000;
+
+/// Files of code in one folder that are looked into for classes.
+const MOST_MODULES: usize = 100;
 
 /// Folders within a package that are looked into.
 const DEEPEST: usize = 16;
@@ -47,12 +51,13 @@ impl Own {
             if !seen.insert(top.clone()) {
                 continue;
             }
-            let Some(files) = folders.iter().find_map(|folder| files_of(folder, &top)) else {
+            let found = folders.iter().find_map(|folder| Some((folder, files_of(folder, &top)?)));
+            let Some((folder, files)) = found else {
                 own.imports.extend(importer.map(|importer| (module, importer)));
                 continue;
             };
             for host in files {
-                let path = own.add(&top, host)?;
+                let path = own.add(folder, host)?;
                 ahead.extend(
                     path.into_iter().flat_map(|(name, imports)| {
                         imports.into_iter().map(move |import| (import, Some(name.clone())))
@@ -65,16 +70,14 @@ impl Own {
         Ok(own)
     }
 
-    /// Takes a file of the module `top` along; gives its name and what it imports.
-    fn add(&mut self, top: &str, host: PathBuf) -> Result<Option<(String, Vec<String>)>, Error> {
+    /// Takes a file of a module in `folder` along; gives its name and what it imports.
+    fn add(&mut self, folder: &Path, host: PathBuf) -> Result<Option<(String, Vec<String>)>, Error> {
         if self.parts.len() >= MOST {
             return Err(Error::TooMany(host));
         }
-        let from_top: Vec<_> = host.iter().rev().collect();
-        let is_top = |name: &std::ffi::OsStr| Path::new(name).file_stem().is_some_and(|stem| stem == top);
-        let depth = from_top.iter().rposition(|name| is_top(name)).unwrap_or_default();
-        let below: PathBuf = from_top.iter().take(depth + 1).rev().collect();
-        let Ok(path) = ArchivePath::from_path(&Path::new("src").join(below)) else { return Ok(None) };
+        let path =
+            host.strip_prefix(folder).ok().and_then(|below| ArchivePath::from_path(&Path::new("src").join(below)).ok());
+        let Some(path) = path else { return Ok(None) };
         let text = read_text(&host, &shown(&host), MAX_BYTES, &mut Diagnostics::new());
         let imports = text.and_then(|text| source::imports(text.text()).ok()).map(|imports| imports.modules);
         let imports = imports.unwrap_or_default().into_iter().filter(|import| import.level == 0);
@@ -117,6 +120,31 @@ fn files_of(folder: &Path, top: &str) -> Option<Vec<PathBuf>> {
         .take(MOST + 1)
         .collect();
     Some(files).filter(|files| !files.is_empty())
+}
+
+/// The modules that lie in `folders` themselves, with the classes of each: of two with one name that of the first folder.
+/// What cannot be read is none.
+pub fn modules(folders: &[PathBuf]) -> Vec<Module> {
+    let mut modules: Vec<Module> = Vec::new();
+    for folder in folders {
+        let entries = fs::read_dir(folder).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+        let is_code = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "py");
+        let mut files: Vec<PathBuf> = entries.filter(is_code).filter(|path| !path.ends_with(SERVICE)).collect();
+        files.sort();
+        for file in files.into_iter().take(MOST_MODULES) {
+            let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            let is_name = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+                && !name.starts_with(|c: char| c.is_ascii_digit());
+            let is_file = file.symlink_metadata().is_ok_and(|metadata| metadata.is_file());
+            if !is_name || !is_file || modules.iter().any(|module| module.name == name) {
+                continue;
+            }
+            let text = read_text(&file, &shown(&file), MAX_BYTES, &mut Diagnostics::new());
+            let classes = text.and_then(|text| classes::classes(text.text()).ok());
+            modules.extend(classes.map(|classes| Module { name, classes }));
+        }
+    }
+    modules
 }
 
 /// Where code of the person's own may lie, for a model in `folder`: beside it, and in `src` of the project.

@@ -82,7 +82,11 @@ impl Plan {
         };
         let mut proposal = proposal::of_file(&model, place.as_str());
         let folder = path.parent().unwrap_or(Path::new(""));
-        let own = Own::of(&own::places(folder, project), &proposal.modules)?;
+        let places = own::places(folder, project);
+        if proposal.lacks_net() {
+            proposal.find_net(&own::modules(&places));
+        }
+        let own = Own::of(&places, &proposal.modules)?;
         let mut allow = BTreeSet::new();
         judge(path, &model, &own, rules, &mut allow, found)?;
         let mut parts = beside(folder, place.parent().as_ref(), &model)?;

@@ -17,13 +17,14 @@ pub use sent::{Part, Sent};
 pub use traceback::{Detail, place};
 pub use transcript::{Transcript, readable, without_access};
 
+use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use url::Url;
 
 use crate::io::explain::{ErrorKind, Explain, Explanation, with_causes};
-use crate::io::http::header::{CONTENT_TYPE, HeaderMap};
+use crate::io::http::header::{ACCEPT, CONTENT_TYPE, HeaderMap};
 use crate::io::http::{self, Client, Method, Network, Patience, Payload, Redirects, Request, Settings, StatusCode};
 use outcome::Reply;
 
@@ -120,6 +121,9 @@ pub struct Service {
     credentials: Credentials,
 }
 
+/// Takes an answer's bytes as they come, and says whether it wants more.
+pub type Hearing<'a> = Box<dyn FnMut(&[u8]) -> bool + 'a>;
+
 /// What a service answers.
 #[derive(Clone, Debug)]
 pub struct Answer {
@@ -207,6 +211,7 @@ impl Service {
             }
             None => Request::new(Method::GET),
         };
+        let request = request.header(ACCEPT, ACCEPTED);
         let request = match id {
             Some(id) => request.header(RequestId::HEADER, id.as_str()),
             None => request,
@@ -243,18 +248,32 @@ impl Service {
     }
 
     /// Asks `path`: sends `sent` with a POST, or else a GET. Waits for the answer as long as it takes. A service that gets
-    /// `id` may mark with it what it logs.
+    /// `id` may mark with it what it logs. An answer in parts goes to `hearing` as it comes, which says whether it wants
+    /// more, and is no body of the [`Answer`] then; without one it is a body as any other.
     ///
     /// # Errors
     /// When no whole answer comes; any status is one.
-    pub fn invoke(&self, path: &str, sent: Option<Sent>, id: Option<&RequestId>) -> Result<Answer, Error> {
+    pub fn invoke(
+        &self,
+        path: &str,
+        sent: Option<Sent>,
+        id: Option<&RequestId>,
+        hearing: Option<Hearing<'_>>,
+    ) -> Result<Answer, Error> {
         let started = Instant::now();
         let url = format!("{}{path}", self.url);
         let answer = self.send(path, sent, id, Patience::ENDLESS).map_err(|error| Error::of(&url, error))?;
         let header = |name: &str| answer.header(name).map(str::to_owned);
         let (status, content_type, location) = (answer.code(), header("content-type"), header("location"));
         let request_id = header(RequestId::HEADER.as_str()).or_else(|| id.map(|id| id.as_str().to_owned()));
-        let body = answer.bytes(LARGEST_ANSWER).map_err(|error| Error::of(&url, error))?;
+        let body = match hearing.filter(|_| status.is_success() && is_in_parts(content_type.as_deref())) {
+            Some(mut hearing) => {
+                let broken = |error: io::Error| Error::Transport { url: url.clone(), source: error.into() };
+                hear(answer.body(), &mut hearing).map_err(broken)?;
+                Vec::new()
+            }
+            None => answer.bytes(LARGEST_ANSWER).map_err(|error| Error::of(&url, error))?,
+        };
         Ok(Answer { url, status, location, content_type, body, request_id, time: started.elapsed() })
     }
 
@@ -273,6 +292,27 @@ impl Service {
         });
         let seconds = started.elapsed().as_secs_f64();
         Outcome::new(example, &self.credentials, seconds, answer.map_err(|error| why(&error)))
+    }
+}
+
+/// Answers in parts come a line each where the service has them; one that knows none gives what it gives.
+const ACCEPTED: &str = "application/x-ndjson, */*;q=0.9";
+
+/// Whether an answer of this type comes in parts.
+fn is_in_parts(content_type: Option<&str>) -> bool {
+    let kind = content_type.and_then(|text| text.split(';').next()).unwrap_or_default().trim();
+    matches!(kind, "application/x-ndjson" | "text/event-stream")
+}
+
+/// Hands a body on as it comes, until nobody wants more.
+fn hear(mut body: impl io::Read, hearing: &mut Hearing<'_>) -> io::Result<()> {
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match body.read(&mut buffer)? {
+            0 => return Ok(()),
+            count if !hearing(buffer.get(..count).unwrap_or_default()) => return Ok(()),
+            _ => {}
+        }
     }
 }
 

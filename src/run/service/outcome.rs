@@ -198,6 +198,7 @@ impl Outcome {
             Ok(reply) => reply,
             Err(why) => return Self { differences: at_status(why), ..outcome },
         };
+        let body = together(content_type.as_deref(), body);
         let answer = serde_json::from_slice(&body).ok().or_else(|| described(content_type.as_deref(), &body));
         let differences = match (&test.expect, &answer) {
             _ if status != wanted => at_status(match location {
@@ -293,6 +294,15 @@ fn described(content_type: Option<&str>, body: &[u8]) -> Option<Value> {
     let kind = content_type?.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let is_text = kind.starts_with("text/") || kind == "application/json" || kind.ends_with("+json");
     (!is_text).then(|| json!({ "content_type": kind, "sha256": Digest::of(body).hex(), "size": body.len() }))
+}
+
+/// An answer that came in parts, as the list of them.
+fn together(content_type: Option<&str>, body: Vec<u8>) -> Vec<u8> {
+    if !content_type.is_some_and(|text| text.starts_with("application/x-ndjson")) {
+        return body;
+    }
+    let parts: Result<Vec<Value>, _> = serde_json::Deserializer::from_slice(&body).into_iter().collect();
+    parts.map_or(body, |parts| Value::Array(parts).to_string().into_bytes())
 }
 
 /// Puts `value` where the pointer leads, also as a new key of what is there.
@@ -398,6 +408,16 @@ mod tests {
         let outcome =
             outcome(json!({ "expect": expected }), &Credentials::default(), 200, actual.to_string().as_bytes());
         outcome.differences.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn an_answer_in_parts_is_compared_as_a_list() {
+        let lines = Some("application/x-ndjson");
+        assert_eq!(together(lines, b"1\n\"a\"\n{\"b\":[2]}\n".to_vec()), br#"[1,"a",{"b":[2]}]"#);
+        assert_eq!(together(lines, Vec::new()), b"[]");
+        // What is none stays what it is.
+        assert_eq!(together(lines, b"1\n{".to_vec()), b"1\n{");
+        assert_eq!(together(Some("text/plain"), b"1\n2\n".to_vec()), b"1\n2\n");
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub type Column = (String, Option<Json>);
 pub fn columns(frame: Object<'_>) -> Option<Vec<Column>> {
     let (axes, blocks) = parts(frame)?;
     let names: Vec<String> =
-        elements(*axes.first()?, 0)?.into_iter().map(|name| name.as_str().map(str::to_owned)).collect::<Option<_>>()?;
+        elements(*axes.first()?)?.into_iter().map(|name| name.as_str().map(str::to_owned)).collect::<Option<_>>()?;
     if names.is_empty() || names.len() as u64 > MOST_COLUMNS {
         return None;
     }
@@ -96,26 +96,32 @@ fn row(values: Object<'_>, at: usize, rows: usize) -> Option<Vec<Json>> {
 
 /// The texts of one of pandas' own arrays.
 fn texts(array: Object<'_>) -> Option<Vec<Json>> {
-    elements(array, 0).filter(|elements| elements.iter().all(Json::is_string))
+    elements(array).filter(|elements| elements.iter().all(Json::is_string))
 }
 
-/// The elements of the first array that is within an object.
-fn elements(object: Object<'_>, depth: u8) -> Option<Vec<Json>> {
+/// The elements of the first array that is within an object; of the first list, where there is no array: beside it stands
+/// what its type is made of.
+fn elements(object: Object<'_>) -> Option<Vec<Json>> {
+    let array = |object: Object<'_>| object.shape().and_then(|_| object.elements());
+    let list = |object: Object<'_>| object.class().is_none().then(|| object.elements())?;
+    within(object, 0, &array).or_else(|| within(object, 0, &list))
+}
+
+/// What `read` finds first in an object, or in what it is made of.
+fn within(object: Object<'_>, depth: u8, read: &dyn Fn(Object<'_>) -> Option<Vec<Json>>) -> Option<Vec<Json>> {
     if depth > DEEPEST {
         return None;
     }
-    let whole = object.class().is_none() || object.shape().is_some();
-    if let Some(found) = object.elements().filter(|found| whole && !found.is_empty()) {
+    if let Some(found) = read(object).filter(|found| !found.is_empty()) {
         return Some(found);
     }
     if object.shape().is_some() {
         return None;
     }
-    let within = object.items().unwrap_or_default();
+    let items = object.items().unwrap_or_default();
     let named = object.entries().into_iter().map(|(_, value)| value);
-    let all: Vec<Object<'_>> =
-        object.state().into_iter().chain(object.arguments()).chain(within).chain(named).collect();
-    all.into_iter().find_map(|part| elements(part, depth + 1).filter(|found| found.iter().any(Json::is_string)))
+    let all: Vec<Object<'_>> = object.state().into_iter().chain(object.arguments()).chain(items).chain(named).collect();
+    all.into_iter().find_map(|part| within(part, depth + 1, read).filter(|found| found.iter().any(Json::is_string)))
 }
 
 /// One that stands for many values: the mean of numbers, the middle one of whole numbers, else the most frequent one.

@@ -1,9 +1,7 @@
 //! Models that MLflow logged (<https://mlflow.org/docs/latest/ml/model/>).
 
 use std::path::Path;
-use std::str::FromStr;
 
-use pep508_rs::{Requirement, VerbatimUrl};
 use serde_json::{Value as Json, json};
 
 use super::booster::{self, Maker};
@@ -15,6 +13,7 @@ use crate::formats::diagnostic::Diagnostics;
 use crate::formats::document::{MAX_BYTES, read_text};
 use crate::formats::model::{self, Format, Origin};
 use crate::formats::python::PythonVersion;
+use crate::formats::requirement;
 use crate::io::archive::ArchivePath;
 use crate::project::validate::PYTHONS;
 
@@ -205,7 +204,7 @@ fn required(folder: &Path, direct: bool, proposal: &mut Proposal) {
     let mut pins = Vec::new();
     for line in lines.iter().map(|line| line.trim()).filter(|line| !line.is_empty() && !line.starts_with('#')) {
         let line = line.split(" #").next().unwrap_or_default().trim_end();
-        match Requirement::<VerbatimUrl>::from_str(line) {
+        match requirement::parse(line) {
             // MLflow is there to load the model, which a pickle of scikit-learn does not need.
             Ok(requirement) if direct && matches!(requirement.name.as_ref(), "mlflow" | "mlflow-skinny") => {}
             Ok(_) => pins.push(Pin::new(line, "MLflow wrote it down")),
@@ -224,7 +223,7 @@ fn required(folder: &Path, direct: bool, proposal: &mut Proposal) {
     }
     proposal.unknown.retain(|unknown| !unknown.starts_with("which version saved it"));
     for pin in std::mem::replace(&mut proposal.requirements, pins) {
-        let name = |text: &str| Requirement::<VerbatimUrl>::from_str(text).map(|r| r.name.to_string()).ok();
+        let name = |text: &str| requirement::parse(text).map(|r| r.name.to_string()).ok();
         let own = name(&pin.text);
         if !proposal.requirements.iter().any(|listed| name(&listed.text) == own) {
             proposal.requirements.push(pin);

@@ -15,6 +15,7 @@ mod frame;
 mod gensim;
 mod input;
 mod mlflow;
+mod net;
 mod peft;
 mod pickled;
 mod releases;
@@ -27,12 +28,14 @@ mod tensors;
 mod tokenizer;
 mod torch;
 mod transformers;
+mod written;
 
 use serde::Serialize;
 use serde_json::{Value as Json, json};
 
 pub use code::{Texts, Words};
 pub use folder::{Kind, of_folder, recognise};
+pub use net::Module;
 
 use crate::formats::model::{Format, Model};
 use booster::Maker;
@@ -81,6 +84,9 @@ pub struct Proposal {
     /// The module of a class of which only its code can tell what can be asked.
     #[serde(skip)]
     asked: Option<String>,
+    /// Tensors whose net was not found yet.
+    #[serde(skip)]
+    tensors: Option<net::Tensors>,
     #[serde(skip)]
     code: Code,
 }
@@ -112,6 +118,7 @@ impl Proposal {
             unknown: Vec::new(),
             modules: Vec::new(),
             asked: None,
+            tensors: None,
             code: Code::default(),
         }
     }
@@ -340,7 +347,7 @@ pub fn of_file(model: &Model, path: &str) -> Proposal {
         Format::TfLite => tensors::propose_tflite(&model.about, &file),
         Format::Onnx => tensors::propose_onnx(&model.about, &file),
         Format::Keras | Format::Hdf5 => tensors::propose_keras(&model.about, &file),
-        Format::Safetensors => tensors::propose_safetensors(&file),
+        Format::Safetensors => tensors::propose_safetensors(&model.about, &file),
         Format::Numpy | Format::NumpyZip => tensors::propose_arrays(&file),
         Format::XGBoost => booster::propose(Maker::XGBoost, &model.about, &file),
         Format::LightGBM => booster::propose(Maker::LightGBM, &model.about, &file),

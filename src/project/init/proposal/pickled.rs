@@ -39,6 +39,7 @@ pub fn propose(model: &Model, file: &str) -> Proposal {
     let chosen = root.and_then(|root| proposal.choose(root));
     proposal.needs(pickles, chosen.as_ref().map(|chosen| chosen.asked));
     match chosen {
+        Some(chosen) if proposal.ask_written(chosen.asked) => proposal.adapt(&chosen),
         Some(chosen) => {
             match chosen.asked.class().and(estimator::package(chosen.asked)) {
                 Some("gensim") => proposal.ask_gensim(chosen.asked, file),
@@ -155,6 +156,8 @@ impl Proposal {
                 own.insert(plain_name(module));
             }
         }
+        // What the code in it imports is no module of the person's: there is none, or it would not be in the pickle.
+        packages.extend(pickles.modules.iter().filter_map(|module| brings(module)));
         self.modules = own.into_iter().collect();
         // Their classes for scikit-learn need it, also where the pickle imports nothing of it.
         if pickles.globals.keys().any(|(module, _)| matches!(module.as_str(), "xgboost.sklearn" | "lightgbm.sklearn")) {

@@ -9,6 +9,7 @@ use super::{Pin, Proposal, plain_name};
 use crate::formats::diagnostic::Diagnostics;
 use crate::formats::document::{MAX_BYTES, read_text};
 use crate::formats::model;
+use crate::formats::requirement;
 use pep440_rs::VersionSpecifiers;
 
 /// Kinds of components that spaCy itself has, each with what they say of a text, if they do.
@@ -120,9 +121,7 @@ pub fn propose(folder: &Path, at: &str) -> Option<Proposal> {
         }
     }
     for requirement in about.requirements {
-        if pep508_rs::Requirement::<pep508_rs::VerbatimUrl>::from_str(&requirement)
-            .is_ok_and(|r| r.version_or_url.is_some())
-        {
+        if requirement::parse(&requirement).is_ok_and(|r| r.version_or_url.is_some()) {
             proposal.requirements.push(Pin::new(requirement, "meta.json says so"));
         }
     }

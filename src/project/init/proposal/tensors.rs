@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::code::{Preparation, VALUE};
 use super::input::{Array, Input, MOST_COLUMNS};
-use super::{Pin, Proposal, literal, plain_name, releases};
+use super::{Pin, Proposal, literal, net, plain_name, releases};
 use crate::formats::model::{About, Kind, Tensor};
 
 /// What a model takes, by what it says of its inputs.
@@ -167,17 +167,10 @@ fn only(about: &About) -> &'static str {
 }
 
 /// The proposal for tensors whose model is elsewhere.
-pub fn propose_safetensors(file: &str) -> Proposal {
+pub fn propose_safetensors(about: &About, file: &str) -> Proposal {
     let mut proposal = Proposal::empty("safetensors");
-    proposal.take(Input::Unknown);
-    proposal.import("from safetensors.numpy import load_file");
-    proposal.code.load = format!("tensors = load_file({file})");
-    proposal.leave_open(
-        "build the model from its tensors and call it here",
-        "the file has tensors and no model: build the model in src/predict.py",
-    );
-    proposal.require("numpy", "holds the tensors");
     proposal.require("safetensors", "reads the file");
+    net::lacking(&mut proposal, net::Tensors::of_safetensors(about, file));
     proposal
 }
 

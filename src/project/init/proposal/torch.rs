@@ -7,7 +7,7 @@ use serde_json::json;
 use super::code::{Preparation, VALUE};
 use super::estimator;
 use super::input::{Input, MOST_COLUMNS};
-use super::{Pin, Proposal, plain_name, releases, tensors};
+use super::{Pin, Proposal, net, plain_name, releases, tensors};
 use crate::formats::model::globals::{distribution, is_standard};
 use crate::formats::model::{About, Format, Model, Object};
 
@@ -39,12 +39,7 @@ pub fn propose(model: &Model, file: &str) -> Proposal {
         proposal.code.load = format!("model = torch.jit.load({file}, map_location=\"cpu\").eval()");
         ask(&mut proposal, root, &model.about);
     } else if is_tensors {
-        proposal.take(Input::Unknown);
-        proposal.code.load = format!("tensors = torch.load({file}, map_location=\"cpu\", weights_only=True)");
-        proposal.leave_open(
-            "build the model, load its tensors into it, and call it here",
-            "the file has tensors and no model: build the model in src/predict.py",
-        );
+        net::lacking(&mut proposal, net::Tensors::of_torch(model, file));
     } else {
         proposal.class = root.and_then(estimator::describe);
         proposal.code.load = format!("model = torch.load({file}, map_location=\"cpu\", weights_only=False).eval()");

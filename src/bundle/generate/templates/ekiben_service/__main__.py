@@ -5,15 +5,12 @@ import json
 import logging
 import os
 import signal
-import socket
 import sys
 from pathlib import Path
 
 from . import log
 
 HERE = Path(__file__).parent
-# Seconds that requests under way may take after SIGTERM.
-GRACE = 5
 
 
 def main() -> int:
@@ -28,46 +25,28 @@ def main() -> int:
     except ValueError:
         logger.error("PORT is no number: %s", os.environ["PORT"])
         return 1
+    if settings.get("workers", 1) > 1:
+        from .workers import Workers
+
+        return Workers(settings, port).run()
     try:
         from .app import application
+        from .state import State
 
-        app = application(settings, root=HERE.parent)
+        service = application(settings, HERE.parent, State())
     except (Exception, SystemExit):
         logger.exception("the model's code could not be imported")
         return 1
+    from .server import Server, listen
+
     try:
         listener = listen(port)
     except OSError as error:
         logger.error("port %d cannot be listened on: %s", port, error)
         return 1
-
-    import uvicorn
-
-    # uvicorn raises SIGTERM once more when it is done; the default would end us with a signal instead of 0.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     logger.info("%s %s listens on port %d", settings["name"], settings["version"], port)
-    config = uvicorn.Config(
-        app, lifespan="off", ws="none", log_config=None, access_log=False, timeout_graceful_shutdown=GRACE
-    )
-    uvicorn.Server(config).run(sockets=[listener])
+    Server(service, settings).answer(listener)
     return 0
-
-
-def listen(port: int) -> socket.socket:
-    """All addresses, those of IPv6 as well where the machine has any.
-
-    The protocol is named, as asyncio sets TCP_NODELAY only then: else every answer on a kept connection waits 40 ms.
-    """
-    try:
-        listener = socket.socket(socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-        listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(("::", port))
-    except OSError:
-        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(("0.0.0.0", port))
-    return listener
 
 
 if __name__ == "__main__":

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import logging
 import re
 import time
 import uuid
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Awaitable, Callable, Dict, Optional
 
-from fastapi import FastAPI, HTTPException
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
@@ -18,63 +22,133 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from . import log
 from .body import Refusal, refusal
-from .function import Function
+from .function import HELD, Function
+from .load import Busy, Caller, Late, Load
 from .metrics import CONTENT_TYPE, Metrics
+from .state import State
 
 HERE = Path(__file__).parent
 SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+# Asked every few seconds, and answered to the end.
 QUIET = {"/healthz", "/livez", "/readyz", "/metrics"}
+# Where answers are asked for that nobody waited for.
+LATER = "/requests/"
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 logger = logging.getLogger("ekiben")
+Answer = Callable[[Request], Awaitable[Response]]
 
 
-def application(settings: dict[str, Any], root: Path) -> ASGIApp:
+def application(settings: dict[str, Any], root: Path, state: State) -> Service:
     """Everything, with the model's code imported."""
-    metrics = Metrics()
+    load = Load(settings)
+
+    async def measured(_: Request) -> Response:
+        state.set(("waiting",), load.waiting)
+        return Response(metrics.text(), media_type=CONTENT_TYPE)
 
     async def healthy(_: Request) -> Response:
         return JSONResponse({"status": "ok"})
 
-    async def measured(_: Request) -> Response:
-        return Response(metrics.text(), media_type=CONTENT_TYPE)
+    async def ready(_: Request) -> Response:
+        return JSONResponse({"status": state.status}, 200 if state.status == "ok" else 503)
 
     async def described(_: Request) -> Response:
         return FileResponse(HERE / "openapi.json", media_type="application/json")
 
-    routes = [Route(path, healthy) for path in ("/healthz", "/livez", "/readyz")]
-    routes += [Route("/metrics", measured), Route("/openapi.json", described), *documentation()]
+    answers: Dict[str, Answer] = {}
+    service = Service(answers, load, settings.get("deferred", {}), state)
     for entry in settings["functions"]:
         function = Function(root, entry, settings)
-        routes.append(Route(entry["path"], endpoint(function), methods=["POST"]))
-    handlers = {Exception: broken}
-    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, routes=routes, exception_handlers=handlers)
-    return Observed(app, metrics, {route.path for route in routes})
+        kind = Endpoint
+        if entry.get("stream"):
+            from .stream import Endpoint as kind
+        answers[entry["path"]] = kind(function, service).answer
+    routes = [Route("/healthz", healthy), Route("/livez", healthy), Route("/readyz", ready)]
+    routes += [Route("/metrics", measured), Route("/openapi.json", described), *documentation()]
+    routes += [Route(path, answer, methods=["POST"]) for path, answer in answers.items()]
+    routes.append(Route(f"{LATER}{{name}}", service.later, methods=["GET", "DELETE"]))
+    metrics = service.metrics = Metrics(state, (route.path for route in routes))
+    service.others = Starlette(routes=routes, exception_handlers={HTTPException: told, Exception: broken})
+    return service
 
 
-def endpoint(function: Function) -> Any:
-    async def answer(request: Request) -> Response:
+class Endpoint:
+    """Answers with a function."""
+
+    def __init__(self, function: Function, service: Service) -> None:
+        self.function, self.service, self.load = function, service, service.load
+
+    async def answer(self, request: Request) -> Response:
+        function, load = self.function, self.load
+        # Before a body is read for nothing.
+        (load.awaiting if function.is_async else load.blocking).check()
+        caller = load.caller(request.receive)
+        reading = function.read(request)
+        arguments = await (reading if caller.deadline is None else asyncio.wait_for(reading, load.timeout))
+        work = function.bind(arguments)
+        if "prefer" in request.headers:
+            from . import deferred
+
+            if deferred.is_wanted(request):
+                # Nobody who could leave.
+                caller.receive = None
+                held = request.scope.pop(HELD, None)
+                return await self.service.deferred.begin(lambda: self.later(request, work, caller, held))
+        return await self.run(request, work, caller)
+
+    async def run(self, request: Request, work: Callable[[], Any], caller: Caller) -> Response:
+        function = self.function
+        if not function.is_async:
+            return await self.load.thread(lambda: function.response(work(), request), caller)
+        result = await self.load.task(work, caller)
+        if function.is_json:
+            return function.response(result, request)
+        # Files are written, which takes its time.
+        return await run_in_threadpool(function.response, result, request)
+
+    async def later(self, request: Request, work: Callable[[], Any], caller: Caller, held: Any) -> Response:
+        """An answer that can be kept, whatever it is."""
+        from .deferred import written
+
         try:
-            arguments = await function.read(request)
-            try:
-                result = await function.answer(arguments)
-            except HTTPException:
-                raise
-            except ValueError as error:
-                # The model's way to say that it cannot use this input.
-                logger.warning("the model refused its input", exc_info=True)
-                raise refusal("value_error", str(error)) from None
-            return await function.response(result, request)
-        except Refusal as refused:
-            return refused.response()
+            response = await self.run(request, work, caller)
+        except Exception as error:
+            response = await broken(request, error)
         finally:
-            function.release(request)
+            if held is not None:
+                held.close()
+        return await written(response, request)
 
-    return answer
+
+async def told(_: Request, error: Any) -> Response:
+    """What the model's code says with an HTTPException, in the shape that FastAPI gives it."""
+    if error.status_code in (204, 304) or error.status_code < 200:
+        return Response(status_code=error.status_code, headers=error.headers)
+    return JSONResponse({"detail": error.detail}, error.status_code, headers=error.headers)
 
 
-async def broken(_: Request, __: Exception) -> Response:
-    """The traceback goes into the log alone."""
-    return JSONResponse({"detail": "internal error", "request_id": log.request_id.get()}, 500)
+async def broken(_: Request, error: Exception) -> Response:
+    """An answer for each way in which there is none. A traceback goes into the log alone."""
+    if isinstance(error, HTTPException):
+        return await told(_, error)
+    if isinstance(error, Refusal):
+        return error.response()
+    if isinstance(error, ValueError):
+        # The model's way to say that it cannot use this input.
+        logger.warning("the model refused its input", exc_info=error)
+        return refusal("value_error", str(error)).response()
+    if isinstance(error, Busy):
+        return failed(503, str(error), {"retry-after": str(error.retry_after)})
+    if isinstance(error, Late):
+        return failed(504, str(error))
+    if isinstance(error, asyncio.TimeoutError):
+        return failed(408, "the request did not come in time", {"connection": "close"})
+    logger.error("the request failed", exc_info=error)
+    return failed(500, "internal error")
+
+
+def failed(status: int, detail: str, headers: Optional[Dict[str, str]] = None) -> Response:
+    return JSONResponse({"detail": detail, "request_id": log.request_id.get()}, status, headers)
 
 
 def documentation() -> list[Route]:
@@ -97,15 +171,31 @@ def documentation() -> list[Route]:
     return [Route("/", home), Route("/docs", serving(HERE / "docs.html")), *scripts]
 
 
-class Observed:
-    """Gives each request an id, measures it, and logs it with what broke."""
+class Service:
+    """Gives each request an id, finds who answers it, measures it, and logs it with what broke."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, paths: set[str]) -> None:
-        self.app, self.metrics, self.paths = app, metrics, paths
+    others: ASGIApp
+    metrics: Metrics
+
+    def __init__(self, answers: Dict[str, Answer], load: Load, deferred: dict[str, Any], state: State) -> None:
+        self.answers, self.load, self.state = answers, load, state
+        self.settings = deferred
+        # The way to the other workers.
+        self.peers: Any = None
+
+    @cached_property
+    def deferred(self) -> Any:
+        """Requests whose callers do not wait; most services never have one."""
+        from .deferred import Deferred
+
+        return Deferred(self.settings, LATER, self.state.worker, self.peers)
+
+    async def later(self, request: Request) -> Response:
+        return await self.deferred.ask(request.method, request.path_params["name"])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            return await self.app(scope, receive, send)
+            return await self.others(scope, receive, send)
         given = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
         request_id = given if SANE_ID.fullmatch(given) else uuid.uuid4().hex
         log.request_id.set(request_id)
@@ -116,26 +206,59 @@ class Observed:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message.get("headers", []), (b"x-request-id", request_id.encode())]
+                if self.state.draining:
+                    message["headers"].append((b"connection", b"close"))
             await send(message)
 
         started = time.perf_counter()
-        self.metrics.in_progress += 1
+        self.state.add(("in_progress",), 1)
         try:
-            await self.app(scope, receive, sending)
+            await self.answer(scope, receive, sending)
         except ClientDisconnect:
             status = status or 499
+        except asyncio.CancelledError:
+            # The time of grace is over.
+            if status or not self.state.draining:
+                raise
+            await self.ended()(scope, receive, sending)
         except Exception:
-            # The answer has been sent.
+            # The answer has been sent, or begun.
             logger.exception("the request failed")
         finally:
-            self.metrics.in_progress -= 1
+            self.state.add(("in_progress",), -1)
             self.done(scope, status, time.perf_counter() - started)
 
+    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"]
+        if self.state.draining and path not in QUIET and not path.startswith(LATER):
+            return await self.ended()(scope, receive, send)
+        answer = self.answers.get(path) if scope["method"] == "POST" else None
+        if answer is None:
+            return await self.others(scope, receive, send)
+        # The functions' own routes would do the same, behind all others and their layers.
+        request = Request(scope, receive)
+        try:
+            try:
+                response = await answer(request)
+            except ClientDisconnect:
+                raise
+            except Exception as error:
+                response = await broken(request, error)
+            await response(scope, receive, send)
+        finally:
+            # What the function was given as files, which parts of its answer may still come from.
+            held = scope.pop(HELD, None)
+            if held is not None:
+                held.close()
+
+    def ended(self) -> Response:
+        return failed(503, "the service ends", {"retry-after": "1"})
+
     def done(self, scope: Scope, status: int, seconds: float) -> None:
-        path = scope["path"] if scope["path"] in self.paths else "other"
+        # Who knows the rest of the path knows the answer.
+        path = f"{LATER}{{name}}" if scope["path"].startswith(LATER) else scope["path"]
         method = scope["method"] if scope["method"] in METHODS else "other"
         self.metrics.observe(method, path, status, seconds)
-        # Probes come every few seconds.
         level = logging.DEBUG if path in QUIET and status < 400 else logging.INFO
-        fields = {"method": scope["method"], "path": scope["path"], "status": status, "seconds": round(seconds, 6)}
+        fields = {"method": scope["method"], "path": path, "status": status, "seconds": round(seconds, 6)}
         logger.log(level, "answered", extra={"fields": fields})

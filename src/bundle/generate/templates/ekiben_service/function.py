@@ -56,7 +56,7 @@ class Function:
         hints = type_hints(self.call)
         self.places = [p.name for p in parameters if p.kind is p.POSITIONAL_ONLY]
         self.arguments = adapter(parameters, hints, entry.get("accept", {}))
-        self.is_async = inspect.iscoroutinefunction(self.call)
+        self.is_async = inspect.iscoroutinefunction(self.call) or inspect.isasyncgenfunction(self.call)
         limits = settings.get("limits", {})
         # Bytes of a request's body, and of one file in it.
         self.largest = int(os.environ.get("EKIBEN_MAX_BODY") or limits.get("request", LARGEST))
@@ -75,7 +75,7 @@ class Function:
         self.has_warned = False
 
     async def read(self, request: Request) -> Dict[str, Any]:
-        """The arguments in a request; raises Refusal. What they hold is there until `release`."""
+        """The arguments in a request; raises Refusal. Their files are there until the scope's are closed."""
         if self.fields:
             return await self.read_files(request)
         document = await body.whole(request, self.largest)
@@ -111,32 +111,37 @@ class Function:
         except ValidationError as error:
             raise wrong(error) from None
 
-    def release(self, request: Request) -> None:
-        """Lets go of the files of a request."""
-        held = request.scope.pop(HELD, None)
-        if held is not None:
-            held.close()
-
-    async def answer(self, arguments: Dict[str, Any]) -> Any:
-        """Runs the function: in a thread, so that other requests go on, unless it is async."""
+    def bind(self, arguments: Dict[str, Any]) -> Callable[[], Any]:
+        """The call that these arguments are for."""
         places = [arguments.pop(name) for name in self.places if name in arguments]
-        if self.is_async:
-            return await self.call(*places, **arguments)
-        return await run_in_threadpool(self.call, *places, **arguments)
+        return partial(self.call, *places, **arguments)
 
-    async def response(self, result: Any, request: Request) -> Response:
-        """The answer as HTTP; raises Refusal where the caller does not accept what it can be written as."""
-        if not self.is_json:
-            if is_file(result):
-                accept = ", ".join(request.headers.getlist("accept"))
-                return await run_in_threadpool(answer.response, result, accept, self.kinds, self.name)
-            if has_files(result):
-                result = await run_in_threadpool(with_urls, result, answer.url)
-        # JSON has neither NaN nor infinity. As this names them in bytes, answers without them are not looked through.
-        content = to_json(result, fallback=self.plain, inf_nan_mode="constants")
-        if b"NaN" in content or b"Infinity" in content:
-            content = self.without_nan(result, content)
-        return Response(content, media_type="application/json")
+    def response(self, result: Any, request: Request) -> Response:
+        """What the function gave, as an answer; raises Refusal where the caller does not accept what it can be written as.
+
+        Waits for the disk, and for pictures, where it may be a file.
+        """
+        if not self.is_json and is_file(result):
+            accept = ", ".join(request.headers.getlist("accept"))
+            try:
+                return answer.response(result, accept, self.kinds, self.name)
+            except ValueError as error:
+                raise RuntimeError("the answer cannot be written") from error
+        return Response(self.encode(result), media_type="application/json")
+
+    def encode(self, value: Any) -> bytes:
+        """A value, or a part of an answer, as JSON, which has neither NaN nor infinity."""
+        try:
+            if not self.is_json and has_files(value):
+                value = with_urls(value, answer.url)
+            # As this names them in bytes, answers without them are not looked through.
+            content = to_json(value, fallback=self.plain, inf_nan_mode="constants")
+            if b"NaN" in content or b"Infinity" in content:
+                content = self.without_nan(value, content)
+        except ValueError as error:
+            # Not the input's fault, which is what a ValueError of the model's says.
+            raise RuntimeError("the answer cannot be written as JSON") from error
+        return content
 
     def without_nan(self, result: Any, content: bytes) -> bytes:
         """The same with what the manifest wants in the place of NaN and infinity; a text may hold these words."""

@@ -1,0 +1,101 @@
+"""The server around the application: where it listens, and how it ends.
+
+After SIGTERM what is in hand is answered, up to a time of grace, and what comes newly is refused: whoever sends requests
+here learns of the end later than we do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import time
+from types import FrameType
+from typing import Any, Optional
+
+import uvicorn
+
+from .app import Service
+
+# Seconds that requests in hand have after SIGTERM, where the manifest says nothing: less than the ten that Docker gives.
+GRACE = 8
+# Connections that wait to be taken.
+BACKLOG = 2048
+
+
+class Server(uvicorn.Server):
+    def __init__(self, service: Service, settings: dict[str, Any]) -> None:
+        # Where workers share a listener, each takes one connection at a time, so that one does not take them all.
+        shared = service.state.workers > 1
+        super().__init__(
+            uvicorn.Config(
+                service, lifespan="off", ws="none", log_config=None, access_log=False, backlog=1 if shared else BACKLOG
+            )
+        )
+        self.service = service
+        self.grace: float = settings.get("grace", GRACE)
+        self.end: Optional[float] = None
+        # Of a worker: what ends with the process that keeps the workers, and the way to the other workers.
+        self.parent: Optional[int] = None
+        self.peers: Any = None
+
+    def answer(self, listener: socket.socket) -> None:
+        """Until SIGTERM."""
+        # uvicorn may raise SIGTERM once more when it is done; the default would end us with a signal instead of 0.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        self.run(sockets=[listener])
+
+    async def startup(self, sockets: Optional[list[socket.socket]] = None) -> None:
+        await super().startup(sockets)
+        for listener in sockets or []:
+            listener.listen(BACKLOG)
+        if self.parent is not None:
+            asyncio.get_running_loop().add_reader(self.parent, self.orphaned)
+            self.service.peers = self.peers
+            self.peers.listen(self.service.state.worker, lambda *asked: self.service.deferred.told(*asked))
+        self.service.state.set(("ready",), 1)
+
+    def orphaned(self) -> None:
+        asyncio.get_running_loop().remove_reader(self.parent)
+        self.service.state.drain()
+        self.handle_exit(signal.SIGTERM, None)
+
+    def handle_exit(self, sig: int, frame: Optional[FrameType]) -> None:
+        state = self.service.state
+        if state.workers > 1 and not state.draining:
+            # This one alone: the others take what comes.
+            self.config.timeout_graceful_shutdown = self.grace  # type: ignore[assignment]
+            self.should_exit = True
+        elif self.end is None:
+            state.drain()
+            self.end = time.monotonic() + self.grace
+        else:
+            # Asked once more: at once.
+            self.end = 0
+
+    async def on_tick(self, counter: int) -> bool:
+        state = self.service.state
+        state.set(("waiting",), self.service.load.waiting)
+        if self.end is not None:
+            left = self.end - time.monotonic()
+            if left <= 0 or not state.get(("in_progress",)):
+                self.should_exit = True
+                self.config.timeout_graceful_shutdown = max(left, 0.1)  # type: ignore[assignment]
+        return await super().on_tick(counter)
+
+
+def listen(port: int) -> socket.socket:
+    """All addresses, those of IPv6 as well where the machine has any.
+
+    The protocol is named, as asyncio sets TCP_NODELAY only then: else every answer on a kept connection waits 40 ms.
+    """
+    try:
+        listener = socket.socket(socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("::", port))
+    except OSError:
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("0.0.0.0", port))
+    return listener

@@ -1,0 +1,286 @@
+//! Models that live elsewhere: fetched from real servers, held against the lock, kept once.
+
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+
+use crate::home::{Home, Ran, free_port, python_program, ran, tool, wait_until};
+use serde_json::{Value, json};
+
+/// A server on loopback, ended with this.
+struct Server {
+    process: Child,
+    port: u16,
+}
+
+impl Server {
+    fn start(mut command: Command, port: u16) -> Self {
+        let process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        wait_until("a server", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+        Self { process, port }
+    }
+
+    /// Serves a folder as it is.
+    fn of_files(home: &Home, folder: &str) -> Self {
+        let port = free_port();
+        let mut command = tool("python3");
+        command.args(["-m", "http.server", "--bind", "127.0.0.1", "--directory", &home.path(folder)]);
+        command.arg(port.to_string());
+        Self::start(command, port)
+    }
+
+    fn of_a_hub(home: &Home, folder: &str, token: Option<&str>) -> Self {
+        let port = free_port();
+        let mut command = tool("python3");
+        command.args(["fixtures/hub/serve.py", &home.path(folder), &port.to_string()]).args(token);
+        Self::start(command, port)
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}/{path}", self.port)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// A project without Python whose model's files are these.
+fn project(home: &Home, files: &Value) {
+    let manifest = json!({ "name": "far", "version": "1", "base": "scratch", "model": { "files": files },
+        "service": { "command": ["/bin/true"] } });
+    home.write("far/ekiben.json", manifest.to_string());
+}
+
+fn locked(home: &Home) -> Value {
+    serde_json::from_slice(&std::fs::read(home.path("far/ekiben.lock")).unwrap()).unwrap()
+}
+
+/// What the image holds as its model, with sizes.
+fn weights(home: &Home) -> Vec<(String, u64)> {
+    home.run(["export", "far:1", "layout"]).ok();
+    let _ = std::fs::remove_dir_all(home.path("tree"));
+    ran(tool("umoci").args(["unpack", "--image"]).arg(format!("{}:1", home.path("layout"))).arg(home.path("tree")))
+        .ok();
+    let mut found = Vec::new();
+    let root = home.folder().join("tree/rootfs/models/far");
+    let listed = ran(tool("find").arg(&root).args(["-type", "f", "-printf", "%P %s\n"])).ok().out;
+    for line in listed.lines() {
+        let (name, size) = line.rsplit_once(' ').unwrap();
+        found.push((name.to_owned(), size.parse().unwrap()));
+    }
+    found.sort();
+    std::fs::remove_dir_all(home.path("layout")).unwrap();
+    found
+}
+
+fn made(names: &[(&str, u64)]) -> Vec<(String, u64)> {
+    names.iter().map(|(name, size)| ((*name).to_owned(), *size)).collect()
+}
+
+#[test]
+fn a_file_by_http_is_locked_fetched_once_and_kept() {
+    let home = Home::empty();
+    home.write("there/model.bin", vec![7; 100_000]);
+    let server = Server::of_files(&home, "there");
+    project(&home, &json!([{ "from": server.url("model.bin"), "path": "weights/one.bin" }]));
+    home.run(["lock", "far"]).ok().says("1 file of the model");
+    let lock = locked(&home);
+    let file = &lock["models"][0]["files"][0];
+    assert_eq!((&file["name"], &file["size"]), (&json!("model.bin"), &json!(100_000)), "{lock:#}");
+    let first = home.build("far");
+    assert_eq!(weights(&home), made(&[("weights/one.bin", 100_000)]));
+
+    // Another version there changes nothing here, but is told, and taken when that is asked for.
+    home.write("there/model.bin", vec![8; 100_000]);
+    ran(tool("touch").args(["-d", "2020-01-01"]).arg(home.path("there/model.bin"))).ok();
+    assert_eq!(home.build("far"), first);
+    home.run(["lock", "far"]).ok().says("EK0314").says("--upgrade-models");
+    assert_eq!(locked(&home), lock);
+    home.run(["lock", "--check", "far"]).ok();
+    home.run(["lock", "far", "--upgrade-models"]).ok();
+    let second = home.build("far");
+    assert_ne!(second, first);
+
+    // Whoever has the old lock, and not the bytes, is told; nothing of the other bytes is used.
+    let other = Home::empty();
+    project(&other, &json!([{ "from": server.url("model.bin"), "path": "weights/one.bin" }]));
+    other.write("far/ekiben.lock", serde_json::to_vec_pretty(&lock).unwrap());
+    other.run(["build", "far"]).ends(7).says("is not what the lock says").says("--upgrade-models");
+    assert_eq!(other.run(["images", "--output", "json"]).ok().json()["images"], json!([]), "no image");
+
+    // Without the server, what is here is enough; pruning keeps what an image needs.
+    drop(server);
+    assert_eq!(home.run(["build", "far", "--offline"]).ok().out.trim(), second);
+    home.run(["prune", "--all"]).ok();
+    assert_eq!(weights(&home), made(&[("weights/one.bin", 100_000)]));
+    home.run(["build", "far"]).ok();
+    home.run(["rmi", "far:1"]).ok();
+    home.run(["prune", "--all"]).ok();
+    home.run(["build", "far"]).ends(5).says("connection refused");
+    home.run(["build", "far", "--offline"]).ends(5).says("--offline");
+}
+
+#[test]
+fn what_the_manifest_says_of_a_file_is_held() {
+    let home = Home::empty();
+    home.write("there/model.bin", "model");
+    let server = Server::of_files(&home, "there");
+    let digest = ekiben::io::digest::Digest::of("model").hex();
+    project(&home, &json!([{ "from": server.url("model.bin"), "sha256": digest }]));
+    home.run(["lock", "far"]).ok();
+    project(&home, &json!([{ "from": server.url("model.bin"), "sha256": "0".repeat(64) }]));
+    home.run(["lock", "far"]).ends(5).says("is not what the manifest says");
+    project(&home, &json!([{ "from": server.url("none.bin") }]));
+    home.run(["lock", "far"]).ends(5).says("there is nothing at");
+    // A pickle from elsewhere is no better than one of the project.
+    home.write("there/model.pkl", b"cposix\nsystem\n(S'id'\ntR.");
+    project(&home, &json!([{ "from": server.url("model.pkl") }]));
+    home.run(["build", "far"]).ends(3).says("EK0802");
+}
+
+#[test]
+fn files_of_this_machine_need_no_copy_in_the_project() {
+    let home = Home::empty();
+    home.write("disk/a/model.bin", vec![1; 5000]);
+    home.write("disk/b/config.json", "{}");
+    home.write("disk/b/sub/more.bin", vec![2; 10]);
+    let single = home.path("disk/a/model.bin");
+    project(&home, &json!([{ "from": single }, { "from": "../disk/b", "path": "rest" }]));
+    home.build("far");
+    assert_eq!(weights(&home), made(&[("model.bin", 5000), ("rest/config.json", 2), ("rest/sub/more.bin", 10)]));
+    project(&home, &json!([{ "from": "../disk/none" }]));
+    home.run(["build", "far"]).ends(3).says("EK0304");
+}
+
+#[test]
+fn a_repository_of_a_hub_is_locked_at_its_commit() {
+    let home = Home::empty();
+    home.write("hub/owner/name/refs", r#"{"main": "c0ffee", "v1": "c0ffee"}"#);
+    for (name, size) in [("config.json", 20), ("weights.bin", 5000), ("onnx/more.bin", 3000), ("a b.txt", 3)] {
+        home.write(&format!("hub/owner/name/c0ffee/{name}"), vec![b'x'; size]);
+    }
+    let server = Server::of_a_hub(&home, "hub", Some("hf_secret"));
+
+    // The stand-in is as the hub is: its own client gets the same.
+    let client = python_program("hf", "huggingface_hub==1.4.1").with_file_name("python");
+    let script = "import sys, huggingface_hub; print(huggingface_hub.snapshot_download('owner/name', revision='v1', \
+                  cache_dir=sys.argv[1], token='hf_secret'))";
+    let mut command = Command::new(client);
+    command.args(["-c", script, &home.path("cache")]).env("HF_ENDPOINT", server.url("")).env("HF_HUB_DISABLE_XET", "1");
+    let snapshot = ran(&mut command).ok().out;
+    let theirs = ran(tool("find").arg("-L").arg(snapshot.trim()).args(["-type", "f", "-printf", "%P %s\n"])).ok().out;
+    let mut theirs: Vec<&str> = theirs.lines().collect();
+    theirs.sort_unstable();
+    assert_eq!(theirs, ["a b.txt 3", "config.json 20", "onnx/more.bin 3000", "weights.bin 5000"]);
+
+    let run = |args: &[&str], token: Option<&str>| -> Ran {
+        let mut command = home.command(args);
+        command.env("HF_ENDPOINT", server.url("")).env_remove("HF_TOKEN").env("HF_HOME", home.path("nothing"));
+        ran(command.envs(token.map(|token| ("HF_TOKEN", token))))
+    };
+    project(
+        &home,
+        &json!([{ "from": "hf://owner/name@v1", "path": "all" }, { "from": "hf://owner/name/onnx/" },
+        { "from": "hf://owner/name@c0ffee/config.json" }]),
+    );
+    run(&["lock", "far"], None).ends(5).says("HF_TOKEN");
+    run(&["lock", "far"], Some("hf_secret")).ok().says("6 files of the model");
+    let lock = locked(&home);
+    let text = lock.to_string();
+    assert!(!text.contains("hf_secret") && !text.contains("127.0.0.1"), "{text}");
+    assert_eq!(lock["models"][0]["files"][0]["version"], "c0ffee");
+    run(&["build", "far"], None).ok();
+    let all = [
+        ("all/a b.txt", 3),
+        ("all/config.json", 20),
+        ("all/onnx/more.bin", 3000),
+        ("all/weights.bin", 5000),
+        ("config.json", 20),
+        ("onnx/more.bin", 3000),
+    ];
+    assert_eq!(weights(&home), made(&all));
+    // The branch moves on.
+    home.write("hub/owner/name/refs", r#"{"main": "decade", "v1": "c0ffee"}"#);
+    home.write("hub/owner/name/decade/onnx/more.bin", vec![b'y'; 3000]);
+    run(&["lock", "far"], Some("hf_secret")).ok().says("EK0314").says("hf://owner/name/onnx/");
+    project(&home, &json!([{ "from": "hf://owner/other" }]));
+    run(&["lock", "far"], Some("hf_secret")).ends(5).says("there is nothing at hf://owner/other@main");
+}
+
+/// A server of objects with a bucket `models`, and the key of a user who may read it. It verifies signatures from the first
+/// request after those if it is strict; what it thinks of queries and of blanks in keys is wrong then.
+fn objects(strict: bool) -> (Server, String, String) {
+    let moto = python_program("moto_server", "moto[server]==5.1.22");
+    let port = free_port();
+    let mut command = Command::new(&moto);
+    command.args(["-H", "127.0.0.1", "-p", &port.to_string()]);
+    if strict {
+        command.env("INITIAL_NO_AUTH_ACTION_COUNT", "9");
+    }
+    let server = Server::start(command, port);
+    let script = r"
+import boto3, json, sys
+at = dict(endpoint_url=sys.argv[1], region_name='us-east-1', aws_access_key_id='a', aws_secret_access_key='b')
+iam, s3 = boto3.client('iam', **at), boto3.client('s3', **at)
+iam.create_user(UserName='reader')
+rule = dict(Version='2012-10-17', Statement=[dict(Effect='Allow', Action='s3:*', Resource='*')])
+iam.put_user_policy(UserName='reader', PolicyName='all', PolicyDocument=json.dumps(rule))
+key = iam.create_access_key(UserName='reader')['AccessKey']
+s3.create_bucket(Bucket='models')
+for name, size in [('iris/3/model.bin', 70000), ('iris/3/a+b c.txt', 5), ('iris/3/deep/x.bin', 1), ('iris/30/no.bin', 1)]:
+    s3.put_object(Bucket='models', Key=name, Body=b'x' * size)
+s3.put_object(Bucket='models', Key='iris/3/', Body=b'')
+print(key['AccessKeyId'], key['SecretAccessKey'])
+";
+    let mut command = Command::new(moto.with_file_name("python"));
+    let keys = ran(command.args(["-c", script, &server.url("")])).ok().out;
+    let (id, secret) = keys.trim().split_once(' ').unwrap();
+    (server, id.to_owned(), secret.to_owned())
+}
+
+fn at_objects(home: &Home, server: &Server, args: &[&str]) -> Command {
+    let mut command = home.command(args);
+    command.env("AWS_ENDPOINT_URL", server.url("")).env("AWS_EC2_METADATA_DISABLED", "true").env("HOME", home.folder());
+    command
+}
+
+#[test]
+fn an_object_is_asked_for_with_a_signature() {
+    let home = Home::empty();
+    let (server, id, secret) = objects(true);
+    let run = |args: &[&str], secret: &str| -> Ran {
+        let mut command = at_objects(&home, &server, args);
+        ran(command.env("AWS_ACCESS_KEY_ID", &id).env("AWS_SECRET_ACCESS_KEY", secret))
+    };
+    project(&home, &json!([{ "from": "s3://models/iris/3/model.bin" }]));
+    run(&["lock", "far"], "another").ends(5).says("~/.aws");
+    run(&["lock", "far"], &secret).ok().says("1 file of the model");
+    let text = locked(&home).to_string();
+    assert!(!text.contains(&id) && !text.contains(&secret) && !text.contains("127.0.0.1"), "{text}");
+    run(&["build", "far"], "not needed any more").ok();
+    assert_eq!(weights(&home), made(&[("model.bin", 70000)]));
+    // The keys may as well lie in the profile of a file.
+    home.write(".aws/credentials", format!("[ours]\naws_access_key_id = {id}\naws_secret_access_key = {secret}\n"));
+    project(&home, &json!([{ "from": "s3://models/iris/30/no.bin" }]));
+    ran(at_objects(&home, &server, &["lock", "far"]).env("AWS_PROFILE", "ours")).ok();
+}
+
+#[test]
+fn a_prefix_stands_for_all_objects_below_it() {
+    let home = Home::empty();
+    let (server, id, secret) = objects(false);
+    let run = |args: &[&str]| -> Ran {
+        let mut command = at_objects(&home, &server, args);
+        ran(command.env("AWS_ACCESS_KEY_ID", &id).env("AWS_SECRET_ACCESS_KEY", &secret))
+    };
+    project(&home, &json!([{ "from": "s3://models/iris/3/" }, { "from": "s3://models/iris/3/a+b c.txt" }]));
+    run(&["lock", "far"]).ok().says("4 files of the model");
+    run(&["build", "far"]).ok();
+    let all = [("3/a+b c.txt", 5), ("3/deep/x.bin", 1), ("3/model.bin", 70000), ("a+b c.txt", 5)];
+    assert_eq!(weights(&home), made(&all));
+    project(&home, &json!([{ "from": "s3://models/iris/4/" }]));
+    run(&["lock", "far"]).ends(5).says("there is nothing at s3://models/iris/4/");
+}
