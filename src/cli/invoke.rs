@@ -263,8 +263,8 @@ fn asked(
     (path.unwrap_or_else(|| USUAL.to_owned()), sent)
 }
 
-/// Writes an answer in parts to stdout as it comes; not for a document or a file, which have it as a whole. Where nobody reads any more,
-/// nothing more is asked for.
+/// Writes an answer in parts to stdout as it comes; not for a document or a file, which have it as a whole. Where nobody
+/// reads any more, nothing more is asked for.
 fn hearing<'a>(context: &'a Context, file: Option<&Path>) -> Option<service::Hearing<'a>> {
     (context.printer.output() == Output::Human && file.is_none())
         .then(|| Box::new(|bytes: &[u8]| context.printer.raw(bytes).is_ok()) as service::Hearing<'a>)
