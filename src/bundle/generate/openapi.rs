@@ -18,6 +18,9 @@ pub fn document(manifest: &Manifest, version: &str, api: &Api) -> Value {
     for route in &api.routes {
         paths.insert(route.path.clone(), json!({ "post": operation(manifest, route) }));
     }
+    if !api.routes.is_empty() {
+        paths.insert("/requests/{name}".to_owned(), deferred());
+    }
     for (name, route) in &api.openai {
         paths.insert(route.path.clone(), json!({ "post": openai(name, route) }));
     }
@@ -65,6 +68,28 @@ fn get(path: &str, summary: &str, media_type: &str, schema: &Value) -> Value {
     json!({ "get": { "operationId": path.trim_start_matches('/').replace('/', "_"), "summary": summary, "responses": { "200": answer } } })
 }
 
+/// Where answers are asked for that nobody waited for.
+fn deferred() -> Value {
+    let told = |description: &str| json!({ "description": description });
+    json!({
+        "parameters": [{ "name": "name", "in": "path", "required": true, "schema": { "type": "string" } }],
+        "get": {
+            "operationId": "requests_get",
+            "summary": "The answer to a request with `Prefer: respond-async`",
+            "responses": {
+                "200": told("The answer; or the status that it would have had"),
+                "202": told("There is none yet; `Retry-After` says when to ask again"),
+                "404": told("No such request is known, or not any more"),
+            },
+        },
+        "delete": {
+            "operationId": "requests_delete",
+            "summary": "Forgets the request, and ends what can be ended",
+            "responses": { "204": told("It is forgotten"), "404": told("No such request is known, or not any more") },
+        },
+    })
+}
+
 /// A route of OpenAI's API, whose own documents say what else it takes.
 fn openai(name: &str, route: &Route) -> Value {
     let text = json!({ "type": "string" });
@@ -101,6 +126,7 @@ fn operation(manifest: &Manifest, route: &Route) -> Value {
     };
     let mut responses = json!({
         "200": { "description": "The answer of the model", "content": answers(signature) },
+        "202": { "description": "The answer to `Prefer: respond-async`: `Location` says where to ask for it later" },
         "413": problem("The request, or a file in it, is too large", "Refusal"),
         "415": problem("The request, or a file in it, is of a kind that is not taken", "Refusal"),
         "422": problem("The input cannot be used", "Refusal"),

@@ -35,6 +35,8 @@ class Server(uvicorn.Server):
         self.service = service
         self.grace: float = settings.get("grace", GRACE)
         self.end: Optional[float] = None
+        self.listeners: list[socket.socket] = []
+        self.is_closing = False
         # Of a worker: what ends with the process that keeps the workers, and the way to the other workers.
         self.parent: Optional[int] = None
         self.peers: Any = None
@@ -47,7 +49,8 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: Optional[list[socket.socket]] = None) -> None:
         await super().startup(sockets)
-        for listener in sockets or []:
+        self.listeners = sockets or []
+        for listener in self.listeners:
             listener.listen(BACKLOG)
         if self.parent is not None:
             asyncio.get_running_loop().add_reader(self.parent, self.orphaned)
@@ -78,7 +81,13 @@ class Server(uvicorn.Server):
         state.set(("waiting",), self.service.load.waiting)
         if self.end is not None:
             left = self.end - time.monotonic()
-            if left <= 0 or not state.get(("in_progress",)):
+            if left > 0 and not self.is_closing and not state.get(("in_progress",)):
+                # Who is connected already is told before we go; the kernel takes nobody more for us. (A listener that is
+                # closed resets those who wait at it.)
+                self.is_closing = True
+                for listener in self.listeners:
+                    listener.listen(0)
+            elif left <= 0 or not state.get(("in_progress",)):
                 self.should_exit = True
                 self.config.timeout_graceful_shutdown = max(left, 0.1)  # type: ignore[assignment]
         return await super().on_tick(counter)
