@@ -11,6 +11,7 @@ mod cog;
 mod diffusers;
 mod document;
 mod estimator;
+mod fastai;
 mod fasttext;
 mod folder;
 mod frame;

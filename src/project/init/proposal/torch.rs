@@ -7,7 +7,7 @@ use serde_json::json;
 use super::code::{Preparation, VALUE};
 use super::estimator;
 use super::input::{Input, MOST_COLUMNS};
-use super::{Pin, Proposal, net, plain_name, releases, tensors};
+use super::{Pin, Proposal, fastai, net, plain_name, releases, tensors};
 use crate::formats::model::globals::{distribution, is_standard};
 use crate::formats::model::{About, Format, Model, Object};
 
@@ -40,6 +40,8 @@ pub fn propose(model: &Model, file: &str) -> Proposal {
         ask(&mut proposal, root, &model.about);
     } else if is_tensors {
         net::lacking(&mut proposal, net::Tensors::of_torch(model, file));
+    } else if let Some(learner) = root.filter(|root| fastai::is_learner(*root)) {
+        proposal.ask_fastai(learner, file);
     } else {
         proposal.class = root.and_then(estimator::describe);
         proposal.code.load = format!("model = torch.load({file}, map_location=\"cpu\", weights_only=False).eval()");
