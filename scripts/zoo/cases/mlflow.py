@@ -186,6 +186,7 @@ def mlflow_python_no_signature(saved):
         space,
     )
     mlflow.pyfunc.save_model(saved.path("lengths"), python_model=space["Scaler"]())
+    saved.lacking = "an example of what it takes"
     saved.code = True
     saved.ask(texts=["three", "seventeen"])
     saved.answer("predict", predict=loaded(saved, ["three", "seventeen"]))

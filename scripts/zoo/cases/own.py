@@ -92,6 +92,7 @@ def by_value(saved, name):
     with open(saved.path(name), "wb") as file:
         cloudpickle.dump(model, file)
     saved.code = True
+    saved.lacking = "an example of what it takes"
     saved.ask(value=[50, 68.5, 99], rows=[50, 68.5, 99])
     saved.answer("predict", predict=model.predict([50, 68.5, 99]))
 
@@ -117,6 +118,7 @@ def cloudpickle_function(saved):
     with open(saved.path("function.pkl"), "wb") as file:
         cloudpickle.dump(space["predict"], file)
     saved.code = True
+    saved.lacking = "an example of what it takes"
     saved.ask(rows=[[1, 2], [3.5, 4]])
     saved.answer("predict", predict=space["predict"]([[1, 2], [3.5, 4]]))
 

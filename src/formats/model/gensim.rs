@@ -17,7 +17,8 @@ pub fn beside(root: Object<'_>, origin: &Origin<'_>, name: &str) -> Vec<String> 
     let mut found = Vec::new();
     let Some((module, class)) = root.class().filter(|(module, _)| module.starts_with("gensim.")) else { return found };
     within(root, name, 0, &mut found);
-    if module == "gensim.models.ldamodel" || class.starts_with("Lda") {
+    // What it keeps beside it is of the same module.
+    if (module == "gensim.models.ldamodel" || class.starts_with("Lda")) && class != "LdaState" {
         found.push(format!("{name}.state"));
         found.push(format!("{name}.id2word"));
         found.push(format!("{name}.expElogbeta.npy"));

@@ -127,9 +127,21 @@ fn signature(description: &Json, folder: &Path, known: Option<&Example>) -> Opti
         let (dtype, usual) = column_type(spec.get("type")?.as_str()?)?;
         let name = spec.get("name")?.as_str()?;
         let dtype = dtype.map(literal);
-        Some(Column { name: name.to_owned(), example: seen(name, at).unwrap_or(usual), dtype })
+        let example = seen(name, at).and_then(|value| of_type(value, &usual)).unwrap_or(usual);
+        Some(Column { name: name.to_owned(), example, dtype })
     });
     Some((Input::Columns(named.collect::<Option<Vec<_>>>()?), None))
+}
+
+/// A value that was seen in a column, as one of the type that `usual` is of: a mean of whole numbers is none. None where it is
+/// of another kind.
+fn of_type(value: Json, usual: &Json) -> Option<Json> {
+    match (usual, value.as_f64()) {
+        (Json::Number(usual), Some(number)) if usual.is_i64() => Some((number.round() as i64).into()),
+        (Json::Number(_), number) => number.map(|_| value),
+        (Json::Bool(_), _) => value.is_boolean().then_some(value),
+        _ => value.is_string().then_some(value),
+    }
 }
 
 /// A tensor of a signature.
@@ -228,5 +240,20 @@ fn required(folder: &Path, direct: bool, proposal: &mut Proposal) {
         if !proposal.requirements.iter().any(|listed| name(&listed.text) == own) {
             proposal.requirements.push(pin);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_seen_is_of_the_columns_type() {
+        let of = |value: Json, usual: Json| of_type(value, &usual);
+        assert_eq!(of(json!(49.4), json!(1)), Some(json!(49)));
+        assert_eq!(of(json!(49), json!(0.5)), Some(json!(49)));
+        assert_eq!(of(json!("a"), json!(1)), None);
+        assert_eq!(of(json!("a"), json!("b")), Some(json!("a")));
+        assert_eq!(of(json!(1), json!(true)), None);
     }
 }

@@ -111,6 +111,13 @@ class Function:
         except ValidationError as error:
             raise wrong(error) from None
 
+    def checked(self, document: str) -> Dict[str, Any]:
+        """The arguments in a JSON object; raises Refusal."""
+        try:
+            return self.arguments.validate_json(document)
+        except ValidationError as error:
+            raise wrong(error) from None
+
     def bind(self, arguments: Dict[str, Any]) -> Callable[[], Any]:
         """The call that these arguments are for."""
         places = [arguments.pop(name) for name in self.places if name in arguments]

@@ -124,7 +124,7 @@ class Endpoint(stream.Endpoint):
         for name, value in asked.items():
             if name not in OWN and value is not None and (self.takes_any or name in self.takes[1:]):
                 arguments[name] = value
-        work = self.function.bind(self.function.arguments.validate_json(json.dumps(arguments)))
+        work = self.function.bind(self.function.checked(json.dumps(arguments)))
         return await self.begin(request, work, self.load.caller(request.receive))
 
     async def all(self, request: Request, first: Any, asked: Dict[str, Any]) -> List[Any]:
