@@ -158,11 +158,11 @@ pub(super) fn calling(
     let is_async = method.signature.is_async;
     let returns = match &method.signature.returns {
         Some(Type::Other(text)) => text.trim_matches(['"', '\'']).rsplit('.').next().unwrap_or_default().to_owned(),
+        Some(Type::Class(name)) => name.clone(),
         _ => String::new(),
     };
-    let is_parts = ["Iterator", "Generator", "Iterable"]
-        .iter()
-        .any(|kind| returns.split('[').next().is_some_and(|n| n.ends_with(kind)));
+    let is_named_so = |kind: &&str| returns.split('[').next().is_some_and(|name| name.ends_with(*kind));
+    let is_parts = method.signature.parts.is_some() || ["Iterator", "Generator", "Iterable"].iter().any(is_named_so);
     let all =
         if is_async && is_parts { format!("[part async for part in {called}]") } else { format!("list({called})") };
     let answer = match (is_parts, is_async) {
