@@ -375,11 +375,8 @@ def diffusers(saved):
     pipe = DDPMPipeline(net, DDPMScheduler(num_train_timesteps=20))
     pipe.set_progress_bar_config(disable=True)
     pipe.save_pretrained(saved.path("painter"))
-    found = pipe(
-        batch_size=1, num_inference_steps=2, generator=torch.Generator().manual_seed(0), output_type="np"
-    ).images
-    saved.ask(value={"batch_size": 1, "num_inference_steps": 2, "seed": 0})
-    saved.answer("images", images=found)
+    # Its answer is pictures, which are not compared.
+    saved.answer("none", none=None)
 
 
 @case("peft", "", "an adapter of peft (LoRA), without the model that it adapts", "torch", TRANSFORMERS + " peft")

@@ -23,6 +23,8 @@ impl Proposal {
         self.class = estimator::describe(learner);
         self.require("fastai", "exported the learner");
         self.code.imports.retain(|import| import != "import torch");
+        // It adds what silences a learner.
+        self.import("import fastai.callback.progress");
         self.import("from fastai.learner import load_learner");
         self.code.load = format!("model = load_learner({file}, cpu=True)");
         let Some(columns) = columns(learner) else {

@@ -79,7 +79,14 @@ pub fn propose_keras(about: &About, file: &str) -> Proposal {
         proposal.code.conversions = vec![format!("numpy.array({VALUE}, dtype=numpy.{})", dtype(&about.inputs))];
     }
     proposal.code.load = format!("model = keras.models.load_model({file})");
-    proposal.answer("predict", &format!("return model.predict({VALUE}, verbose=0)"));
+    // Keras knows no type of NumPy's texts.
+    let given = if matches!(about.inputs.as_slice(), [Tensor { kind: Some(Kind::Text), .. }]) {
+        proposal.import("import tensorflow");
+        format!("tensorflow.constant({VALUE})")
+    } else {
+        VALUE.to_owned()
+    };
+    proposal.answer("predict", &format!("return model.predict({given}, verbose=0)"));
     proposal.require("numpy", "makes arrays of requests");
     proposal.require("tensorflow", "runs the model, and brings Keras");
     match version {
