@@ -87,6 +87,7 @@ class Model:
 MANIFEST = {
     "name": "bench",
     "version": "1",
+    "python": {"version": "3.11", "requirements": ["numpy"]},
     "service": {"functions": {"single": "src/model.py:single", "vectorised": "src/model.py:vectorised"}},
 }
 BATCH = {"vectorised": {"size": 64, "wait": "5ms"}}
