@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use url::Url;
 
-use super::{Access, Error, MOST_FILES, Place, Remote};
+use super::{Access, Error, MOST_FILES, Place, Remote, encoded, encoded_path};
 use crate::io::digest::Digest;
 
 /// The hub where no other is named.
@@ -61,7 +61,7 @@ pub(super) fn find(place: &Place<'_>, repository: &str, revision: &str, path: &s
     let is_folder = path.is_empty() || path.ends_with('/');
     let folder = if is_folder { path } else { path.rsplit_once('/').map_or("", |(folder, _)| folder) };
     let folder = folder.trim_matches('/');
-    let within = if folder.is_empty() { String::new() } else { format!("/{}", path_encoded(folder)) };
+    let within = if folder.is_empty() { String::new() } else { format!("/{}", encoded_path(folder)) };
     let mut next = Some(url(&format!("api/models/{repository}/tree/{commit}{within}?recursive=true"))?);
     let mut found = Vec::new();
     while let Some(listing) = next.take() {
@@ -84,7 +84,7 @@ pub(super) fn find(place: &Place<'_>, repository: &str, revision: &str, path: &s
             let digest = digest.map_err(|_| place.answer("a digest is none"))?;
             found.push(Remote {
                 name: name.to_owned(),
-                url: url(&format!("{repository}/resolve/{commit}/{}", path_encoded(&entry.path)))?,
+                url: url(&format!("{repository}/resolve/{commit}/{}", encoded_path(&entry.path)))?,
                 size: Some(entry.lfs.map_or(entry.size, |large| large.size)),
                 digest,
                 version: Some(commit.clone()),
@@ -97,15 +97,4 @@ pub(super) fn find(place: &Place<'_>, repository: &str, revision: &str, path: &s
         next = after.filter(|after| after.origin() == listing.origin());
     }
     Ok(found)
-}
-
-/// A text as one segment of a path (RFC 3986, section 3.3).
-fn encoded(text: &str) -> String {
-    const KEPT: percent_encoding::AsciiSet =
-        percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-    percent_encoding::utf8_percent_encode(text, &KEPT).to_string()
-}
-
-fn path_encoded(path: &str) -> String {
-    path.split('/').map(encoded).collect::<Vec<_>>().join("/")
 }

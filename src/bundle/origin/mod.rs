@@ -47,7 +47,7 @@ pub enum Error {
         from: String,
         /// The file.
         name: String,
-        /// Who says it: `the lock`, `the manifest`, `the hub`.
+        /// Who says it: `the lock`, `the manifest`, `its server`.
         whose: &'static str,
         /// What differs.
         source: Mismatch,
@@ -89,7 +89,9 @@ impl Explain for Error {
             Self::Other { whose: "the lock", .. } => ErrorKind::Stale
                 .named("model/moved")
                 .hint("take up what is there now with `ekiben lock --upgrade-models`"),
-            Self::Other { .. } => named("model/other"),
+            Self::Other { whose: "the manifest", .. } => named("model/other")
+                .hint("correct `sha256` in the manifest if the other bytes are right, or find out who changed them"),
+            Self::Other { .. } => named("model/other").hint("try again: it may have changed while it was fetched"),
             Self::Nothing(_) => named("model/nothing"),
             Self::TooMany(_) => named("model/too-many").hint("name a folder of it, or its files one by one"),
             Self::Answer { .. } => named("model/answer"),
@@ -229,6 +231,17 @@ impl<'a> Place<'a> {
     }
 }
 
+/// A text as one segment of a path (RFC 3986, section 3.3), in the one spelling that signatures have (section 2.3).
+fn encoded(text: &str) -> String {
+    const KEPT: percent_encoding::AsciiSet =
+        percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+    percent_encoding::utf8_percent_encode(text, &KEPT).to_string()
+}
+
+fn encoded_path(path: &str) -> String {
+    path.split('/').map(encoded).collect::<Vec<_>>().join("/")
+}
+
 /// Fetches what is at `address` now, and says what that was.
 ///
 /// # Errors
@@ -238,7 +251,7 @@ pub fn lock(session: &Session, elsewhere: &Elsewhere, address: &Address) -> Resu
     let wanted = elsewhere.digest();
     let mut files = Vec::new();
     for mut remote in place.find()? {
-        let whose = if wanted.is_some() { "the manifest" } else { "the hub" };
+        let whose = if wanted.is_some() { "the manifest" } else { "its server" };
         remote.digest = wanted.or(remote.digest);
         let (digest, size) = place.fetch(&remote, whose)?;
         files.push(LockedFile { name: remote.name, size, digest, version: remote.version });

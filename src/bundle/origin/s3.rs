@@ -12,7 +12,7 @@ use reqsign_core::{Context, Env, FileRead, HttpSend, OsEnv, Signer};
 use serde::Deserialize;
 use url::Url;
 
-use super::{Error, MOST_FILES, Place, Remote};
+use super::{Error, MOST_FILES, Place, Remote, encoded_path};
 use crate::io::http::header::HeaderMap;
 use crate::io::http::{Client, Method, Payload, Request};
 use crate::io::progress::Progress;
@@ -56,7 +56,7 @@ impl Bucket {
     /// The address of an object.
     fn object(&self, key: &str) -> Url {
         let mut url = self.url.clone();
-        let path = format!("{}{}", url.path(), key.split('/').map(encoded).collect::<Vec<_>>().join("/"));
+        let path = format!("{}{}", url.path(), encoded_path(key));
         url.set_path(&path);
         url
     }
@@ -142,13 +142,6 @@ pub(super) fn find(place: &Place<'_>, bucket: &Bucket, key: &str) -> Result<Vec<
             return Ok(found);
         }
     }
-}
-
-/// A part of a key as a part of a path, in the one spelling that signatures have (RFC 3986, section 2.3).
-fn encoded(text: &str) -> String {
-    const KEPT: percent_encoding::AsciiSet =
-        percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-    percent_encoding::utf8_percent_encode(text, &KEPT).to_string()
 }
 
 /// What a future gives that waits for nothing: all that it asks for is answered when it asks.

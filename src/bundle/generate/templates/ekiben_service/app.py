@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import json
 import logging
 import re
 import time
 import uuid
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Awaitable, Callable, Dict, Optional
+from typing import Any, Awaitable, Callable, Dict, Optional, Tuple
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -170,6 +171,16 @@ async def broken(_: Request, error: Exception) -> Response:
         return failed(408, "the request did not come in time", {"connection": "close"})
     logger.error("the request failed", exc_info=error)
     return failed(500, "internal error")
+
+
+async def in_words(request: Request, error: Exception) -> Tuple[int, str, Dict[str, str]]:
+    """The same for protocols that have one text for all that is wrong, and no 422: a status, the text, and when to ask again."""
+    response = await broken(request, error)
+    detail = json.loads(response.body)["detail"]
+    if not isinstance(detail, str):
+        detail = "; ".join(f"{'.'.join(map(str, one['loc'][1:]))}: {one['msg']}".lstrip(": ") for one in detail)
+    headers = {key: value for key, value in response.headers.items() if key == "retry-after"}
+    return 400 if response.status_code == 422 else response.status_code, detail, headers
 
 
 def failed(status: int, detail: str, headers: Optional[Dict[str, str]] = None) -> Response:

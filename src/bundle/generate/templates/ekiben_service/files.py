@@ -206,10 +206,8 @@ def disposition(name: str) -> str:
     return f'attachment; filename="{plain}"{more}'
 
 
-def acceptable(accept: str, offers: Iterable[str]) -> Optional[str]:
-    """The offer that a header Accept (RFC 9110, section 12.5.1) likes best; of several the first."""
-    if not accept.strip():
-        return next(iter(offers), None)
+def accepted_ranges(accept: str) -> List[Tuple[str, float]]:
+    """The kinds that a header Accept (RFC 9110, section 12.5.1) names, and how much each is liked: from 0 to 1."""
     ranges: List[Tuple[str, float]] = []
     for one in accept.split(","):
         kind, *parameters = (part.strip().lower() for part in one.split(";"))
@@ -221,6 +219,14 @@ def acceptable(accept: str, offers: Iterable[str]) -> Optional[str]:
                 except ValueError:
                     quality = 0.0
         ranges.append((kind, quality))
+    return ranges
+
+
+def acceptable(accept: str, offers: Iterable[str]) -> Optional[str]:
+    """The offer that a header Accept likes best; of several the first."""
+    if not accept.strip():
+        return next(iter(offers), None)
+    ranges = accepted_ranges(accept)
     best, liked = None, 0.0
     for offer in offers:
         fitting = [(kind.count("*"), -quality) for kind, quality in ranges if is_kind(offer, kind)]

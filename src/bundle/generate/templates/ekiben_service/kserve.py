@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
@@ -90,14 +90,8 @@ class Model:
         except Wrong as error:
             return failed(error)
         except Exception as error:
-            response = await app.broken(request, error)
-            detail = json.loads(response.body)["detail"]
-            text = detail if isinstance(detail, str) else "; ".join(one["msg"] for one in detail)
-            status = 400 if response.status_code == 422 else response.status_code
-            answer = failed(Wrong(text, status))
-            if "retry-after" in response.headers:
-                answer.headers["retry-after"] = response.headers["retry-after"]
-            return answer
+            status, text, headers = await app.in_words(request, error)
+            return failed(Wrong(text, status), headers)
 
     async def answer(self, request: Request, body: bytes) -> Response:
         if "inference-header-content-length" in request.headers:
@@ -167,5 +161,5 @@ def tensor_of(name: str, value: Any) -> Dict[str, Any]:
     return {"name": name, "shape": list(whole.shape), "datatype": kind, "data": whole.ravel().tolist()}
 
 
-def failed(error: Wrong) -> Response:
-    return JSONResponse({"error": str(error)}, error.status)
+def failed(error: Wrong, headers: Optional[Dict[str, str]] = None) -> Response:
+    return JSONResponse({"error": str(error)}, error.status, headers)

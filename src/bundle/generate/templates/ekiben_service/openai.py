@@ -101,13 +101,8 @@ class Endpoint(stream.Endpoint):
         except Wrong as error:
             return failed(error)
         except Exception as error:
-            response = await app.broken(request, error)
-            detail = json.loads(response.body)["detail"]
-            if not isinstance(detail, str):
-                detail = "; ".join(f"{'.'.join(map(str, one['loc'][1:]))}: {one['msg']}".lstrip(": ") for one in detail)
-            headers = {key: value for key, value in response.headers.items() if key == "retry-after"}
-            status = 400 if response.status_code == 422 else response.status_code
-            return failed(Wrong(detail, status=status), headers)
+            status, text, headers = await app.in_words(request, error)
+            return failed(Wrong(text, status=status), headers)
 
     @abstractmethod
     async def told(self, request: Request, asked: Dict[str, Any]) -> Any:

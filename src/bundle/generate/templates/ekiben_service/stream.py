@@ -23,6 +23,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from . import app, log
+from .files import accepted_ranges
 from .load import Caller, Late
 
 EVENTS, LINES, JSON = "text/event-stream", "application/x-ndjson", "application/json"
@@ -39,16 +40,8 @@ def accepted(request: Request) -> Optional[str]:
     """The kind that the caller likes best: of equals one that he names, and of those the first."""
     best: Tuple[float, bool, int] = (0.0, False, 0)
     kind = None
-    ranges = ",".join(request.headers.getlist("accept")) or "*/*"
-    for place, text in enumerate(ranges.split(",")):
-        name, *parameters = [part.strip().lower() for part in text.split(";")]
-        quality = 1.0
-        for parameter in parameters:
-            if parameter.startswith("q="):
-                try:
-                    quality = float(parameter[2:])
-                except ValueError:
-                    quality = 0.0
+    ranges = accepted_ranges(",".join(request.headers.getlist("accept")) or "*/*")
+    for place, (name, quality) in enumerate(ranges):
         is_range = name.endswith("/*")
         fits = [one for one in KINDS if name in (one, "*/*") or is_range and one.startswith(name[:-1])]
         if fits and quality > 0 and (quality, not is_range, -place) > best:
