@@ -519,7 +519,7 @@ fn what_is_never_ready_says_where_it_is() {
     let said = ran(&mut run).says("/readyz does not answer");
     assert!(said.out.contains("\"/app/src/predict.py\", line 6 in load"), "{}", said.out);
     // A program that knows no such signal is not hurt by it.
-    let wait = "import time; time.sleep(4); print('over')";
+    let wait = "import time; time.sleep(10); print('over')";
     let manifest = "name: own\nversion: '1'\npython: {version: '3.11'}\nservice: {command: [python3, -c, \"WAIT\"]}\n";
     home.write("own/ekiben.yaml", manifest.replace("WAIT", wait));
     home.build("own");

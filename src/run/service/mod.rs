@@ -236,9 +236,13 @@ impl Service {
         timeout: Duration,
         mut ended: impl FnMut() -> Option<i32>,
     ) -> Result<Duration, Error> {
+        /// A service that is there answers within this even where next to no time is left.
+        const SHORTEST_PROBE: Duration = Duration::from_millis(100);
         let started = Instant::now();
         loop {
-            let last = match self.send(path, None, None, Patience::within(LONGEST_PROBE)) {
+            let left = timeout.saturating_sub(started.elapsed());
+            let patience = Patience::within(left.clamp(SHORTEST_PROBE, LONGEST_PROBE));
+            let last = match self.send(path, None, None, patience) {
                 Ok(answer) if answer.is_success() => return Ok(started.elapsed()),
                 Ok(answer) => format!("{path} answered {}", answer.code()),
                 Err(_) => "it does not listen yet".to_owned(),
