@@ -232,7 +232,7 @@ fn models(session: &Session, subject: &Subject<'_>, known: &[LockedModel]) -> Re
         let kept = known.iter().find(is_meant).filter(|_| subject.moved == Moved::Stays);
         models.push(match kept {
             Some(model) => model.clone(),
-            None => origin::lock(session, elsewhere, address, trust)?,
+            None => origin::lock(session, elsewhere.digest(), address, trust)?,
         });
     }
     Ok(models)

@@ -555,6 +555,17 @@ enum Asked<'a> {
     Body(&'a Json),
 }
 
+/// The address that means for ever what `at` means now.
+pub(super) fn pinned(client: &Client, at: &Mlflow) -> Result<Mlflow, Error> {
+    Ok(match at {
+        Mlflow::Registered { name, which, path } if !matches!(which, Which::Number(_)) => {
+            let version = Server::of_models(client, &at.to_string())?.version(name, which)?;
+            Mlflow::Registered { name: name.clone(), which: Which::Number(version.version), path: path.clone() }
+        }
+        other => other.clone(),
+    })
+}
+
 /// Where what an address names lies now.
 pub(super) fn locate(client: &Client, at: &Mlflow) -> Result<Located, Error> {
     let about = at.to_string();

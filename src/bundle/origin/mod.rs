@@ -24,7 +24,6 @@ use crate::io::http::{self as transport, Answer, Method};
 use crate::io::progress::Unit;
 use crate::project::address::Address;
 use crate::project::lock::{LockedFile, LockedModel};
-use crate::project::manifest::Elsewhere;
 
 /// Most files that one address may stand for.
 const MOST_FILES: usize = 10_000;
@@ -342,13 +341,17 @@ pub enum Trust {
     InBytes,
 }
 
-/// Fetches what is at `address` now, and says what that was.
+/// Fetches what is at `address` now, of which the one file has to have the digest `wanted`, and says what that was.
 ///
 /// # Errors
 /// When something cannot be fetched, or is not what the manifest or its server says.
-pub fn lock(session: &Session, elsewhere: &Elsewhere, address: &Address, trust: Trust) -> Result<LockedModel, Error> {
+pub fn lock(
+    session: &Session,
+    wanted: Option<Digest>,
+    address: &Address,
+    trust: Trust,
+) -> Result<LockedModel, Error> {
     let place = Place::new(session, address)?;
-    let wanted = elsewhere.digest();
     let mut files = Vec::new();
     for mut remote in place.find()? {
         let whose = if wanted.is_some() { "the manifest" } else { "its server" };
@@ -360,6 +363,23 @@ pub fn lock(session: &Session, elsewhere: &Elsewhere, address: &Address, trust: 
         files.push(LockedFile { name: remote.name, size, digest, version: remote.version });
     }
     Ok(LockedModel { from: place.from, files })
+}
+
+/// The address that means for ever what `address` means now: a version in the place of an alias, a commit in that of a branch.
+/// One that says no such thing is the same.
+///
+/// # Errors
+/// When nobody there can be asked, or nothing is there.
+pub fn pinned(session: &Session, address: &Address) -> Result<Address, Error> {
+    Ok(match address {
+        Address::Mlflow(at) => Address::Mlflow(mlflow::pinned(&session.client, at)?),
+        Address::Hub { repository, revision, path } => {
+            let place = Place::new(session, address)?;
+            let (repository, path) = (repository.clone(), path.clone());
+            Address::Hub { revision: hub::commit(&place, &repository, revision)?, repository, path }
+        }
+        other => other.clone(),
+    })
 }
 
 /// Which of the files that were locked are others now, gone, or new, by their names.
