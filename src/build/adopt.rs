@@ -120,7 +120,8 @@ fn laid_out(session: &Session, from: &Address, locked: &LockedModel) -> Result<S
     let path = if from.is_folder() { FOLDER.to_owned() } else { from.name() };
     for file in &locked.files {
         let below = if from.is_folder() { format!("{FOLDER}/{}", file.name) } else { path.clone() };
-        let target = crate::io::archive::ArchivePath::relative(&below).map_err(std::io::Error::other)?.under(folder.path());
+        let target =
+            crate::io::archive::ArchivePath::relative(&below).map_err(std::io::Error::other)?.under(folder.path());
         fs::create_dir_all(target.parent().unwrap_or(folder.path()))?;
         let blob = session.store.blob_path(&file.digest);
         if fs::hard_link(&blob, &target).is_err() {
@@ -163,8 +164,11 @@ pub fn project(session: &Session, address: &Address, found: &mut Diagnostics) ->
         Address::Path(path) => {
             let path = fs::canonicalize(path)?;
             let scratch = session.store.scratch()?;
-            let elsewhere =
-                Elsewhere { from: path.display().to_string(), root: scratch.path().to_owned(), path: FOLDER.to_owned() };
+            let elsewhere = Elsewhere {
+                from: path.display().to_string(),
+                root: scratch.path().to_owned(),
+                path: FOLDER.to_owned(),
+            };
             let seen = seen(&path)?;
             let start = Start { model: Some(path), elsewhere: Some(elsewhere), ..Start::default() };
             made(session, start, &seen, found)
@@ -172,8 +176,7 @@ pub fn project(session: &Session, address: &Address, found: &mut Diagnostics) ->
         remote => {
             let (pinned, locked) = fetched(session, remote)?;
             let Shelf { folder, start } = laid_out(session, &pinned, &locked)?;
-            let files: Vec<String> =
-                locked.files.iter().map(|file| format!("{} {}", file.name, file.digest)).collect();
+            let files: Vec<String> = locked.files.iter().map(|file| format!("{} {}", file.name, file.digest)).collect();
             let project = made(session, start, &files.join("\n"), found)?;
             drop(folder);
             Ok(project)

@@ -243,7 +243,8 @@ impl Server {
     /// # Errors
     /// When none is set, or it is no HTTP server.
     fn of(client: &Client, variables: &[&str], from: &str) -> Result<Self, Error> {
-        let uri = variables.iter().find_map(|name| set(name)).ok_or_else(|| Error::NoServer { from: from.to_owned() })?;
+        let uri =
+            variables.iter().find_map(|name| set(name)).ok_or_else(|| Error::NoServer { from: from.to_owned() })?;
         Self::new(client, &uri)
     }
 
@@ -272,7 +273,8 @@ impl Server {
         if uri == "databricks" || uri.starts_with("databricks") {
             return Err(refused("Databricks has another interface"));
         }
-        let mut url = Url::parse(uri).map_err(|_| refused("only servers are asked, and it is no http(s):// address"))?;
+        let mut url =
+            Url::parse(uri).map_err(|_| refused("only servers are asked, and it is no http(s):// address"))?;
         if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
             return Err(refused("only servers are asked, by http:// or https://"));
         }
@@ -503,14 +505,7 @@ impl Server {
         Remote { name, url, size, digest: None, version: None }
     }
 
-    fn list(
-        &self,
-        root: &str,
-        below: &str,
-        depth: usize,
-        about: &str,
-        found: &mut Vec<Remote>,
-    ) -> Result<(), Error> {
+    fn list(&self, root: &str, below: &str, depth: usize, about: &str, found: &mut Vec<Remote>) -> Result<(), Error> {
         let joined = |one: &str, other: &str| match (one, other) {
             ("", path) | (path, "") => path.to_owned(),
             (one, other) => format!("{one}/{other}"),
@@ -523,7 +518,9 @@ impl Server {
             let name = joined(below, name.as_str());
             if entry.is_dir {
                 if depth == DEEPEST {
-                    return Err(self.puzzling(about, format!("there are more than {DEEPEST} folders within each other")));
+                    return Err(
+                        self.puzzling(about, format!("there are more than {DEEPEST} folders within each other"))
+                    );
                 }
                 self.list(root, &name, depth + 1, about, found)?;
             } else {
@@ -603,14 +600,7 @@ struct Uri {
 }
 
 /// Follows what `server` says of where artifacts lie, `path` below that.
-fn trace(
-    client: &Client,
-    server: &Server,
-    uri: &str,
-    path: &str,
-    about: &str,
-    steps: usize,
-) -> Result<Place, Error> {
+fn trace(client: &Client, server: &Server, uri: &str, path: &str, about: &str, steps: usize) -> Result<Place, Error> {
     #[derive(Deserialize)]
     struct Logged {
         model: Model,
@@ -635,8 +625,11 @@ fn trace(
         let whole = if path.is_empty() { above.to_owned() } else { format!("{above}/{path}") };
         whole.trim_start_matches('/').to_owned()
     };
-    let elsewhere =
-        |why| Error::Elsewhere { about: about.to_owned(), place: uri.rsplit_once('@').map_or(uri, |(_, at)| at).to_owned(), why };
+    let elsewhere = |why| Error::Elsewhere {
+        about: about.to_owned(),
+        place: uri.rsplit_once('@').map_or(uri, |(_, at)| at).to_owned(),
+        why,
+    };
     let (scheme, rest) = uri.split_once(':').unwrap_or(("file", uri));
     match scheme {
         "mlflow-artifacts" => {
@@ -653,7 +646,8 @@ fn trace(
             Ok(Place::Server(server.clone(), below(rest)))
         }
         "s3" => {
-            let (bucket, key) = rest.trim_start_matches('/').split_once('/').ok_or_else(|| elsewhere("which is no key"))?;
+            let (bucket, key) =
+                rest.trim_start_matches('/').split_once('/').ok_or_else(|| elsewhere("which is no key"))?;
             Ok(Place::S3 { bucket: bucket.to_owned(), key: below(key) })
         }
         "models" | "runs" => {
@@ -704,7 +698,8 @@ pub(super) fn listed(folder: &Path) -> std::io::Result<Vec<Remote>> {
         let name = entry.path().strip_prefix(folder).map_err(std::io::Error::other)?;
         let name = ArchivePath::from_path(name).map_err(std::io::Error::other)?;
         let size = entry.metadata().map_err(std::io::Error::other)?.len();
-        let url = Url::from_file_path(entry.path()).map_err(|()| std::io::Error::other("the folder has no whole path"))?;
+        let url =
+            Url::from_file_path(entry.path()).map_err(|()| std::io::Error::other("the folder has no whole path"))?;
         found.push(Remote { name: name.to_string(), url, size: Some(size), digest: None, version: None });
         if found.len() > MOST_FILES {
             break;

@@ -10,6 +10,8 @@ pub mod mlflow;
 mod s3;
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use url::Url;
 
@@ -21,12 +23,16 @@ use crate::io::digest::{Digest, Mismatch};
 use crate::io::explain::{ErrorKind, Explain, Explanation};
 use crate::io::http::header::HeaderMap;
 use crate::io::http::{self as transport, Answer, Method};
-use crate::io::progress::Unit;
+use crate::io::parallel;
+use crate::io::progress::{Task, Unit};
 use crate::project::address::Address;
 use crate::project::lock::{LockedFile, LockedModel};
 
 /// Most files that one address may stand for.
 const MOST_FILES: usize = 10_000;
+
+/// Files that are fetched at once.
+const AT_ONCE: usize = 4;
 
 /// Bytes of one page of a listing.
 const LARGEST_PAGE: u64 = 32 << 20;
@@ -272,29 +278,60 @@ impl<'a> Place<'a> {
         Ok(found)
     }
 
+    /// Fetches files into the store, some at once; gives their digests and sizes.
+    fn fetch_all(&self, files: &[Remote], whose: &'static str) -> Result<Vec<(Digest, u64)>, Error> {
+        let sizes = files.iter().map(|file| file.size);
+        let what = match files {
+            [one] => one.name.clone(),
+            several => format!("{} files", several.len()),
+        };
+        let task = self.session.progress.task("Fetching", what.clone(), Unit::Bytes, sizes.sum());
+        let fetched = AtomicBool::new(false);
+        let results: Vec<OnceLock<(Digest, u64)>> = files.iter().map(|_| OnceLock::new()).collect();
+        let numbers: Vec<usize> = (0..files.len()).rev().collect();
+        parallel::side_by_side_on(AT_ONCE, numbers, |number| {
+            let (Some(file), Some(result)) = (files.get(number), results.get(number)) else { return Ok(()) };
+            let _ = result.set(self.fetch(file, whose, &task, &fetched)?);
+            Ok::<(), Error>(())
+        })?;
+        let got: Vec<(Digest, u64)> = results.into_iter().filter_map(OnceLock::into_inner).collect();
+        if fetched.into_inner() {
+            task.finish(format!("Fetched {what} from {}", self.from));
+        }
+        Ok(got)
+    }
+
     /// Fetches a file into the store; gives its digest and size.
-    fn fetch(&self, remote: &Remote, whose: &'static str) -> Result<(Digest, u64), Error> {
+    fn fetch(
+        &self,
+        remote: &Remote,
+        whose: &'static str,
+        task: &Task,
+        fetched: &AtomicBool,
+    ) -> Result<(Digest, u64), Error> {
         let session = &self.session;
         if let (Some(digest), Some(size)) = (remote.digest, remote.size)
             && session.store.has_blob(&digest)
         {
+            task.advance(size);
             return Ok((digest, size));
         }
+        fetched.store(true, Ordering::Relaxed);
         let other = |source| Error::Other { from: self.from.clone(), name: remote.name.clone(), whose, source };
-        let task = session.progress.task("Fetching", remote.name.clone(), Unit::Bytes, remote.size);
         let secrets = |method: &Method| self.headers(method, &remote.url);
         let got = match remote.url.to_file_path() {
             Ok(path) if remote.url.scheme() == "file" => copied(session, &path),
-            _ => download::content(session, &remote.url, &secrets, remote.size, &task).map_err(|error| match error {
-                download::Error::Keep { source: store::Error::Mismatch(source), .. } => other(source),
-                error => self.failed(error),
-            }),
+            _ => download::content(session, &remote.url, &secrets, remote.size, remote.key().as_ref(), task).map_err(
+                |error| match error {
+                    download::Error::Keep { source: store::Error::Mismatch(source), .. } => other(source),
+                    error => self.failed(error),
+                },
+            ),
         };
         let (digest, size) = got?;
         if let Some(expected) = remote.digest.filter(|expected| *expected != digest) {
             return Err(other(Mismatch::Digest { expected, actual: digest }));
         }
-        task.finish(format!("Fetched {} from {}", remote.name, self.from));
         // It stays as long as results of earlier work do.
         let key = remote.key().unwrap_or_else(|| Digest::of(format!("model {digest}")));
         session.store.cache(FETCHED, &key, (digest, size), vec![digest])?;
@@ -309,7 +346,8 @@ impl Remote {
     /// What names its bytes where it lives, for as long as it has this version; none where that may be said of other bytes too.
     fn key(&self) -> Option<Digest> {
         // An entity tag that is weak (RFC 9110, section 8.8.3), or a date, is that of more than one content.
-        let version = self.version.as_ref().filter(|version| !version.starts_with("W/") && !version.ends_with("GMT"))?;
+        let version =
+            self.version.as_ref().filter(|version| !version.starts_with("W/") && !version.ends_with("GMT"))?;
         Some(Digest::of(format!("{} {version} {}", self.url, self.size?)))
     }
 }
@@ -345,24 +383,20 @@ pub enum Trust {
 ///
 /// # Errors
 /// When something cannot be fetched, or is not what the manifest or its server says.
-pub fn lock(
-    session: &Session,
-    wanted: Option<Digest>,
-    address: &Address,
-    trust: Trust,
-) -> Result<LockedModel, Error> {
+pub fn lock(session: &Session, wanted: Option<Digest>, address: &Address, trust: Trust) -> Result<LockedModel, Error> {
     let place = Place::new(session, address)?;
-    let mut files = Vec::new();
-    for mut remote in place.find()? {
-        let whose = if wanted.is_some() { "the manifest" } else { "its server" };
+    let whose = if wanted.is_some() { "the manifest" } else { "its server" };
+    let mut found = place.find()?;
+    for remote in &mut found {
         remote.digest = wanted.or(remote.digest);
         if let Some(key) = remote.key().filter(|_| trust == Trust::InVersions && remote.digest.is_none()) {
             remote.digest = session.store.cached::<(Digest, u64)>(FETCHED, &key).map(|(digest, _)| digest);
         }
-        let (digest, size) = place.fetch(&remote, whose)?;
-        files.push(LockedFile { name: remote.name, size, digest, version: remote.version });
     }
-    Ok(LockedModel { from: place.from, files })
+    let got = place.fetch_all(&found, whose)?.into_iter();
+    let file =
+        |(remote, (digest, size)): (Remote, _)| LockedFile { name: remote.name, size, digest, version: remote.version };
+    Ok(LockedModel { from: place.from, files: found.into_iter().zip(got).map(file).collect() })
 }
 
 /// The address that means for ever what `address` means now: a version in the place of an alias, a commit in that of a branch.
@@ -409,13 +443,12 @@ pub fn contents(session: &Session, address: &Address, locked: &LockedModel) -> R
     if locked.files.iter().any(|file| missing(&file)) {
         let place = Place::new(session, address)?;
         let now = place.find()?;
-        for file in locked.files.iter().filter(missing) {
-            let Some(remote) = now.iter().find(|remote| remote.name == file.name) else {
-                return Err(Error::Nothing(format!("{} any more: `{}`", locked.from, file.name)));
-            };
-            let remote = Remote { digest: Some(file.digest), size: Some(file.size), ..remote.clone() };
-            place.fetch(&remote, "the lock")?;
-        }
+        let wanted = locked.files.iter().filter(missing).map(|file| {
+            let remote = now.iter().find(|remote| remote.name == file.name);
+            let gone = || Error::Nothing(format!("{} any more: `{}`", locked.from, file.name));
+            Ok(Remote { digest: Some(file.digest), size: Some(file.size), ..remote.ok_or_else(gone)?.clone() })
+        });
+        place.fetch_all(&wanted.collect::<Result<Vec<_>, Error>>()?, "the lock")?;
     }
     let content = |file: &LockedFile| Ok((file.name.clone(), Content::file(&session.store.blob_path(&file.digest))?));
     locked.files.iter().map(content).collect()

@@ -92,7 +92,10 @@ impl Mlflow {
     /// What is meant below it.
     pub fn path(&self) -> &str {
         match self {
-            Self::Registered { path, .. } | Self::Logged { path, .. } | Self::Run { path, .. } | Self::Artifacts { path } => path,
+            Self::Registered { path, .. }
+            | Self::Logged { path, .. }
+            | Self::Run { path, .. }
+            | Self::Artifacts { path } => path,
         }
     }
 

@@ -308,11 +308,7 @@ mod tests {
         let model = folder.path().join("evil.pkl");
         fs::write(&model, b"cos\nsystem\n(S'true'\ntR.").unwrap();
         for project in ["new/project", "."] {
-            let options = Start {
-                folder: folder.path().join(project),
-                model: Some(model.clone()),
-                ..Start::default()
-            };
+            let options = Start { folder: folder.path().join(project), model: Some(model.clone()), ..Start::default() };
             let refused = start(&options, &mut Diagnostics::new());
             let Err(Error::Refused { allow, .. }) = refused else { panic!("{refused:?}") };
             assert_eq!(allow, ["os.system"]);
@@ -322,8 +318,7 @@ mod tests {
         fs::create_dir_all(folder.path().join("in the way/requirements.txt")).unwrap();
         fs::write(folder.path().join("in the way/evil.pkl"), b"").unwrap();
         let folder_in_the_way = folder.path().join("in the way");
-        let options =
-            Start { folder: folder_in_the_way.clone(), model: Some(model), ..Start::default() };
+        let options = Start { folder: folder_in_the_way.clone(), model: Some(model), ..Start::default() };
         assert!(matches!(start(&options, &mut Diagnostics::new()), Err(Error::Exists(_))));
         let left: Vec<_> = fs::read_dir(folder_in_the_way).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(left.len(), 2, "{left:?}");
