@@ -7,6 +7,7 @@
 pub mod adopt;
 pub mod ensure;
 pub mod fit;
+pub mod follow;
 pub mod input;
 pub mod libraries;
 pub mod resolve;

@@ -407,7 +407,7 @@ impl Server {
                 several(self.ask(&Method::POST, path, Asked::Body(&body), &about)?)?
             }
             Which::Latest => {
-                let filter = format!("name={}", quoted(name));
+                let filter = Self::filter_of_name(name);
                 let found = self.search(&filter, &about)?;
                 several(Several { model_versions: found })?
             }
@@ -446,6 +446,52 @@ impl Server {
                 return Ok(found);
             }
         }
+    }
+
+    /// The names of the models of which a version has this alias.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub fn with_alias(&self, alias: &str) -> Result<Vec<String>, Error> {
+        #[derive(Deserialize)]
+        struct Alias {
+            alias: String,
+        }
+        #[derive(Deserialize)]
+        struct Model {
+            name: String,
+            #[serde(default)]
+            aliases: Vec<Alias>,
+        }
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Page {
+            registered_models: Vec<Model>,
+            next_page_token: String,
+        }
+        let about = "models:/";
+        let mut names = Vec::new();
+        let mut token = String::new();
+        loop {
+            let most = PAGE.to_string();
+            let mut query = vec![("max_results", most.as_str())];
+            query.extend((!token.is_empty()).then_some(("page_token", token.as_str())));
+            let page: Page = self.get("mlflow/registered-models/search", &query, about)?;
+            let has = |model: &Model| model.aliases.iter().any(|own| own.alias == alias);
+            names.extend(page.registered_models.into_iter().filter(has).map(|model| model.name));
+            if names.len() > MOST_FILES {
+                return Err(self.puzzling(about, format!("there are more than {MOST_FILES} models")));
+            }
+            token = page.next_page_token;
+            if token.is_empty() {
+                return Ok(names);
+            }
+        }
+    }
+
+    /// The filter that finds the versions of a model.
+    pub fn filter_of_name(name: &str) -> String {
+        format!("name={}", quoted(name))
     }
 
     /// Writes a tag to a version of a registered model.
