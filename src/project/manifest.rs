@@ -449,6 +449,10 @@ pub struct Service {
     /// Protocol, version 2: it takes arrays and gives arrays, for which the code needs numpy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kserve: Option<String>,
+    /// What also answers at the routes of `mlflow models serve`, for clients that know these: `/invocations`, `/ping`,
+    /// `/health` and `/version`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mlflow: Option<Mlflow>,
     /// Below which path all is served, as `/NAME/api`; health and metrics are answered without it as well. Absent: at the
     /// root. The paths of tests begin behind it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -518,7 +522,7 @@ impl Size {
 }
 
 impl Service {
-    /// The functions that Ekiben serves: `predict` first, the others by name, those of OpenAI's routes last.
+    /// The functions that Ekiben serves: `predict` first, the others by name, those of OpenAI's and MLflow's routes last.
     ///
     /// What is not `FILE:FUNCTION` is left out; the check of form has said so.
     pub fn entries(&self) -> Vec<Entry<'_>> {
@@ -530,9 +534,12 @@ impl Service {
             let pointer = crate::formats::document::pointer(["service", "openai", name]);
             (path.trim_start_matches('/'), written, pointer)
         });
+        let mlflow =
+            self.mlflow.iter().map(|mlflow| ("invocations", &mlflow.predict, "/service/mlflow/predict".to_owned()));
         predict
             .chain(others)
             .chain(openai)
+            .chain(mlflow)
             .filter_map(|(name, written, pointer)| {
                 let FunctionRef { file, function } = written.meant().ok()?;
                 Some(Entry { name, file, function, pointer })
@@ -709,6 +716,111 @@ impl OpenAi {
         ];
         all.into_iter().filter_map(|(name, path, function)| Some((name, path, function.as_ref()?)))
     }
+}
+
+/// A model behind the routes of MLflow's scoring server. The signature is that of its `MLmodel`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Mlflow {
+    /// The function that answers, as `FILE:FUNCTION`. It is given what the signature says: a table of pandas', an array of
+    /// numpy's, or a dictionary of arrays. Where it has a parameter `params`, it gets those of the request with it. It gives
+    /// the predictions.
+    #[schemars(extend("pattern" = ENTRY, "patternErrorMessage" = ENTRY_IN_WORDS))]
+    pub predict: Written<FunctionRef>,
+    /// What `GET /version` answers: the release of MLflow that the model was logged with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// What requests are held against. Absent: what they hold goes to the function as it is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inputs: Vec<Signed>,
+    /// What is answered, for the API's description.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outputs: Vec<Signed>,
+    /// The parameters that a request may have beside its input, with their defaults. Absent: those of requests are left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub params: Option<Vec<SignedParameter>>,
+    /// Whether the signature was made of type hints of the model's code. Then that holds the values against them itself, and
+    /// requests say `inputs`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hints: bool,
+}
+
+/// A column or a tensor of a signature, as `MLmodel` has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Signed {
+    /// Its name. Absent: the columns are known by their order; or there is one tensor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// What it holds.
+    #[serde(rename = "type")]
+    pub kind: SignedType,
+    /// Whether a request has to have it. Absent: yes, but not where it is a list, an object, a map or anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub required: Option<bool>,
+    /// What a list holds: `{type: double}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub items: Option<serde_json::Value>,
+    /// What an object holds: `{NAME: {type: string, required: true}}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub properties: Option<BTreeMap<String, serde_json::Value>>,
+    /// What a map holds under all of its keys: `{type: double}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub values: Option<serde_json::Value>,
+    /// The type and the shape of a tensor.
+    #[serde(rename = "tensor-spec", default, skip_serializing_if = "Option::is_none")]
+    pub tensor: Option<SignedTensor>,
+}
+
+/// The types of MLflow's signatures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "their names say all")]
+pub enum SignedType {
+    Any,
+    Array,
+    Binary,
+    Boolean,
+    Datetime,
+    Double,
+    Float,
+    Integer,
+    Long,
+    Map,
+    Object,
+    SparkmlVector,
+    String,
+    Tensor,
+}
+
+/// An array of numbers or texts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SignedTensor {
+    /// What numpy calls the type of its values.
+    pub dtype: String,
+    /// How many values it has along each axis; -1 is any number.
+    #[schemars(extend("items" = { "type": "integer", "minimum": -1 }))]
+    pub shape: Vec<i64>,
+}
+
+/// A parameter of a signature, as `MLmodel` has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SignedParameter {
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    #[serde(rename = "type")]
+    pub kind: SignedType,
+    /// What it is where a request does not say it.
+    pub default: serde_json::Value,
+    /// `[-1]` where it is a list. Absent: one value, or an object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shape: Option<Vec<i64>>,
+    /// What an object holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub properties: Option<BTreeMap<String, serde_json::Value>>,
 }
 
 /// How requests are joined: their lists, arrays and tables along the first axis; the answer is taken apart in the same way.

@@ -15,6 +15,8 @@ pub struct Api {
     pub routes: Vec<Route>,
     /// Those of OpenAI's API, by what the manifest calls them.
     pub openai: Vec<(&'static str, Route)>,
+    /// The one that answers as MLflow's scoring server does.
+    pub mlflow: Option<Route>,
 }
 
 /// A function and the path at which it answers.
@@ -66,6 +68,9 @@ impl Explain for Error {
 /// Paths at which the service answers itself.
 const RESERVED: [&str; 6] = ["docs", "healthz", "livez", "metrics", "openapi.json", "readyz"];
 
+/// Those at which it does so where it answers as MLflow's scoring server.
+const MLFLOW: [&str; 4] = ["health", "invocations", "ping", "version"];
+
 impl Api {
     /// Reads the declared parameters of the manifest's functions; `read` gives the text of a file of the project.
     ///
@@ -80,7 +85,7 @@ impl Api {
         named.extend(manifest.service.predict.as_ref().map(|function| ("predict", function)));
         let mut routes = Vec::new();
         for (name, written) in named {
-            if RESERVED.contains(&name) {
+            if RESERVED.contains(&name) || manifest.service.mlflow.is_some() && MLFLOW.contains(&name) {
                 return Err(Error::Reserved(name.to_owned()));
             }
             routes.push(Route::new(format!("/{name}"), written.meant()?, read)?);
@@ -89,12 +94,16 @@ impl Api {
         for (name, path, written) in manifest.service.openai.iter().flat_map(OpenAi::functions) {
             openai.push((name, Route::new(path.to_owned(), written.meant()?, read)?));
         }
-        Ok(Self { routes, openai })
+        let mlflow = match &manifest.service.mlflow {
+            Some(mlflow) => Some(Route::new("/invocations".to_owned(), mlflow.predict.meant()?, read)?),
+            None => None,
+        };
+        Ok(Self { routes, openai, mlflow })
     }
 
     /// Whether Ekiben's service answers, and not a command of the manifest.
     pub fn is_served(&self) -> bool {
-        !self.routes.is_empty() || !self.openai.is_empty()
+        !self.routes.is_empty() || !self.openai.is_empty() || self.mlflow.is_some()
     }
 }
 

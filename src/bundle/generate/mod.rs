@@ -6,6 +6,7 @@
 
 mod api;
 mod bundle;
+mod invocations;
 mod openapi;
 mod schema;
 mod yaml;
@@ -19,7 +20,7 @@ use serde_json::{Map, Value, json};
 use crate::bundle::runtime;
 use crate::formats::document::Written;
 use crate::io::archive::{ArchivePath, Entry, Mode};
-use crate::project::manifest::{Manifest, Period, Size};
+use crate::project::manifest::{Manifest, Mlflow, Period, Size};
 
 /// A file that is generated.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,6 +89,10 @@ pub fn service(manifest: &Manifest, version: &str, api: &Api) -> Vec<GeneratedFi
         if manifest.service.kserve.is_some() {
             files.push(copied!("ekiben_service/kserve.py"));
         }
+        if api.mlflow.is_some() {
+            files.push(copied!("ekiben_service/mlflow.py"));
+            files.push(copied!("ekiben_service/signature.py"));
+        }
         if !api.openai.is_empty() {
             files.push(copied!("ekiben_service/openai.py"));
         }
@@ -126,6 +131,7 @@ fn settings(manifest: &Manifest, version: &str, api: &Api) -> Value {
         "deferred": deferred,
         "nan": service.nan,
         "kserve": service.kserve,
+        "mlflow": api.mlflow.as_ref().map(|route| mlflow(manifest, route)),
         "openai": (!openai.is_empty()).then_some(openai),
         "root": service.root,
     });
@@ -146,6 +152,18 @@ fn function(manifest: &Manifest, route: &Route) -> Value {
     if let Some(batch) = manifest.service.batch.get(route.path.trim_start_matches('/')) {
         let wait = batch.wait.meant().map_or(0.0, Period::seconds);
         settings["batch"] = json!({ "size": batch.size, "wait": wait, "over": batch.over });
+    }
+    settings
+}
+
+/// What the service is told of a model of MLflow's.
+fn mlflow(manifest: &Manifest, route: &Route) -> Value {
+    let mut settings = route.settings(manifest);
+    if let Some(Mlflow { version, inputs, params, hints, .. }) = &manifest.service.mlflow {
+        settings["version"] = version.clone().unwrap_or_default().into();
+        settings["inputs"] = json!(inputs);
+        settings["params"] = json!(params);
+        settings["hints"] = (*hints).into();
     }
     settings
 }

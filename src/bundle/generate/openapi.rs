@@ -4,7 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use super::schema::{Way, component, object, reference, schema};
-use super::{Api, Route};
+use super::{Api, Route, invocations};
 use crate::formats::source::{Parameter, ParameterKind, Signature, Type};
 use crate::project::manifest::{Manifest, Test};
 
@@ -38,6 +38,14 @@ pub fn document(manifest: &Manifest, version: &str, api: &Api) -> Value {
             "responses": { "200": answer, "default": { "description": "Why there is none", "content": object } },
         });
         paths.insert(format!("/v2/models/{}/infer", manifest.name), json!({ "post": infer }));
+    }
+    if let Some(mlflow) = &manifest.service.mlflow {
+        paths.insert("/invocations".to_owned(), json!({ "post": invocations::operation(mlflow, &manifest.tests) }));
+        for (path, summary) in
+            [("/ping", "Whether the model can answer"), ("/health", "The same"), ("/version", "The release of MLflow")]
+        {
+            paths.insert(path.to_owned(), get(path, summary, "application/json", &json!({})));
+        }
     }
     for (path, summary) in [
         ("/healthz", "Whether the service works"),
@@ -242,7 +250,7 @@ fn property(manifest: &Manifest, parameter: &Parameter, way: Way) -> Value {
 }
 
 /// The manifest's tests that succeed are examples.
-fn examples(tests: &[Test], path: &str) -> Option<Value> {
+pub(super) fn examples(tests: &[Test], path: &str) -> Option<Value> {
     let examples: Map<String, Value> = tests
         .iter()
         .zip(1..)

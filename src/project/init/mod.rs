@@ -104,7 +104,7 @@ pub enum Error {
 }
 
 /// Why something is no model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NoModel {
     /// It has a manifest.
     Project,
@@ -120,6 +120,8 @@ pub enum NoModel {
     Itself,
     /// What a folder's description says cannot be read.
     Unreadable,
+    /// What it is nobody here can serve; a fragment says why.
+    Unserved(String),
 }
 
 impl std::fmt::Display for NoModel {
@@ -132,6 +134,7 @@ impl std::fmt::Display for NoModel {
             Self::Several => "several models are in the folder",
             Self::Itself => "the folder is a model, and cannot hold the project beside it",
             Self::Unreadable => "its description cannot be read",
+            Self::Unserved(why) => why,
         })
     }
 }
@@ -168,6 +171,8 @@ impl Explain for Error {
             }
             Self::NoModel { path, why: NoModel::Itself } => named("init/no-model")
                 .hint(format!("make the project elsewhere: `ekiben init --from {} NEW-FOLDER`", path.display())),
+            Self::NoModel { why: NoModel::Unserved(_), .. } => named("init/unserved")
+                .hint("docs/models.md has the flavours of MLflow's that are; a project of its own can load the model as well: `ekiben init`"),
             Self::NoModel { .. } => named("init/no-model"),
             Self::Refused { allow, .. } => {
                 let refused = ErrorKind::Invalid.named("init/refused");

@@ -115,6 +115,9 @@ impl Plan {
         rules: &Rules,
         found: &mut Diagnostics,
     ) -> Result<Self, Error> {
+        if let Some(what) = proposal::unserved(kind, path) {
+            return Err(Error::NoModel { path: path.to_owned(), why: NoModel::Unserved(what) });
+        }
         let mut parts = all_in(path)?;
         let mut allow = BTreeSet::new();
         for part in &parts {

@@ -52,7 +52,9 @@ pub fn check(subject: &Subject<'_>, found: &mut Diagnostics) {
     if functions.is_empty() || open {
         return;
     }
-    for (entry, (text, function)) in entries.iter().zip(&functions) {
+    // What MLflow's clients send says its form, and no parameters.
+    let asked = entries.iter().zip(&functions).filter(|(entry, _)| !entry.pointer.starts_with("/service/mlflow/"));
+    for (entry, (text, function)) in asked {
         arguments(subject, entry, text, function, found);
     }
     for (number, input) in subject.manifest.service.inputs.iter().enumerate() {
@@ -79,7 +81,9 @@ pub fn check(subject: &Subject<'_>, found: &mut Diagnostics) {
 
 /// The names in `service.batch` and `service.kserve` are those of functions.
 fn named_functions(subject: &Subject<'_>, entries: &[Entry<'_>], found: &mut Diagnostics) {
-    let own = entries.iter().filter(|entry| !entry.pointer.starts_with("/service/openai/"));
+    let is_own =
+        |entry: &&Entry<'_>| !["/service/openai/", "/service/mlflow/"].iter().any(|at| entry.pointer.starts_with(at));
+    let own = entries.iter().filter(is_own);
     let names: Vec<String> = own.map(|entry| entry.name.to_owned()).collect();
     for name in subject.manifest.service.batch.keys().filter(|name| !names.contains(name)) {
         let at = pointer(["service", "batch", name.as_str()]);

@@ -7,6 +7,7 @@ mod imports;
 pub mod model;
 mod packed;
 mod requirements;
+mod signature;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -53,6 +54,7 @@ pub struct Subject<'a> {
 pub fn manifest(subject: &Subject<'_>, found: &mut Diagnostics) {
     service(subject, found);
     entry::check(subject, found);
+    signature::check(subject, found);
     imports::check(subject, found);
     python(subject, found);
     requirements::check(subject, found);
@@ -69,7 +71,7 @@ pub fn manifest(subject: &Subject<'_>, found: &mut Diagnostics) {
 fn service(&Subject { manifest, document, .. }: &Subject<'_>, found: &mut Diagnostics) {
     let service = &manifest.service;
     let openai = service.openai.iter().any(|openai| openai.functions().next().is_some());
-    let functions = service.predict.is_some() || !service.functions.is_empty() || openai;
+    let functions = service.predict.is_some() || !service.functions.is_empty() || openai || service.mlflow.is_some();
     match (functions, service.command.is_empty()) {
         (true, true) | (false, false) => {}
         (true, false) => {
@@ -77,7 +79,8 @@ fn service(&Subject { manifest, document, .. }: &Subject<'_>, found: &mut Diagno
             let other = match (service.predict.is_some(), service.functions.is_empty()) {
                 (true, _) => "/service/predict",
                 (false, false) => "/service/functions",
-                (false, true) => "/service/openai",
+                (false, true) if openai => "/service/openai",
+                (false, true) => "/service/mlflow",
             };
             found.push(
                 document
@@ -100,8 +103,9 @@ fn service(&Subject { manifest, document, .. }: &Subject<'_>, found: &mut Diagno
     for name in service.functions.keys() {
         let at = pointer(["service", "functions", name.as_str()]);
         let route = format!("/{name}");
-        if ROUTES.contains(&route.as_str()) {
-            let message = format!("the function `{name}` would answer `{route}`, which every service answers itself");
+        if ROUTES.contains(&route.as_str()) || service.mlflow.is_some() && signature::ROUTES.contains(&route.as_str()) {
+            let who = if ROUTES.contains(&route.as_str()) { "every service" } else { "a service with `mlflow`" };
+            let message = format!("the function `{name}` would answer `{route}`, which {who} answers itself");
             found.push(document.at_key(Code::RouteTaken, &at, message).help("give it another name"));
         } else if name == "predict" && service.predict.is_some() {
             let first = document.key_span_of("/service/predict");
@@ -261,6 +265,7 @@ fn tests(&Subject { manifest, document, .. }: &Subject<'_>, found: &mut Diagnost
     let mut routes: Vec<String> = entries.iter().map(|entry| format!("/{}", entry.name)).collect();
     routes.extend(ROUTES.map(str::to_owned));
     routes.extend(service.openai.iter().map(|_| "/v1/models".to_owned()));
+    routes.extend(service.mlflow.iter().flat_map(|_| signature::ROUTES.map(str::to_owned)));
     for (number, test) in manifest.tests.iter().enumerate() {
         let path = test.path.split('?').next().unwrap_or_default();
         if routes.iter().any(|route| route == path) {

@@ -4,6 +4,7 @@
 use serde_json::{Value as Json, json};
 
 use super::input::{Array, Column};
+use super::scoring::{self, Scoring};
 use super::{Example, Proposal, literal};
 use crate::formats::model::globals;
 use crate::formats::python::PythonVersion;
@@ -235,13 +236,16 @@ impl Proposal {
         let of_others = same.filter_map(|function| Some((Some(&function.name), first?)));
         let tests = self.tests.iter().map(|test| (None, test)).chain(of_others);
         let tests: Vec<Json> = tests
-            .map(|(function, Example { name, request, refused })| {
+            .map(|(function, Example { name, request, refused, path })| {
                 let name = function.map_or_else(|| name.clone(), |function| format!("{name}, for {function}"));
+                let path = function.map(|function| format!("/{function}")).or_else(|| path.map(str::to_owned));
+                // MLflow's clients know no 422.
+                let refusal = if path.is_some() { 400 } else { 422 };
                 json!({
                     "name": quote(&name),
-                    "path": function.map(|function| quote(&format!("/{function}"))),
+                    "path": path.map(|path| quote(&path)),
                     "request": request.to_string(),
-                    "refused": refused,
+                    "status": refused.then_some(refusal),
                 })
             })
             .collect();
@@ -275,6 +279,8 @@ impl Proposal {
                 python => minijinja::value::Serde(&self.python),
                 packages => minijinja::value::Serde(&self.packages),
                 inputs => minijinja::value::Serde(&inputs),
+                mlflow => minijinja::value::Serde(&self.scoring.as_ref().map(Scoring::members)),
+                invocations => entry(scoring::FUNCTION),
             },
         )
     }
@@ -301,7 +307,10 @@ impl Proposal {
                 json!({ "name": name, "statements": statements.replace(VALUE, &value) })
             })
             .collect();
-        let routes: Vec<String> = code.functions.iter().map(|function| format!("POST /{}", function.name)).collect();
+        let scoring = self.scoring.as_ref();
+        let names = code.functions.iter().map(|function| function.name.as_str());
+        let names = names.chain(scoring.map(|_| scoring::FUNCTION));
+        let routes: Vec<String> = names.map(|name| format!("POST /{name}")).collect();
         // What prepares is there for whoever calls it.
         let is_used = functions.iter().any(|function| {
             let statements = function.get("statements").and_then(Json::as_str).unwrap_or_default();
@@ -312,6 +321,7 @@ impl Proposal {
             include_str!("predict.py.j2"),
             minijinja::context! {
                 standard, others, preparation,
+                invocations => scoring.map(|scoring| &scoring.definition),
                 constants => code.preparation.constants(),
                 load => &code.load,
                 parameters => match parameters.join(", ") {

@@ -84,6 +84,11 @@ pub fn of_folder(kind: Kind, folder: &Path, place: &str) -> Option<Proposal> {
     }
 }
 
+/// What in the model `folder` cannot be served, as a fragment. None where nothing is known that speaks against it.
+pub fn unserved(kind: Kind, folder: &Path) -> Option<String> {
+    (kind == Kind::Mlflow).then(|| mlflow::unserved(folder)).flatten()
+}
+
 /// The proposal for code in `folder` that answers already, for another server, and the models of BentoML's store that it
 /// names. None where it cannot be read, or is no such code.
 pub fn of_service(kind: Kind, folder: &Path) -> Option<(Proposal, Vec<String>)> {

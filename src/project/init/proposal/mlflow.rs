@@ -8,7 +8,8 @@ use super::booster::{self, Maker};
 use super::code::{Preparation, VALUE};
 use super::document::{read, text};
 use super::input::{Array, Column, Input, MOST_COLUMNS};
-use super::{Example, Pin, Proposal, literal, pickled, plain_name};
+use super::scoring::{self, Scoring};
+use super::{Example, Pin, Proposal, literal, pickled, plain_name, releases, tensors};
 use crate::formats::diagnostic::Diagnostics;
 use crate::formats::document::{MAX_BYTES, read_text};
 use crate::formats::model::{self, Format, Origin};
@@ -17,37 +18,99 @@ use crate::formats::requirement;
 use crate::io::archive::ArchivePath;
 use crate::project::validate::PYTHONS;
 
+/// What in the model that MLflow logged in `folder` nobody here serves, as a fragment that names its flavour. None where nothing
+/// speaks against it.
+pub fn unserved(folder: &Path) -> Option<String> {
+    let description = read(&folder.join("MLmodel"))?;
+    let flavours = description.get("flavors").and_then(Json::as_object)?;
+    let Some(python) = flavours.get("python_function") else {
+        let names: Vec<String> = flavours.keys().map(|name| plain_name(name)).take(10).collect();
+        return Some(match names.as_slice() {
+            [] => "its MLmodel has no flavour".to_owned(),
+            [one] => format!("MLflow's flavour `{one}` is not served: it has no `python_function` beside it"),
+            several => format!(
+                "MLflow's flavours `{}` are not served: no `python_function` is with them",
+                several.join("`, `")
+            ),
+        });
+    };
+    let loader = python.get("loader_module").and_then(Json::as_str).unwrap_or_default();
+    // A module of the person's own is in the `code` folder, or a package.
+    let flavour = loader.strip_prefix("mlflow.")?;
+    let is_known = FLAVOURS.contains(&flavour) || flavour == "pyfunc.model" || flavour.starts_with("pyfunc.loaders.");
+    (!is_known).then(|| format!("MLflow's flavour `{}` is not served", plain_name(flavour)))
+}
+
+/// The flavours whose models Python alone loads: the first four are loaded without MLflow. The others ask for Java, or are programs
+/// that ask a service.
+const FLAVOURS: [&str; 16] = [
+    "sklearn",
+    "xgboost",
+    "lightgbm",
+    "onnx",
+    "catboost",
+    "fastai",
+    "keras",
+    "paddle",
+    "pmdarima",
+    "prophet",
+    "pytorch",
+    "sentence_transformers",
+    "spacy",
+    "statsmodels",
+    "tensorflow",
+    "transformers",
+];
+
+/// How a model's file is loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Loaded {
+    /// As an object of scikit-learn's kind, or LightGBM's booster.
+    Directly,
+    /// By XGBoost.
+    Booster,
+    /// By onnxruntime.
+    Session,
+    /// By MLflow itself.
+    Mlflow,
+}
+
 /// The proposal for what MLflow logged in `folder`, which will lie at `place`. None where `MLmodel` cannot be read.
 pub fn propose(folder: &Path, place: &str) -> Option<Proposal> {
     let description = read(&folder.join("MLmodel"))?;
     let flavor = |name: &str, key: &str| text(&description, &format!("/flavors/{name}/{key}"));
     // What the framework loads just as well needs no MLflow in the image.
-    let saved = |path: Option<&str>| {
-        let path = path.and_then(|path| ArchivePath::relative(path).ok())?;
+    let saved = |name: &str, key: &str, formats: &[Format]| {
+        let path = ArchivePath::relative(flavor(name, key)?).ok()?;
         let host = path.under(folder);
         let size = host.metadata().ok().filter(|metadata| metadata.is_file())?.len();
         let model = model::inspect(&Origin::File(&host), path.as_str(), size).ok()?;
-        Some((format!("MODEL / {}", literal(&format!("{place}/{path}"))), model))
+        formats.contains(&model.format).then(|| (format!("MODEL / {}", literal(&format!("{place}/{path}"))), model))
     };
-    let is_object = |format| matches!(format, Format::Pickle | Format::CompressedPickle | Format::Skops);
-    let objects = ["sklearn", "lightgbm"].into_iter().find_map(|name| {
-        let path = flavor(name, "pickled_model").or_else(|| flavor(name, "data"));
-        saved(path).filter(|(_, model)| is_object(model.format))
-    });
-    let booster = saved(flavor("xgboost", "data")).filter(|(_, model)| model.format == Format::XGBoost);
-    let is_direct = objects.is_some() || booster.is_some();
-    let mut proposal = match (objects, booster) {
-        (Some((file, model)), _) => pickled::propose(&model, &file),
-        (None, Some((file, model))) => booster::propose(Maker::XGBoost, &model.about, &file),
-        (None, None) => {
-            let loader = plain_name(flavor("python_function", "loader_module").unwrap_or("mlflow"));
-            let mut proposal = Proposal::empty(&format!("MLflow ({loader})"));
-            proposal.import("import mlflow.pyfunc");
-            proposal.code.load = format!("model = mlflow.pyfunc.load_model(str(MODEL / {}))", literal(place));
-            proposal.take(Input::Unknown);
-            proposal.answer("predict", &format!("return model.predict({VALUE})"));
-            proposal
-        }
+    let objects = [Format::Pickle, Format::CompressedPickle, Format::Skops];
+    let is_set = |name: &str, key: &str| {
+        description.pointer(&format!("/flavors/{name}/{key}")).is_some_and(|value| !value.is_null())
+    };
+    let (loaded, mut proposal) = if let Some((file, model)) =
+        saved("sklearn", "pickled_model", &objects).or_else(|| saved("lightgbm", "data", &objects))
+    {
+        (Loaded::Directly, pickled::propose(&model, &file))
+    } else if let Some((file, model)) = saved("lightgbm", "data", &[Format::LightGBM]) {
+        (Loaded::Directly, booster::propose(Maker::LightGBM, &model.about, &file))
+    } else if let Some((file, model)) = saved("xgboost", "data", &[Format::XGBoost]) {
+        (Loaded::Booster, booster::propose(Maker::XGBoost, &model.about, &file))
+    } else if let Some((file, model)) =
+        saved("onnx", "data", &[Format::Onnx]).filter(|_| !is_set("onnx", "onnx_session_options"))
+    {
+        (Loaded::Session, tensors::propose_onnx(&model.about, &file))
+    } else {
+        let loader = plain_name(flavor("python_function", "loader_module").unwrap_or("mlflow"));
+        let mut proposal = Proposal::empty(&format!("MLflow ({loader})"));
+        proposal.import("import mlflow.pyfunc");
+        proposal.code.load = format!("model = mlflow.pyfunc.load_model(str(MODEL / {}))", literal(place));
+        proposal.take(Input::Unknown);
+        proposal.answer("predict", &format!("return model.predict({VALUE})"));
+        (Loaded::Mlflow, proposal)
     };
     if let Some((input, dtype)) = signature(&description, folder, proposal.tests.first()) {
         // What the signature says goes before what the model shows, as requests are checked against it.
@@ -62,7 +125,8 @@ pub fn propose(folder: &Path, place: &str) -> Option<Proposal> {
     if let Some(example) = served(&description, folder, &proposal) {
         proposal.tests.insert(0, example);
     }
-    required(folder, is_direct, &mut proposal);
+    required(folder, loaded, text(&description, "/mlflow_version"), &mut proposal);
+    proposal.score(&description, folder, place, loaded);
     let python = flavor("python_function", "python_version").and_then(PythonVersion::of_release);
     match python {
         Some(python) if PYTHONS.contains(&python) => {
@@ -74,6 +138,105 @@ pub fn propose(folder: &Path, place: &str) -> Option<Proposal> {
         None => {}
     }
     Some(proposal)
+}
+
+impl Proposal {
+    /// Answers at the routes of MLflow's scoring server as well, as the flavour does.
+    fn score(&mut self, description: &Json, folder: &Path, place: &str, loaded: Loaded) {
+        let flavor = |name: &str, key: &str| text(description, &format!("/flavors/{name}/{key}"));
+        if loaded != Loaded::Mlflow
+            && let Some(code) = flavor("python_function", "code").and_then(|path| ArchivePath::relative(path).ok())
+        {
+            // Modules that loading imports.
+            self.import("import sys");
+            self.code.load =
+                format!("sys.path.insert(0, str(MODEL / {}))\n{}", literal(&format!("{place}/{code}")), self.code.load);
+            let has = |module: &str| {
+                let top = module.split('.').next().unwrap_or_default();
+                code.under(folder).join(top).is_dir() || code.under(folder).join(format!("{top}.py")).is_file()
+            };
+            self.modules.retain(|module| !has(module));
+        }
+        // The class that MLflow makes is not always the one that the file tells.
+        let class = plain_name(flavor("xgboost", "model_class").unwrap_or("xgboost.core.Booster"));
+        let class = class.rsplit('.').next().unwrap_or_default().to_owned();
+        let file =
+            format!("str(MODEL / {})", literal(&format!("{place}/{}", flavor("xgboost", "data").unwrap_or_default())));
+        let (is_booster, is_same) = (class == "Booster", self.code.load.contains(&format!("xgboost.{class}(")));
+        let definition = |has_params: bool| match loaded {
+            Loaded::Directly => {
+                let method = plain_name(flavor("python_function", "predict_fn").unwrap_or("predict"));
+                scoring::calling(&format!("model.{method}(data)"))
+            }
+            Loaded::Booster => {
+                scoring::through_xgboost(if is_same { "model" } else { "scored" }, is_booster, has_params)
+            }
+            Loaded::Session => scoring::through_onnx(),
+            Loaded::Mlflow => scoring::through_mlflow(),
+        };
+        let Some(scoring) = Scoring::of(description, definition) else {
+            self.unknown.push("what its signature says, so it does not answer at /invocations".to_owned());
+            return;
+        };
+        if loaded == Loaded::Booster && !is_same {
+            self.code.load += &match is_booster {
+                true => format!("\nscored = xgboost.Booster(model_file={file})"),
+                false => format!("\nscored = xgboost.{class}()\nscored.load_model({file})"),
+            };
+        }
+        if scoring.definition.contains("inspect.") {
+            self.import("import inspect");
+        }
+        if scoring.definition.contains("pandas.") {
+            self.import("import pandas");
+        }
+        let release = scoring.version.as_deref().and_then(release).unwrap_or((u64::MAX, 0));
+        // What these releases of MLflow know.
+        let pandas = if release < (2, 0) {
+            "pandas<2"
+        } else if release < (3, 10) {
+            "pandas<3"
+        } else {
+            "pandas"
+        };
+        let is_pandas = |pin: &Pin| requirement::parse(&pin.text).is_ok_and(|one| one.name.as_ref() == "pandas");
+        match self.requirements.iter_mut().find(|pin| is_pandas(pin)) {
+            Some(pin) if pin.text == "pandas" => pandas.clone_into(&mut pin.text),
+            Some(_) => {}
+            None => self.requirements.push(Pin::new(pandas, "makes tables of what MLflow's clients send")),
+        }
+        self.tests.extend(examples(description, folder, &scoring));
+        self.scoring = Some(scoring);
+    }
+}
+
+/// The first two numbers of a release.
+fn release(version: &str) -> Option<(u64, u64)> {
+    let mut numbers = version.split('.').map(|number| number.parse().ok());
+    Some((numbers.next()??, numbers.next()??))
+}
+
+/// More characters than these make no example that a person can read.
+const LONGEST_EXAMPLE: usize = 4000;
+
+/// Requests to `/invocations`: what was saved with the model, with no more rows than a person reads, and one that is none.
+fn examples(description: &Json, folder: &Path, scoring: &Scoring) -> Vec<Example> {
+    let path = Some("/invocations");
+    let saved = || {
+        let path = ArchivePath::relative(text(description, "/saved_input_example_info/serving_input_path")?).ok()?;
+        let mut request = read(&path.under(folder))?;
+        for rows in ["/dataframe_split/data", "/dataframe_records", "/instances", "/inputs"] {
+            if let Some(rows) = request.pointer_mut(rows).and_then(Json::as_array_mut) {
+                rows.truncate(MOST_ROWS);
+            }
+        }
+        (request.to_string().len() <= LONGEST_EXAMPLE).then_some(request)
+    };
+    let name = "the example that was saved with the model, as MLflow's clients send it".to_owned();
+    let good = saved().map(|request| Example { name, request, refused: false, path });
+    let name = "no input for MLflow".to_owned();
+    let bad = (!scoring.inputs.is_empty()).then(|| Example { name, request: json!({}), refused: true, path });
+    good.into_iter().chain(bad).collect()
 }
 
 /// The types of MLflow's columns (<https://mlflow.org/docs/latest/ml/model/signatures/>): NumPy's, and a value of each.
@@ -197,11 +360,12 @@ fn served(description: &Json, folder: &Path, proposal: &Proposal) -> Option<Exam
         }
         _ => return None,
     };
-    Some(Example { name: "the example that was saved with the model".to_owned(), request, refused: false })
+    Some(Example { name: "the example that was saved with the model".to_owned(), request, refused: false, path: None })
 }
 
-/// The requirements that MLflow wrote down go before those that the pickle shows.
-fn required(folder: &Path, direct: bool, proposal: &mut Proposal) {
+/// The requirements that MLflow wrote down go before those that the model shows. MLflow itself is there to load the model, for
+/// which the part of it does that has neither a server nor a user interface.
+fn required(folder: &Path, loaded: Loaded, version: Option<&str>, proposal: &mut Proposal) {
     let path = folder.join("requirements.txt");
     let listed = read_text(&path, "requirements.txt", MAX_BYTES, &mut Diagnostics::new());
     let lines: Vec<String> = match listed {
@@ -217,8 +381,13 @@ fn required(folder: &Path, direct: bool, proposal: &mut Proposal) {
     for line in lines.iter().map(|line| line.trim()).filter(|line| !line.is_empty() && !line.starts_with('#')) {
         let line = line.split(" #").next().unwrap_or_default().trim_end();
         match requirement::parse(line) {
-            // MLflow is there to load the model, which a pickle of scikit-learn does not need.
-            Ok(requirement) if direct && matches!(requirement.name.as_ref(), "mlflow" | "mlflow-skinny") => {}
+            Ok(one) if loaded != Loaded::Mlflow && matches!(one.name.as_ref(), "mlflow" | "mlflow-skinny") => {}
+            // It writes such files, and onnxruntime reads them.
+            Ok(one) if loaded == Loaded::Session && one.name.as_ref() == "onnx" => {}
+            Ok(one) if one.name.as_ref() == "mlflow" && one.extras.is_empty() => {
+                let rest = line.get("mlflow".len()..).unwrap_or_default();
+                pins.push(Pin::new(format!("mlflow-skinny{rest}"), "MLflow wrote it down; without its server"));
+            }
             Ok(_) => pins.push(Pin::new(line, "MLflow wrote it down")),
             Err(_) => proposal.unknown.push(format!(
                 "what a line of MLflow's requirements is for, which was left out: {:?}",
@@ -228,9 +397,13 @@ fn required(folder: &Path, direct: bool, proposal: &mut Proposal) {
     }
     if pins.is_empty() {
         proposal.unknown.push("which packages it needs: MLflow wrote none down".to_owned());
-        if !direct {
-            proposal.require("mlflow", "loads the model");
-        }
+    }
+    let is_mlflow = |pin: &Pin| pin.text.starts_with("mlflow");
+    if loaded == Loaded::Mlflow && !pins.iter().any(is_mlflow) {
+        let version = version.and_then(releases::version).map(|version| format!("=={version}")).unwrap_or_default();
+        pins.push(Pin::new(format!("mlflow-skinny{version}"), "loads the model"));
+    }
+    if pins.is_empty() {
         return;
     }
     proposal.unknown.retain(|unknown| !unknown.starts_with("which version saved it"));

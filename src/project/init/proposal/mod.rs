@@ -22,6 +22,7 @@ mod net;
 mod peft;
 mod pickled;
 mod releases;
+mod scoring;
 mod sentences;
 mod series;
 mod serve;
@@ -38,13 +39,14 @@ use serde::Serialize;
 use serde_json::{Value as Json, json};
 
 pub use code::{Texts, Words};
-pub use folder::{DESCRIPTIONS, Kind, of_folder, of_service, recognise};
+pub use folder::{DESCRIPTIONS, Kind, of_folder, of_service, recognise, unserved};
 pub use net::Module;
 
 use crate::formats::model::{Format, Model};
 use booster::Maker;
 use code::{Code, Function, Parameter, Preparation, VALUE};
 use input::{Array, Given, Input};
+use scoring::Scoring;
 
 /// Something that is proposed, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -94,6 +96,9 @@ pub struct Proposal {
     /// Tensors whose net was not found yet.
     #[serde(skip)]
     tensors: Option<net::Tensors>,
+    /// What answers as MLflow's scoring server does.
+    #[serde(skip)]
+    scoring: Option<Scoring>,
     #[serde(skip)]
     code: Code,
 }
@@ -107,6 +112,9 @@ pub struct Example {
     pub request: Json,
     /// Whether the service has to refuse it.
     pub refused: bool,
+    /// Where it is sent, if not to `/predict`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<&'static str>,
 }
 
 impl Proposal {
@@ -127,6 +135,7 @@ impl Proposal {
             modules: Vec::new(),
             asked: None,
             tensors: None,
+            scoring: None,
             code: Code::default(),
         }
     }
@@ -192,7 +201,8 @@ impl Proposal {
         code.preparation = Preparation::None;
         self.tests.clear();
         self.unknown.retain(|unknown| !unknown.starts_with("what the model "));
-        let example = |name: &str, request: Json, refused| Example { name: name.to_owned(), request, refused };
+        let example =
+            |name: &str, request: Json, refused| Example { name: name.to_owned(), request, refused, path: None };
         let (parameter, hint) = match &input {
             Input::Rows(row) if row.iter().all(Json::is_number) => ("features", "list[list[float]]"),
             Input::Rows(_) => ("features", "list[list[Any]]"),

@@ -326,7 +326,8 @@ impl Proposal {
             self.input = if words.is_empty() { "nothing".to_owned() } else { words.join(", ") };
             let first = first.clone();
             if let Some(request) = calling.example.clone() {
-                self.tests = vec![Example { name: "an example".to_owned(), request: request.into(), refused: false }];
+                let name = "an example".to_owned();
+                self.tests = vec![Example { name, request: request.into(), refused: false, path: None }];
                 self.unknown.push("what the model answers: the example request has no `expect`".to_owned());
             } else {
                 self.unknown.push("what a good request is, so there is no example".to_owned());

@@ -77,6 +77,10 @@ def application(settings: dict[str, Any], root: Path, state: State) -> Service:
         from . import kserve
 
         more += kserve.routes(service, endpoints["/" + settings["kserve"]], settings)
+    if "mlflow" in settings:
+        from . import mlflow
+
+        more += mlflow.routes(service, root, settings)
     answers.update((route.path, route.endpoint) for route in more if "POST" in route.methods)
     routes = [Route("/healthz", healthy), Route("/livez", healthy), Route("/readyz", ready)]
     routes += [Route("/metrics", measured), Route("/openapi.json", described), *documentation(service.root)]
