@@ -111,14 +111,13 @@ fn selected(server: &Server, selection: &Selection) -> Result<Vec<Version>, Erro
     let Selection { name, filter, alias, stage } = selection;
     let versions = match (alias, name) {
         (Some(alias), name) => {
-            let named = |name: &String| match server.version(name, &Which::Alias(alias.clone())) {
+            let names = server.with_alias(alias)?.into_iter().filter(|one| name.as_ref().is_none_or(|name| name == one));
+            let version = |name: String| match server.version(&name, &Which::Alias(alias.clone())) {
+                // Somebody took it away in between.
                 Err(error) if error.is_missing() => None,
                 found => Some(found),
             };
-            match name {
-                Some(name) => named(name).into_iter().collect::<Result<Vec<_>, _>>()?,
-                None => server.with_alias(alias)?.iter().filter_map(named).collect::<Result<Vec<_>, _>>()?,
-            }
+            names.filter_map(version).collect::<Result<Vec<_>, _>>()?
         }
         (None, name) => {
             let of_name = name.as_ref().map(|name| Server::filter_of_name(name));

@@ -116,7 +116,7 @@ impl Explain for Error {
                 "it wants a credential, or another one: MLFLOW_TRACKING_TOKEN, MLFLOW_TRACKING_USERNAME and \
                  MLFLOW_TRACKING_PASSWORD, or ~/.mlflow/credentials; one that expired has to be renewed",
             ),
-            Self::Refused { status: 404, .. } => {
+            Self::Refused { status: 400 | 404, .. } => {
                 named("mlflow/nothing").hint("names, versions and aliases are on the server's page `Models`")
             }
             Self::Refused { .. } => named("mlflow/refused"),
