@@ -28,6 +28,7 @@ mod layers;
 mod libraries;
 mod load;
 mod metadata;
+mod mlflow;
 mod models;
 mod names;
 mod nets;
