@@ -1,17 +1,20 @@
 """MLflow's scoring server and the images of Ekiben, asked the same, side by side.
 
 Saves models with MLflow, serves each with `mlflow models serve` and as `ekiben init --from MODEL` and `ekiben run` make it, and
-sends both the same requests, good and bad. Statuses and kinds have to be the same, and of good ones the bodies; bodies of errors
-have to have the same members with the same values, but for the words of a message, and for the stack trace, which only MLflow
-shows. NaN, which JSON does not have, is null in ours. Ends with 1 where something is not.
+sends both the same requests, good and bad. Statuses and kinds have to be the same, and of good ones the bodies, but for the last
+bits of a number, which libraries round by where an array lies in memory; bodies of errors have to have the same members with the
+same values, but for the words of a message, and for the stack trace, which only MLflow shows. NaN, which JSON does not have, is
+null in ours. Ends with 1 where something is not.
 """
 
 import argparse
 import contextlib
 import hashlib
 import json
+import math
 import os
 import pathlib
+import random
 import shutil
 import signal
 import socket
@@ -58,12 +61,19 @@ def saved(names, python, cache):
     return {name: place / name for name in names}
 
 
+def free_port():
+    """Below those that the system itself hands out, as it may do before ours is taken."""
+    while True:
+        port = random.randrange(12_000, 30_000)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+
+
 class Served:
     """`mlflow models serve` for a model."""
 
     def __init__(self, python, model, cache):
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            self.port = server.getsockname()[1]
+        self.port = free_port()
         self.address = f"http://127.0.0.1:{self.port}"
         environment = environments.surroundings(cache)
         environment["PATH"] = f"{python.parent}:{environment['PATH']}"
@@ -115,13 +125,26 @@ def shape(status, kind, body):
     return status, kind, document
 
 
+def is_same(one, other):
+    """Whether two documents are the same, but for rounding."""
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=1e-12)
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(is_same(value, other[name]) for name, value in one.items())
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(map(is_same, one, other))
+    return one == other
+
+
 def compare(name, ours, theirs, requests):
     """Prints what is other, and gives how much was the same, and how many answers were good."""
     same = good = 0
     for method, path, body, kind in requests:
         mine, other = (answer(address, method, path, body, kind) for address in (ours, theirs))
         good += other[0] == 200
-        if shape(*mine) == shape(*other):
+        if is_same(shape(*mine), shape(*other)):
             same += 1
         else:
             print(f"{name}: {method} {path} {kind} {(body or b'')[:300]!r}\n  ours   {mine}\n  MLflow {other}")
