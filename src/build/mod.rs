@@ -4,8 +4,10 @@
 //! Python packages (very large ones alone), one layer per large weight file, and code and metadata on top. A change of
 //! code makes the last one anew, and nothing else.
 
+pub mod adopt;
 pub mod ensure;
 pub mod fit;
+pub mod follow;
 pub mod input;
 pub mod libraries;
 pub mod resolve;

@@ -7,7 +7,7 @@ use crate::base::python::{self, Package, Refusal, StandIn, Target, Uv};
 use crate::base::requirements::{Requirements, required_name};
 use crate::base::{self, Base, LockedBase, Named};
 use crate::build::libraries;
-use crate::bundle::origin;
+use crate::bundle::origin::{self, Trust};
 use crate::bundle::runtime::Convention;
 use crate::formats::diagnostic::Diagnostics;
 use crate::image::oci::platform::{Platform, UnknownPlatform};
@@ -216,6 +216,10 @@ pub fn lock(
 /// The files of the model that live elsewhere: those of the lock where they stay, else those that are there now.
 fn models(session: &Session, subject: &Subject<'_>, known: &[LockedModel]) -> Result<Vec<LockedModel>, Error> {
     let mut models: Vec<LockedModel> = Vec::new();
+    let trust = match subject.moved {
+        Moved::Stays => Trust::InVersions,
+        Moved::IsTaken => Trust::InBytes,
+    };
     for (_, elsewhere, address) in subject.manifest.model.remote() {
         let from = address.to_string();
         if models.iter().any(|model| model.from == from) {
@@ -228,7 +232,7 @@ fn models(session: &Session, subject: &Subject<'_>, known: &[LockedModel]) -> Re
         let kept = known.iter().find(is_meant).filter(|_| subject.moved == Moved::Stays);
         models.push(match kept {
             Some(model) => model.clone(),
-            None => origin::lock(session, elsewhere, address)?,
+            None => origin::lock(session, elsewhere.digest(), address, trust)?,
         });
     }
     Ok(models)

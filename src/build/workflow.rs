@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use fs_err as fs;
 
+use super::adopt;
 use super::input::{self, Input};
 use super::resolve::{self, Moved, Renewal, Subject};
 use crate::base::requirements::Requirements;
@@ -34,6 +35,9 @@ pub enum Error {
     /// A bundle, or a file of a project or bento.
     #[error(transparent)]
     Input(#[from] input::Error),
+    /// A model without a project.
+    #[error(transparent)]
+    Adopt(#[from] adopt::Error),
     /// The lock.
     #[error(transparent)]
     Resolve(#[from] resolve::Error),
@@ -81,6 +85,7 @@ impl Explain for Error {
         match self {
             Self::Import(error) => error.explain(),
             Self::Input(error) => error.explain(),
+            Self::Adopt(error) => error.explain(),
             Self::Resolve(error) => error.explain(),
             Self::Build(error) => error.explain(),
             Self::Image(error) => error.explain(),
@@ -181,6 +186,12 @@ impl Opened {
         let source = match target {
             Target::Bundle(path) => Source::Bundle(shown(Input::open(session, &path), watch)?),
             Target::Bento(path) => Source::bento(session, &path, &request, watch)?,
+            Target::Model(address) => {
+                let mut found = Diagnostics::new();
+                let made = adopt::project(session, &address, &mut found);
+                watch.diagnostics(&found);
+                Source::Project(project(&made?, watch)?)
+            }
             // What is not there, the project says best.
             Target::Project(_) | Target::Name(_) => Source::Project(project(&request.path, watch)?),
         };

@@ -1,4 +1,4 @@
-//! From an image back to the bento that it was built from. All of it is in the image: weights in their layers, all
+//! From an image back to the bento that it was built from, or to its manifest alone. All of it is in the image: weights in their layers, all
 //! else in that of the code.
 
 use std::collections::BTreeMap;
@@ -10,13 +10,16 @@ use crate::bundle::runtime::{self, Convention};
 use crate::bundle::{self, Bundle, Hashing, Weight};
 use crate::formats::bento;
 use crate::formats::diagnostic::Diagnostics;
+use crate::formats::schema::Kind;
+use crate::formats::schema::load;
 use crate::image::Image;
 use crate::image::layer;
+use crate::image::registry;
 use crate::image::session::Session;
 use crate::io::archive::{self, ArchivePath, Mode};
 use crate::io::content::{self, Content};
 use crate::io::explain::{ErrorKind, Explain, Explanation};
-use crate::project::manifest;
+use crate::project::manifest::{self, Manifest};
 
 /// Why there is no bento.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +39,12 @@ pub enum Error {
     /// A file could not be read or written. The message names it.
     #[error(transparent)]
     Io(#[from] std::io::Error),
+    /// A layer is in a registry, and stays there.
+    #[error(transparent)]
+    Registry(#[from] registry::Error),
+    /// The manifest in the image is none that this version reads.
+    #[error("the manifest in the image is none that this version of ekiben reads")]
+    Manifest,
     /// The image was not made of a bento or a bundle.
     #[error("there is no bento in the image: {why}")]
     None {
@@ -52,6 +61,10 @@ impl Explain for Error {
             Self::Content(error) => error.explain(),
             Self::Bundle(error) => error.explain(),
             Self::Io(error) => error.explain(),
+            Self::Registry(error) => error.explain(),
+            Self::Manifest => ErrorKind::Invalid
+                .named("bundle/manifest-in-image")
+                .hint("build the image again with this version of ekiben"),
             Self::None { .. } => ErrorKind::Failure
                 .named("bento/not-in-image")
                 .hint("images that ekiben built of a project, a bundle or a bento have one"),
@@ -129,6 +142,39 @@ pub fn of_image(session: &Session, image: &Image) -> Result<Bundle, Error> {
     }
     bundle.set_version(session, Some(description.version))?;
     Ok(bundle)
+}
+
+/// The manifest in an image that Ekiben built; none where it has none, as that of another tool. Its layers are unpacked for
+/// it, as they are for whoever starts it.
+///
+/// # Errors
+/// When a layer cannot be had, or the manifest has another form than this version knows.
+pub fn manifest(session: &Session, image: &Image) -> Result<Option<Manifest>, Error> {
+    let code = image.config().working_dir().clone().unwrap_or_default();
+    if code != Convention::Ekiben.code() {
+        return Ok(None);
+    }
+    registry::fetch(session, image.layers())?;
+    let mut unpacked = Vec::new();
+    for layer in image.layers() {
+        // Weights lie elsewhere, and are not moved for this.
+        if layer.files(&session.store)?.is_none() {
+            unpacked.push(layer);
+        }
+    }
+    let trees = layer::unpack_all(&session.store, &session.progress, &unpacked, |_| ())?;
+    let layers = archive::Stack::new(&trees.lower);
+    let inside = Path::new(code.trim_start_matches('/'));
+    let found = manifest::NAMES.iter().find_map(|name| Some((name, layers.entry(&inside.join(name))?)));
+    // Of a link, where it leads on this machine is not looked at.
+    let Some((name, path)) = found.filter(|(_, path)| path.symlink_metadata().is_ok_and(|data| data.is_file())) else {
+        return Ok(None);
+    };
+    let bytes = Content::file(&path)?.read(Kind::Manifest.most())?;
+    let mut mistakes = Diagnostics::new();
+    let loaded = load::bytes::<Manifest>(&bytes, name, name, &mut mistakes);
+    let whole = loaded.and_then(load::Loaded::whole).filter(|_| !mistakes.has_errors());
+    whole.map(|(_, manifest)| Some(manifest)).ok_or(Error::Manifest)
 }
 
 /// Lays the wanted files in `folders` of an unpacked layer over those of the layers below, of which what it deletes or

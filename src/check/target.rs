@@ -4,6 +4,9 @@ use std::path::{Path, PathBuf};
 
 use crate::bundle;
 use crate::bundle::import::bento as import;
+use crate::project::address::Address;
+use crate::project::init::proposal;
+use crate::project::manifest;
 
 /// What an argument means.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +17,8 @@ pub enum Target {
     Bento(PathBuf),
     /// Any other file or folder: of a project, if anything.
     Project(PathBuf),
+    /// A model without a project: at an address, or a folder as a framework saved it.
+    Model(Address),
     /// Nothing lies there: the name of an image, if anything.
     Name(String),
 }
@@ -29,6 +34,13 @@ impl Target {
         }
         if let Some(bento) = import::find(path)? {
             return Ok(Self::Bento(bento));
+        }
+        if let Some(address) = path.to_str().and_then(|text| text.parse::<Address>().ok()).filter(Address::is_remote) {
+            return Ok(Self::Model(address));
+        }
+        let has_manifest = || manifest::NAMES.iter().any(|name| path.join(name).exists());
+        if path.is_dir() && !has_manifest() && matches!(proposal::recognise(path), Some(proposal::Kind::Mlflow)) {
+            return Ok(Self::Model(Address::Path(path.to_owned())));
         }
         Ok(match path.exists() {
             true => Self::Project(path.to_owned()),

@@ -9,8 +9,10 @@ use serde::Serialize;
 use super::convert::{hardware, reasons};
 use super::printer::{HINT, Report, Size};
 use super::{Context, Exit, Failure, watch};
+use crate::build::adopt;
 use crate::build::fit::{self, Fit, Loosened};
 use crate::formats::diagnostic::{Diagnostics, Json};
+use crate::project::address::Address;
 use crate::project::init::proposal::Proposal;
 use crate::project::init::{self, Placed, Placing, Rules, Start};
 
@@ -82,7 +84,16 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let folder = if path.as_os_str() == "." { String::new() } else { format!(" {}", path.display()) };
     let mut found = Diagnostics::new();
     let project = path.clone();
-    let made = init::start(&Start { folder: path, model: from, name, rules }, &mut found);
+    let address = from.as_deref().and_then(Path::to_str).and_then(|text| text.parse::<Address>().ok());
+    let made = match address.filter(Address::is_remote) {
+        Some(address) => {
+            let shelf = adopt::shelf(&context.session()?, &address)?;
+            let own = shelf.start.name.clone();
+            let start = Start { folder: path, name: name.or(own), rules, ..shelf.start.clone() };
+            init::start(&start, &mut found)
+        }
+        None => init::start(&Start { folder: path, model: from, name, rules, ..Start::default() }, &mut found),
+    };
     // In JSON they are part of the result, or of the error.
     if context.printer.output() == super::Output::Human {
         watch::show(context, &found);

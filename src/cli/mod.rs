@@ -12,6 +12,7 @@ mod exec;
 mod explain;
 mod export;
 mod failure;
+mod follow;
 mod images;
 mod init;
 mod inputs;
@@ -200,6 +201,7 @@ enum Command {
     Pull(pull::Args),
     Copy(copy::Args),
     Ensure(ensure::Args),
+    Follow(follow::Args),
     Login(login::Args),
     Logout(logout::Args),
     Export(export::Args),
@@ -278,6 +280,7 @@ pub fn main() -> ExitCode {
         Command::Pull(args) => pull::run(&context, args),
         Command::Copy(args) => copy::run(&context, args),
         Command::Ensure(args) => ensure::run(&context, args),
+        Command::Follow(args) => follow::run(&context, args),
         Command::Login(args) => login::run(&context, args),
         Command::Logout(args) => logout::run(&context, args),
         Command::Export(args) => export::run(&context, args),

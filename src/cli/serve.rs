@@ -7,13 +7,23 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::printer::{DIM, NAME, Printer, Report, Time};
-use super::{Context, Exit, Failure, completions, watch};
-use crate::image::store::ImageQuery;
-use crate::io::explain::ErrorKind;
-use crate::serve::{self, Event, Following, Keys, Settings, Source, Tokens, config};
+use super::{Context, Exit, Failure, completions, inputs, watch};
+use crate::build::resolve::Renewal;
+use crate::build::workflow::{self, Request};
+use crate::bundle::Hashing;
+use crate::check::target::Target;
+use crate::image::session::Session;
+use crate::image::store::{ImageName, ImageQuery};
+use crate::io::explain::{ErrorKind, carry};
+use crate::project::manifest;
+use crate::serve::{self, Event, Following, Keys, Network, Settings, Source, Tokens, config};
+
+/// The variable with a token.
+const TOKEN: &str = "EKIBEN_TOKEN";
 
 const EXAMPLES: &str = "Examples:\n\
-\x20 ekiben serve                       what serve.yaml says\n\
+\x20 ekiben serve                       what serve.yaml says, or the project in this folder\n\
+\x20 ekiben serve models/*              projects, built first where they have changed\n\
 \x20 ekiben serve iris wine:2           two images of the store: http://127.0.0.1:8080/iris/predict\n\
 \x20 ekiben serve iris --follow         a new version takes over when it is built or pulled\n\
 \x20 EKIBEN_TOKEN=$(cat token) ekiben serve --listen 0.0.0.0:80";
@@ -26,8 +36,9 @@ const EXAMPLES: &str = "Examples:\n\
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// A configuration, or images of the local store. Without any: the serve.yaml of this folder.
-    #[arg(value_name = "CONFIG | IMAGE", add = completions::images())]
+    /// A configuration; or images of the local store, projects, bundles and bentos. Without any: the serve.yaml of this
+    /// folder, else its project.
+    #[arg(value_name = "CONFIG | IMAGE | PATH", add = completions::inputs())]
     what: Vec<String>,
     /// The port on the loopback interface.
     #[arg(long, short, default_value_t = 8080, conflicts_with = "listen")]
@@ -35,21 +46,28 @@ pub struct Args {
     /// Where requests are taken, in place of the loopback interface: PORT (of all interfaces) or ADDRESS:PORT. Needs a token.
     #[arg(long, value_name = "[ADDRESS:]PORT", value_parser = address)]
     listen: Option<SocketAddr>,
-    /// A token that everybody has to show (`Authorization: Bearer TOKEN`). The variable keeps it out of the list of processes.
-    #[arg(long, env = "EKIBEN_TOKEN", hide_env_values = true, conflicts_with = "token_file")]
-    token: Option<String>,
-    /// A file of such tokens, one on a line. It is read again with the configuration.
+    /// A file of tokens, one on a line, of which everybody has to show one (`Authorization: Bearer TOKEN`). It is read again
+    /// when it changes. A single token can also be given as the variable EKIBEN_TOKEN; as an option, it would stand in the
+    /// list of processes.
     #[arg(long, value_name = "FILE", env = "EKIBEN_TOKEN_FILE")]
     token_file: Option<PathBuf>,
     /// Let in whoever can reach the address given with --listen.
-    #[arg(long, requires = "listen", conflicts_with_all = ["token", "token_file"])]
+    #[arg(long, requires = "listen", conflicts_with = "token_file")]
     open: bool,
+    /// A proxy that stands in front, as an address or a network (10.0.0.0/8), whose `X-Forwarded-*` and `Forwarded` are
+    /// believed; may be repeated. Beside those of the configuration.
+    #[arg(long, value_name = "NETWORK")]
+    trusted_proxy: Vec<Network>,
     /// Take up new tags in the store as soon as they are there.
     #[arg(long)]
     follow: bool,
     /// Seconds that requests in hand may take when this is to end.
     #[arg(long, default_value_t = 30, value_name = "SECONDS")]
     drain: u64,
+    /// Seconds after which a connection ends on which nothing moves though it is the caller's turn: to send a request or more
+    /// of it, or to take an answer. For an answer it waits as long as serve.yaml says.
+    #[arg(long, default_value_t = 60, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    idle: u64,
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {
@@ -64,11 +82,19 @@ struct Listening {
 
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let session = context.session_for_running()?;
-    let source = source(&args.what)?;
-    let tokens = match (&args.token, args.token_file) {
-        (Some(token), _) => Some(Keys::Given(Tokens::one(token, "--token or EKIBEN_TOKEN")?)),
-        (None, file) => file.map(Keys::File),
+    let token = std::env::var(TOKEN).ok().filter(|token| !token.is_empty());
+    let tokens = match (args.token_file, token) {
+        (Some(file), _) => {
+            // What is wrong with it is said before anything is built.
+            Tokens::read(&file)?;
+            Some(Keys::File(file))
+        }
+        (None, token) => token.map(|token| Tokens::one(&token, TOKEN)).transpose()?.map(Keys::Given),
     };
+    if args.open && tokens.is_some() {
+        let explanation = ErrorKind::Usage.named("serve/open").hint(format!("leave out `--open`, or unset {TOKEN}"));
+        return Err(Failure::new(explanation, format!("`--open` lets everybody in, and {TOKEN} has a token to show")));
+    }
     if args.listen.is_some() && tokens.is_none() && !args.open {
         let explanation = ErrorKind::Usage
             .named("serve/open")
@@ -79,6 +105,8 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         let explanation = ErrorKind::Usage.named("serve/timeout").hint("set it to a number of seconds, or unset it");
         Failure::new(explanation, format!("the variable {name} is no number of seconds"))
     })?;
+    // After all that may be wrong with the arguments: it may build.
+    let source = source(context, &session, &args.what)?;
     let key = Tokens::random_text()?;
     let settings = Settings {
         address: args.listen.unwrap_or(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), args.port)),
@@ -87,11 +115,16 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         following: if args.follow { Following::Store } else { Following::Configuration },
         timeout,
         drain: Duration::from_secs(args.drain),
+        patience: Duration::from_secs(args.idle),
+        proxies: args.trusted_proxy,
         tokens,
     };
     let key = settings.tokens.is_none().then_some(key);
     let printer = context.printer.clone();
-    let served = serve::serve(session, settings, Box::new(move |event| show(&printer, event, key.as_deref())));
+    let watching = context.clone();
+    let build = move |session: &Session, path: &Path| build(&watching, session, path).map_err(carry);
+    let served =
+        serve::serve(session, settings, Box::new(build), Box::new(move |event| show(&printer, event, key.as_deref())));
     if let Err(serve::Error::Malformed { diagnostics, .. }) = &served {
         watch::show(context, diagnostics);
     }
@@ -99,40 +132,62 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     Ok(Exit::Success)
 }
 
-/// What is meant: a file, or images.
-fn source(what: &[String]) -> Result<Source, Failure> {
-    let is_file = |text: &str| {
-        Path::new(text)
-            .extension()
-            .is_some_and(|ending| ["yaml", "yml", "json", "json5"].iter().any(|known| ending == *known))
-    };
+/// What is meant: a configuration; or images, those of projects built first.
+fn source(context: &Context, session: &Session, what: &[String]) -> Result<Source, Failure> {
     match what {
-        [] => match config::NAMES.into_iter().find(|name| Path::new(name).is_file()) {
-            Some(name) => Ok(Source::File(name.into())),
-            None => {
-                let explanation = ErrorKind::Usage
-                    .named("serve/nothing")
-                    .hint("name images of the store (`ekiben images`), or write a serve.yaml (`ekiben schema serve`)");
-                Err(Failure::new(explanation, "there is no serve.yaml in this folder"))
+        [] => {
+            if let Some(name) = config::NAMES.into_iter().find(|name| Path::new(name).is_file()) {
+                return Ok(Source::File(name.into()));
             }
-        },
-        [file] if is_file(file) => Ok(Source::File(file.into())),
-        images => {
-            if let Some(folder) =
-                images.iter().find(|image| image.parse::<ImageQuery>().is_err() && Path::new(image).is_dir())
-            {
-                let explanation = ErrorKind::Usage
-                    .named("serve/folder")
-                    .hint(format!("`ekiben build {folder}` makes an image of it; then name the image"));
-                return Err(Failure::new(
-                    explanation,
-                    format!("`{folder}` is a folder, and what is served are images"),
-                ));
+            let here = inputs::meant(context, ".".into())?;
+            if !is_project(&here) {
+                let explanation = ErrorKind::Usage.named("serve/nothing").hint(
+                    "name images of the store (`ekiben images`) or folders of projects, or write a serve.yaml \
+                     (`ekiben schema serve`)",
+                );
+                return Err(Failure::new(explanation, "there is no serve.yaml in this folder, and no project"));
             }
-            let queries = images.iter().map(|image| image.parse::<ImageQuery>()).collect::<Result<_, _>>()?;
+            Ok(Source::Images(vec![build(context, session, &here)?.into()]))
+        }
+        [file] if is_config(Path::new(file)) => Ok(Source::File(file.into())),
+        named => {
+            let queries = named.iter().map(|text| query(context, session, text)).collect::<Result<_, _>>()?;
             Ok(Source::Images(queries))
         }
     }
+}
+
+/// Whether a path is that of a configuration, which may have any name but a manifest's.
+fn is_config(path: &Path) -> bool {
+    let ends = |ending: &str| path.extension().is_some_and(|own| own == ending);
+    ["yaml", "yml", "json", "json5"].into_iter().any(ends) && !is_manifest(path)
+}
+
+fn is_manifest(path: &Path) -> bool {
+    path.file_name().is_some_and(|own| manifest::NAMES.iter().any(|name| own == *name))
+}
+
+fn is_project(path: &Path) -> bool {
+    is_manifest(path) || manifest::NAMES.iter().any(|name| path.join(name).is_file())
+}
+
+/// The image that `text` means, built where it names what one is built from. A folder that is no project may have the name
+/// of an image.
+fn query(context: &Context, session: &Session, text: &str) -> Result<ImageQuery, Failure> {
+    let path = Path::new(text);
+    let named = text.parse::<ImageQuery>();
+    match (Target::of(path)?, named) {
+        (Target::Name(_), Ok(query)) => Ok(query),
+        (Target::Project(_), Ok(query)) if !is_project(path) => Ok(query),
+        (Target::Name(text), Err(why)) => Err(workflow::Error::Nothing { text, why }.into()),
+        _ => Ok(build(context, session, path)?.into()),
+    }
+}
+
+fn build(context: &Context, session: &Session, path: &Path) -> Result<ImageName, workflow::Error> {
+    let (renewal, hashing) = (Renewal::IfNeeded, Hashing::IfUnknown);
+    let request = Request { path: path.to_owned(), renewal, hashing, base: None, lock: None };
+    Ok(workflow::image(session, request, context)?.name)
 }
 
 fn show(printer: &Printer, event: Event, key: Option<&str>) {

@@ -1,9 +1,12 @@
 //! Files of mirrors and indexes: bounded, and verified before they are kept. How they are asked for is said by
 //! [`crate::io::http`].
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::io;
+use std::io::{self, Read, Write};
 use std::path::PathBuf;
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use url::Url;
 
@@ -221,7 +224,7 @@ pub fn page(
 
 /// Headers for a request with a method that go to the origin of its address alone; asked for with each request, as
 /// signatures hold for a while.
-pub type Secrets<'a> = dyn Fn(&Method) -> HeaderMap + 'a;
+pub type Secrets<'a> = dyn Fn(&Method) -> HeaderMap + Sync + 'a;
 
 /// The head of the answer for `url`, after redirections: with HEAD, else with GET, whose body is not read.
 ///
@@ -260,8 +263,21 @@ fn next_page(link: &str) -> Option<&str> {
     one.split_once('<')?.1.split_once('>').map(|(address, _)| address)
 }
 
+/// Bytes of a piece, where a file is fetched in several at once.
+const PIECE: u64 = 4 << 20;
+
+/// Pieces that are fetched at once, and those that are held in memory.
+const AT_ONCE: usize = 6;
+const HELD: u64 = 8;
+
+/// How long one connection is watched, and as how many bytes in a second are more than one of an object store in the cloud
+/// gives: where it has them, more connections do not help.
+const WATCHED: Duration = Duration::from_millis(400);
+const FAST: f64 = 250e6;
+
 /// Downloads `url` into the store, whatever its digest is, and gives that with the size. Where the size is known, a
-/// connection that breaks is made up for. `task` advances by the bytes that come.
+/// connection that breaks is made up for, and what is left of a large file that comes slowly comes in pieces at once. What has come is kept under `key` where
+/// that is given and all does not come: it is gone on with then. `task` advances by the bytes that come.
 ///
 /// # Errors
 /// As [`blob`]. Nothing is kept then.
@@ -270,6 +286,7 @@ pub fn content(
     url: &Url,
     secrets: &Secrets<'_>,
     size: Option<u64>,
+    key: Option<&Digest>,
     task: &Task,
 ) -> Result<(Digest, u64), Error> {
     let client = &session.client;
@@ -282,13 +299,142 @@ pub fn content(
         }
         source => Error::Keep { url: shown(url), source },
     };
-    let mut writer = session.store.blob_writer().map_err(keep)?;
-    let copied = match size {
-        Some(size) => io::copy(&mut task.reading(Transfer::new(client, size, 0, open)), &mut writer),
-        None => io::copy(&mut task.reading(open(&mut Request::new(Method::GET))?.body()), &mut writer),
+    let Some(size) = size else {
+        let mut writer = session.store.blob_writer().map_err(keep)?;
+        let copied = io::copy(&mut task.reading(open(&mut Request::new(Method::GET))?.body()), &mut writer);
+        copied.map_err(|error| keep(store::Error::Io(error)))?;
+        return writer.commit().map_err(keep);
     };
-    copied.map_err(|error| keep(store::Error::Io(error)))?;
+    let mut writer = match key.filter(|_| size >= PIECE) {
+        Some(key) => session.store.resumed_blob(key, size),
+        None => session.store.blob_writer(),
+    }
+    .map_err(keep)?;
+    let from = writer.written();
+    task.advance(from);
+    let mut transfer = Transfer::new(client, size, from, open);
+    let rate =
+        copy_watched(&mut task.reading(&mut transfer), &mut writer).map_err(|error| keep(store::Error::Io(error)))?;
+    let from = writer.written();
+    if let Some(rate) = rate.filter(|rate| *rate < FAST)
+        && size.saturating_sub(from) >= HELD * PIECE
+    {
+        let head = head(client, url, secrets)?;
+        if head.header("accept-ranges") == Some("bytes") && head.length() == Some(size) {
+            let tag = transfer.tag().map(str::to_owned);
+            let piece = |client: &Client, from: u64, end: u64| {
+                let open = |request: &mut Request<'_>| {
+                    success(url, client.follow(url, request, &secrets(&Method::GET), Redirects::Anywhere)?)
+                };
+                let mut bytes = Vec::with_capacity((end - from) as usize);
+                let transfer = Transfer::new(client, size, from, open).until(end).of(tag.clone());
+                task.reading(transfer).read_to_end(&mut bytes)?;
+                Ok(bytes)
+            };
+            pieces(client, from, size, rate, &piece, &mut writer).map_err(|error| keep(store::Error::Io(error)))?;
+            transfer = Transfer::new(client, size, writer.written(), open).of(tag);
+        }
+    }
+    io::copy(&mut task.reading(transfer), &mut writer).map_err(|error| keep(store::Error::Io(error)))?;
     writer.commit().map_err(keep)
+}
+
+/// Copies for as long as it is watched, and gives the bytes that came in a second of waiting for them; none where that was all.
+fn copy_watched(from: &mut dyn Read, to: &mut dyn Write) -> io::Result<Option<f64>> {
+    let mut waited = Duration::ZERO;
+    let mut buffer = vec![0; 256 << 10];
+    let mut copied = 0_u64;
+    loop {
+        let asked = Instant::now();
+        let taken = match from.read(&mut buffer) {
+            Ok(0) => return Ok(None),
+            Ok(taken) => taken,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        waited += asked.elapsed();
+        to.write_all(buffer.get(..taken).unwrap_or_default())?;
+        copied += taken as u64;
+        if waited >= WATCHED {
+            return Ok(Some(copied as f64 / waited.as_secs_f64()));
+        }
+    }
+}
+
+/// Writes the bytes `from..size`, which `piece` fetches: several pieces at once, in order. Less than all where fewer come in a
+/// second than `rate`, which is what one connection gave.
+fn pieces(
+    client: &Client,
+    from: u64,
+    size: u64,
+    rate: f64,
+    piece: &(dyn Fn(&Client, u64, u64) -> io::Result<Vec<u8>> + Sync),
+    writer: &mut dyn Write,
+) -> io::Result<()> {
+    /// What is under way, by the number of the piece.
+    #[derive(Default)]
+    struct Way {
+        next: u64,
+        written: u64,
+        came: BTreeMap<u64, io::Result<Vec<u8>>>,
+        is_over: bool,
+    }
+    let client = client.apart();
+    let count = (size - from).div_ceil(PIECE);
+    let way = Mutex::new(Way::default());
+    let changed = Condvar::new();
+    let lock = || way.lock().unwrap_or_else(PoisonError::into_inner);
+    let wait = |way| changed.wait(way).unwrap_or_else(PoisonError::into_inner);
+    let fetch = || {
+        loop {
+            let number = {
+                let mut way = lock();
+                while !way.is_over && way.next < count && way.next >= way.written + HELD {
+                    way = wait(way);
+                }
+                if way.is_over || way.next >= count {
+                    return;
+                }
+                way.next += 1;
+                way.next - 1
+            };
+            let begin = from + number * PIECE;
+            let got = piece(&client, begin, (begin + PIECE).min(size));
+            lock().came.insert(number, got);
+            changed.notify_all();
+        }
+    };
+    let started = Instant::now();
+    let mut write = || {
+        for number in 0..count {
+            let time = started.elapsed();
+            if time >= WATCHED * 5 && ((number * PIECE) as f64) < rate * time.as_secs_f64() {
+                return Ok(());
+            }
+            let bytes = {
+                let mut way = lock();
+                loop {
+                    match way.came.remove(&number) {
+                        Some(got) => break got?,
+                        None => way = wait(way),
+                    }
+                }
+            };
+            writer.write_all(&bytes)?;
+            lock().written += 1;
+            changed.notify_all();
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        (0..AT_ONCE).for_each(|_| drop(scope.spawn(fetch)));
+        let written = write();
+        lock().is_over = true;
+        changed.notify_all();
+        // Pieces under way are of no use any more.
+        client.stop();
+        written
+    })
 }
 
 /// The headers that show `credentials`.

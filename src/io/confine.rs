@@ -25,12 +25,12 @@ use landlock::{
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
-use nix::sys::prctl::{set_no_new_privs, set_pdeathsig};
-use nix::sys::signal::Signal;
+use nix::sys::prctl::set_no_new_privs;
 use nix::unistd::{getegid, geteuid};
 
 use crate::io::explain::{ErrorKind, Explain, Explanation};
 use crate::io::finding::Finding;
+use crate::io::tied::tied;
 
 /// Why a program was not started.
 #[derive(Debug, thiserror::Error)]
@@ -208,17 +208,9 @@ impl Confined {
             .env_clear()
             .envs(self.env.iter().cloned())
             .env("TMPDIR", &scratch);
-        let parent = std::process::id();
-        let die_with_parent = move || {
-            set_pdeathsig(Signal::SIGKILL)?;
-            // It may have ended before that.
-            if nix::unistd::getppid().as_raw() as u32 != parent {
-                return Err(io::Error::from(Errno::ESRCH));
-            }
-            Ok(set_no_new_privs()?)
-        };
-        // SAFETY: between fork and exec, prctl(2) and getppid(2) are safe to call.
-        unsafe { command.pre_exec(die_with_parent) };
+        let humble = || Ok(set_no_new_privs()?);
+        // SAFETY: between fork and exec, prctl(2) is safe to call.
+        unsafe { tied(&mut command).pre_exec(humble) };
         let failed = match means {
             Means::Landlock => self.held_by_landlock(&mut command).map(|()| None)?,
             Means::Namespaces => Some(self.held_by_namespaces(&mut command, &scratch)?),

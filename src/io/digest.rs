@@ -230,6 +230,16 @@ impl<W: Write> HashingWriter<W> {
         Self { inner, hasher: Hasher::new(), written: 0 }
     }
 
+    /// The same around another writer, which has got already what went through.
+    pub fn around<V: Write>(self, inner: V) -> HashingWriter<V> {
+        HashingWriter { inner, hasher: self.hasher, written: self.written }
+    }
+
+    /// The number of bytes that went through.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
     /// The wrapped writer, the digest and the number of bytes that went through.
     pub fn finish(self) -> (W, Digest, u64) {
         (self.inner, self.hasher.finish(), self.written)

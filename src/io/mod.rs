@@ -16,3 +16,4 @@ pub mod pipe;
 pub mod progress;
 pub mod size;
 pub mod suggest;
+pub mod tied;

@@ -30,6 +30,18 @@ pub fn threads() -> usize {
 /// # Errors
 /// The first of those that `work` gives; then what is not begun is left.
 pub fn side_by_side<T: Send, E: Send>(items: Vec<T>, work: impl Fn(T) -> Result<(), E> + Sync) -> Result<(), E> {
+    side_by_side_on(threads(), items, work)
+}
+
+/// The same, `most` at once: of work that waits more than it computes.
+///
+/// # Errors
+/// As [`side_by_side`].
+pub fn side_by_side_on<T: Send, E: Send>(
+    most: usize,
+    items: Vec<T>,
+    work: impl Fn(T) -> Result<(), E> + Sync,
+) -> Result<(), E> {
     let items = Mutex::new(items);
     let next = || items.lock().unwrap_or_else(PoisonError::into_inner).pop();
     std::thread::scope(|scope| {
@@ -39,7 +51,7 @@ pub fn side_by_side<T: Send, E: Send>(items: Vec<T>, work: impl Fn(T) -> Result<
             }
             Ok(())
         };
-        let workers: Vec<_> = (0..threads()).map(|_| scope.spawn(worker)).collect();
+        let workers: Vec<_> = (0..most).map(|_| scope.spawn(worker)).collect();
         workers.into_iter().try_for_each(|worker| worker.join().unwrap_or_else(|panic| resume_unwind(panic)))
     })
 }

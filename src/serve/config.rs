@@ -1,12 +1,13 @@
 //! `serve.yaml`: which models are served, and how each is started and stopped.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::forwarded::Network;
 use super::schedule::{self, Hours};
 use crate::formats::diagnostic::{Code, Diagnostics};
 use crate::formats::document::{Document, pointer};
@@ -39,6 +40,10 @@ pub struct Config {
         "patternErrorMessage" = "a whole number of bytes with a unit, as 512Mi or 2Gi"
     ))]
     pub memory: Option<String>,
+    /// Proxies that stand in front, as addresses or networks: `10.0.0.0/8`. What they say of the caller (`X-Forwarded-For`,
+    /// `-Proto`, `-Host`, `-Prefix`; `Forwarded`) is believed, and nobody else.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trusted_proxies: Vec<String>,
     /// The models, by the names under which they answer: `/NAME/…`.
     #[schemars(extend("minProperties" = 1, "propertyNames" = {
         "pattern": "^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$",
@@ -53,8 +58,14 @@ pub struct Config {
 pub struct Model {
     /// An image of the local store, as `iris` or `iris:1.0`. Without a tag, all versions that the store has are served:
     /// `/NAME/…` is the newest, `/NAME@VERSION/…` any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 384))]
-    pub image: String,
+    pub image: Option<String>,
+    /// In place of an image: a project's folder, a bundle or a bento, from the folder of this file. Its image is built where
+    /// it is not what lies there: when `ekiben serve` begins, and when it is new in this file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub project: Option<PathBuf>,
     /// When its containers are started and ended.
     #[serde(default)]
     pub strategy: Strategy,
@@ -87,22 +98,22 @@ pub struct Model {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("minimum" = 1, "maximum" = 86_400))]
     pub answer: Option<u32>,
-    /// Seconds that a container has to end by itself.
-    #[serde(default = "grace")]
+    /// Seconds that a container has to end by itself. Absent: 10, and more where its manifest says more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("maximum" = 3600))]
-    pub grace: u32,
-    /// The path that answers with a status of 2xx once the model is ready.
-    #[serde(default = "ready")]
+    pub grace: Option<u32>,
+    /// The path that answers with a status of 2xx once the model is ready. Absent: what its manifest says, else `/readyz`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = "^/[!-~]*$"), extend("patternErrorMessage" = "a path that begins with `/`"))]
-    pub ready: String,
-    /// Memory that each of its containers may use, as `512Mi`. Absent: no limit.
+    pub ready: Option<String>,
+    /// Memory that each of its containers may use, as `512Mi`. Absent: what its manifest says, else no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend(
         "pattern" = "^[0-9]+(Ki|Mi|Gi|Ti|k|M|G|T)?$",
         "patternErrorMessage" = "a whole number of bytes with a unit, as 512Mi or 2Gi"
     ))]
     pub memory: Option<String>,
-    /// Processors that each of its containers may use, as `2` or `0.5`. Absent: no limit.
+    /// Processors that each of its containers may use, as `2` or `0.5`. Absent: what its manifest says, else no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("minimum" = 0.01))]
     pub cpus: Option<f64>,
@@ -156,14 +167,6 @@ fn patience() -> u32 {
     120
 }
 
-fn grace() -> u32 {
-    10
-}
-
-fn ready() -> String {
-    "/readyz".to_owned()
-}
-
 impl Described for Config {
     const KIND: Kind = Kind::Serve;
 }
@@ -175,13 +178,18 @@ impl Config {
         if let Some(config) = &loaded.value {
             config.check(&loaded.document, found);
         }
-        loaded.whole().map(|(_, config)| config).filter(|_| !found.has_errors())
+        let (_, mut config) = loaded.whole().filter(|_| !found.has_errors())?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        for project in config.models.values_mut().filter_map(|model| model.project.as_mut()) {
+            *project = folder.join(&*project);
+        }
+        Some(config)
     }
 
     /// One that serves `images`, each under the last part of its name.
     pub fn of_images(images: &[ImageQuery]) -> Self {
         let models = images.iter().map(|image| (name_of(image).to_owned(), Model::of_image(image))).collect();
-        Self { memory: None, models }
+        Self { memory: None, trusted_proxies: Vec::new(), models }
     }
 
     /// The limit on the memory of all models, in bytes.
@@ -189,14 +197,32 @@ impl Config {
         size::bytes(self.memory.as_deref()?)
     }
 
+    /// The proxies that are believed.
+    pub fn proxies(&self) -> Vec<Network> {
+        self.trusted_proxies.iter().filter_map(|text| text.parse().ok()).collect()
+    }
+
     /// What the schema cannot say. Mistakes go to `found`.
     pub fn check(&self, document: &Document, found: &mut Diagnostics) {
+        for (number, text) in self.trusted_proxies.iter().enumerate() {
+            if let Err(error) = text.parse::<Network>() {
+                let at = pointer(["trusted_proxies", &number.to_string()]);
+                found.push(document.at(Code::WrongForm, &at, error.to_string()));
+            }
+        }
         let mut hosts: BTreeMap<String, &str> = BTreeMap::new();
         for (name, model) in &self.models {
             let at = |keys: &[&str]| pointer(["models", name].into_iter().chain(keys.iter().copied()));
             let mut wrong = |keys: &[&str], why: String| found.push(document.at(Code::WrongForm, &at(keys), why));
-            if let Err(error) = model.image.parse::<ImageQuery>() {
-                wrong(&["image"], error.to_string());
+            match (&model.image, &model.project) {
+                (Some(_), Some(_)) => wrong(&["project"], "a model has an `image` or a `project`, not both".to_owned()),
+                (None, None) => wrong(&[], "a model has an `image` or a `project`".to_owned()),
+                (Some(image), None) => {
+                    if let Err(error) = image.parse::<ImageQuery>() {
+                        wrong(&["image"], error.to_string());
+                    }
+                }
+                (None, Some(_)) => {}
             }
             for (number, host) in model.hosts.iter().enumerate() {
                 if let Some(other) = hosts.insert(host.to_ascii_lowercase(), name) {
@@ -235,7 +261,8 @@ impl Model {
     /// One of an image, all else as it is where nothing is said of it.
     pub fn of_image(image: &ImageQuery) -> Self {
         Self {
-            image: image.to_string(),
+            image: Some(image.to_string()),
+            project: None,
             strategy: Strategy::default(),
             timeout: None,
             hosts: Vec::new(),
@@ -244,8 +271,8 @@ impl Model {
             wait: patience(),
             start: patience(),
             answer: None,
-            grace: grace(),
-            ready: ready(),
+            grace: None,
+            ready: None,
             memory: None,
             cpus: None,
             env: BTreeMap::new(),

@@ -16,6 +16,7 @@
 //! known, counted against the limit of memory, and ended before this returns.
 
 pub mod config;
+mod forwarded;
 mod gate;
 mod instance;
 mod keeper;
@@ -27,9 +28,11 @@ mod tally;
 mod tokens;
 mod version;
 
+pub use forwarded::{Network, NoNetwork};
 pub use keeper::{Event, Tell};
 pub use tokens::{Error as TokenError, Tokens};
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
@@ -42,18 +45,22 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use jiff::Timestamp;
-use tokio::net::TcpListener;
+use rustix::net::sockopt;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinHandle;
 
 use crate::formats::diagnostic::Diagnostics;
 use crate::image::session::Session;
-use crate::image::store::{self, ImageQuery, ImageRecord};
-use crate::io::explain::{ErrorKind, Explain, Explanation, carry, with_causes};
+use crate::image::store::{self, ImageName, ImageQuery, ImageRecord};
+use crate::io::explain::{ErrorKind, Explain, Explanation, with_causes};
 use crate::run::{self, container};
 use config::{Config, Strategy};
+use forwarded::Proxies;
 use gate::Gate;
 use keeper::Keeper;
+use proxy::Held;
 use table::{Model, Table};
 use version::{Denied, Version};
 
@@ -64,8 +71,9 @@ const CONNECTIONS: usize = 4096;
 const TICK: Duration = Duration::from_millis(100);
 const LOOK: Duration = Duration::from_millis(500);
 
-/// How long the head of a request may take, from the end of the one before.
-const HEAD: Duration = Duration::from_secs(60);
+/// Bytes and lines that the head of a request may have.
+const HEAD: usize = 64 << 10;
+const HEADERS: usize = 128;
 
 /// What is served, and to whom.
 #[derive(Clone, Debug)]
@@ -84,6 +92,11 @@ pub struct Settings {
     pub timeout: Duration,
     /// How long requests that are in hand may take when this is to end.
     pub drain: Duration,
+    /// How long nothing may move on a connection whose caller's turn it is: to send a request or more of it, or to take an
+    /// answer.
+    pub patience: Duration,
+    /// Proxies that are believed, beside those that the configuration names.
+    pub proxies: Vec<Network>,
 }
 
 /// Where tokens come from.
@@ -170,15 +183,45 @@ impl Explain for Error {
     }
 }
 
+/// Builds the image of a project, a bundle or a bento, and gives its name in the store. An error comes through
+/// [`crate::io::explain::carry`].
+pub type Build = Box<dyn Fn(&Session, &Path) -> io::Result<ImageName> + Send + Sync>;
+
+/// The images of projects that are served. Each is built once, however often the configuration is read again.
+struct Projects {
+    build: Build,
+    images: BTreeMap<PathBuf, ImageName>,
+}
+
+impl Projects {
+    /// Gives each model of `config` that is a project its image. Where one cannot be built, none is forgotten.
+    fn take_up(&mut self, session: &Session, config: &mut Config) -> io::Result<()> {
+        let mut images = BTreeMap::new();
+        for model in config.models.values_mut() {
+            let Some(project) = &model.project else { continue };
+            let image = match self.images.get(project).or_else(|| images.get(project)) {
+                Some(image) => image.clone(),
+                None => (self.build)(session, project)?,
+            };
+            model.image = Some(image.to_string());
+            images.insert(project.clone(), image);
+        }
+        self.images = images;
+        Ok(())
+    }
+}
+
 /// Serves until SIGINT or SIGTERM, then lets requests in hand end, and ends all containers. A second signal lets nothing
 /// end. SIGHUP has the configuration read again.
 ///
 /// # Errors
 /// When it cannot begin. Later a configuration with mistakes is a warning, and the one before stays.
-pub fn serve(session: Session, settings: Settings, tell: Tell) -> Result<(), Error> {
+pub fn serve(session: Session, settings: Settings, build: Build, tell: Tell) -> Result<(), Error> {
     // What others left that were killed.
     run::containers(&session)?.sweep()?;
-    let (config, stamp) = settings.source.read()?;
+    let (mut config, stamp) = settings.source.read()?;
+    let mut projects = Projects { build, images: BTreeMap::new() };
+    projects.take_up(&session, &mut config)?;
     let records = session.store.images()?;
     if let Source::Images(images) = &settings.source {
         for (at, image) in images.iter().enumerate() {
@@ -206,11 +249,13 @@ pub fn serve(session: Session, settings: Settings, tell: Tell) -> Result<(), Err
         .build()?;
     let keeper = Arc::new(Keeper::new(session, tell));
     let control = tokens.clone().unwrap_or_else(|| settings.control.clone());
-    let gate = Arc::new(Gate::new(keeper, address, tokens, control));
+    let gate = Arc::new(Gate::new(keeper, address, tokens, control, settings.patience));
     let served = runtime.block_on(async {
         let listener = TcpListener::from_std(socket)?;
         let images = image_stamp(gate.keeper.root());
-        let serving = Serving { gate, settings, stamp, images };
+        let projects = Arc::new(Mutex::new(projects));
+        let keys = settings.tokens.as_ref().and_then(Keys::stamp);
+        let serving = Serving { gate, settings, stamp, images, keys, projects };
         serving.run(listener, &config, &records).await
     });
     // Threads that wait for something are not waited for.
@@ -249,6 +294,13 @@ impl Keys {
             Self::File(path) => Tokens::read(path),
         }
     }
+
+    fn stamp(&self) -> Stamp {
+        match self {
+            Self::Given(_) => None,
+            Self::File(path) => stamp(path),
+        }
+    }
 }
 
 /// What tells whether a file has changed: the time of its last change, its size and its number. None: it is not there.
@@ -269,7 +321,12 @@ struct Serving {
     settings: Settings,
     stamp: Stamp,
     images: Stamp,
+    keys: Stamp,
+    projects: Arc<Mutex<Projects>>,
 }
+
+/// What was read again: the models, and what tells whether they have changed since; and the images that there are.
+type Reading = JoinHandle<Result<(Config, Stamp, Vec<ImageRecord>), Error>>;
 
 impl Serving {
     async fn run(mut self, listener: TcpListener, config: &Config, records: &[ImageRecord]) -> io::Result<()> {
@@ -281,18 +338,39 @@ impl Serving {
         let (end, ended) = watch::channel(false);
         // It ends when all connections have.
         let (open, mut all_closed) = mpsc::channel::<()>(1);
-        let accepting = tokio::spawn(accept(listener, Arc::clone(&gate), ended, open));
+        let accepting = tokio::spawn(accept(listener, Arc::clone(&gate), self.settings.patience, ended, open));
         let mut last_look = Instant::now();
+        let mut reading: Option<Reading> = None;
+        let mut is_asked_to_read = false;
         loop {
+            let read = async {
+                match &mut reading {
+                    Some(reading) => reading.await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 _ = terminations.recv() => break,
                 _ = interrupts.recv() => break,
-                _ = hangups.recv() => self.read_again().await,
+                _ = hangups.recv() => is_asked_to_read = true,
+                read = read => {
+                    reading = None;
+                    self.take_up(read.map_err(|error| Error::Io(io::Error::other(error))).flatten());
+                }
                 () = tokio::time::sleep(TICK) => {
                     gate.keeper.end_idle();
                     if last_look.elapsed() >= LOOK {
                         last_look = Instant::now();
-                        self.look().await;
+                        // What is being read may be a project that is being built.
+                        if reading.is_none() && (self.has_changed() || is_asked_to_read) {
+                            is_asked_to_read = false;
+                            reading = Some(self.read_again());
+                        }
+                        let keys = self.settings.tokens.as_ref().and_then(Keys::stamp);
+                        if keys != self.keys && keys.is_some() {
+                            self.read_tokens();
+                        }
+                        self.attend();
                     }
                 }
             }
@@ -318,41 +396,57 @@ impl Serving {
         Ok(())
     }
 
-    /// Has run what is to run, and reads again what has changed.
-    async fn look(&mut self) {
+    /// Whether something is to be read again.
+    fn has_changed(&self) -> bool {
         let follows = self.settings.following == Following::Store;
         let (stamp, images) = (self.settings.source.stamp(), image_stamp(self.gate.keeper.root()));
         // A file that is just not there is about to be written.
-        if (stamp != self.stamp && stamp.is_some()) || (follows && images != self.images && images.is_some()) {
-            self.read_again().await;
-        }
+        (stamp != self.stamp && stamp.is_some()) || (follows && images != self.images && images.is_some())
+    }
+
+    /// Starts what is to run.
+    fn attend(&self) {
         let now = Timestamp::now();
         for model in self.gate.table().models.values() {
             attend(model, &self.gate.keeper, now);
         }
     }
 
-    /// Reads the configuration and the images again. Where there are mistakes, all stays as it was.
-    async fn read_again(&mut self) {
+    /// Reads the configuration and the images again. Whoever prunes the store may take a while, and a build does.
+    fn read_again(&mut self) -> Reading {
         let keeper = Arc::clone(&self.gate.keeper);
         self.images = image_stamp(keeper.root());
-        let warn = |text: String| keeper.tell(Event::Warning(text));
-        if let Some(keys) = &self.settings.tokens {
-            match keys.read() {
-                Ok(tokens) => self.gate.set_tokens(&tokens),
-                Err(error) => warn(format!("the tokens stay as they were: {}", with_causes(&error))),
+        self.stamp = self.settings.source.stamp();
+        self.read_tokens();
+        let (source, projects) = (self.settings.source.clone(), Arc::clone(&self.projects));
+        tokio::task::spawn_blocking(move || {
+            let (mut config, stamp) = source.read()?;
+            let session = keeper.session()?;
+            lock(&projects).take_up(&session, &mut config)?;
+            Ok((config, stamp, session.store.images()?))
+        })
+    }
+
+    fn read_tokens(&mut self) {
+        let Some(keys) = &self.settings.tokens else { return };
+        self.keys = keys.stamp();
+        match keys.read() {
+            Ok(tokens) => self.gate.set_tokens(&tokens),
+            Err(error) => {
+                let text = format!("the tokens stay as they were: {}", with_causes(&error));
+                self.gate.keeper.tell(Event::Warning(text));
             }
         }
-        // Whoever prunes the store may take a while.
-        let store = Arc::clone(&keeper);
-        let images = tokio::task::spawn_blocking(move || store.session()?.store.images()).await;
-        match (self.settings.source.read(), images.map_err(io::Error::other).and_then(|images| images.map_err(carry))) {
-            (Ok((config, stamp)), Ok(records)) => {
+    }
+
+    /// Has the models be those that were read. Where there are mistakes, all stays as it was.
+    fn take_up(&mut self, read: Result<(Config, Stamp, Vec<ImageRecord>), Error>) {
+        match read {
+            Ok((config, stamp, records)) => {
                 self.stamp = stamp;
                 self.arrange(&config, &records);
             }
-            (Err(error), _) => {
-                self.stamp = self.settings.source.stamp();
+            Err(error) => {
                 let first = match &error {
                     Error::Malformed { diagnostics, .. } => diagnostics.sorted().first().map(|first| {
                         let (line, column) = first.primary.source.position(first.primary.span.start);
@@ -360,9 +454,10 @@ impl Serving {
                     }),
                     _ => None,
                 };
-                warn(format!("the models stay as they were: {}{}", with_causes(&error), first.unwrap_or_default()));
+                let text =
+                    format!("the models stay as they were: {}{}", with_causes(&error), first.unwrap_or_default());
+                self.gate.keeper.tell(Event::Warning(text));
             }
-            (_, Err(error)) => warn(format!("the models stay as they were: {}", with_causes(&error))),
         }
     }
 
@@ -370,6 +465,7 @@ impl Serving {
     fn arrange(&self, config: &Config, records: &[ImageRecord]) {
         let keeper = &self.gate.keeper;
         keeper.limit(config.memory());
+        self.gate.set_proxies(Proxies([config.proxies(), self.settings.proxies.clone()].concat()));
         let before = self.gate.table();
         let models: Vec<_> = config
             .models
@@ -395,7 +491,7 @@ impl Serving {
         let keeper = &self.gate.keeper;
         let (images, newest) = table::images_of(written, records);
         if images.is_empty() {
-            let (name, image) = (&model.name, &written.image);
+            let (name, image) = (&model.name, written.image.as_deref().unwrap_or_default());
             keeper.tell(Event::Warning(format!("`{name}` cannot be served: there is no image `{image}` in the store")));
         }
         let written = Arc::new(written.clone());
@@ -521,7 +617,13 @@ async fn is_so(what: &mut watch::Receiver<bool>) {
 }
 
 /// Takes connections until it is aborted; `ended` has those that there are end after their requests.
-async fn accept(listener: TcpListener, gate: Arc<Gate>, ended: watch::Receiver<bool>, open: mpsc::Sender<()>) {
+async fn accept(
+    listener: TcpListener,
+    gate: Arc<Gate>,
+    patience: Duration,
+    ended: watch::Receiver<bool>,
+    open: mpsc::Sender<()>,
+) {
     // Each may need another one, to a model.
     let files =
         nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
@@ -536,18 +638,21 @@ async fn accept(listener: TcpListener, gate: Arc<Gate>, ended: watch::Receiver<b
         };
         let (gate, mut ended, open) = (Arc::clone(&gate), ended.clone(), open.clone());
         tokio::spawn(async move {
-            let _held = (place, open);
-            let _ = stream.set_nodelay(true);
+            let held: Held = Arc::new((place, open));
+            prepare(&stream, patience);
             let address = peer.ip().to_canonical();
-            let service = service_fn(move |request| {
+            let service = service_fn(|mut request| {
                 let gate = Arc::clone(&gate);
+                request.extensions_mut().insert(Arc::clone(&held));
                 async move { Ok::<_, Infallible>(gate.answer(request, address).await) }
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
-                .header_read_timeout(HEAD)
-                .max_headers(128)
-                .serve_connection(TokioIo::new(stream), service);
+                .header_read_timeout(patience)
+                .max_headers(HEADERS)
+                .max_buf_size(HEAD)
+                .serve_connection(TokioIo::new(stream), service)
+                .with_upgrades();
             tokio::pin!(connection);
             tokio::select! {
                 // What breaks off is told to nobody: whoever would hear it has gone.
@@ -559,6 +664,15 @@ async fn accept(listener: TcpListener, gate: Arc<Gate>, ended: watch::Receiver<b
             }
         });
     }
+}
+
+/// Has the kernel end a connection of which nothing is taken for `patience`, or whose other side is not there any more.
+fn prepare(stream: &TcpStream, patience: Duration) {
+    // A kernel that says no to one of these lets connections stay longer.
+    let _ = stream.set_nodelay(true);
+    let _ = sockopt::set_socket_keepalive(stream, true);
+    let _ = sockopt::set_tcp_keepidle(stream, patience);
+    let _ = sockopt::set_tcp_user_timeout(stream, u32::try_from(patience.as_millis()).unwrap_or(u32::MAX));
 }
 
 /// Locks, whatever became of another holder: what is guarded here is whole at any time.

@@ -1,10 +1,10 @@
-//! A request on its way to a model, and the answer on its way back: RFC 9110 section 7 and RFC 9112.
+//! A request on its way to a model, and the answer on its way back: RFC 9110 section 7 and RFC 9112. Where both change to another
+//! protocol (RFC 9110 section 7.8), bytes go to and fro until one of them has enough.
 //!
 //! Invariants: a request is sent to a model at most once. It is sent again only where nothing of it had gone out. What
 //! is for one connection alone (RFC 9110 section 7.6.1) goes no further in either direction, and how long a body is, is said
 //! anew from the body that was read, so that both sides see the same.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -14,9 +14,13 @@ use hyper::header::{
     AUTHORIZATION, CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue,
     PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
-use hyper::{Method, Request, Response, Uri, Version as Http};
+use hyper::http::uri::Authority;
+use hyper::upgrade::OnUpgrade;
+use hyper::{Method, Request, Response, StatusCode, Uri, Version as Http};
+use hyper_util::rt::TokioIo;
 
-use super::instance::{Answer, Body, Visit};
+use super::forwarded::Way;
+use super::instance::{Answer, Body, Fault, Visit};
 use super::refusal::Refusal;
 use super::tally::Tally;
 
@@ -42,19 +46,34 @@ const FORWARDED_OF_OLD: [&str; 7] = [
 const CREDENTIAL: &str = "env_";
 
 /// Who asks, and how.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Caller {
-    /// Their address.
-    pub address: IpAddr,
+    /// How the request came here.
+    pub way: Way,
+    /// The host that it is for, with its port.
+    pub host: Option<Authority>,
     /// They had to show a token, which is not for the model.
     pub showed_token: bool,
+    /// How long nothing may come of the request's body.
+    pub patience: Duration,
 }
 
-/// The host that a request is for, without a port.
+/// What stands for a caller's connection among all: it counts as open until this is dropped.
+pub type Held = Arc<dyn std::any::Any + Send + Sync>;
+
+/// That a caller wants to go on in another protocol.
+#[derive(Clone)]
+struct Wish {
+    protocols: Vec<String>,
+    caller: OnUpgrade,
+    _held: Option<Held>,
+}
+
+/// The host that a request is for; none where one of HTTP/1.0 names none.
 ///
 /// # Errors
 /// When it has none, several, or one that cannot be.
-pub fn host_of(request: &Request<Incoming>) -> Result<String, Refusal> {
+pub fn host_of(request: &Request<Incoming>) -> Result<Option<Authority>, Refusal> {
     let headers = request.headers();
     if *request.method() == Method::CONNECT {
         return Err(Refusal::bad("this is no proxy for connections"));
@@ -68,32 +87,25 @@ pub fn host_of(request: &Request<Incoming>) -> Result<String, Refusal> {
     };
     // RFC 9112 section 3.2.2: what stands in the target itself counts more.
     let authority = request.uri().authority().map(ToString::to_string).or_else(|| written.map(str::to_owned));
-    let Some(text) = authority.filter(|text| !text.is_empty()) else { return Ok(String::new()) };
-    let authority: hyper::http::uri::Authority = text.parse().map_err(|_| Refusal::bad("the host is none"))?;
+    let Some(text) = authority.filter(|text| !text.is_empty()) else { return Ok(None) };
     if text.contains('@') {
         return Err(Refusal::bad("the host is none"));
     }
-    Ok(authority.host().trim_matches(['[', ']']).to_owned())
+    text.parse().map(Some).map_err(|_| Refusal::bad("the host is none"))
 }
 
 /// The head of the request as the model sees it.
 ///
 /// # Errors
-/// When it asks for another protocol.
+/// When its path is none.
 pub fn for_model(
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
     caller: Caller,
     prefix: &str,
     path: &str,
 ) -> Result<Request<Body>, Refusal> {
+    let wish = Wish::of(&mut request);
     let (mut head, body) = request.into_parts();
-    let asks_for = head.headers.get_all(UPGRADE).iter().filter_map(|value| value.to_str().ok());
-    // What speaks HTTP/1.1 may leave HTTP/2 alone, which curl offers of itself.
-    if asks_for.flat_map(|value| value.split(',')).any(|protocol| !protocol.trim().eq_ignore_ascii_case("h2c")) {
-        let status = hyper::StatusCode::NOT_IMPLEMENTED;
-        return Err(Refusal::new(status, "upgrade", "no other protocol than HTTP is passed on"));
-    }
-    let host = head.headers.get(HOST).cloned();
     remove_hop_by_hop(&mut head.headers);
     head.headers.remove(CONTENT_LENGTH);
     head.headers.remove(EXPECT);
@@ -102,20 +114,99 @@ pub fn for_model(
     if caller.showed_token {
         head.headers.remove(AUTHORIZATION);
     }
-    let mut says = |name: &'static str, value: Option<HeaderValue>| {
-        value.and_then(|value| head.headers.insert(HeaderName::from_static(name), value));
+    let mut says = |name: HeaderName, value: Option<HeaderValue>| {
+        value.and_then(|value| head.headers.insert(name, value));
     };
-    says("x-forwarded-for", HeaderValue::from_str(&caller.address.to_string()).ok());
-    says("x-forwarded-proto", Some(HeaderValue::from_static("http")));
-    says("x-forwarded-host", host);
+    let Caller { way, host, .. } = caller;
+    // The one that counted here, wherever it stood (RFC 9112 section 3.2.2).
+    let host = host.and_then(|host| HeaderValue::from_str(host.as_str()).ok());
+    says(HOST, host.clone().or(Some(HeaderValue::from_static("localhost"))));
+    let addresses: Vec<_> = way.addresses.iter().map(ToString::to_string).collect();
+    let of_old = HeaderName::from_static;
+    says(of_old("x-forwarded-for"), HeaderValue::from_str(&addresses.join(", ")).ok());
+    says(of_old("x-forwarded-proto"), Some(HeaderValue::from_static(way.scheme)));
+    says(of_old("x-forwarded-host"), way.host.or(host));
+    let prefix = format!("{}{prefix}", way.prefix);
     if !prefix.is_empty() {
-        says("x-forwarded-prefix", HeaderValue::from_str(prefix).ok());
+        says(of_old("x-forwarded-prefix"), HeaderValue::from_str(&prefix).ok());
     }
-    head.headers.entry(HOST).or_insert(HeaderValue::from_static("localhost"));
     head.uri = path.parse::<Uri>().map_err(|_| Refusal::bad("the path is none"))?;
     head.version = Http::HTTP_11;
     head.extensions.clear();
-    Ok(Request::from_parts(head, Body::Request(body)))
+    if let Some(wish) = wish {
+        head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        let protocols = HeaderValue::from_str(&wish.protocols.join(", "));
+        head.headers.insert(UPGRADE, protocols.map_err(|_| Refusal::bad("the protocol is none"))?);
+        head.extensions.insert(wish);
+    }
+    Ok(Request::from_parts(head, Body::asked(body, caller.patience)))
+}
+
+impl Wish {
+    /// What the request wants: another protocol than a version of HTTP, in which requests would come that nobody looks at here.
+    /// curl offers `h2c` of itself. Of a request with a body the wish is passed over, as it may be.
+    fn of(request: &mut Request<Incoming>) -> Option<Self> {
+        let words = |name: HeaderName| {
+            let texts = request.headers().get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+            texts.flat_map(|text| text.split(',')).map(|word| word.trim().to_owned()).collect::<Vec<_>>()
+        };
+        let is_asked = words(CONNECTION).iter().any(|word| word.eq_ignore_ascii_case("upgrade"));
+        let is_http = |protocol: &String| {
+            let name = protocol.split('/').next().unwrap_or_default();
+            ["h2c", "h2", "h3", "http", ""].iter().any(|known| name.eq_ignore_ascii_case(known))
+        };
+        let mut protocols = words(UPGRADE);
+        protocols.retain(|protocol| !is_http(protocol));
+        let has_body = !http_body::Body::is_end_stream(request.body());
+        if !is_asked || protocols.is_empty() || has_body || request.version() != Http::HTTP_11 {
+            return None;
+        }
+        let held = request.extensions_mut().remove::<Held>();
+        Some(Self { protocols, caller: hyper::upgrade::on(request), _held: held })
+    }
+
+    /// Whether the answer changes to a protocol that was asked for.
+    fn is_granted(&self, answer: &Response<Incoming>) -> bool {
+        let protocol = answer.headers().get(UPGRADE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        self.protocols.iter().any(|wanted| wanted.eq_ignore_ascii_case(protocol.trim()))
+    }
+
+    /// The answer that changes the protocol. What is said in it then goes to and fro until one side ends it, or dies.
+    fn grant(self, mut answer: Response<Incoming>, visit: Visit, tally: Arc<Tally>, since: Instant) -> Response<Body> {
+        let model = hyper::upgrade::on(&mut answer);
+        let (mut head, _) = answer.into_parts();
+        let protocol = head.headers.get(UPGRADE).cloned();
+        remove_hop_by_hop(&mut head.headers);
+        head.headers.remove(CONTENT_LENGTH);
+        head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        protocol.and_then(|protocol| head.headers.insert(UPGRADE, protocol));
+        head.extensions.clear();
+        tokio::spawn(async move {
+            if let Ok((caller, model)) = tokio::try_join!(self.caller, model) {
+                // Which side ended it, and how, is known to both.
+                let (mut caller, mut model) = (TokioIo::new(caller), TokioIo::new(model));
+                let _ = tokio::io::copy_bidirectional(&mut caller, &mut model).await;
+            }
+            tally.took(since.elapsed());
+            visit.instance().answered.fetch_add(1, Ordering::Relaxed);
+        });
+        Response::from_parts(head, Body::none())
+    }
+}
+
+/// Says how long the answer is as its own connection had it, where two could be read out of it.
+fn say_length(answer: &mut Response<Incoming>) {
+    let is_in_pieces = answer.headers().contains_key(TRANSFER_ENCODING);
+    let exact = http_body::Body::size_hint(answer.body()).exact();
+    let headers = answer.headers_mut();
+    let Some(first) = headers.remove(CONTENT_LENGTH) else { return };
+    match exact {
+        _ if is_in_pieces => {}
+        Some(length) if length > 0 => drop(headers.insert(CONTENT_LENGTH, length.into())),
+        // Of what has no body, as the answer to a HEAD.
+        _ if first.as_bytes().iter().all(u8::is_ascii_digit) => drop(headers.insert(CONTENT_LENGTH, first)),
+        _ => {}
+    }
 }
 
 fn remove_hop_by_hop(headers: &mut HeaderMap) {
@@ -159,6 +250,7 @@ pub async fn give(
     }
     // What is known of its length is written by whoever sends it.
     request.headers_mut().remove(CONTENT_LENGTH);
+    let (wish, fault) = (request.extensions().get::<Wish>().cloned(), request.body().fault());
     let sent = connection.try_send_request(request);
     let answer = match limit {
         None => sent.await,
@@ -172,7 +264,14 @@ pub async fn give(
         },
     };
     match answer {
-        Ok(answer) => {
+        Ok(answer) if answer.status() == StatusCode::SWITCHING_PROTOCOLS => match wish {
+            Some(wish) if wish.is_granted(&answer) => {
+                Given::Answered(wish.grant(answer, visit, Arc::clone(tally), since))
+            }
+            _ => Given::Lost(Refusal::broken("the model changed to a protocol that nobody asked for")),
+        },
+        Ok(mut answer) => {
+            say_length(&mut answer);
             let (mut head, incoming) = answer.into_parts();
             remove_hop_by_hop(&mut head.headers);
             head.version = Http::HTTP_11;
@@ -189,7 +288,11 @@ pub async fn give(
         }
         Err(mut error) => match error.take_message() {
             Some(request) => Given::Back(request),
-            None => Given::Lost(Refusal::broken("the model broke off before it answered; it may have begun to")),
+            None => Given::Lost(match fault.and_then(|fault| fault.get().copied()) {
+                Some(fault @ Fault::Slow) => Refusal::new(StatusCode::REQUEST_TIMEOUT, "slow", fault.to_string()),
+                Some(fault @ Fault::Broken) => Refusal::bad(fault.to_string()),
+                None => Refusal::broken("the model broke off before it answered; it may have begun to"),
+            }),
         },
     }
 }

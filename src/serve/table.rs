@@ -173,7 +173,9 @@ impl Model {
 
 /// The images of `records` that a model's text means, and the newest of them.
 pub fn images_of(model: &config::Model, records: &[ImageRecord]) -> (Vec<ImageRecord>, Option<String>) {
-    let Ok(query) = model.image.parse::<ImageQuery>() else { return Default::default() };
+    let Some(Ok(query)) = model.image.as_ref().map(|image| image.parse::<ImageQuery>()) else {
+        return Default::default();
+    };
     let found: Vec<_> = records.iter().filter(|record| query.matches(&record.name)).cloned().collect();
     let newest = found.iter().max_by(|a, b| by_age(a, b)).map(|record| record.name.tag().to_owned());
     (found, newest)

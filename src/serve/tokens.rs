@@ -1,8 +1,10 @@
 //! Who may ask: tokens, shown as `Authorization: Bearer TOKEN`.
 //!
-//! Invariant: no token is kept, only its sha256; a comparison takes as long whatever is shown, and whichever token it is.
+//! Invariant: no token is kept, only its sha256; a comparison takes as long whatever is shown, and whichever token it is. A file
+//! of tokens is one that nobody can read or write but whom it belongs to, and their group can read.
 
-use std::io;
+use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
@@ -14,6 +16,9 @@ use crate::io::explain::{ErrorKind, Explain, Explanation};
 
 /// Letters that a token must have at least.
 const SHORTEST: usize = 16;
+
+/// Bytes that a file of them may have.
+const MOST: u64 = 1 << 20;
 
 /// Tokens, each of which opens the door.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +32,20 @@ pub enum Error {
     /// The file cannot be read.
     #[error(transparent)]
     Io(#[from] io::Error),
+    /// Others can read the file, or put tokens of theirs into it.
+    #[error("{} {why}", path.display())]
+    Shared {
+        /// The file.
+        path: PathBuf,
+        /// Who can do what with it.
+        why: String,
+    },
+    /// It is no file of tokens.
+    #[error("{} has more than {} KiB", path.display(), MOST >> 10)]
+    Large {
+        /// The file.
+        path: PathBuf,
+    },
     /// One could be guessed.
     #[error("{place} has a token of {length} letters: it could be guessed")]
     Short {
@@ -53,6 +72,10 @@ impl Explain for Error {
     fn explain(&self) -> Explanation {
         match self {
             Self::Io(error) => error.explain(),
+            Self::Shared { path, .. } => ErrorKind::Usage
+                .named("serve/shared-tokens")
+                .hint(format!("`chmod 600 {0}`, and `chown` it where it is another's", path.display())),
+            Self::Large { .. } => ErrorKind::Usage.named("serve/large-tokens"),
             Self::Short { .. } => ErrorKind::Usage
                 .named("serve/short-token")
                 .hint(format!("use {SHORTEST} letters at least: `openssl rand -hex 32` makes one")),
@@ -88,7 +111,6 @@ impl Tokens {
     /// # Errors
     /// When the kernel says no.
     pub fn random_text() -> io::Result<String> {
-        use std::io::Read as _;
         let mut bytes = [0_u8; 16];
         fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
         Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
@@ -97,9 +119,25 @@ impl Tokens {
     /// Those of a file, one on each line.
     ///
     /// # Errors
-    /// When it cannot be read, has none, or one that could be guessed.
+    /// When it cannot be read, is others' too, has none, or one that could be guessed.
     pub fn read(path: &Path) -> Result<Self, Error> {
-        let text = fs::read_to_string(path)?;
+        let file = fs::File::open(path)?;
+        // Of what was opened: another file may have the name by now.
+        let metadata = file.metadata()?;
+        let shared = |why: String| Err(Error::Shared { path: path.to_owned(), why });
+        match (metadata.mode() & 0o7777, metadata.uid()) {
+            (mode, _) if mode & 0o004 != 0 => return shared(format!("can be read by everybody (mode {mode:03o})")),
+            (mode, _) if mode & 0o022 != 0 => return shared(format!("can be written by others (mode {mode:03o})")),
+            (_, owner) if owner != 0 && owner != nix::unistd::geteuid().as_raw() => {
+                return shared(format!("belongs to another user (number {owner})"));
+            }
+            _ => {}
+        }
+        let mut text = String::new();
+        file.take(MOST + 1).read_to_string(&mut text)?;
+        if text.len() as u64 > MOST {
+            return Err(Error::Large { path: path.to_owned() });
+        }
         let mut tokens = Self::default();
         for (number, line) in text.lines().enumerate() {
             let token = line.trim();
@@ -139,11 +177,34 @@ mod tests {
         tokens.admit(&headers)
     }
 
+    fn write(path: &Path, text: &str, mode: u32) {
+        fs::write(path, text).unwrap();
+        fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_others_can_read_or_write_is_none_of_tokens() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokens");
+        for (mode, is_refused) in
+            [(0o600, false), (0o400, false), (0o640, false), (0o644, true), (0o604, true), (0o660, true), (0o602, true)]
+        {
+            write(&path, "0123456789abcdef\n", mode);
+            let read = Tokens::read(&path);
+            assert_eq!(read.is_err(), is_refused, "{mode:o}");
+            let is_right =
+                |error: Error| error.explain().name == "serve/shared-tokens" && !error.to_string().contains("0123");
+            assert!(read.err().is_none_or(is_right), "{mode:o}");
+        }
+        write(&path, &"0123456789abcdef\n".repeat(100_000), 0o600);
+        assert_eq!(Tokens::read(&path).unwrap_err().explain().name, "serve/large-tokens");
+    }
+
     #[test]
     fn only_a_token_of_the_file_opens_the_door() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tokens");
-        fs::write(&path, "# of ours\n0123456789abcdef\n\n fedcba9876543210 \n").unwrap();
+        write(&path, "# of ours\n0123456789abcdef\n\n fedcba9876543210 \n", 0o600);
         let tokens = Tokens::read(&path).unwrap();
         for right in ["Bearer 0123456789abcdef", "bearer fedcba9876543210"] {
             assert!(shows(&tokens, &[right]), "{right}");
@@ -166,7 +227,7 @@ mod tests {
             ("0123456789abcdef\nshort\n", "serve/short-token"),
             ("0123456789 abcdef\n", "serve/token-letters"),
         ] {
-            fs::write(&path, text).unwrap();
+            write(&path, text, 0o600);
             assert_eq!(Tokens::read(&path).unwrap_err().explain().name, name);
         }
     }

@@ -11,7 +11,7 @@
 //! end and takes away what it leaves, whatever becomes of the request it was started for.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use hyper::header::HOST;
@@ -24,10 +24,12 @@ use super::keeper::{Claim, Event, Keeper};
 use super::lock;
 use super::refusal::Refusal;
 use super::tally::Tally;
+use crate::bundle::extract;
 use crate::image::store::{self, ImageRecord};
 use crate::image::{self, Image};
 use crate::io::explain::{Explain, Explanation, with_causes};
 use crate::io::size;
+use crate::project::manifest::Manifest;
 use crate::run::container::{self, Container, Life, Limits};
 use crate::run::devices::{self, Devices, Specifications};
 use crate::run::ended::EndedLogs;
@@ -39,6 +41,10 @@ const VIABLE: Duration = Duration::from_secs(10);
 /// The reason where a container ended by itself. Its requests wait through the pauses after so many of these, one after the other.
 const DIED: &str = "died";
 const PATIENT: u32 = 3;
+
+/// Where a model says that it is ready, and seconds that its container has to end, where nothing else is said of them.
+const READY: &str = "/readyz";
+const GRACE: u64 = 10;
 
 /// Bytes that are kept of what a container said that died.
 const SAID: usize = 1 << 20;
@@ -52,6 +58,9 @@ pub enum Error {
     /// The image cannot be read.
     #[error(transparent)]
     Image(#[from] image::Error),
+    /// It cannot be looked into.
+    #[error(transparent)]
+    Inside(#[from] extract::Error),
     /// A volume is none.
     #[error(transparent)]
     Volume(#[from] volume::Error),
@@ -74,6 +83,7 @@ impl Explain for Error {
         match self {
             Self::Store(error) => error.explain(),
             Self::Image(error) => error.explain(),
+            Self::Inside(error) => error.explain(),
             Self::Volume(error) => error.explain(),
             Self::Devices(error) => error.explain(),
             Self::Run(error) => error.explain(),
@@ -118,6 +128,33 @@ pub struct Version {
     changed: Notify,
     /// The most memory that one of its containers was seen to use, in bytes.
     peak: AtomicU64,
+    own: OnceLock<Own>,
+}
+
+/// What the manifest in the image says of how it is run. What is said of the model counts more.
+#[derive(Clone, Debug, Default)]
+struct Own {
+    ready: Option<String>,
+    /// Bytes.
+    memory: Option<u64>,
+    cpus: Option<f64>,
+    /// The time in which it answers what it has when it is asked to end.
+    grace: Duration,
+}
+
+impl Own {
+    fn of(manifest: &Manifest) -> Self {
+        Self {
+            ready: Some(manifest.service.ready.clone()),
+            memory: manifest.resources.memory.as_deref().and_then(size::bytes),
+            cpus: manifest.resources.cpus,
+            grace: manifest.service.grace.as_ref().and_then(|written| written.meant().ok()).map_or(
+                Duration::ZERO,
+                // And a moment to end in.
+                |period| Duration::from_secs_f64(period.seconds() + 2.0),
+            ),
+        }
+    }
 }
 
 struct State {
@@ -174,6 +211,7 @@ impl Version {
             }),
             changed: Notify::new(),
             peak: AtomicU64::new(0),
+            own: OnceLock::new(),
         }
     }
 
@@ -416,8 +454,49 @@ impl Version {
 
     /// Memory to set aside for a container of it, in bytes.
     fn need(&self) -> u64 {
-        let limit = self.model.memory.as_deref().and_then(size::bytes);
-        limit.unwrap_or_else(|| self.peak.load(Ordering::Relaxed))
+        self.memory().unwrap_or_else(|| self.peak.load(Ordering::Relaxed))
+    }
+
+    /// What is known of its image, once that was looked into.
+    fn own(&self) -> Own {
+        self.own.get().cloned().unwrap_or_default()
+    }
+
+    /// The limit on a container's memory, in bytes.
+    fn memory(&self) -> Option<u64> {
+        self.model.memory.as_deref().and_then(size::bytes).or(self.own().memory)
+    }
+
+    /// The path that answers when it is ready.
+    fn ready_path(&self) -> String {
+        self.model.ready.clone().or(self.own().ready).unwrap_or_else(|| READY.to_owned())
+    }
+
+    /// How long a container has to end by itself.
+    fn grace(&self) -> Duration {
+        let written = self.model.grace.map(|seconds| Duration::from_secs(seconds.into()));
+        written.unwrap_or_else(|| self.own().grace.max(Duration::from_secs(GRACE)))
+    }
+
+    /// Looks into the image, once. An image that Ekiben did not build, or of another version of it, says nothing.
+    fn look_inside(&self, keeper: &Keeper) -> Result<(), Error> {
+        if self.own.get().is_some() {
+            return Ok(());
+        }
+        let session = keeper.session()?;
+        let image = Image::of_record(&session.store, &self.record)?;
+        let own = match extract::manifest(&session, &image) {
+            Ok(manifest) => manifest.as_ref().map(Own::of).unwrap_or_default(),
+            Err(error @ extract::Error::Manifest) => {
+                keeper
+                    .tell(Event::Warning(format!("{}: {error}, so what it says of resources is not known", self.name)));
+                Own::default()
+            }
+            Err(error) => return Err(error.into()),
+        };
+        // Of two that looked at once, both saw the same.
+        let _ = self.own.set(own);
+        Ok(())
     }
 
     /// Starts a container with its attendant, who keeps `turn`, and returns when it is ready.
@@ -431,6 +510,12 @@ impl Version {
             keeper.tell(Event::Failed { model: self.name.to_string(), why: why.clone() });
             Refusal::unavailable("start", "the model could not be started").because(why)
         };
+        let (version, surroundings) = (Arc::clone(self), Arc::clone(keeper));
+        match tokio::task::spawn_blocking(move || version.look_inside(&surroundings)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(failed(with_causes(&error))),
+            Err(error) => return Err(failed(error.to_string())),
+        }
         let number = Processes::number();
         let claim = keeper.claim(number, self.need(), deadline).await?;
         let begun = Instant::now();
@@ -453,15 +538,16 @@ impl Version {
         let attendant = Attendant { version: Arc::clone(self), keeper: Arc::clone(keeper), claim, _turn: turn };
         tokio::spawn(attendant.attend(Arc::clone(&instance), container, processes));
         let limit = Duration::from_secs(self.model.start.into());
+        let ready = self.ready_path();
         tokio::select! {
-            () = answers(&instance, &self.model.ready) => {
+            () = answers(&instance, &ready) => {
                 keeper.tell(Event::Ready { model: self.name.to_string(), container: name, took: begun.elapsed() });
                 Ok(instance)
             }
             () = instance.emptied() => Err(Refusal::unavailable(DIED, "the model ended before it was ready")),
             () = tokio::time::sleep(limit) => {
                 instance.close();
-                Err(failed(format!("it did not become ready within {} s ({})", limit.as_secs(), self.model.ready)))
+                Err(failed(format!("it did not become ready within {} s ({})", limit.as_secs(), ready)))
             }
         }
     }
@@ -484,11 +570,7 @@ impl Version {
             name: None,
             publish: vec![run::any_port(port)],
             host_network: false,
-            limits: Limits {
-                memory: model.memory.as_deref().and_then(size::bytes),
-                cpus: model.cpus,
-                ..Limits::default()
-            },
+            limits: Limits { memory: self.memory(), cpus: model.cpus.or(self.own().cpus), ..Limits::default() },
             read_only: false,
             volumes,
             devices,
@@ -573,7 +655,7 @@ impl Attendant {
                 }
             }
         }
-        let grace = Duration::from_secs(version.model.grace.into());
+        let grace = version.grace();
         let keeps = has_died && !instance.has_seen_credentials.load(Ordering::Relaxed);
         let keeper = Arc::clone(&self.keeper);
         let finished = tokio::task::spawn_blocking(move || {
@@ -608,7 +690,7 @@ impl Attendant {
         let Ok(usage) = tokio::task::spawn_blocking(move || lock(&container).usage()).await else { return };
         instance.note_usage(usage);
         self.version.peak.fetch_max(usage.memory, Ordering::Relaxed);
-        if self.version.model.memory.is_none() {
+        if self.version.memory().is_none() {
             self.claim.set(usage.memory);
             if self.keeper.most().is_some_and(|most| self.keeper.claimed() > most) {
                 self.keeper.end_longest_idle();

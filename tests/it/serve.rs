@@ -18,7 +18,7 @@ use serde_json::Value;
 
 /// A server that notes each request that it gets in a file, streams both ways, and does what its path says.
 const SERVER: &str = r#"
-import http.server, json, os, signal, socketserver, time
+import http.server, json, os, signal, socketserver, time, urllib.parse
 signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 NOTES = os.environ.get("NOTES")
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -58,6 +58,24 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 time.sleep(0.01)
         if path == "/die":
             os._exit(3)
+        if path == "/socket" and self.headers.get("Upgrade"):
+            # What comes is sent back in capitals, until nothing comes.
+            switch = self.headers["Upgrade"] if "?wrong" not in self.path else "other"
+            self.wfile.write(f"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: {switch}\r\n\r\n".encode())
+            while piece := self.connection.recv(65536):
+                self.connection.sendall(piece.upper())
+            self.close_connection = True
+            return
+        if path == "/raw":
+            # An answer as the request's query has it, byte by byte.
+            said = urllib.parse.unquote_to_bytes(self.path.split("?", 1)[1])
+            if b"ENDLESS" in said:
+                said, more = said.split(b"ENDLESS")
+                self.wfile.write(said)
+                while True: self.wfile.write(more * 1000)
+            self.wfile.write(said)
+            self.close_connection = True
+            return
         if path == "/version":
             return self.reply(os.environ.get("SAYS", "?").encode())
         self.reply(b"[1]")
@@ -84,19 +102,48 @@ fn probed() -> Home {
 }
 
 fn with_probe(home: Home) -> Home {
-    home.build(home.tiny("tiny"));
-    home.write("probe/src/server.py", SERVER);
-    home.write(
-        "probe/ekiben.yaml",
-        "name: probe\nversion: \"1\"\npython: {version: \"3.11\"}\nservice: {command: [python, src/server.py]}\n",
-    );
-    if home.is_a_users() {
-        // Whose lock is written there. Not permitted where it is theirs already.
-        let _ = chown(home.path("probe"), Some(USER), Some(USER));
-    }
-    home.build("probe");
+    home.build(home.tiny("projects/tiny"));
+    probe_project(&home, "projects/probe", "");
+    home.build("projects/probe");
     home.run(["tag", "probe:1", "probe:2"]).ok();
     home
+}
+
+/// A project of [`SERVER`] as the folder `name`, with more in its manifest.
+fn probe_project(home: &Home, name: &str, more: &str) {
+    home.write(&format!("{name}/src/server.py"), SERVER);
+    let service = if more.contains("service:") { "" } else { "service: {command: [python, src/server.py]}\n" };
+    let manifest = format!("name: probe\nversion: \"1\"\npython: {{version: \"3.11\"}}\n{service}{more}");
+    home.write(&format!("{name}/ekiben.yaml"), manifest);
+    if home.is_a_users() {
+        // Whose lock is written there. Not permitted where it is theirs already.
+        let _ = chown(home.path(name), Some(USER), Some(USER));
+    }
+}
+
+/// A file that only its owner can read.
+fn write_tokens(home: &Home, text: &str) {
+    let path = home.write("tokens", text);
+    fs::set_permissions(path, PermissionsExt::from_mode(0o600)).unwrap();
+}
+
+/// A connection on which nothing is waited for without end.
+fn connected(address: &str) -> TcpStream {
+    let connection = TcpStream::connect(address).unwrap();
+    connection.set_read_timeout(Some(PATIENCE)).unwrap();
+    connection
+}
+
+/// Reads until `text` has come; what came.
+fn read_until(connection: &mut TcpStream, text: &str) -> String {
+    let mut seen = Vec::new();
+    while !String::from_utf8_lossy(&seen).contains(text) {
+        let mut bytes = [0; 4096];
+        let read = connection.read(&mut bytes).unwrap();
+        assert!(read > 0, "no `{text}` in: {}", String::from_utf8_lossy(&seen));
+        seen.extend_from_slice(&bytes[..read]);
+    }
+    String::from_utf8(seen).unwrap()
 }
 
 /// `ekiben serve` that runs.
@@ -308,7 +355,6 @@ fn what_is_for_one_connection_goes_no_further_and_nobody_says_twice_how_long_a_r
         ("GET /probe/ HTTP/1.1\r\nhost: a b\r\n\r\n", 400),
         ("GET /probe/ HTTP/1.1\r\nhost : a\r\n\r\n", 400),
         ("CONNECT a:1 HTTP/1.1\r\nhost: a:1\r\n\r\n", 400),
-        ("GET /probe/ HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n", 501),
     ] {
         let answer = raw(&serving.address, request);
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{request:?}: {answer}");
@@ -600,10 +646,16 @@ fn the_limit_of_memory_ends_the_longest_idle_first() {
 fn whoever_may_be_reached_by_others_wants_a_token() {
     let home = probed();
     home.run(["serve", "probe", "--listen", "127.0.0.1:0"]).ends(2).says("a token is needed").says("--open");
-    home.write("tokens", "short\n");
+    write_tokens(&home, "short\n");
     home.run(["serve", "probe", "--listen", "127.0.0.1:0", "--token-file", "tokens"]).ends(2).says("tokens:1");
     let token = "0123456789abcdef0123456789abcdef";
     home.write("tokens", format!("# ours\n{token}\n"));
+    for mode in [0o644, 0o660] {
+        fs::set_permissions(home.path("tokens"), PermissionsExt::from_mode(mode)).unwrap();
+        let refused = home.run(["serve", "probe", "--listen", "127.0.0.1:0", "--token-file", "tokens"]).ends(2);
+        assert!(!refused.says("chmod 600 tokens").err.contains(token));
+    }
+    fs::set_permissions(home.path("tokens"), PermissionsExt::from_mode(0o600)).unwrap();
     let command = home.command(["serve", "probe", "--listen", "127.0.0.1:0", "--token-file", "tokens"]);
     let serving = Serving::started(command);
     let with = |path: &str, method: &str, token: &str| {
@@ -628,11 +680,29 @@ fn whoever_may_be_reached_by_others_wants_a_token() {
     );
     assert!(with("/-/models/probe/stop", "POST", token).starts_with("HTTP/1.1 200"));
     wait_until("the end", || !with("/-/status", "GET", token).contains("\"containers\":[{"));
-    // Another file, other tokens.
-    home.write("tokens", "fedcba9876543210fedcba9876543210\n");
-    serving.signal(Signal::SIGHUP);
+    // Other tokens in the file count as soon as they are there; one that others can read changes nothing.
+    let other = "fedcba9876543210fedcba9876543210";
+    home.write("tokens", format!("{other}\n"));
     wait_until("the new token", || with("/probe/version", "GET", token).starts_with("HTTP/1.1 401"));
+    assert!(with("/probe/version", "GET", other).starts_with("HTTP/1.1 200"));
+    home.write("tokens", format!("{token}\n# for all\n"));
+    fs::set_permissions(home.path("tokens"), PermissionsExt::from_mode(0o644)).unwrap();
+    wait_until("a warning", || serving.said().contains("the tokens stay as they were"));
+    assert!(with("/probe/version", "GET", other).starts_with("HTTP/1.1 200"));
+    // Nowhere is one shown.
+    let status = with("/-/status", "GET", other);
+    let rows = home.run(["ps", "--output", "json"]).ok().out;
+    let lines: Vec<_> =
+        fs::read_dir("/proc").unwrap().filter_map(|it| fs::read(it.ok()?.path().join("cmdline")).ok()).collect();
+    let everything = [serving.said().into_bytes(), status.into_bytes(), rows.into_bytes(), lines.concat()].concat();
+    let everything = String::from_utf8_lossy(&everything);
+    assert!(!everything.contains(token) && !everything.contains(other));
     drop(serving);
+
+    let refused =
+        home.command(["serve", "probe", "--listen", "127.0.0.1:0", "--open"]).env("EKIBEN_TOKEN", token).output();
+    let said = String::from_utf8(refused.unwrap().stderr).unwrap();
+    assert!(said.contains("lets everybody in") && !said.contains(token), "{said}");
 
     let serving = Serving::start(&home, &["probe"]);
     let press = |token: &str| {
@@ -683,6 +753,174 @@ fn a_schedule_opens_and_closes_a_model() {
 }
 
 #[test]
+fn projects_are_built_at_the_start_and_served_beside_images() {
+    let home = Home::warm();
+    let tiny = home.tiny("tiny");
+    home.run(["pack", "tiny", "-o", "packed.ekiben"]).ok();
+    probe_project(&home, "models/probe", "");
+    let ask_tiny = |serving: &Serving, path: &str| ask(&serving.address, "POST", path, r#"{"x": 2}"#);
+    // Named as `ekiben run` has it; and the one of the current folder.
+    for (args, folder) in [(&["./tiny"][..], "."), (&["packed.ekiben"], "."), (&[], "tiny")] {
+        let mut command = home.command(["serve", "--port", "0"].iter().chain(args));
+        command.current_dir(home.path(folder));
+        let serving = Serving::started(command);
+        assert_eq!(ask_tiny(&serving, "/tiny/predict"), (200, "7.0".to_owned()), "{args:?}\n{}", serving.said());
+        serving.end().ok();
+    }
+    // One that has changed since is built again when it starts, and not before.
+    let code = fs::read_to_string(tiny.join("src/predict.py")).unwrap();
+    fs::write(tiny.join("src/predict.py"), format!("{code}\ndef predict(x: float) -> float:\n    return x * 100\n"))
+        .unwrap();
+    let config = "models:\n  small: {project: tiny}\n  other: {project: ./models/probe, env: {SAYS: hello}}\n";
+    let serving = Serving::of(&home, config);
+    assert!(serving.said().contains("Built"), "{}", serving.said());
+    assert_eq!(ask_tiny(&serving, "/small/predict").1, "200.0");
+    assert_eq!(serving.get("/other/version").1, "hello");
+    fs::write(tiny.join("src/predict.py"), code).unwrap();
+    home.write("serve.yaml", format!("{config}  third: {{project: models/probe, env: {{SAYS: third}}}}\n"));
+    wait_until("the new model", || serving.get("/third/version").1 == "third");
+    assert_eq!(ask_tiny(&serving, "/small/predict").1, "200.0");
+    // What cannot be built changes nothing; at the start, it says why.
+    home.write("broken/ekiben.yaml", "name: broken\nservce: {}\n");
+    home.write("serve.yaml", format!("{config}  fourth: {{project: broken}}\n"));
+    wait_until("a warning", || serving.said().contains("the models stay as they were: broken has"));
+    assert_eq!(serving.get("/third/version").1, "third");
+    serving.end().ok();
+    home.run(["serve", "--port", "0"]).ends(3).says("did you mean `service`?");
+}
+
+#[test]
+fn what_the_manifest_says_of_how_it_is_run_counts_unless_the_configuration_says_otherwise() {
+    let home = Home::warm();
+    let more = "service: {command: [python, src/server.py], ready: /version, grace: 20s}\nresources: {memory: 200Mi, cpus: 0.5}\n";
+    probe_project(&home, "probe", more);
+    home.build("probe");
+    // Its `/readyz` is never ready.
+    let config = "memory: 1Gi\nmodels:\n  own: {image: probe, env: {BROKEN: '1'}}\n  other: {image: probe, memory: 300Mi}\n  \
+                  wrong: {image: probe, ready: /readyz, start: 1, env: {BROKEN: '1'}}\n";
+    let serving = Serving::of(&home, config);
+    assert_eq!(serving.get("/own/version").0, 200);
+    assert_eq!(serving.status()["memory"]["claimed"], 200 << 20);
+    assert_eq!(serving.get("/other/version").0, 200);
+    assert_eq!(serving.status()["memory"]["claimed"], 500 << 20);
+    assert_eq!(serving.get("/wrong/version").0, 503);
+    let limits = |name: &str| {
+        let container = serving.of_version(name)["containers"][0]["name"].as_str().unwrap().to_owned();
+        let spec = fs::read_to_string(home.store().join("containers").join(container).join("spec.json")).unwrap();
+        serde_json::from_str::<Value>(&spec).unwrap()["limits"].clone()
+    };
+    assert_eq!((&limits("own@1")["memory"], &limits("own@1")["cpus"]), (&(200_u64 << 20).into(), &0.5.into()));
+    assert_eq!(limits("other@1")["memory"], 300 << 20);
+}
+
+#[test]
+fn other_protocols_pass_through_once_both_sides_want_them() {
+    let home = probed();
+    let serving = Serving::of(&home, "models: {probe: {image: 'probe:1', timeout: 1}}");
+    let upgrade = |path: &str, protocol: &str| {
+        let mut connection = connected(&serving.address);
+        let head =
+            format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: keep-alive, Upgrade\r\nupgrade: {protocol}\r\n\r\n");
+        connection.write_all(head.as_bytes()).unwrap();
+        connection
+    };
+    let mut socket = upgrade("/probe/socket", "WebSocket");
+    let head = read_until(&mut socket, "\r\n\r\n").to_ascii_lowercase();
+    assert!(
+        head.starts_with("http/1.1 101") && head.contains("upgrade: websocket") && head.contains("connection: upgrade")
+    );
+    for word in ["first", "second"] {
+        socket.write_all(word.as_bytes()).unwrap();
+        assert_eq!(read_until(&mut socket, &word.to_uppercase()), word.to_uppercase());
+    }
+    // Longer than the model is kept: it has a request.
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(serving.of_version("probe@1")["containers"][0]["within"], 1);
+    let mut large = socket.try_clone().unwrap();
+    let sent = std::thread::spawn(move || large.write_all(&vec![b'x'; 8 << 20]).unwrap());
+    let mut back = vec![0; 8 << 20];
+    socket.read_exact(&mut back).unwrap();
+    assert!(back.iter().all(|byte| *byte == b'X'));
+    sent.join().unwrap();
+    // One side that has said all hears the rest.
+    socket.write_all(b"last").unwrap();
+    socket.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut rest = String::new();
+    socket.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, "LAST");
+    wait_until("the end of an idle container", || serving.containers() == 0);
+    // A model that does not want to answers as it likes; one that changes to what nobody asked for is not believed.
+    let plain =
+        |path: &str, head: &str| raw(&serving.address, &format!("GET {path} HTTP/1.1\r\nhost: a\r\n{head}\r\n\r\n"));
+    let closes = "connection: close, upgrade\r\nupgrade: websocket";
+    assert!(plain("/probe/version", closes).starts_with("HTTP/1.1 200"));
+    assert!(plain("/probe/socket?wrong", "connection: upgrade\r\nupgrade: websocket").starts_with("HTTP/1.1 502"));
+    let uninvited = "HTTP/1.1%20101%20X%0d%0aupgrade:%20websocket%0d%0aconnection:%20upgrade%0d%0a%0d%0a";
+    assert!(plain(&format!("/probe/raw?{uninvited}"), "x: y").starts_with("HTTP/1.1 502"));
+    // In HTTP/2 requests would come that nobody looks at: that wish is not passed on, nor one that is none.
+    for head in [
+        "connection: close, upgrade, http2-settings\r\nupgrade: h2c",
+        "connection: close, upgrade\r\nupgrade: HTTP/2.0",
+        "connection: close\r\nupgrade: websocket",
+    ] {
+        let seen = plain("/probe/headers", head);
+        assert!(seen.starts_with("HTTP/1.1 200") && !seen.contains("h2c") && !seen.contains("\"upgrade\""), "{seen}");
+    }
+    // Whoever is connected when it ends is told by its end.
+    let mut socket = upgrade("/probe/socket", "websocket");
+    read_until(&mut socket, "\r\n\r\n");
+    serving.signal(Signal::SIGTERM);
+    wait_until("the end of the address", || TcpStream::connect(&serving.address).is_err());
+    socket.write_all(b"still").unwrap();
+    assert_eq!(read_until(&mut socket, "STILL"), "STILL");
+    serving.signal(Signal::SIGTERM);
+    assert_eq!(socket.read(&mut [0; 8]).unwrap_or(0), 0);
+    drop(serving);
+    wait_until("the end of all containers", || supervisors(&home).is_empty());
+}
+
+#[test]
+fn whoever_asks_cannot_say_who_they_are_but_a_trusted_proxy_can() {
+    let home = probed();
+    let config = |networks: &str| format!("trusted_proxies: [{networks}]\nmodels: {{probe: {{image: 'probe:1'}}}}\n");
+    let serving = Serving::of(&home, &config("10.0.0.0/8"));
+    let seen = |head: &str| {
+        let request = format!("GET /probe/headers HTTP/1.1\r\nhost: here:1\r\nconnection: close\r\n{head}\r\n");
+        let answer = raw(&serving.address, &request);
+        let headers: Vec<(String, String)> = serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
+        let kept = ["x-forwarded", "forwarded", "x-real", "host"];
+        let mut headers: Vec<_> =
+            headers.into_iter().filter(|(name, _)| kept.iter().any(|kept| name.starts_with(kept))).collect();
+        headers.sort();
+        headers
+            .into_iter()
+            .map(|(name, value)| format!("{}: {value}", name.trim_start_matches("x-forwarded-")))
+            .collect::<Vec<_>>()
+            .join("; ")
+    };
+    let lies = "x-forwarded-for: 7.7.7.7, 10.0.0.1\r\nx-forwarded-proto: https\r\nx-forwarded-host: evil\r\n\
+                x-forwarded-prefix: /evil\r\nforwarded: for=7.7.7.7\r\nx-real-ip: 7.7.7.7\r\nx-forwarded-port: 1\r\n";
+    // Also where the caller asks that what is written anew be left out.
+    for head in [lies.to_owned(), format!("{lies}connection: x-forwarded-for, forwarded, host\r\n")] {
+        assert_eq!(seen(&head), "host: here:1; for: 127.0.0.1; host: here:1; prefix: /probe; proto: http");
+    }
+    home.write("serve.yaml", config("10.0.0.0/8, 127.0.0.1"));
+    let chain = "x-forwarded-for: 7.7.7.7, 1.2.3.4, 10.0.0.1\r\nx-forwarded-proto: https\r\nx-forwarded-host: shop.example\r\nx-forwarded-prefix: /shop\r\n";
+    wait_until("the trusted proxy", || seen(chain).contains("1.2.3.4"));
+    assert_eq!(
+        seen(chain),
+        "host: here:1; for: 1.2.3.4, 10.0.0.1, 127.0.0.1; host: shop.example; prefix: /shop/probe; proto: https"
+    );
+    assert!(seen("forwarded: for=\"[2001:db8::1]:9\";proto=https\r\n").contains("for: 2001:db8::1, 127.0.0.1;"));
+    assert!(seen(&format!("{chain}forwarded: for=6.6.6.6\r\n")).contains("for: 127.0.0.1;"), "two who differ");
+    let moved = raw(
+        &serving.address,
+        "GET /probe HTTP/1.1\r\nhost: a\r\nx-forwarded-prefix: /shop\r\nconnection: close\r\n\r\n",
+    );
+    assert!(moved.contains("location: /shop/probe/\r\n"), "{moved}");
+}
+
+#[test]
 fn a_configuration_is_checked_as_a_manifest_is() {
     let home = Home::empty();
     let path: PathBuf = home.write(
@@ -702,9 +940,16 @@ fn a_configuration_is_checked_as_a_manifest_is() {
     home.run(["validate", "serve.yaml"]).ends(3).says("serve.yaml:2:14").says("serve.yaml:3:35");
     home.write("serve.yaml", "models: {iris: {image: iris}}\n");
     home.run(["validate", "serve.yaml"]).ok();
+    home.write(
+        "serve.yaml",
+        "trusted_proxies: [10.0.0.0/8, 10.0.0.0/33]\nmodels:\n  a: {image: a, project: a}\n  b: {}\n",
+    );
+    home.run(["validate", "serve.yaml"]).ends(3).says("serve.yaml:1:31").says("serve.yaml:3:26").says("serve.yaml:4:6");
     fs::create_dir(home.path("project")).unwrap();
-    home.run(["serve", "./project"]).ends(2).says("ekiben build ./project");
+    home.run(["serve", "./project"]).ends(3).says("there is no manifest in the folder");
+    home.run(["serve", "project"]).ends(1).says("there is no image `project`");
     home.run(["serve", "nothing"]).ends(1).says("there is no image `nothing`");
+    home.run(["serve", "./nothing"]).ends(2).says("there is no file or folder `./nothing`");
     fs::remove_file(path).unwrap();
     home.run(["serve"]).ends(2).says("there is no serve.yaml").says("ekiben images");
     assert!(home.run(["schema", "serve"]).ok().json()["properties"]["models"].is_object());

@@ -503,23 +503,44 @@ fn the_description_says_what_the_service_takes_and_gives() {
 
 #[test]
 fn numbers_that_json_does_not_have_are_never_silent() {
-    let source = "def predict(text: bool = False):\n    return ['NaN', 'Infinity'] if text else {'a': float('nan'), 'b': \
-                  [float('-inf')], 'c': 'NaN'}\n";
+    let source = "from dataclasses import dataclass\n\n\n@dataclass\nclass Point:\n    x: float = 0.0\n\n\n@dataclass\nclass \
+                  Line:\n    points: list[Point]\n\n\ndef predict(text: bool = False):\n    return ['NaN', 'Infinity'] if \
+                  text else {'a': float('nan'), 'b': [float('-inf')], 'c': 'NaN'}\n\n\ndef halves(line: Line) -> Line:\n    \
+                  return Line([Point(float('inf'))] + line.points)\n\n\ndef bare(x: float = 1.0) -> list[float]:\n    \
+                  return [x, float('nan')]\n";
     for (nan, wanted) in [
         (json!(null), Some(json!({ "a": null, "b": [null], "c": "NaN" }))),
         (json!("text"), Some(json!({ "a": "NaN", "b": ["-Infinity"], "c": "NaN" }))),
         (json!("error"), None),
     ] {
-        let service = tiny(&json!({ "predict": "src/predict.py:predict", "nan": nan }));
+        let functions = json!({ "halves": "src/predict.py:halves", "bare": "src/predict.py:bare" });
+        let service = tiny(&json!({ "predict": "src/predict.py:predict", "functions": functions, "nan": nan }));
         let service = Service::start(&service, source).ready();
+        // The description says what may stand in the place of a number: in an answer, and nowhere else.
+        for (path, body) in [("halves", json!({ "line": { "points": [{ "x": 1 }] } })), ("bare", json!({}))] {
+            let answer = service.post(&format!("/{path}"), &body);
+            let at = format!("/paths/~1{path}/post");
+            let described =
+                validator(&service.document, &format!("{at}/responses/200/content/application~1json/schema"));
+            match wanted {
+                Some(_) => assert!(described.is_valid(&answer.json()), "{nan} {}", answer.body),
+                None => assert_eq!(answer.status, 500),
+            }
+            let or_null = json!([null, 1.0]);
+            let is_nullable = wanted.is_some() && nan.is_null();
+            assert_eq!(path == "bare" && described.is_valid(&or_null), path == "bare" && is_nullable, "{nan}");
+        }
+        let schemas = &service.document["components"]["schemas"];
+        assert_eq!(schemas["Point"]["properties"]["x"]["type"], "number");
+        assert_eq!(schemas["Line-Output"].is_object(), wanted.is_some(), "{schemas}");
         assert_eq!(service.post("/predict", &json!({ "text": true })).json(), json!(["NaN", "Infinity"]));
-        assert!(!service.log().contains("JSON has neither"));
+        assert!(!service.log().contains("predict answers NaN"));
         let answers = [service.post("/predict", &json!({})), service.post("/predict", &json!({}))];
         match wanted {
             Some(wanted) => answers.iter().for_each(|answer| assert_eq!(answer.json(), wanted)),
             None => answers.iter().for_each(|answer| assert_eq!(answer.status, 500)),
         }
-        let warned = service.log().matches("JSON has neither").count();
+        let warned = service.log().matches("predict answers NaN or infinity: JSON has neither").count();
         assert_eq!(warned, usize::from(nan.is_null()), "{}", service.log());
     }
 }

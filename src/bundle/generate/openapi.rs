@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::schema::{Way, component, object, reference, schema};
+use super::schema::{Answers, Way, component, name_of, object, reference, schema};
 use super::{Api, Route, invocations};
 use crate::formats::source::{Parameter, ParameterKind, Signature, Type};
 use crate::project::manifest::{Manifest, Test};
@@ -14,9 +14,11 @@ pub fn document(manifest: &Manifest, version: &str, api: &Api) -> Value {
     if let Some(description) = &manifest.description {
         info["description"] = description.as_str().into();
     }
+    let classes = || api.routes.iter().flat_map(|route| &route.signature).flat_map(|signature| &signature.classes);
+    let answers = Answers::new(manifest.service.nan, classes());
     let mut paths = Map::new();
     for route in &api.routes {
-        paths.insert(route.path.clone(), json!({ "post": operation(manifest, route) }));
+        paths.insert(route.path.clone(), json!({ "post": operation(manifest, route, Way::Out(&answers)) }));
     }
     if !api.routes.is_empty() {
         paths.insert("/requests/{name}".to_owned(), deferred());
@@ -61,9 +63,18 @@ pub fn document(manifest: &Manifest, version: &str, api: &Api) -> Value {
     let metrics = get("/metrics", "Metrics in Prometheus' text format", "text/plain", &json!({ "type": "string" }));
     paths.insert("/metrics".to_owned(), metrics);
     let mut schemas = problems();
-    for route in &api.routes {
-        for (name, class) in route.signature.iter().flat_map(|signature| &signature.classes) {
-            schemas[name] = component(class);
+    let mut used = Value::Object(paths.clone()).to_string();
+    loop {
+        let before = used.len();
+        for (class, way) in classes().flat_map(|class| [(class, Way::In), (class, Way::Out(&answers))]) {
+            let name = name_of(class.0, way);
+            if schemas[&name].is_null() && used.contains(&format!("\"{}\"", reference(&name))) {
+                schemas[&name] = component(class.1, way);
+                used += &schemas[&name].to_string();
+            }
+        }
+        if used.len() == before {
+            break;
         }
     }
     let mut document =
@@ -113,7 +124,7 @@ fn openai(name: &str, route: &Route) -> Value {
     let mut content = json!({ "application/json": { "schema": { "type": "object" } } });
     if name != "embeddings" {
         properties["stream"] = json!({ "type": "boolean" });
-        content["text/event-stream"] = json!({ "schema": { "type": "string" } });
+        content["text/event-stream"] = events("An event for each chunk, and `[DONE]` at the end");
     }
     let schema = json!({ "type": "object", "properties": properties, "required": ["model", member] });
     let error = json!({ "type": "object", "properties": { "error": { "type": "object" } }, "required": ["error"] });
@@ -129,14 +140,14 @@ fn openai(name: &str, route: &Route) -> Value {
     })
 }
 
-fn operation(manifest: &Manifest, route: &Route) -> Value {
+fn operation(manifest: &Manifest, route: &Route, out: Way) -> Value {
     let signature = route.signature.as_ref();
     let problem = |description: &str, name: &str| {
         let schema = json!({ "$ref": reference(name) });
         json!({ "description": description, "content": { "application/json": { "schema": schema } } })
     };
     let mut responses = json!({
-        "200": { "description": "The answer of the model", "content": answers(signature) },
+        "200": { "description": "The answer of the model", "content": answers(signature, out) },
         "202": { "description": "The answer to `Prefer: respond-async`: `Location` says where to ask for it later" },
         "413": problem("The request, or a file in it, is too large", "Refusal"),
         "415": problem("The request, or a file in it, is of a kind that is not taken", "Refusal"),
@@ -196,19 +207,19 @@ fn requests(manifest: &Manifest, route: &Route) -> Value {
 }
 
 /// What an answer may be: JSON; a file also as it is; parts also one after the other, first as whoever takes any gets them.
-fn answers(signature: Option<&Signature>) -> Value {
+fn answers(signature: Option<&Signature>, out: Way) -> Value {
     if let Some(part) = signature.and_then(|signature| signature.parts.as_ref()) {
-        let part = schema(part, Way::Out);
+        let part = schema(part, out);
         let text = |description: &str| json!({ "schema": { "type": "string", "description": description } });
         return json!({
-            "text/event-stream": text("An event for each part, with its JSON as data; an event `error` where it breaks off"),
+            "text/event-stream": events("An event for each part, with its JSON as data; an event `error` where it breaks off"),
             "application/x-ndjson": text("A line for each part, with its JSON; one with `error` where it breaks off"),
             "text/plain": text("The parts as they are, one after the other"),
             "application/json": { "schema": { "type": "array", "items": part } },
         });
     }
     let returns = signature.and_then(|signature| signature.returns.as_ref());
-    let json = returns.map_or_else(|| json!({}), |of| schema(of, Way::Out));
+    let json = returns.map_or_else(|| json!({}), |of| schema(of, out));
     let mut content = json!({ "application/json": { "schema": json } });
     if let Some(file) = returns.and_then(Type::alone) {
         let kinds = match (file.media_types.as_slice(), file.is_picture()) {
@@ -221,6 +232,11 @@ fn answers(signature: Option<&Signature>) -> Value {
         }
     }
     content
+}
+
+/// Of no type: before OpenAPI 3.2, which has `itemSchema`, it is read as that of the whole, or as that of each event.
+fn events(description: &str) -> Value {
+    json!({ "schema": { "description": description } })
 }
 
 /// What the service writes pictures as.

@@ -1,23 +1,59 @@
 //! Types of Python as JSON Schemas (2020-12), as the service checks them.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value, json};
 
 use crate::formats::source::{Array, Class, File, Form, Member, Orient, Type};
+use crate::project::manifest::NotANumber;
 
 /// Which way a value goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum Way<'a> {
     /// From a caller, within JSON.
     In,
     /// From a caller, as parts of a form: files are there as they are.
     Form,
     /// To a caller, within JSON.
-    Out,
+    Out(&'a Answers),
 }
 
-/// Where the schema of a class of the project stands.
+/// How answers are written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answers {
+    nan: Option<NotANumber>,
+    /// The classes that look otherwise in an answer than in a request.
+    classes: BTreeSet<String>,
+}
+
+impl Answers {
+    /// Those of a service with these classes; `nan` is what stands in them for what JSON has no number for; null where it is none.
+    pub fn new<'a>(nan: Option<NotANumber>, classes: impl Iterator<Item = (&'a String, &'a Class)> + Clone) -> Self {
+        let mut answers = Self { nan, classes: BTreeSet::new() };
+        loop {
+            // With each that is another, those that hold it are others as well.
+            let is_other = |class| component(class, Way::In) != component(class, Way::Out(&answers));
+            let others: BTreeSet<_> =
+                classes.clone().filter(|(_, class)| is_other(class)).map(|(name, _)| name.clone()).collect();
+            if others == answers.classes {
+                return answers;
+            }
+            answers.classes = others;
+        }
+    }
+}
+
+/// Where a schema stands in the document.
 pub fn reference(name: &str) -> String {
     format!("#/components/schemas/{name}")
+}
+
+/// What the schema of a class of the project is called.
+pub fn name_of(class: &str, way: Way) -> String {
+    match way {
+        Way::Out(answers) if answers.classes.contains(class) => format!("{class}-Output"),
+        _ => class.to_owned(),
+    }
 }
 
 /// The schema of a type.
@@ -27,14 +63,14 @@ pub fn schema(of: &Type, way: Way) -> Value {
         Type::None => json!({ "type": "null" }),
         Type::Bool => json!({ "type": "boolean" }),
         Type::Int => json!({ "type": "integer" }),
-        Type::Float => json!({ "type": "number" }),
+        Type::Float => number(way),
         Type::Str => json!({ "type": "string" }),
-        Type::Decimal if way == Way::Out => json!({ "type": "string" }),
+        Type::Decimal if matches!(way, Way::Out(_)) => json!({ "type": "string" }),
         Type::Decimal => json!({ "anyOf": [{ "type": "number" }, { "type": "string", "pattern": DECIMAL }] }),
         Type::Text(format) => json!({ "type": "string", "format": format }),
         Type::List(items) => json!({ "type": "array", "items": schema(items, way) }),
         // Repetitions are taken, and left out.
-        Type::Set(items) if way != Way::Out => json!({ "type": "array", "items": schema(items, way) }),
+        Type::Set(items) if !matches!(way, Way::Out(_)) => json!({ "type": "array", "items": schema(items, way) }),
         Type::Set(items) => json!({ "type": "array", "items": schema(items, way), "uniqueItems": true }),
         Type::Tuple(items) => row(items.iter().map(|item| schema(item, way)).collect(), items.len()),
         // In a form, only what is a part itself is as it is.
@@ -52,12 +88,12 @@ pub fn schema(of: &Type, way: Way) -> Value {
         Type::File(file) => match way {
             Way::Form => json!({ "type": "string", "format": "binary" }),
             Way::In => written(file),
-            Way::Out => data_url(),
+            Way::Out(_) => data_url(),
         },
-        Type::Array(array) => self::array(array),
+        Type::Array(array) => self::array(array, way),
         Type::Frame(orient) => frame(*orient, way),
         Type::Series => json!({ "type": "array", "items": {} }),
-        Type::Class(name) => json!({ "$ref": reference(name) }),
+        Type::Class(name) => json!({ "$ref": reference(&name_of(name, way)) }),
         Type::Bounded(inner, bounds) => {
             let mut all = schema(inner, way);
             if let Some(all) = all.as_object_mut() {
@@ -69,8 +105,7 @@ pub fn schema(of: &Type, way: Way) -> Value {
 }
 
 /// The schema of a class of the project.
-pub fn component(class: &Class) -> Value {
-    let way = Way::In;
+pub fn component(class: &Class, way: Way) -> Value {
     let mut schema = match &class.form {
         Form::Unknown => json!({}),
         Form::Values(values) => json!({ "enum": values }),
@@ -153,10 +188,21 @@ pub fn media_types(file: &File) -> Vec<&str> {
     }
 }
 
+/// JSON has neither NaN nor infinity, which may be in an answer.
+fn number(way: Way) -> Value {
+    match way {
+        Way::Out(Answers { nan: None, .. }) => json!({ "type": ["number", "null"] }),
+        Way::Out(Answers { nan: Some(NotANumber::Text), .. }) => {
+            json!({ "anyOf": [{ "type": "number" }, { "enum": ["NaN", "Infinity", "-Infinity"] }] })
+        }
+        _ => json!({ "type": "number" }),
+    }
+}
+
 /// An array with a shape is lists in lists; without one, how deep they are is not known.
-fn array(array: &Array) -> Value {
+fn array(array: &Array, way: Way) -> Value {
     let item = match array.dtype.as_deref() {
-        Some(dtype) if dtype.starts_with("float") => json!({ "type": "number" }),
+        Some(dtype) if dtype.starts_with("float") => number(way),
         Some(dtype) if dtype.starts_with("int") || dtype.starts_with("uint") => integer(dtype),
         Some("bool") => json!({ "type": "boolean" }),
         Some(dtype) if dtype.starts_with("str") => json!({ "type": "string" }),
@@ -202,9 +248,9 @@ fn frame(orient: Orient, way: Way) -> Value {
         object(members.collect(), &["columns", "data"], false)
     };
     match (way, orient) {
-        (Way::Out, Orient::Records) => rows,
-        (Way::Out, Orient::Columns) => columns,
-        (Way::Out, Orient::Split) => split(),
+        (Way::Out(_), Orient::Records) => rows,
+        (Way::Out(_), Orient::Columns) => columns,
+        (Way::Out(_), Orient::Split) => split(),
         (Way::In | Way::Form, _) => json!({ "anyOf": [rows, lists, columns, split()] }),
     }
 }

@@ -47,17 +47,27 @@ struct Large {
     size: u64,
 }
 
-/// The files of a repository, at the commit that a revision is now.
-pub(super) fn find(place: &Place<'_>, repository: &str, revision: &str, path: &str) -> Result<Vec<Remote>, Error> {
+fn endpoint(place: &Place<'_>, rest: &str) -> Result<Url, Error> {
     let endpoint = std::env::var("HF_ENDPOINT").ok().filter(|text| !text.is_empty());
     let endpoint = endpoint.as_deref().unwrap_or(PUBLIC).trim_end_matches('/');
-    let url = |rest: &str| Url::parse(&format!("{endpoint}/{rest}")).map_err(|error| place.answer(error));
+    Url::parse(&format!("{endpoint}/{rest}")).map_err(|error| place.answer(error))
+}
+
+/// The commit that a revision of a repository is now.
+pub(super) fn commit(place: &Place<'_>, repository: &str, revision: &str) -> Result<String, Error> {
     let revision = encoded(revision);
-    let (_, bytes) = place.page(&url(&format!("api/models/{repository}/revision/{revision}"))?)?;
+    let (_, bytes) = place.page(&endpoint(place, &format!("api/models/{repository}/revision/{revision}"))?)?;
     let Revision { sha: commit } = serde_json::from_slice(&bytes).map_err(|error| place.answer(error))?;
     if commit.len() > 64 || !commit.chars().all(|c| c.is_ascii_alphanumeric()) {
         return Err(place.answer("the commit has no name"));
     }
+    Ok(commit)
+}
+
+/// The files of a repository, at the commit that a revision is now.
+pub(super) fn find(place: &Place<'_>, repository: &str, revision: &str, path: &str) -> Result<Vec<Remote>, Error> {
+    let url = |rest: &str| endpoint(place, rest);
+    let commit = commit(place, repository, revision)?;
     let is_folder = path.is_empty() || path.ends_with('/');
     let folder = if is_folder { path } else { path.rsplit_once('/').map_or("", |(folder, _)| folder) };
     let folder = folder.trim_matches('/');

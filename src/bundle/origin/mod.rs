@@ -6,7 +6,12 @@
 
 mod http;
 mod hub;
+pub mod mlflow;
 mod s3;
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use url::Url;
 
@@ -18,13 +23,16 @@ use crate::io::digest::{Digest, Mismatch};
 use crate::io::explain::{ErrorKind, Explain, Explanation};
 use crate::io::http::header::HeaderMap;
 use crate::io::http::{self as transport, Answer, Method};
-use crate::io::progress::Unit;
+use crate::io::parallel;
+use crate::io::progress::{Task, Unit};
 use crate::project::address::Address;
 use crate::project::lock::{LockedFile, LockedModel};
-use crate::project::manifest::Elsewhere;
 
 /// Most files that one address may stand for.
 const MOST_FILES: usize = 10_000;
+
+/// Files that are fetched at once.
+const AT_ONCE: usize = 4;
 
 /// Bytes of one page of a listing.
 const LARGEST_PAGE: u64 = 32 << 20;
@@ -75,6 +83,12 @@ pub enum Error {
     /// What was fetched cannot be read.
     #[error(transparent)]
     Content(#[from] content::Error),
+    /// MLflow's server says no.
+    #[error(transparent)]
+    Mlflow(#[from] mlflow::Error),
+    /// A file of this machine cannot be read.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
 }
 
 impl Explain for Error {
@@ -98,6 +112,8 @@ impl Explain for Error {
             Self::NotLocked(_) => ErrorKind::Stale.named("lock/stale").hint("renew it with `ekiben lock`"),
             Self::Store(error) => error.explain(),
             Self::Content(error) => error.explain(),
+            Self::Mlflow(error) => error.explain(),
+            Self::Io(error) => error.explain(),
         }
     }
 }
@@ -123,33 +139,78 @@ enum Access {
     Bearer(String),
     /// Each request is signed.
     Signed(s3::Bucket),
+    /// The same headers with each request.
+    Headers(HeaderMap),
+}
+
+/// Where the files of an address lie.
+enum Source<'a> {
+    /// A file, by HTTP.
+    Http(&'a Url),
+    /// A path of a repository on the hub.
+    Hub { repository: &'a str, revision: &'a str, path: &'a str },
+    /// An object, or all below a prefix.
+    S3 { bucket: s3::Bucket, key: String },
+    /// What an MLflow server hands on, below a path or at it.
+    Artifacts { server: mlflow::Server, path: String },
+    /// A folder of this machine.
+    Folder(PathBuf),
+    /// What lies on this machine is a file of the project.
+    Here,
 }
 
 /// A place, and who asks there.
 struct Place<'a> {
-    session: &'a Session,
-    address: &'a Address,
+    session: Session,
+    source: Source<'a>,
     /// The address, for a person.
     from: String,
+    /// Whether all of a folder is meant.
+    is_folder: bool,
+    /// What it resolved to, where that says which version of the files it is.
+    version: Option<String>,
     access: Access,
 }
 
 impl<'a> Place<'a> {
-    fn new(session: &'a Session, address: &'a Address) -> Result<Self, Error> {
-        let from = address.to_string();
-        let access = match address {
-            Address::Path(_) => Access::Nobody,
+    fn new(session: &Session, address: &'a Address) -> Result<Self, Error> {
+        let (from, is_folder) = (address.to_string(), address.is_folder());
+        let bucket = |name: &str| {
+            let bucket = s3::Bucket::new(&session.client, name);
+            bucket.map_err(|why| Error::Answer { from: from.clone(), why })
+        };
+        let mut session = session.clone();
+        let mut version = None;
+        let (source, access) = match address {
+            Address::Path(_) => (Source::Here, Access::Nobody),
             Address::Http(url) => {
                 let known = url.host_str().and_then(|host| Netrc::of_person().credentials(host));
-                known.map_or(Access::Nobody, Access::Password)
+                (Source::Http(url), known.map_or(Access::Nobody, Access::Password))
             }
-            Address::Hub { .. } => hub::access(),
-            Address::S3 { bucket, .. } => {
-                let bucket = s3::Bucket::new(&session.client, bucket);
-                Access::Signed(bucket.map_err(|why| Error::Answer { from: from.clone(), why })?)
+            Address::Hub { repository, revision, path } => (Source::Hub { repository, revision, path }, hub::access()),
+            Address::S3 { bucket: name, key } => {
+                let bucket = bucket(name)?;
+                (Source::S3 { bucket: bucket.clone(), key: key.clone() }, Access::Signed(bucket))
+            }
+            Address::Mlflow(at) => {
+                let located = mlflow::locate(&session.client, at)?;
+                version = Some(located.version);
+                match located.place {
+                    mlflow::Place::Server(server, path) => {
+                        let access = Access::Headers(server.secrets());
+                        session.client = server.client().clone();
+                        (Source::Artifacts { server, path }, access)
+                    }
+                    mlflow::Place::S3 { bucket: name, key } => {
+                        let bucket = bucket(&name)?;
+                        let key = if is_folder { format!("{key}/") } else { key };
+                        (Source::S3 { bucket: bucket.clone(), key }, Access::Signed(bucket))
+                    }
+                    mlflow::Place::Folder(folder) => (Source::Folder(folder), Access::Nobody),
+                }
             }
         };
-        Ok(Self { session, address, from, access })
+        Ok(Self { session, source, from, is_folder, version, access })
     }
 
     /// The headers for the origin that it is for.
@@ -158,6 +219,7 @@ impl<'a> Place<'a> {
             Access::Nobody => None,
             Access::Password(Credentials { name, password }) => Some(transport::basic(name, password)),
             Access::Bearer(token) => Some(format!("Bearer {token}")),
+            Access::Headers(headers) => return headers.clone(),
             Access::Signed(bucket) => return bucket.sign(method, url, &self.session.progress),
         };
         text.and_then(|text| transport::authorization(&text)).unwrap_or_default()
@@ -188,13 +250,24 @@ impl<'a> Place<'a> {
 
     /// What is there now. Nothing of it is fetched.
     fn find(&self) -> Result<Vec<Remote>, Error> {
-        let mut found = match (self.address, &self.access) {
-            (Address::Http(url), _) => vec![http::find(self, url)?],
-            (Address::Hub { repository, revision, path }, _) => hub::find(self, repository, revision, path)?,
-            (Address::S3 { key, .. }, Access::Signed(bucket)) => s3::find(self, bucket, key)?,
-            // What lies on this machine is a file of the project.
-            _ => Vec::new(),
+        let mut found = match &self.source {
+            Source::Http(url) => vec![http::find(self, url)?],
+            Source::Hub { repository, revision, path } => hub::find(self, repository, revision, path)?,
+            Source::S3 { bucket, key } => s3::find(self, bucket, key)?,
+            Source::Artifacts { server, path } if self.is_folder => server.artifacts(path, &self.from)?,
+            Source::Artifacts { server, path } => vec![server.artifact(path, &self.from)?],
+            Source::Folder(folder) => mlflow::listed(folder)?,
+            Source::Here => Vec::new(),
         };
+        if let Some(version) = &self.version {
+            // An object's own version says more.
+            for remote in &mut found {
+                remote.version = Some(match &remote.version {
+                    Some(own) => format!("{version} {own}"),
+                    None => version.clone(),
+                });
+            }
+        }
         if found.len() > MOST_FILES {
             return Err(Error::TooMany(self.from.clone()));
         }
@@ -205,30 +278,85 @@ impl<'a> Place<'a> {
         Ok(found)
     }
 
+    /// Fetches files into the store, some at once; gives their digests and sizes.
+    fn fetch_all(&self, files: &[Remote], whose: &'static str) -> Result<Vec<(Digest, u64)>, Error> {
+        let sizes = files.iter().map(|file| file.size);
+        let what = match files {
+            [one] => one.name.clone(),
+            several => format!("{} files", several.len()),
+        };
+        let task = self.session.progress.task("Fetching", what.clone(), Unit::Bytes, sizes.sum());
+        let fetched = AtomicBool::new(false);
+        let results: Vec<OnceLock<(Digest, u64)>> = files.iter().map(|_| OnceLock::new()).collect();
+        let numbers: Vec<usize> = (0..files.len()).rev().collect();
+        parallel::side_by_side_on(AT_ONCE, numbers, |number| {
+            let (Some(file), Some(result)) = (files.get(number), results.get(number)) else { return Ok(()) };
+            let _ = result.set(self.fetch(file, whose, &task, &fetched)?);
+            Ok::<(), Error>(())
+        })?;
+        let got: Vec<(Digest, u64)> = results.into_iter().filter_map(OnceLock::into_inner).collect();
+        if fetched.into_inner() {
+            task.finish(format!("Fetched {what} from {}", self.from));
+        }
+        Ok(got)
+    }
+
     /// Fetches a file into the store; gives its digest and size.
-    fn fetch(&self, remote: &Remote, whose: &'static str) -> Result<(Digest, u64), Error> {
-        let session = self.session;
+    fn fetch(
+        &self,
+        remote: &Remote,
+        whose: &'static str,
+        task: &Task,
+        fetched: &AtomicBool,
+    ) -> Result<(Digest, u64), Error> {
+        let session = &self.session;
         if let (Some(digest), Some(size)) = (remote.digest, remote.size)
             && session.store.has_blob(&digest)
         {
+            task.advance(size);
             return Ok((digest, size));
         }
+        fetched.store(true, Ordering::Relaxed);
         let other = |source| Error::Other { from: self.from.clone(), name: remote.name.clone(), whose, source };
-        let task = session.progress.task("Fetching", remote.name.clone(), Unit::Bytes, remote.size);
         let secrets = |method: &Method| self.headers(method, &remote.url);
-        let (digest, size) = match download::content(session, &remote.url, &secrets, remote.size, &task) {
-            Err(download::Error::Keep { source: store::Error::Mismatch(source), .. }) => return Err(other(source)),
-            got => got.map_err(|source| self.failed(source))?,
+        let got = match remote.url.to_file_path() {
+            Ok(path) if remote.url.scheme() == "file" => copied(session, &path),
+            _ => download::content(session, &remote.url, &secrets, remote.size, remote.key().as_ref(), task).map_err(
+                |error| match error {
+                    download::Error::Keep { source: store::Error::Mismatch(source), .. } => other(source),
+                    error => self.failed(error),
+                },
+            ),
         };
+        let (digest, size) = got?;
         if let Some(expected) = remote.digest.filter(|expected| *expected != digest) {
             return Err(other(Mismatch::Digest { expected, actual: digest }));
         }
-        task.finish(format!("Fetched {} from {}", remote.name, self.from));
         // It stays as long as results of earlier work do.
-        let key = Digest::of(format!("model {digest}"));
-        session.store.cache("models", &key, &self.from, vec![digest])?;
+        let key = remote.key().unwrap_or_else(|| Digest::of(format!("model {digest}")));
+        session.store.cache(FETCHED, &key, (digest, size), vec![digest])?;
         Ok((digest, size))
     }
+}
+
+/// Results of earlier transfers, in the store.
+const FETCHED: &str = "models";
+
+impl Remote {
+    /// What names its bytes where it lives, for as long as it has this version; none where that may be said of other bytes too.
+    fn key(&self) -> Option<Digest> {
+        // An entity tag that is weak (RFC 9110, section 8.8.3), or a date, is that of more than one content.
+        let version =
+            self.version.as_ref().filter(|version| !version.starts_with("W/") && !version.ends_with("GMT"))?;
+        Some(Digest::of(format!("{} {version} {}", self.url, self.size?)))
+    }
+}
+
+/// Copies a file of this machine into the store.
+fn copied(session: &Session, path: &Path) -> Result<(Digest, u64), Error> {
+    let mut writer = session.store.blob_writer()?;
+    std::io::copy(&mut fs_err::File::open(path)?, &mut writer)?;
+    Ok(writer.commit()?)
 }
 
 /// A text as one segment of a path (RFC 3986, section 3.3), in the one spelling that signatures have (section 2.3).
@@ -242,21 +370,50 @@ fn encoded_path(path: &str) -> String {
     path.split('/').map(encoded).collect::<Vec<_>>().join("/")
 }
 
-/// Fetches what is at `address` now, and says what that was.
+/// Whether what was fetched before of a version is taken for what is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// A version that was fetched is not fetched again.
+    InVersions,
+    /// All is fetched.
+    InBytes,
+}
+
+/// Fetches what is at `address` now, of which the one file has to have the digest `wanted`, and says what that was.
 ///
 /// # Errors
 /// When something cannot be fetched, or is not what the manifest or its server says.
-pub fn lock(session: &Session, elsewhere: &Elsewhere, address: &Address) -> Result<LockedModel, Error> {
+pub fn lock(session: &Session, wanted: Option<Digest>, address: &Address, trust: Trust) -> Result<LockedModel, Error> {
     let place = Place::new(session, address)?;
-    let wanted = elsewhere.digest();
-    let mut files = Vec::new();
-    for mut remote in place.find()? {
-        let whose = if wanted.is_some() { "the manifest" } else { "its server" };
+    let whose = if wanted.is_some() { "the manifest" } else { "its server" };
+    let mut found = place.find()?;
+    for remote in &mut found {
         remote.digest = wanted.or(remote.digest);
-        let (digest, size) = place.fetch(&remote, whose)?;
-        files.push(LockedFile { name: remote.name, size, digest, version: remote.version });
+        if let Some(key) = remote.key().filter(|_| trust == Trust::InVersions && remote.digest.is_none()) {
+            remote.digest = session.store.cached::<(Digest, u64)>(FETCHED, &key).map(|(digest, _)| digest);
+        }
     }
-    Ok(LockedModel { from: place.from, files })
+    let got = place.fetch_all(&found, whose)?.into_iter();
+    let file =
+        |(remote, (digest, size)): (Remote, _)| LockedFile { name: remote.name, size, digest, version: remote.version };
+    Ok(LockedModel { from: place.from, files: found.into_iter().zip(got).map(file).collect() })
+}
+
+/// The address that means for ever what `address` means now: a version in the place of an alias, a commit in that of a branch.
+/// One that says no such thing is the same.
+///
+/// # Errors
+/// When nobody there can be asked, or nothing is there.
+pub fn pinned(session: &Session, address: &Address) -> Result<Address, Error> {
+    Ok(match address {
+        Address::Mlflow(at) => Address::Mlflow(mlflow::pinned(&session.client, at)?),
+        Address::Hub { repository, revision, path } => {
+            let place = Place::new(session, address)?;
+            let (repository, path) = (repository.clone(), path.clone());
+            Address::Hub { revision: hub::commit(&place, &repository, revision)?, repository, path }
+        }
+        other => other.clone(),
+    })
 }
 
 /// Which of the files that were locked are others now, gone, or new, by their names.
@@ -286,13 +443,12 @@ pub fn contents(session: &Session, address: &Address, locked: &LockedModel) -> R
     if locked.files.iter().any(|file| missing(&file)) {
         let place = Place::new(session, address)?;
         let now = place.find()?;
-        for file in locked.files.iter().filter(missing) {
-            let Some(remote) = now.iter().find(|remote| remote.name == file.name) else {
-                return Err(Error::Nothing(format!("{} any more: `{}`", locked.from, file.name)));
-            };
-            let remote = Remote { digest: Some(file.digest), size: Some(file.size), ..remote.clone() };
-            place.fetch(&remote, "the lock")?;
-        }
+        let wanted = locked.files.iter().filter(missing).map(|file| {
+            let remote = now.iter().find(|remote| remote.name == file.name);
+            let gone = || Error::Nothing(format!("{} any more: `{}`", locked.from, file.name));
+            Ok(Remote { digest: Some(file.digest), size: Some(file.size), ..remote.ok_or_else(gone)?.clone() })
+        });
+        place.fetch_all(&wanted.collect::<Result<Vec<_>, Error>>()?, "the lock")?;
     }
     let content = |file: &LockedFile| Ok((file.name.clone(), Content::file(&session.store.blob_path(&file.digest))?));
     locked.files.iter().map(content).collect()

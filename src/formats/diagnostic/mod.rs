@@ -191,6 +191,20 @@ impl Diagnostics {
         other.into_iter().for_each(|diagnostic| self.push(diagnostic));
     }
 
+    /// The same, of files that people know as `shown` and below, which lay in `folder`. Places in texts are left out.
+    #[must_use]
+    pub fn known_as(self, folder: &str, shown: &str) -> Self {
+        let mut renamed = Self::new();
+        for mut diagnostic in self.found {
+            if let Some(below) = diagnostic.primary.source.path.strip_prefix(folder) {
+                let source = &diagnostic.primary.source;
+                diagnostic.primary.source = Source::new(format!("{shown}{below}"), source.text.clone());
+            }
+            renamed.push(diagnostic);
+        }
+        renamed
+    }
+
     /// How many of them are errors.
     pub fn errors(&self) -> usize {
         self.found.iter().filter(|diagnostic| diagnostic.severity() == Severity::Error).count()

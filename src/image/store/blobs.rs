@@ -87,7 +87,41 @@ impl Store {
         let file = tempfile::NamedTempFile::new_in(self.scratch_root()?)?;
         Ok(BlobWriter { store: self.clone(), file: HashingWriter::new(file) })
     }
+
+    /// The same, of no more than `size` bytes, of which those that came before are kept: whoever is dropped without
+    /// [`BlobWriter::commit`] is gone on with by the next that has the same `key`, of which there is one at a time.
+    ///
+    /// # Errors
+    /// As [`Store::blob_writer`].
+    pub fn resumed_blob(&self, key: &Digest, size: u64) -> Result<BlobWriter, Error> {
+        // What another boot left may not be on the disk as it was written.
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let path = self.root().join(PARTIAL).join(Digest::of(format!("{key} {boot}")).hex());
+        let mut options = fs::OpenOptions::new();
+        let file = options.create(true).truncate(false).read(true).write(true).open(&path)?.into_parts().0;
+        let is_alone = match file.try_lock() {
+            Ok(()) => true,
+            Err(std::fs::TryLockError::WouldBlock) => false,
+            Err(std::fs::TryLockError::Error(error)) => return Err(error.into()),
+        };
+        // It may have become a blob before the lock was had.
+        if !is_alone || !path.exists() {
+            return self.blob_writer();
+        }
+        if file.metadata()?.len() > size {
+            file.set_len(0)?;
+        }
+        let mut known = HashingWriter::new(io::sink());
+        io::copy(&mut &file, &mut known)?;
+        let mut path = tempfile::TempPath::try_from_path(path)?;
+        path.disable_cleanup(true);
+        let file = known.around(tempfile::NamedTempFile::from_parts(file, path));
+        Ok(BlobWriter { store: self.clone(), file })
+    }
 }
+
+/// Where blobs are that have not come whole, in the store.
+pub(super) const PARTIAL: &str = "partial";
 
 /// A blob being written. Dropped without [`BlobWriter::commit`], it never was.
 pub struct BlobWriter {
@@ -96,6 +130,11 @@ pub struct BlobWriter {
 }
 
 impl BlobWriter {
+    /// How many bytes of it there are.
+    pub fn written(&self) -> u64 {
+        self.file.written()
+    }
+
     /// Keeps the blob; gives its digest and its size in bytes.
     ///
     /// # Errors
@@ -106,6 +145,8 @@ impl BlobWriter {
         if !path.exists() {
             file.as_file().sync_data()?;
             file.persist(&path).map_err(|error| error.error)?;
+        } else {
+            file.close()?;
         }
         Ok((digest, size))
     }

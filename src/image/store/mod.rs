@@ -151,7 +151,9 @@ impl Store {
     pub fn open(root: &Path) -> Result<Self, Error> {
         fs::create_dir_all(root)?;
         let root = fs::canonicalize(root)?;
-        for folder in ["blobs/sha256", "recipes", "trees", "memory", "containers", "logs", "scratch"] {
+        for folder in
+            ["blobs/sha256", "recipes", "trees", "memory", "projects", blobs::PARTIAL, "containers", "logs", "scratch"]
+        {
             fs::create_dir_all(root.join(folder))?;
         }
         let lock =

@@ -216,6 +216,10 @@ impl Store {
         for kind in fs::read_dir(self.root().join("memory"))? {
             look(&kind?.path(), Kind::Results, &|_| Need::Speed)?;
         }
+        // Transfers that can be gone on with.
+        look(&self.root().join(super::blobs::PARTIAL), Kind::Results, &|_| Need::Speed)?;
+        // Projects that nobody wrote: each is made again of its model.
+        look(&self.root().join("projects"), Kind::Results, &|_| Need::Speed)?;
         // What containers said that are gone.
         look(&self.root().join("logs"), Kind::Results, &|_| Need::Speed)?;
         look(&self.root().join("blobs/sha256"), Kind::Blobs, &blob)?;

@@ -54,6 +54,8 @@ pub struct Client {
     folders: Arc<Vec<PathBuf>>,
     agents: Arc<Mutex<Agents>>,
     is_direct: bool,
+    /// Whether any certificate will do.
+    is_trusting: bool,
     policy: Policy,
     stop: Stop,
     progress: Progress,
@@ -75,6 +77,7 @@ struct Kind {
     /// None where no TLS is spoken.
     trust: Option<Trust>,
     is_direct: bool,
+    is_trusting: bool,
 }
 
 impl Client {
@@ -90,6 +93,7 @@ impl Client {
             folders: Arc::default(),
             agents: Arc::default(),
             is_direct: false,
+            is_trusting: false,
             policy: Policy::default(),
             stop: Stop::default(),
             progress: Progress::silent(),
@@ -130,6 +134,12 @@ impl Client {
     #[must_use]
     pub fn direct(&self) -> Self {
         Self { is_direct: true, agents: Arc::default(), ..self.clone() }
+    }
+
+    /// The same client, to which any certificate will do: what it is told, anybody on the way may have said.
+    #[must_use]
+    pub fn trusting_anyone(&self) -> Self {
+        Self { is_trusting: true, agents: Arc::default(), ..self.clone() }
     }
 
     /// The same client, which waits for nothing between tries.
@@ -365,7 +375,7 @@ impl Client {
             "https" => Some(Trust::of(url, &self.settings.ca, &self.folders)),
             _ => (!is_direct && is_proxy_secure()).then(|| Trust::of(url, &self.settings.ca, &[])),
         };
-        let kind = Kind { trust, is_direct };
+        let kind = Kind { trust, is_direct, is_trusting: self.is_trusting };
         let agent = match agents.kinds.iter().find(|(known, _)| *known == kind) {
             Some((_, agent)) => agent.clone(),
             None => {
@@ -418,6 +428,7 @@ impl Kind {
             None => builder.tls_certs_only([]),
         };
         let builder = if self.is_direct { builder.no_proxy() } else { builder };
+        let builder = if self.is_trusting { builder.tls_danger_accept_invalid_certs(true) } else { builder };
         builder.build().map_err(|error| Error::transport(url, error.without_url()))
     }
 }

@@ -22,7 +22,11 @@ pub struct Transfer<O> {
     client: Client,
     open: O,
     size: u64,
+    /// Where it ends: before the end of the body, where only a part is wanted.
+    end: u64,
     position: u64,
+    /// The entity tag of what it is a transfer of, as soon as one is known (RFC 9110, section 8.8.3).
+    tag: Option<String>,
     body: Option<(Url, Body)>,
     tries: Tries,
     /// Where the last failure was.
@@ -38,23 +42,60 @@ where
     /// answer if its status is one of success.
     pub fn new(client: &Client, size: u64, from: u64, open: O) -> Self {
         let tries = Tries::new(client.policy());
-        Self { client: client.clone(), open, size, position: from, body: None, tries, since: from }
+        Self {
+            client: client.clone(),
+            open,
+            size,
+            end: size,
+            position: from,
+            tag: None,
+            body: None,
+            tries,
+            since: from,
+        }
+    }
+
+    /// The same, which ends before the byte `end` of the body. Only a server that knows ranges gives it.
+    #[must_use]
+    pub fn until(self, end: u64) -> Self {
+        Self { end: end.min(self.size), ..self }
+    }
+
+    /// The same, of which every piece has to be of what has the entity tag `tag`. Where none is given, it is that of the first.
+    #[must_use]
+    pub fn of(self, tag: Option<String>) -> Self {
+        Self { tag: tag.filter(|tag| is_strong(tag)), ..self }
+    }
+
+    /// The entity tag of what is transferred, where one is known by now.
+    pub fn tag(&self) -> Option<&str> {
+        self.tag.as_deref()
     }
 
     /// A body that begins at the position, and where it comes from.
     fn connect(&mut self) -> Result<(Url, Body), E> {
         let mut request = Request::new(Method::GET);
-        if self.position > 0 {
+        let is_part = self.end < self.size;
+        if is_part {
+            request = request.header(RANGE, format!("bytes={}-{}", self.position, self.end.saturating_sub(1)));
+        } else if self.position > 0 {
             request = request.header(RANGE, format!("bytes={}-", self.position));
         }
         let answer = (self.open)(&mut request)?;
         let url = answer.url.clone();
+        if let Some(now) = answer.header("etag").filter(|tag| is_strong(tag)) {
+            if self.tag.as_deref().is_some_and(|tag| tag != now) {
+                return Err(Error::protocol(&url, "it became another one while it was fetched").into());
+            }
+            self.tag = Some(now.to_owned());
+        }
         let begins = match (answer.status, answer.header("content-range")) {
             (206, Some(range)) if range.starts_with(&format!("bytes {}-", self.position)) => self.position,
             (206, _) => return Err(Error::protocol(&url, "it sent another part than was asked for").into()),
+            _ if is_part => return Err(Error::protocol(&url, "it sent all where a part was asked for").into()),
             _ => 0,
         };
-        if let Some(end) = answer.length().map(|length| begins.saturating_add(length)).filter(|end| *end != self.size) {
+        if let Some(end) = answer.length().map(|length| begins.saturating_add(length)).filter(|end| *end != self.end) {
             return Err(self.wrong_size(&url, end, false).into());
         }
         let mut body = answer.body();
@@ -74,17 +115,17 @@ where
     fn next(&mut self, buffer: &mut [u8]) -> Result<usize, E> {
         let (url, mut body) = match self.body.take() {
             Some(body) => body,
-            None if self.position == self.size => return Ok(0),
+            None if self.position == self.end => return Ok(0),
             None => self.connect()?,
         };
-        if self.position == self.size {
+        if self.position == self.end {
             // A lost connection after the last byte is no loss.
             return match body.read(&mut [0]) {
-                Ok(1..) => Err(self.wrong_size(&url, self.size.saturating_add(1), true).into()),
+                Ok(1..) => Err(self.wrong_size(&url, self.end.saturating_add(1), true).into()),
                 _ => Ok(0),
             };
         }
-        let room = usize::try_from(self.size - self.position).unwrap_or(usize::MAX).min(buffer.len());
+        let room = usize::try_from(self.end - self.position).unwrap_or(usize::MAX).min(buffer.len());
         match body.read(buffer.get_mut(..room).unwrap_or_default()) {
             Ok(0) => Err(Error::transport(&url, io::Error::from(io::ErrorKind::UnexpectedEof)).into()),
             Ok(taken) => {
@@ -95,6 +136,11 @@ where
             Err(error) => Err(broken(&url, error).into()),
         }
     }
+}
+
+/// Whether what has this entity tag is the same byte for byte.
+fn is_strong(tag: &str) -> bool {
+    tag.starts_with('"')
 }
 
 impl<O, E> Read for Transfer<O>

@@ -111,7 +111,7 @@ fn make(
     let project = shelf.into.join(name);
     fs::create_dir_all(&shelf.into)?;
     let source = plan.source();
-    let texts = plan.texts(name, source, true, schema_beside(&project).as_deref())?;
+    let texts = plan.texts(name, None, source, true, schema_beside(&project).as_deref())?;
     let mut placed = Placed::Copied;
     let mut fill = |folder: &Path| -> Result<(), Error> {
         let mut all = Vec::new();

@@ -11,13 +11,13 @@ mod plan;
 pub mod proposal;
 mod start;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 pub use convert::{Conversion, Converted, Existing, Shelf, convert};
 pub(crate) use start::schema_beside;
-pub use start::{Start, Started, start};
+pub use start::{Elsewhere, Start, Started, start};
 
 use crate::io::explain::{ErrorKind, Explain, Explanation};
 
@@ -139,6 +139,22 @@ impl std::fmt::Display for NoModel {
     }
 }
 
+impl Error {
+    /// The same about files that people know as `shown` and below, which lay in `folder`.
+    fn known_as(mut self, folder: &Path, shown: &str) -> Self {
+        if let Self::Missing(path)
+        | Self::NoModel { path, .. }
+        | Self::Refused { path, .. }
+        | Self::Outside(path)
+        | Self::TooMany(path) = &mut self
+            && let Ok(below) = path.strip_prefix(folder)
+        {
+            *path = if below.as_os_str().is_empty() { shown.into() } else { Path::new(shown).join(below) };
+        }
+        self
+    }
+}
+
 impl Explain for Error {
     fn explain(&self) -> Explanation {
         let named = |name| ErrorKind::Failure.named(name);
@@ -185,7 +201,7 @@ impl Explain for Error {
 const MOST: usize = 10_000;
 
 /// A text as a name that a manifest takes; empty where nothing is left of it.
-fn plain(text: &str) -> String {
+pub fn plain(text: &str) -> String {
     let mapped: String = text
         .to_lowercase()
         .chars()

@@ -9,6 +9,7 @@ use super::find;
 use super::own::{self, Own};
 use super::part::{Part, all_in};
 use super::proposal::{self, Kind, Proposal, Texts, Words};
+use super::start::Elsewhere;
 use super::{Error, NoModel, Rules};
 use crate::formats::bento;
 use crate::formats::diagnostic::{Code, Diagnostic, Diagnostics, Severity};
@@ -41,6 +42,8 @@ pub struct Plan {
     parts: Vec<Part>,
     /// What the manifest names of them.
     files: Vec<String>,
+    /// Where the model's files live, and where they go.
+    elsewhere: Option<(String, String)>,
     own: Own,
     allow: Vec<String>,
 }
@@ -49,7 +52,7 @@ impl Plan {
     /// What a project without a model begins with.
     pub fn of_nothing() -> Self {
         let (parts, files, allow) = Default::default();
-        Self { proposal: Proposal::of_nothing(), parts, files, own: Own::default(), allow }
+        Self { proposal: Proposal::of_nothing(), parts, files, elsewhere: None, own: Own::default(), allow }
     }
 
     /// The project of the model at `path`, which is a folder of this kind, or a file. Its files stay where they are if that
@@ -102,7 +105,7 @@ impl Plan {
         parts.insert(0, Part { path: place, host: path.to_owned() });
         proposal.settle(rules.hardware, &own.imports, |module| own.text(module));
         let files = parts.iter().map(|part| as_glob(part.path.as_str())).collect();
-        Ok(Self { proposal, parts, files, own, allow: allow.into_iter().collect() })
+        Ok(Self { proposal, parts, files, elsewhere: None, own, allow: allow.into_iter().collect() })
     }
 
     fn of_folder(
@@ -135,7 +138,8 @@ impl Plan {
             proposal.ok_or_else(|| Error::NoModel { path: path.to_owned(), why: NoModel::Unreadable })?;
         proposal.settle(rules.hardware, &[], |_| None);
         let files = vec![as_glob(folder.as_str())];
-        Ok(Self { proposal, parts, files, own: Own::default(), allow: allow.into_iter().collect() })
+        let allow = allow.into_iter().collect();
+        Ok(Self { proposal, parts, files, elsewhere: None, own: Own::default(), allow })
     }
 
     /// The project of code that answers already, for another server. It lies beside ours as it is, all of it.
@@ -165,7 +169,7 @@ impl Plan {
             return Err(refused(path, found, Vec::new()));
         }
         let files = if parts.is_empty() { Vec::new() } else { vec![STORE.to_owned()] };
-        Ok(Self { proposal, parts, files, own, allow: allow.into_iter().collect() })
+        Ok(Self { proposal, parts, files, elsewhere: None, own, allow: allow.into_iter().collect() })
     }
 
     /// The file with the service's functions: another than the person's own.
@@ -179,18 +183,32 @@ impl Plan {
         self.files.push(as_glob(path.as_str()));
     }
 
-    /// The texts of the project `name`, whose functions are in `source`; `ours` if those are the proposed ones.
+    /// Names the model's files where they live, in the place of those that were read.
+    pub fn name_elsewhere(&mut self, elsewhere: &Elsewhere) {
+        self.elsewhere = Some((elsewhere.from.clone(), elsewhere.path.clone()));
+    }
+
+    /// The texts of version `version` of the project `name`, whose functions are in `source`; `ours` if those are the proposed ones.
     ///
     /// # Errors
     /// When a template is wrong.
-    pub fn texts(&self, name: &str, source: &str, ours: bool, schema: Option<&str>) -> Result<Texts, Error> {
-        let words = Words { name, files: &self.files, allow: &self.allow, source, ours, schema };
+    pub fn texts(
+        &self,
+        name: &str,
+        version: Option<&str>,
+        source: &str,
+        ours: bool,
+        schema: Option<&str>,
+    ) -> Result<Texts, Error> {
+        let elsewhere = self.elsewhere.as_ref().map(|(from, path)| (from.as_str(), path.as_str()));
+        let words = Words { name, version, files: &self.files, elsewhere, allow: &self.allow, source, ours, schema };
         Ok(self.proposal.texts(&words)?)
     }
 
     /// All files that are to be in the project, and whether each is the model's.
     pub fn parts(&self) -> impl Iterator<Item = (&Part, bool)> {
-        self.parts.iter().map(|part| (part, true)).chain(self.own.parts.iter().map(|part| (part, false)))
+        let here = self.parts.iter().filter(|_| self.elsewhere.is_none());
+        here.map(|part| (part, true)).chain(self.own.parts.iter().map(|part| (part, false)))
     }
 
     /// The size of the model's files, in bytes.

@@ -23,8 +23,23 @@ pub struct Start {
     pub model: Option<PathBuf>,
     /// What it is called. None: after the model, else after the folder.
     pub name: Option<String>,
+    /// Which version of it that is. None: the first.
+    pub version: Option<String>,
+    /// Where the model lives. Its files do not become the project's then: the manifest names them there.
+    pub elsewhere: Option<Elsewhere>,
     /// What holds for the model.
     pub rules: Rules,
+}
+
+/// Where a model lives that was fetched to be looked at.
+#[derive(Clone, Debug)]
+pub struct Elsewhere {
+    /// The address, as the manifest is to have it.
+    pub from: String,
+    /// The folder in which its files lie now as they would in a project.
+    pub root: PathBuf,
+    /// The file or folder in there that the address stands for.
+    pub path: String,
 }
 
 /// What came of it.
@@ -49,6 +64,16 @@ pub struct Started {
 /// When there is a manifest already, the model is not there or refused, or the disk says no; then nothing is left of what
 /// was written.
 pub fn start(start: &Start, found: &mut Diagnostics) -> Result<Started, Error> {
+    let Some(Elsewhere { from, root, path }) = &start.elsewhere else { return begin(start, found) };
+    // A person knows the model by its address.
+    let mut own = Diagnostics::new();
+    let started = begin(start, &mut own);
+    let folder = root.join(path);
+    found.extend(own.known_as(&folder.display().to_string(), from));
+    started.map_err(|error| error.known_as(&folder, from))
+}
+
+fn begin(start: &Start, found: &mut Diagnostics) -> Result<Started, Error> {
     let folder = &start.folder;
     if let Some(name) = NAMES.iter().find(|name| folder.join(name).exists()) {
         return Err(Error::Already(folder.join(name)));
@@ -58,12 +83,16 @@ pub fn start(start: &Start, found: &mut Diagnostics) -> Result<Started, Error> {
         None if folder.is_dir() => itself(folder)?,
         None => Vec::new(),
     };
-    let project = Some(folder.as_path()).filter(|folder| folder.is_dir());
+    let is_there = folder.is_dir();
+    let root = match &start.elsewhere {
+        Some(elsewhere) => Some(elsewhere.root.as_path()),
+        None => Some(folder.as_path()).filter(|_| is_there),
+    };
     let mut models = models.into_iter();
     let first = models.next();
     let name = name(start.name.as_deref(), first.as_ref(), folder)?;
     let mut plan = match first {
-        Some(Found { path, what }) => Plan::of(&path, what?, project, &start.rules, found)?,
+        Some(Found { path, what }) => Plan::of(&path, what?, root, &start.rules, found)?,
         None => Plan::of_nothing(),
     };
     let others: Vec<ArchivePath> =
@@ -72,7 +101,10 @@ pub fn start(start: &Start, found: &mut Diagnostics) -> Result<Started, Error> {
         plan.name_file(other);
         plan.proposal.unknown.push(format!("what {other} is for: the function does not ask it"));
     }
-    if project.is_some() {
+    if let Some(elsewhere) = &start.elsewhere {
+        plan.name_elsewhere(elsewhere);
+    }
+    if is_there {
         return fill(folder, folder, &plan, &name, start);
     }
     let mut above = Undo::default();
@@ -120,7 +152,13 @@ fn name(given: Option<&str>, model: Option<&Found>, folder: &Path) -> Result<Str
 fn fill(made: &Path, folder: &Path, plan: &Plan, name: &str, start: &Start) -> Result<Started, Error> {
     let source = plan.source();
     let there = [source, "predict.py"].into_iter().find(|file| made.join(file).exists());
-    let texts = plan.texts(name, there.unwrap_or(source), there.is_none(), schema_beside(folder).as_deref())?;
+    let texts = plan.texts(
+        name,
+        start.version.as_deref(),
+        there.unwrap_or(source),
+        there.is_none(),
+        schema_beside(folder).as_deref(),
+    )?;
     let mut undo = Undo::default();
     let (mut written, mut kept, mut placed) = (Vec::new(), Vec::new(), Vec::new());
     let shown = |path: &str| folder.strip_prefix(".").unwrap_or(folder).join(path);
@@ -224,7 +262,7 @@ mod tests {
         }
         let model = model.map(|model| folder.path().join(model));
         let name = Some("iris".to_owned());
-        let options = Start { folder: folder.path().to_owned(), model, name, rules: Rules::default() };
+        let options = Start { folder: folder.path().to_owned(), model, name, ..Start::default() };
         let made = start(&options, &mut Diagnostics::new()).unwrap();
         (folder, made)
     }
@@ -270,12 +308,7 @@ mod tests {
         let model = folder.path().join("evil.pkl");
         fs::write(&model, b"cos\nsystem\n(S'true'\ntR.").unwrap();
         for project in ["new/project", "."] {
-            let options = Start {
-                folder: folder.path().join(project),
-                model: Some(model.clone()),
-                rules: Rules::default(),
-                name: None,
-            };
+            let options = Start { folder: folder.path().join(project), model: Some(model.clone()), ..Start::default() };
             let refused = start(&options, &mut Diagnostics::new());
             let Err(Error::Refused { allow, .. }) = refused else { panic!("{refused:?}") };
             assert_eq!(allow, ["os.system"]);
@@ -285,8 +318,7 @@ mod tests {
         fs::create_dir_all(folder.path().join("in the way/requirements.txt")).unwrap();
         fs::write(folder.path().join("in the way/evil.pkl"), b"").unwrap();
         let folder_in_the_way = folder.path().join("in the way");
-        let options =
-            Start { folder: folder_in_the_way.clone(), model: Some(model), rules: Rules::default(), name: None };
+        let options = Start { folder: folder_in_the_way.clone(), model: Some(model), ..Start::default() };
         assert!(matches!(start(&options, &mut Diagnostics::new()), Err(Error::Exists(_))));
         let left: Vec<_> = fs::read_dir(folder_in_the_way).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(left.len(), 2, "{left:?}");

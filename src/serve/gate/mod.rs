@@ -18,6 +18,7 @@ use hyper::header::{
 };
 use hyper::{Method, Request, Response, StatusCode};
 
+use super::forwarded::Proxies;
 use super::instance::Body;
 use super::keeper::Keeper;
 use super::proxy::{self, Caller, Given};
@@ -43,12 +44,21 @@ pub struct Gate {
     table: RwLock<Arc<Table>>,
     tokens: RwLock<Option<Tokens>>,
     control: RwLock<Tokens>,
+    proxies: RwLock<Arc<Proxies>>,
+    patience: Duration,
     is_closing: AtomicBool,
 }
 
 impl Gate {
     /// One without models. `tokens` are asked of everybody, if there are any; `control` of those who start and stop models.
-    pub fn new(keeper: Arc<Keeper>, address: SocketAddr, tokens: Option<Tokens>, control: Tokens) -> Self {
+    /// Of the body of a request something has to come within any time of the length `patience`.
+    pub fn new(
+        keeper: Arc<Keeper>,
+        address: SocketAddr,
+        tokens: Option<Tokens>,
+        control: Tokens,
+        patience: Duration,
+    ) -> Self {
         Self {
             keeper,
             address,
@@ -57,6 +67,8 @@ impl Gate {
             table: RwLock::default(),
             tokens: RwLock::new(tokens),
             control: RwLock::new(control),
+            proxies: RwLock::default(),
+            patience,
             is_closing: AtomicBool::new(false),
         }
     }
@@ -69,6 +81,11 @@ impl Gate {
     /// From now on these are the models.
     pub fn set_table(&self, table: Table) {
         *self.table.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(table);
+    }
+
+    /// From now on these proxies are believed.
+    pub fn set_proxies(&self, proxies: Proxies) {
+        *self.proxies.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(proxies);
     }
 
     /// From now on these tokens are asked of everybody.
@@ -112,12 +129,14 @@ impl Gate {
             return Err(Refusal::unavailable("closing", "no requests are taken any more").after(Duration::from_secs(1)));
         }
         let target = request.uri().path_and_query().map_or("/", |path| path.as_str());
-        let route = self.table().route(&host, target)?;
+        let name = host.as_ref().map(|host| host.host().trim_matches(['[', ']'])).unwrap_or_default();
+        let route = self.table().route(name, target)?;
+        let way = self.proxies.read().unwrap_or_else(PoisonError::into_inner).way(peer, request.headers());
         let Some(path) = &route.path else {
             let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
-            return moved(&format!("{}/{query}", route.prefix));
+            return moved(&format!("{}{}/{query}", way.prefix, route.prefix));
         };
-        let caller = Caller { address: peer, showed_token };
+        let caller = Caller { way, host, showed_token, patience: self.patience };
         let request = proxy::for_model(request, caller, &route.prefix, path)?;
         let version = route.model.version(route.version.as_deref())?;
         Ok(self.given(&route, version, request, since).await)

@@ -21,11 +21,15 @@ use tokio::sync::{Notify, OwnedSemaphorePermit};
 
 use super::lock;
 use crate::run::container::Usage;
-pub use body::{Answer, Body};
+pub use body::{Answer, Body, Fault};
 
 /// How long a connection may have been idle to be used again. Servers close those that are idle for some seconds, and of
 /// a request that meets such an end nobody knows whether it was read.
 const FRESH: Duration = Duration::from_secs(1);
+
+/// Bytes and lines that the head of an answer may have.
+const HEAD: usize = 64 << 10;
+const HEADERS: usize = 256;
 
 /// Connections that are kept.
 const KEPT: usize = 64;
@@ -170,9 +174,11 @@ impl Instance {
         }
         let stream = TcpStream::connect(self.address).await?;
         stream.set_nodelay(true)?;
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+        let mut builder = http1::Builder::new();
+        builder.max_buf_size(HEAD).max_headers(HEADERS);
+        let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
         // What becomes of it is told to whoever sends.
-        tokio::spawn(async move { drop(connection.await) });
+        tokio::spawn(async move { drop(connection.with_upgrades().await) });
         Ok(sender)
     }
 

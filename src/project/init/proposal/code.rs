@@ -201,8 +201,12 @@ pub struct Texts {
 pub struct Words<'a> {
     /// What it is called.
     pub name: &'a str,
+    /// Which version of it that is. None: the first.
+    pub version: Option<&'a str>,
     /// The model's files and folders, relative to the project.
     pub files: &'a [String],
+    /// Where they live, and where they go, in the place of files in the project.
+    pub elsewhere: Option<(&'a str, &'a str)>,
     /// What loading may import though nobody here knows it.
     pub allow: &'a [String],
     /// The file with the service's functions.
@@ -224,7 +228,7 @@ impl Proposal {
     }
 
     fn manifest(&self, words: &Words<'_>) -> Result<String, minijinja::Error> {
-        let Words { name, files, allow, source, ours, schema } = *words;
+        let Words { name, version, files, elsewhere, allow, source, ours, schema } = *words;
         let others = self.code.functions.iter().skip(1);
         let first = self.tests.first().filter(|test| !test.refused);
         // What takes something else has no example here.
@@ -264,6 +268,8 @@ impl Proposal {
                 schema, ours,
                 tests => minijinja::value::Serde(&tests),
                 name => quote(name),
+                version => literal(version.unwrap_or("0.1.0")),
+                elsewhere => elsewhere.map(|(from, path)| (quote(from), quote(path))),
                 predict => entry(self.code.functions.first().map_or("predict", |function| &function.name)),
                 env => self.env.iter().map(|(name, value)| (name.clone(), literal(value))).collect::<Vec<_>>(),
                 functions => minijinja::value::Serde(&functions),

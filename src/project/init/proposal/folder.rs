@@ -120,7 +120,9 @@ mod tests {
     fn code(proposal: &Proposal) -> String {
         let words = super::super::Words {
             name: "m",
+            version: None,
             files: &[],
+            elsewhere: None,
             allow: &[],
             source: "src/predict.py",
             ours: true,

@@ -1,10 +1,14 @@
 //! Where files of a model live that are not in the project, as a person writes it.
 
+mod mlflow;
+
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use url::Url;
+
+pub use mlflow::{Mlflow, Which};
 
 use crate::io::explain::{ErrorKind, Explain, Explanation};
 
@@ -34,6 +38,8 @@ pub enum Address {
         /// A file, or a folder where it ends in `/`; empty for all of the repository.
         path: String,
     },
+    /// In MLflow, at the server of `MLFLOW_TRACKING_URI`.
+    Mlflow(Mlflow),
 }
 
 /// Why a text is no address.
@@ -75,7 +81,8 @@ impl Explain for NotAnAddress {
     }
 }
 
-const KINDS: &str = "write a path, https://…, s3://BUCKET/KEY or hf://OWNER/NAME@REVISION/FILE";
+const KINDS: &str = "write a path, https://…, s3://BUCKET/KEY, hf://OWNER/NAME@REVISION/FILE, models:/NAME/VERSION, \
+                     models:/NAME@ALIAS, runs:/RUN/PATH or mlflow-artifacts:/PATH";
 
 impl Address {
     /// Whether it stands for all files of a folder, rather than for one.
@@ -84,6 +91,7 @@ impl Address {
             Self::Path(path) => path.is_dir(),
             Self::Http(_) => false,
             Self::S3 { key: path, .. } | Self::Hub { path, .. } => path.is_empty() || path.ends_with('/'),
+            Self::Mlflow(at) => at.is_folder(),
         }
     }
 
@@ -98,10 +106,12 @@ impl Address {
             }
             Self::S3 { key, .. } => last(key),
             Self::Hub { path, .. } => last(path),
+            Self::Mlflow(at) => last(at.path()),
         };
         match self {
             Self::S3 { bucket, .. } if name.is_empty() => bucket.clone(),
             Self::Hub { repository, .. } if name.is_empty() => last(repository),
+            Self::Mlflow(at) if name.is_empty() => at.own_name().to_owned(),
             _ => name,
         }
     }
@@ -125,8 +135,17 @@ impl FromStr for Address {
         let Some((scheme, rest)) = text.split_once(':').filter(|(scheme, _)| is_scheme(scheme)) else {
             return Ok(Self::Path(PathBuf::from(text)));
         };
+        let behind = rest;
         let rest = rest.strip_prefix("//");
         match (scheme, rest) {
+            ("models" | "runs" | "mlflow-artifacts", _) => match Mlflow::read(scheme, behind) {
+                Some(at) => Ok(Self::Mlflow(at)),
+                None => Err(malformed(match scheme {
+                    "models" => "it is written as models:/NAME/VERSION, models:/NAME@ALIAS or models:/m-ID",
+                    "runs" => "it is written as runs:/RUN/PATH",
+                    _ => "it is written as mlflow-artifacts:/PATH",
+                })),
+            },
             ("http" | "https", Some(_)) => {
                 let url = Url::parse(text).map_err(|error| malformed(&error.to_string()))?;
                 if !url.username().is_empty() || url.password().is_some() {
@@ -188,6 +207,7 @@ impl fmt::Display for Address {
             Self::S3 { bucket, key } => write!(f, "s3://{bucket}/{key}"),
             Self::Hub { repository, revision, path } if path.is_empty() => write!(f, "hf://{repository}@{revision}"),
             Self::Hub { repository, revision, path } => write!(f, "hf://{repository}@{revision}/{path}"),
+            Self::Mlflow(at) => at.fmt(f),
         }
     }
 }
@@ -212,9 +232,20 @@ mod tests {
             ("hf://owner/name", "name", true),
             ("hf://owner/name@v1/model.safetensors", "model.safetensors", false),
             ("hf://owner/name@v1/onnx/", "onnx", true),
+            ("models:/iris/3", "iris", true),
+            ("models:/a model@champion", "a model", true),
+            ("models:/iris/Production", "iris", true),
+            ("models:/iris/latest/model.pkl", "model.pkl", false),
+            ("models:/m-0123456789abcdef0123456789abcdef", "m-0123456789abcdef0123456789abcdef", true),
+            ("runs:/0123abc/model", "model", true),
+            ("runs:/0123abc/model/model.onnx", "model.onnx", false),
+            ("mlflow-artifacts:/1/models/v1.5/", "v1.5", true),
         ] {
             let address = address(text).unwrap();
             assert_eq!((address.name().as_str(), address.is_folder()), (name, is_folder), "{text}");
+            if text.contains(":/") && !text.contains("://") {
+                assert_eq!(address.to_string(), text);
+            }
         }
         assert_eq!(address("hf://owner/name").unwrap().to_string(), "hf://owner/name@main");
     }
@@ -229,6 +260,12 @@ mod tests {
             ("https://example.org/a/", "folders are not listed by HTTP"),
             ("s3://", "it is written as s3://BUCKET/KEY"),
             ("hf://name", "it is written as hf://OWNER/NAME@REVISION/FILE"),
+            ("models:/iris", "it is written as models:/NAME/VERSION"),
+            ("models://iris/3", "it is written as models:/NAME/VERSION"),
+            ("models:/@champion", "it is written as models:/NAME/VERSION"),
+            ("models:/iris/3/../../other", "it is written as models:/NAME/VERSION"),
+            ("runs:/", "it is written as runs:/RUN/PATH"),
+            ("mlflow-artifacts:/", "it is written as mlflow-artifacts:/PATH"),
             ("hf://owner/name/../../other", "it is written as hf://OWNER/NAME@REVISION/FILE"),
         ] {
             let error = address(text).unwrap_err().to_string();
