@@ -19,7 +19,7 @@ WANTED = {
     ),
     "series": ("3.11", "prophet pmdarima sktime statsmodels scikit-learn joblib"),
     "text": ("3.11", "spacy gensim fasttext-community"),
-    "mlflow": ("3.11", "mlflow scikit-learn pandas xgboost lightgbm skops cloudpickle"),
+    "mlflow": ("3.11", "mlflow scikit-learn pandas xgboost lightgbm skops cloudpickle onnx onnxruntime"),
     "keras": ("3.11", "keras tensorflow-cpu ai-edge-litert"),
     "torch": (
         "3.11",

@@ -474,7 +474,7 @@ fn folders_of_mlflow_and_transformers_are_models() {
     assert!(code.contains("model.predict(table(rows))") && code.contains("\"model/model.pkl\""), "{code}");
 
     let other = row(&report, "other");
-    assert_eq!(requirements(other), ["mlflow==2.17.0", "prophet==1.1.6"]);
+    assert_eq!(requirements(other), ["mlflow-skinny==2.17.0", "prophet==1.1.6", "pandas<3"]);
     let embeds = row(&report, "embeds");
     let pins = ["sentence-transformers>=3", "transformers>=4", "torch"];
     assert_eq!((&embeds["state"], requirements(embeds)), (&json!("ready"), pins.to_vec()));

@@ -23,6 +23,7 @@ mod holdings;
 mod home;
 mod hostile;
 mod interop;
+mod invocations;
 mod invoke;
 mod layers;
 mod libraries;

@@ -2,13 +2,12 @@
 
 use serde_json::{Map, Value, json};
 
-use super::openapi::examples;
-use crate::project::manifest::{Mlflow, Signed, SignedType, Test};
+use crate::project::manifest::{Mlflow, Signed, SignedType};
 
-/// The operation behind `/invocations`.
-pub(super) fn operation(mlflow: &Mlflow, tests: &[Test]) -> Value {
+/// The operation behind `/invocations`, with examples of requests.
+pub(super) fn operation(mlflow: &Mlflow, examples: Option<Value>) -> Value {
     let mut json = json!({ "schema": body(mlflow) });
-    if let Some(examples) = examples(tests, "/invocations") {
+    if let Some(examples) = examples {
         json["examples"] = examples;
     }
     let mut content = json!({ "application/json": json });

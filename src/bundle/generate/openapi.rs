@@ -42,7 +42,10 @@ pub fn document(manifest: &Manifest, version: &str, api: &Api) -> Value {
         paths.insert(format!("/v2/models/{}/infer", manifest.name), json!({ "post": infer }));
     }
     if let Some(mlflow) = &manifest.service.mlflow {
-        paths.insert("/invocations".to_owned(), json!({ "post": invocations::operation(mlflow, &manifest.tests) }));
+        paths.insert(
+            "/invocations".to_owned(),
+            json!({ "post": invocations::operation(mlflow, examples(&manifest.tests, "/invocations")) }),
+        );
         for (path, summary) in
             [("/ping", "Whether the model can answer"), ("/health", "The same"), ("/version", "The release of MLflow")]
         {
@@ -266,7 +269,7 @@ fn property(manifest: &Manifest, parameter: &Parameter, way: Way) -> Value {
 }
 
 /// The manifest's tests that succeed are examples.
-pub(super) fn examples(tests: &[Test], path: &str) -> Option<Value> {
+fn examples(tests: &[Test], path: &str) -> Option<Value> {
     let examples: Map<String, Value> = tests
         .iter()
         .zip(1..)

@@ -154,7 +154,7 @@ codes! {
     "EK0409" Unwritten Warning "a function is still to be written"
     "The function raises a `NotImplementedError` whatever it is given: each request will be answered with a status of 500. `ekiben init` writes such a line where a model's file does not say how it is asked."
     "EK0410" NotSuited Error "a function is not suited for what is said of it"
-    "`service.batch` names functions that Ekiben serves, by the names of their paths, and `over` names parameters of theirs. A function that answers in parts cannot be given several requests as one. `service.kserve` names one of these functions, too."
+    "`service.batch` names functions that Ekiben serves, by the names of their paths, and `over` names parameters of theirs. A function that answers in parts cannot be given several requests as one. `service.kserve` names one of these functions, too. The signature of `service.mlflow` is one as `MLmodel` has it: columns or tensors, all with names or none, whose types say what they hold."
 
     "EK0501" BadRequirement Error "a Python requirement cannot be read"
     "Requirements are written as PEP 508 says: a name, then versions, as `scikit-learn==1.5.2` or `pandas>=2,<3`."

@@ -190,7 +190,8 @@ impl Proposal {
         if scoring.definition.contains("pandas.") {
             self.import("import pandas");
         }
-        let release = scoring.version.as_deref().and_then(release).unwrap_or((u64::MAX, 0));
+        let pinned = self.requirements.iter().find_map(|pin| pin.text.strip_prefix("mlflow-skinny=="));
+        let release = scoring.version.as_deref().or(pinned).and_then(release).unwrap_or((u64::MAX, 0));
         // What these releases of MLflow know.
         let pandas = if release < (2, 0) {
             "pandas<2"
