@@ -843,6 +843,8 @@ fn a_model_that_does_not_start_is_tried_again_after_pauses_and_told() {
     let version = serving.of_version("probe@1");
     let why = version["last_failure"]["why"].as_str().unwrap();
     assert!(why.contains("/readyz"), "{why}");
+    assert_eq!(version["state"], "failed");
+    wait_until("where its log is", || serving.said().contains("has what it said last"));
     assert!(serving.get("/gone/").1.contains("not in the store"));
     assert!(serving.said().contains("there is no image `gone:1`"), "{}", serving.said());
     wait_until("nothing left", || serving.containers() == 0);
