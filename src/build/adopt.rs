@@ -42,12 +42,12 @@ pub enum Error {
     #[error(transparent)]
     Origin(#[from] origin::Error),
     /// Nothing can be made of it.
-    #[error("{source}")]
+    #[error("{why}")]
     Init {
         /// The address, or the folder.
         from: String,
         /// Why.
-        source: init::Error,
+        why: init::Error,
     },
     /// The store says no.
     #[error(transparent)]
@@ -69,15 +69,15 @@ impl Explain for Error {
     fn explain(&self) -> Explanation {
         match self {
             Self::Origin(error) => error.explain(),
-            Self::Init { from, source } => match source {
+            Self::Init { from, why } => match why {
                 init::Error::Refused { allow, .. } if !allow.is_empty() => {
                     let flags: Vec<String> = allow.iter().map(|global| format!(" --allow '{global}'")).collect();
-                    source.explain().hint(format!(
+                    why.explain().hint(format!(
                         "if you made it, or trust who did, make a project that says so: `ekiben init --from {from}{} NEW-FOLDER`",
                         flags.concat()
                     ))
                 }
-                source => source.explain(),
+                why => why.explain(),
             },
             Self::Store(error) => error.explain(),
             Self::Io(error) => error.explain(),
@@ -212,7 +212,7 @@ fn made(session: &Session, start: Start, files: &str, found: &mut Diagnostics) -
     }
     let fill = |folder: &Path| {
         let project = init::start(&Start { folder: folder.to_owned(), ..start }, found);
-        let project = project.map_err(|source| Error::Init { from: from.clone(), source })?.proposal;
+        let project = project.map_err(|why| Error::Init { from: from.clone(), why })?.proposal;
         if !project.is_ready() {
             return Err(Error::Unfinished { from, open: project.open });
         }

@@ -87,7 +87,8 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let address = from.as_deref().and_then(Path::to_str).and_then(|text| text.parse::<Address>().ok());
     let made = match address.filter(Address::is_remote) {
         Some(address) => {
-            let shelf = adopt::shelf(&context.session()?, &address)?;
+            let session = context.session()?;
+            let shelf = adopt::shelf(&session, &address)?;
             let own = shelf.start.name.clone();
             let start = Start { folder: path, name: name.or(own), rules, ..shelf.start.clone() };
             init::start(&start, &mut found)

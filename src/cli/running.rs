@@ -148,6 +148,10 @@ pub struct Running {
     /// Where its log is kept when it is gone; none where it stays.
     pub ended_logs: Option<EndedLogs>,
     is_ready: bool,
+    /// Whether it marks what it logs of a request, and says when that is all.
+    is_ours: bool,
+    /// What it was asked last.
+    last: Option<RequestId>,
     /// Something went wrong that its log may tell of.
     has_failed: bool,
 }
@@ -227,7 +231,19 @@ pub fn start(
     let ended_logs = (!options.keep).then(|| EndedLogs::of(session));
     let root = built.manifest.as_ref().and_then(|manifest| manifest.service.root.as_deref());
     let service = Service::new(address).below(root);
-    Ok(Running { container, service, refusals, listener, transcript, ended_logs, is_ready: false, has_failed: false })
+    let is_ours = built.manifest.as_ref().is_some_and(Manifest::serves_functions);
+    Ok(Running {
+        container,
+        service,
+        refusals,
+        listener,
+        transcript,
+        ended_logs,
+        is_ready: false,
+        is_ours,
+        last: None,
+        has_failed: false,
+    })
 }
 
 impl Running {
@@ -308,14 +324,19 @@ impl Running {
     fn begin(&mut self) -> RequestId {
         let id = RequestId::random();
         self.listen();
+        // What it printed for the one before has no mark, and may come later than the answer.
+        if let Some(last) = self.last.take().filter(|_| self.is_ours) {
+            settle(&mut self.listener, &mut self.transcript, &last, LATE);
+        }
         self.transcript.ask(&id);
+        self.last = Some(id.clone());
         id
     }
 
     /// Waits a moment for what is logged of a failed request behind its answer, so that it is not taken for the next one's.
     fn settle(&mut self, id: &RequestId) {
         self.has_failed = true;
-        settle(&mut self.listener, &mut self.transcript, id, Duration::from_millis(250));
+        settle(&mut self.listener, &mut self.transcript, id, LATE);
     }
 
     /// Reads what has been said since. A log that cannot be read says nothing.
@@ -420,6 +441,9 @@ pub fn keep_log(context: &Context, logs: &EndedLogs, name: &str, transcript: &Tr
         context.printer.warn(&format!("what the service said is not kept: {error}"));
     }
 }
+
+/// How much later than an answer its log may come.
+const LATE: Duration = Duration::from_millis(250);
 
 /// Reads along until the service has said all of a request, for at most `most`.
 pub fn settle(listener: &mut LogReader, transcript: &mut Transcript, id: &RequestId, most: Duration) {

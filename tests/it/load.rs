@@ -323,7 +323,7 @@ fn a_worker_that_is_killed_is_started_again_and_all_are_counted_together() {
     assert!(service.log().contains("share the model"), "{}", service.log());
     let first = workers(&service);
     assert_eq!(first.len(), 3);
-    let answers = at_once(&service, 12, "/predict", &json!({ "seconds": 0.1 }));
+    let answers = at_once(&service, 12, "/predict", &json!({ "seconds": 0.5 }));
     assert!(answers.iter().all(|answer| answer.status == 200), "{}", service.log());
     let mut busy: Vec<_> = answers.iter().map(|answer| answer.json()["process"].as_i64().unwrap()).collect();
     busy.sort_unstable();
@@ -351,7 +351,7 @@ fn a_worker_that_is_killed_is_started_again_and_all_are_counted_together() {
 
     std::thread::scope(|scope| {
         let hand: Vec<_> =
-            (0..9).map(|_| scope.spawn(|| service.post("/predict", &json!({ "seconds": 1.0 })))).collect();
+            (0..9).map(|_| scope.spawn(|| service.post("/predict", &json!({ "seconds": 2.5 })))).collect();
         until("they are at work", || service.get("/metrics").body.contains("ekiben_requests_in_progress 10"));
         service.signal(Signal::SIGTERM);
         for answer in hand {

@@ -93,7 +93,7 @@ fn a_project_begins_with_an_address_and_a_folder_of_mlflows_needs_none() {
     let run = |args: &[&str]| run(&home, &mlflow, args);
     run(&["init", "--from", "models:/iris@champion", "mine"]).ok();
     let manifest = std::fs::read_to_string(home.path("mine/ekiben.yaml")).unwrap();
-    assert!(manifest.contains("from: \"models:/iris@champion\"\n      path: \"model\"\n"), "{manifest}");
+    assert!(manifest.contains("from: \"models:/iris@champion\"\n      path: model\n"), "{manifest}");
     assert!(!std::fs::exists(home.path("mine/model")).unwrap());
     home.run(["validate", "mine"]).ok();
     run(&["lock", "mine"]).ok().says("7 files of the model");
@@ -133,7 +133,9 @@ client.create_model_version('bare', f'runs:/{run.info.run_id}/notes', run_id=run
         run(&["lock", "far"]).ends(5).says(why).says(from).says("hint: ");
     }
     // It is no model, but files of a run.
-    run(&["build", "models:/bare/3"]).ends(1).says("no model is in the folder: models:/bare/3");
+    run(&["build", "models:/bare/3"])
+        .ends(1)
+        .says("no project can be made from models:/bare/3: no model is in the folder");
     assert_eq!(home.stored("projects"), [""; 0]);
 
     // Credentials: asked for, taken, and told to nobody else.
@@ -215,7 +217,8 @@ from sklearn.tree import DecisionTreeClassifier
 data, kinds = load_iris(return_X_y=True, as_frame=True)
 log('iris', LogisticRegression(max_iter=500).fit(data, kinds), input_example=data.head(2))
 log('iris', LogisticRegression(max_iter=400).fit(data, kinds), input_example=data.head(2))
-log('trees', DecisionTreeClassifier().fit(data, kinds), input_example=data.head(2))
+tree = DecisionTreeClassifier(random_state=0).fit(data, kinds)
+log('trees', tree, input_example=data.head(2), serialization_format='pickle')
 client.create_registered_model('broken')
 with mlflow.start_run() as run:
     mlflow.log_text('flavors: [', 'model/MLmodel')

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use url::Url;
 
-use super::{Access, Error, MOST_FILES, Place, Remote, encoded, encoded_path};
+use super::{Access, At, Error, MOST_FILES, Place, Remote, encoded, encoded_path};
 use crate::io::digest::Digest;
 
 /// The hub where no other is named.
@@ -94,7 +94,7 @@ pub(super) fn find(place: &Place<'_>, repository: &str, revision: &str, path: &s
             let digest = digest.map_err(|_| place.answer("a digest is none"))?;
             found.push(Remote {
                 name: name.to_owned(),
-                url: url(&format!("{repository}/resolve/{commit}/{}", encoded_path(&entry.path)))?,
+                at: At::Url(url(&format!("{repository}/resolve/{commit}/{}", encoded_path(&entry.path)))?),
                 size: Some(entry.lfs.map_or(entry.size, |large| large.size)),
                 digest,
                 version: Some(commit.clone()),

@@ -7,6 +7,7 @@
 mod http;
 mod hub;
 pub mod mlflow;
+mod oci;
 mod s3;
 
 use std::path::{Path, PathBuf};
@@ -16,8 +17,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use url::Url;
 
 use crate::image::download::{self, Credentials, Netrc};
+use crate::image::registry;
 use crate::image::session::Session;
 use crate::image::store;
+use crate::io::archive;
 use crate::io::content::{self, Content};
 use crate::io::digest::{Digest, Mismatch};
 use crate::io::explain::{ErrorKind, Explain, Explanation};
@@ -86,6 +89,12 @@ pub enum Error {
     /// MLflow's server says no.
     #[error(transparent)]
     Mlflow(#[from] mlflow::Error),
+    /// A registry says no.
+    #[error(transparent)]
+    Registry(#[from] registry::Error),
+    /// An archive of files is none.
+    #[error(transparent)]
+    Archive(#[from] archive::Error),
     /// A file of this machine cannot be read.
     #[error(transparent)]
     Io(#[from] std::io::Error),
@@ -106,13 +115,16 @@ impl Explain for Error {
             Self::Other { whose: "the manifest", .. } => named("model/other")
                 .hint("correct `sha256` in the manifest if the other bytes are right, or find out who changed them"),
             Self::Other { .. } => named("model/other").hint("try again: it may have changed while it was fetched"),
-            Self::Nothing(_) => named("model/nothing"),
+            Self::Nothing(_) => named("model/nothing")
+                .hint("a file is written with its whole name, a folder with `/` at its end; both in upper and lower case as they are"),
             Self::TooMany(_) => named("model/too-many").hint("name a folder of it, or its files one by one"),
             Self::Answer { .. } => named("model/answer"),
             Self::NotLocked(_) => ErrorKind::Stale.named("lock/stale").hint("renew it with `ekiben lock`"),
             Self::Store(error) => error.explain(),
             Self::Content(error) => error.explain(),
             Self::Mlflow(error) => error.explain(),
+            Self::Registry(error) => error.explain(),
+            Self::Archive(error) => error.explain(),
             Self::Io(error) => error.explain(),
         }
     }
@@ -123,12 +135,22 @@ impl Explain for Error {
 pub struct Remote {
     /// Its path in the folder that the address names, or its own name.
     name: String,
-    url: Url,
+    at: At,
     /// In bytes; none where only the end of the transfer tells.
     size: Option<u64>,
     digest: Option<Digest>,
     /// What tells this version of it from others.
     version: Option<String>,
+}
+
+/// Where a file's bytes are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum At {
+    Url(Url),
+    /// A file of this machine.
+    Path(PathBuf),
+    /// The registry has them under their digest, or in an archive of which they came into the store.
+    Registry,
 }
 
 /// What shows who asks.
@@ -155,6 +177,8 @@ enum Source<'a> {
     Artifacts { server: mlflow::Server, path: String },
     /// A folder of this machine.
     Folder(PathBuf),
+    /// What a registry keeps, below a path or at it.
+    Oci { artifact: oci::Artifact, path: &'a str },
     /// What lies on this machine is a file of the project.
     Here,
 }
@@ -191,6 +215,9 @@ impl<'a> Place<'a> {
             Address::S3 { bucket: name, key } => {
                 let bucket = bucket(name)?;
                 (Source::S3 { bucket: bucket.clone(), key: key.clone() }, Access::Signed(bucket))
+            }
+            Address::Oci { reference, path } => {
+                (Source::Oci { artifact: oci::open(&session, reference)?, path }, Access::Nobody)
             }
             Address::Mlflow(at) => {
                 let located = mlflow::locate(&session.client, at)?;
@@ -257,6 +284,7 @@ impl<'a> Place<'a> {
             Source::Artifacts { server, path } if self.is_folder => server.artifacts(path, &self.from)?,
             Source::Artifacts { server, path } => vec![server.artifact(path, &self.from)?],
             Source::Folder(folder) => mlflow::listed(folder)?,
+            Source::Oci { artifact, path } => oci::find(self, artifact, path)?,
             Source::Here => Vec::new(),
         };
         if let Some(version) = &self.version {
@@ -318,15 +346,17 @@ impl<'a> Place<'a> {
         }
         fetched.store(true, Ordering::Relaxed);
         let other = |source| Error::Other { from: self.from.clone(), name: remote.name.clone(), whose, source };
-        let secrets = |method: &Method| self.headers(method, &remote.url);
-        let got = match remote.url.to_file_path() {
-            Ok(path) if remote.url.scheme() == "file" => copied(session, &path),
-            _ => download::content(session, &remote.url, &secrets, remote.size, remote.key().as_ref(), task).map_err(
-                |error| match error {
+        let got = match &remote.at {
+            At::Url(url) => {
+                let secrets = |method: &Method| self.headers(method, url);
+                let got = download::content(session, url, &secrets, remote.size, remote.key().as_ref(), task);
+                got.map_err(|error| match error {
                     download::Error::Keep { source: store::Error::Mismatch(source), .. } => other(source),
                     error => self.failed(error),
-                },
-            ),
+                })
+            }
+            At::Path(path) => copied(session, path),
+            At::Registry => self.blob(remote, task),
         };
         let (digest, size) = got?;
         if let Some(expected) = remote.digest.filter(|expected| *expected != digest) {
@@ -335,6 +365,19 @@ impl<'a> Place<'a> {
         // It stays as long as results of earlier work do.
         let key = remote.key().unwrap_or_else(|| Digest::of(format!("model {digest}")));
         session.store.cache(FETCHED, &key, (digest, size), vec![digest])?;
+        Ok((digest, size))
+    }
+}
+
+impl Place<'_> {
+    /// Fetches a blob of a registry, under its digest.
+    fn blob(&self, remote: &Remote, task: &Task) -> Result<(Digest, u64), Error> {
+        let (Source::Oci { artifact, .. }, Some(digest), Some(size)) = (&self.source, remote.digest, remote.size)
+        else {
+            return Err(Error::Nothing(self.from.clone()));
+        };
+        let mut content = task.reading(artifact.repository.blob(digest, size, 0));
+        self.session.store.put_blob(&mut content, &digest, size)?;
         Ok((digest, size))
     }
 }
@@ -348,7 +391,8 @@ impl Remote {
         // An entity tag that is weak (RFC 9110, section 8.8.3), or a date, is that of more than one content.
         let version =
             self.version.as_ref().filter(|version| !version.starts_with("W/") && !version.ends_with("GMT"))?;
-        Some(Digest::of(format!("{} {version} {}", self.url, self.size?)))
+        let At::Url(url) = &self.at else { return None };
+        Some(Digest::of(format!("{url} {version} {}", self.size?)))
     }
 }
 
@@ -411,6 +455,10 @@ pub fn pinned(session: &Session, address: &Address) -> Result<Address, Error> {
             let place = Place::new(session, address)?;
             let (repository, path) = (repository.clone(), path.clone());
             Address::Hub { revision: hub::commit(&place, &repository, revision)?, repository, path }
+        }
+        Address::Oci { reference, path } => {
+            let digest = oci::open(session, reference)?.digest;
+            Address::Oci { reference: reference.at(digest), path: path.clone() }
         }
         other => other.clone(),
     })

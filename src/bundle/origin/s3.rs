@@ -12,7 +12,7 @@ use reqsign_core::{Context, Env, FileRead, HttpSend, OsEnv, Signer};
 use serde::Deserialize;
 use url::Url;
 
-use super::{Error, MOST_FILES, Place, Remote, encoded_path};
+use super::{At, Error, MOST_FILES, Place, Remote, encoded_path};
 use crate::io::http::header::HeaderMap;
 use crate::io::http::{Client, Method, Payload, Request};
 use crate::io::progress::Progress;
@@ -109,7 +109,7 @@ pub(super) fn find(place: &Place<'_>, bucket: &Bucket, key: &str) -> Result<Vec<
         let version = answer.header("x-amz-version-id").filter(|version| *version != "null");
         let version = version.or_else(|| answer.header("etag")).map(str::to_owned);
         let name = key.rsplit('/').next().unwrap_or_default().to_owned();
-        return Ok(vec![Remote { name, url, size: answer.length(), digest: None, version }]);
+        return Ok(vec![Remote { name, at: At::Url(url), size: answer.length(), digest: None, version }]);
     }
     let (mut found, mut token) = (Vec::new(), None::<String>);
     loop {
@@ -128,7 +128,7 @@ pub(super) fn find(place: &Place<'_>, bucket: &Bucket, key: &str) -> Result<Vec<
             };
             found.push(Remote {
                 name: name.to_owned(),
-                url: bucket.object(&object.key),
+                at: At::Url(bucket.object(&object.key)),
                 size: Some(object.size),
                 digest: None,
                 version: object.e_tag,

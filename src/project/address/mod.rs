@@ -10,6 +10,7 @@ use url::Url;
 
 pub use mlflow::{Mlflow, Which};
 
+use crate::image::registry::Reference;
 use crate::io::explain::{ErrorKind, Explain, Explanation};
 
 /// The revision of a repository on the hub that is meant where none is named.
@@ -40,6 +41,13 @@ pub enum Address {
     },
     /// In MLflow, at the server of `MLFLOW_TRACKING_URI`.
     Mlflow(Mlflow),
+    /// In a registry of images: an artifact of files, or an image with a model.
+    Oci {
+        /// Which one.
+        reference: Reference,
+        /// A file, or a folder where it ends in `/`; empty for all.
+        path: String,
+    },
 }
 
 /// Why a text is no address.
@@ -82,7 +90,7 @@ impl Explain for NotAnAddress {
 }
 
 const KINDS: &str = "write a path, https://…, s3://BUCKET/KEY, hf://OWNER/NAME@REVISION/FILE, models:/NAME/VERSION, \
-                     models:/NAME@ALIAS, runs:/RUN/PATH or mlflow-artifacts:/PATH";
+                     models:/NAME@ALIAS, runs:/RUN/PATH, mlflow-artifacts:/PATH or oci://HOST/NAME:TAG";
 
 impl Address {
     /// Whether it stands for all files of a folder, rather than for one.
@@ -92,6 +100,7 @@ impl Address {
             Self::Http(_) => false,
             Self::S3 { key: path, .. } | Self::Hub { path, .. } => path.is_empty() || path.ends_with('/'),
             Self::Mlflow(at) => at.is_folder(),
+            Self::Oci { path, .. } => path.is_empty() || path.ends_with('/'),
         }
     }
 
@@ -105,13 +114,14 @@ impl Address {
                 percent_encoding::percent_decode_str(&segment).decode_utf8_lossy().into_owned()
             }
             Self::S3 { key, .. } => last(key),
-            Self::Hub { path, .. } => last(path),
+            Self::Hub { path, .. } | Self::Oci { path, .. } => last(path),
             Self::Mlflow(at) => last(at.path()),
         };
         match self {
             Self::S3 { bucket, .. } if name.is_empty() => bucket.clone(),
             Self::Hub { repository, .. } if name.is_empty() => last(repository),
             Self::Mlflow(at) if name.is_empty() => at.own_name().to_owned(),
+            Self::Oci { reference, .. } if name.is_empty() => last(reference.repository()),
             _ => name,
         }
     }
@@ -162,6 +172,21 @@ impl FromStr for Address {
                 }
                 Ok(Self::Http(url))
             }
+            ("oci", Some(rest)) => {
+                let shape = "it is written as oci://HOST/NAME:TAG or oci://HOST/NAME@sha256:DIGEST, with /PATH behind it for a part";
+                // No tag and no digest has a slash in it.
+                let host = rest.find('/').ok_or_else(|| malformed(shape))?;
+                let named = rest.get(host..).and_then(|name| name.find([':', '@'])).ok_or_else(|| malformed(shape))?;
+                let end =
+                    rest.get(host + named..).and_then(|tag| tag.find('/')).map_or(rest.len(), |end| host + named + end);
+                let (reference, path) = rest.split_at(end);
+                let path = path.strip_prefix('/').unwrap_or(path);
+                let is_path = path.strip_suffix('/').unwrap_or(path).split('/').all(|part| !matches!(part, "." | ".."));
+                match reference.parse() {
+                    Ok(reference) if is_path => Ok(Self::Oci { reference, path: path.to_owned() }),
+                    _ => Err(malformed(shape)),
+                }
+            }
             ("s3", Some(rest)) => {
                 let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
                 let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
@@ -208,6 +233,8 @@ impl fmt::Display for Address {
             Self::Hub { repository, revision, path } if path.is_empty() => write!(f, "hf://{repository}@{revision}"),
             Self::Hub { repository, revision, path } => write!(f, "hf://{repository}@{revision}/{path}"),
             Self::Mlflow(at) => at.fmt(f),
+            Self::Oci { reference, path } if path.is_empty() => write!(f, "oci://{reference}"),
+            Self::Oci { reference, path } => write!(f, "oci://{reference}/{path}"),
         }
     }
 }
@@ -232,6 +259,9 @@ mod tests {
             ("hf://owner/name", "name", true),
             ("hf://owner/name@v1/model.safetensors", "model.safetensors", false),
             ("hf://owner/name@v1/onnx/", "onnx", true),
+            ("oci://127.0.0.1:5000/models/iris:3", "iris", true),
+            ("oci://registry.example/iris:3/onnx/", "onnx", true),
+            ("oci://registry.example/iris:3/onnx/model.onnx", "model.onnx", false),
             ("models:/iris/3", "iris", true),
             ("models:/a model@champion", "a model", true),
             ("models:/iris/Production", "iris", true),
@@ -259,6 +289,9 @@ mod tests {
             ("https://b.example.org/a?X-Amz-Signature=1", "the signature in the address is a secret"),
             ("https://example.org/a/", "folders are not listed by HTTP"),
             ("s3://", "it is written as s3://BUCKET/KEY"),
+            ("oci://registry.example/iris", "it is written as oci://HOST/NAME:TAG"),
+            ("oci://iris:3", "it is written as oci://HOST/NAME:TAG"),
+            ("oci://registry.example/iris:3/../x", "it is written as oci://HOST/NAME:TAG"),
             ("hf://name", "it is written as hf://OWNER/NAME@REVISION/FILE"),
             ("models:/iris", "it is written as models:/NAME/VERSION"),
             ("models://iris/3", "it is written as models:/NAME/VERSION"),
