@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use hyper::body::Incoming;
 use hyper::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue,
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, LOCATION,
     PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use hyper::http::uri::Authority;
@@ -94,16 +94,11 @@ pub fn host_of(request: &Request<Incoming>) -> Result<Option<Authority>, Refusal
     text.parse().map(Some).map_err(|_| Refusal::bad("the host is none"))
 }
 
-/// The head of the request as the model sees it.
+/// The request as the model sees it, but for its path.
 ///
 /// # Errors
-/// When its path is none.
-pub fn for_model(
-    mut request: Request<Incoming>,
-    caller: Caller,
-    prefix: &str,
-    path: &str,
-) -> Result<Request<Body>, Refusal> {
+/// When it wants a protocol that is none.
+pub fn for_model(mut request: Request<Incoming>, caller: Caller) -> Result<Request<Body>, Refusal> {
     let wish = Wish::of(&mut request);
     let (mut head, body) = request.into_parts();
     remove_hop_by_hop(&mut head.headers);
@@ -126,11 +121,6 @@ pub fn for_model(
     says(of_old("x-forwarded-for"), HeaderValue::from_str(&addresses.join(", ")).ok());
     says(of_old("x-forwarded-proto"), Some(HeaderValue::from_static(way.scheme)));
     says(of_old("x-forwarded-host"), way.host.or(host));
-    let prefix = format!("{}{prefix}", way.prefix);
-    if !prefix.is_empty() {
-        says(of_old("x-forwarded-prefix"), HeaderValue::from_str(&prefix).ok());
-    }
-    head.uri = path.parse::<Uri>().map_err(|_| Refusal::bad("the path is none"))?;
     head.version = Http::HTTP_11;
     head.extensions.clear();
     if let Some(wish) = wish {
@@ -140,6 +130,38 @@ pub fn for_model(
         head.extensions.insert(wish);
     }
     Ok(Request::from_parts(head, Body::asked(body, caller.patience)))
+}
+
+/// Gives the request the path `path`, below `prefix` as whoever asked sees it.
+///
+/// # Errors
+/// When the path is none.
+pub fn place(request: &mut Request<Body>, prefix: &str, path: &str) -> Result<(), Refusal> {
+    let none = || Refusal::bad("the path is none");
+    *request.uri_mut() = path.parse::<Uri>().map_err(|_| none())?;
+    let name = HeaderName::from_static("x-forwarded-prefix");
+    match prefix {
+        "" => drop(request.headers_mut().remove(name)),
+        prefix => drop(request.headers_mut().insert(name, HeaderValue::from_str(prefix).map_err(|_| none())?)),
+    }
+    Ok(())
+}
+
+/// Has an answer that leads elsewhere on the model's own host (`host`) lead below `prefix`, which the model need not know of.
+fn relocate(headers: &mut HeaderMap, prefix: &str, host: Option<&HeaderValue>) {
+    let Some(text) = headers.get(LOCATION).and_then(|value| value.to_str().ok()) else { return };
+    let host = host.and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let origin = ["http://", "https://"].into_iter().find_map(|scheme| {
+        let length = scheme.len() + host.len();
+        (text.starts_with(scheme) && text.get(scheme.len()..)?.starts_with(host)).then_some(length)
+    });
+    let Some((origin, path)) = text.split_at_checked(origin.unwrap_or(0)) else { return };
+    let below = path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?', '#']));
+    if !path.starts_with('/') || path.starts_with("//") || below {
+        return;
+    }
+    let place = HeaderValue::from_str(&format!("{origin}{prefix}{path}"));
+    place.ok().and_then(|place| headers.insert(LOCATION, place));
 }
 
 impl Wish {
@@ -232,10 +254,11 @@ pub enum Given {
     Lost(Refusal),
 }
 
-/// Gives the request to the container, and returns when its answer begins.
+/// Gives the request to the container, which whoever asked sees below `prefix`, and returns when its answer begins.
 pub async fn give(
     visit: Visit,
     mut request: Request<Body>,
+    prefix: &str,
     tally: &Arc<Tally>,
     since: Instant,
     limit: Option<Duration>,
@@ -250,6 +273,7 @@ pub async fn give(
     }
     // What is known of its length is written by whoever sends it.
     request.headers_mut().remove(CONTENT_LENGTH);
+    let host = request.headers().get(HOST).cloned();
     let (wish, fault) = (request.extensions().get::<Wish>().cloned(), request.body().fault());
     let sent = connection.try_send_request(request);
     let answer = match limit {
@@ -274,6 +298,7 @@ pub async fn give(
             say_length(&mut answer);
             let (mut head, incoming) = answer.into_parts();
             remove_hop_by_hop(&mut head.headers);
+            relocate(&mut head.headers, prefix, host.as_ref());
             head.version = Http::HTTP_11;
             head.extensions.clear();
             let body = Answer {
@@ -294,5 +319,33 @@ pub async fn give(
                 None => Refusal::broken("the model broke off before it answered; it may have begun to"),
             }),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_leads_elsewhere_on_the_models_host_leads_below_its_prefix() {
+        for (prefix, location, expected) in [
+            ("/iris", "/docs", "/iris/docs"),
+            ("/iris", "/docs?x=/iris", "/iris/docs?x=/iris"),
+            ("/iris", "/iris/docs", "/iris/docs"),
+            ("/iris", "/irises", "/iris/irises"),
+            ("/iris", "http://here:1/docs", "http://here:1/iris/docs"),
+            ("/iris", "https://here:1/iris", "https://here:1/iris"),
+            ("/iris", "https://here:12/docs", "https://here:12/docs"),
+            ("/iris", "https://elsewhere/docs", "https://elsewhere/docs"),
+            ("/iris", "//elsewhere/docs", "//elsewhere/docs"),
+            ("/iris", "docs", "docs"),
+            ("/shop/iris", "/docs", "/shop/iris/docs"),
+            ("", "/docs", "/docs"),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(LOCATION, HeaderValue::from_static(location));
+            relocate(&mut headers, prefix, Some(&HeaderValue::from_static("here:1")));
+            assert_eq!(headers[LOCATION], expected, "{prefix} {location}");
+        }
     }
 }

@@ -135,6 +135,8 @@ pub struct Version {
 #[derive(Clone, Debug, Default)]
 struct Own {
     ready: Option<String>,
+    /// Below which path it serves all.
+    root: Option<String>,
     /// Bytes.
     memory: Option<u64>,
     cpus: Option<f64>,
@@ -146,6 +148,7 @@ impl Own {
     fn of(manifest: &Manifest) -> Self {
         Self {
             ready: Some(manifest.service.ready.clone()),
+            root: manifest.service.root.clone(),
             memory: manifest.resources.memory.as_deref().and_then(size::bytes),
             cpus: manifest.resources.cpus,
             grace: manifest.service.grace.as_ref().and_then(|written| written.meant().ok()).map_or(
@@ -464,6 +467,17 @@ impl Version {
     /// The limit on a container's memory, in bytes.
     fn memory(&self) -> Option<u64> {
         self.model.memory.as_deref().and_then(size::bytes).or(self.own().memory)
+    }
+
+    /// The path of a request as the model itself has it, where it serves below its own name (`service.root: /NAME/api`): from
+    /// that nothing is taken away.
+    pub fn own_path(&self, prefix: &str, name: &str, path: &str) -> Option<String> {
+        if prefix.is_empty() {
+            return None;
+        }
+        let root = self.own().root?;
+        let whole = format!("/{name}{path}");
+        whole.strip_prefix(&root).is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?'])).then_some(whole)
     }
 
     /// The path that answers when it is ready.

@@ -1042,6 +1042,23 @@ fn what_the_manifest_says_of_how_it_is_run_counts_unless_the_configuration_says_
 }
 
 #[test]
+fn a_service_below_its_own_name_is_asked_there() {
+    let home = Home::warm();
+    let tiny = home.tiny("tiny").join("ekiben.yaml");
+    let manifest = fs::read_to_string(&tiny).unwrap();
+    assert!(manifest.contains("\nservice:\n"), "{manifest}");
+    fs::write(&tiny, manifest.replace("\nservice:\n", "\nservice:\n  root: /tiny/api\n")).unwrap();
+    let serving = Serving::start(&home, &["./tiny"]);
+    let ask = |path: &str| ask(&serving.address, "POST", path, r#"{"x": 2}"#);
+    // As whoever made it counts on, and as any other model.
+    for path in ["/tiny/api/predict", "/tiny/tiny/api/predict", "/tiny@1/api/predict"] {
+        assert_eq!(ask(path), (200, "7.0".to_owned()), "{path}");
+    }
+    assert_eq!(ask("/tiny/predict").0, 404);
+    assert_eq!(serving.get("/tiny/readyz").0, 200);
+}
+
+#[test]
 fn other_protocols_pass_through_once_both_sides_want_them() {
     let home = probed();
     let serving = Serving::of(&home, "models: {probe: {image: 'probe:1', timeout: 1}}");
@@ -1146,6 +1163,12 @@ fn whoever_asks_cannot_say_who_they_are_but_a_trusted_proxy_can() {
         "GET /probe HTTP/1.1\r\nhost: a\r\nx-forwarded-prefix: /shop\r\nconnection: close\r\n\r\n",
     );
     assert!(moved.contains("location: /shop/probe/\r\n"), "{moved}");
+    let leads = "/probe/raw?HTTP/1.1%20302%20X%0d%0alocation:%20/docs%0d%0acontent-length:%200%0d%0a%0d%0a";
+    let moved = raw(
+        &serving.address,
+        &format!("GET {leads} HTTP/1.1\r\nhost: a\r\nx-forwarded-prefix: /shop\r\nconnection: close\r\n\r\n"),
+    );
+    assert!(moved.contains("location: /shop/probe/docs\r\n"), "{moved}");
 }
 
 #[test]

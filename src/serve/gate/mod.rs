@@ -132,20 +132,23 @@ impl Gate {
         let name = host.as_ref().map(|host| host.host().trim_matches(['[', ']'])).unwrap_or_default();
         let route = self.table().route(name, target)?;
         let way = self.proxies.read().unwrap_or_else(PoisonError::into_inner).way(peer, request.headers());
-        let Some(path) = &route.path else {
+        if route.path.is_none() {
             let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
             return moved(&format!("{}{}/{query}", way.prefix, route.prefix));
-        };
+        }
+        let outer = way.prefix.clone();
         let caller = Caller { way, host, showed_token, patience: self.patience };
-        let request = proxy::for_model(request, caller, &route.prefix, path)?;
+        let request = proxy::for_model(request, caller)?;
         let version = route.model.version(route.version.as_deref())?;
-        Ok(self.given(&route, version, request, since).await)
+        Ok(self.given(&route, &outer, version, request, since).await)
     }
 
-    /// Gives the request to a container of the model: of `version`, or of whichever has taken its place.
+    /// Gives the request to a container of the model: of `version`, or of whichever has taken its place. The prefix `outer` was
+    /// taken from its path before it came here.
     async fn given(
         &self,
         route: &Route,
+        outer: &str,
         mut version: Arc<Version>,
         mut request: Request<Body>,
         since: Instant,
@@ -165,8 +168,18 @@ impl Gate {
                     }
                 },
                 Ok(visit) => {
+                    let path = route.path.as_deref().unwrap_or("/");
+                    let (inner, path) = match version.own_path(&route.prefix, &route.model.name, path) {
+                        Some(own) => ("", own),
+                        None => (&*route.prefix, path.to_owned()),
+                    };
+                    let prefix = format!("{outer}{inner}");
+                    if let Err(refused) = proxy::place(&mut request, &prefix, &path) {
+                        refusal = refused;
+                        break;
+                    }
                     let limit = version.model.answer.map(|seconds| Duration::from_secs(seconds.into()));
-                    match proxy::give(visit, request, &version.tally, since, limit).await {
+                    match proxy::give(visit, request, &prefix, &version.tally, since, limit).await {
                         Given::Answered(answer) => {
                             version.tally.answered(answer.status().as_u16());
                             return answer;
