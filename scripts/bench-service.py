@@ -5,11 +5,12 @@ docs/benchmarks.md.
     scripts/bench-service.py [EKIBEN]      on a machine with nothing else to do; takes about four minutes
 
 Single rows, by `ab` with 8 callers on kept connections: a hand-written FastAPI application with uvloop and httptools, `bentoml
-serve`, and Ekiben's service. A vectorised model asked by 64 callers: without batches, with them, and by BentoML with
-`batchable`. All of them run in one virtual environment, one after the other, three rounds; medians are given. Needs
-apache2-utils; the packages come from the package index.
+serve`, and Ekiben's service with what images get. A vectorised model asked by 64 callers: without batches, with them, and by
+BentoML with `batchable`. One after the other, three rounds; medians are given. Then what a stream's first part takes more than the
+function took for it, and the memory that uploads of 100 MB take. Needs apache2-utils; the packages come from the package index.
 """
 
+import http.client
 import json
 import os
 import pathlib
@@ -24,11 +25,19 @@ import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SECTION = ("<!-- service -->", "<!-- /service -->")
-PACKAGES = ["fastapi", "fastapi-swagger", "uvicorn", "uvloop", "httptools", "numpy", "bentoml==1.4.39"]
+# What images get, and what the others run in.
+OWN = ["fastapi", "fastapi-swagger", "httptools", "numpy", "python-multipart", "uvicorn"]
+OTHERS = ["bentoml==1.4.39", "fastapi", "httptools", "numpy", "uvicorn", "uvloop"]
 ROUNDS = 3
+UPLOAD = 100_000_000
+UPLOADS = (("in a form", "multipart/form-data; boundary=limit"), ("as the whole body", "application/octet-stream"))
 
 # The same functions for all: a sum for the cost of the service alone, and a model whose work is one product of matrices.
 MODEL = """\
+import time
+from pathlib import Path
+from typing import Iterator
+
 import numpy
 
 WEIGHTS = numpy.random.default_rng(0).normal(size=(64, 2048)).astype("float32")
@@ -39,6 +48,18 @@ def single(rows: list[list[float]]) -> list[float]:
     return [sum(row) for row in rows]
 
 
+def parts(seconds: float) -> Iterator[float]:
+    # How long each part took.
+    for _ in range(3):
+        begun = time.perf_counter()
+        time.sleep(seconds)
+        yield time.perf_counter() - begun
+
+
+def upload(file: Path) -> int:
+    return file.stat().st_size
+
+
 def vectorised(rows: list[list[float]]) -> list[float]:
     hidden = numpy.maximum(numpy.asarray(rows, dtype="float32") @ WEIGHTS, 0)
     for _ in range(4):
@@ -46,7 +67,10 @@ def vectorised(rows: list[list[float]]) -> list[float]:
     return hidden.mean(axis=1).tolist()
 """
 FASTAPI = """\
+import json
+
 from fastapi import FastAPI
+from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
 import model
@@ -62,6 +86,16 @@ app = FastAPI()
 @app.post("/single")
 def single(request: Request):
     return model.single(request.rows)
+
+
+class Parts(BaseModel):
+    seconds: float
+
+
+@app.post("/parts")
+def parts(request: Parts):
+    events = (f"data: {json.dumps(part)}\\n\\n" for part in model.parts(request.seconds))
+    return StreamingResponse(events, media_type="text/event-stream")
 
 
 @app.get("/readyz")
@@ -88,7 +122,10 @@ MANIFEST = {
     "name": "bench",
     "version": "1",
     "python": {"version": "3.11", "requirements": ["numpy"]},
-    "service": {"functions": {"single": "src/model.py:single", "vectorised": "src/model.py:vectorised"}},
+    "service": {
+        "functions": {name: f"src/model.py:{name}" for name in ("parts", "single", "upload", "vectorised")},
+        "limits": {"request": "200M"},
+    },
 }
 BATCH = {"vectorised": {"size": 64, "wait": "5ms"}}
 
@@ -139,14 +176,49 @@ class Server:
             sys.exit(f"{self.process.args} refuses:\n{done.stdout}")
         return float(re.search(r"Requests per second:\s+([0-9.]+)", done.stdout)[1])
 
+    def first_part(self):
+        """Milliseconds that the first part of a stream takes longer than the function: the median of 200 requests."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port)
+        found = []
+        for _ in range(200):
+            begun = time.perf_counter()
+            connection.request("POST", "/parts", json.dumps({"seconds": 0.02}), {"content-type": "application/json"})
+            answer = connection.getresponse()
+            line = answer.readline()
+            took = time.perf_counter() - begun
+            found.append((took - float(line.removeprefix(b"data: "))) * 1000)
+            answer.read()
+        return statistics.median(found)
+
+    def upload(self, kind):
+        """Megabytes that the process grows by at most while it takes a file, after a small one; and seconds."""
+        content = bytes(UPLOAD)
+        head, tail = b"", b""
+        if kind.startswith("multipart"):
+            head = b'--limit\r\ncontent-disposition: form-data; name=file; filename=x.bin\r\n\r\n'
+            tail = b"\r\n--limit--\r\n"
+        peaks, seconds = [], 0.0
+        for size in (1000, UPLOAD):
+            begun = time.perf_counter()
+            connection = http.client.HTTPConnection("127.0.0.1", self.port)
+            connection.request("POST", "/upload", head + content[:size] + tail, {"content-type": kind})
+            answer = connection.getresponse().read()
+            seconds = time.perf_counter() - begun
+            if answer != str(size).encode():
+                sys.exit(f"{size} bytes were answered with {answer}")
+            status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
+            peaks.append(int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1000)
+        return peaks[1] - peaks[0], seconds
+
 
 def main():
     ekiben = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "target/release/ekiben").resolve()
     with tempfile.TemporaryDirectory() as folder:
         work = pathlib.Path(folder)
-        subprocess.run([sys.executable, "-m", "venv", work / "venv"], check=True)
-        python = work / "venv/bin/python"
-        subprocess.run([python, "-m", "pip", "install", "-q", *PACKAGES], check=True)
+        for name, packages in (("own", OWN), ("venv", OTHERS)):
+            subprocess.run([sys.executable, "-m", "venv", work / name], check=True)
+            subprocess.run([work / name / "bin/python", "-m", "pip", "install", "-q", *packages], check=True)
+        python = work / "own/bin/python"
         for name in ("plain", "batched"):
             project = work / name
             (project / "src").mkdir(parents=True)
@@ -193,6 +265,11 @@ def main():
                 with start() as server:
                     rates[name].append(server.rate(path, body, callers))
         found = {name: statistics.median(values) for name, values in rates.items()}
+        with service("plain") as server:
+            own_part = server.first_part()
+            uploads = [(what, *server.upload(kind)) for what, kind in UPLOADS]
+        with fastapi() as server:
+            part = server.first_part()
     lines = ["| requests a second | ekiben | beside it | | ratio | goal |", "|---|--:|---|--:|--:|--:|"]
     for what, own, other, title, goal in (
         ("single rows, 8 callers", "ekiben", "fastapi", "FastAPI, uvloop and httptools", 1.0),
@@ -202,6 +279,10 @@ def main():
     ):
         ratio = found[own] / found[other]
         lines.append(f"| {what} | {found[own]:,.0f} | {title} | {found[other]:,.0f} | {ratio:.2f} | {goal} |")
+    lines += ["", "| | ekiben | FastAPI | goal |", "|---|--:|--:|--:|"]
+    lines.append(f"| the first part of a stream, after the function gave it | {own_part:.1f} ms | {part:.1f} ms | 5 ms |")
+    for what, grown, seconds in uploads:
+        lines.append(f"| memory for an upload of 100 MB, {what} | {grown:.1f} MB, {seconds:.2f} s | | constant |")
     table = "\n".join(lines)
     print(table)
     path = ROOT / "docs/benchmarks.md"

@@ -29,9 +29,11 @@ use crate::project::address::Address;
 pub const NAMES: [&str; 4] = ["ekiben.yaml", "ekiben.yml", "ekiben.json", "ekiben.json5"];
 
 /// The packages that Ekiben's own service needs, which serves functions. The bounds are the oldest that have what it uses.
-pub const SERVER: [&str; 5] = [
+/// httptools reads requests: it is the half of what serving a small one takes, and has wheels for these processors alone.
+pub const SERVER: [&str; 6] = [
     "fastapi>=0.100",
     "fastapi-swagger>=0.4; python_version >= '3.10'",
+    "httptools>=0.5; platform_machine == 'x86_64' or platform_machine == 'aarch64'",
     "pydantic>=2.6",
     "typing-extensions>=4.6",
     "uvicorn>=0.22",

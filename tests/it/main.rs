@@ -42,6 +42,7 @@ mod serve;
 mod service;
 mod services;
 mod streams;
+mod transfers;
 mod validate;
 mod values;
 mod volumes;

@@ -27,15 +27,13 @@ pub fn document(manifest: &Manifest, version: &str, api: &Api) -> Value {
         paths.insert(route.path.clone(), json!({ "post": openai(name, route) }));
     }
     if !api.openai.is_empty() {
-        let models =
-            get(OPENAI, "/v1/models", "The model, as OpenAI's clients ask for it", "application/json", &json!({}));
+        let models = get("/v1/models", "The model, as OpenAI's clients ask for it", "application/json", &json!({}));
         paths.insert("/v1/models".to_owned(), models);
     }
     if manifest.service.kserve.is_some() {
         let object = json!({ "application/json": { "schema": { "type": "object" } } });
         let answer = json!({ "description": "The tensors of the answer", "content": object });
         let infer = json!({
-            "tags": [KSERVE],
             "operationId": "v2_infer",
             "summary": "As the Open Inference Protocol has it, version 2",
             "requestBody": { "required": true, "content": object },
@@ -51,7 +49,7 @@ pub fn document(manifest: &Manifest, version: &str, api: &Api) -> Value {
         for (path, summary) in
             [("/ping", "Whether the model can answer"), ("/health", "The same"), ("/version", "The release of MLflow")]
         {
-            paths.insert(path.to_owned(), get(MLFLOW, path, summary, "application/json", &json!({})));
+            paths.insert(path.to_owned(), get(path, summary, "application/json", &json!({})));
         }
     }
     for (path, summary) in [
@@ -60,10 +58,9 @@ pub fn document(manifest: &Manifest, version: &str, api: &Api) -> Value {
         ("/readyz", "Whether the service can answer requests"),
     ] {
         let schema = json!({ "type": "object", "properties": { "status": { "type": "string" } } });
-        paths.insert(path.to_owned(), get(SERVICE, path, summary, "application/json", &schema));
+        paths.insert(path.to_owned(), get(path, summary, "application/json", &schema));
     }
-    let metrics =
-        get(SERVICE, "/metrics", "Metrics in Prometheus' text format", "text/plain", &json!({ "type": "string" }));
+    let metrics = get("/metrics", "Metrics in Prometheus' text format", "text/plain", &json!({ "type": "string" }));
     paths.insert("/metrics".to_owned(), metrics);
     let mut schemas = problems();
     let mut used = Value::Object(paths.clone()).to_string();
@@ -80,43 +77,50 @@ pub fn document(manifest: &Manifest, version: &str, api: &Api) -> Value {
             break;
         }
     }
-    let used = |tag: &Value| paths.values().flat_map(operations).any(|operation| operation["tags"][0] == tag["name"]);
-    let tags: Vec<_> = tags().into_iter().filter(used).collect();
-    let mut document = json!({
-        "openapi": "3.1.0", "info": info, "tags": tags, "paths": paths, "components": { "schemas": schemas },
-    });
+    let mut document =
+        json!({ "openapi": "3.1.0", "info": info, "paths": paths, "components": { "schemas": schemas } });
+    // What a command of the manifest's answers besides is not known.
+    if api.is_served() {
+        document["tags"] = tag(api, &mut document["paths"]).into();
+    }
     if let Some(root) = &manifest.service.root {
         document["servers"] = json!([{ "url": root }]);
     }
     document
 }
 
-/// What each operation belongs to, in the order in which they are shown: what the model can do comes first.
-fn tags() -> [Value; 5] {
-    [
-        (MODEL, "What the model does"),
-        (OPENAI, "The same for clients of OpenAI's API"),
-        (MLFLOW, "The same for clients of MLflow's scoring server"),
-        (KSERVE, "The same for clients of the Open Inference Protocol"),
-        (SERVICE, "How the service is, and answers that were asked for later"),
-    ]
-    .map(|(name, description)| json!({ "name": name, "description": description }))
+/// Says of each operation what it belongs to, and gives these in the order in which they are shown: what the model can do
+/// comes first.
+fn tag(api: &Api, paths: &mut Value) -> Vec<Value> {
+    let of = |path: &str| match path {
+        path if api.routes.iter().any(|route| route.path == path) => 0,
+        path if path.starts_with("/v1/") => 1,
+        "/invocations" | "/ping" | "/health" | "/version" if api.mlflow.is_some() => 2,
+        path if path.starts_with("/v2/") => 3,
+        _ => 4,
+    };
+    let mut used = [false; TAGS.len()];
+    for (path, item) in paths.as_object_mut().into_iter().flatten() {
+        for operation in item.as_object_mut().into_iter().flat_map(Map::values_mut).filter(|one| one.is_object()) {
+            operation["tags"] = json!([TAGS[of(path)].0]);
+            used[of(path)] = true;
+        }
+    }
+    let used = TAGS.iter().zip(used).filter(|(_, used)| *used);
+    used.map(|((name, description), _)| json!({ "name": name, "description": description })).collect()
 }
 
-const MODEL: &str = "model";
-const OPENAI: &str = "openai";
-pub(super) const MLFLOW: &str = "mlflow";
-const KSERVE: &str = "kserve";
-const SERVICE: &str = "service";
+const TAGS: [(&str, &str); 5] = [
+    ("model", "What the model does"),
+    ("openai", "The same for clients of OpenAI's API"),
+    ("mlflow", "The same for clients of MLflow's scoring server"),
+    ("kserve", "The same for clients of the Open Inference Protocol"),
+    ("service", "How the service is, and answers that were asked for later"),
+];
 
-/// The operations of a path.
-fn operations(path: &Value) -> impl Iterator<Item = &Value> {
-    path.as_object().into_iter().flat_map(Map::values).filter(|operation| operation.is_object())
-}
-
-fn get(tag: &str, path: &str, summary: &str, media_type: &str, schema: &Value) -> Value {
+fn get(path: &str, summary: &str, media_type: &str, schema: &Value) -> Value {
     let answer = json!({ "description": "The answer", "content": { media_type: { "schema": schema } } });
-    json!({ "get": { "tags": [tag], "operationId": path.trim_start_matches('/').replace('/', "_"), "summary": summary, "responses": { "200": answer } } })
+    json!({ "get": { "operationId": path.trim_start_matches('/').replace('/', "_"), "summary": summary, "responses": { "200": answer } } })
 }
 
 /// Where answers are asked for that nobody waited for.
@@ -125,7 +129,6 @@ fn deferred() -> Value {
     json!({
         "parameters": [{ "name": "name", "in": "path", "required": true, "schema": { "type": "string" } }],
         "get": {
-            "tags": [SERVICE],
             "operationId": "requests_get",
             "summary": "The answer to a request with `Prefer: respond-async`",
             "responses": {
@@ -135,7 +138,6 @@ fn deferred() -> Value {
             },
         },
         "delete": {
-            "tags": [SERVICE],
             "operationId": "requests_delete",
             "summary": "Forgets the request, and ends what can be ended",
             "responses": { "204": told("It is forgotten"), "404": told("No such request is known, or not any more") },
@@ -161,7 +163,6 @@ fn openai(name: &str, route: &Route) -> Value {
     let error = json!({ "type": "object", "properties": { "error": { "type": "object" } }, "required": ["error"] });
     let error = json!({ "application/json": { "schema": error } });
     json!({
-        "tags": [OPENAI],
         "operationId": route.path.trim_start_matches('/').replace('/', "_"),
         "summary": format!("As {} of OpenAI's API", route.path),
         "requestBody": { "required": true, "content": { "application/json": { "schema": schema } } },
@@ -191,7 +192,6 @@ fn operation(manifest: &Manifest, api: &Api, route: &Route, out: Way) -> Value {
         responses["406"] = problem("The answer is of no kind that is accepted", "Refusal");
     }
     let mut operation = json!({
-        "tags": [MODEL],
         "operationId": route.path.trim_start_matches('/'),
         "requestBody": { "required": needs_body(signature), "content": requests(manifest, api, route) },
         "responses": responses,

@@ -174,7 +174,8 @@ class Fitting(Places):
         self.admit()
         self.is_watched = self.taken > 1 or bool(self.waiting)
         if self.is_watched:
-            asyncio.get_running_loop().call_later(LOOK, self.look)
+            # Where nobody waits, there is time.
+            asyncio.get_running_loop().call_later(LOOK if self.waiting else 3 * LOOK, self.look)
 
 
 class Threads:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 import time
 from pathlib import Path, PurePosixPath
 from typing import Dict, Iterator
@@ -66,27 +67,37 @@ def limit_threads(workers: int = 1) -> None:
 
 
 class Demand:
-    """How many processors this process uses, or would if it had them: threads that could run and wait for one count."""
+    """How many processors this process uses beside the thread that asks, or would if it had them: threads that could run and
+    wait for one count.
+    """
 
     def __init__(self) -> None:
         # Nanoseconds that each thread has waited.
         self.waited: Dict[str, int] = {}
-        self.ran, self.time = time.process_time(), time.perf_counter()
+        self.ran, self.time = ran(), time.perf_counter()
 
     def lately(self) -> float:
         """Since this was asked last."""
-        ran, now, waited = time.process_time(), time.perf_counter(), waits()
+        so_far, now, waited = ran(), time.perf_counter(), waits()
         more = sum(max(of - self.waited.get(thread, 0), 0) for thread, of in waited.items())
-        processors = (ran - self.ran + more / 1e9) / max(now - self.time, 1e-6)
-        self.ran, self.time, self.waited = ran, now, waited
+        processors = (so_far - self.ran + more / 1e9) / max(now - self.time, 1e-6)
+        self.ran, self.time, self.waited = so_far, now, waited
         return processors
 
 
+def ran() -> float:
+    """Seconds that all other threads have run."""
+    return time.process_time() - time.thread_time()
+
+
 def waits() -> Dict[str, int]:
-    """The second number of each thread's `schedstat` (https://docs.kernel.org/scheduler/sched-stats.html)."""
+    """Nanoseconds that each of them has waited for a processor: the second number of `schedstat`
+    (https://docs.kernel.org/scheduler/sched-stats.html).
+    """
     found = {}
     try:
-        for thread in os.listdir(THREADS):
+        others = set(os.listdir(THREADS)) - {str(threading.get_native_id())}
+        for thread in others:
             try:
                 with open(f"{THREADS}/{thread}/schedstat") as file:
                     found[thread] = int(file.read().split()[1])
