@@ -111,7 +111,8 @@ fn selected(server: &Server, selection: &Selection) -> Result<Vec<Version>, Erro
     let Selection { name, filter, alias, stage } = selection;
     let versions = match (alias, name) {
         (Some(alias), name) => {
-            let names = server.with_alias(alias)?.into_iter().filter(|one| name.as_ref().is_none_or(|name| name == one));
+            let names =
+                server.with_alias(alias)?.into_iter().filter(|one| name.as_ref().is_none_or(|name| name == one));
             let version = |name: String| match server.version(&name, &Which::Alias(alias.clone())) {
                 // Somebody took it away in between.
                 Err(error) if error.is_missing() => None,

@@ -190,6 +190,11 @@ fn build(context: &Context, session: &Session, path: &Path) -> Result<ImageName,
     Ok(workflow::image(session, request, context)?.name)
 }
 
+/// Where what a container said can be read.
+fn log(container: &str, is_kept: bool) -> String {
+    if is_kept { format!("; `ekiben logs {container}` has what it said last") } else { String::new() }
+}
+
 fn show(printer: &Printer, event: Event, key: Option<&str>) {
     match event {
         Event::Listening(address) => {
@@ -208,13 +213,14 @@ fn show(printer: &Printer, event: Event, key: Option<&str>) {
         Event::Ready { model, container, took } => {
             printer.status("Started", format!("{NAME}{model}{NAME:#} {DIM}{container}{DIM:#} in {}", Time(took)));
         }
-        Event::Ended { model, container } => {
-            printer.status("Stopped", format!("{NAME}{model}{NAME:#} {DIM}{container}{DIM:#}"));
+        Event::Ended { model, container, has_log } => {
+            printer.status(
+                "Stopped",
+                format!("{NAME}{model}{NAME:#} {DIM}{container}{DIM:#}{}", log(&container, has_log)),
+            );
         }
         Event::Died { model, container, how, has_log } => {
-            let log =
-                if has_log { format!("; `ekiben logs {container}` has what it said last") } else { String::new() };
-            printer.warn(&format!("{model} died: {how}{log}"));
+            printer.warn(&format!("{model} died: {how}{}", log(&container, has_log)));
         }
         Event::Failed { model, why } => printer.warn(&format!("{model} was not started: {why}")),
         Event::Warning(text) => printer.warn(&text),

@@ -177,6 +177,11 @@ impl Config {
         let loaded = load::file::<Self>(path, found)?;
         if let Some(config) = &loaded.value {
             config.check(&loaded.document, found);
+            // Of one with other mistakes, the key may be misspelt.
+            for name in config.models.iter().filter(|(_, model)| model.is_of_nothing() && loaded.sound).map(|it| it.0) {
+                let why = "a model has an `image` or a `project`";
+                found.push(loaded.document.at(Code::WrongForm, &pointer(["models", name]), why.to_owned()));
+            }
         }
         let (_, mut config) = loaded.whole().filter(|_| !found.has_errors())?;
         let folder = path.parent().unwrap_or(Path::new(""));
@@ -203,7 +208,7 @@ impl Config {
     }
 
     /// What the schema cannot say. Mistakes go to `found`.
-    pub fn check(&self, document: &Document, found: &mut Diagnostics) {
+    fn check(&self, document: &Document, found: &mut Diagnostics) {
         for (number, text) in self.trusted_proxies.iter().enumerate() {
             if let Err(error) = text.parse::<Network>() {
                 let at = pointer(["trusted_proxies", &number.to_string()]);
@@ -216,13 +221,12 @@ impl Config {
             let mut wrong = |keys: &[&str], why: String| found.push(document.at(Code::WrongForm, &at(keys), why));
             match (&model.image, &model.project) {
                 (Some(_), Some(_)) => wrong(&["project"], "a model has an `image` or a `project`, not both".to_owned()),
-                (None, None) => wrong(&[], "a model has an `image` or a `project`".to_owned()),
                 (Some(image), None) => {
                     if let Err(error) = image.parse::<ImageQuery>() {
                         wrong(&["image"], error.to_string());
                     }
                 }
-                (None, Some(_)) => {}
+                (None, _) => {}
             }
             for (number, host) in model.hosts.iter().enumerate() {
                 if let Some(other) = hosts.insert(host.to_ascii_lowercase(), name) {
@@ -280,6 +284,10 @@ impl Model {
             gpus: Vec::new(),
             schedule: None,
         }
+    }
+
+    fn is_of_nothing(&self) -> bool {
+        self.image.is_none() && self.project.is_none()
     }
 
     /// Its strategy, and how long it is kept after its last answer, where its own text says nothing of it `default` counts.

@@ -33,12 +33,14 @@ pub enum Event {
         /// How long it took.
         took: Duration,
     },
-    /// A container was ended, as nobody needed it any more.
+    /// A container was ended, as nobody needed it any more, or it did not become ready.
     Ended {
         /// The model and its version.
         model: String,
         /// The container.
         container: String,
+        /// Whether what it said last is kept.
+        has_log: bool,
     },
     /// A container ended though nobody ended it.
     Died {

@@ -549,7 +549,8 @@ async fn roll(model: Arc<Model>, keeper: Arc<Keeper>, current: Arc<Version>, nex
         match next.ready(&keeper).await {
             Err(Denied::Retired) => return,
             Err(Denied::Refused(refusal)) => {
-                let text = format!("{} goes on, as {} does not start: {refusal}", current.name, next.name);
+                let why = refusal.cause.unwrap_or(refusal.why);
+                let text = format!("{} goes on, as {} does not start: {why}", current.name, next.name);
                 keeper.tell(Event::Warning(text));
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(LONGEST);

@@ -184,7 +184,7 @@ pub enum Status {
     Starting,
     /// Its container answers.
     Ready,
-    /// The last start failed, and the next is not due yet.
+    /// It has no container, as the last start failed.
     Failed,
 }
 
@@ -218,9 +218,8 @@ impl Version {
     /// How it is, and the last failure with its time.
     pub fn status(&self) -> (Status, Option<(SystemTime, Refusal)>) {
         let state = lock(&self.state);
-        let pauses = state.not_before.is_some_and(|until| until > Instant::now());
         let status = match &state.phase {
-            Phase::Idle if pauses => Status::Failed,
+            Phase::Idle if state.last_failure.is_some() => Status::Failed,
             Phase::Idle => Status::Idle,
             Phase::Starting => Status::Starting,
             Phase::Ready(instance) if instance.is_open() => Status::Ready,
@@ -546,6 +545,7 @@ impl Version {
             }
             () = instance.emptied() => Err(Refusal::unavailable(DIED, "the model ended before it was ready")),
             () = tokio::time::sleep(limit) => {
+                instance.is_of_use.store(false, Ordering::Relaxed);
                 instance.close();
                 Err(failed(format!("it did not become ready within {} s ({})", limit.as_secs(), ready)))
             }
@@ -656,7 +656,9 @@ impl Attendant {
             }
         }
         let grace = version.grace();
-        let keeps = has_died && !instance.has_seen_credentials.load(Ordering::Relaxed);
+        // What one said that was never ready may tell why.
+        let is_odd = has_died || !instance.is_of_use.load(Ordering::Relaxed);
+        let keeps = is_odd && !instance.has_seen_credentials.load(Ordering::Relaxed);
         let keeper = Arc::clone(&self.keeper);
         let finished = tokio::task::spawn_blocking(move || {
             let (exit, said) = finish(&container, grace)?;
@@ -678,7 +680,7 @@ impl Attendant {
         let (model, container) = (version.name.to_string(), instance.container.clone());
         self.keeper.tell(match has_died {
             true => Event::Died { model, container, how, has_log },
-            false => Event::Ended { model, container },
+            false => Event::Ended { model, container, has_log },
         });
         drop(self.claim);
         self.keeper.forget(instance.number);

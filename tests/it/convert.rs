@@ -369,8 +369,16 @@ fn whatever_is_left_of_a_model_ends_in_a_proposal_or_none() {
                 let model = model::inspect(&model::Origin::Stream(&open), name, bytes.len() as u64).unwrap();
                 let proposal = proposal::of_file(&model, name);
                 let files = [name.to_owned()];
-                let words =
-                    Words { name: "x", files: &files, allow: &[], source: "src/predict.py", ours: true, schema: None };
+                let words = Words {
+                    name: "x",
+                    version: None,
+                    files: &files,
+                    elsewhere: None,
+                    allow: &[],
+                    source: "src/predict.py",
+                    ours: true,
+                    schema: None,
+                };
                 proposal.texts(&words).unwrap();
             }
         }

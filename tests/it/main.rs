@@ -29,6 +29,7 @@ mod layers;
 mod libraries;
 mod load;
 mod metadata;
+mod mlflow;
 mod models;
 mod names;
 mod nets;

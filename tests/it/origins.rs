@@ -1,50 +1,17 @@
 //! Models that live elsewhere: fetched from real servers, held against the lock, kept once.
 
-use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
-use crate::home::{Home, Ran, free_port, python_program, ran, tool, wait_until};
+use crate::home::servers::Server;
+use crate::home::{Home, Ran, free_port, python_program, ran, tool};
 use serde_json::{Value, json};
 
-/// A server on loopback, ended with this.
-struct Server {
-    process: Child,
-    port: u16,
-}
-
-impl Server {
-    fn start(mut command: Command, port: u16) -> Self {
-        let process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        wait_until("a server", || TcpStream::connect(("127.0.0.1", port)).is_ok());
-        Self { process, port }
-    }
-
-    /// Serves a folder as it is.
-    fn of_files(home: &Home, folder: &str) -> Self {
-        let port = free_port();
-        let mut command = tool("python3");
-        command.args(["-m", "http.server", "--bind", "127.0.0.1", "--directory", &home.path(folder)]);
-        command.arg(port.to_string());
-        Self::start(command, port)
-    }
-
-    fn of_a_hub(home: &Home, folder: &str, token: Option<&str>) -> Self {
-        let port = free_port();
-        let mut command = tool("python3");
-        command.args(["fixtures/hub/serve.py", &home.path(folder), &port.to_string()]).args(token);
-        Self::start(command, port)
-    }
-
-    fn url(&self, path: &str) -> String {
-        format!("http://127.0.0.1:{}/{path}", self.port)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
+/// A hub that has the repositories in a folder.
+fn hub(home: &Home, folder: &str, token: Option<&str>) -> Server {
+    let port = free_port();
+    let mut command = tool("python3");
+    command.args(["fixtures/hub/serve.py", &home.path(folder), &port.to_string()]).args(token);
+    Server::start(command, port)
 }
 
 /// A project without Python whose model's files are these.
@@ -162,7 +129,7 @@ fn a_repository_of_a_hub_is_locked_at_its_commit() {
     for (name, size) in [("config.json", 20), ("weights.bin", 5000), ("onnx/more.bin", 3000), ("a b.txt", 3)] {
         home.write(&format!("hub/owner/name/c0ffee/{name}"), vec![b'x'; size]);
     }
-    let server = Server::of_a_hub(&home, "hub", Some("hf_secret"));
+    let server = hub(&home, "hub", Some("hf_secret"));
 
     // The stand-in is as the hub is: its own client gets the same.
     let client = python_program("hf", "huggingface_hub==1.4.1").with_file_name("python");

@@ -588,19 +588,245 @@ fn a_new_configuration_replaces_what_runs_and_drops_no_request() {
 }
 
 #[test]
-fn a_new_version_in_the_store_is_taken_up() {
+fn a_new_version_in_the_store_is_taken_up_and_drops_no_request() {
     let home = probed();
-    let serving = Serving::start(&home, &["probe", "--follow"]);
+    home.write("serve.yaml", "models: {probe: {image: probe, start: 3, env: {SLOW: '0.1'}}}");
+    let serving = Serving::start(&home, &["--follow"]);
     assert_eq!(serving.get("/probe/version").0, 200);
     assert_eq!(serving.of_version("probe@2")["requests"], 1, "the newest");
-    home.run(["tag", "probe:1", "probe:10"]).ok();
-    wait_until("the new version", || {
-        serving.get("/probe/version");
-        serving.status()["models"][0]["current"] == "10"
+    // Of a version that never answers, and of one that ends at once.
+    probe_project(&home, "projects/broken", "env: {BROKEN: '1'}\n");
+    probe_project(&home, "projects/ending", "service: {command: [python, -c, 'raise SystemExit(3)', src/server.py]}\n");
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            at_once(4, |_| {
+                let mut statuses = BTreeMap::new();
+                while !done.load(Ordering::Relaxed) {
+                    *statuses.entry(serving.get("/probe/slow").0).or_insert(0) += 1;
+                }
+                statuses
+            })
+        });
+        let done = Done(&done);
+        home.run(["tag", "probe:1", "probe:10"]).ok();
+        let current = || serving.status()["models"][0]["current"].as_str().unwrap().to_owned();
+        wait_until("the new version", || current() == "10");
+        for (folder, tag, why) in
+            [("broken", "11", "did not become ready within 3 s (/readyz)"), ("ending", "12", "ended")]
+        {
+            home.run(["build", &format!("projects/{folder}"), "-t", &format!("probe:{tag}")]).ok();
+            let told = || {
+                let said = serving.said();
+                let mut lines = said
+                    .lines()
+                    .filter(|line| line.contains(&format!("probe@10 goes on, as probe@{tag} does not start")));
+                lines.any(|line| line.contains(why))
+            };
+            wait_until("a warning", told);
+            assert_eq!(current(), "10");
+            assert_eq!(serving.status()["models"][0]["next"], tag);
+        }
+        home.run(["tag", "probe:1", "probe:13"]).ok();
+        wait_until("the next one", || current() == "13");
+        drop(done);
+        for statuses in asking.join().unwrap() {
+            assert_eq!(statuses.keys().collect::<Vec<_>>(), [&200], "{statuses:?}");
+        }
     });
-    wait_until("the end of the old one", || serving.of_version("probe@2")["containers"].as_array().unwrap().is_empty());
+    wait_until("the end of the old one", || {
+        serving.of_version("probe@10")["containers"].as_array().unwrap().is_empty()
+    });
     assert_eq!(serving.get("/probe@2/version").0, 200, "it can still be asked for");
     serving.end().ok();
+}
+
+/// The status of an answer, which has to be one alone.
+#[track_caller]
+fn only_status(request: &str, answer: &str) -> u16 {
+    assert!(answer.matches("HTTP/1.1 ").count() <= 1, "{request:?} has two answers: {answer}");
+    answer.split(' ').nth(1).unwrap_or("0").parse().unwrap()
+}
+
+#[test]
+fn what_could_be_read_in_two_ways_is_read_once_or_refused() {
+    let home = probed();
+    let notes = home.write("notes/all", "");
+    fs::set_permissions(home.path("notes"), PermissionsExt::from_mode(0o777)).unwrap();
+    fs::set_permissions(&notes, PermissionsExt::from_mode(0o666)).unwrap();
+    let volumes = format!("env: {{NOTES: /notes/all}}, volumes: ['{}:/notes']", home.path("notes"));
+    home.write("serve.yaml", format!("models: {{probe: {{image: 'probe:1', {volumes}}}, tiny: {{image: tiny}}}}"));
+    let serving = Serving::start(&home, &["--idle", "2"]);
+    assert_eq!(serving.get("/probe/version").0, 200);
+    let within = "GET /probe/version?smuggled HTTP/1.1\r\nhost: a\r\n\r\n";
+    let chunked = "transfer-encoding: chunked";
+    let long = "x".repeat(100 << 10);
+    let many = "x: y\r\n".repeat(200);
+    for (head, body, statuses) in [
+        // RFC 9112, 6.3: the chunks count, and the connection ends.
+        (&*format!("{chunked}\r\ncontent-length: 60\r\n"), format!("0\r\n\r\n{within}"), &[200][..]),
+        (&format!("content-length: 5\r\n{chunked}\r\n"), format!("0\r\n\r\n{within}"), &[200]),
+        ("transfer-encoding: xchunked\r\ncontent-length: 5\r\n", format!("0\r\n\r\n{within}"), &[400]),
+        (&format!("{chunked}\r\ntransfer-encoding: identity\r\n"), format!("0\r\n\r\n{within}"), &[400]),
+        ("transfer-encoding : chunked\r\n", format!("0\r\n\r\n{within}"), &[400]),
+        ("transfer-encoding: \u{b}chunked\r\n", format!("0\r\n\r\n{within}"), &[400]),
+        ("content-length: 5\r\ncontent-length: 6\r\n", format!("abcde{within}"), &[400]),
+        ("content-length: 5, 6\r\n", format!("abcde{within}"), &[400]),
+        ("content-length: +5\r\n", format!("abcde{within}"), &[400]),
+        ("content-length: 0x5\r\n", format!("abcde{within}"), &[400]),
+        ("content-length: -1\r\n", within.to_owned(), &[400]),
+        ("content-length: 99999999999999999999\r\n", within.to_owned(), &[400]),
+        ("x: 1\r\n  content-length: 5\r\n", within.to_owned(), &[400]),
+        ("x: a\rcontent-length: 5\r\n", within.to_owned(), &[400]),
+        ("x: a\0b\r\n", within.to_owned(), &[400]),
+        (&format!("{chunked}\r\n"), format!("0x5\r\nabcde\r\n0\r\n\r\n{within}"), &[400]),
+        (&format!("{chunked}\r\n"), format!("fffffffffffffffff\r\nabc{within}"), &[400]),
+        (&format!("{chunked}\r\n"), format!("3\r\nabcde\r\n0\r\n\r\n{within}"), &[400]),
+        (&format!("{chunked}\r\n"), format!("5;\nabcde\r\n0\r\n\r\n{within}"), &[400]),
+        (&format!("{chunked}\r\n"), format!("5;{}\r\nabcde\r\n0\r\n\r\n{within}", "e".repeat(64 << 10)), &[400]),
+        (&format!("x: {long}\r\n"), String::new(), &[431]),
+        (&many, String::new(), &[431]),
+    ] {
+        let request = format!("POST /probe/sink HTTP/1.1\r\nhost: a\r\n{head}connection: close\r\n\r\n{body}");
+        let answer = raw(&serving.address, &request);
+        let status = only_status(&request, &answer);
+        assert!(statuses.contains(&status), "{head:?} {body:?}: {answer}");
+    }
+    for (request, statuses) in [
+        ("GET /probe/version\r\n\r\n".to_owned(), &[0, 400][..]),
+        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned(), &[0, 400]),
+        (format!("GET /probe/{long} HTTP/1.1\r\nhost: a\r\n\r\n"), &[414, 431]),
+        ("GET /probe/ HTTP/1.1\r\nhost: probe/../tiny\r\n\r\n".to_owned(), &[400]),
+        ("GET /probe/ HTTP/1.1\r\nhost: probe@tiny\r\n\r\n".to_owned(), &[400]),
+        ("GET /probe/ HTTP/1.1\r\nhost: [::1\r\n\r\n".to_owned(), &[400]),
+        ("GET http://u:p@probe.a/ HTTP/1.1\r\nhost: probe.a\r\n\r\n".to_owned(), &[400]),
+        ("GET /probe/ HTTP/1.1\r\nhost: a\r\nhost: a\r\n\r\n".to_owned(), &[400]),
+    ] {
+        let status = only_status(&request, &raw(&serving.address, &request));
+        assert!(statuses.contains(&status), "{request:?}: {status}");
+    }
+    // No path leads out of a model.
+    for path in [
+        "/probe/../tiny/livez",
+        "/probe/%2e%2e/tiny/livez",
+        "/probe/..%2ftiny/livez",
+        "/probe/%2E%2E%2Ftiny/livez",
+        "/probe/.%2e/tiny/livez",
+        "/probe/..;/tiny/livez",
+        "/probe\\..\\tiny\\livez",
+        "/probe/..%5ctiny/livez",
+        "/%2e%2e/-/status",
+        "/probe/a/../../-/status",
+        "/./probe/version",
+    ] {
+        assert_eq!(serving.get(path).0, 400, "{path}");
+    }
+    for path in ["//-/status", "//probe/version", "/-//status", "/PROBE/version", "/probe%2fversion"] {
+        assert_eq!(serving.get(path).0, 404, "{path}");
+    }
+    // Of two hosts the one in the target counts, here and at the model.
+    let seen =
+        raw(&serving.address, "GET http://probe.a:1/headers HTTP/1.1\r\nhost: tiny.b\r\nconnection: close\r\n\r\n");
+    assert!(seen.contains(r#"["host", "probe.a:1"]"#) && !seen.contains("tiny.b"), "{seen}");
+    // One after the other, in one piece; and as HTTP/1.0 has it.
+    let two = "GET /probe/headers?1 HTTP/1.1\r\nhost: a\r\n\r\nPOST /probe/echo HTTP/1.1\r\nhost: a\r\nconnection: close, content-length\r\ncontent-length: 4\r\n\r\nbody";
+    let answers = raw(&serving.address, two);
+    assert_eq!(answers.matches("HTTP/1.1 200").count(), 2, "{answers}");
+    assert!(answers.contains("/headers?1") && answers.contains("4\r\nbody\r\n"), "{answers}");
+    let old = raw(&serving.address, "GET /probe/version HTTP/1.0\r\n\r\nGET /probe/version?smuggled HTTP/1.0\r\n\r\n");
+    assert!(old.starts_with("HTTP/1.0 200") && old.matches("HTTP/1.0").count() == 1, "{old}");
+    let mut kept = connected(&serving.address);
+    for _ in 0..2 {
+        kept.write_all(b"GET /probe/version HTTP/1.0\r\nconnection: keep-alive\r\n\r\n").unwrap();
+        assert!(read_until(&mut kept, "?").contains("connection: keep-alive"));
+    }
+    let noted = fs::read_to_string(notes).unwrap();
+    assert!(!noted.contains("smuggled"), "{noted}");
+}
+
+#[test]
+fn who_is_slow_keeps_nothing_from_others() {
+    let home = probed();
+    home.write("serve.yaml", "models: {probe: {image: 'probe:1', concurrency: 1}}");
+    let serving = Serving::start(&home, &["--idle", "1"]);
+    assert_eq!(serving.get("/probe/version").0, 200);
+    let ends = |request: &[u8]| {
+        let mut connection = connected(&serving.address);
+        connection.write_all(request).unwrap();
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    for request in [&b""[..], b"G", b"GET /probe/version HTTP/1.1\r\nhost: a\r\nx"] {
+        let answer = ends(request);
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408"), "{answer}");
+    }
+    // Of a body something has to come; then the place that it had is free.
+    let answer = ends(b"POST /probe/sink HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\nabc");
+    assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("\"slow\""), "{answer}");
+    assert_eq!(serving.get("/probe/version").0, 200);
+    // Whoever does not take their answer does not keep it coming.
+    let mut idle = connected(&serving.address);
+    idle.write_all(b"GET /probe/endless HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+    assert_eq!(serving.get("/probe/version").0, 200, "who waits gets the place");
+    drop(idle);
+    // What is slow at the model's side is not the caller's fault.
+    let home_config = "models: {probe: {image: 'probe:1', env: {SLOW: '3'}}}";
+    home.write("serve.yaml", home_config);
+    wait_until("the new configuration", || serving.said().matches("Loaded").count() > 1);
+    assert_eq!(serving.get("/probe/slow").0, 200);
+}
+
+#[test]
+fn a_hostile_container_hurts_none_but_its_own_callers() {
+    let home = probed();
+    let serving = Serving::of(&home, "models: {probe: {image: 'probe:1', answer: 4}}");
+    assert_eq!(serving.get("/probe/version").0, 200);
+    let given = |answer: &str| {
+        let query: String = answer
+            .bytes()
+            .map(|byte| format!("%{byte:02x}"))
+            .collect::<String>()
+            .replace("%45%4e%44%4c%45%53%53", "ENDLESS");
+        raw(&serving.address, &format!("GET /probe/raw?{query} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n"))
+    };
+    for (answer, status) in [
+        ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nokHTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil", 200),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", 200),
+        (
+            "HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\nHTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok",
+            200,
+        ),
+        ("HTTP/1.1 200 OK\r\nconnection: x-own\r\nx-own: evil\r\nkeep-alive: 1\r\ncontent-length: 2\r\n\r\nok", 200),
+        ("HTTP/1.0 200 OK\r\n\r\nok", 200),
+        ("HTTP/1.1 204 No Content\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil", 204),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\nevil", 502),
+        ("HTTP/1.1 200 OK\r\nx: a\rset-cookie: evil\r\n\r\n", 502),
+        ("HTTP/1.1 200 OK\r\nx: a\r\n evil: b\r\n\r\n", 502),
+        ("HTTP/2 200 evil\r\n\r\n", 502),
+        ("evil\r\n\r\n", 502),
+        ("", 502),
+        ("HTTP/1.1 200 OK\r\nENDLESSx: evil\r\n", 502),
+        ("HTTP/1.1 200 OK\r\nx: ENDLESSevil", 502),
+        ("HTTP/1.1 ENDLESS2", 502),
+        ("ENDLESSHTTP/1.1 103 evil\r\n\r\n", 504),
+    ] {
+        let seen = given(answer);
+        assert_eq!(only_status(answer, &seen), status, "{answer:?}: {seen}");
+        assert!(!seen.contains("evil"), "{answer:?}: {seen}");
+        assert!(
+            status != 200 || seen.ends_with("ok") || seen.ends_with("\r\n2\r\nok\r\n0\r\n\r\n"),
+            "{answer:?}: {seen}"
+        );
+        // Whoever asks next is answered.
+        assert_eq!(serving.get("/probe/version").0, 200, "{answer:?}");
+    }
+    let head = raw(&serving.address, "HEAD /probe/version HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+    assert!(head.starts_with("HTTP/1.1 5") || head.ends_with("\r\n\r\n"), "{head}");
+    let status = fs::read_to_string(format!("/proc/{}/status", serving.child.id())).unwrap();
+    let most = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let most: u64 = most.split_whitespace().next().unwrap().parse().unwrap();
+    assert!(most < 120 << 10, "{most} KiB");
 }
 
 #[test]
@@ -617,6 +843,8 @@ fn a_model_that_does_not_start_is_tried_again_after_pauses_and_told() {
     let version = serving.of_version("probe@1");
     let why = version["last_failure"]["why"].as_str().unwrap();
     assert!(why.contains("/readyz"), "{why}");
+    assert_eq!(version["state"], "failed");
+    wait_until("where its log is", || serving.said().contains("has what it said last"));
     assert!(serving.get("/gone/").1.contains("not in the store"));
     assert!(serving.said().contains("there is no image `gone:1`"), "{}", serving.said());
     wait_until("nothing left", || serving.containers() == 0);

@@ -99,10 +99,12 @@ impl Mlflow {
         }
     }
 
-    /// Whether all of a folder is meant: that has no dot in its name, or `/` at the end.
+    /// Whether all of a folder is meant: that has no dot in its name, or `/` at the end. The one file without a dot that every
+    /// model has is its description.
     pub(super) fn is_folder(&self) -> bool {
         let path = self.path();
-        path.ends_with('/') || !path.rsplit('/').next().unwrap_or_default().contains('.')
+        let name = path.rsplit('/').next().unwrap_or_default();
+        path.ends_with('/') || !(name.contains('.') || name == "MLmodel")
     }
 
     /// What it is called where its path says nothing.

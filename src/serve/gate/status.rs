@@ -48,6 +48,8 @@ struct ModelStatus {
     name: String,
     /// The version that `/NAME/…` leads to.
     current: Option<String>,
+    /// The version that takes its place once it is ready.
+    next: Option<String>,
     /// When it runs again, where it does not at this time.
     closed_until: Option<i64>,
     versions: Vec<VersionStatus>,
@@ -108,6 +110,7 @@ pub fn of(gate: &Gate) -> Overview {
         ModelStatus {
             name: model.name.clone(),
             current: shape.current.as_ref().map(|version| version.record.name.tag().to_owned()),
+            next: shape.next.as_ref().map(|version| version.record.name.tag().to_owned()),
             closed_until: shape.closed.map(|time| time.as_second()),
             versions: versions.values().map(|version| of_version(version, &running)).collect(),
         }

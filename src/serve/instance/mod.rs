@@ -54,6 +54,8 @@ pub struct Instance {
     usage: Mutex<(Usage, Option<Instant>)>,
     /// Requests that it has answered.
     pub answered: AtomicU64,
+    /// It did not fail to become ready.
+    pub is_of_use: AtomicBool,
     /// A request carried a credential, which its log may hold.
     pub has_seen_credentials: AtomicBool,
 }
@@ -88,6 +90,7 @@ impl Instance {
             connections: Mutex::default(),
             usage: Mutex::default(),
             answered: AtomicU64::new(0),
+            is_of_use: AtomicBool::new(true),
             has_seen_credentials: AtomicBool::new(false),
         }
     }

@@ -6,6 +6,7 @@
 pub mod engines;
 pub mod images;
 pub mod registry;
+pub mod servers;
 
 use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
@@ -352,6 +353,11 @@ pub fn tool(name: &str) -> Command {
 
 /// A program of a package of the package index, in a virtual environment below the target folder. Installed once.
 pub fn python_program(program: &str, requirement: &str) -> PathBuf {
+    python_programs(program, &[requirement])
+}
+
+/// The same of the first of several packages.
+pub fn python_programs(program: &str, requirements: &[&str]) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(program);
     let path = folder.join("bin").join(program);
     let lock = File::create(folder.with_extension("lock")).unwrap();
@@ -359,9 +365,9 @@ pub fn python_program(program: &str, requirement: &str) -> PathBuf {
     if !path.exists() {
         let _ = fs::remove_dir_all(&folder);
         // Debian's Python cannot put pip into an environment, but its pip can install into one.
-        let script = "python3 -m venv --without-pip \"$1\"; \
-                      python3 -m pip -q --disable-pip-version-check --python \"$1/bin/python\" install \"$2\"";
-        ran(tool("sh").args(["-ec", script, "sh"]).arg(&folder).arg(requirement)).ok();
+        let script = "venv=$1; shift; python3 -m venv --without-pip \"$venv\"; \
+                      python3 -m pip -q --disable-pip-version-check --python \"$venv/bin/python\" install \"$@\"";
+        ran(tool("sh").args(["-ec", script, "sh"]).arg(&folder).args(requirements)).ok();
     }
     path
 }
