@@ -121,7 +121,7 @@ impl Input {
         }
         let requirements = project.requirements.texts();
 
-        let read = |file: &str| fs::read_to_string(project.root.join(file));
+        let read = |file: &str| fs::read(project.root.join(file));
         let api = Api::new(&manifest, &read)?;
         bundle.set_version(session, manifest.version.as_ref().map(ToString::to_string))?;
         let version = bundle.version().to_owned();

@@ -162,6 +162,51 @@ fn docker_runs_it() {
     served.stop();
 }
 
+/// A function for each kind of parameter and answer (`fixtures/kinds`): in a container of Ekiben's, where the manifest's tests
+/// ask, and in one of Docker's, asked by files and values on the command line.
+#[test]
+fn docker_answers_each_kind_of_value() {
+    if !nix::unistd::geteuid().is_root() {
+        println!("left out: dockerd needs root");
+        return;
+    }
+    let home = Home::warm();
+    home::copy(Path::new("fixtures/kinds"), Path::new(&home.path("kinds")), false);
+    let tested = home.run(["test", "kinds"]).ok().out;
+    assert!(tested.contains("all 9 answers as expected"), "{tested}");
+    home.run(["export", "kinds:1", "kinds.tar"]).ok();
+    let docker = timed("dockerd", || Docker::start(home.folder()));
+    let program = || docker.client();
+    timed("docker load", || ran(program().args(["load", "--input", "kinds.tar"])).ok());
+    let port = free_port();
+    let served = Served::start(&program, "kinds:1", port);
+    let address = format!("http://127.0.0.1:{port}");
+    wait_until("ready", || {
+        std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() && ask(&address, "GET", "/readyz", "").0 == 200
+    });
+    let red = "kinds/tests/red.png";
+    for (path, values, wanted) in [
+        ("/arrays", &["matrix=[[1,2],[3,5]]", "weights=[0.5,0.5]"][..], "[1.5,4.0]"),
+        ("/classes", &[r#"order={"name":"tea"}"#, "colour=red"], r#"{"name":"tea","sizes":[],"place":null}"#),
+        ("/files", &[&format!("first=@{red}"), "note=5"], r#"{"sizes":[74],"note":"5","suffix":".png"}"#),
+        ("/stream", &["text=once upon"], "\"once \"\n\"upon \"\n"),
+        ("/tables", &[r#"table=[{"a":1,"b":"x"}]"#, "column=[10]"], r#"[{"a":11,"b":"x"}]"#),
+        ("/texts", &["text=Tea", "how=up"], r#"{"text":"TEA","pairs":[],"more":{},"times":null}"#),
+        ("/times", &["day=2026-01-31", "price=1.1"], r#"{"after":"2026-02-01","price":"2.2","seconds":0.0}"#),
+    ] {
+        let answered = home.run([&["invoke", &address, path], values].concat()).ok().out;
+        assert_eq!(answered.trim_end(), wanted.trim_end(), "{path}");
+    }
+    let image = format!("image=@{red}");
+    home.run(["invoke", &address, "/picture", &image, "width=3", "-o", "small.png"]).ok();
+    let small = fs::read(home.path("small.png")).unwrap();
+    assert!(small.starts_with(b"\x89PNG") && small[16..24] == [0, 0, 0, 3, 0, 0, 0, 1], "{small:?}");
+    home.run(["invoke", &address, "/whole", &format!("content=@{red}"), "-o", "whole.bin"]).ok();
+    assert_eq!(fs::read(home.path("whole.bin")).unwrap(), fs::read(home.path(red)).unwrap());
+    home.run(["invoke", &address, "/picture", &image, "width=0"]).ends(4).says("422");
+    served.stop();
+}
+
 #[test]
 fn names_are_written_as_each_tool_looks_for_them() {
     let home = Home::empty();

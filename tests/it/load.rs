@@ -191,6 +191,86 @@ fn an_answer_that_nobody_waits_for_is_asked_for_later() {
     assert!(!service.log().contains(&one), "an address is as good as the answer");
 }
 
+/// A file is there until the function has read it, and an answer that is a file until it is asked for.
+#[test]
+fn a_file_goes_into_an_answer_for_later_and_comes_out_of_it() {
+    let source = "import time\nfrom pathlib import Path\nfrom typing import Iterator\n\n\ndef predict(file: Path) -> Path:\n    \
+                  time.sleep(0.3)\n    turned = file.with_name('turned.bin')\n    \
+                  turned.write_bytes(file.read_bytes()[::-1])\n    return turned\n\n\ndef parts(file: Path) -> \
+                  Iterator[str]:\n    for byte in file.read_bytes():\n        time.sleep(0.1)\n        yield str(file.exists())\n\n\n\
+                  def places() -> list[str]:\n    import glob, tempfile\n    return glob.glob(tempfile.gettempdir() + '/ekiben-*/*.later')\n";
+    let functions = json!({ "parts": "src/predict.py:parts", "places": "src/predict.py:places" });
+    let service =
+        Service::start(&tiny(&json!({ "predict": "src/predict.py:predict", "functions": functions })), source).ready();
+    let form = [("name=file; filename=x.later", b"\x01\x02\xff".as_slice())];
+    for (path, kind, wanted) in [
+        ("/predict", "application/octet-stream", b"\xff\x02\x01".as_slice()),
+        ("/parts", "application/json", b"[\"True\",\"True\",\"True\"]"),
+    ] {
+        let later = service.send(path, "prefer: respond-async\r\n", &form);
+        assert_eq!(later.status, 202, "{}", later.body);
+        let place = later.head.lines().find_map(|line| line.strip_prefix("location: ")).unwrap();
+        until("it is there", || service.get(place).status != 202);
+        for _ in 0..2 {
+            let answer = service.get(place);
+            assert_eq!((answer.status, answer.bytes.as_slice()), (200, wanted), "{}", service.log());
+            assert!(answer.head.contains(&format!("content-type: {kind}")), "{}", answer.head);
+        }
+    }
+    // What is wrong with a file is said at once; and nothing of any is left.
+    assert_eq!(service.send("/predict", "prefer: respond-async\r\n", &[("name=other", b"")]).status, 422);
+    assert_eq!(service.post("/places", &json!({})).json(), json!([]));
+}
+
+/// Where the manifest says nothing of it, functions that wait for something run together, those that compute on all
+/// processors do not, and one does not wait for another.
+#[test]
+fn as_many_are_at_work_as_keep_the_processors_busy() {
+    let source = "import threading, time\nlock, running = threading.Lock(), {}\n\n\ndef most(name, work):\n    \
+                  with lock:\n        running[name] = running.get(name, 0) + 1\n        found = running[name]\n    \
+                  try:\n        work()\n    finally:\n        with lock:\n            running[name] -= 1\n    \
+                  return found\n\n\ndef wait() -> int:\n    return most('wait', lambda: time.sleep(0.2))\n\n\n\
+                  def compute() -> int:\n    import hashlib\n    end = time.monotonic() + 0.2\n    def spin():\n        \
+                  while time.monotonic() < end:\n            hashlib.sha256(b'x' * 1000000)\n    def work():\n        \
+                  threads = [threading.Thread(target=spin) for _ in range(32)]\n        \
+                  [thread.start() for thread in threads]\n        [thread.join() for thread in threads]\n    \
+                  return most('compute', work)\n\n\ndef quick() -> int:\n    return 1\n";
+    let functions =
+        json!({ "wait": "src/predict.py:wait", "compute": "src/predict.py:compute", "quick": "src/predict.py:quick" });
+    let service = Service::start(&tiny(&json!({ "functions": functions })), source).ready();
+    let most = |answers: &[Answer]| -> Vec<u64> {
+        let mut found: Vec<_> = answers.iter().map(|answer| answer.json().as_u64().unwrap()).collect();
+        found.sort_unstable();
+        found
+    };
+    let waiting = at_once(&service, 60, "/wait", &json!({}));
+    assert!(most(&waiting)[59] > 8, "{:?}", most(&waiting));
+    std::thread::scope(|scope| {
+        let computing = scope.spawn(|| at_once(&service, 12, "/compute", &json!({})));
+        until("some wait", || !service.get("/metrics").body.contains("ekiben_requests_waiting 0"));
+        assert_eq!(service.post("/quick", &json!({})).json(), json!(1));
+        assert!(!computing.is_finished(), "one function waited for the end of the other");
+        let computed = computing.join().unwrap();
+        // Until it is seen what they do, there may be some more.
+        assert!(most(&computed)[6] <= 3, "{:?}", most(&computed));
+    });
+}
+
+#[test]
+fn libraries_have_no_more_threads_than_the_service_has_processors() {
+    let source = "import os\n\ndef predict():\n    return os.environ.get('OMP_NUM_THREADS')\n";
+    let all = std::thread::available_parallelism().unwrap().get();
+    let service = |workers: usize| {
+        let manifest = tiny(&json!({ "predict": "src/predict.py:predict", "workers": workers }));
+        let service = Service::start(&manifest, source).ready();
+        until("it is ready", || service.get("/readyz").status == 200);
+        service.post("/predict", &json!({})).json()
+    };
+    // All of them, which is what libraries take: nothing is said.
+    assert_eq!(service(1), json!(null));
+    assert_eq!(service(2 * all), json!("1"));
+}
+
 #[test]
 fn what_is_in_hand_is_answered_when_it_ends_and_what_comes_then_is_refused() {
     let mut service = slow(json!({ "concurrency": 4 }));

@@ -86,6 +86,14 @@ fn a_file_comes_in_a_form_in_json_or_alone() {
     assert_eq!(answer.json(), json!({ "size": 6, "note": "5", "kind": "bytes" }));
     let answer = service.send("/several", "", &[("name=images; filename=x", b"a"), ("name=images; filename=y", b"bc")]);
     assert_eq!(answer.json(), json!([1, 2, null]));
+    // What Swagger UI sends of what was left out: no file, and no number; but a text that is empty is one.
+    let blank = [("name=images; filename=x", b"a".as_slice()), ("name=more", b"")];
+    assert_eq!(service.send("/several", "", &blank).json(), json!([1, null]));
+    let blank = [image, ("name=times", b""), ("name=note", b"")];
+    assert_eq!(service.send("/size", "", &blank).json(), json!({ "size": 3, "note": "", "kind": "bytes" }));
+    assert_eq!(service.send("/size", "", &[("name=image", b"")]).status, 422);
+    let empty = service.send("/size", "", &[("name=image; filename=x", b"")]);
+    assert_eq!(empty.json()["size"], json!(0), "a file may be empty");
     // A browser's way to send no file.
     let answer = service.send("/several", "", &[("name=images; filename=x", b"a"), ("name=more; filename=\"\"", b"")]);
     assert_eq!(answer.json(), json!([1, null]));
@@ -164,6 +172,9 @@ fn a_file_is_answered_as_the_caller_accepts_it() {
         let answer = asked(path, accept);
         assert_eq!((answer.status, kind(&answer).as_str()), (200, wanted), "{path} {accept} {}", service.log());
         assert!(answer.head.contains(name), "{}", answer.head);
+        // A browser shows a picture, and asks what to do with all else.
+        let way = if wanted.starts_with("image/") { "inline" } else { "attachment" };
+        assert!(answer.head.contains(&format!("content-disposition: {way}; ")), "{}", answer.head);
         let sign: &[u8] = match wanted {
             "image/png" => b"\x89PNG",
             "image/jpeg" => b"\xff\xd8",
@@ -334,6 +345,16 @@ fn no_request_is_a_failure_of_the_model() {
     }
     let postscript = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n";
     assert_eq!(service.ask("POST", "/picture", "content-type: image/eps\r\n", postscript).status, 422);
+    for (content, said) in [
+        (b"%PDF-1.7 hello".as_slice(), "it is application/pdf; PNG, JPEG, WEBP, GIF, BMP, TIFF"),
+        (b"hello, hello, hello", "its first bytes are those of no picture that is known; PNG, JPEG"),
+        (b"", "it is empty"),
+    ] {
+        let answer = service.send("/picture", "", &[("name=image; filename=x", content)]);
+        assert!(answer.status == 422 && answer.body.contains(said), "{}", answer.body);
+        let hint = answer.body.contains("send the file as it is, or as PNG or JPEG");
+        assert_eq!(hint, !content.is_empty(), "{}", answer.body);
+    }
     assert!(!service.log().contains("the request failed"), "{}", service.log());
 }
 

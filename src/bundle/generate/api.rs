@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
+
 use super::schema::media_types;
 use crate::formats::document::Written;
 use crate::formats::source::{self, Parameter, ParameterKind, Signature, Type};
@@ -17,6 +19,19 @@ pub struct Api {
     pub openai: Vec<(&'static str, Route)>,
     /// The one that answers as MLflow's scoring server does.
     pub mlflow: Option<Route>,
+    /// What the manifest's tests ask and are answered.
+    pub examples: Vec<Example>,
+}
+
+/// A request that succeeds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Example {
+    /// What the manifest calls it.
+    pub name: String,
+    /// Where it is sent to.
+    pub path: String,
+    /// Its body, files as `data:` URLs in it.
+    pub request: Value,
 }
 
 /// A function and the path at which it answers.
@@ -65,6 +80,12 @@ impl Explain for Error {
     }
 }
 
+/// What gives the content of a file of the project.
+type Read<'a> = dyn Fn(&str) -> std::io::Result<Vec<u8>> + Sync + 'a;
+
+/// Bytes of a file that may stand in an example.
+const LARGEST_EXAMPLE: usize = 4096;
+
 /// Paths at which the service answers itself.
 const RESERVED: [&str; 6] = ["docs", "healthz", "livez", "metrics", "openapi.json", "readyz"];
 
@@ -72,11 +93,11 @@ const RESERVED: [&str; 6] = ["docs", "healthz", "livez", "metrics", "openapi.jso
 const MLFLOW: [&str; 4] = ["health", "invocations", "ping", "version"];
 
 impl Api {
-    /// Reads the declared parameters of the manifest's functions; `read` gives the text of a file of the project.
+    /// Reads the declared parameters of the manifest's functions; `read` gives what is in a file of the project.
     ///
     /// # Errors
     /// See [`Error`].
-    pub fn new(manifest: &Manifest, read: &(dyn Fn(&str) -> std::io::Result<String> + Sync)) -> Result<Self, Error> {
+    pub fn new(manifest: &Manifest, read: &Read) -> Result<Self, Error> {
         if !manifest.service.command.is_empty() {
             return Ok(Self::default());
         }
@@ -98,7 +119,17 @@ impl Api {
             Some(mlflow) => Some(Route::new("/invocations".to_owned(), mlflow.predict.meant()?, read)?),
             None => None,
         };
-        Ok(Self { routes, openai, mlflow })
+        let small = |file: &str| match read(file)? {
+            content if content.len() <= LARGEST_EXAMPLE => Ok(content),
+            _ => Err(std::io::ErrorKind::FileTooLarge.into()),
+        };
+        let examples = manifest.tests.iter().zip(1..).filter(|(test, _)| (200..300).contains(&test.wanted_status()));
+        let examples = examples.filter_map(|(test, number)| {
+            // One whose file is not there, or is large, is none.
+            let request = test.with_files(&small).ok()?.request?;
+            Some(Example { name: test.name(number), path: test.path.clone(), request })
+        });
+        Ok(Self { routes, openai, mlflow, examples: examples.collect() })
     }
 
     /// Whether Ekiben's service answers, and not a command of the manifest.
@@ -108,13 +139,10 @@ impl Api {
 }
 
 impl Route {
-    fn new(
-        path: String,
-        named: &FunctionRef,
-        read: &(dyn Fn(&str) -> std::io::Result<String> + Sync),
-    ) -> Result<Self, Error> {
+    fn new(path: String, named: &FunctionRef, read: &Read) -> Result<Self, Error> {
         let FunctionRef { file, function } = named.clone();
-        let signature = match source::function_in(&file, &read(&file)?, &function, &|file| read(file).ok()) {
+        let text = |file: &str| String::from_utf8(read(file)?).map_err(std::io::Error::other);
+        let signature = match source::function_in(&file, &text(&file)?, &function, &|file| text(file).ok()) {
             Ok(signature) => Some(signature),
             Err(source::Error::Opaque { .. }) => None,
             Err(source) => return Err(Error::Source { file, source }),
@@ -122,7 +150,7 @@ impl Route {
         Ok(Self { path, file, function, signature })
     }
 
-    pub(super) fn settings(&self, manifest: &Manifest) -> serde_json::Value {
+    pub(super) fn settings(&self, manifest: &Manifest) -> Value {
         let mut settings = serde_json::json!({ "path": self.path, "file": self.file, "function": self.function });
         for (parameter, _) in self.files(manifest) {
             if let Some(kinds) = accepted(manifest, &parameter.name) {

@@ -27,6 +27,7 @@ pub(super) fn operation(mlflow: &Mlflow, examples: Option<Value>) -> Value {
     });
     let told = |description: &str| json!({ "description": description, "content": { "application/json": { "schema": error } } });
     json!({
+        "tags": [super::openapi::MLFLOW],
         "operationId": "invocations",
         "summary": "As `mlflow models serve` answers",
         "requestBody": { "required": true, "content": content },

@@ -11,7 +11,7 @@ mod openapi;
 mod schema;
 mod yaml;
 
-pub use api::{Api, Error, Route};
+pub use api::{Api, Error, Example, Route};
 pub use bundle::{Facts, bundle};
 pub use openapi::document;
 
@@ -77,6 +77,7 @@ pub fn service(manifest: &Manifest, version: &str, api: &Api) -> Vec<GeneratedFi
             copied!("ekiben_service/load.py"),
             copied!("ekiben_service/log.py"),
             copied!("ekiben_service/metrics.py"),
+            copied!("ekiben_service/processors.py"),
             copied!("ekiben_service/values.py"),
             GeneratedFile::new("ekiben_service/openapi.json", document(manifest, version, api).to_string()),
             copied!("ekiben_service/server.py"),

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::schema::{Answers, Way, component, name_of, object, reference, schema};
 use super::{Api, Route, invocations};
 use crate::formats::source::{Parameter, ParameterKind, Signature, Type};
-use crate::project::manifest::{Manifest, Test};
+use crate::project::manifest::Manifest;
 
 /// The document; `version` is that of the model.
 pub fn document(manifest: &Manifest, version: &str, api: &Api) -> Value {
@@ -18,7 +18,7 @@ pub fn document(manifest: &Manifest, version: &str, api: &Api) -> Value {
     let answers = Answers::new(manifest.service.nan, classes());
     let mut paths = Map::new();
     for route in &api.routes {
-        paths.insert(route.path.clone(), json!({ "post": operation(manifest, route, Way::Out(&answers)) }));
+        paths.insert(route.path.clone(), json!({ "post": operation(manifest, api, route, Way::Out(&answers)) }));
     }
     if !api.routes.is_empty() {
         paths.insert("/requests/{name}".to_owned(), deferred());
@@ -27,13 +27,15 @@ pub fn document(manifest: &Manifest, version: &str, api: &Api) -> Value {
         paths.insert(route.path.clone(), json!({ "post": openai(name, route) }));
     }
     if !api.openai.is_empty() {
-        let models = get("/v1/models", "The model, as OpenAI's clients ask for it", "application/json", &json!({}));
+        let models =
+            get(OPENAI, "/v1/models", "The model, as OpenAI's clients ask for it", "application/json", &json!({}));
         paths.insert("/v1/models".to_owned(), models);
     }
     if manifest.service.kserve.is_some() {
         let object = json!({ "application/json": { "schema": { "type": "object" } } });
         let answer = json!({ "description": "The tensors of the answer", "content": object });
         let infer = json!({
+            "tags": [KSERVE],
             "operationId": "v2_infer",
             "summary": "As the Open Inference Protocol has it, version 2",
             "requestBody": { "required": true, "content": object },
@@ -44,12 +46,12 @@ pub fn document(manifest: &Manifest, version: &str, api: &Api) -> Value {
     if let Some(mlflow) = &manifest.service.mlflow {
         paths.insert(
             "/invocations".to_owned(),
-            json!({ "post": invocations::operation(mlflow, examples(&manifest.tests, "/invocations")) }),
+            json!({ "post": invocations::operation(mlflow, examples(api, "/invocations")) }),
         );
         for (path, summary) in
             [("/ping", "Whether the model can answer"), ("/health", "The same"), ("/version", "The release of MLflow")]
         {
-            paths.insert(path.to_owned(), get(path, summary, "application/json", &json!({})));
+            paths.insert(path.to_owned(), get(MLFLOW, path, summary, "application/json", &json!({})));
         }
     }
     for (path, summary) in [
@@ -58,9 +60,10 @@ pub fn document(manifest: &Manifest, version: &str, api: &Api) -> Value {
         ("/readyz", "Whether the service can answer requests"),
     ] {
         let schema = json!({ "type": "object", "properties": { "status": { "type": "string" } } });
-        paths.insert(path.to_owned(), get(path, summary, "application/json", &schema));
+        paths.insert(path.to_owned(), get(SERVICE, path, summary, "application/json", &schema));
     }
-    let metrics = get("/metrics", "Metrics in Prometheus' text format", "text/plain", &json!({ "type": "string" }));
+    let metrics =
+        get(SERVICE, "/metrics", "Metrics in Prometheus' text format", "text/plain", &json!({ "type": "string" }));
     paths.insert("/metrics".to_owned(), metrics);
     let mut schemas = problems();
     let mut used = Value::Object(paths.clone()).to_string();
@@ -77,17 +80,43 @@ pub fn document(manifest: &Manifest, version: &str, api: &Api) -> Value {
             break;
         }
     }
-    let mut document =
-        json!({ "openapi": "3.1.0", "info": info, "paths": paths, "components": { "schemas": schemas } });
+    let used = |tag: &Value| paths.values().flat_map(operations).any(|operation| operation["tags"][0] == tag["name"]);
+    let tags: Vec<_> = tags().into_iter().filter(used).collect();
+    let mut document = json!({
+        "openapi": "3.1.0", "info": info, "tags": tags, "paths": paths, "components": { "schemas": schemas },
+    });
     if let Some(root) = &manifest.service.root {
         document["servers"] = json!([{ "url": root }]);
     }
     document
 }
 
-fn get(path: &str, summary: &str, media_type: &str, schema: &Value) -> Value {
+/// What each operation belongs to, in the order in which they are shown: what the model can do comes first.
+fn tags() -> [Value; 5] {
+    [
+        (MODEL, "What the model does"),
+        (OPENAI, "The same for clients of OpenAI's API"),
+        (MLFLOW, "The same for clients of MLflow's scoring server"),
+        (KSERVE, "The same for clients of the Open Inference Protocol"),
+        (SERVICE, "How the service is, and answers that were asked for later"),
+    ]
+    .map(|(name, description)| json!({ "name": name, "description": description }))
+}
+
+const MODEL: &str = "model";
+const OPENAI: &str = "openai";
+pub(super) const MLFLOW: &str = "mlflow";
+const KSERVE: &str = "kserve";
+const SERVICE: &str = "service";
+
+/// The operations of a path.
+fn operations(path: &Value) -> impl Iterator<Item = &Value> {
+    path.as_object().into_iter().flat_map(Map::values).filter(|operation| operation.is_object())
+}
+
+fn get(tag: &str, path: &str, summary: &str, media_type: &str, schema: &Value) -> Value {
     let answer = json!({ "description": "The answer", "content": { media_type: { "schema": schema } } });
-    json!({ "get": { "operationId": path.trim_start_matches('/').replace('/', "_"), "summary": summary, "responses": { "200": answer } } })
+    json!({ "get": { "tags": [tag], "operationId": path.trim_start_matches('/').replace('/', "_"), "summary": summary, "responses": { "200": answer } } })
 }
 
 /// Where answers are asked for that nobody waited for.
@@ -96,6 +125,7 @@ fn deferred() -> Value {
     json!({
         "parameters": [{ "name": "name", "in": "path", "required": true, "schema": { "type": "string" } }],
         "get": {
+            "tags": [SERVICE],
             "operationId": "requests_get",
             "summary": "The answer to a request with `Prefer: respond-async`",
             "responses": {
@@ -105,6 +135,7 @@ fn deferred() -> Value {
             },
         },
         "delete": {
+            "tags": [SERVICE],
             "operationId": "requests_delete",
             "summary": "Forgets the request, and ends what can be ended",
             "responses": { "204": told("It is forgotten"), "404": told("No such request is known, or not any more") },
@@ -130,6 +161,7 @@ fn openai(name: &str, route: &Route) -> Value {
     let error = json!({ "type": "object", "properties": { "error": { "type": "object" } }, "required": ["error"] });
     let error = json!({ "application/json": { "schema": error } });
     json!({
+        "tags": [OPENAI],
         "operationId": route.path.trim_start_matches('/').replace('/', "_"),
         "summary": format!("As {} of OpenAI's API", route.path),
         "requestBody": { "required": true, "content": { "application/json": { "schema": schema } } },
@@ -140,7 +172,7 @@ fn openai(name: &str, route: &Route) -> Value {
     })
 }
 
-fn operation(manifest: &Manifest, route: &Route, out: Way) -> Value {
+fn operation(manifest: &Manifest, api: &Api, route: &Route, out: Way) -> Value {
     let signature = route.signature.as_ref();
     let problem = |description: &str, name: &str| {
         let schema = json!({ "$ref": reference(name) });
@@ -159,8 +191,9 @@ fn operation(manifest: &Manifest, route: &Route, out: Way) -> Value {
         responses["406"] = problem("The answer is of no kind that is accepted", "Refusal");
     }
     let mut operation = json!({
+        "tags": [MODEL],
         "operationId": route.path.trim_start_matches('/'),
-        "requestBody": { "required": needs_body(signature), "content": requests(manifest, route) },
+        "requestBody": { "required": needs_body(signature), "content": requests(manifest, api, route) },
         "responses": responses,
     });
     if manifest.service.timeout.is_some() {
@@ -179,9 +212,9 @@ fn needs_body(signature: Option<&Signature>) -> bool {
 }
 
 /// What a request may be: JSON; where there are files, a form; where there is one alone, that file.
-fn requests(manifest: &Manifest, route: &Route) -> Value {
+fn requests(manifest: &Manifest, api: &Api, route: &Route) -> Value {
     let mut request = json!({ "schema": arguments(manifest, route, Way::In) });
-    if let Some(examples) = examples(&manifest.tests, &route.path) {
+    if let Some(examples) = examples(api, &route.path) {
         request["examples"] = examples;
     }
     let mut content = json!({ "application/json": request });
@@ -268,14 +301,11 @@ fn property(manifest: &Manifest, parameter: &Parameter, way: Way) -> Value {
     property
 }
 
-/// The manifest's tests that succeed are examples.
-fn examples(tests: &[Test], path: &str) -> Option<Value> {
-    let examples: Map<String, Value> = tests
-        .iter()
-        .zip(1..)
-        .filter(|(test, _)| test.files().is_empty() && test.path == path && (200..300).contains(&test.wanted_status()))
-        .filter_map(|(test, number)| Some((test.name(number), json!({ "value": test.request.as_ref()? }))))
-        .collect();
+/// Those of a path, by their names.
+fn examples(api: &Api, path: &str) -> Option<Value> {
+    let examples = api.examples.iter().filter(|example| example.path == path);
+    let examples: Map<_, _> =
+        examples.map(|example| (example.name.clone(), json!({ "value": example.request }))).collect();
     (!examples.is_empty()).then_some(Value::Object(examples))
 }
 

@@ -84,7 +84,7 @@ pub fn schema(of: &Type, way: Way) -> Value {
             if let [one] = some.as_slice() { one.clone() } else { json!({ "anyOf": some }) }
         }
         Type::Union(types) => json!({ "anyOf": types.iter().map(|one| schema(one, way)).collect::<Vec<_>>() }),
-        Type::Literal(values) => json!({ "enum": values }),
+        Type::Literal(values) => choice(values),
         Type::File(file) => match way {
             Way::Form => json!({ "type": "string", "format": "binary" }),
             Way::In => written(file),
@@ -108,7 +108,7 @@ pub fn schema(of: &Type, way: Way) -> Value {
 pub fn component(class: &Class, way: Way) -> Value {
     let mut schema = match &class.form {
         Form::Unknown => json!({}),
-        Form::Values(values) => json!({ "enum": values }),
+        Form::Values(values) => choice(values),
         Form::Row(members) => {
             let required = members.iter().filter(|member| member.required).count();
             row(members.iter().map(|item| member(item, way)).collect(), required)
@@ -132,6 +132,17 @@ pub fn object(properties: Map<String, Value>, required: &[&str], is_open: bool) 
         object["required"] = required.into();
     }
     object
+}
+
+/// One of these values, and what all of them are, which JSON Schema does not ask for and people and programs like to know.
+fn choice(values: &[Value]) -> Value {
+    let mut choice = json!({ "enum": values });
+    if values.iter().all(Value::is_string) {
+        choice["type"] = "string".into();
+    } else if values.iter().all(|value| value.is_i64() || value.is_u64()) {
+        choice["type"] = "integer".into();
+    }
+    choice
 }
 
 fn member(member: &Member, way: Way) -> Value {
@@ -168,8 +179,24 @@ fn written(file: &File) -> Value {
         false => format!("^data:({})[;,]", kinds.join("|")),
     };
     let url = json!({ "type": "string", "pattern": pattern, "description": "a `data:` URL (RFC 2397)" });
-    json!({ "anyOf": [base64, url], "description": "a file: base64, or a `data:` URL" })
+    let mut written = json!({ "anyOf": [base64, url], "description": "a file: base64, or a `data:` URL" });
+    if let Some(example) = example(file) {
+        written["examples"] = json!([example]);
+    }
+    written
 }
+
+/// One that can be tried as it is; tools would make up one from the pattern.
+fn example(file: &File) -> Option<&'static str> {
+    let takes_png = media_types(file).iter().all(|kind| ["image/png", "image/*", "*/*"].contains(kind));
+    match file.is_picture() {
+        true => takes_png.then_some(RED),
+        false => file.media_types.is_empty().then_some("aGVsbG8="),
+    }
+}
+
+/// A picture of one red point.
+const RED: &str = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC";
 
 /// A kind of files as a regular expression.
 fn escaped(kind: &str) -> String {
@@ -177,7 +204,9 @@ fn escaped(kind: &str) -> String {
 }
 
 fn data_url() -> Value {
-    json!({ "type": "string", "pattern": "^data:[^,]*;base64,", "description": "a file, as a `data:` URL" })
+    let example = "data:application/octet-stream;base64,aGVsbG8=";
+    let pattern = "^data:[^,]*;base64,";
+    json!({ "type": "string", "pattern": pattern, "description": "a file, as a `data:` URL", "examples": [example] })
 }
 
 /// The kinds that a file may have; none where any will do.

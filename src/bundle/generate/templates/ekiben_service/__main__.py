@@ -8,7 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
-from . import log
+from . import log, processors
 
 HERE = Path(__file__).parent
 
@@ -25,6 +25,7 @@ def main() -> int:
     except ValueError:
         logger.error("PORT is no number: %s", os.environ["PORT"])
         return 1
+    processors.limit_threads(settings.get("workers", 1))
     if settings.get("workers", 1) > 1:
         from .workers import Workers
 

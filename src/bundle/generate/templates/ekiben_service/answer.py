@@ -41,7 +41,7 @@ def response(value: Any, accept: str, kinds: Tuple[str, ...], name: str) -> Resp
     if chosen == JSON and JSON not in offers:
         return Response(b'"%s"' % url(value, kinds).encode(), media_type=JSON)
     content, name = opened(value, chosen, name)
-    headers = {"content-disposition": disposition(name), "x-content-type-options": "nosniff"}
+    headers = {"content-disposition": disposition(name, chosen), "x-content-type-options": "nosniff"}
     if isinstance(content, bytes):
         return Response(content, media_type=chosen, headers=headers)
     headers["content-length"] = str(os.fstat(content.fileno()).st_size)

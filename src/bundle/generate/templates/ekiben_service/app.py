@@ -24,7 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from . import _given, body, log
 from .body import Refusal, refusal
 from .function import HELD, Function
-from .load import Busy, Caller, Late, Load
+from .load import Busy, Caller, Late, Load, Places
 from .metrics import CONTENT_TYPE, Metrics
 from .state import State
 
@@ -99,11 +99,16 @@ class Endpoint:
 
     def __init__(self, function: Function, service: Service, entry: dict[str, Any]) -> None:
         self.function, self.service, self.load = function, service, service.load
+        self.places = self.load.awaiting if function.is_async else self.fitting()
+
+    def fitting(self) -> Places:
+        """The places of a function that is not async."""
+        return self.load.fitting()
 
     async def answer(self, request: Request) -> Response:
         function, load = self.function, self.load
         # Before a body is read for nothing.
-        (load.awaiting if function.is_async else load.blocking).check()
+        self.places.check()
         caller = load.caller(request.receive)
         reading = function.read(request)
         arguments = await (reading if caller.deadline is None else asyncio.wait_for(reading, load.timeout))
@@ -121,7 +126,7 @@ class Endpoint:
         function = self.function
         work = function.bind(arguments)
         if not function.is_async:
-            return await self.load.thread(lambda: function.response(work(), request), caller)
+            return await self.load.thread(lambda: function.response(work(), request), caller, self.places)
         result = await self.load.task(work, caller)
         if function.is_json:
             return function.response(result, request)

@@ -54,7 +54,6 @@ class Endpoint(app.Endpoint):
         self.over: List[str] = batch.get("over", [])
         self.waiting: Deque[Asked] = deque()
         self.load.queues.append(self.waiting)
-        self.places = self.load.awaiting if function.is_async else self.load.blocking
         self.is_running = False
         self.timer: Optional[asyncio.TimerHandle] = None
         # How many came together last, and when they were answered.
@@ -143,7 +142,7 @@ class Endpoint(app.Endpoint):
                     finally:
                         self.places.leave(time.perf_counter() - begun)
                 else:
-                    await self.load.started(lambda: self.together(batch), NOBODY)
+                    await self.load.started(lambda: self.together(batch), NOBODY, self.places)
                 self.ended = time.perf_counter()
         finally:
             self.is_running = False

@@ -162,8 +162,8 @@ class Form:
         filename = options.get(b"filename")
         self.upload: Optional[Upload] = None
         self.text = bytearray()
-        # What a browser sends where no file was chosen.
-        self.is_empty = filename == b""
+        # What a browser sends where no file was chosen, and Swagger UI for what was left out.
+        self.is_nothing = not filename and field is not None and not field.may_be_blank
         if field is not None and field.is_file:
             file_name = (filename or b"").decode("utf-8", "replace")
             self.upload = Upload(self.held, file_name, self.kind, field.lies)
@@ -175,9 +175,9 @@ class Form:
             self.text += data[start:end]
 
     def part_end(self) -> None:
+        if self.is_nothing and not (self.text if self.upload is None else self.upload.size):
+            return
         if self.upload is not None:
-            if self.is_empty and not self.upload.size:
-                return
             value = json.dumps(self.held.token(self.upload))
         else:
             value = self.json()

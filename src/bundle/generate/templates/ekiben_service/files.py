@@ -45,6 +45,8 @@ SIGNS = (
     (b"\x1aE\xdf\xa3", 0, "video/webm"),
     (b"ftyp", 4, "video/mp4"),
 )
+# What a browser may show without running anything of it, as it would a page or an SVG.
+SHOWN = {kind for _, _, kind in SIGNS if kind.startswith(("image/", "audio/", "video/"))}
 
 
 class Upload:
@@ -198,12 +200,13 @@ def data_url(content: bytes, media_type: str) -> str:
     return f"data:{media_type};base64,{base64.b64encode(content).decode('ascii')}"
 
 
-def disposition(name: str) -> str:
-    """The value of the header Content-Disposition (RFC 6266) for a file of this name."""
+def disposition(name: str, media_type: str) -> str:
+    """The value of the header Content-Disposition (RFC 6266) for a file of this name: browsers show and play what they can."""
+    way = "inline" if media_type in SHOWN else "attachment"
     name = re.sub(r"[\x00-\x1f\x7f]", "", os.path.basename(name)) or "answer"
     plain = re.sub(r'[^A-Za-z0-9 !#$&+.^_`|~()\[\]{}@=,-]', "_", name)
     more = "" if plain == name else f"; filename*=UTF-8''{quote(name, safe='')}"
-    return f'attachment; filename="{plain}"{more}'
+    return f'{way}; filename="{plain}"{more}'
 
 
 def accepted_ranges(accept: str) -> List[Tuple[str, float]]:

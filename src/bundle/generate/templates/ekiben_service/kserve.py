@@ -79,8 +79,7 @@ class Model:
 
     async def infer(self, request: Request) -> Response:
         try:
-            load = self.service.load
-            (load.awaiting if self.endpoint.function.is_async else load.blocking).check()
+            self.endpoint.places.check()
             body = await app.whole(request, self.endpoint.function.largest)
             if body is None:
                 raise Wrong("the body is too large", 413)
@@ -117,7 +116,7 @@ class Model:
         if self.endpoint.function.is_async:
             result = await load.task(work, caller)
         else:
-            result = await load.thread(work, caller)
+            result = await load.thread(work, caller, self.endpoint.places)
         named = result if isinstance(result, dict) else {"output": result}
         outputs = [tensor_of(name, value) for name, value in named.items()]
         wanted = {one.get("name") for one in asked.get("outputs") or []}

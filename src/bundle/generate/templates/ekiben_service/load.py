@@ -17,10 +17,16 @@ from typing import Any, Awaitable, Callable, Deque, List, Optional, Set, Tuple
 
 from starlette.requests import ClientDisconnect
 
-# Functions at once where the manifest says nothing: as many threads as Python's own pools have at most. Those that are
+from . import processors
+
+# Functions at once where the manifest says nothing: at most as many threads as Python's own pools have. Those that are
 # async need no thread, and mostly wait for something else.
 THREADS = 32
 TASKS = 1000
+# Seconds between two looks at what the processors do.
+LOOK = 0.02
+# Processors asked for, of one that is there: so many may be, as not all that looks like it is work; above the second are too many.
+FULL, MUCH = 1.1, 1.25
 # Requests that wait.
 QUEUE = 1000
 
@@ -116,16 +122,59 @@ class Places:
         """Hands a place on, after so many seconds of work."""
         if seconds:
             self.usual += (seconds - self.usual) / 8
-        while self.waiting:
+        self.taken -= 1
+        self.admit()
+
+    def admit(self) -> None:
+        """Those who wait, where there are places."""
+        while self.waiting and self.taken < self.most:
             turn, caller = self.waiting.popleft()
             if not turn.done() and not fail_gone(turn, caller):
+                self.taken += 1
                 turn.set_result(None)
-                return
-        self.taken -= 1
 
     def wait(self) -> float:
         """Seconds until one who came now would have a place."""
         return self.usual * (len(self.waiting) + 1) / self.most
+
+
+class Fitting(Places):
+    """As many places as keep the processors busy, from one up to `largest`.
+
+    A function that computes on all of them, as products of matrices do, runs alone: several at once take turns in waiting for
+    each other's threads. Functions that wait for something else run together.
+    """
+
+    def __init__(self, largest: int, queue: int, available: float) -> None:
+        super().__init__(1, queue)
+        self.largest, self.available = largest, available
+        self.is_watched, self.demand = False, processors.Demand()
+        # Of the processors that there are, how many were asked for lately.
+        self.busy = 1.0
+
+    def enter(self, caller: Caller) -> Awaitable[None]:
+        if self.taken and not self.is_watched:
+            self.watch()
+        return super().enter(caller)
+
+    def watch(self) -> None:
+        self.is_watched = True
+        self.demand.lately()
+        asyncio.get_running_loop().call_later(LOOK, self.look)
+
+    def look(self) -> None:
+        self.busy += (self.demand.lately() / self.available - self.busy) / 4
+        most, fitting = self.most, self.taken / max(self.busy, 0.01)
+        if self.busy > MUCH and self.taken > 1:
+            self.most = max(int(fitting), 1)
+        elif self.waiting:
+            self.most = min(max(int(fitting * FULL), most), most * 2, self.largest)
+        # What is to be expected now.
+        self.busy *= self.most / most
+        self.admit()
+        self.is_watched = self.taken > 1 or bool(self.waiting)
+        if self.is_watched:
+            asyncio.get_running_loop().call_later(LOOK, self.look)
 
 
 class Threads:
@@ -152,21 +201,29 @@ class Load:
     """Runs the functions of the model."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
-        most, queue = settings.get("concurrency"), settings.get("queue", QUEUE)
+        self.limit, self.queue = settings.get("concurrency"), settings.get("queue", QUEUE)
         self.timeout: Optional[float] = settings.get("timeout")
+        self.available = processors.available(settings.get("workers", 1))
         self.threads = Threads()
-        self.blocking = Places(most or THREADS, queue)
-        # One limit for both kinds, where there is one.
-        self.awaiting = self.blocking if most else Places(TASKS, queue)
+        self.blocking = Places(self.limit or THREADS, self.queue)
+        # One limit for all kinds, where there is one.
+        self.awaiting = self.blocking if self.limit else Places(TASKS, self.queue)
+        self.places = [self.blocking, self.awaiting]
         self.tasks: Set[asyncio.Task[Any]] = set()
         # What waits besides, to be done together.
         self.queues: List[Deque[Any]] = []
 
+    def fitting(self) -> Places:
+        """Places for one function that computes in a thread: its own, so that it does not keep the others waiting."""
+        if self.limit:
+            return self.blocking
+        self.places.append(Fitting(THREADS, self.queue, self.available))
+        return self.places[-1]
+
     @property
     def waiting(self) -> int:
         """How many requests wait."""
-        count = len(self.blocking.waiting) + sum(map(len, self.queues))
-        return count if self.awaiting is self.blocking else count + len(self.awaiting.waiting)
+        return sum(len(places.waiting) for places in set(self.places)) + sum(map(len, self.queues))
 
     def caller(self, receive: Optional[Callable[[], Awaitable[Any]]]) -> Caller:
         """One whose time begins now."""
@@ -175,12 +232,13 @@ class Load:
     def deadline(self) -> Optional[float]:
         return None if self.timeout is None else asyncio.get_running_loop().time() + self.timeout
 
-    async def thread(self, work: Callable[[], Any], caller: Caller) -> Any:
+    async def thread(self, work: Callable[[], Any], caller: Caller, places: Optional[Places] = None) -> Any:
         """Runs `work` in a thread, so that other requests go on."""
-        await self.blocking.enter(caller)
-        return await self.started(work, caller)
+        places = places or self.blocking
+        await places.enter(caller)
+        return await self.started(work, caller, places)
 
-    async def started(self, work: Callable[[], Any], caller: Caller) -> Any:
+    async def started(self, work: Callable[[], Any], caller: Caller, places: Places) -> Any:
         """The same, in a place that is taken already."""
         loop = asyncio.get_running_loop()
         answer = loop.create_future()
@@ -188,7 +246,7 @@ class Load:
 
         def done(result: Any, error: Optional[BaseException]) -> None:
             self.threads.working -= 1
-            self.blocking.leave(time.perf_counter() - begun)
+            places.leave(time.perf_counter() - begun)
             if not answer.done():
                 answer.set_result(result) if error is None else answer.set_exception(error)
 

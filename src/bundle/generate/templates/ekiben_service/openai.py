@@ -23,6 +23,7 @@ from starlette.routing import Route
 
 from . import app, stream
 from .function import Function
+from .load import Places
 from .stream import END, EVENTS, GONE
 
 # What the service itself understands.
@@ -80,8 +81,7 @@ class Endpoint(stream.Endpoint):
 
     async def answer(self, request: Request) -> Any:
         try:
-            places = self.load.awaiting if self.function.is_async else self.load.blocking
-            places.check()
+            self.places.check()
             body = await app.whole(request, self.function.largest)
             if body is None:
                 raise Wrong("the body is too large", status=413)
@@ -232,6 +232,9 @@ class Completions(Written):
 
 
 class Embeddings(Endpoint):
+    def fitting(self) -> Places:
+        return self.load.fitting()
+
     async def told(self, request: Request, asked: Dict[str, Any]) -> Any:
         given = asked.get("input")
         texts = [given] if isinstance(given, str) else given

@@ -24,7 +24,7 @@ from starlette.types import Receive, Scope, Send
 
 from . import app, log
 from .files import accepted_ranges
-from .load import Caller, Late
+from .load import Caller, Late, Places
 
 EVENTS, LINES, JSON = "text/event-stream", "application/x-ndjson", "application/json"
 # In the order in which they are taken where the caller takes any.
@@ -109,6 +109,10 @@ class Parts:
 class Endpoint(app.Endpoint):
     """Answers with a function that may give its answer in parts."""
 
+    def fitting(self) -> Places:
+        # Who waits for the end of an answer in parts waits long: they go on side by side.
+        return self.load.blocking
+
     async def run(self, request: Request, arguments: Dict[str, Any], caller: Caller) -> Any:
         work = self.function.bind(arguments)
         # What is kept for later is a whole.
@@ -136,8 +140,8 @@ class Endpoint(app.Endpoint):
             if self.function.is_async:
                 parts.follow(asyncio.ensure_future(self.iterate(request, work, parts, caller)))
             else:
-                await self.load.blocking.enter(caller)
-                thread = self.load.started(partial(self.make, request, work, parts), Caller(None, None))
+                await self.places.enter(caller)
+                thread = self.load.started(partial(self.make, request, work, parts), Caller(None, None), self.places)
                 # Not a task: the thread is told, and not what waits for it.
                 parts.follow(asyncio.shield(thread))
             left = None if caller.deadline is None else max(caller.deadline - parts.loop.time(), 0.0)
@@ -168,7 +172,7 @@ class Endpoint(app.Endpoint):
 
     async def iterate(self, request: Request, work: Callable[[], Any], parts: Parts, caller: Caller) -> Any:
         """The same for functions that are async."""
-        places = self.load.awaiting
+        places = self.places
         await places.enter(caller)
         begun = time.perf_counter()
         try:

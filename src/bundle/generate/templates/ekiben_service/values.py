@@ -13,7 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
 
-from pydantic import AfterValidator, PlainValidator, TypeAdapter, ValidationInfo
+from pydantic import AfterValidator, PlainValidator, TypeAdapter, ValidationError, ValidationInfo
 from pydantic.errors import PydanticUserError
 from pydantic_core import PydanticCustomError
 from typing_extensions import Annotated, NotRequired, Required, TypedDict, get_args, get_origin, get_type_hints
@@ -38,6 +38,8 @@ class Field(NamedTuple):
     lies: bool = False
     # Whether a part of a form that is no JSON is meant as a text.
     is_text: bool = False
+    # Whether a part of a form without content is a value; else it is as good as none.
+    may_be_blank: bool = True
 
 
 def named(hint: Any) -> str:
@@ -82,10 +84,24 @@ def picture(upload: Upload) -> Any:
         raise PydanticCustomError("file", "the picture has too many pixels") from None
     except Exception as error:
         # What decoders raise for broken files is of all kinds.
-        reason = "it is none that is known" if isinstance(error, Image.UnidentifiedImageError) else str(error)
+        reason = unknown(upload, formats) if isinstance(error, Image.UnidentifiedImageError) else str(error)
         raise PydanticCustomError("file", "the picture cannot be read: {reason}", {"reason": reason}) from None
     upload.media_type = Image.MIME.get(image.format, upload.media_type)
     return image
+
+
+# What people have pictures in, of what Pillow may know.
+PICTURES = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+
+
+def unknown(upload: Upload, formats: List[str]) -> str:
+    """Why a picture is none: what it is instead, what could be read, and what to try."""
+    if not upload.size:
+        return "it is empty"
+    kind = files.sniffed(upload.head())
+    known = ", ".join(one for one in PICTURES if one in formats)
+    other = f"it is {kind}" if kind else "its first bytes are those of no picture that is known"
+    return f"{other}; {known} and {len(formats)} kinds in all can be read: send the file as it is, or as PNG or JPEG"
 
 
 def media_types(metadata: Tuple[Any, ...]) -> Tuple[str, ...]:
@@ -260,18 +276,21 @@ def field(hint: Any) -> Field:
     """What is to be known of a parameter of this type, which may be optional and a list."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Annotated:
-        return field(arguments[0])
+        inner = field(arguments[0])
+        return inner._replace(may_be_blank=inner.may_be_blank and (inner.is_list or may_be_blank(hint)))
     if origin in UNIONS:
         some = [field(one) for one in arguments if one is not type(None)]
         if len(some) == 1:
             return some[0]
         are_files, are_lists = any(one.is_file for one in some), any(one.is_list for one in some)
-        return Field(are_files, are_lists, is_text=all(one.is_text for one in some))
+        are_texts, any_blank = all(one.is_text for one in some), any(one.may_be_blank for one in some)
+        return Field(are_files, are_lists, is_text=are_texts, may_be_blank=any_blank)
     name = getattr(origin or hint, "__name__", "")
     if name in LISTS:
         inner = field(arguments[0]) if arguments else Field()
         return inner._replace(is_list=True)
-    return Field(is_file=maker(hint) is not None, lies=hint is Path, is_text=is_text(hint))
+    is_file = maker(hint) is not None
+    return Field(is_file, lies=hint is Path, is_text=is_text(hint), may_be_blank=not is_file and may_be_blank(hint))
 
 
 def holds_files(hint: Any) -> bool:
@@ -289,6 +308,18 @@ def is_text(hint: Any) -> bool:
     schema = schema.get("$defs", {}).get(schema.get("$ref", "").rpartition("/")[2], schema)
     values = schema.get("enum", [schema["const"]] if "const" in schema else [None])
     return schema.get("type") == "string" or all(isinstance(value, str) for value in values)
+
+
+def may_be_blank(hint: Any) -> bool:
+    """Whether a text without a character is a value of it."""
+    try:
+        TypeAdapter(hint).validate_json('""', strict=True)
+    except ValidationError:
+        return False
+    except Exception:
+        # It has no schema: then it is anything.
+        pass
+    return True
 
 
 def surely_json(hint: Any) -> bool:
