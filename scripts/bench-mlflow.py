@@ -49,8 +49,9 @@ class Ours:
 
     def __init__(self, ekiben, project, python, model, work):
         bundle, app = work / f"{model.name}.ekiben", work / model.name
-        for words in (["pack", project, "--output", bundle, "--force"], ["unpack", bundle, app]):
-            shutil.rmtree(app, ignore_errors=True)
+        shutil.rmtree(app, ignore_errors=True)
+        bundle.unlink(missing_ok=True)
+        for words in (["pack", project, "-o", bundle], ["unpack", bundle, app]):
             code, _, said = ekiben(*words, document=False)
             if code:
                 sys.exit(said)

@@ -33,6 +33,7 @@ from zoo.trial import Ekiben  # noqa: E402
 
 LIGHT = ["sklearn", "xgboost", "onnx", "pyfunc"]
 PATIENCE = 240
+SECTION = ("<!-- scoring -->", "<!-- /scoring -->")
 
 
 def arguments():
@@ -42,6 +43,7 @@ def arguments():
     parser.add_argument("--light", action="store_true", help="twenty requests to each of four models")
     parser.add_argument("--model", action="append", choices=list(models.MODELS), help="only this one; may be repeated")
     parser.add_argument("--cache", type=pathlib.Path, required=True, metavar="FOLDER", help="environments and models")
+    parser.add_argument("--write", action="store_true", help="put the table into docs/mlflow.md")
     parser.add_argument(
         "--ekiben", type=pathlib.Path, default=HERE.parent.parent / "target/debug/ekiben", metavar="PROGRAM"
     )
@@ -139,7 +141,7 @@ def is_same(one, other):
 
 
 def compare(name, ours, theirs, requests):
-    """Prints what is other, and gives how much was the same, and how many answers were good."""
+    """Prints what is other; gives how many requests there were, how many answers were the same, and how many good."""
     same = good = 0
     for method, path, body, kind in requests:
         mine, other = (answer(address, method, path, body, kind) for address in (ours, theirs))
@@ -149,7 +151,7 @@ def compare(name, ours, theirs, requests):
         else:
             print(f"{name}: {method} {path} {kind} {(body or b'')[:300]!r}\n  ours   {mine}\n  MLflow {other}")
     print(f"{name}: {same} of {len(requests)} the same, {good} of them good", flush=True)
-    return same == len(requests)
+    return len(requests), same, good
 
 
 def projects(ekiben, folders, cache):
@@ -172,7 +174,7 @@ def main():
     folders = saved(names, python, cache)
     ekiben = Ekiben(options.ekiben, cache / "scoring" / "store")
     place = projects(ekiben, folders, cache)
-    well = True
+    results = {}
     # As many at once as a small machine has memory for.
     for at in range(0, len(names), len(LIGHT)):
         some = names[at : at + len(LIGHT)]
@@ -188,13 +190,25 @@ def main():
                 bodies = asked.twenty(*asked.TABLES[name]) if options.light else asked.of(name)
                 requests = [("POST", "/invocations", body, kind) for body, kind in bodies]
                 requests += [("GET", path, None, "") for path in ("/ping", "/health", "/version")]
-                well &= compare(name, report["address"], servers[name].address, requests)
+                results[name] = compare(name, report["address"], servers[name].address, requests)
         finally:
             for name in running:
                 ekiben("stop", name)
             for server in servers.values():
                 server.end()
-    sys.exit(not well)
+    if options.write:
+        write(results)
+    sys.exit(any(same < asked_for for asked_for, same, _ in results.values()))
+
+
+def write(results):
+    lines = ["| model | requests | answered the same | of them with predictions |", "|---|--:|--:|--:|"]
+    lines += [f"| {name} | {all_of} | {same} | {good} |" for name, (all_of, same, good) in results.items()]
+    sums = [sum(column) for column in zip(*results.values())]
+    lines.append(f"| all | {sums[0]:,} | {sums[1]:,} | {sums[2]:,} |")
+    page = HERE.parent.parent / "docs/mlflow.md"
+    before, rest = page.read_text().split(f"{SECTION[0]}\n", 1)
+    page.write_text(f"{before}{SECTION[0]}\n" + "\n".join(lines) + f"\n{SECTION[1]}{rest.split(SECTION[1], 1)[1]}")
 
 
 if __name__ == "__main__":

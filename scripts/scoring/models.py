@@ -129,9 +129,13 @@ class Echo(mlflow.pyfunc.PythonModel):
         import numpy
         import pandas
 
+        def written(value):
+            # With pyarrow pandas has Python's own texts in the place of numpy's, which are texts as well.
+            return repr(str(value) if isinstance(value, str) else value)
+
         def told(value):
             if isinstance(value, pandas.DataFrame):
-                columns = {str(name): [repr(one) for one in value[name]] for name in value.columns}
+                columns = {str(name): [written(one) for one in value[name]] for name in value.columns}
                 types = {str(name): str(kind) for name, kind in value.dtypes.items()}
                 return {"columns": columns, "types": types, "index": [str(one) for one in value.index]}
             if isinstance(value, numpy.ndarray):

@@ -80,6 +80,12 @@ fn a_function_is_given_what_the_signature_says() {
     assert_eq!(code(post(&json!({ "dataframe_records": [{ "a": 1 }] }))), bad(400, "INVALID_PARAMETER_VALUE"));
     assert_eq!(code(post(&json!({ "dataframe_records": [{ "a": "x" }] }))), bad(400, "BAD_REQUEST"));
     assert_eq!(code(post(&json!({ "inputs": "x".repeat(5000) }))), bad(413, "BAD_REQUEST"));
+    // What was sent does not all come back.
+    let (status, answer) =
+        post(&json!({ "dataframe_records": [{ "a": 1, "b": "2024-01-02", "c": ["x".repeat(3500)], "d": 1 }] }));
+    assert!(answer["message"].as_str().is_none_or(|message| message.len() < 2500), "{status} {answer}");
+    let (status, answer) = post(&json!({ "inputs": { "a": ["x".repeat(3500)] } }));
+    assert!(status == 400 && answer["message"].as_str().unwrap().len() < 2500, "{status} {answer}");
     // Where the code broke is in the log alone.
     let (status, answer) = asked(json!({ "mode": "fail" }));
     assert_eq!((status, &answer["error_code"]), (400, &json!("BAD_REQUEST")));

@@ -263,7 +263,7 @@ fn docker_quoted(value: &str) -> String {
 /// What people read first, with a request of the manifest's tests as an example.
 fn readme(facts: &Facts<'_>) -> String {
     let Facts { manifest, version, api, .. } = facts;
-    let routes = api.routes.iter().map(|route| {
+    let routes = api.routes.iter().chain(&api.mlflow).map(|route| {
         let docstring = route.signature.as_ref().and_then(|signature| signature.docstring.as_deref());
         [Some(route.path.as_str()), docstring.and_then(|text| text.lines().next())].to_vec()
     });

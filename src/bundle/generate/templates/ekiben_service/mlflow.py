@@ -40,6 +40,8 @@ CLASSES = {
     "SCHEMA_ENFORCEMENT_FAILED": ("KAM01", "SCHEMA_ENFORCEMENT_FAILED"),
 }
 FAILED = ("XXM00", "CLIENT_INTERNAL_ERROR")
+# Characters of a message: MLflow's hold all that was sent.
+LONGEST = 2000
 logger = logging.getLogger("ekiben")
 
 
@@ -47,7 +49,7 @@ class Wrong(Exception):
     """An answer that is none of the model's; `kind` is what MLflow calls the class of the error."""
 
     def __init__(self, message: str, code: str = "BAD_REQUEST", status: int = 400, kind: str = "") -> None:
-        super().__init__(message)
+        super().__init__(message if len(message) <= LONGEST else f"{message[:LONGEST]}…")
         self.code, self.status, self.kind = code, status, kind
 
     def response(self, headers: Optional[Dict[str, str]] = None) -> Response:
@@ -197,7 +199,8 @@ class Model:
             if self.inputs is not None and not fits and not self.has_hints:
                 value = self.inputs.enforce(value)
         except Exception as error:
-            reason = f"Failed to enforce schema of data '{given}' with schema '{self.inputs}'. Error: {error}"
+            schema = shown(self.inputs)
+            reason = f"Failed to enforce schema of data '{shown(given)}' with schema '{schema}'. Error: {error}"
             raise Wrong(failure(given, reason), "INVALID_PARAMETER_VALUE", kind="SCHEMA_ENFORCEMENT_FAILED") from None
         try:
             return value, signature.parameters(self.parameters, params)
@@ -256,7 +259,13 @@ def table(read: Callable[[], Any], kind: str, method: str) -> Any:
 
 
 def failure(given: Any, reason: str) -> str:
-    return f"Failed to predict data '{given}'. \nError: {reason}"
+    return f"Failed to predict data '{shown(given)}'. \nError: {reason}"
+
+
+def shown(given: Any) -> str:
+    """The beginning of it: the reason is behind it."""
+    text = str(given)
+    return text if len(text) <= LONGEST // 4 else f"{text[: LONGEST // 4]}…"
 
 
 def broken(error: Exception) -> Exception:
