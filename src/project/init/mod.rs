@@ -17,7 +17,7 @@ use serde::Serialize;
 
 pub use convert::{Conversion, Converted, Existing, Shelf, convert};
 pub(crate) use start::schema_beside;
-pub use start::{Elsewhere, Start, Started, start};
+pub use start::{Start, Started, start};
 
 use crate::io::explain::{ErrorKind, Explain, Explanation};
 
@@ -30,6 +30,17 @@ pub struct Rules {
     pub placing: Placing,
     /// What the container will run on.
     pub hardware: proposal::Hardware,
+}
+
+/// Where a model lives that was fetched to be looked at.
+#[derive(Clone, Debug)]
+pub struct Elsewhere {
+    /// The address, as the manifest is to have it.
+    pub from: String,
+    /// The folder in which its files lie now as they would in a project.
+    pub root: PathBuf,
+    /// The file or folder in there that the address stands for.
+    pub path: String,
 }
 
 /// How a model's files get into a project.

@@ -8,7 +8,7 @@ use fs_err as fs;
 use super::find::{self, Found};
 use super::plan::Plan;
 use super::proposal::Proposal;
-use super::{Error, NoModel, Placed, Placing, Rules, plain};
+use super::{Elsewhere, Error, NoModel, Placed, Placing, Rules, plain};
 use crate::formats::diagnostic::Diagnostics;
 use crate::io::archive::ArchivePath;
 use crate::io::atomic;
@@ -29,17 +29,6 @@ pub struct Start {
     pub elsewhere: Option<Elsewhere>,
     /// What holds for the model.
     pub rules: Rules,
-}
-
-/// Where a model lives that was fetched to be looked at.
-#[derive(Clone, Debug)]
-pub struct Elsewhere {
-    /// The address, as the manifest is to have it.
-    pub from: String,
-    /// The folder in which its files lie now as they would in a project.
-    pub root: PathBuf,
-    /// The file or folder in there that the address stands for.
-    pub path: String,
 }
 
 /// What came of it.
