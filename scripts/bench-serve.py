@@ -9,6 +9,7 @@ are sent at once to a model with the strategy IMMEDIATE; and `serve` is killed w
 """
 
 import argparse
+import atexit
 import collections
 import http.client
 import json
@@ -58,6 +59,8 @@ class Serving:
         environment = {**os.environ, "EKIBEN_HOME": str(home / "store")}
         command = [program, "serve", "serve.yaml", "--port", "0"]
         self.process = subprocess.Popen(command, cwd=home, env=environment, stderr=subprocess.PIPE, text=True)
+        # Also where a measurement fails.
+        atexit.register(self.process.kill)
         self.log = []
         for line in self.process.stderr:
             self.log.append(line)
@@ -152,7 +155,7 @@ def hunted(serving, home, requests, threads=16):
     [worker.start() for worker in workers]
     killed = 0
     while any(worker.is_alive() for worker in workers):
-        time.sleep(random.uniform(0.2, 1.5))
+        time.sleep(random.uniform(0.15, 0.5))
         if victims := supervisors(home):
             kill([random.choice(victims)])
             killed += 1
