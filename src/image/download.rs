@@ -361,6 +361,9 @@ fn copy_watched(from: &mut dyn Read, to: &mut dyn Write) -> io::Result<Option<f6
     }
 }
 
+/// Fetches the bytes from one offset to another.
+type Piece<'a> = dyn Fn(&Client, u64, u64) -> io::Result<Vec<u8>> + Sync + 'a;
+
 /// Writes the bytes `from..size`, which `piece` fetches: several pieces at once, in order. Less than all where fewer come in a
 /// second than `rate`, which is what one connection gave.
 fn pieces(
@@ -368,7 +371,7 @@ fn pieces(
     from: u64,
     size: u64,
     rate: f64,
-    piece: &(dyn Fn(&Client, u64, u64) -> io::Result<Vec<u8>> + Sync),
+    piece: &Piece<'_>,
     writer: &mut dyn Write,
 ) -> io::Result<()> {
     /// What is under way, by the number of the piece.

@@ -174,7 +174,7 @@ enum Source<'a> {
     /// An object, or all below a prefix.
     S3 { bucket: s3::Bucket, key: String },
     /// What an MLflow server hands on, below a path or at it.
-    Artifacts { server: mlflow::Server, path: String },
+    Artifacts { server: Box<mlflow::Server>, path: String },
     /// A folder of this machine.
     Folder(PathBuf),
     /// What a registry keeps, below a path or at it.

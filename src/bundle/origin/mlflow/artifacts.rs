@@ -29,7 +29,7 @@ pub(in crate::bundle::origin) struct Located {
 #[derive(Clone, Debug)]
 pub(in crate::bundle::origin) enum Place {
     /// From the server itself, below this path.
-    Server(Server, String),
+    Server(Box<Server>, String),
     /// From an object store.
     S3 { bucket: String, key: String },
     /// From a folder of this machine.
@@ -150,7 +150,7 @@ pub(in crate::bundle::origin) fn locate(client: &Client, at: &Mlflow) -> Result<
         }
         Mlflow::Artifacts { path } => {
             let server = Server::of_runs(client, &about)?;
-            Ok(Located { version: about, place: Place::Server(server, path.clone()) })
+            Ok(Located { version: about, place: Place::Server(Box::new(server), path.clone()) })
         }
     }
 }
@@ -205,7 +205,7 @@ fn trace(client: &Client, server: &Server, uri: &str, path: &str, about: &str, s
                 }
                 None => rest,
             };
-            Ok(Place::Server(server.clone(), below(rest)))
+            Ok(Place::Server(Box::new(server.clone()), below(rest)))
         }
         "s3" => {
             let (bucket, key) =
