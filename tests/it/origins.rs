@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use crate::home::registry::Registry;
 use crate::home::servers::Server;
 use crate::home::{Home, Ran, free_port, python_program, ran, tool};
 use serde_json::{Value, json};
@@ -250,4 +251,105 @@ fn a_prefix_stands_for_all_objects_below_it() {
     assert_eq!(weights(&home), made(&all));
     project(&home, &json!([{ "from": "s3://models/iris/4/" }]));
     run(&["lock", "far"]).ends(5).says("there is nothing at s3://models/iris/4/");
+}
+
+/// Puts artifacts into a registry as other tools do: ModelPack's with files as they are and in an archive, a data set beside
+/// them; what `oras push` writes of a file and a folder; one whose file would get out; one whose archive is another one's.
+const ARTIFACTS: &str = r#"
+import gzip, hashlib, io, json, sys, tarfile, urllib.request
+root = sys.argv[1]
+def ask(method, url, data=None, kind="application/octet-stream"):
+    request = urllib.request.Request(url, data=data, method=method, headers={"Content-Type": kind})
+    return urllib.request.urlopen(request)
+def blob(name, data, kind, size=None, **annotations):
+    digest = "sha256:" + hashlib.sha256(data).hexdigest()
+    place = ask("POST", f"{root}/v2/{name}/blobs/uploads/", b"").headers["Location"]
+    ask("PUT", f"{place}{'&' if '?' in place else '?'}digest={digest}", data)
+    return {"mediaType": kind, "digest": digest, "size": len(data), "annotations": annotations}
+def tar(files):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for path, data in files.items():
+            member = tarfile.TarInfo(path)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return buffer.getvalue()
+def push(name, config, layers):
+    configured = blob(name, b"{}", config)
+    manifest = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "config": configured, "layers": layers}
+    ask("PUT", f"{root}/v2/{name}/manifests/1", json.dumps(manifest).encode(), manifest["mediaType"])
+PATH, TITLE, UNPACK = "org.cncf.model.filepath", "org.opencontainers.image.title", "io.deis.oras.content.unpack"
+push("pack", "application/vnd.cncf.model.config.v1+json", [
+    blob("pack", b"w" * 5000, "application/vnd.cncf.model.weight.v1.raw", **{PATH: "onnx/model.bin"}),
+    blob("pack", gzip.compress(tar({"tokens/vocab.txt": b"a b", "config.json": b"{}"})), "application/vnd.cncf.model.weight.config.v1.tar+gzip", **{PATH: "tokens"}),
+    blob("pack", b"rows", "application/vnd.cncf.model.dataset.v1.raw", **{PATH: "rows.csv"}),
+])
+push("oras", "application/vnd.oci.empty.v1+json", [
+    blob("oras", b"o" * 300, "application/vnd.oci.image.layer.v1.tar", **{TITLE: "model.bin"}),
+    blob("oras", gzip.compress(tar({"folder/one.txt": b"1"})), "application/vnd.oci.image.layer.v1.tar+gzip", **{TITLE: "folder", UNPACK: "true"}),
+])
+push("out", "application/vnd.oci.empty.v1+json", [blob("out", b"o", "application/x", **{TITLE: "../../out"})])
+push("tarout", "application/vnd.kitops.modelkit.config.v1+json", [
+    blob("tarout", tar({"../../out": b"o"}), "application/vnd.kitops.modelkit.model.v1.tar"),
+])
+push("nameless", "application/vnd.oci.empty.v1+json", [blob("nameless", b"o", "application/x")])
+"#;
+
+#[test]
+fn files_that_a_registry_keeps_are_those_of_its_artifacts() {
+    let home = Home::empty();
+    let registry = Registry::start();
+    let root = format!("http://127.0.0.1:{}", registry.port);
+    ran(tool("python3").args(["-c", ARTIFACTS, &root])).ok();
+    let at = |name: &str| format!("oci://{}", registry.reference(name));
+    project(
+        &home,
+        &json!([
+            { "from": at("pack:1") },
+            { "from": at("pack:1/onnx/model.bin"), "path": "alone.bin" },
+            { "from": at("oras:1"), "path": "oras" },
+            { "from": at("oras:1/folder/") },
+        ]),
+    );
+    home.run(["lock", "far"]).ok().says("7 files of the model");
+    home.build("far");
+    let all = [
+        ("alone.bin", 5000),
+        ("folder/one.txt", 1),
+        ("oras/folder/one.txt", 1),
+        ("oras/model.bin", 300),
+        ("pack/config.json", 2),
+        ("pack/onnx/model.bin", 5000),
+        ("pack/tokens/vocab.txt", 3),
+    ];
+    assert_eq!(weights(&home), made(&all));
+    // Another artifact gets the tag.
+    ran(tool("skopeo").args(["copy", "--quiet", "--dest-tls-verify=false", "--src-tls-verify=false"]).args([
+        format!("docker://{}", registry.reference("oras:1")),
+        format!("docker://{}", registry.reference("pack:1")),
+    ]))
+    .ok();
+    home.run(["lock", "far"]).ok().says("EK0314");
+
+    // An image that has a model is one as well: ours.
+    home.run(["push", "far:1", &registry.reference("image:1")]).ok();
+    let other = Home::empty();
+    project(&other, &json!([{ "from": at("image:1/far/"), "path": "again" }]));
+    other.run(["lock", "far"]).ok().says("7 files of the model");
+    other.build("far");
+    let again: Vec<(String, u64)> = all.iter().map(|(name, size)| (format!("again/{name}"), *size)).collect();
+    assert_eq!(weights(&other), again);
+
+    for (name, why) in [
+        ("out:1", "`../../out`"),
+        ("tarout:1", "not allowed"),
+        ("nameless:1", "has no name"),
+        ("none:1", "none:1"),
+        ("pack:1/nothing/", "there is nothing at oci://"),
+    ] {
+        project(&other, &json!([{ "from": at(name) }]));
+        let said = other.run(["lock", "far"]);
+        assert!(said.code.is_some_and(|code| code != 0), "{}", said.err);
+        said.says(why);
+    }
 }

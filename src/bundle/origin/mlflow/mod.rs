@@ -270,15 +270,18 @@ impl Server {
 
     /// What the server says against what it was asked.
     fn refused(&self, answer: Answer, about: &str) -> Error {
-        #[derive(Default, Deserialize)]
-        #[serde(default)]
+        #[derive(Deserialize)]
         struct Said {
             message: String,
         }
         let (status, words, verdict) = (answer.status, answer.code(), answer.verdict());
-        let said: Said = serde_json::from_slice(&answer.beginning(64 << 10)).unwrap_or_default();
-        let message: String = said.message.lines().next().unwrap_or_default().chars().take(500).collect();
-        let message = if message.is_empty() { words.to_string() } else { message };
+        let said: Option<Said> = serde_json::from_slice(&answer.beginning(64 << 10)).ok();
+        if said.is_none() && matches!(status, 404 | 405) {
+            // MLflow says in JSON what it does not have.
+            return self.puzzling(about, words);
+        }
+        let message = said.as_ref().and_then(|said| said.message.lines().next()).filter(|line| !line.is_empty());
+        let message = message.map_or_else(|| words.to_string(), |line| line.chars().take(500).collect());
         Error::Refused { server: self.address(), about: about.to_owned(), status, verdict, message }
     }
 

@@ -80,6 +80,7 @@ class Model:
         written = settings["mlflow"]
         self.service, self.load, self.version = service, service.load, written.get("version", "")
         self.function = Function(root, written, settings)
+        self.places = self.load.awaiting if self.function.is_async else self.load.fitting()
         self.inputs = Inputs(written["inputs"]) if written.get("inputs") else None
         # The model's code holds the values against its own annotations.
         self.has_hints: bool = written.get("hints", False)
@@ -97,7 +98,7 @@ class Model:
     async def answer(self, request: Request) -> Response:
         load, function = self.load, self.function
         try:
-            (load.awaiting if function.is_async else load.blocking).check()
+            self.places.check()
             caller = load.caller(request.receive)
             body = await app.whole(request, function.largest)
             if body is None:
@@ -107,7 +108,7 @@ class Model:
                 call, is_whole = self.read(body, kind)
                 content = self.written(await load.task(partial(self.awaited, call), caller), is_whole)
             else:
-                content = await load.thread(partial(self.work, body, kind), caller)
+                content = await load.thread(partial(self.work, body, kind), caller, self.places)
             return Response(content, media_type=JSON)
         except ClientDisconnect:
             raise
