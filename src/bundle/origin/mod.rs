@@ -467,9 +467,13 @@ pub fn pinned(session: &Session, address: &Address) -> Result<Address, Error> {
 /// Which of the files that were locked are others now, gone, or new, by their names.
 ///
 /// # Errors
-/// When nobody there can be asked, or nothing is there any more.
+/// When nobody there can be asked.
 pub fn moved(session: &Session, address: &Address, locked: &LockedModel) -> Result<Vec<String>, Error> {
-    let now = Place::new(session, address)?.find()?;
+    let now = match Place::new(session, address)?.find() {
+        // All of it is gone.
+        Err(Error::Nothing(_)) => Vec::new(),
+        now => now?,
+    };
     let version = |name: &str| now.iter().find(|remote| remote.name == name).map(|remote| &remote.version);
     let mut moved: Vec<String> = locked
         .files
