@@ -5,6 +5,7 @@
 //! code makes the last one anew, and nothing else.
 
 pub mod adopt;
+pub mod afar;
 pub mod ensure;
 pub mod fit;
 pub mod follow;

@@ -244,6 +244,17 @@ pub fn head(client: &Client, url: &Url, secrets: &Secrets<'_>) -> Result<Answer,
     }
 }
 
+/// The answer for `url`, after redirections, whose body is read by whoever wants it.
+///
+/// # Errors
+/// As [`bytes`].
+pub fn open(client: &Client, url: &Url, secrets: &Secrets<'_>) -> Result<Answer, Error> {
+    client.retrying(|| {
+        let mut request = Request::new(Method::GET);
+        success(url, client.follow(url, &mut request, &secrets(&Method::GET), Redirects::Anywhere)?)
+    })
+}
+
 /// Downloads `url` into memory, as a page of several: with the address of the next one (RFC 8288).
 ///
 /// # Errors

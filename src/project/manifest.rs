@@ -225,8 +225,8 @@ pub enum ModelFiles {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Elsewhere {
-    /// Where they live: a path on this machine, `https://…`, `s3://BUCKET/KEY`, or `hf://OWNER/NAME@REVISION/FILE`. What is
-    /// fetched is locked by its digest. Without a file, or with `/` at the end, all in the bucket, repository or folder.
+    /// Where they live: a path on this machine, `https://…`, `s3://BUCKET/KEY`, `hf://OWNER/NAME@REVISION/FILE`,
+    /// `models:/NAME@ALIAS`, `runs:/RUN/PATH`, `oci://HOST/NAME:TAG`. What is fetched is locked by its digest. Without a file, or with `/` at the end, all in the bucket, repository or folder.
     pub from: Written<Address>,
     /// Where they go, below the model's folder. Absent: where their own name says.
     #[serde(default, skip_serializing_if = "Option::is_none")]

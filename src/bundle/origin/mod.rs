@@ -4,6 +4,7 @@
 //! The lock is trust on first use: by HTTP and S3 nobody says a digest, so the first one that comes is believed; where the
 //! manifest or the hub says one, it is not. A credential goes to the server that it is for, and into no lock.
 
+mod catalogue;
 mod http;
 mod hub;
 pub mod mlflow;
@@ -15,6 +16,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use url::Url;
+
+pub use catalogue::{Catalogue, Told};
 
 use crate::image::download::{self, Credentials, Netrc};
 use crate::image::registry;
@@ -179,8 +182,6 @@ enum Source<'a> {
     Folder(PathBuf),
     /// What a registry keeps, below a path or at it.
     Oci { artifact: oci::Artifact, path: &'a str },
-    /// What lies on this machine is a file of the project.
-    Here,
 }
 
 /// A place, and who asks there.
@@ -206,7 +207,7 @@ impl<'a> Place<'a> {
         let mut session = session.clone();
         let mut version = None;
         let (source, access) = match address {
-            Address::Path(_) => (Source::Here, Access::Nobody),
+            Address::Path(path) => (Source::Folder(path.clone()), Access::Nobody),
             Address::Http(url) => {
                 let known = url.host_str().and_then(|host| Netrc::of_person().credentials(host));
                 (Source::Http(url), known.map_or(Access::Nobody, Access::Password))
@@ -285,7 +286,6 @@ impl<'a> Place<'a> {
             Source::Artifacts { server, path } => vec![server.artifact(path, &self.from)?],
             Source::Folder(folder) => mlflow::listed(folder)?,
             Source::Oci { artifact, path } => oci::find(self, artifact, path)?,
-            Source::Here => Vec::new(),
         };
         if let Some(version) = &self.version {
             // An object's own version says more.

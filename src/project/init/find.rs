@@ -85,6 +85,30 @@ fn walk(folder: &Path, depth: usize, found: &mut Vec<Found>) -> Result<(), Error
 
 /// Whether a file is a model, by its name; by its content, where others are called so too.
 pub fn is_model(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let size = path.metadata().map(|metadata| metadata.len()).unwrap_or_default();
+    let format =
+        || model::inspect(&Origin::File(path), &name.to_ascii_lowercase(), size).ok().map(|model| model.format);
+    match named(&name) {
+        Named::Model => true,
+        Named::Perhaps => format().is_some_and(|format| !matches!(format, Format::Other | Format::LfsPointer)),
+        Named::Otherwise => false,
+    }
+}
+
+/// What the name of a file says of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Named {
+    /// It is a model.
+    Model,
+    /// It may be one: others are called so too.
+    Perhaps,
+    /// It is none.
+    Otherwise,
+}
+
+/// What the name of a file says of it.
+pub fn named(name: &str) -> Named {
     const SURE: [&str; 15] = [
         "pkl",
         "pickle",
@@ -104,18 +128,18 @@ pub fn is_model(path: &Path) -> bool {
     ];
     const PERHAPS: [&str; 14] =
         ["json", "txt", "bin", "model", "xgb", "lgb", "hdf5", "ckpt", "kv", "vec", "w2v", "wordvectors", "d2v", "lda"];
-    let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
-    let Some((stem, ending)) = name.rsplit_once('.') else { return false };
+    let name = name.to_ascii_lowercase();
+    let Some((stem, ending)) = name.rsplit_once('.') else { return Named::Otherwise };
     // joblib compresses in these ways.
     if matches!(ending, "z" | "gz" | "bz2" | "xz" | "lzma") {
-        return stem.rsplit_once('.').is_some_and(|(_, inner)| matches!(inner, "pkl" | "pickle" | "joblib"));
+        let inner = stem.rsplit_once('.').map(|(_, inner)| inner);
+        return if matches!(inner, Some("pkl" | "pickle" | "joblib")) { Named::Model } else { Named::Otherwise };
     }
-    if SURE.contains(&ending) {
-        return true;
+    match ending {
+        ending if SURE.contains(&ending) => Named::Model,
+        ending if PERHAPS.contains(&ending) => Named::Perhaps,
+        _ => Named::Otherwise,
     }
-    let size = path.metadata().map(|metadata| metadata.len()).unwrap_or_default();
-    let format = || model::inspect(&Origin::File(path), &name, size).ok().map(|model| model.format);
-    PERHAPS.contains(&ending) && format().is_some_and(|format| !matches!(format, Format::Other | Format::LfsPointer))
 }
 
 /// A name for each, after its file or folder, and no two the same.

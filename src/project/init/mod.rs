@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 pub use convert::{Conversion, Converted, Existing, Shelf, convert};
+pub use find::{Named, named};
 pub(crate) use start::schema_beside;
 pub use start::{Start, Started, start};
 

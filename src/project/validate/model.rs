@@ -25,7 +25,7 @@ pub fn check(subject: &Subject<'_>, found: &mut Diagnostics) {
     let mut needs = Needs::default();
     for file in &subject.files.model {
         let path = shown(&subject.root.join(file.path.as_str()));
-        let Some(model) = read(&Origin::File(&file.host), file.path.as_str(), &path, file.size, found) else {
+        let Some(model) = read_origin(&Origin::File(&file.host), file.path.as_str(), &path, file.size, found) else {
             continue;
         };
         judge_file(&model, &path, &subject.manifest.model.allow, subject.files, found);
@@ -46,7 +46,7 @@ pub fn check_file(path: &Path, found: &mut Diagnostics) {
 pub fn read_file(path: &Path, found: &mut Diagnostics) -> Option<Model> {
     let shown = shown(path);
     match fs::metadata(path) {
-        Ok(metadata) => read(&Origin::File(path), &shown, &shown, metadata.len(), found),
+        Ok(metadata) => read_origin(&Origin::File(path), &shown, &shown, metadata.len(), found),
         Err(error) => {
             found.push(Diagnostic::of_file(Code::Unreadable, shown, error.to_string()));
             None
@@ -63,13 +63,13 @@ pub fn check_content(
     manifest: &Manifest,
     found: &mut Diagnostics,
 ) {
-    if let Some(model) = read(&Origin::Stream(open), name, shown, size, found) {
+    if let Some(model) = read_origin(&Origin::Stream(open), name, shown, size, found) {
         judge_file(&model, shown, &manifest.model.allow, &Files::default(), found);
     }
 }
 
 /// Reads a file; none where there is nothing in it to look at, which is said.
-fn read(origin: &Origin<'_>, name: &str, shown: &str, size: u64, found: &mut Diagnostics) -> Option<Model> {
+pub fn read_origin(origin: &Origin<'_>, name: &str, shown: &str, size: u64, found: &mut Diagnostics) -> Option<Model> {
     if size == 0 {
         found.push(Diagnostic::of_file(Code::EmptyModelFile, shown, "the model's file is empty"));
         return None;

@@ -1,5 +1,7 @@
 //! `ekiben inspect`
 
+mod address;
+
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -8,9 +10,11 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::printer::{DIM, HINT, NAME, Report, Size, VERB, dim_time, plain};
-use super::{Context, Exit, Failure, pull, watch};
+use super::{Context, Exit, Failure, Output, pull, watch};
 use crate::base::BaseName;
 use crate::base::python::{self, Group, Large};
+use crate::build::adopt;
+use crate::build::afar;
 use crate::build::input::{self, Input};
 use crate::build::workflow;
 use crate::bundle::import::bento::Bento;
@@ -28,14 +32,16 @@ use crate::io::digest::Digest;
 use crate::io::explain::ErrorKind;
 use crate::project::lock::{self, Lock};
 use crate::project::manifest::{Manifest, Requirements};
+use address::AddressReport;
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben inspect iris:1.0\n\
 \x20 ekiben inspect iris-1.0.ekiben --verify\n\
 \x20 ekiben inspect registry.example/iris:1.0 --platform linux/arm64\n\
+\x20 ekiben inspect models:/iris@champion\n\
 \x20 ekiben inspect iris:1.0 --output json | jq '.layers[].digest'";
 
-/// Show what is in a bundle or an image: layers, sizes, what is shared, how it starts
+/// Show what is in a bundle, an image, or a model at an address: sizes, what is shared, how it starts
 ///
 /// An image that is not in the local store is looked at in its registry, and not pulled. What is shown comes from an index
 /// or from manifests: whether the content is what those say is told by --verify alone. Where parts are missing, or have
@@ -43,9 +49,10 @@ const EXAMPLES: &str = "Examples:\n\
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// A bundle's file, a bento (file, folder or bento:NAME:VERSION), the name of an image in the local store, or an
-    /// image in a registry.
-    #[arg(value_name = "BUNDLE|BENTO|IMAGE")]
+    /// A bundle's file, a bento (file, folder or bento:NAME:VERSION), the name of an image in the local store, an image in a
+    /// registry, or where a model lies: models:/…, runs:/…, s3://…, hf://…, oci://…, https://…, a folder that MLflow wrote. Of that
+    /// no weights are fetched.
+    #[arg(value_name = "BUNDLE|BENTO|IMAGE|ADDRESS")]
     target: String,
     /// Read every byte, and fail where one is not as it was: a member of a bundle, or a layer of an image.
     #[arg(long)]
@@ -143,6 +150,15 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let session = context.session()?;
     let path = PathBuf::from(&args.target);
     let target = Target::of(&path)?;
+    if let Target::Model(at) = &target {
+        let afar = afar::look(&session, at).map_err(adopt::Error::from)?;
+        if context.printer.output() == Output::Human {
+            watch::show(context, &afar.diagnostics);
+        }
+        let is_well = !afar.diagnostics.has_errors();
+        context.printer.report(&AddressReport::new(afar))?;
+        return Ok(if is_well { Exit::Success } else { Exit::Error(ErrorKind::Invalid) });
+    }
     if let Target::Bento(found) = target {
         if args.verify {
             let explanation = ErrorKind::Usage
