@@ -66,6 +66,13 @@ fn a_registered_model_is_locked_and_built_without_a_project() {
     assert_eq!(version(0), "iris/1");
     assert!(version(1).starts_with("iris/2 \""), "an object's tag: {}", version(1));
     assert_eq!((version(3).as_str(), &lock["models"][3]["files"][0]["size"]), (run_id, &json!(6)));
+    // What is there is told, without being fetched.
+    let other = Home::empty();
+    let told = ran(mlflow.knows(&mut other.command(["inspect", "models:/iris@champion", "--output", "json"]))).ok().json();
+    assert_eq!((&told["pinned"], &told["mlflow"]["inputs"][0]["type"]), (&json!("models:/iris/1"), &json!("double")), "{told:#}");
+    let model = told["files"].as_array().unwrap().iter().find(|file| file["name"] == "model.skops").unwrap();
+    assert_eq!((&model["format"], &model["class"]), (&json!("skops"), &json!("LogisticRegression")), "{told:#}");
+    assert_eq!(other.stored("blobs/sha256"), [""; 0]);
     // Another version gets the alias.
     mlflow.script("client.set_registered_model_alias('iris', 'champion', '2')");
     run(&["lock", "far"]).ok().says("EK0314").says("--upgrade-models");

@@ -107,6 +107,8 @@ fn what_the_manifest_says_of_a_file_is_held() {
     home.write("there/model.pkl", b"cposix\nsystem\n(S'id'\ntR.");
     project(&home, &json!([{ "from": server.url("model.pkl") }]));
     home.run(["build", "far"]).ends(3).says("EK0802");
+    let said = home.run(["inspect", &server.url("model.pkl")]).ends(3).says("EK0802").says("/model.pkl");
+    assert!(said.out.contains("model.pkl") && said.out.contains("pickle"), "{}", said.out);
 }
 
 #[test]
