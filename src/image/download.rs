@@ -323,7 +323,7 @@ pub fn content(
     .map_err(keep)?;
     let from = writer.written();
     task.advance(from);
-    let mut transfer = Transfer::new(client, size, from, open);
+    let mut transfer = Transfer::new(client, size, from, open).of(None);
     let rate =
         copy_watched(&mut task.reading(&mut transfer), &mut writer).map_err(|error| keep(store::Error::Io(error)))?;
     let from = writer.written();

@@ -188,8 +188,9 @@ fn tar_and_zstd_read_a_bundle() {
 fn assert_tidy(home: &Home) {
     assert_eq!(home.stored("scratch"), [""; 0]);
     assert_eq!(home.stored("containers"), [""; 0]);
+    assert_eq!(home.stored("partial"), [""; 0]);
     let known = ["blobs", "containers", "index.json", "index.lock", "lock", "memory", "oci-layout", "recipes"];
-    let known: BTreeSet<_> = known.into_iter().chain(["logs", "scratch", "trees"]).collect();
+    let known: BTreeSet<_> = known.into_iter().chain(["logs", "partial", "projects", "scratch", "trees"]).collect();
     for name in names(&home.store()) {
         assert!(known.contains(name.as_str()), "{name} in the store");
     }

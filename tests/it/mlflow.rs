@@ -68,8 +68,13 @@ fn a_registered_model_is_locked_and_built_without_a_project() {
     assert_eq!((version(3).as_str(), &lock["models"][3]["files"][0]["size"]), (run_id, &json!(6)));
     // What is there is told, without being fetched.
     let other = Home::empty();
-    let told = ran(mlflow.knows(&mut other.command(["inspect", "models:/iris@champion", "--output", "json"]))).ok().json();
-    assert_eq!((&told["pinned"], &told["mlflow"]["inputs"][0]["type"]), (&json!("models:/iris/1"), &json!("double")), "{told:#}");
+    let told =
+        ran(mlflow.knows(&mut other.command(["inspect", "models:/iris@champion", "--output", "json"]))).ok().json();
+    assert_eq!(
+        (&told["pinned"], &told["mlflow"]["inputs"][0]["type"]),
+        (&json!("models:/iris/1"), &json!("double")),
+        "{told:#}"
+    );
     let model = told["files"].as_array().unwrap().iter().find(|file| file["name"] == "model.skops").unwrap();
     assert_eq!((&model["format"], &model["class"]), (&json!("skops"), &json!("LogisticRegression")), "{told:#}");
     assert_eq!(other.stored("blobs/sha256"), [""; 0]);

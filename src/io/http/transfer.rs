@@ -25,7 +25,9 @@ pub struct Transfer<O> {
     /// Where it ends: before the end of the body, where only a part is wanted.
     end: u64,
     position: u64,
-    /// The entity tag of what it is a transfer of, as soon as one is known (RFC 9110, section 8.8.3).
+    /// Whether all pieces have to be of one version: where no digest tells in the end.
+    is_of_one: bool,
+    /// The entity tag of that, as soon as one is known (RFC 9110, section 8.8.3).
     tag: Option<String>,
     body: Option<(Url, Body)>,
     tries: Tries,
@@ -48,6 +50,7 @@ where
             size,
             end: size,
             position: from,
+            is_of_one: false,
             tag: None,
             body: None,
             tries,
@@ -64,7 +67,7 @@ where
     /// The same, of which every piece has to be of what has the entity tag `tag`. Where none is given, it is that of the first.
     #[must_use]
     pub fn of(self, tag: Option<String>) -> Self {
-        Self { tag: tag.filter(|tag| is_strong(tag)), ..self }
+        Self { is_of_one: true, tag: tag.filter(|tag| is_strong(tag)), ..self }
     }
 
     /// The entity tag of what is transferred, where one is known by now.
@@ -83,7 +86,7 @@ where
         }
         let answer = (self.open)(&mut request)?;
         let url = answer.url.clone();
-        if let Some(now) = answer.header("etag").filter(|tag| is_strong(tag)) {
+        if let Some(now) = answer.header("etag").filter(|tag| self.is_of_one && is_strong(tag)) {
             if self.tag.as_deref().is_some_and(|tag| tag != now) {
                 return Err(Error::protocol(&url, "it became another one while it was fetched").into());
             }
