@@ -82,6 +82,8 @@ pub fn document(manifest: &Manifest, version: &str, api: &Api) -> Value {
     // What a command of the manifest's answers besides is not known.
     if api.is_served() {
         document["tags"] = tag(api, &mut document["paths"]).into();
+        // Where it lies is where the service is: also below a path that a proxy in front gives it.
+        document["servers"] = json!([{ "url": "." }]);
     }
     if let Some(root) = &manifest.service.root {
         document["servers"] = json!([{ "url": root }]);
