@@ -114,7 +114,7 @@ impl Explain for Error {
             Self::Refused { .. } => named("mlflow/refused"),
             Self::Transport { source, .. } => source.explain(),
             Self::Answer { .. } => {
-                named("mlflow/answer").hint("is it an MLflow server? MLFLOW_TRACKING_URI is the address without `/api`")
+                named("mlflow/answer").hint("is it an MLflow server, of 2.3 or later where an alias is meant? MLFLOW_TRACKING_URI is the address without `/api`")
             }
             Self::NotReady { .. } => named("mlflow/not-ready").hint("wait until it is registered; one that failed is registered again"),
             Self::Elsewhere { .. } => named("mlflow/elsewhere").hint(
