@@ -168,6 +168,8 @@ def main():
         subprocess.run(["python3", "-m", "venv", python.parent.parent], check=True)
         subprocess.run([python, "-m", "pip", "-q", "install", *PACKAGES], check=True)
     ekiben = args.ekiben.resolve()
+    # Whoever stops this stops the servers too.
+    signal.signal(signal.SIGTERM, lambda *_: exit(143))
     with tempfile.TemporaryDirectory() as folder, Servers(python, pathlib.Path(folder)) as servers:
         theirs, ours, memory = objects(servers, ekiben, args.size)
         one, idle = follow(servers, ekiben, args.kills)

@@ -351,8 +351,10 @@ pub fn content(
 }
 
 /// Copies for as long as it is watched, and gives the bytes that came in a second of waiting for them; none where that was all.
+/// How long the first took says nothing of the connection: a server may have had to look for them.
 fn copy_watched(from: &mut dyn Read, to: &mut dyn Write) -> io::Result<Option<f64>> {
     let mut waited = Duration::ZERO;
+    let mut has_begun = false;
     let mut buffer = vec![0; 256 << 10];
     let mut copied = 0_u64;
     loop {
@@ -363,9 +365,12 @@ fn copy_watched(from: &mut dyn Read, to: &mut dyn Write) -> io::Result<Option<f6
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
         };
-        waited += asked.elapsed();
+        let time = asked.elapsed();
         to.write_all(buffer.get(..taken).unwrap_or_default())?;
-        copied += taken as u64;
+        if std::mem::replace(&mut has_begun, true) {
+            waited += time;
+            copied += taken as u64;
+        }
         if waited >= WATCHED {
             return Ok(Some(copied as f64 / waited.as_secs_f64()));
         }
