@@ -276,7 +276,7 @@ fn what_is_in_hand_is_answered_when_it_ends_and_what_comes_then_is_refused() {
     let mut service = slow(json!({ "concurrency": 4 }));
     std::thread::scope(|scope| {
         let hand: Vec<_> =
-            (0..8).map(|_| scope.spawn(|| service.post("/predict", &json!({ "seconds": 0.7 })))).collect();
+            (0..8).map(|_| scope.spawn(|| service.post("/predict", &json!({ "seconds": 2.0 })))).collect();
         until("they are at work", || service.get("/metrics").body.contains("ekiben_requests_in_progress 9"));
         service.signal(Signal::SIGTERM);
         until("it says so", || service.get("/readyz").status == 503);
@@ -323,13 +323,16 @@ fn a_worker_that_is_killed_is_started_again_and_all_are_counted_together() {
     assert!(service.log().contains("share the model"), "{}", service.log());
     let first = workers(&service);
     assert_eq!(first.len(), 3);
-    let answers = at_once(&service, 12, "/predict", &json!({ "seconds": 0.5 }));
-    assert!(answers.iter().all(|answer| answer.status == 200), "{}", service.log());
-    let mut busy: Vec<_> = answers.iter().map(|answer| answer.json()["process"].as_i64().unwrap()).collect();
-    busy.sort_unstable();
-    busy.dedup();
-    assert!(busy.len() > 1, "one of them has done it all");
-    let counted = r#"ekiben_requests_total{method="POST",path="/predict",status="200"} 12"#;
+    let (mut asked, mut busy) = (0, std::collections::BTreeSet::new());
+    // On a busy machine one may be awake before the others.
+    until("several are at work", || {
+        let answers = at_once(&service, 12, "/predict", &json!({ "seconds": 0.1 }));
+        assert!(answers.iter().all(|answer| answer.status == 200), "{}", service.log());
+        asked += 12;
+        busy.extend(answers.iter().map(|answer| answer.json()["process"].as_i64().unwrap()));
+        busy.len() > 1
+    });
+    let counted = &format!(r#"ekiben_requests_total{{method="POST",path="/predict",status="200"}} {asked}"#);
     assert!((0..6).all(|_| service.get("/metrics").body.contains(counted)), "{}", service.get("/metrics").body);
 
     // An answer that is kept by one of them is found by way of any other.
@@ -345,13 +348,12 @@ fn a_worker_that_is_killed_is_started_again_and_all_are_counted_together() {
     until("it is ready", || service.get("/readyz").status == 200);
     assert!(service.log().contains("another is started in 0.1 s"), "{}", service.log());
     // Those before it died count.
-    let counted = r#"ekiben_requests_total{method="POST",path="/predict",status="200"} 12"#;
     assert!(service.get("/metrics").body.contains(counted), "{}", service.get("/metrics").body);
     assert_eq!(at_once(&service, 9, "/predict", &json!({ "seconds": 0.05 })).len(), 9);
 
     std::thread::scope(|scope| {
         let hand: Vec<_> =
-            (0..9).map(|_| scope.spawn(|| service.post("/predict", &json!({ "seconds": 2.5 })))).collect();
+            (0..9).map(|_| scope.spawn(|| service.post("/predict", &json!({ "seconds": 0.8 })))).collect();
         until("they are at work", || service.get("/metrics").body.contains("ekiben_requests_in_progress 10"));
         service.signal(Signal::SIGTERM);
         for answer in hand {
