@@ -4,7 +4,6 @@
 //! Invariant: the same bytes at the same address give the same project, and nothing of the model is loaded.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use fs_err as fs;
 
@@ -31,9 +30,6 @@ const KNOWN: &str = "addresses";
 
 /// What a folder of a model's is called in a project.
 const FOLDER: &str = "model";
-
-/// How long the package index may take.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Why there is no project.
 #[derive(Debug, thiserror::Error)]
@@ -216,7 +212,7 @@ fn made(session: &Session, start: Start, files: &str, found: &mut Diagnostics) -
         if !project.is_ready() {
             return Err(Error::Unfinished { from, open: project.open });
         }
-        match fit::fit(session, folder, PATIENCE) {
+        match fit::fit(session, folder, fit::PATIENCE) {
             Fit::Fits(loosened) => loosened.iter().for_each(|one| {
                 session.progress.warn(format!("{} became {}: {}", one.before, one.after, one.why));
             }),

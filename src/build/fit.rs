@@ -25,6 +25,9 @@ use crate::project::manifest::SERVER;
 /// The C library of the oldest base that images are given, which any wheel for a newer one runs on as well.
 const GLIBC: (u32, u32) = (2, 36);
 
+/// How long the package index may take, where somebody waits.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
 /// Pins that are looked at one by one.
 const MOST: usize = 20;
 

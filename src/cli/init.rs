@@ -2,7 +2,6 @@
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use serde::Serialize;
 
@@ -137,15 +136,12 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     Ok(Exit::Success)
 }
 
-/// How long the package index may take.
-const PATIENCE: Duration = Duration::from_secs(20);
-
 /// Tries the requirements of a new project, and says what became of those that cannot be had. Nobody waits for an index that
 /// does not answer.
 fn try_requirements(context: &Context, project: &Path, proposal: &mut Proposal) -> Vec<Loosened> {
     // Whoever has no place for a store has a project all the same.
     let Ok(session) = context.session() else { return Vec::new() };
-    match fit::fit(&session, project, PATIENCE) {
+    match fit::fit(&session, project, fit::PATIENCE) {
         Fit::Fits(loosened) => {
             for one in &loosened {
                 context.printer.status("Loosened", format!("{} to {}: {}", one.before, one.after, one.why));

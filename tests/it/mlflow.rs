@@ -3,11 +3,12 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::home::registry::{Registry, is_whole};
 use crate::home::servers::{Mlflow, Server};
 use crate::home::{Home, Ran, free_port, ran, tool};
+use crate::origins::{locked, project};
 
 /// Two classifiers of irises, and a file of a run.
 const IRISES: &str = "
@@ -28,17 +29,6 @@ with mlflow.start_run() as run:
 /// The program, which knows the servers as MLflow's own client does.
 fn run(home: &Home, mlflow: &Mlflow, args: &[&str]) -> Ran {
     ran(mlflow.knows(&mut home.command(args)))
-}
-
-/// A project without Python whose model's files are these.
-fn project(home: &Home, files: &Value) {
-    let manifest = json!({ "name": "far", "version": "1", "base": "scratch", "model": { "files": files },
-        "service": { "command": ["/bin/true"] } });
-    home.write("far/ekiben.json", manifest.to_string());
-}
-
-fn locked(home: &Home) -> Value {
-    serde_json::from_slice(&std::fs::read(home.path("far/ekiben.lock")).unwrap()).unwrap()
 }
 
 #[test]

@@ -16,13 +16,13 @@ fn hub(home: &Home, folder: &str, token: Option<&str>) -> Server {
 }
 
 /// A project without Python whose model's files are these.
-fn project(home: &Home, files: &Value) {
+pub fn project(home: &Home, files: &Value) {
     let manifest = json!({ "name": "far", "version": "1", "base": "scratch", "model": { "files": files },
         "service": { "command": ["/bin/true"] } });
     home.write("far/ekiben.json", manifest.to_string());
 }
 
-fn locked(home: &Home) -> Value {
+pub fn locked(home: &Home) -> Value {
     serde_json::from_slice(&std::fs::read(home.path("far/ekiben.lock")).unwrap()).unwrap()
 }
 
