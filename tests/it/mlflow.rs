@@ -1,6 +1,6 @@
 //! Models in MLflow: fetched by their addresses, built without a project, followed by their tags. MLflow itself is asked.
 
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::json;
@@ -237,6 +237,13 @@ fn tags(mlflow: &Mlflow, name: &str, version: u64) -> Vec<(String, String)> {
     pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
 }
 
+/// A look at the versions that are tagged for production, whose images go below `prefix`.
+fn followed(home: &Home, mlflow: &Mlflow, prefix: &str, more: &[&str]) -> Command {
+    let mut command = home.command(["follow", "models:/", "--where", "tags.production = 'true'", "--push", prefix]);
+    mlflow.knows(command.args(more));
+    command
+}
+
 #[test]
 fn tagged_versions_become_tested_images_whoever_is_killed() {
     let home = Home::warm();
@@ -244,12 +251,7 @@ fn tagged_versions_become_tested_images_whoever_is_killed() {
     mlflow.script(TAGGED);
     let registry = Registry::start();
     let prefix = registry.reference("models");
-    let asked = |more: &[&str]| {
-        let mut command =
-            home.command(["follow", "models:/", "--where", "tags.production = 'true'", "--push", &prefix]);
-        mlflow.knows(command.args(more));
-        command
-    };
+    let asked = |more: &[&str]| followed(&home, &mlflow, &prefix, more);
 
     // A registry that is away is nobody's fault.
     let folder = registry.stop();
@@ -262,12 +264,7 @@ fn tagged_versions_become_tested_images_whoever_is_killed() {
     assert!(broken[0].1.contains("its description cannot be read"), "{broken:?}");
     let registry = Registry::on(folder, "", "");
     let prefix = registry.reference("models");
-    let asked = |more: &[&str]| {
-        let mut command =
-            home.command(["follow", "models:/", "--where", "tags.production = 'true'", "--push", &prefix]);
-        mlflow.knows(command.args(more));
-        command
-    };
+    let asked = |more: &[&str]| followed(&home, &mlflow, &prefix, more);
 
     // Killed again and again, and two at once at last.
     for pause in [1500, 3000, 4500, 6000] {
