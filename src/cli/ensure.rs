@@ -8,9 +8,11 @@ use super::inputs::Inputs;
 use super::printer::{NAME, Report};
 use super::{Context, Exit, Failure, push};
 use crate::build::ensure;
+use crate::build::input::Input;
 use crate::build::workflow::{self, Goal, Opened};
 use crate::image::oci::platform::Platform;
 use crate::image::registry::{Reference, Registries};
+use crate::image::session::Session;
 use crate::io::digest::Digest;
 
 const EXAMPLES: &str = "Examples:\n\
@@ -36,34 +38,48 @@ pub struct Args {
     platform: Vec<Platform>,
 }
 
+/// An image that a registry has.
 #[derive(Serialize)]
-struct Ensured {
-    reference: Reference,
-    digest: Digest,
+pub struct Ensured {
+    /// Where, by a tag that says what it was built from.
+    pub reference: Reference,
+    /// Of its manifest or index.
+    pub digest: Digest,
     /// Whether it had to be built.
-    built: bool,
+    pub built: bool,
 }
 
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let named = push::target(&args.reference)?;
     let session = context.session()?;
     let platforms = workflow::platforms_or_host(&args.platform)?;
-    // Mostly the image is there, and nothing of it is needed here.
     let opened = Opened::open(&session, args.inputs.request(context)?, context)?;
     let input = opened.input(&session, &platforms, Goal::Bundle, context)?;
-    let reference = named.tagged(ensure::tag(&session, &input, &platforms)?);
-    let registries = Registries::new(&session);
+    let ensured = image(context, &session, input, &platforms, &named)?;
+    context.printer.report(&ensured)?;
+    Ok(Exit::Success)
+}
+
+/// Sees that the repository of `named` has the image of `input`; where it is pushed, it gets the tag of `named`, if that has one.
+pub fn image(
+    context: &Context,
+    session: &Session,
+    input: Input,
+    platforms: &[Platform],
+    named: &Reference,
+) -> Result<Ensured, Failure> {
+    // Mostly the image is there, and nothing of it is needed here.
+    let reference = named.tagged(ensure::tag(session, &input, platforms)?);
+    let registries = Registries::new(session);
     if let Some(digest) = registries.repository(&reference).head(&reference.wanted())? {
         context.printer.status("Found", format!("{NAME}{reference}{NAME:#}"));
-        context.printer.report(&Ensured { reference, digest, built: false })?;
-        return Ok(Exit::Success);
+        return Ok(Ensured { reference, digest, built: false });
     }
-    let digest = workflow::build(&session, input, &platforms, &[], context)?.digest;
+    let digest = workflow::build(session, input, platforms, &[], context)?.digest;
     let mut targets = vec![reference.clone()];
     targets.extend(named.tag().map(|tag| named.tagged(tag)));
-    push::push(context, &session, &digest, &targets)?;
-    context.printer.report(&Ensured { reference, digest, built: true })?;
-    Ok(Exit::Success)
+    push::push(context, session, &digest, &targets)?;
+    Ok(Ensured { reference, digest, built: true })
 }
 
 impl Report for Ensured {
