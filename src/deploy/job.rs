@@ -14,7 +14,8 @@ const KEPT: u64 = 86_400;
 
 /// The arguments of a container that works off `batch`.
 pub fn args(batch: &Records) -> Vec<String> {
-    let mut args = ["batch", "--input", &batch.input, "--output", &batch.output, "--resume"].map(str::to_owned).to_vec();
+    let mut args =
+        ["batch", "--input", &batch.input, "--output", &batch.output, "--resume"].map(str::to_owned).to_vec();
     if let Some(function) = &batch.function {
         args.extend(["--function".to_owned(), function.clone()]);
     }
@@ -70,7 +71,10 @@ pub fn cron_job(target: &Target, settings: &Settings<'_>, metadata: &Metadata) -
         },
     });
     Object::new("batch/v1", "CronJob", metadata, body)
-        .noted(["spec", "concurrencyPolicy"], "One that takes longer than until the next is not begun again beside itself.")
+        .noted(
+            ["spec", "concurrencyPolicy"],
+            "One that takes longer than until the next is not begun again beside itself.",
+        )
         .noted_within(["spec", "jobTemplate", "spec", "template", "spec"], &notes)
 }
 

@@ -228,7 +228,8 @@ fn refused(output: &Output) -> Error {
 /// The words of an error, in one line.
 fn said(output: &Output) -> String {
     let text = String::from_utf8_lossy(&output.stderr);
-    let lines: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let bare = |line: &str| line.trim().trim_start_matches("error: ").to_owned();
+    let lines: Vec<_> = text.lines().map(bare).filter(|line| !line.is_empty()).collect();
     if lines.is_empty() { format!("it ended with {}", output.status) } else { lines.join(" ") }
 }
 
@@ -243,7 +244,8 @@ fn reason(pod: &Value) -> Option<String> {
         for (what, found) in [("waits", &state["waiting"]), ("ended", &state["terminated"])] {
             let Some(reason) = found["reason"].as_str().filter(|reason| *reason != "Completed") else { continue };
             let message = found["message"].as_str().unwrap_or_default();
-            let code = ended["exitCode"].as_i64().map(|code| format!(", after it ended with {code}")).unwrap_or_default();
+            let code =
+                ended["exitCode"].as_i64().map(|code| format!(", after it ended with {code}")).unwrap_or_default();
             return Some(format!("{name} {what}: {reason} {message}{code}").trim().to_owned());
         }
         if state["running"].is_object() && container["ready"] == false {

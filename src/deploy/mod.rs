@@ -49,11 +49,8 @@ pub fn default_name(model: &str) -> String {
 pub fn objects(target: &Target, deploy: &Deploy, state: State) -> Vec<Object> {
     let name = deploy.name.clone().unwrap_or_else(|| default_name(&target.name));
     let settings = &Settings { deploy, state, name: &name };
-    let metadata = &Metadata {
-        name: name.clone(),
-        namespace: deploy.namespace.clone(),
-        labels: settings.labels(target),
-    };
+    let metadata =
+        &Metadata { name: name.clone(), namespace: deploy.namespace.clone(), labels: settings.labels(target) };
     let mut objects = Vec::new();
     if deploy.account.as_ref().is_none_or(|account| account.name.is_none()) {
         let annotations = deploy.account.as_ref().map(|account| account.annotations.clone()).unwrap_or_default();

@@ -10,9 +10,7 @@ use super::Settings;
 use super::target::Target;
 use crate::bundle::runtime::{Convention, USER};
 use crate::io::size;
-use crate::project::manifest::deploy::{
-    FetchProgram, Fetcher, KubernetesVersion, Models, Resources, Secret,
-};
+use crate::project::manifest::deploy::{FetchProgram, Fetcher, KubernetesVersion, Models, Resources, Secret};
 use crate::project::validate::deploy::{memory_of, seconds_to_start};
 
 /// Seconds between two questions whether a pod has started.
@@ -80,6 +78,7 @@ pub fn of(target: &Target, settings: &Settings<'_>, role: Role, extent: Extent) 
     }
     let before = weights(target, settings, &mut volumes);
 
+    pod.note(["containers", "0", "image"], format!("{} {}", target.name, target.version));
     let mut container = json!({
         "name": "model",
         "image": target.image.to_string(),
@@ -127,10 +126,13 @@ fn whole(pod: &mut Pod, target: &Target, settings: &Settings<'_>, role: Role) {
         Role::Works | Role::Ends => 60,
     };
     pod.spec.insert("terminationGracePeriodSeconds".to_owned(), json!(grace));
-    pod.note(["terminationGracePeriodSeconds"], match role {
-        Role::Serves => "Time to be taken out of the Service, to answer what came before, and to end.",
-        Role::Works | Role::Ends => "Time to finish the records that were begun.",
-    });
+    pod.note(
+        ["terminationGracePeriodSeconds"],
+        match role {
+            Role::Serves => "Time to be taken out of the Service, to answer what came before, and to end.",
+            Role::Works | Role::Ends => "Time to finish the records that were begun.",
+        },
+    );
     if !deploy.nodes.is_empty() {
         pod.spec.insert("nodeSelector".to_owned(), json!(deploy.nodes));
     }
@@ -167,13 +169,13 @@ fn serving(container: &mut Value, target: &Target, settings: &Settings<'_>, exte
     let seconds = seconds_to_start(settings.deploy, target.bytes());
     let failures = seconds.div_ceil(PERIOD).max(1);
     container["startupProbe"] = probe(&service.ready, PERIOD, failures);
+    let weights = match target.bytes() / 1_000_000 {
+        0 => String::new(),
+        megabytes => format!(", with {megabytes} MB of weights"),
+    };
     pod.note(
         ["containers", "0", "startupProbe"],
-        format!(
-            "{} s to become ready: {} MB of weights. `start` in the manifest says otherwise.",
-            failures * PERIOD,
-            target.bytes() / 1_000_000
-        ),
+        format!("{} s to become ready{weights}: `start` says otherwise.", failures * PERIOD),
     );
     container["readinessProbe"] = probe(&service.ready, PERIOD, 3);
     match &service.live {

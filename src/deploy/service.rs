@@ -95,8 +95,10 @@ fn autoscaler(scaling: &Scaling, metadata: &Metadata) -> Object {
             "metrics": metrics,
         },
     });
-    Object::new("autoscaling/v2", "HorizontalPodAutoscaler", metadata, body)
-        .noted(["spec", "metrics"], "In percent of what a pod requests. A model that waits for a GPU is not busy by this measure.")
+    Object::new("autoscaling/v2", "HorizontalPodAutoscaler", metadata, body).noted(
+        ["spec", "metrics"],
+        "In percent of what a pod requests. A model that waits for a GPU is not busy by this measure.",
+    )
 }
 
 /// Requests in, and nothing out but questions for names.

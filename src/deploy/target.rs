@@ -77,7 +77,11 @@ impl Target {
                 live: own.map(|()| "/livez".to_owned()),
                 metrics: own.map(|()| "/metrics".to_owned()),
                 root: service.root.clone(),
-                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a period is not negative")]
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    clippy::cast_sign_loss,
+                    reason = "a period is not negative"
+                )]
                 grace: grace.map_or(GRACE, |grace| grace as u64),
                 request: service.limits.request.as_ref().and_then(|size| size.bytes()).unwrap_or(100_000_000),
             },

@@ -54,7 +54,12 @@ mod tests {
 
     #[test]
     fn a_quantity_may_be_a_part() {
-        for (text, expected) in [("500m", Some(0.5)), ("1.5Gi", Some(1_610_612_736.0)), ("2", Some(2.0)), ("1Pi", Some(1_125_899_906_842_624.0))] {
+        for (text, expected) in [
+            ("500m", Some(0.5)),
+            ("1.5Gi", Some(1_610_612_736.0)),
+            ("2", Some(2.0)),
+            ("1Pi", Some(1_125_899_906_842_624.0)),
+        ] {
             assert_eq!(quantity(text), expected, "{text}");
         }
         for bad in ["", "m", ".5", "1.2.3", "1x", "-1"] {

@@ -258,12 +258,7 @@ fn named(
 }
 
 /// What can be known of an image that Ekiben did not build: its port, and, where it is a bento's, how it answers.
-fn stranger(
-    image: &Image,
-    reference: &Reference,
-    title: Option<String>,
-    wishes: &Wishes,
-) -> Result<Manifest, Failure> {
+fn stranger(image: &Image, reference: &Reference, title: Option<String>, wishes: &Wishes) -> Result<Manifest, Failure> {
     let is_bento = image.config().working_dir().as_deref() == Some(Convention::Bento.code());
     let ports = image.config().exposed_ports().clone().unwrap_or_default();
     let exposed = ports.iter().find_map(|port| port.split('/').next()?.parse().ok());
@@ -300,7 +295,10 @@ fn only_here(name: &str) -> Failure {
     let explanation = ErrorKind::Usage.named("deploy/only-here").hint(
         "`--push HOST/NAME` sees that a registry has it; `--image HOST/NAME@DIGEST` names one that is there already",
     );
-    Failure::new(explanation, format!("the image of `{name}` is only on this machine, and a cluster pulls from a registry"))
+    Failure::new(
+        explanation,
+        format!("the image of `{name}` is only on this machine, and a cluster pulls from a registry"),
+    )
 }
 
 /// What the manifest says, the file over it, and the options over both, checked together.

@@ -68,8 +68,8 @@ pub struct Wishes {
     #[arg(long)]
     host: Option<String>,
     /// What the paths begin with there.
-    #[arg(long, requires = "host")]
-    path: Option<String>,
+    #[arg(long, value_name = "/PATH", requires = "host")]
+    prefix: Option<String>,
     /// The Gateway that has the host: NAME or NAMESPACE/NAME.
     #[arg(long, requires = "host")]
     gateway: Option<String>,
@@ -107,7 +107,8 @@ impl Wishes {
         let text = |text: &Option<String>| text.as_ref().map(|text| json!(text));
         let section = |keys: Vec<(&str, Option<Value>)>| {
             let keys = keys.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
-            Some(Value::Object(keys.collect())).filter(|section| section.as_object().is_some_and(|keys| !keys.is_empty()))
+            Some(Value::Object(keys.collect()))
+                .filter(|section| section.as_object().is_some_and(|keys| !keys.is_empty()))
         };
         let resources = section(vec![
             ("memory", text(&self.memory)),
@@ -116,7 +117,7 @@ impl Wishes {
         ]);
         let expose = section(vec![
             ("host", text(&self.host)),
-            ("path", text(&self.path)),
+            ("path", text(&self.prefix)),
             ("gateway", text(&self.gateway)),
             ("ingress", text(&self.ingress)),
             ("tls", text(&self.tls)),

@@ -88,10 +88,10 @@ impl Writer<'_> {
         let dash = if is_behind_dash { self.text.rfind('\n').map_or(0, |end| end + 1) } else { self.text.len() };
         let line = self.text.split_off(dash);
         let indent = if is_behind_dash { &indent[..indent.len() - 2] } else { indent };
-        let mut width = WIDTH;
+        let mut width = usize::MAX;
         for word in note.split_whitespace() {
-            if width + 1 + word.len() > WIDTH {
-                if width < WIDTH {
+            if width.saturating_add(1 + word.len()) > WIDTH {
+                if width < usize::MAX {
                     self.text.push('\n');
                 }
                 let _ = write!(self.text, "{indent}#");
@@ -126,11 +126,7 @@ mod tests {
         let notes = notes.map(|(at, note)| (at.to_owned(), note.to_owned())).into();
         let written = yaml_with_notes(&value, &notes);
         let line = |words: usize| format!("      #{}", " word".repeat(words));
-        let expected = format!(
-            "# one\na:\n  # two\n  - b: 1\n    c:\n{}\n{}\n      d/e: 2\n",
-            line(22),
-            line(8)
-        );
+        let expected = format!("# one\na:\n  # two\n  - b: 1\n    c:\n{}\n{}\n      d/e: 2\n", line(22), line(8));
         assert_eq!(written, expected);
     }
 }

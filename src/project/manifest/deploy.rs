@@ -173,7 +173,14 @@ impl Deploy {
         let mut all = object(self);
         let over = object(over);
         // Two words for the same.
-        for (one, other) in [("autoscale", "autoscaling"), ("autoscaling", "autoscale"), ("replicas", "autoscale"), ("replicas", "autoscaling"), ("autoscale", "replicas"), ("autoscaling", "replicas")] {
+        for (one, other) in [
+            ("autoscale", "autoscaling"),
+            ("autoscaling", "autoscale"),
+            ("replicas", "autoscale"),
+            ("replicas", "autoscaling"),
+            ("autoscale", "replicas"),
+            ("autoscaling", "replicas"),
+        ] {
             if over.contains_key(one) {
                 all.remove(other);
             }
@@ -268,7 +275,10 @@ pub struct Account {
 #[serde(untagged)]
 pub enum Autoscale {
     /// `1..4`.
-    Range(#[schemars(regex(pattern = r"^[0-9]{1,4}\.\.[0-9]{1,4}$"), extend("patternErrorMessage" = "two numbers, as 1..4"))] String),
+    Range(
+        #[schemars(regex(pattern = r"^[0-9]{1,4}\.\.[0-9]{1,4}$"), extend("patternErrorMessage" = "two numbers, as 1..4"))]
+         String,
+    ),
     /// The same with what they are scaled by.
     Metrics(AutoscaleBy),
 }

@@ -149,18 +149,23 @@ fn names(deploy: &Deploy, model: &Model<'_>, findings: &mut Findings) {
             findings.unfit(&at, format!("`{key}` cannot be an annotation's name: {why}"), "");
         }
     }
-    let mut variables: Vec<(String, &String)> =
-        deploy.env.keys().map(|name| (pointer(["env", name]), name)).collect();
+    let mut variables: Vec<(String, &String)> = deploy.env.keys().map(|name| (pointer(["env", name]), name)).collect();
     for (number, secret) in deploy.secrets.iter().enumerate() {
         let (name, at) = match secret {
             Secret::All(name) => (name, format!("/secrets/{number}")),
             Secret::Part(part) => {
-                variables.extend(part.variables.keys().map(|name| {
-                    (format!("/secrets/{number}{}", pointer(["variables", name])), name)
-                }));
+                variables.extend(
+                    part.variables
+                        .keys()
+                        .map(|name| (format!("/secrets/{number}{}", pointer(["variables", name])), name)),
+                );
                 if part.variables.is_empty() && part.path.is_none() {
                     let message = format!("nothing of the secret `{}` is used", part.name);
-                    findings.unfit(&format!("/secrets/{number}"), message, "say `variables` or `path`, or its name alone");
+                    findings.unfit(
+                        &format!("/secrets/{number}"),
+                        message,
+                        "say `variables` or `path`, or its name alone",
+                    );
                 }
                 (&part.name, format!("/secrets/{number}/name"))
             }
@@ -301,7 +306,11 @@ fn numbers(deploy: &Deploy, model: &Model<'_>, findings: &mut Findings) {
         let message = format!("{seconds} s are too few to read {} of weights", size::mebibytes(model.weights));
         findings.unfit("/start", message, "leave it out: it is set by their size");
     } else if seconds > LONGEST_START && deploy.start.is_some() {
-        findings.unfit("/start", "of a model that has an hour to start, nobody learns that it does not", "say at most 1h");
+        findings.unfit(
+            "/start",
+            "of a model that has an hour to start, nobody learns that it does not",
+            "say at most 1h",
+        );
     }
     for (at, written) in [
         ("/resources/memory", &resources.memory),
@@ -342,7 +351,11 @@ fn kinds(deploy: &Deploy, model: &Model<'_>, findings: &mut Findings) {
             findings.unfit("/kind", "a cron job has no schedule", "write `schedule: \"*/10 * * * *\"`");
         }
         (Some(Schedule::Hours(_)), Kind::CronJob) => {
-            findings.unfit("/schedule", "a cron job has one time at which it begins", "write `schedule: \"0 7 * * 1-5\"`");
+            findings.unfit(
+                "/schedule",
+                "a cron job has one time at which it begins",
+                "write `schedule: \"0 7 * * 1-5\"`",
+            );
         }
         (Some(Schedule::At(text)), Kind::CronJob) => cron("/schedule", text, findings),
         (Some(Schedule::Hours(hours)), Kind::Keda) => {
@@ -370,7 +383,11 @@ fn kinds(deploy: &Deploy, model: &Model<'_>, findings: &mut Findings) {
     }
     if !works && (deploy.batch.is_some() || !deploy.args.is_empty()) {
         let at = if deploy.batch.is_some() { "/batch" } else { "/args" };
-        findings.unfit(at, "a service answers requests, and is given no other work", "take `kind: job`, `cronjob` or `worker`");
+        findings.unfit(
+            at,
+            "a service answers requests, and is given no other work",
+            "take `kind: job`, `cronjob` or `worker`",
+        );
     }
     if deploy.batch.is_some() && !model.has_functions {
         let message = "only functions that Ekiben serves can work off records";
@@ -378,7 +395,9 @@ fn kinds(deploy: &Deploy, model: &Model<'_>, findings: &mut Findings) {
     }
     if let Some(batch) = &deploy.batch {
         for (key, path) in [("input", &batch.input), ("output", &batch.output)] {
-            let lies = deploy.volumes.iter().any(|volume| path.starts_with(&format!("{}/", volume.path.trim_end_matches('/'))) || *path == volume.path);
+            let lies = deploy.volumes.iter().any(|volume| {
+                path.starts_with(&format!("{}/", volume.path.trim_end_matches('/'))) || *path == volume.path
+            });
             if !path.contains("://") && !lies && !path.starts_with("/tmp/") {
                 let message = format!("`{path}` lies on none of the volumes");
                 findings.unfit(&format!("/batch/{key}"), message, "write `volumes: [{claim: …, path: /data}]`");
@@ -396,7 +415,11 @@ fn kinds(deploy: &Deploy, model: &Model<'_>, findings: &mut Findings) {
     }
     let version = deploy.kubernetes();
     if version < OLDEST {
-        findings.unfit("/kubernetes", format!("Kubernetes {version} is older than what is written for"), &format!("the oldest is {OLDEST}"));
+        findings.unfit(
+            "/kubernetes",
+            format!("Kubernetes {version} is older than what is written for"),
+            &format!("the oldest is {OLDEST}"),
+        );
     }
 }
 
@@ -424,7 +447,11 @@ fn weights(deploy: &Deploy, findings: &mut Findings) {
         }
         Models::S3(_) if deploy.fetcher.is_none() => {
             let message = "nothing says which image fetches the weights";
-            findings.unfit("/models", message, "write `fetcher: {image: HOST/ekiben:VERSION}`: `ekiben self image` makes it");
+            findings.unfit(
+                "/models",
+                message,
+                "write `fetcher: {image: HOST/ekiben:VERSION}`: `ekiben self image` makes it",
+            );
         }
         Models::Node if deploy.nodes.is_empty() => {
             let message = "nothing says on which nodes the weights are";
@@ -447,7 +474,11 @@ fn weights(deploy: &Deploy, findings: &mut Findings) {
             findings.unfit("/storage/shared", "it is written as NAMESPACE/CLAIM", "");
         }
         if storage.shared.is_some() && deploy.namespace.is_none() {
-            findings.unfit("/storage/shared", "a claim of another namespace needs to know its own", "write `namespace`");
+            findings.unfit(
+                "/storage/shared",
+                "a claim of another namespace needs to know its own",
+                "write `namespace`",
+            );
         }
         if storage.bucket.is_some() && deploy.fill.is_some() {
             findings.unfit("/fill", "a bucket is read where it lies, and is not filled", "leave out one of the two");
@@ -464,18 +495,31 @@ fn exposed(deploy: &Deploy, model: &Model<'_>, findings: &mut Findings) {
         }
         _ => {}
     }
-    if expose.gateway.is_some() && (expose.ingress.is_some() || expose.tls.is_some() || !expose.annotations.is_empty()) {
-        let at = if expose.ingress.is_some() { "/expose/ingress" } else if expose.tls.is_some() { "/expose/tls" } else { "/expose/annotations" };
+    if expose.gateway.is_some() && (expose.ingress.is_some() || expose.tls.is_some() || !expose.annotations.is_empty())
+    {
+        let at = if expose.ingress.is_some() {
+            "/expose/ingress"
+        } else if expose.tls.is_some() {
+            "/expose/tls"
+        } else {
+            "/expose/annotations"
+        };
         findings.unfit(at, "a Gateway has its own certificates and settings", "leave it out, or `gateway`");
     }
-    if expose.gateway.as_ref().is_some_and(|gateway| !gateway.split('/').all(is_subdomain) || gateway.split('/').count() > 2) {
+    if expose
+        .gateway
+        .as_ref()
+        .is_some_and(|gateway| !gateway.split('/').all(is_subdomain) || gateway.split('/').count() > 2)
+    {
         findings.unfit("/expose/gateway", "it is written as NAME or NAMESPACE/NAME", "");
     }
     let root = model.root.unwrap_or("/");
     let path = expose.path.as_deref().unwrap_or(root);
     if path != root && expose.gateway.is_none() && expose.ingress.as_deref() != Some("nginx") {
         let message = format!("requests for {path} would come to the service so, which answers at {root}");
-        let help = format!("write `root: {path}` below `service`, take a `gateway`, or `ingress: nginx`, which take the path away");
+        let help = format!(
+            "write `root: {path}` below `service`, take a `gateway`, or `ingress: nginx`, which take the path away"
+        );
         findings.unfit("/expose/path", message, &help);
     }
 }
