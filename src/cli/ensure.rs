@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::inputs::Inputs;
+use super::inputs::{Inputs, Parts};
 use super::printer::{NAME, Report};
 use super::{Context, Exit, Failure, push};
 use crate::build::ensure;
@@ -34,6 +34,8 @@ pub struct Args {
     /// What the image is for; as in `ekiben build`.
     #[arg(long, value_delimiter = ',')]
     platform: Vec<Platform>,
+    #[command(flatten)]
+    parts: Parts,
 }
 
 #[derive(Serialize)]
@@ -47,18 +49,18 @@ struct Ensured {
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let named = push::target(&args.reference)?;
     let session = context.session()?;
-    let platforms = workflow::platforms_or_host(&args.platform)?;
+    let (platforms, part) = (workflow::platforms_or_host(&args.platform)?, args.parts.part());
     // Mostly the image is there, and nothing of it is needed here.
     let opened = Opened::open(&session, args.inputs.request(context)?, context)?;
     let input = opened.input(&session, &platforms, Goal::Bundle, context)?;
-    let reference = named.tagged(ensure::tag(&session, &input, &platforms)?);
+    let reference = named.tagged(ensure::tag_of(&session, &input, &platforms, part)?);
     let registries = Registries::new(&session);
     if let Some(digest) = registries.repository(&reference).head(&reference.wanted())? {
         context.printer.status("Found", format!("{NAME}{reference}{NAME:#}"));
         context.printer.report(&Ensured { reference, digest, built: false })?;
         return Ok(Exit::Success);
     }
-    let digest = workflow::build(&session, input, &platforms, &[], context)?.digest;
+    let digest = workflow::part(&session, input, &platforms, part, &[], context)?.digest;
     let mut targets = vec![reference.clone()];
     targets.extend(named.tag().map(|tag| named.tagged(tag)));
     push::push(context, &session, &digest, &targets)?;
