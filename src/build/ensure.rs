@@ -6,6 +6,7 @@
 
 use crate::build;
 use crate::build::input::Input;
+use crate::bundle::apart::Part;
 use crate::image::layer;
 use crate::image::oci::platform::Platform;
 use crate::image::session::Session;
@@ -18,11 +19,24 @@ const VERSION: u32 = 2;
 /// # Errors
 /// When the weights cannot be read.
 pub fn tag(session: &Session, input: &Input, platforms: &[Platform]) -> Result<String, crate::bundle::Error> {
+    tag_of(session, input, platforms, Part::Whole)
+}
+
+/// The same of a part of the image.
+///
+/// # Errors
+/// As [`tag`].
+pub fn tag_of(
+    session: &Session,
+    input: &Input,
+    platforms: &[Platform],
+    part: Part,
+) -> Result<String, crate::bundle::Error> {
     let mut platforms = platforms.to_vec();
     platforms.sort();
     platforms.dedup();
     let rules = (VERSION, build::INSTALLATION, build::CODE, crate::base::USER_RULES, crate::base::debian::RULES);
     let mut hex = layer::key(&(rules, input.bundle.digest(session)?, platforms)).hex();
     hex.truncate(40);
-    Ok(format!("ekiben-{hex}"))
+    Ok(format!("ekiben-{hex}{}", part.suffix()))
 }

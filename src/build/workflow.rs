@@ -10,13 +10,15 @@ use super::input::{self, Input};
 use super::resolve::{self, Moved, Renewal, Subject};
 use crate::base::requirements::Requirements;
 use crate::base::{self, BaseName, LockedBase};
-use crate::bundle::Hashing;
+use crate::bundle::apart::Part;
 use crate::bundle::import::bento::{self as import, Bento};
 use crate::bundle::origin;
 use crate::bundle::runtime::Convention;
+use crate::bundle::{self, Hashing};
 use crate::check::target::Target;
 use crate::formats::diagnostic::{Code, Diagnostics};
 use crate::image::oci::platform::{Platform, UnknownPlatform};
+use crate::image::registry::{self, Pushed, Reference, Registries};
 use crate::image::session::Session;
 use crate::image::store::{self, ImageName, ImageNameError, ImageQuery, ImageRecord, Store};
 use crate::image::{self, Image};
@@ -47,6 +49,9 @@ pub enum Error {
     /// An image that was there before.
     #[error(transparent)]
     Image(#[from] image::Error),
+    /// A part of an image.
+    #[error(transparent)]
+    Part(#[from] bundle::Error),
     /// The store says no.
     #[error(transparent)]
     Store(#[from] store::Error),
@@ -89,6 +94,7 @@ impl Explain for Error {
             Self::Resolve(error) => error.explain(),
             Self::Build(error) => error.explain(),
             Self::Image(error) => error.explain(),
+            Self::Part(error) => error.explain(),
             Self::Store(error) => error.explain(),
             Self::Io(error) => error.explain(),
             Self::Platform(error) => error.explain(),
@@ -420,16 +426,38 @@ pub fn build(
     names: &[ImageName],
     watch: &dyn Watch,
 ) -> Result<Built, Error> {
+    part(session, input, platforms, Part::Whole, names, watch)
+}
+
+/// The same of a part of the image: its name, where none is given, says which.
+///
+/// # Errors
+/// As [`build`], and when the image has no such parts.
+pub fn part(
+    session: &Session,
+    input: Input,
+    platforms: &[Platform],
+    part: Part,
+    names: &[ImageName],
+    watch: &dyn Watch,
+) -> Result<Built, Error> {
     let started = Instant::now();
     let platforms = platforms_or_host(platforms)?;
-    let build = |platform: &Platform| super::build(session, &input, *platform);
+    let build = |platform: &Platform| -> Result<Image, Error> {
+        let mut image = super::build(session, &input, *platform)?;
+        if part != Part::Whole {
+            image = image.finished(&session.store, &session.progress)?;
+        }
+        Ok(part.of(session, image)?)
+    };
     let mut images = platforms.iter().map(build).collect::<Result<Vec<_>, _>>()?;
     let (digest, descriptor) = match images.as_slice() {
         [image] => image.save(&session.store)?,
         images => image::index::save(&session.store, images)?,
     };
     let image = images.swap_remove(0);
-    let default = format!("{}:{}", input.bundle.name(), input.bundle.version().replace('+', "_")).parse()?;
+    let version = input.bundle.version().replace('+', "_");
+    let default = format!("{}:{version}{}", input.bundle.name(), part.suffix()).parse()?;
     let names = if names.is_empty() { std::slice::from_ref(&default) } else { names };
     let origin = fs::canonicalize(&input.origin)?;
     for name in names {
@@ -447,6 +475,38 @@ pub fn build(
     let name = names.first().cloned().unwrap_or(default);
     watch.done(Step::Built(&name, &image), started.elapsed());
     Ok(Built { name, digest, image, manifest: Some(input.manifest) })
+}
+
+/// What [`push_apart`] put into registries.
+#[derive(Clone, Debug)]
+pub struct Apart {
+    /// The image without its models.
+    pub code: Pushed,
+    /// The image of its models alone.
+    pub models: Pushed,
+}
+
+/// Builds the image of `input` for `platforms` (this machine's where there are none), and pushes its two parts: the one without
+/// models to `code`, its models to `models`. Blobs that the registry has in any repository that is known are not sent.
+///
+/// # Errors
+/// As [`part`], and when a registry does not take it; then its tag is as it was.
+pub fn push_apart(
+    session: &Session,
+    input: Input,
+    platforms: &[Platform],
+    code: &Reference,
+    models: &Reference,
+    watch: &dyn Watch,
+) -> Result<Apart, Error> {
+    let whole = build(session, input, platforms, &[], watch)?.finished(session)?;
+    let registries = Registries::new(session);
+    let push = |part: Part, to: &Reference| -> Result<Pushed, Error> {
+        let (digest, _) = part.of_stored(session, &whole)?;
+        Ok(registry::push(session, &registries, &digest, to).map_err(image::Error::from)?)
+    };
+    // First what is there as soon as it is needed.
+    Ok(Apart { models: push(Part::Models, models)?, code: push(Part::Code, code)? })
 }
 
 /// The platforms that were asked for, each once; this machine's where none was.

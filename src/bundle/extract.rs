@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
+use crate::bundle::apart::DIGEST;
 use crate::bundle::import::bento as import;
 use crate::bundle::runtime::{self, Convention};
 use crate::bundle::{self, Bundle, Hashing, Weight};
@@ -86,6 +87,9 @@ pub fn of_image(session: &Session, image: &Image) -> Result<Bundle, Error> {
     let code = image.config().working_dir().clone().unwrap_or_default();
     let conventions = [Convention::Ekiben, Convention::Bento];
     let none = |why: &str| Error::None { why: why.to_owned() };
+    if let Some(models) = image.annotations().get(DIGEST) {
+        return Err(none(&format!("its models are apart from it, in the image {models}")));
+    }
     let convention = conventions.into_iter().find(|convention| convention.code() == code);
     let convention = convention.ok_or_else(|| none("its working directory is another one"))?;
     let place = |path: &str| ArchivePath::new(path).map_err(|error| Error::Io(std::io::Error::other(error)));

@@ -6,6 +6,7 @@
 //! Invariants: every member but the weights is known by its sha256, and verified when it is read; the weights are
 //! known by the layers that they become, and verified as those. Paths cannot leave the bundle.
 
+pub mod apart;
 pub mod extract;
 pub mod generate;
 pub mod import;
@@ -25,6 +26,7 @@ use serde::{Deserialize, Serialize};
 pub use pack::Form;
 pub use weights::{WEIGHTS, weighs};
 
+use crate::image;
 use crate::image::layer::{self, Layer};
 use crate::image::session::Session;
 use crate::io::archive::{self, ArchivePath, Mode, seekable};
@@ -51,6 +53,23 @@ pub enum Error {
     /// The store says no.
     #[error(transparent)]
     Store(#[from] crate::image::store::Error),
+    /// A layer's archive cannot be read.
+    #[error(transparent)]
+    Archive(#[from] archive::Error),
+    /// An image.
+    #[error(transparent)]
+    Image(#[from] image::Error),
+    /// An image has no layers of weights.
+    #[error("the image has no layers of weights that could be apart from it")]
+    NoWeights,
+    /// What is as large as weights lies among the code.
+    #[error("`/{path}` is in a layer of weights, but not in /{folder}")]
+    NotApart {
+        /// The file.
+        path: ArchivePath,
+        /// Where models lie.
+        folder: ArchivePath,
+    },
     /// The file is no bundle, or damaged.
     #[error("{} is not a bundle that can be read", path.display())]
     Malformed {
@@ -99,6 +118,14 @@ impl Explain for Error {
             Self::Content(error) => error.explain(),
             Self::Layer(error) => error.explain(),
             Self::Store(error) => error.explain(),
+            Self::Archive(error) => error.explain(),
+            Self::Image(error) => error.explain(),
+            Self::NoWeights => ErrorKind::Failure
+                .named("models/no-weights")
+                .hint("images that ekiben built of a model with files have them, and those that it pushed"),
+            Self::NotApart { .. } => ErrorKind::Failure
+                .named("models/not-apart")
+                .hint("put large files of code into the image: build without `--without-models` and `--models-only`"),
             Self::Malformed { path, .. } if path.extension().is_some_and(|end| end == "bento") => {
                 ErrorKind::Failure.named("bundle/malformed").hint(BENTO)
             }

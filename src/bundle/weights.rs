@@ -23,6 +23,15 @@ pub fn weighs(path: &ArchivePath, size: u64) -> bool {
     path.as_str().starts_with("models/") || size >= ALONE
 }
 
+/// What the titles of layers of weights begin with.
+const TITLE: &str = "weights";
+
+/// Whether a layer of an image that was built here or elsewhere by Ekiben is one of weights.
+pub(super) fn are_weights(layer: &Layer) -> bool {
+    let rest = layer.title.strip_prefix(TITLE);
+    rest.is_some_and(|rest| rest.starts_with([' ', ',']))
+}
+
 /// Layers that weights may take. Base, packages and code need some of the 127 as well.
 const MOST_LAYERS: usize = 80;
 
@@ -58,8 +67,8 @@ impl Group {
     /// For a person.
     pub(super) fn title(&self) -> String {
         match &self.files[..] {
-            [file] => format!("weights {}", file.path.name()),
-            files => format!("weights, {} files", files.len()),
+            [file] => format!("{TITLE} {}", file.path.name()),
+            files => format!("{TITLE}, {} files", files.len()),
         }
     }
 

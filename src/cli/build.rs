@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::inputs::Inputs;
+use super::inputs::{Inputs, Parts};
 use super::printer::Report;
 use super::{Context, Exit, Failure, push};
 use crate::build::workflow::{self, Goal, Opened};
@@ -16,7 +16,8 @@ use crate::io::digest::Digest;
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben build\n\
 \x20 ekiben build -t registry.example/iris:1.0 --push fixtures/iris\n\
-\x20 ekiben build iris-1.0.ekiben --platform linux/amd64,linux/arm64";
+\x20 ekiben build iris-1.0.ekiben --platform linux/amd64,linux/arm64\n\
+\x20 ekiben build --without-models -t registry.example/iris:1.0 --push fixtures/iris";
 
 /// Build an OCI image from a project or a bundle, without Docker or any daemon
 ///
@@ -27,7 +28,8 @@ const EXAMPLES: &str = "Examples:\n\
 pub struct Args {
     #[command(flatten)]
     inputs: Inputs,
-    /// What the image is called in the store; may be repeated. Without it: NAME:VERSION.
+    /// What the image is called in the store; may be repeated. Without it: NAME:VERSION, with `-without-models` or `-models`
+    /// behind it for a part.
     #[arg(long, short, value_name = "NAME[:TAG]")]
     tag: Vec<ImageName>,
     /// What the image is for: linux/amd64, linux/arm64, or both with a comma, which gives an index. Nothing is emulated.
@@ -40,6 +42,8 @@ pub struct Args {
     /// the store holds a copy of the weights.
     #[arg(long, value_name = "METHOD", default_value = "none")]
     compression: Setting,
+    #[command(flatten)]
+    parts: Parts,
 }
 
 #[derive(Serialize)]
@@ -60,7 +64,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         true => args.tag.iter().map(|name| push::target(&name.to_string())).collect::<Result<Vec<_>, _>>()?,
         false => Vec::new(),
     };
-    let built = workflow::build(&session, input, &args.platform, &args.tag, context)?;
+    let built = workflow::part(&session, input, &args.platform, args.parts.part(), &args.tag, context)?;
     push::push(context, &session, &built.digest, &targets)?;
     let platforms = workflow::platforms_or_host(&args.platform)?;
     let (size, layers) = (built.image.size(), built.image.layers().len());

@@ -4,12 +4,13 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::inputs::Inputs;
+use super::inputs::{Inputs, Parts};
 use super::printer::{NAME, Report};
 use super::{Context, Exit, Failure, push};
 use crate::build::ensure;
 use crate::build::input::Input;
 use crate::build::workflow::{self, Goal, Opened};
+use crate::bundle::apart::Part;
 use crate::image::oci::platform::Platform;
 use crate::image::registry::{Reference, Registries};
 use crate::image::session::Session;
@@ -36,6 +37,8 @@ pub struct Args {
     /// What the image is for; as in `ekiben build`.
     #[arg(long, value_delimiter = ',')]
     platform: Vec<Platform>,
+    #[command(flatten)]
+    parts: Parts,
 }
 
 /// An image that a registry has.
@@ -55,27 +58,29 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let platforms = workflow::platforms_or_host(&args.platform)?;
     let opened = Opened::open(&session, args.inputs.request(context)?, context)?;
     let input = opened.input(&session, &platforms, Goal::Bundle, context)?;
-    let ensured = image(context, &session, input, &platforms, &named)?;
+    let ensured = image(context, &session, input, &platforms, args.parts.part(), &named)?;
     context.printer.report(&ensured)?;
     Ok(Exit::Success)
 }
 
-/// Sees that the repository of `named` has the image of `input`; where it is pushed, it gets the tag of `named`, if that has one.
+/// Sees that the repository of `named` has this part of the image of `input`; where it is pushed, it gets the tag of `named`, if that
+/// has one.
 pub fn image(
     context: &Context,
     session: &Session,
     input: Input,
     platforms: &[Platform],
+    part: Part,
     named: &Reference,
 ) -> Result<Ensured, Failure> {
     // Mostly the image is there, and nothing of it is needed here.
-    let reference = named.tagged(ensure::tag(session, &input, platforms)?);
+    let reference = named.tagged(ensure::tag_of(session, &input, platforms, part)?);
     let registries = Registries::new(session);
     if let Some(digest) = registries.repository(&reference).head(&reference.wanted())? {
         context.printer.status("Found", format!("{NAME}{reference}{NAME:#}"));
         return Ok(Ensured { reference, digest, built: false });
     }
-    let digest = workflow::build(session, input, platforms, &[], context)?.digest;
+    let digest = workflow::part(session, input, platforms, part, &[], context)?.digest;
     let mut targets = vec![reference.clone()];
     targets.extend(named.tag().map(|tag| named.tagged(tag)));
     push::push(context, session, &digest, &targets)?;

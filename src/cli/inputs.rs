@@ -9,6 +9,7 @@ use crate::base::BaseName;
 use crate::build::resolve::Renewal;
 use crate::build::workflow::Request;
 use crate::bundle::Hashing;
+use crate::bundle::apart::Part;
 use crate::check;
 use crate::check::target::Target;
 use crate::formats::document::shown;
@@ -71,6 +72,28 @@ pub fn meant(context: &Context, path: PathBuf) -> Result<PathBuf, Failure> {
     let Some(found) = check::project_around(Path::new("file")) else { return Ok(path) };
     context.printer.status("Found", format!("{NAME}{}{NAME:#} above the current folder", shown(&found)));
     Ok(found.parent().map_or(path, Path::to_owned))
+}
+
+/// Which part of an image is meant.
+#[derive(clap::Args)]
+#[group(skip)]
+pub struct Parts {
+    /// Without the layers of weights: all else has the same layers. It names the image of its models, and what it lacks.
+    #[arg(long, conflicts_with = "models_only")]
+    without_models: bool,
+    /// The layers of weights alone, as an image: for image volumes and init containers.
+    #[arg(long)]
+    models_only: bool,
+}
+
+impl Parts {
+    pub fn part(&self) -> Part {
+        match (self.without_models, self.models_only) {
+            (true, _) => Part::Code,
+            (_, true) => Part::Models,
+            _ => Part::Whole,
+        }
+    }
 }
 
 /// An address as it is written on the command line.

@@ -5,9 +5,11 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+use super::inputs::Parts;
 use super::printer::{NAME, Report, Size, dim_time};
 use super::{Context, Exit, Failure, completions};
 use crate::build::workflow;
+use crate::bundle::apart::Part;
 use crate::image::Image;
 use crate::image::registry::{self, Pushed, Reference, Registries};
 use crate::image::session::Session;
@@ -17,7 +19,8 @@ use crate::io::explain::ErrorKind;
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben push registry.example/iris:1.0\n\
-\x20 ekiben push iris:1.0 registry.example/iris:1.0 registry.example/iris:latest";
+\x20 ekiben push iris:1.0 registry.example/iris:1.0 registry.example/iris:latest\n\
+\x20 ekiben push iris:1.0 registry.example/iris-models --models-only";
 
 /// Push an image to a registry: only the bytes that it lacks move
 ///
@@ -33,6 +36,8 @@ pub struct Args {
     /// Where to; without it, to where the image's name says. A repository without a tag gets the image's.
     #[arg(value_name = "REF")]
     references: Vec<String>,
+    #[command(flatten)]
+    parts: Parts,
 }
 
 #[derive(Serialize)]
@@ -45,6 +50,11 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let session = context.session()?;
     let image = workflow::find(&session.store, &args.image)?;
     let own = image.name.to_string();
+    let part = args.parts.part();
+    if part != Part::Whole && args.references.is_empty() {
+        let explanation = ErrorKind::Usage.named("push/part-without-place").hint("write a REF behind the image");
+        return Err(Failure::new(explanation, format!("`{own}` is the name of the whole image")));
+    }
     let texts = if args.references.is_empty() { std::slice::from_ref(&own) } else { &args.references[..] };
     let mut targets = texts.iter().map(|text| target(text)).collect::<Result<Vec<_>, _>>()?;
     for target in &mut targets {
@@ -52,7 +62,8 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
             *target = target.tagged(image.name.tag());
         }
     }
-    let digest = Image::handed_on(&session, image)?.0.digest;
+    let whole = Image::handed_on(&session, image)?.0.digest;
+    let (digest, _) = part.of_stored(&session, &whole)?;
     let pushed = push(context, &session, &digest, &targets)?;
     context.printer.report(&PushReport { digest, pushed })?;
     Ok(Exit::Success)

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use crate::bundle::runtime::{self, Convention};
 use crate::image::registry::Reference;
 use crate::project::manifest::Manifest;
-use crate::project::validate::deploy::Model;
 
 /// Seconds that a service has for the requests that it has when it is asked to end, where its manifest does not say.
 const GRACE: u64 = 8;
@@ -93,15 +92,5 @@ impl Target {
     /// The size of all weights, in bytes.
     pub fn bytes(&self) -> u64 {
         self.weights.values().sum()
-    }
-
-    /// What the settings are held against.
-    pub fn model(&self) -> Model<'_> {
-        Model {
-            name: &self.name,
-            weights: self.bytes(),
-            root: self.service.root.as_deref(),
-            has_functions: self.service.live.is_some(),
-        }
     }
 }

@@ -125,6 +125,14 @@ impl Image {
         self
     }
 
+    /// The image without the layers that `is_left_out` names.
+    #[must_use]
+    pub fn without_layers(mut self, is_left_out: impl Fn(&Layer) -> bool) -> Self {
+        self.layers.retain(|layer| !is_left_out(layer));
+        self.documents = None;
+        self
+    }
+
     /// The image with `change` made to how it is started.
     pub fn with_config(mut self, change: impl FnOnce(&mut Config)) -> Self {
         change(&mut self.config);

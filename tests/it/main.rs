@@ -4,6 +4,7 @@
 #![allow(clippy::expect_used, clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used)]
 
 mod answers;
+mod apart;
 mod architecture;
 mod batches;
 mod bento;

@@ -222,7 +222,7 @@ impl Index {
     }
 
     /// All but what is said about images, as buildkit puts it beside them.
-    fn images(&self) -> impl Iterator<Item = &Descriptor> {
+    pub fn images(&self) -> impl Iterator<Item = &Descriptor> {
         self.manifests.iter().filter(|descriptor| descriptor.is_image())
     }
 }

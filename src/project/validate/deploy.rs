@@ -4,6 +4,7 @@ use super::Subject;
 use crate::formats::diagnostic::{Code, Diagnostics};
 use crate::formats::document::{Document, pointer};
 use crate::io::size;
+use crate::project::manifest::Manifest;
 use crate::project::manifest::deploy::{
     Deploy, Kind, KubernetesVersion, Metric, Models, NetworkAccess, Schedule, Secret, Strategy,
 };
@@ -34,6 +35,14 @@ pub struct Model<'a> {
     pub root: Option<&'a str>,
     /// Whether Ekiben serves its functions.
     pub has_functions: bool,
+}
+
+impl<'a> Model<'a> {
+    /// The model of `manifest`, whose weights have so many bytes.
+    pub fn of(manifest: &'a Manifest, weights: u64) -> Self {
+        let root = manifest.service.root.as_deref();
+        Self { name: &manifest.name, weights, root, has_functions: manifest.serves_functions() }
+    }
 }
 
 /// Something that is wrong.
@@ -78,14 +87,8 @@ pub fn findings(deploy: &Deploy, model: &Model<'_>) -> Vec<Finding> {
 /// The same of a manifest's section, with its places.
 pub(super) fn check(subject: &Subject<'_>, found: &mut Diagnostics) {
     let Some(deploy) = &subject.manifest.deploy else { return };
-    let manifest = subject.manifest;
     let sizes = subject.files.model.iter().filter_map(|file| file.host.metadata().ok());
-    let model = Model {
-        name: &manifest.name,
-        weights: sizes.map(|data| data.len()).sum(),
-        root: manifest.service.root.as_deref(),
-        has_functions: manifest.serves_functions(),
-    };
+    let model = Model::of(subject.manifest, sizes.map(|data| data.len()).sum());
     tell(findings(deploy, &model), subject.document, "/deploy", found);
 }
 
