@@ -1,7 +1,9 @@
 //! `ekiben ensure`
 
 use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 
+use fs_err as fs;
 use serde::Serialize;
 
 use super::inputs::Inputs;
@@ -34,6 +36,9 @@ pub struct Args {
     /// What the image is for; as in `ekiben build`.
     #[arg(long, value_delimiter = ',')]
     platform: Vec<Platform>,
+    /// Write what --output json says into this file as well, as into the termination log of a pod: /dev/termination-log.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
 }
 
 #[derive(Serialize)]
@@ -55,15 +60,23 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let registries = Registries::new(&session);
     if let Some(digest) = registries.repository(&reference).head(&reference.wanted())? {
         context.printer.status("Found", format!("{NAME}{reference}{NAME:#}"));
-        context.printer.report(&Ensured { reference, digest, built: false })?;
+        told(context, args.report.as_deref(), &Ensured { reference, digest, built: false })?;
         return Ok(Exit::Success);
     }
     let digest = workflow::build(&session, input, &platforms, &[], context)?.digest;
     let mut targets = vec![reference.clone()];
     targets.extend(named.tag().map(|tag| named.tagged(tag)));
     push::push(context, &session, &digest, &targets)?;
-    context.printer.report(&Ensured { reference, digest, built: true })?;
+    told(context, args.report.as_deref(), &Ensured { reference, digest, built: true })?;
     Ok(Exit::Success)
+}
+
+/// Tells it to the person, and to the file that is there: another one cannot take the place of a pod's termination log.
+fn told(context: &Context, file: Option<&Path>, ensured: &Ensured) -> Result<(), Failure> {
+    if let Some(file) = file {
+        fs::write(file, serde_json::to_vec(ensured).map_err(io::Error::from)?)?;
+    }
+    Ok(context.printer.report(ensured)?)
 }
 
 impl Report for Ensured {
