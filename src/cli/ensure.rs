@@ -1,7 +1,7 @@
 //! `ekiben ensure`
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use fs_err as fs;
 use serde::Serialize;
@@ -10,9 +10,12 @@ use super::inputs::Inputs;
 use super::printer::{NAME, Report};
 use super::{Context, Exit, Failure, push};
 use crate::build::ensure;
+use crate::build::input::Input;
 use crate::build::workflow::{self, Goal, Opened};
+use crate::deploy::{Ready, Target};
 use crate::image::oci::platform::Platform;
 use crate::image::registry::{Reference, Registries};
+use crate::image::session::Session;
 use crate::io::digest::Digest;
 
 const EXAMPLES: &str = "Examples:\n\
@@ -36,47 +39,64 @@ pub struct Args {
     /// What the image is for; as in `ekiben build`.
     #[arg(long, value_delimiter = ',')]
     platform: Vec<Platform>,
-    /// Write what --output json says into this file as well, as into the termination log of a pod: /dev/termination-log.
+    /// Write what it takes to deploy the image into this file, in JSON, as into a pod's termination log:
+    /// /dev/termination-log. For `ekiben operator`.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
 }
 
+/// An image that a registry has.
 #[derive(Serialize)]
-struct Ensured {
-    reference: Reference,
-    digest: Digest,
+pub struct Ensured {
+    /// Where, by a tag that says what it was built from.
+    pub reference: Reference,
+    /// Of its manifest or index.
+    pub digest: Digest,
     /// Whether it had to be built.
-    built: bool,
+    pub built: bool,
 }
 
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let named = push::target(&args.reference)?;
     let session = context.session()?;
     let platforms = workflow::platforms_or_host(&args.platform)?;
-    // Mostly the image is there, and nothing of it is needed here.
     let opened = Opened::open(&session, args.inputs.request(context)?, context)?;
     let input = opened.input(&session, &platforms, Goal::Bundle, context)?;
-    let reference = named.tagged(ensure::tag(&session, &input, &platforms)?);
-    let registries = Registries::new(&session);
-    if let Some(digest) = registries.repository(&reference).head(&reference.wanted())? {
-        context.printer.status("Found", format!("{NAME}{reference}{NAME:#}"));
-        told(context, args.report.as_deref(), &Ensured { reference, digest, built: false })?;
-        return Ok(Exit::Success);
+    let (manifest, version, convention) =
+        (input.manifest.clone(), input.bundle.version().to_owned(), input.bundle.convention());
+    let bytes = input.bundle.weights().iter().map(|weight| weight.content.size()).sum();
+    let ensured = image(context, &session, input, &platforms, &named)?;
+    if let Some(file) = args.report {
+        let image = ensured.reference.at(ensured.digest);
+        let target = Target::new(&manifest, &version, convention, image, [(String::new(), bytes)].into());
+        let ready = Ready { target, deploy: manifest.deploy.unwrap_or_default() };
+        // The file that is there: another one cannot take the place of a pod's termination log.
+        fs::write(file, serde_json::to_vec(&ready).map_err(io::Error::from)?)?;
     }
-    let digest = workflow::build(&session, input, &platforms, &[], context)?.digest;
-    let mut targets = vec![reference.clone()];
-    targets.extend(named.tag().map(|tag| named.tagged(tag)));
-    push::push(context, &session, &digest, &targets)?;
-    told(context, args.report.as_deref(), &Ensured { reference, digest, built: true })?;
+    context.printer.report(&ensured)?;
     Ok(Exit::Success)
 }
 
-/// Tells it to the person, and to the file that is there: another one cannot take the place of a pod's termination log.
-fn told(context: &Context, file: Option<&Path>, ensured: &Ensured) -> Result<(), Failure> {
-    if let Some(file) = file {
-        fs::write(file, serde_json::to_vec(ensured).map_err(io::Error::from)?)?;
+/// Sees that the repository of `named` has the image of `input`; where it is pushed, it gets the tag of `named`, if that has one.
+pub fn image(
+    context: &Context,
+    session: &Session,
+    input: Input,
+    platforms: &[Platform],
+    named: &Reference,
+) -> Result<Ensured, Failure> {
+    // Mostly the image is there, and nothing of it is needed here.
+    let reference = named.tagged(ensure::tag(session, &input, platforms)?);
+    let registries = Registries::new(session);
+    if let Some(digest) = registries.repository(&reference).head(&reference.wanted())? {
+        context.printer.status("Found", format!("{NAME}{reference}{NAME:#}"));
+        return Ok(Ensured { reference, digest, built: false });
     }
-    Ok(context.printer.report(ensured)?)
+    let digest = workflow::build(session, input, platforms, &[], context)?.digest;
+    let mut targets = vec![reference.clone()];
+    targets.extend(named.tag().map(|tag| named.tagged(tag)));
+    push::push(context, session, &digest, &targets)?;
+    Ok(Ensured { reference, digest, built: true })
 }
 
 impl Report for Ensured {

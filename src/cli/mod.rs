@@ -5,6 +5,7 @@ mod build;
 mod completions;
 mod convert;
 mod copy;
+mod deploy;
 mod df;
 mod doctor;
 mod ensure;
@@ -201,6 +202,7 @@ enum Command {
     Pull(pull::Args),
     Copy(copy::Args),
     Ensure(ensure::Args),
+    Deploy(deploy::Args),
     Follow(follow::Args),
     Login(login::Args),
     Logout(logout::Args),
@@ -280,6 +282,7 @@ pub fn main() -> ExitCode {
         Command::Pull(args) => pull::run(&context, args),
         Command::Copy(args) => copy::run(&context, args),
         Command::Ensure(args) => ensure::run(&context, args),
+        Command::Deploy(args) => deploy::run(&context, args),
         Command::Follow(args) => follow::run(&context, args),
         Command::Login(args) => login::run(&context, args),
         Command::Logout(args) => logout::run(&context, args),

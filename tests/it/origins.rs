@@ -69,14 +69,15 @@ fn a_bundle_at_an_address_is_built_as_the_file_is() {
     home.run(["build", &server.url("other.ekiben")]).ends(1).says("other.ekiben is not a bundle that can be read");
     home.run(["build", &server.url("other.bento")]).ends(3).says("other.bento is no bundle and no bento");
     home.run(["build", &server.url("nothing.ekiben")]).ends(5).says("there is nothing at");
-    // Jobs that only have its address see that a registry has its image, and say in a file which one that is.
+    // Jobs that only have its address see that a registry has its image, and say in a file what it takes to deploy it.
     let registry = Registry::start();
     home.write("report", "before");
-    for built in [true, false] {
-        let args = ["ensure", &registry.reference("tiny"), &server.url("tiny.bento"), "--report", "report"];
-        let digest = home.run(args).ok().out;
+    for _ in 0..2 {
+        let reference = registry.reference("tiny");
+        let digest = home.run(["ensure", &reference, &server.url("tiny.bento"), "--report", "report"]).ok().out;
         let report: Value = serde_json::from_slice(&std::fs::read(home.path("report")).unwrap()).unwrap();
-        assert_eq!((&report["digest"], &report["built"]), (&json!(digest.trim()), &json!(built)));
+        assert_eq!(report["target"]["image"], format!("{reference}@{}", digest.trim()));
+        assert_eq!(report["target"]["service"]["ready"], "/readyz");
     }
 }
 

@@ -9,7 +9,6 @@ mod bundle;
 mod invocations;
 mod openapi;
 mod schema;
-mod yaml;
 
 pub use api::{Api, Error, Example, Route};
 pub use bundle::{Facts, bundle};
