@@ -1,7 +1,9 @@
 //! `ekiben ensure`
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 
+use fs_err as fs;
 use serde::Serialize;
 
 use super::inputs::{Inputs, Parts};
@@ -11,6 +13,7 @@ use crate::build::ensure;
 use crate::build::input::Input;
 use crate::build::workflow::{self, Goal, Opened};
 use crate::bundle::apart::Part;
+use crate::deploy::{Ready, Target};
 use crate::image::oci::platform::Platform;
 use crate::image::registry::{Reference, Registries};
 use crate::image::session::Session;
@@ -39,6 +42,10 @@ pub struct Args {
     platform: Vec<Platform>,
     #[command(flatten)]
     parts: Parts,
+    /// Write what it takes to deploy the image into this file, in JSON, as into a pod's termination log:
+    /// /dev/termination-log. For `ekiben operator`.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
 }
 
 /// An image that a registry has.
@@ -58,7 +65,17 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let platforms = workflow::platforms_or_host(&args.platform)?;
     let opened = Opened::open(&session, args.inputs.request(context)?, context)?;
     let input = opened.input(&session, &platforms, Goal::Bundle, context)?;
+    let (manifest, version, convention) =
+        (input.manifest.clone(), input.bundle.version().to_owned(), input.bundle.convention());
+    let bytes = input.bundle.weights().iter().map(|weight| weight.content.size()).sum();
     let ensured = image(context, &session, input, &platforms, args.parts.part(), &named)?;
+    if let Some(file) = args.report {
+        let image = ensured.reference.at(ensured.digest);
+        let target = Target::new(&manifest, &version, convention, image, [(String::new(), bytes)].into());
+        let ready = Ready { target, deploy: manifest.deploy.unwrap_or_default() };
+        // The file that is there: another one cannot take the place of a pod's termination log.
+        fs::write(file, serde_json::to_vec(&ready).map_err(io::Error::from)?)?;
+    }
     context.printer.report(&ensured)?;
     Ok(Exit::Success)
 }

@@ -2,15 +2,27 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::bundle::runtime::{self, Convention};
 use crate::image::registry::Reference;
 use crate::project::manifest::Manifest;
+use crate::project::manifest::deploy::Deploy;
 
 /// Seconds that a service has for the requests that it has when it is asked to end, where its manifest does not say.
 const GRACE: u64 = 8;
 
+/// A model whose image is there, as whoever built it tells whoever deploys it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Ready {
+    /// What is deployed. Of its weights it may have no more than their size.
+    pub target: Target,
+    /// What its manifest says of how.
+    pub deploy: Deploy,
+}
+
 /// What is deployed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Target {
     /// What the model is called.
     pub name: String,
@@ -33,7 +45,7 @@ pub struct Target {
 }
 
 /// How a model answers in its container.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoint {
     /// The port.
     pub port: u16,

@@ -26,6 +26,7 @@ mod hostile;
 mod interop;
 mod invocations;
 mod invoke;
+mod kubernetes;
 mod layers;
 mod libraries;
 mod load;

@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::inputs::Inputs;
 use super::printer::{NAME, Report, dim_time};
 use super::{Context, Exit, Failure, push, watch};
-use crate::build::workflow::{self};
+use crate::build::workflow;
 use crate::deploy::kubectl::{Difference, Force, Kubectl};
 use crate::deploy::{self, Object, State};
 use crate::formats::diagnostic::{Diagnostics, Source};
