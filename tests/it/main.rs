@@ -25,6 +25,7 @@ mod hostile;
 mod interop;
 mod invocations;
 mod invoke;
+mod jobs;
 mod layers;
 mod libraries;
 mod load;

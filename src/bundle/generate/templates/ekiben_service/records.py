@@ -24,7 +24,7 @@ from typing_extensions import Annotated, get_args, get_origin
 from .body import refusal
 from .files import UNKNOWN
 from .function import Function
-from .values import LISTS, UNIONS, is_text, may_be_blank, named
+from .values import LISTS, UNIONS, checkable, is_text, may_be_blank, named
 
 # Files by their endings. `json` is an array of records, or values one after the other.
 ENDINGS = {
@@ -213,6 +213,7 @@ class Table:
         # The parameter that a row is, or is a row of.
         self.parameter: Optional[str] = None
         self.is_row = self.are_objects = False
+        self.inner: Any = Any
         self.kinds: Dict[str, str] = {}
         foreign = [name for name in names if name not in function.names]
         self.texts = {name for name in names if not foreign and is_text(self.hints[name])}
@@ -232,16 +233,20 @@ class Table:
                 f"the header names columns ({', '.join(foreign[:8])}), and no parameter: for rows the parameter {self.parameter} "
                 "needs a type that says what a row is, as list[list[float]] or a DataFrame"
             )
-        self.is_row, self.are_objects, inner = form
-        self.texts = texts(inner, self.names)
+        self.is_row, self.are_objects, self.inner = form
+        self.texts = texts(self.inner, self.names)
 
     def learn(self, rows: List[Dict[str, str]]) -> None:
-        """What is in the columns of a table, by its first rows."""
-        if self.parameter is None:
+        """What is in the columns, by the first rows, where no type says it."""
+        if self.parameter is None or self.inner is not Any:
             return
         for name in self.names:
             found = {kind(row[name]) for row in rows} - {""}
-            self.kinds[name] = "text" if name in self.texts or "text" in found or len(found) > 1 and found != NUMBERS else ""
+            if "text" in found or len(found) > 1 and found != NUMBERS:
+                self.kinds[name] = "text"
+            elif "number" in found:
+                # A column of pandas or numpy has one type.
+                self.kinds[name] = "number"
 
     def request(self, cells: Dict[str, str]) -> Dict[str, Any]:
         if self.parameter is None:
@@ -252,9 +257,13 @@ class Table:
 
     def cell(self, name: str, cell: str) -> Any:
         """That of a row."""
-        if self.kinds[name] != "text":
-            return plain(cell)
-        return cell if cell or name in self.texts else None
+        if name in self.texts:
+            return cell
+        known = self.kinds.get(name)
+        if known == "text":
+            return cell or None
+        value = plain(cell)
+        return float(value) if known == "number" and type(value) is int else value
 
     def value(self, name: str, cell: str) -> Any:
         """That of a parameter, as in a form: a text where one is asked for, else JSON, else a text."""
@@ -321,8 +330,10 @@ def row_form(hint: Any) -> Optional[Tuple[bool, bool, Any]]:
             return None if of_row[0] else (True, of_row[1], of_row[2])
         # Of `list` alone nobody knows whether it is a row.
         return (False, False, inner) if inner is not Any else None
-    is_object = name in ("dict", "Mapping") or hasattr(hint, "model_fields") or hasattr(hint, "__total__")
-    return (False, True, hint) if is_object or hasattr(hint, "__dataclass_fields__") else None
+    if name in ("dict", "Mapping"):
+        return False, True, arguments[1] if arguments else Any
+    is_object = any(hasattr(hint, sign) for sign in ("model_fields", "__total__", "__dataclass_fields__"))
+    return (False, True, hint) if is_object else None
 
 
 def texts(hint: Any, names: List[str]) -> set[str]:
@@ -332,7 +343,7 @@ def texts(hint: Any, names: List[str]) -> set[str]:
     if isinstance(hint, type) and hint is str:
         return set(names)
     try:
-        schema = TypeAdapter(hint).json_schema()
+        schema = TypeAdapter(checkable(hint)).json_schema()
     except Exception:
         # It has no schema.
         return set()
