@@ -27,6 +27,7 @@ mod interop;
 mod invocations;
 mod invoke;
 mod kubernetes;
+mod jobs;
 mod layers;
 mod libraries;
 mod load;
