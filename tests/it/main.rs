@@ -14,6 +14,7 @@ mod cli;
 mod container;
 mod convert;
 mod debian;
+mod deploy;
 mod doctor;
 mod drafts;
 mod exec;
