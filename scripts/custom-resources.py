@@ -8,7 +8,7 @@ kind as the commit of the clone has it, with one version, without descriptions a
 of Ekiben's writes: what is left out is unknown to whoever checks by it, so it is only ever stricter than the original. Rules in
 CEL are left out as well: the API server of the tests is older than they are.
 
-As of Knative, what only an administrator's flag allows (in its definition a field without a schema) is left out too.
+Of Knative, what only an administrator's flag allows (its definition says so) is left out too.
 """
 
 import pathlib
@@ -212,7 +212,8 @@ def is_flag(schema, at, source):
     if at in source.get("plain", {}):
         return False
     items = schema.get("items", schema)
-    return items.get("x-kubernetes-preserve-unknown-fields") is True
+    is_said = "feature flag" in f"{schema.get('description')} {items.get('description')}"
+    return is_said or items.get("x-kubernetes-preserve-unknown-fields") is True
 
 
 def definition(kind, repository):
