@@ -209,7 +209,8 @@ fn what_others_have_set_is_not_taken_from_them_silently() {
     }
 
     run(&["--apply", "--replicas", "2"]).ok();
-    ran(&mut namespace.kubectl(&["scale", "deployment/tiny", "--replicas", "5"])).ok();
+    let patch = ["patch", "deployment/tiny", "--field-manager", "other", "--patch", r#"{"spec": {"replicas": 5}}"#];
+    ran(&mut namespace.kubectl(&patch)).ok();
     run(&["--apply", "--replicas", "2"]).ends(4).says("conflict").says("--force-conflicts");
     assert_eq!(namespace.get("deployment/tiny")["spec"]["replicas"], 5);
     run(&["--apply", "--replicas", "2", "--", "--force-conflicts"]).ok();
@@ -254,7 +255,7 @@ fn what_no_cluster_would_take_is_said_before() {
     for words in ["go to no pods", "at least 3 pods and at most 1", "cannot be a label's name"] {
         assert!(refused.err.contains(words), "{}", refused.err);
     }
-    assert!(refused.err.contains("ekiben.yaml:26:"), "{}", refused.err);
+    assert!(refused.err.contains("ekiben.yaml:29:12"), "{}", refused.err);
     assert!(refused.err.contains("EK0604"), "{}", refused.err);
     home.write("tiny/ekiben.yaml", format!("{manifest}deploy: {{replica: 2}}\n"));
     home.run(["validate", "tiny"]).ends(3).says("did you mean `replicas`");
