@@ -7,6 +7,7 @@
 pub mod adopt;
 pub mod afar;
 pub mod ensure;
+pub mod fetch;
 pub mod fit;
 pub mod follow;
 pub mod input;

@@ -12,6 +12,7 @@ mod exec;
 mod explain;
 mod export;
 mod failure;
+mod fetch;
 mod follow;
 mod images;
 mod init;
@@ -201,6 +202,7 @@ enum Command {
     Pull(pull::Args),
     Copy(copy::Args),
     Ensure(ensure::Args),
+    Fetch(fetch::Args),
     Follow(follow::Args),
     Login(login::Args),
     Logout(logout::Args),
@@ -232,9 +234,17 @@ impl Context {
     /// Opens the store, which waits while another process prunes it.
     fn session(&self) -> Result<Session, Failure> {
         let store = Store::open(&Store::default_root()?)?;
-        let progress = Progress::new(Arc::new(self.printer.clone()));
-        let client = Client::with(self.network.clone()).telling(progress.clone());
-        Ok(Session { store, progress, client, making: Making::Compressed })
+        Ok(Session { store, progress: self.progress(), client: self.client(), making: Making::Compressed })
+    }
+
+    /// Where events go.
+    fn progress(&self) -> Progress {
+        Progress::new(Arc::new(self.printer.clone()))
+    }
+
+    /// The way to the network.
+    fn client(&self) -> Client {
+        Client::with(self.network.clone()).telling(self.progress())
     }
 
     /// The same for those who run what they build: layers are compressed when somebody else needs them.
@@ -280,6 +290,7 @@ pub fn main() -> ExitCode {
         Command::Pull(args) => pull::run(&context, args),
         Command::Copy(args) => copy::run(&context, args),
         Command::Ensure(args) => ensure::run(&context, args),
+        Command::Fetch(args) => fetch::run(&context, args),
         Command::Follow(args) => follow::run(&context, args),
         Command::Login(args) => login::run(&context, args),
         Command::Logout(args) => logout::run(&context, args),

@@ -18,6 +18,7 @@ mod doctor;
 mod drafts;
 mod exec;
 mod export;
+mod fetch;
 mod files;
 mod gpus;
 mod holdings;
