@@ -11,6 +11,7 @@ pub mod fetch;
 pub mod fit;
 pub mod follow;
 pub mod input;
+pub mod itself;
 pub mod libraries;
 pub mod resolve;
 pub mod toolchain;

@@ -19,6 +19,7 @@ mod init;
 mod inputs;
 mod inspect;
 mod invoke;
+mod itself;
 mod lock;
 mod login;
 mod logout;
@@ -218,6 +219,8 @@ enum Command {
     Doctor(doctor::Args),
     Prune(prune::Args),
     Metadata(metadata::Args),
+    #[command(name = "self")]
+    Itself(itself::Args),
     Schema(schema::Args),
     Explain(explain::Args),
     Completions(completions::Args),
@@ -306,6 +309,7 @@ pub fn main() -> ExitCode {
         Command::Doctor(args) => doctor::run(&context, args),
         Command::Prune(args) => prune::run(&context, args),
         Command::Metadata(args) => metadata::run(&context, args),
+        Command::Itself(args) => itself::run(&context, args),
         Command::Schema(args) => schema::run(&context, args),
         Command::Explain(args) => explain::run(&context, args),
         Command::Completions(args) => completions::run(&context, args),

@@ -27,6 +27,7 @@ mod hostile;
 mod interop;
 mod invocations;
 mod invoke;
+mod itself;
 mod layers;
 mod libraries;
 mod load;
