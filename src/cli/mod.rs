@@ -13,12 +13,14 @@ mod exec;
 mod explain;
 mod export;
 mod failure;
+mod fetch;
 mod follow;
 mod images;
 mod init;
 mod inputs;
 mod inspect;
 mod invoke;
+mod itself;
 mod lock;
 mod login;
 mod logout;
@@ -203,6 +205,7 @@ enum Command {
     Copy(copy::Args),
     Ensure(ensure::Args),
     Deploy(Box<deploy::Args>),
+    Fetch(fetch::Args),
     Follow(follow::Args),
     Login(login::Args),
     Logout(logout::Args),
@@ -218,6 +221,8 @@ enum Command {
     Doctor(doctor::Args),
     Prune(prune::Args),
     Metadata(metadata::Args),
+    #[command(name = "self")]
+    Itself(itself::Args),
     Schema(schema::Args),
     Explain(explain::Args),
     Completions(completions::Args),
@@ -234,9 +239,17 @@ impl Context {
     /// Opens the store, which waits while another process prunes it.
     fn session(&self) -> Result<Session, Failure> {
         let store = Store::open(&Store::default_root()?)?;
-        let progress = Progress::new(Arc::new(self.printer.clone()));
-        let client = Client::with(self.network.clone()).telling(progress.clone());
-        Ok(Session { store, progress, client, making: Making::Compressed })
+        Ok(Session { store, progress: self.progress(), client: self.client(), making: Making::Compressed })
+    }
+
+    /// Where events go.
+    fn progress(&self) -> Progress {
+        Progress::new(Arc::new(self.printer.clone()))
+    }
+
+    /// The way to the network.
+    fn client(&self) -> Client {
+        Client::with(self.network.clone()).telling(self.progress())
     }
 
     /// The same for those who run what they build: layers are compressed when somebody else needs them.
@@ -283,6 +296,7 @@ pub fn main() -> ExitCode {
         Command::Copy(args) => copy::run(&context, args),
         Command::Ensure(args) => ensure::run(&context, args),
         Command::Deploy(args) => deploy::run(&context, *args),
+        Command::Fetch(args) => fetch::run(&context, args),
         Command::Follow(args) => follow::run(&context, args),
         Command::Login(args) => login::run(&context, args),
         Command::Logout(args) => logout::run(&context, args),
@@ -298,6 +312,7 @@ pub fn main() -> ExitCode {
         Command::Doctor(args) => doctor::run(&context, args),
         Command::Prune(args) => prune::run(&context, args),
         Command::Metadata(args) => metadata::run(&context, args),
+        Command::Itself(args) => itself::run(&context, args),
         Command::Schema(args) => schema::run(&context, args),
         Command::Explain(args) => explain::run(&context, args),
         Command::Completions(args) => completions::run(&context, args),
