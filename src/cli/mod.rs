@@ -1,6 +1,7 @@
 //! The command line: one file per command, each an `Args` whose doc comments are the help, and a function that makes
 //! one call into the library and one presentation of what came out. All output goes through the [`printer`].
 
+mod batch;
 mod build;
 mod completions;
 mod convert;
@@ -197,6 +198,7 @@ enum Command {
     Serve(serve::Args),
     Test(test::Args),
     Invoke(invoke::Args),
+    Batch(batch::Args),
     Inspect(inspect::Args),
     Images(images::Args),
     Tag(tag::Args),
@@ -288,6 +290,7 @@ pub fn main() -> ExitCode {
         Command::Serve(args) => serve::run(&context, args),
         Command::Test(args) => test::run(&context, args),
         Command::Invoke(args) => invoke::run(&context, args),
+        Command::Batch(args) => batch::run(&context, args),
         Command::Inspect(args) => inspect::run(&context, args),
         Command::Images(args) => images::run(&context, args),
         Command::Tag(args) => tag::run(&context, args),
