@@ -12,12 +12,14 @@ needed="skopeo:skopeo umoci:umoci podman:podman buildah:buildah runc:runc docker
 prlimit:util-linux taskset:util-linux unshare:util-linux mount:mount script:bsdutils hostname:hostname zstd:zstd tar:tar
 xz:xz-utils busybox:busybox-static strace:strace python3:python3 pip3:python3-pip git:git docker-registry:docker-registry
 htpasswd:apache2-utils openssl:openssl containerd:containerd ctr:containerd ldconfig:libc-bin
-cc:gcc"
+cc:gcc ip:iproute2 flock:util-linux dpkg:dpkg"
 
 missing=""
 for pair in $needed; do
     command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
 done
+# What a node of Kubernetes puts its pods on the network with.
+[ -x /usr/lib/cni/bridge ] || missing="$missing containernetworking-plugins"
 # Environments of Python: the module is there on Debian, what it needs may not be.
 python3 -c "import ensurepip" 2>/dev/null || missing="$missing python3-venv"
 if [ -n "$missing" ] && [ "$(id -u)" = 0 ] && [ -z "${EKIBEN_TEST_SKIP_INSTALL:-}" ]; then
@@ -29,12 +31,25 @@ if [ -n "$missing" ] && [ "$(id -u)" = 0 ] && [ -z "${EKIBEN_TEST_SKIP_INSTALL:-
     for pair in $needed; do
         command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
     done
+    [ -x /usr/lib/cni/bridge ] || missing="$missing containernetworking-plugins"
 fi
 if [ -n "$missing" ]; then
     echo "the tests need these Debian packages:$missing" >&2
     exit 1
 fi
 
+# The Kubernetes of the tests is made while the rest is compiled; it takes minutes, once.
+kubernetes_log=$(mktemp)
+nice scripts/cluster build >"$kubernetes_log" 2>&1 &
+kubernetes=$!
+
 cargo fmt --check
 cargo clippy --all-targets --locked -- -D warnings
+cargo test --locked --no-run
+wait "$kubernetes" || {
+    cat "$kubernetes_log" >&2
+    echo "scripts/cluster could not build Kubernetes, which the tests need" >&2
+    exit 1
+}
+rm -f "$kubernetes_log"
 cargo test --locked

@@ -10,6 +10,7 @@ pub mod build;
 pub mod bundle;
 pub mod check;
 pub mod cli;
+pub mod deploy;
 pub mod formats;
 pub mod image;
 pub mod io;

@@ -1,5 +1,5 @@
 //! A model without a project: at an address, or in a folder as a framework saved it. It becomes a project that nobody wrote, made
-//! once and kept in the store, whose manifest names the model where it lives.
+//! once and kept in the store, whose manifest names the model where it lives. A bundle or a bento at an address is kept as it is.
 //!
 //! Invariant: the same bytes at the same address give the same project, and nothing of the model is loaded.
 
@@ -27,6 +27,9 @@ const PROJECTS: &str = "projects";
 
 /// What is known of addresses, in the store.
 const KNOWN: &str = "addresses";
+
+/// What files are called at an address that are bundles or bentos, rather than models.
+const PACKED: [&str; 2] = [".ekiben", ".bento"];
 
 /// What a folder of a model's is called in a project.
 const FOLDER: &str = "model";
@@ -178,6 +181,32 @@ pub fn project(session: &Session, address: &Address, found: &mut Diagnostics) ->
             Ok(project)
         }
     }
+}
+
+/// The bundle or bento at an address whose name ends as those do, kept under its own name; none where it ends otherwise.
+///
+/// # Errors
+/// When it cannot be fetched.
+pub fn packed(session: &Session, address: &Address) -> Result<Option<PathBuf>, Error> {
+    let name = address.name();
+    let is_packed = PACKED.iter().any(|ending| name.ends_with(ending) && name.len() > ending.len());
+    if !is_packed || !address.is_remote() || address.is_folder() {
+        return Ok(None);
+    }
+    let (_, locked) = fetched(session, address)?;
+    let [file] = locked.files.as_slice() else { return Ok(None) };
+    let name = crate::io::archive::ArchivePath::relative(&name).map_err(std::io::Error::other)?;
+    let kept = session.store.root().join(PROJECTS).join(file.digest.hex());
+    fs::create_dir_all(&kept)?;
+    let path = name.under(&kept);
+    let blob = session.store.blob_path(&file.digest);
+    match fs::hard_link(&blob, &path) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+        // Another file system.
+        Err(_) => atomic::write(&path, |to| std::io::copy(&mut fs::File::open(&blob)?, to).map(|_| ()))?,
+        Ok(()) => {}
+    }
+    Ok(Some(path))
 }
 
 /// What tells the files of a folder from other ones: their names, sizes, and when they were written.

@@ -75,6 +75,12 @@ pub enum Error {
     /// What belongs into a project's manifest was given beside it.
     #[error("--base and --lock are for bentos")]
     ForBentos,
+    /// What an address leads to is called a bundle or a bento, and is neither.
+    #[error("what is at {from} is no bundle and no bento")]
+    NotPacked {
+        /// The address.
+        from: String,
+    },
     /// Nothing lies there, and no image can be called so.
     #[error("there is no file or folder `{text}`, and {why}")]
     Nothing {
@@ -103,6 +109,7 @@ impl Explain for Error {
             Self::ForBentos => {
                 ErrorKind::Usage.named("project/for-bentos").hint("set `base` in the manifest; its lock lies beside it")
             }
+            Self::NotPacked { .. } => ErrorKind::Invalid.named("project/not-packed"),
             Self::Nothing { .. } => ErrorKind::Usage.named("project/nothing"),
         }
     }
@@ -185,7 +192,15 @@ impl Opened {
     /// # Errors
     /// When it is not there, cannot be read, or has mistakes.
     pub fn open(session: &Session, request: Request, watch: &dyn Watch) -> Result<Self, Error> {
-        let target = Target::of(&request.path)?;
+        let mut target = Target::of(&request.path)?;
+        if let Target::Model(address) = &target
+            && let Some(kept) = adopt::packed(session, address)?
+        {
+            target = match Target::of(&kept)? {
+                packed @ (Target::Bundle(_) | Target::Bento(_)) => packed,
+                _ => return Err(Error::NotPacked { from: address.to_string() }),
+            };
+        }
         if !matches!(target, Target::Bento(_)) && (request.base.is_some() || request.lock.is_some()) {
             return Err(Error::ForBentos);
         }

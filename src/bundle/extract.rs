@@ -14,7 +14,7 @@ use crate::formats::diagnostic::Diagnostics;
 use crate::formats::schema::Kind;
 use crate::formats::schema::load;
 use crate::image::Image;
-use crate::image::layer;
+use crate::image::layer::{self, Layer};
 use crate::image::registry;
 use crate::image::session::Session;
 use crate::io::archive::{self, ArchivePath, Mode};
@@ -154,13 +154,25 @@ pub fn of_image(session: &Session, image: &Image) -> Result<Bundle, Error> {
 /// # Errors
 /// When a layer cannot be had, or the manifest has another form than this version knows.
 pub fn manifest(session: &Session, image: &Image) -> Result<Option<Manifest>, Error> {
+    within(session, image, image.layers())
+}
+
+/// The same, for whoever does not start it: only the uppermost layer is fetched and unpacked, where Ekiben puts all but weights.
+///
+/// # Errors
+/// As [`manifest`].
+pub fn manifest_on_top(session: &Session, image: &Image) -> Result<Option<Manifest>, Error> {
+    within(session, image, image.layers().last().map(std::slice::from_ref).unwrap_or_default())
+}
+
+fn within(session: &Session, image: &Image, layers: &[Layer]) -> Result<Option<Manifest>, Error> {
     let code = image.config().working_dir().clone().unwrap_or_default();
     if code != Convention::Ekiben.code() {
         return Ok(None);
     }
-    registry::fetch(session, image.layers())?;
+    registry::fetch(session, layers)?;
     let mut unpacked = Vec::new();
-    for layer in image.layers() {
+    for layer in layers {
         // Weights lie elsewhere, and are not moved for this.
         if layer.files(&session.store)?.is_none() {
             unpacked.push(layer);
@@ -212,7 +224,6 @@ fn lay(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::layer::Layer;
     use crate::image::session::Making;
     use crate::image::store::Store;
     use crate::io::archive::Entry;

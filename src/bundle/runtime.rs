@@ -30,7 +30,8 @@ pub fn model(name: &str) -> String {
 }
 
 /// How an image is laid out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Convention {
     /// Code below [`CODE`], models below [`MODELS`].
     Ekiben,

@@ -1,16 +1,22 @@
 //! `ekiben ensure`
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 
+use fs_err as fs;
 use serde::Serialize;
 
 use super::inputs::{Inputs, Parts};
 use super::printer::{NAME, Report};
 use super::{Context, Exit, Failure, push};
 use crate::build::ensure;
+use crate::build::input::Input;
 use crate::build::workflow::{self, Goal, Opened};
+use crate::bundle::apart::Part;
+use crate::deploy::{Ready, Target, Weight};
 use crate::image::oci::platform::Platform;
 use crate::image::registry::{Reference, Registries};
+use crate::image::session::Session;
 use crate::io::digest::Digest;
 
 const EXAMPLES: &str = "Examples:\n\
@@ -36,36 +42,66 @@ pub struct Args {
     platform: Vec<Platform>,
     #[command(flatten)]
     parts: Parts,
+    /// Write what it takes to deploy the image into this file, in JSON, as into a pod's termination log:
+    /// /dev/termination-log. For `ekiben operator`.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
 }
 
+/// An image that a registry has.
 #[derive(Serialize)]
-struct Ensured {
-    reference: Reference,
-    digest: Digest,
+pub struct Ensured {
+    /// Where, by a tag that says what it was built from.
+    pub reference: Reference,
+    /// Of its manifest or index.
+    pub digest: Digest,
     /// Whether it had to be built.
-    built: bool,
+    pub built: bool,
 }
 
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let named = push::target(&args.reference)?;
     let session = context.session()?;
-    let (platforms, part) = (workflow::platforms_or_host(&args.platform)?, args.parts.part());
-    // Mostly the image is there, and nothing of it is needed here.
+    let platforms = workflow::platforms_or_host(&args.platform)?;
     let opened = Opened::open(&session, args.inputs.request(context)?, context)?;
     let input = opened.input(&session, &platforms, Goal::Bundle, context)?;
-    let reference = named.tagged(ensure::tag_of(&session, &input, &platforms, part)?);
-    let registries = Registries::new(&session);
+    let (manifest, version, convention) =
+        (input.manifest.clone(), input.bundle.version().to_owned(), input.bundle.convention());
+    let bytes = input.bundle.weights().iter().map(|weight| weight.content.size()).sum();
+    let ensured = image(context, &session, input, &platforms, args.parts.part(), &named)?;
+    if let Some(file) = args.report {
+        let image = ensured.reference.at(ensured.digest);
+        let target = Target::new(&manifest, &version, convention, image, [(String::new(), Weight::of_size(bytes))].into());
+        let ready = Ready { target, deploy: manifest.deploy.unwrap_or_default() };
+        // The file that is there: another one cannot take the place of a pod's termination log.
+        fs::write(file, serde_json::to_vec(&ready).map_err(io::Error::from)?)?;
+    }
+    context.printer.report(&ensured)?;
+    Ok(Exit::Success)
+}
+
+/// Sees that the repository of `named` has this part of the image of `input`; where it is pushed, it gets the tag of `named`, if that
+/// has one.
+pub fn image(
+    context: &Context,
+    session: &Session,
+    input: Input,
+    platforms: &[Platform],
+    part: Part,
+    named: &Reference,
+) -> Result<Ensured, Failure> {
+    // Mostly the image is there, and nothing of it is needed here.
+    let reference = named.tagged(ensure::tag_of(session, &input, platforms, part)?);
+    let registries = Registries::new(session);
     if let Some(digest) = registries.repository(&reference).head(&reference.wanted())? {
         context.printer.status("Found", format!("{NAME}{reference}{NAME:#}"));
-        context.printer.report(&Ensured { reference, digest, built: false })?;
-        return Ok(Exit::Success);
+        return Ok(Ensured { reference, digest, built: false });
     }
-    let digest = workflow::part(&session, input, &platforms, part, &[], context)?.digest;
+    let digest = workflow::part(session, input, platforms, part, &[], context)?.digest;
     let mut targets = vec![reference.clone()];
     targets.extend(named.tag().map(|tag| named.tagged(tag)));
-    push::push(context, &session, &digest, &targets)?;
-    context.printer.report(&Ensured { reference, digest, built: true })?;
-    Ok(Exit::Success)
+    push::push(context, session, &digest, &targets)?;
+    Ok(Ensured { reference, digest, built: true })
 }
 
 impl Report for Ensured {

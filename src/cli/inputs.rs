@@ -20,8 +20,8 @@ use crate::project::manifest;
 #[group(skip)]
 pub struct Inputs {
     /// A project's folder, its manifest, a bundle, or a bento: its file, its folder, or bento:NAME:VERSION for one in
-    /// BentoML's store. A model needs no project: models:/NAME@ALIAS and other addresses of MLflow's, s3://…, hf://…, oci://…,
-    /// https://…, or a folder that MLflow wrote.
+    /// BentoML's store; bundles and bentos also by an address that ends in .ekiben or .bento. A model needs no project:
+    /// models:/NAME@ALIAS and other addresses of MLflow's, s3://…, hf://…, oci://…, https://…, or a folder that MLflow wrote.
     #[arg(value_name = "PATH", default_value = ".", add = completions::inputs())]
     pub path: PathBuf,
     #[command(flatten)]

@@ -1,10 +1,12 @@
 //! The command line: one file per command, each an `Args` whose doc comments are the help, and a function that makes
 //! one call into the library and one presentation of what came out. All output goes through the [`printer`].
 
+mod batch;
 mod build;
 mod completions;
 mod convert;
 mod copy;
+mod deploy;
 mod df;
 mod doctor;
 mod ensure;
@@ -196,6 +198,7 @@ enum Command {
     Serve(serve::Args),
     Test(test::Args),
     Invoke(invoke::Args),
+    Batch(batch::Args),
     Inspect(inspect::Args),
     Images(images::Args),
     Tag(tag::Args),
@@ -203,6 +206,7 @@ enum Command {
     Pull(pull::Args),
     Copy(copy::Args),
     Ensure(ensure::Args),
+    Deploy(Box<deploy::Args>),
     Fetch(fetch::Args),
     Follow(follow::Args),
     Login(login::Args),
@@ -286,6 +290,7 @@ pub fn main() -> ExitCode {
         Command::Serve(args) => serve::run(&context, args),
         Command::Test(args) => test::run(&context, args),
         Command::Invoke(args) => invoke::run(&context, args),
+        Command::Batch(args) => batch::run(&context, args),
         Command::Inspect(args) => inspect::run(&context, args),
         Command::Images(args) => images::run(&context, args),
         Command::Tag(args) => tag::run(&context, args),
@@ -293,6 +298,7 @@ pub fn main() -> ExitCode {
         Command::Pull(args) => pull::run(&context, args),
         Command::Copy(args) => copy::run(&context, args),
         Command::Ensure(args) => ensure::run(&context, args),
+        Command::Deploy(args) => deploy::run(&context, *args),
         Command::Fetch(args) => fetch::run(&context, args),
         Command::Follow(args) => follow::run(&context, args),
         Command::Login(args) => login::run(&context, args),

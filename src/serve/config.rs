@@ -15,6 +15,7 @@ use crate::formats::schema::Kind;
 use crate::formats::schema::load::{self, Described};
 use crate::image::store::ImageQuery;
 use crate::io::size;
+use crate::project::manifest::deploy::Strategy;
 use crate::run::devices::Wanted;
 use crate::run::volume::Volume;
 
@@ -67,7 +68,7 @@ pub struct Model {
     #[schemars(length(min = 1))]
     pub project: Option<PathBuf>,
     /// When its containers are started and ended.
-    #[serde(default)]
+    #[serde(default = "strategy")]
     pub strategy: Strategy,
     /// Seconds after its last answer for which a model with the strategy `TIMEOUT` is kept; 0 is `IMMEDIATE`. Absent: what
     /// the variable `EKIBEN_SHUTDOWN_TIMEOUT` or `BENTO_SERVING_SHUTDOWN_TIMEOUT` says, else 300.
@@ -133,19 +134,6 @@ pub struct Model {
     pub schedule: Option<Schedule>,
 }
 
-/// When containers are started and ended.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum Strategy {
-    /// One container, from the start on, started again when it dies.
-    AlwaysOn,
-    /// One container, from the first request until `timeout` seconds after the last answer.
-    #[default]
-    Timeout,
-    /// A container for each request, ended after its answer.
-    Immediate,
-}
-
 /// From when to when a model runs, again and again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -157,6 +145,10 @@ pub struct Schedule {
     /// The time zone of both, as `Europe/Berlin`. Absent: that of this machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zone: Option<String>,
+}
+
+fn strategy() -> Strategy {
+    Strategy::Timeout
 }
 
 fn queue() -> u32 {
@@ -267,7 +259,7 @@ impl Model {
         Self {
             image: Some(image.to_string()),
             project: None,
-            strategy: Strategy::default(),
+            strategy: strategy(),
             timeout: None,
             hosts: Vec::new(),
             concurrency: None,

@@ -18,7 +18,7 @@ use hyper::header::HOST;
 use hyper::{Method, Request};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
-use super::config::{self, Strategy};
+use super::config;
 use super::instance::{Body, Instance, Processes, Visit};
 use super::keeper::{Claim, Event, Keeper};
 use super::lock;
@@ -30,6 +30,7 @@ use crate::image::{self, Image};
 use crate::io::explain::{Explain, Explanation, with_causes};
 use crate::io::size;
 use crate::project::manifest::Manifest;
+use crate::project::manifest::deploy::Strategy;
 use crate::run::container::{self, Container, Life, Limits};
 use crate::run::devices::{self, Devices, Specifications};
 use crate::run::ended::EndedLogs;

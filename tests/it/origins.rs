@@ -49,6 +49,39 @@ fn made(names: &[(&str, u64)]) -> Vec<(String, u64)> {
 }
 
 #[test]
+fn a_bundle_at_an_address_is_built_as_the_file_is() {
+    let home = Home::warm();
+    home.tiny("tiny");
+    home.write("there/other.ekiben", "no bundle");
+    home.write("there/other.bento", "no bento");
+    home.run(["pack", "tiny", "-o", "there/tiny.ekiben"]).ok();
+    home.run(["pack", "tiny", "-o", "there/tiny.bento"]).ok();
+    let server = Server::of_files(&home, "there");
+    let digest = home.build("there/tiny.ekiben");
+    assert_eq!(home.build(server.url("tiny.ekiben")), digest);
+    assert_eq!(home.build(server.url("tiny.bento")), home.build("there/tiny.bento"));
+    // It is fetched once, and another one under the same name is another one.
+    let other = Home::warm();
+    other.tiny("tiny");
+    other.write("tiny/src/more.py", "x = 1\n");
+    other.run(["pack", "tiny", "-o", &home.path("there/tiny.ekiben")]).ok();
+    assert_ne!(home.build(server.url("tiny.ekiben")), digest);
+    home.run(["build", &server.url("other.ekiben")]).ends(1).says("other.ekiben is not a bundle that can be read");
+    home.run(["build", &server.url("other.bento")]).ends(3).says("other.bento is no bundle and no bento");
+    home.run(["build", &server.url("nothing.ekiben")]).ends(5).says("there is nothing at");
+    // Jobs that only have its address see that a registry has its image, and say in a file what it takes to deploy it.
+    let registry = Registry::start();
+    home.write("report", "before");
+    for _ in 0..2 {
+        let reference = registry.reference("tiny");
+        let digest = home.run(["ensure", &reference, &server.url("tiny.bento"), "--report", "report"]).ok().out;
+        let report: Value = serde_json::from_slice(&std::fs::read(home.path("report")).unwrap()).unwrap();
+        assert_eq!(report["target"]["image"], format!("{reference}@{}", digest.trim()));
+        assert_eq!(report["target"]["service"]["ready"], "/readyz");
+    }
+}
+
+#[test]
 fn a_file_by_http_is_locked_fetched_once_and_kept() {
     let home = Home::empty();
     home.write("there/model.bin", vec![7; 100_000]);

@@ -84,6 +84,31 @@ pub fn tiny(service: &Value) -> Manifest {
     serde_json::from_value(json!({ "name": "tiny", "version": "1", "service": service })).unwrap()
 }
 
+/// The code and the service around it as they lie in an image, with the description of what it answers.
+pub fn written(manifest: &Manifest, files: &[(&str, &str)]) -> (tempfile::TempDir, Value) {
+    let root = tempfile::tempdir().unwrap();
+    for (path, text) in files {
+        let path = root.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+    let api = Api::new(manifest, &|file| std::fs::read(root.path().join(file))).unwrap();
+    for file in generate::service(manifest, "1", &api) {
+        let path = root.path().join(&file.path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, file.content).unwrap();
+    }
+    (root, generate::document(manifest, "1", &api))
+}
+
+/// What starts the service in such a folder.
+pub fn python(root: &Path) -> Command {
+    let mut command = Command::new("python3");
+    command.args(["-m", "ekiben_service"]).current_dir(root);
+    command.env("PYTHONPATH", site()).env("PYTHONDONTWRITEBYTECODE", "1");
+    command
+}
+
 impl Service {
     /// Writes the code and the service around it as they lie in an image, and starts it.
     pub fn start(manifest: &Manifest, source: &str) -> Self {
@@ -92,32 +117,16 @@ impl Service {
 
     /// The same of code in several files.
     pub fn of_files(manifest: &Manifest, files: &[(&str, &str)]) -> Self {
-        let root = tempfile::tempdir().unwrap();
-        for (path, text) in files {
-            let path = root.path().join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
-        }
-        let api = Api::new(manifest, &|file| std::fs::read(root.path().join(file))).unwrap();
-        for file in generate::service(manifest, "1", &api) {
-            let path = root.path().join(&file.path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, file.content).unwrap();
-        }
+        let (root, document) = written(manifest, files);
         let port = crate::home::free_port();
         let log = std::fs::File::create(root.path().join("log")).unwrap();
-        let process = Command::new("python3")
-            .args(["-m", "ekiben_service"])
-            .current_dir(root.path())
-            .env("PYTHONPATH", site())
-            .env("PYTHONDONTWRITEBYTECODE", "1")
+        let process = python(root.path())
             .env("EKIBEN_MODEL_DIR", concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/tiny"))
             .env("PORT", port.to_string())
             .stderr(log)
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        let document = generate::document(manifest, "1", &api);
         Self { root, process, port, document }
     }
 

@@ -8,10 +8,11 @@ use minijinja::Environment;
 use minijinja::value::Serde;
 use serde_json::{Value, json};
 
-use super::{Api, GeneratedFile, document, yaml};
+use super::{Api, GeneratedFile, document};
 use crate::base::debian::Suite;
 use crate::base::{Named, Place};
 use crate::bundle::runtime::{self, Convention};
+use crate::formats::document::yaml;
 use crate::image::oci::platform::Platform;
 use crate::io::archive::{ArchivePath, epoch_date};
 use crate::io::digest::Digest;
@@ -42,14 +43,14 @@ pub struct Facts<'a> {
 pub fn bundle(facts: &Facts<'_>) -> Vec<GeneratedFile> {
     let mut files = vec![
         GeneratedFile::new("README.md", readme(facts)),
-        GeneratedFile::new("apis/openapi.yaml", yaml::write(&document(facts.manifest, facts.version, facts.api))),
-        GeneratedFile::new("bento.yaml", yaml::write(&bento(facts))),
+        GeneratedFile::new("apis/openapi.yaml", yaml(&document(facts.manifest, facts.version, facts.api))),
+        GeneratedFile::new("bento.yaml", yaml(&bento(facts))),
         GeneratedFile::new("env/docker/Dockerfile", dockerfile(facts)),
     ];
     if !facts.weights.is_empty() {
         let models = format!("models/{}", facts.manifest.name);
         files.extend([
-            GeneratedFile::new(format!("{models}/{}/model.yaml", facts.version), yaml::write(&model(facts))),
+            GeneratedFile::new(format!("{models}/{}/model.yaml", facts.version), yaml(&model(facts))),
             GeneratedFile::new(format!("{models}/latest"), facts.version),
         ]);
     }

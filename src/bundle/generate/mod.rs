@@ -9,7 +9,6 @@ mod bundle;
 mod invocations;
 mod openapi;
 mod schema;
-mod yaml;
 
 pub use api::{Api, Error, Example, Route};
 pub use bundle::{Facts, bundle};
@@ -62,31 +61,32 @@ macro_rules! copied {
 /// The files that lie below [`crate::bundle::runtime::CODE`] in the image beside the person's own: the entrypoint and,
 /// unless the manifest names a command of its own, the service. `version` is that of the model.
 pub fn service(manifest: &Manifest, version: &str, api: &Api) -> Vec<GeneratedFile> {
-    let mut files = vec![entrypoint(manifest)];
+    let mut files = vec![entrypoint(manifest, api)];
     if api.is_served() {
         files.extend([
             copied!("ekiben_service/__init__.py"),
             copied!("ekiben_service/__main__.py"),
             copied!("ekiben_service/answer.py"),
             copied!("ekiben_service/app.py"),
+            copied!("ekiben_service/batch.py"),
             copied!("ekiben_service/body.py"),
             copied!("ekiben_service/deferred.py"),
             copied!("ekiben_service/docs.html"),
             copied!("ekiben_service/files.py"),
             copied!("ekiben_service/function.py"),
+            copied!("ekiben_service/job.py"),
             copied!("ekiben_service/load.py"),
             copied!("ekiben_service/log.py"),
             copied!("ekiben_service/metrics.py"),
             copied!("ekiben_service/processors.py"),
+            copied!("ekiben_service/records.py"),
+            copied!("ekiben_service/results.py"),
             copied!("ekiben_service/values.py"),
             GeneratedFile::new("ekiben_service/openapi.json", document(manifest, version, api).to_string()),
             copied!("ekiben_service/server.py"),
             GeneratedFile::new("ekiben_service/service.json", settings(manifest, version, api).to_string()),
             copied!("ekiben_service/state.py"),
         ]);
-        if !manifest.service.batch.is_empty() {
-            files.push(copied!("ekiben_service/batch.py"));
-        }
         if manifest.service.kserve.is_some() {
             files.push(copied!("ekiben_service/kserve.py"));
         }
@@ -177,13 +177,19 @@ fn without_null(object: Value) -> Map<String, Value> {
     }
 }
 
-/// POSIX sh: without arguments it serves, with arguments it runs them.
-fn entrypoint(manifest: &Manifest) -> GeneratedFile {
-    let command = match manifest.service.command.as_slice() {
-        [] => format!("{}/bin/python -m ekiben_service", runtime::VENV),
-        command => command.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" "),
+/// POSIX sh: without arguments it serves, with arguments it runs them; around functions, `batch` answers the records of files.
+fn entrypoint(manifest: &Manifest, api: &Api) -> GeneratedFile {
+    let python = format!("{}/bin/python", runtime::VENV);
+    let text = match api.is_served() {
+        true => include_str!("templates/env/docker/functions.sh").replace("@PYTHON@", &python),
+        false => {
+            let command = match manifest.service.command.as_slice() {
+                [] => format!("{python} -m ekiben_service"),
+                command => command.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" "),
+            };
+            include_str!("templates/env/docker/entrypoint.sh").replace("@COMMAND@", &command)
+        }
     };
-    let text = include_str!("templates/env/docker/entrypoint.sh").replace("@COMMAND@", &command);
     GeneratedFile::new("env/docker/entrypoint.sh", text).executable()
 }
 

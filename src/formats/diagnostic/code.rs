@@ -184,6 +184,9 @@ codes! {
     "EK0603" NotSpdx Warning "not an SPDX licence expression"
     "Scanners and registries read licences as SPDX expressions: `Apache-2.0`, `MIT OR Apache-2.0`, `LicenseRef-mine`. The identifiers are listed at spdx.org/licenses."
 
+    "EK0604" NotDeployable Error "Kubernetes would not take it, or do otherwise"
+    "What the section `deploy` says cannot be so in a cluster: a name that is none there, a limit below the size of the weights, a kind that cannot do what is asked of it, or a version of Kubernetes that lacks it. It is checked before anything is written, as the cluster tells some of it only when a pod does not start, and some never."
+
     "EK0701" NewerLock Error "the lock is of another format"
     "The lock was written by another version of Ekiben. Update Ekiben, or renew the lock with `ekiben lock`."
     "EK0702" LockedOtherwise Warning "the lock has another version than is required"

@@ -4,6 +4,7 @@
 //! at most [`MAX_DEPTH`] deep and as large as a small multiple of its text; every span lies within the text; keys of a
 //! mapping are unique (a second one is reported, and dropped).
 
+mod block;
 mod json;
 mod layout;
 mod quotes;
@@ -11,6 +12,7 @@ mod syntax;
 mod written;
 mod yaml;
 
+pub use block::{yaml, yaml_with_notes};
 pub use layout::{Layout, yaml_text};
 pub use written::Written;
 

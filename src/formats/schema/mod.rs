@@ -31,6 +31,8 @@ pub enum Kind {
     Cdi,
     /// `serve.yaml`.
     Serve,
+    /// How a model is deployed.
+    Deploy,
 }
 
 /// A schema, ready for use.
@@ -46,7 +48,7 @@ pub struct Schema {
 
 impl Kind {
     /// Every kind there is.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Manifest,
         Self::Lock,
         Self::Analytics,
@@ -56,6 +58,7 @@ impl Kind {
         Self::Openapi,
         Self::Cdi,
         Self::Serve,
+        Self::Deploy,
     ];
 
     /// What its schema is called: `manifest` for `schemas/manifest.schema.json`.
@@ -70,6 +73,7 @@ impl Kind {
             Self::Openapi => "openapi",
             Self::Cdi => "cdi",
             Self::Serve => "serve",
+            Self::Deploy => "deploy",
         }
     }
 
@@ -94,6 +98,7 @@ impl Kind {
             Self::Openapi => include_str!("../../../schemas/openapi.schema.json"),
             Self::Cdi => include_str!("../../../schemas/cdi.schema.json"),
             Self::Serve => include_str!("../../../schemas/serve.schema.json"),
+            Self::Deploy => include_str!("../../../schemas/deploy.schema.json"),
         }
     }
 }
@@ -125,6 +130,7 @@ mod tests {
             Kind::Openapi => generator.into_root_schema_for::<crate::formats::openapi::OpenApi>(),
             Kind::Cdi => generator.into_root_schema_for::<crate::formats::cdi::Cdi>(),
             Kind::Serve => generator.into_root_schema_for::<crate::serve::config::Config>(),
+            Kind::Deploy => generator.into_root_schema_for::<crate::project::manifest::deploy::Deploy>(),
         };
         serde_json::to_string_pretty(&schema).unwrap() + "\n"
     }

@@ -2,6 +2,7 @@
 //!
 //! Nothing of the project is run, and nothing is asked over a network.
 
+pub mod deploy;
 mod entry;
 mod imports;
 pub mod model;
@@ -66,6 +67,7 @@ pub fn manifest(subject: &Subject<'_>, found: &mut Diagnostics) {
     addresses(subject, found);
     licenses(subject, found);
     tests(subject, found);
+    deploy::check(subject, found);
 }
 
 fn service(&Subject { manifest, document, .. }: &Subject<'_>, found: &mut Diagnostics) {

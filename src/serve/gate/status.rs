@@ -7,7 +7,7 @@ use hyper::Response;
 use serde::Serialize;
 
 use super::{Gate, with};
-use crate::serve::config::Strategy;
+use crate::project::manifest::deploy::Strategy;
 use crate::serve::instance::{Body, Instance};
 use crate::serve::version::{Status, Version};
 

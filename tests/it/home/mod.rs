@@ -3,9 +3,11 @@
 //! Downloads are fetched once: [`Home::warm`] begins with what a store below the target folder knows, which a first
 //! build of `fixtures/tiny` has filled. Blobs are shared by hard links; they are never written again.
 
+pub mod cluster;
 pub mod engines;
 pub mod images;
 pub mod registry;
+pub mod restricted;
 pub mod servers;
 
 use std::ffi::OsStr;

@@ -84,6 +84,7 @@ pub(super) fn manifest(
         metadata: Vec::new(),
         platforms: Vec::new(),
         resources: Default::default(),
+        deploy: None,
         tests: tests(),
         approximately: None,
     }

@@ -1,4 +1,4 @@
-"""Imports the model's code once, then answers until SIGTERM."""
+"""Imports the model's code once, then answers until SIGTERM; with `batch` the records of files."""
 
 import faulthandler
 import json
@@ -20,6 +20,10 @@ def main() -> int:
     log.configure()
     logger = logging.getLogger("ekiben")
     settings = json.loads((HERE / "service.json").read_text("utf-8"))
+    if sys.argv[1:2] == ["batch"]:
+        from . import job
+
+        return job.main(settings, sys.argv[2:])
     try:
         port = int(os.environ.get("PORT") or settings["port"])
     except ValueError:

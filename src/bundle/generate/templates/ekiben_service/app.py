@@ -68,6 +68,7 @@ def application(settings: dict[str, Any], root: Path, state: State) -> Service:
             from .stream import Endpoint as kind
         endpoints[entry["path"]] = kind(function, service, entry)
     answers.update((path, endpoint.answer) for path, endpoint in endpoints.items())
+    service.endpoints = endpoints
     more: list[Route] = []
     if "openai" in settings:
         from . import openai
@@ -229,6 +230,8 @@ class Service:
         self.settings = settings.get("deferred", {})
         # The way to the other workers.
         self.peers: Any = None
+        # Those of the functions, by their paths.
+        self.endpoints: Dict[str, Endpoint] = {}
 
     @cached_property
     def deferred(self) -> Any:

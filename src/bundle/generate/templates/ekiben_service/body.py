@@ -55,16 +55,15 @@ def media_type(value: str) -> str:
     return value.partition(";")[0].strip().lower()
 
 
-async def file(request: Request, limit: int, held: Held, name: str, kind: str, lies: bool) -> bytes:
+async def file(request: Request, limit: int, upload: Upload, name: str) -> bytes:
     """A body that is one file."""
-    upload = Upload(held, media_type=kind, lies=lies)
     size = 0
     async for chunk in request.stream():
         size += len(chunk)
         if size > limit:
             raise too_large(limit)
         put(upload, chunk, name)
-    return json.dumps({name: held.token(upload)}).encode()
+    return json.dumps({name: upload.held.token(upload)}).encode()
 
 
 def put(upload: Upload, part: bytes, name: str) -> None:

@@ -22,7 +22,7 @@ from typing_extensions import Annotated, NotRequired, Required, TypedDict, get_a
 
 from . import answer, body
 from .body import Refusal, refusal
-from .files import Held
+from .files import Held, Upload
 from .values import (
     Field,
     checkable,
@@ -41,8 +41,8 @@ from .values import (
 LARGEST = 100_000_000
 # What curl says of what it sends with `-d`, and who says nothing.
 JSON = ("application/json", "", "application/x-www-form-urlencoded")
-# Where a request keeps its files.
-HELD = "ekiben.files"
+# Where a request keeps its files; what a body that is one file is called, where that is known.
+HELD, FILE_NAME = "ekiben.files", "ekiben.file-name"
 logger = logging.getLogger("ekiben")
 
 
@@ -53,19 +53,23 @@ class Function:
         self.name: str = entry["function"]
         self.call: Callable[..., Any] = getattr(load(root, entry["file"]), self.name)
         parameters = list(inspect.signature(self.call).parameters.values())
-        hints = type_hints(self.call)
+        hints = self.hints = type_hints(self.call)
+        named = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+        self.names = [p.name for p in named]
+        self.required = [p.name for p in named if p.default is p.empty]
+        # Whether it takes arguments of any name.
+        self.is_open = any(p.kind is p.VAR_KEYWORD for p in parameters)
         self.places = [p.name for p in parameters if p.kind is p.POSITIONAL_ONLY]
         self.arguments = adapter(parameters, hints, entry.get("accept", {}))
         self.is_async = inspect.iscoroutinefunction(self.call) or inspect.isasyncgenfunction(self.call)
-        limits = settings.get("limits", {})
         # Bytes of a request's body, and of one file in it.
-        self.largest = int(os.environ.get("EKIBEN_MAX_BODY") or limits.get("request", LARGEST))
-        self.largest_file = min(limits.get("file", self.largest), self.largest)
+        self.largest = largest(settings)
+        self.largest_file = min(settings.get("limits", {}).get("file", self.largest), self.largest)
         # Only functions that take files read more than JSON.
         hinted = {p.name: hints[p.name] for p in parameters if p.name in hints}
         takes_files = any(map(holds_files, hinted.values()))
         self.fields = {name: field(hint) for name, hint in hinted.items()} if takes_files else {}
-        self.whole = sole_file(parameters, self.fields)
+        self.whole = sole_file(self.required, self.fields)
         returns = hints.get("return", Any)
         self.is_json = surely_json(returns)
         beside = get_args(returns)[1:] if get_origin(returns) is Annotated else ()
@@ -102,7 +106,8 @@ class Function:
             document = await body.whole(request, self.largest) or b"{}"
         elif self.whole:
             lies = self.fields[self.whole].lies
-            document = await body.file(request, self.largest, held, self.whole, kind, lies)
+            upload = Upload(held, request.scope.get(FILE_NAME, ""), kind, lies)
+            document = await body.file(request, self.largest, upload, self.whole)
         else:
             raise unsupported(kind, coding)
         try:
@@ -162,6 +167,11 @@ class Function:
         return without
 
 
+def largest(settings: Dict[str, Any]) -> int:
+    """Bytes that a request's body may have."""
+    return int(os.environ.get("EKIBEN_MAX_BODY") or settings.get("limits", {}).get("request", LARGEST))
+
+
 def unsupported(kind: str, coding: str) -> Refusal:
     if coding != "identity":
         return refusal("media_type", f"a body with the coding {coding} is not taken: send it as it is")
@@ -173,10 +183,8 @@ def wrong(error: ValidationError) -> Refusal:
     return Refusal([{**one, "loc": ["body", *one["loc"]]} for one in errors])
 
 
-def sole_file(parameters: List[inspect.Parameter], fields: Dict[str, Field]) -> str:
+def sole_file(required: List[str], fields: Dict[str, Field]) -> str:
     """The parameter that a whole body can be: a file, and all that has to be given; empty where there is none."""
-    named = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-    required = [p.name for p in named if p.default is p.empty]
     known = [fields.get(name, Field()) for name in required]
     is_one = len(known) == 1 and known[0].is_file and not known[0].is_list
     return required[0] if is_one else ""

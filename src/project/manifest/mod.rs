@@ -4,6 +4,8 @@
 //! comments of their fields are what an editor shows. How they are read, with positions, is
 //! [`crate::formats::document`], [`crate::formats::schema::load`] and [`crate::project::validate`].
 
+pub mod deploy;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
@@ -99,6 +101,9 @@ pub struct Manifest {
     /// Memory and processors that a local run may use.
     #[serde(default, skip_serializing_if = "Resources::is_empty")]
     pub resources: Resources,
+    /// How it runs in Kubernetes (`ekiben deploy`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deploy: Option<deploy::Deploy>,
     /// Example requests and what the model has to answer.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tests: Vec<Test>,

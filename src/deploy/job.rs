@@ -1,0 +1,118 @@
+//! A model that works off records: Job and CronJob.
+
+use serde_json::{Map, Value, json};
+
+use super::object::{Metadata, Object};
+use super::pod::{self, Extent, Pod, Role};
+use super::target::Target;
+use super::{Settings, State};
+use crate::io::digest::Digest;
+use crate::project::manifest::deploy::{KubernetesVersion, Records, Schedule};
+
+/// Seconds for which a job that has ended can be looked at.
+const KEPT: u64 = 86_400;
+
+/// The first version in which a job tells one failure of its pods from another.
+const TELLS_FAILURES: KubernetesVersion = KubernetesVersion(31);
+
+/// How the program ends where another run would end the same way: it was asked for what cannot be done, the input cannot be read,
+/// some records have no answer.
+const GIVEN_UP: [u8; 3] = [2, 3, 4];
+
+/// The arguments of a container that works off `batch`.
+pub fn args(batch: &Records) -> Vec<String> {
+    let options = ["batch", "--input", &batch.input, "--output", &batch.output, "--resume"];
+    let mut args = options.map(str::to_owned).to_vec();
+    if let Some(function) = &batch.function {
+        args.extend(["--function".to_owned(), function.clone()]);
+    }
+    if let Some(parts) = batch.parts {
+        args.extend(["--shards".to_owned(), parts.to_string()]);
+    }
+    args
+}
+
+/// The Job. What it runs cannot be changed in Kubernetes, so its name has a digest of it: another one is another Job.
+pub fn job(target: &Target, settings: &Settings<'_>, metadata: &Metadata) -> Object {
+    let Pod { spec, notes } = pod::of(target, settings, Role::Ends, Extent::Whole);
+    let parts = settings.deploy.batch.as_ref().and_then(|batch| batch.parts);
+    once(spec, &notes, parts, settings, metadata)
+}
+
+/// A Job of this pod, whose name has a digest of what it does.
+pub fn once(
+    pod: Map<String, Value>,
+    notes: &std::collections::BTreeMap<String, String>,
+    parts: Option<u32>,
+    settings: &Settings<'_>,
+    metadata: &Metadata,
+) -> Object {
+    let mut spec = template(pod, parts, settings, metadata);
+    let digest = Digest::of(spec.to_string()).hex();
+    let name = format!("{}-{}", metadata.name.get(..54).unwrap_or(&metadata.name), &digest[..8]);
+    if settings.state == State::Stopped {
+        spec["suspend"] = json!(true);
+    }
+    Object::new("batch/v1", "Job", &metadata.called(name), json!({ "spec": spec }))
+        .noted(["metadata", "name"], "What a Job runs cannot be changed: the name has a digest of it.")
+        .noted_within(["spec", "template", "spec"], notes)
+}
+
+/// The CronJob.
+pub fn cron_job(target: &Target, settings: &Settings<'_>, metadata: &Metadata) -> Object {
+    let Pod { spec, notes } = pod::of(target, settings, Role::Ends, Extent::Whole);
+    let parts = settings.deploy.batch.as_ref().and_then(|batch| batch.parts);
+    let schedule = match &settings.deploy.schedule {
+        Some(Schedule::At(text)) => text.as_str(),
+        _ => "",
+    };
+    let body = json!({
+        "spec": {
+            "schedule": schedule,
+            "concurrencyPolicy": "Forbid",
+            "successfulJobsHistoryLimit": 1,
+            "failedJobsHistoryLimit": 3,
+            "suspend": settings.state == State::Stopped,
+            "jobTemplate": {
+                "metadata": {"labels": metadata.labels},
+                "spec": template(spec, parts, settings, metadata),
+            },
+        },
+    });
+    Object::new("batch/v1", "CronJob", metadata, body)
+        .noted(
+            ["spec", "concurrencyPolicy"],
+            "One that takes longer than until the next is not begun again beside itself.",
+        )
+        .noted_within(["spec", "jobTemplate", "spec", "template", "spec"], &notes)
+}
+
+/// The `spec` of a Job.
+fn template(mut pod: Map<String, Value>, parts: Option<u32>, settings: &Settings<'_>, metadata: &Metadata) -> Value {
+    let failure = (settings.deploy.kubernetes() >= TELLS_FAILURES && settings.deploy.batch.is_some()).then(|| {
+        // With such a policy a pod is never started again itself: another one takes its place, and goes on behind what is done.
+        pod.insert("restartPolicy".to_owned(), json!("Never"));
+        let given_up = json!({"containerName": "model", "operator": "In", "values": GIVEN_UP});
+        json!({"rules": [
+            {"action": "FailJob", "onExitCodes": given_up},
+            {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+        ]})
+    });
+    let mut spec = json!({
+        "backoffLimit": 3,
+        "ttlSecondsAfterFinished": KEPT,
+        "template": {"metadata": {"labels": metadata.labels}, "spec": pod},
+    });
+    if !settings.deploy.annotations.is_empty() {
+        spec["template"]["metadata"]["annotations"] = json!(settings.deploy.annotations);
+    }
+    if let Some(failure) = failure {
+        spec["podFailurePolicy"] = failure;
+    }
+    if let Some(parts) = parts {
+        spec["completions"] = json!(parts);
+        spec["parallelism"] = json!(parts);
+        spec["completionMode"] = json!("Indexed");
+    }
+    spec
+}

@@ -1,0 +1,537 @@
+//! Whether a model can be deployed as the section `deploy` says: what the cluster would refuse, or do otherwise than is meant.
+
+use super::Subject;
+use crate::formats::diagnostic::{Code, Diagnostics};
+use crate::formats::document::{Document, pointer};
+use crate::io::size;
+use crate::project::manifest::Manifest;
+use crate::project::manifest::deploy::{
+    Deploy, Kind, KubernetesVersion, Metric, Models, NetworkAccess, Schedule, Secret, Strategy,
+};
+
+/// The oldest version of Kubernetes that is written for.
+const OLDEST: KubernetesVersion = KubernetesVersion(25);
+
+/// The first version that mounts a folder of an image.
+const IMAGE_FOLDERS: KubernetesVersion = KubernetesVersion(33);
+
+/// Seconds in which any model becomes ready.
+const START: u64 = 60;
+
+/// Bytes of weights that are loaded in a second, at least.
+const LOADED: u64 = 50_000_000;
+
+/// Hosts of a Deployment may have so many models before nobody can tell why one does not start.
+const LONGEST_START: u64 = 3600;
+
+/// The model that is deployed.
+#[derive(Clone, Copy, Debug)]
+pub struct Model<'a> {
+    /// What it is called.
+    pub name: &'a str,
+    /// The size of its weights, in bytes.
+    pub weights: u64,
+    /// Below which path it answers.
+    pub root: Option<&'a str>,
+    /// Whether Ekiben serves its functions.
+    pub has_functions: bool,
+}
+
+impl<'a> Model<'a> {
+    /// The model of `manifest`, whose weights have so many bytes.
+    pub fn of(manifest: &'a Manifest, weights: u64) -> Self {
+        let root = manifest.service.root.as_deref();
+        Self { name: &manifest.name, weights, root, has_functions: manifest.serves_functions() }
+    }
+}
+
+/// Something that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// What kind of mistake it is.
+    pub code: Code,
+    /// Where in the section, as a JSON pointer.
+    pub at: String,
+    /// Whether it is the key there that is wrong, not its value.
+    pub is_key: bool,
+    /// What is wrong.
+    pub message: String,
+    /// What to do.
+    pub help: Option<String>,
+}
+
+/// Seconds that a model with weights of `bytes` has to become ready.
+pub fn seconds_to_start(deploy: &Deploy, bytes: u64) -> u64 {
+    let written = deploy.start.as_ref().and_then(|period| period.meant().ok());
+    match written {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a period is not negative")]
+        Some(period) => period.seconds().ceil() as u64,
+        None => START + bytes / LOADED,
+    }
+}
+
+/// The memory that a model with weights of `bytes` gets where nobody says how much.
+pub fn memory_of(bytes: u64) -> String {
+    size::mebibytes((bytes.saturating_mul(2) + (512 << 20)).next_multiple_of(256 << 20))
+}
+
+/// What is wrong with `deploy` for this model.
+pub fn findings(deploy: &Deploy, model: &Model<'_>) -> Vec<Finding> {
+    let mut findings = Findings(Vec::new());
+    names(deploy, model, &mut findings);
+    numbers(deploy, model, &mut findings);
+    kinds(deploy, model, &mut findings);
+    weights(deploy, &mut findings);
+    exposed(deploy, model, &mut findings);
+    findings.0
+}
+
+/// The same of a manifest's section, with its places.
+pub(super) fn check(subject: &Subject<'_>, found: &mut Diagnostics) {
+    let Some(deploy) = &subject.manifest.deploy else { return };
+    let sizes = subject.files.model.iter().filter_map(|file| file.host.metadata().ok());
+    let model = Model::of(subject.manifest, sizes.map(|data| data.len()).sum());
+    tell(findings(deploy, &model), subject.document, "/deploy", found);
+}
+
+/// Puts the findings where they belong in `document`, in which the section is at the pointer `section`.
+pub fn tell(findings: Vec<Finding>, document: &Document, section: &str, found: &mut Diagnostics) {
+    for Finding { code, at, is_key, message, help } in findings {
+        let at = format!("{section}{at}");
+        let error = if is_key { document.at_key(code, &at, message) } else { document.at(code, &at, message) };
+        found.push(help.into_iter().fold(error, crate::formats::diagnostic::Diagnostic::help));
+    }
+}
+
+struct Findings(Vec<Finding>);
+
+impl Findings {
+    fn push(&mut self, code: Code, at: impl Into<String>, message: impl Into<String>, help: &str) {
+        let help = (!help.is_empty()).then(|| help.to_owned());
+        self.0.push(Finding { code, at: at.into(), is_key: false, message: message.into(), help });
+    }
+
+    /// That the key at `at` is wrong.
+    fn key(&mut self, code: Code, at: impl Into<String>, message: impl Into<String>, help: &str) {
+        self.push(code, at, message, help);
+        self.0.last_mut().into_iter().for_each(|finding| finding.is_key = true);
+    }
+
+    fn unfit(&mut self, at: &str, message: impl Into<String>, help: &str) {
+        self.push(Code::NotDeployable, at, message, help);
+    }
+}
+
+/// RFC 1123 and Kubernetes' "Labels and Selectors".
+fn names(deploy: &Deploy, model: &Model<'_>, findings: &mut Findings) {
+    let name = deploy.name.clone().unwrap_or_else(|| model.name.replace(['.', '_'], "-"));
+    let (longest, why) = match deploy.kind() {
+        Kind::CronJob => (52, "a cron job's jobs add 11 characters"),
+        Kind::Job => (54, "a job's name gets a digest of 9 characters"),
+        _ => (63, "that is the longest that a label may be"),
+    };
+    if name.len() > longest {
+        let message = format!("`{name}` has {} characters, and may have {longest}: {why}", name.len());
+        let at = if deploy.name.is_some() { "/name" } else { "" };
+        findings.unfit(at, message, "give it a shorter `name` below `deploy`");
+    }
+    if deploy.kind() != Kind::Job && deploy.kind() != Kind::CronJob && name.starts_with(|c: char| c.is_ascii_digit()) {
+        let at = if deploy.name.is_some() { "/name" } else { "" };
+        let message = format!("the name of a Service begins with a letter, and `{name}` does not (RFC 1035)");
+        findings.unfit(at, message, "give it another `name` below `deploy`");
+    }
+    let all = [("labels", &deploy.labels), ("nodes", &deploy.nodes)];
+    for (section, labels) in all {
+        for (key, value) in labels {
+            let at = pointer([section, key]);
+            if let Err(why) = qualified(key) {
+                findings.key(Code::NotDeployable, at, format!("`{key}` cannot be a label's name: {why}"), "");
+            } else if !is_label(value) {
+                let why = "it has up to 63 letters, digits, `-`, `_` and `.`, the first and last a letter or digit";
+                findings.unfit(&at, format!("`{value}` cannot be a label's value: {why}"), "");
+            } else if section == "labels" && RESERVED.contains(&key.as_str()) {
+                let message = format!("the label `{key}` is set from what is known of the model");
+                findings.key(Code::NotDeployable, at, message, "leave it out, or give it another name");
+            }
+        }
+    }
+    for key in deploy.annotations.keys() {
+        if let Err(why) = qualified(key) {
+            let at = pointer(["annotations", key]);
+            findings.key(Code::NotDeployable, at, format!("`{key}` cannot be an annotation's name: {why}"), "");
+        }
+    }
+    let mut variables: Vec<(String, &String)> = deploy.env.keys().map(|name| (pointer(["env", name]), name)).collect();
+    for (number, secret) in deploy.secrets.iter().enumerate() {
+        let (name, at) = match secret {
+            Secret::All(name) => (name, format!("/secrets/{number}")),
+            Secret::Part(part) => {
+                variables.extend(
+                    part.variables
+                        .keys()
+                        .map(|name| (format!("/secrets/{number}{}", pointer(["variables", name])), name)),
+                );
+                if part.variables.is_empty() && part.path.is_none() {
+                    let message = format!("nothing of the secret `{}` is used", part.name);
+                    findings.unfit(
+                        &format!("/secrets/{number}"),
+                        message,
+                        "say `variables` or `path`, or its name alone",
+                    );
+                }
+                (&part.name, format!("/secrets/{number}/name"))
+            }
+        };
+        if !is_subdomain(name) {
+            findings.unfit(&at, format!("`{name}` cannot be the name of a secret"), SUBDOMAIN);
+        }
+    }
+    for (at, name) in variables {
+        let letters = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) || !name.chars().all(letters) {
+            let help = "a name has letters, digits and `_`, and begins with no digit";
+            findings.key(Code::BadVariable, at, format!("`{name}` cannot be a name of a variable"), help);
+        }
+    }
+    for (number, name) in deploy.pull.iter().enumerate() {
+        if !is_subdomain(name) {
+            findings.unfit(&format!("/pull/{number}"), format!("`{name}` cannot be the name of a secret"), SUBDOMAIN);
+        }
+    }
+    let mut paths = vec!["/tmp"];
+    for (number, volume) in deploy.volumes.iter().enumerate() {
+        if !is_subdomain(&volume.claim) {
+            let message = format!("`{}` cannot be the name of a claim", volume.claim);
+            findings.unfit(&format!("/volumes/{number}/claim"), message, SUBDOMAIN);
+        }
+        if paths.contains(&volume.path.as_str()) {
+            let message = format!("two volumes would lie at {}", volume.path);
+            findings.unfit(&format!("/volumes/{number}/path"), message, "");
+        }
+        paths.push(&volume.path);
+    }
+}
+
+const SUBDOMAIN: &str = "names have lowercase letters, digits, `-` and `.`, the first and last a letter or digit";
+
+/// Labels that say what is known of the model.
+const RESERVED: [&str; 5] = [
+    "app.kubernetes.io/component",
+    "app.kubernetes.io/instance",
+    "app.kubernetes.io/managed-by",
+    "app.kubernetes.io/name",
+    "app.kubernetes.io/version",
+];
+
+fn is_label(text: &str) -> bool {
+    let ends = |c: Option<char>| c.is_none_or(|c| c.is_ascii_alphanumeric());
+    text.len() <= 63
+        && ends(text.chars().next())
+        && ends(text.chars().next_back())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+}
+
+fn is_subdomain(text: &str) -> bool {
+    let is_part = |part: &str| {
+        !part.is_empty()
+            && !part.starts_with('-')
+            && !part.ends_with('-')
+            && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+    };
+    text.len() <= 253 && text.split('.').all(is_part)
+}
+
+/// A name with or without a domain before it.
+fn qualified(text: &str) -> Result<(), &'static str> {
+    let (domain, name) = match text.split_once('/') {
+        Some((domain, name)) => (Some(domain), name),
+        None => (None, text),
+    };
+    if domain.is_some_and(|domain| !is_subdomain(domain)) {
+        return Err("what stands before `/` is no domain in lowercase letters");
+    }
+    if name.is_empty() || !is_label(name) {
+        return Err("a name has up to 63 letters, digits, `-`, `_` and `.`, the first and last a letter or digit");
+    }
+    Ok(())
+}
+
+fn numbers(deploy: &Deploy, model: &Model<'_>, findings: &mut Findings) {
+    if deploy.autoscale.is_some() && deploy.autoscaling.is_some() {
+        findings.unfit("/autoscaling", "`autoscale` and `autoscaling` say the same", "leave one of them out");
+    }
+    let at = if deploy.autoscale.is_some() { "/autoscale" } else { "/autoscaling" };
+    if let Some(scaling) = deploy.scaling() {
+        let (min, max) = (*scaling.pods.start(), *scaling.pods.end());
+        if min > max {
+            findings.unfit(at, format!("at least {min} pods and at most {max} cannot be"), "");
+        }
+        if max == 0 {
+            findings.unfit(at, "at most no pods is nothing that scales", "`ekiben deploy --stop` stops it");
+        }
+        if min == 0 && max > 0 && deploy.kind() == Kind::Service {
+            let message = "a HorizontalPodAutoscaler does not go to no pods";
+            findings.unfit(at, message, "begin with 1, or take `kind: knative` or `kind: keda`");
+        }
+        if deploy.replicas.is_some() {
+            let message = "the number of pods is both fixed and scaled";
+            findings.unfit("/replicas", message, "leave out `replicas`: each apply would set it back");
+        }
+        for (number, metric) in scaling.metrics.iter().enumerate() {
+            if let Metric::Whole(whole) = metric
+                && !whole.get("type").is_some_and(serde_json::Value::is_string)
+            {
+                let message = "a metric is `{cpu: 70}`, `{memory: 80}`, or has a `type` as in Kubernetes";
+                findings.unfit(&format!("{at}/metrics/{number}"), message, "");
+            }
+        }
+    }
+    let resources = deploy.resources.clone().unwrap_or_default();
+    let limit = resources.limits.get("memory").map(ToString::to_string);
+    let request = resources.requests.get("memory").map(ToString::to_string);
+    let memory = limit.clone().or_else(|| resources.memory.clone());
+    #[expect(clippy::cast_precision_loss, reason = "no weights have so many bytes")]
+    let weights = model.weights as f64;
+    if let Some(text) = &memory
+        && size::quantity(text).is_some_and(|bytes| bytes < weights)
+    {
+        let at = if limit.is_some() { "/resources/limits/memory" } else { "/resources/memory" };
+        let message = format!("a limit of {text} is less than the weights have: {}", size::mebibytes(model.weights));
+        findings.unfit(at, message, &format!("a guess is {}", memory_of(model.weights)));
+    }
+    let needed = |name: &str, own: Option<&String>| {
+        let of = |map: &std::collections::BTreeMap<String, crate::project::manifest::deploy::Quantity>| {
+            map.get(name).map(ToString::to_string).or_else(|| own.cloned())
+        };
+        Some((size::quantity(&of(&resources.requests)?)?, size::quantity(&of(&resources.limits)?)?))
+    };
+    if request.is_some()
+        && let Some((least, most)) = needed("memory", resources.memory.as_ref())
+        && least > most
+    {
+        findings.unfit("/resources/requests/memory", "more memory is requested than is allowed", "");
+    }
+    let seconds = seconds_to_start(deploy, model.weights);
+    if seconds == 0 {
+        findings.unfit("/start", "a model cannot be ready before it has started", "leave it out, or say 1m");
+    } else if deploy.start.is_some() && seconds < model.weights / (LOADED * 40) {
+        let message = format!("{seconds} s are too few to read {} of weights", size::mebibytes(model.weights));
+        findings.unfit("/start", message, "leave it out: it is set by their size");
+    } else if seconds > LONGEST_START && deploy.start.is_some() {
+        findings.unfit(
+            "/start",
+            "of a model that has an hour to start, nobody learns that it does not",
+            "say at most 1h",
+        );
+    }
+    for (at, written) in [
+        ("/resources/memory", &resources.memory),
+        ("/resources/cpu", &resources.cpu),
+        ("/storage/size", &deploy.storage.as_ref().map(|storage| storage.size.clone())),
+    ] {
+        if written.as_deref().and_then(size::quantity).is_some_and(|quantity| quantity <= 0.0) {
+            findings.unfit(at, "nothing is too little", "");
+        }
+    }
+}
+
+/// What the kind can do and what it needs.
+fn kinds(deploy: &Deploy, model: &Model<'_>, findings: &mut Findings) {
+    let kind = deploy.kind();
+    match (deploy.strategy, kind) {
+        (Some(Strategy::Timeout), Kind::Service) => findings.unfit(
+            "/strategy",
+            "a Deployment does not go to no pods when nobody asks",
+            "take `kind: knative` or `kind: keda`, or the operator (`ekiben operator`)",
+        ),
+        (Some(Strategy::Immediate), Kind::Knative) | (Some(Strategy::AlwaysOn) | None, _) => {}
+        (Some(Strategy::Timeout), Kind::Knative | Kind::Keda | Kind::KServe) => {}
+        (Some(Strategy::Immediate), _) => findings.unfit(
+            "/strategy",
+            "a container for each request is nothing that this kind does",
+            "take `kind: knative`, or a job for each",
+        ),
+        (Some(Strategy::Timeout), Kind::Job | Kind::CronJob | Kind::Worker) => {
+            findings.unfit("/strategy", "nobody asks it anything, so there is no last answer", "leave it out");
+        }
+    }
+    if deploy.timeout.is_some() && deploy.strategy != Some(Strategy::Timeout) {
+        findings.unfit("/timeout", "only `strategy: TIMEOUT` has a timeout", "");
+    }
+    match (&deploy.schedule, kind) {
+        (None, Kind::CronJob) => {
+            findings.unfit("/kind", "a cron job has no schedule", "write `schedule: \"*/10 * * * *\"`");
+        }
+        (Some(Schedule::Hours(_)), Kind::CronJob) => {
+            findings.unfit(
+                "/schedule",
+                "a cron job has one time at which it begins",
+                "write `schedule: \"0 7 * * 1-5\"`",
+            );
+        }
+        (Some(Schedule::At(text)), Kind::CronJob) => cron("/schedule", text, findings),
+        (Some(Schedule::Hours(hours)), Kind::Keda) => {
+            cron("/schedule/start", &hours.start, findings);
+            cron("/schedule/stop", &hours.stop, findings);
+        }
+        (Some(_), _) => findings.unfit(
+            "/schedule",
+            "nothing here starts and stops at a time of the day",
+            "take `kind: keda` with `{start: …, stop: …}`, or `kind: cronjob`",
+        ),
+        (None, _) => {}
+    }
+    if !deploy.triggers.is_empty() && kind != Kind::Keda {
+        findings.unfit("/triggers", "only KEDA has triggers", "take `kind: keda`");
+    }
+    if kind == Kind::Keda && deploy.triggers.is_empty() && deploy.schedule.is_none() && deploy.expose.is_none() {
+        let message = "KEDA has nothing to scale by";
+        findings.unfit("/kind", message, "write `triggers`, a `schedule`, or `expose: {host: …}` for its HTTP add-on");
+    }
+    let works = matches!(kind, Kind::Job | Kind::CronJob | Kind::Worker);
+    if works && deploy.batch.is_none() && deploy.args.is_empty() {
+        let message = "nothing says what it does";
+        findings.unfit("/kind", message, "write `batch: {input: …, output: …}`, or `args`");
+    }
+    if !works && (deploy.batch.is_some() || !deploy.args.is_empty()) {
+        let at = if deploy.batch.is_some() { "/batch" } else { "/args" };
+        findings.unfit(
+            at,
+            "a service answers requests, and is given no other work",
+            "take `kind: job`, `cronjob` or `worker`",
+        );
+    }
+    if deploy.batch.is_some() && !model.has_functions {
+        let message = "only functions that Ekiben serves can work off records";
+        findings.unfit("/batch", message, "write the `args` of the model's own program");
+    }
+    if let Some(batch) = &deploy.batch {
+        for (key, path) in [("input", &batch.input), ("output", &batch.output)] {
+            let lies = deploy.volumes.iter().any(|volume| {
+                path.starts_with(&format!("{}/", volume.path.trim_end_matches('/'))) || *path == volume.path
+            });
+            if !path.contains("://") && !lies && !path.starts_with("/tmp/") {
+                let message = format!("`{path}` lies on none of the volumes");
+                findings.unfit(&format!("/batch/{key}"), message, "write `volumes: [{claim: …, path: /data}]`");
+            }
+        }
+    }
+    if works && (deploy.autoscale.is_some() || deploy.autoscaling.is_some()) {
+        findings.unfit("/kind", "nothing scales it", "leave out `autoscale`; `batch.parts` divides a job");
+    }
+    if works && deploy.expose.is_some() {
+        findings.unfit("/expose", "nobody can ask it anything", "leave it out");
+    }
+    if deploy.network == Some(NetworkAccess::Closed) && !matches!(kind, Kind::Service | Kind::Keda) {
+        findings.unfit("/network", "a NetworkPolicy is only written for a service", "");
+    }
+    let version = deploy.kubernetes();
+    if version < OLDEST {
+        findings.unfit(
+            "/kubernetes",
+            format!("Kubernetes {version} is older than what is written for"),
+            &format!("the oldest is {OLDEST}"),
+        );
+    }
+}
+
+fn cron(at: &str, text: &str, findings: &mut Findings) {
+    if let Err(error) = text.parse::<croner::Cron>() {
+        findings.unfit(at, format!("`{text}` is no time of cron's: {error}"), "five fields, as `0 7 * * 1-5`");
+    }
+}
+
+fn weights(deploy: &Deploy, findings: &mut Findings) {
+    let kind = deploy.kind();
+    match deploy.models() {
+        Models::Volume if kind == Kind::Knative => {
+            findings.unfit("/models", "Knative mounts no images", "take `image`, or `kind: service`");
+        }
+        Models::Volume if kind != Kind::KServe && deploy.kubernetes() < IMAGE_FOLDERS => {
+            let message = format!(
+                "a folder of an image is mounted from Kubernetes {IMAGE_FOLDERS} on, and this is for {}",
+                deploy.kubernetes()
+            );
+            findings.unfit("/models", message, "say `kubernetes: \"1.33\"`, or where else the weights are");
+        }
+        Models::S3(_) | Models::Claim(_) if kind == Kind::Knative => {
+            findings.unfit("/models", "Knative takes neither containers that run before nor claims", "take `image`");
+        }
+        Models::S3(_) if deploy.fetcher.is_none() => {
+            let message = "nothing says which image fetches the weights";
+            findings.unfit(
+                "/models",
+                message,
+                "write `fetcher: {image: HOST/ekiben:VERSION}`: `ekiben self image` makes it",
+            );
+        }
+        Models::Node if deploy.nodes.is_empty() => {
+            let message = "nothing says on which nodes the weights are";
+            findings.unfit("/models", message, "write the label of these nodes: `nodes: {models: iris}`");
+        }
+        _ => {}
+    }
+    let claims = matches!(deploy.models(), Models::Claim(_));
+    for (at, is_there) in [("/fill", deploy.fill.is_some()), ("/storage", deploy.storage.is_some())] {
+        if is_there && !claims {
+            findings.unfit(at, "the weights are on no claim", "write `models: pvc:CLAIM`");
+        }
+    }
+    if deploy.fill.is_some() && deploy.fetcher.is_none() {
+        let message = "nothing says which image fetches the weights";
+        findings.unfit("/fill", message, "write `fetcher: {image: HOST/ekiben:VERSION}`: `ekiben self image` makes it");
+    }
+    if let Some(storage) = &deploy.storage {
+        if storage.shared.as_deref().is_some_and(|shared| shared.split('/').count() != 2) {
+            findings.unfit("/storage/shared", "it is written as NAMESPACE/CLAIM", "");
+        }
+        if storage.shared.is_some() && deploy.namespace.is_none() {
+            findings.unfit(
+                "/storage/shared",
+                "a claim of another namespace needs to know its own",
+                "write `namespace`",
+            );
+        }
+        if storage.bucket.is_some() && deploy.fill.is_some() {
+            findings.unfit("/fill", "a bucket is read where it lies, and is not filled", "leave out one of the two");
+        }
+    }
+}
+
+fn exposed(deploy: &Deploy, model: &Model<'_>, findings: &mut Findings) {
+    let Some(expose) = &deploy.expose else { return };
+    match deploy.kind() {
+        Kind::Knative | Kind::KServe => {
+            let help = "leave it out: its own domain, or a DomainMapping, leads to it";
+            findings.unfit("/expose", "this platform has its own way from outside", help);
+        }
+        _ => {}
+    }
+    if expose.gateway.is_some() && (expose.ingress.is_some() || expose.tls.is_some() || !expose.annotations.is_empty())
+    {
+        let at = if expose.ingress.is_some() {
+            "/expose/ingress"
+        } else if expose.tls.is_some() {
+            "/expose/tls"
+        } else {
+            "/expose/annotations"
+        };
+        findings.unfit(at, "a Gateway has its own certificates and settings", "leave it out, or `gateway`");
+    }
+    if expose
+        .gateway
+        .as_ref()
+        .is_some_and(|gateway| !gateway.split('/').all(is_subdomain) || gateway.split('/').count() > 2)
+    {
+        findings.unfit("/expose/gateway", "it is written as NAME or NAMESPACE/NAME", "");
+    }
+    let root = model.root.unwrap_or("/");
+    let path = expose.path.as_deref().unwrap_or(root);
+    if path != root && expose.gateway.is_none() && expose.ingress.as_deref() != Some("nginx") {
+        let message = format!("requests for {path} would come to the service so, which answers at {root}");
+        let help = format!(
+            "write `root: {path}` below `service`, take a `gateway`, or `ingress: nginx`, which take the path away"
+        );
+        findings.unfit("/expose/path", message, &help);
+    }
+}
