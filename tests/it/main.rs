@@ -41,6 +41,7 @@ mod names;
 mod nets;
 mod openai;
 mod origins;
+mod pod;
 mod python;
 mod registry;
 mod run;
