@@ -24,6 +24,7 @@ mod login;
 mod logout;
 mod logs;
 mod metadata;
+mod operator;
 mod pack;
 pub mod printer;
 mod prune;
@@ -204,6 +205,7 @@ enum Command {
     Ensure(ensure::Args),
     Deploy(Box<deploy::Args>),
     Follow(follow::Args),
+    Operator(operator::Args),
     Login(login::Args),
     Logout(logout::Args),
     Export(export::Args),
@@ -284,6 +286,7 @@ pub fn main() -> ExitCode {
         Command::Ensure(args) => ensure::run(&context, args),
         Command::Deploy(args) => deploy::run(&context, *args),
         Command::Follow(args) => follow::run(&context, args),
+        Command::Operator(args) => operator::run(args),
         Command::Login(args) => login::run(&context, args),
         Command::Logout(args) => logout::run(&context, args),
         Command::Export(args) => export::run(&context, args),

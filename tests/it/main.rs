@@ -37,6 +37,8 @@ mod models;
 mod names;
 mod nets;
 mod openai;
+#[cfg(feature = "operator")]
+mod operator;
 mod origins;
 mod python;
 mod registry;
