@@ -7,19 +7,28 @@ use super::pod::{self, Extent, Pod, Role};
 use super::target::Target;
 use super::{Settings, State};
 use crate::io::digest::Digest;
-use crate::project::manifest::deploy::{Records, Schedule};
+use crate::project::manifest::deploy::{KubernetesVersion, Records, Schedule};
 
 /// Seconds for which a job that has ended can be looked at.
 const KEPT: u64 = 86_400;
 
+/// The first version in which a job tells one failure of its pods from another.
+const TELLS_FAILURES: KubernetesVersion = KubernetesVersion(31);
+
+/// How the program ends where another run would end the same way: it was asked for what cannot be done, the input cannot be read,
+/// some records have no answer.
+const GIVEN_UP: [u8; 3] = [2, 3, 4];
+
 /// The arguments of a container that works off `batch`.
 pub fn args(batch: &Records) -> Vec<String> {
-    let mut args =
-        ["batch", "--input", &batch.input, "--output", &batch.output, "--resume"].map(str::to_owned).to_vec();
+    let options = ["batch", "--input", &batch.input, "--output", &batch.output, "--resume"];
+    let mut args = options.map(str::to_owned).to_vec();
     if let Some(function) = &batch.function {
         args.extend(["--function".to_owned(), function.clone()]);
     }
-    args.extend(batch.parts.map(|parts| format!("--parts={parts}")));
+    if let Some(parts) = batch.parts {
+        args.extend(["--shards".to_owned(), parts.to_string()]);
+    }
     args
 }
 
@@ -79,7 +88,16 @@ pub fn cron_job(target: &Target, settings: &Settings<'_>, metadata: &Metadata) -
 }
 
 /// The `spec` of a Job.
-fn template(pod: Map<String, Value>, parts: Option<u32>, settings: &Settings<'_>, metadata: &Metadata) -> Value {
+fn template(mut pod: Map<String, Value>, parts: Option<u32>, settings: &Settings<'_>, metadata: &Metadata) -> Value {
+    let failure = (settings.deploy.kubernetes() >= TELLS_FAILURES && settings.deploy.batch.is_some()).then(|| {
+        // With such a policy a pod is never started again itself: another one takes its place, and goes on behind what is done.
+        pod.insert("restartPolicy".to_owned(), json!("Never"));
+        let given_up = json!({"containerName": "model", "operator": "In", "values": GIVEN_UP});
+        json!({"rules": [
+            {"action": "FailJob", "onExitCodes": given_up},
+            {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+        ]})
+    });
     let mut spec = json!({
         "backoffLimit": 3,
         "ttlSecondsAfterFinished": KEPT,
@@ -87,6 +105,9 @@ fn template(pod: Map<String, Value>, parts: Option<u32>, settings: &Settings<'_>
     });
     if !settings.deploy.annotations.is_empty() {
         spec["template"]["metadata"]["annotations"] = json!(settings.deploy.annotations);
+    }
+    if let Some(failure) = failure {
+        spec["podFailurePolicy"] = failure;
     }
     if let Some(parts) = parts {
         spec["completions"] = json!(parts);

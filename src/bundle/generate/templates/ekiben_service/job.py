@@ -292,10 +292,10 @@ class Job:
 
     def tell(self, how_far: str, before: int) -> None:
         seconds = max(time.monotonic() - self.begun, 1e-9)
-        done = self.output.count - before
-        fields = {"records": self.output.count, "failed": self.output.failed, "seconds": round(seconds, 3)}
-        fields["records_per_second"] = round(done / seconds, 1)
-        logger.info(how_far, extra={"fields": fields})
+        count, failed, rate = self.output.count, self.output.failed, (self.output.count - before) / seconds
+        fields = {"records": count, "failed": failed, "seconds": round(seconds, 3), "records_per_second": round(rate, 1)}
+        text = "%d records are answered, %d of them with an error, %.0f in a second: %s"
+        logger.info(text, count, failed, rate, how_far, extra={"fields": fields})
 
     async def work(self) -> None:
         """Raises Unreadable where records end early, when what came before them is done, and Stopped."""

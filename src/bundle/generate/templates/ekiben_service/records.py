@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import glob
 import gzip
+import hashlib
 import io
 import json
 import mimetypes
@@ -38,6 +39,8 @@ ENDINGS = {
 FORMATS = ("jsonl", "json", "csv", "file")
 # Characters that are read of a JSON document at once, and rows of a table that tell what is in its columns.
 PART, HEAD = 1 << 18, 1000
+# Bytes at each end of a file that are looked at to know it again.
+END = 1 << 16
 WHITE = re.compile(r"[ \t\r\n]*")
 INTEGER = re.compile(r"[+-]?[0-9]+")
 NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
@@ -107,8 +110,11 @@ class Input:
         return known
 
     def fingerprint(self) -> List[Any]:
-        """What is the same as long as the records are."""
-        return [[name, path.stat().st_size] for path, name in self.files] + [self.form, self.id_field]
+        """What is another where the records are, as far as names, sizes and the ends of files tell."""
+        told: List[Any] = [self.form, self.id_field]
+        for path, name in self.files:
+            told.append([name, path.stat().st_size, "" if self.format(path) == "file" else ends(path)])
+        return told
 
     def records(self) -> Iterator[Record]:
         """All of them; raises Unreadable where there are no further ones, as a file is broken."""
@@ -120,7 +126,8 @@ class Input:
                     number += 1
                     yield record._replace(number=number)
             except (OSError, EOFError, UnicodeDecodeError, csv.Error, Unreadable) as error:
-                raise Unreadable(f"{path} cannot be read behind record {number}: {error}") from None
+                behind = f" behind record {number}" if number else ""
+                raise Unreadable(f"{path} cannot be read{behind}: {error}") from None
 
     def of_file(self, path: Path, name: str, form: str) -> Iterator[Record]:
         if form == "file":
@@ -223,16 +230,17 @@ class Table:
 
     def join(self, function: Function, foreign: List[str]) -> None:
         """Raises Unreadable where no parameter can hold a row."""
-        if len(function.required) != 1:
+        sole = function.required[0] if len(function.required) == 1 else ""
+        form = row_form(function.hints.get(sole, Any)) if sole else None
+        if form is None and (not sole or len(foreign) < len(self.names)):
             told = ", ".join(function.names) or "nothing"
-            raise Unreadable(f"the function takes {told}, and the header has {', '.join(foreign)}")
-        self.parameter = function.required[0]
-        form = row_form(function.hints.get(self.parameter, Any))
+            raise Unreadable(f"the function takes {told}, and the header has {', '.join(foreign[:8])}")
         if form is None:
             raise Unreadable(
-                f"the header names columns ({', '.join(foreign[:8])}), and no parameter: for rows the parameter {self.parameter} "
+                f"the header names columns ({', '.join(foreign[:8])}), and no parameter: for rows the parameter {sole} "
                 "needs a type that says what a row is, as list[list[float]] or a DataFrame"
             )
+        self.parameter = sole
         self.is_row, self.are_objects, self.inner = form
         self.texts = texts(self.inner, self.names)
 
@@ -385,6 +393,15 @@ def files(pattern: str) -> Iterator[Tuple[Path, str]]:
         path = Path(name)
         if path.is_file():
             yield path, path.name
+
+
+def ends(path: Path) -> str:
+    """A digest of a file's first and last bytes."""
+    with open(path, "rb") as file:
+        digest = hashlib.sha256(file.read(END))
+        file.seek(max(path.stat().st_size - END, 0))
+        digest.update(file.read(END))
+    return digest.hexdigest()
 
 
 def raised(error: OSError) -> None:
