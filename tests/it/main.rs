@@ -40,6 +40,8 @@ mod models;
 mod names;
 mod nets;
 mod openai;
+#[cfg(feature = "operator")]
+mod operator;
 mod origins;
 mod pod;
 mod python;
