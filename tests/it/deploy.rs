@@ -409,7 +409,7 @@ fn weights_are_fetched_into_the_pod_from_a_real_object_store_and_held_against_th
     let fetcher = deployer.registry.reference("ekiben:1");
     deployer.home.run(["self", "image", "-t", &fetcher, "--push"]).ok();
 
-    let (host, port) = (cluster.host(), free_port());
+    let (host, port) = (cluster.address(), free_port());
     let moto = python_program("moto_server", "moto[server]==5.1.22");
     let mut command = Command::new(&moto);
     command.args(["-H", &host, "-p", &port.to_string()]);

@@ -125,14 +125,6 @@ impl Cluster {
         command
     }
 
-    /// This machine's address, as pods see it. Whoever listens there is heard by no other machine.
-    pub fn host(&self) -> String {
-        let settings = fs::read_dir(self.folder.join("node/cni")).unwrap().next().unwrap().unwrap().path();
-        let settings: Value = serde_json::from_str(&fs::read_to_string(settings).unwrap()).unwrap();
-        let subnet = settings["plugins"][0]["ipam"]["ranges"][0][0]["subnet"].as_str().unwrap();
-        subnet.replace(".0/24", ".1")
-    }
-
     /// Gives the node an image of a home's store, without a registry; gives its name in pods, whose `imagePullPolicy` may not be
     /// `Always`.
     pub fn import(&self, home: &Home, image: &str) -> String {
