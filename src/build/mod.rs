@@ -7,9 +7,11 @@
 pub mod adopt;
 pub mod afar;
 pub mod ensure;
+pub mod fetch;
 pub mod fit;
 pub mod follow;
 pub mod input;
+pub mod itself;
 pub mod libraries;
 pub mod resolve;
 pub mod toolchain;

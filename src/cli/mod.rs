@@ -1,6 +1,7 @@
 //! The command line: one file per command, each an `Args` whose doc comments are the help, and a function that makes
 //! one call into the library and one presentation of what came out. All output goes through the [`printer`].
 
+mod batch;
 mod build;
 mod completions;
 mod convert;
@@ -13,17 +14,20 @@ mod exec;
 mod explain;
 mod export;
 mod failure;
+mod fetch;
 mod follow;
 mod images;
 mod init;
 mod inputs;
 mod inspect;
 mod invoke;
+mod itself;
 mod lock;
 mod login;
 mod logout;
 mod logs;
 mod metadata;
+mod operator;
 mod pack;
 pub mod printer;
 mod prune;
@@ -195,6 +199,7 @@ enum Command {
     Serve(serve::Args),
     Test(test::Args),
     Invoke(invoke::Args),
+    Batch(batch::Args),
     Inspect(inspect::Args),
     Images(images::Args),
     Tag(tag::Args),
@@ -203,7 +208,9 @@ enum Command {
     Copy(copy::Args),
     Ensure(ensure::Args),
     Deploy(Box<deploy::Args>),
+    Fetch(fetch::Args),
     Follow(follow::Args),
+    Operator(operator::Args),
     Login(login::Args),
     Logout(logout::Args),
     Export(export::Args),
@@ -218,6 +225,8 @@ enum Command {
     Doctor(doctor::Args),
     Prune(prune::Args),
     Metadata(metadata::Args),
+    #[command(name = "self")]
+    Itself(itself::Args),
     Schema(schema::Args),
     Explain(explain::Args),
     Completions(completions::Args),
@@ -234,9 +243,17 @@ impl Context {
     /// Opens the store, which waits while another process prunes it.
     fn session(&self) -> Result<Session, Failure> {
         let store = Store::open(&Store::default_root()?)?;
-        let progress = Progress::new(Arc::new(self.printer.clone()));
-        let client = Client::with(self.network.clone()).telling(progress.clone());
-        Ok(Session { store, progress, client, making: Making::Compressed })
+        Ok(Session { store, progress: self.progress(), client: self.client(), making: Making::Compressed })
+    }
+
+    /// Where events go.
+    fn progress(&self) -> Progress {
+        Progress::new(Arc::new(self.printer.clone()))
+    }
+
+    /// The way to the network.
+    fn client(&self) -> Client {
+        Client::with(self.network.clone()).telling(self.progress())
     }
 
     /// The same for those who run what they build: layers are compressed when somebody else needs them.
@@ -275,6 +292,7 @@ pub fn main() -> ExitCode {
         Command::Serve(args) => serve::run(&context, args),
         Command::Test(args) => test::run(&context, args),
         Command::Invoke(args) => invoke::run(&context, args),
+        Command::Batch(args) => batch::run(&context, args),
         Command::Inspect(args) => inspect::run(&context, args),
         Command::Images(args) => images::run(&context, args),
         Command::Tag(args) => tag::run(&context, args),
@@ -283,7 +301,9 @@ pub fn main() -> ExitCode {
         Command::Copy(args) => copy::run(&context, args),
         Command::Ensure(args) => ensure::run(&context, args),
         Command::Deploy(args) => deploy::run(&context, *args),
+        Command::Fetch(args) => fetch::run(&context, args),
         Command::Follow(args) => follow::run(&context, args),
+        Command::Operator(args) => operator::run(args),
         Command::Login(args) => login::run(&context, args),
         Command::Logout(args) => logout::run(&context, args),
         Command::Export(args) => export::run(&context, args),
@@ -298,6 +318,7 @@ pub fn main() -> ExitCode {
         Command::Doctor(args) => doctor::run(&context, args),
         Command::Prune(args) => prune::run(&context, args),
         Command::Metadata(args) => metadata::run(&context, args),
+        Command::Itself(args) => itself::run(&context, args),
         Command::Schema(args) => schema::run(&context, args),
         Command::Explain(args) => explain::run(&context, args),
         Command::Completions(args) => completions::run(&context, args),

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 pub use object::{Metadata, Object, documents, kustomization};
-pub use target::{Endpoint, Ready, Target};
+pub use target::{Endpoint, Ready, Target, Weight};
 
 use crate::io::explain::{ErrorKind, Explain, Explanation};
 use crate::project::manifest::deploy::{Deploy, Kind, Models, Secret};

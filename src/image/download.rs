@@ -286,9 +286,8 @@ const HELD: u64 = 8;
 const WATCHED: Duration = Duration::from_millis(400);
 const FAST: f64 = 250e6;
 
-/// Downloads `url` into the store, whatever its digest is, and gives that with the size. Where the size is known, a
-/// connection that breaks is made up for, and what is left of a large file that comes slowly comes in pieces at once. What has come is kept under `key` where
-/// that is given and all does not come: it is gone on with then. `task` advances by the bytes that come.
+/// Downloads `url` into the store, whatever its digest is, and gives that with the size. It comes as [`transfer`] has it. What has
+/// come is kept under `key` where that is given and all does not come: it is gone on with then.
 ///
 /// # Errors
 /// As [`blob`]. Nothing is kept then.
@@ -300,33 +299,54 @@ pub fn content(
     key: Option<&Digest>,
     task: &Task,
 ) -> Result<(Digest, u64), Error> {
-    let client = &session.client;
-    let open = |request: &mut Request<'_>| {
-        success(url, client.follow(url, request, &secrets(&Method::GET), Redirects::Anywhere)?)
-    };
-    let keep = |source: store::Error| match source {
+    let mut writer = match (key, size) {
+        (Some(key), Some(size)) if size >= PIECE => session.store.resumed_blob(key, size),
+        _ => session.store.blob_writer(),
+    }
+    .map_err(|source| kept(url, source))?;
+    let from = writer.written();
+    transfer(&session.client, url, secrets, size, from, &mut writer, task)?;
+    writer.commit().map_err(|source| kept(url, source))
+}
+
+/// What the disk says of what came from `url`; what carries an error of the transfer is that.
+fn kept(url: &Url, source: store::Error) -> Error {
+    match source {
         store::Error::Io(error) => {
             carried(error).unwrap_or_else(|error| Error::Keep { url: shown(url), source: store::Error::Io(error) })
         }
         source => Error::Keep { url: shown(url), source },
-    };
-    let Some(size) = size else {
-        let mut writer = session.store.blob_writer().map_err(keep)?;
-        let copied = io::copy(&mut task.reading(open(&mut Request::new(Method::GET))?.body()), &mut writer);
-        copied.map_err(|error| keep(store::Error::Io(error)))?;
-        return writer.commit().map_err(keep);
-    };
-    let mut writer = match key.filter(|_| size >= PIECE) {
-        Some(key) => session.store.resumed_blob(key, size),
-        None => session.store.blob_writer(),
     }
-    .map_err(keep)?;
-    let from = writer.written();
+}
+
+/// Downloads what is at `url` from the byte `from` on to `writer`, which has got those before. Where the size is known, a
+/// connection that breaks is made up for, and what is left of a large file that comes slowly comes in pieces at once. `task`
+/// advances by the bytes that come, and those that were there.
+///
+/// # Errors
+/// As [`blob`], and when it becomes another one while it is fetched.
+pub fn transfer(
+    client: &Client,
+    url: &Url,
+    secrets: &Secrets<'_>,
+    size: Option<u64>,
+    from: u64,
+    writer: &mut dyn Write,
+    task: &Task,
+) -> Result<(), Error> {
+    let open = |request: &mut Request<'_>| {
+        success(url, client.follow(url, request, &secrets(&Method::GET), Redirects::Anywhere)?)
+    };
+    let keep = |error: io::Error| kept(url, store::Error::Io(error));
+    let Some(size) = size else {
+        io::copy(&mut task.reading(open(&mut Request::new(Method::GET))?.body()), writer).map_err(keep)?;
+        return Ok(());
+    };
+    let mut writer = Counted { inner: writer, written: from };
     task.advance(from);
     let mut transfer = Transfer::new(client, size, from, open).of(None);
-    let rate =
-        copy_watched(&mut task.reading(&mut transfer), &mut writer).map_err(|error| keep(store::Error::Io(error)))?;
-    let from = writer.written();
+    let rate = copy_watched(&mut task.reading(&mut transfer), &mut writer).map_err(keep)?;
+    let from = writer.written;
     if let Some(rate) = rate.filter(|rate| *rate < FAST)
         && size.saturating_sub(from) >= HELD * PIECE
     {
@@ -342,12 +362,30 @@ pub fn content(
                 task.reading(transfer).read_to_end(&mut bytes)?;
                 Ok(bytes)
             };
-            pieces(client, from, size, rate, &piece, &mut writer).map_err(|error| keep(store::Error::Io(error)))?;
-            transfer = Transfer::new(client, size, writer.written(), open).of(tag);
+            pieces(client, from, size, rate, &piece, &mut writer).map_err(keep)?;
+            transfer = Transfer::new(client, size, writer.written, open).of(tag);
         }
     }
-    io::copy(&mut task.reading(transfer), &mut writer).map_err(|error| keep(store::Error::Io(error)))?;
-    writer.commit().map_err(keep)
+    io::copy(&mut task.reading(transfer), &mut writer).map_err(keep)?;
+    Ok(())
+}
+
+/// Counts what goes through.
+struct Counted<'a> {
+    inner: &'a mut dyn Write,
+    written: u64,
+}
+
+impl Write for Counted<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let taken = self.inner.write(bytes)?;
+        self.written += taken as u64;
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
 }
 
 /// Copies for as long as it is watched, and gives the bytes that came in a second of waiting for them; none where that was all.

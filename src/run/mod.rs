@@ -3,6 +3,7 @@
 //! Weights are not copied: a layer of files that lie on this machine is mounted file by file, read-only, as long as
 //! the files are those that the image was built from.
 
+pub mod batch;
 pub mod container;
 pub mod devices;
 pub mod ended;

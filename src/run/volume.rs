@@ -82,7 +82,22 @@ impl FromStr for Volume {
     }
 }
 
+/// What a container may do with what it sees of this machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Read it alone.
+    Read,
+    /// Write to it as well.
+    Write,
+}
+
 impl Volume {
+    /// `source` of this machine at `target`, an absolute path of the container.
+    pub fn new(source: PathBuf, target: PathBuf, access: Access) -> Self {
+        let text = format!("{}:{}", source.display(), target.display());
+        Self { text, mount: Mount { source, target, writable: access == Access::Write } }
+    }
+
     /// The mount for a container whose program runs as `user`, and what a person should know of it.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use crate::home::wait_until;
+use crate::home::{Home, wait_until};
 use crate::service::{Service, python, tiny, written};
 
 /// Notes what each call was given, in a file.
@@ -459,4 +459,92 @@ fn memory_does_not_grow_with_the_records() {
     let mut command = job.command("-i many.jsonl -o large.jsonl -f words");
     ended(command.env("EKIBEN_MAX_BODY", "50000")).ends(4);
     assert_eq!(job.lines("large.jsonl")[1999]["error"]["status"], 413);
+}
+
+#[test]
+fn an_image_answers_records_on_a_read_only_root() {
+    for home in [Home::warm(), Home::warm().of_a_user()] {
+        home.build(home.tiny("tiny"));
+        home.write("data/in.jsonl", "{\"x\": 1}\n{\"x\": \"no\"}\n");
+        fs::set_permissions(home.path("data"), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+        let run = |args: &str| {
+            let given = [
+                "run",
+                "tiny",
+                "--read-only",
+                "--volume",
+                "data:/data",
+                "-e",
+                "EKIBEN_BATCH_INPUT=/data/in.jsonl",
+                "--",
+            ];
+            home.run(given.into_iter().chain(args.split(' ')))
+        };
+        run("batch --output /data/out.jsonl").ends(4);
+        let answers = values(&fs::read_to_string(home.path("data/out.jsonl")).unwrap());
+        assert_eq!((&answers[0]["answer"], &answers[1]["error"]["status"]), (&json!(4.0), &json!(422)));
+        let refused = run("batch --output /nowhere/out.jsonl").ends(1);
+        assert!(refused.out.contains("the output cannot be written"), "{}", refused.out);
+        // Other programs run as they did.
+        assert_eq!(home.run(["run", "tiny", "--", "sh", "-c", "echo batch"]).ok().out, "batch\n");
+    }
+}
+
+#[test]
+fn a_person_gets_answers_to_a_file_in_a_file() {
+    for home in [Home::warm(), Home::warm().of_a_user()] {
+        let project = home.tiny("tiny");
+        let project = project.to_str().unwrap();
+        home.write("rows.csv", "id,x\na,1\nb,2\n");
+        let done = home.run(["batch", project, "rows.csv", "-o", "out/answers.csv", "--id", "id"]).ok();
+        assert_eq!(done.out, "out/answers.csv\n");
+        let done = done.says("2 records");
+        assert!(!done.err.contains("Traceback"), "{}", done.err);
+        assert_eq!(fs::read_to_string(home.path("out/answers.csv")).unwrap(), "record,id,answer\n1,a,4.0\n2,b,7.0\n");
+        assert_eq!(crate::home::names(&home.folder().join("out")), ["answers.csv"]);
+        let again = |more: &str| home.run(["batch", project, "rows.csv", "-o", "out/answers.csv", more]);
+        again("--fail-fast").ends(2).says("is there already").says("--overwrite");
+        again("--resume").ok().says("is whole already");
+        // Without a name of its own the column is a parameter that is not there, for each record.
+        let report = home.run(["batch", project, "rows.csv", "-o", "e.jsonl", "--output", "json"]);
+        report.ends(3).says("the function takes x, and the header has id");
+        home.write("bad.jsonl", "{\"x\": 1}\n{\"x\": null}\n");
+        let report = home.run(["batch", project, "bad.jsonl", "-o", "e.jsonl", "--output", "json"]).ends(4);
+        assert_eq!(report.json(), json!({ "output": "e.jsonl", "records": 2, "failed": 1 }));
+        let before = crate::home::names(home.folder());
+        home.run(["batch", project, "nothing.csv", "-o", "f.jsonl"]).ends(1).says("nothing.csv");
+        home.run(["batch", project, "rows.csv", "-o", "f.parquet"]).ends(2).says(".jsonl, .ndjson or .csv");
+        // What is ended goes on.
+        home.run(["batch", project, "bad.jsonl", "-o", "f.jsonl", "--fail-fast"]).ends(4).says("`--resume` goes on");
+        home.run(["batch", project, "bad.jsonl", "-o", "f.jsonl"]).ends(2).says("`--resume` goes on behind it");
+        home.write("bad.jsonl", "{\"x\": 1}\n{\"x\": 1000}\n");
+        home.run(["batch", project, "bad.jsonl", "-o", "f.jsonl", "--resume"]).ends(2).says("is of another run");
+        home.run(["batch", project, "bad.jsonl", "-o", "f.jsonl", "--overwrite"]).ok();
+        let mut names = crate::home::names(home.folder());
+        names.retain(|name| !before.contains(name));
+        assert_eq!(names, ["f.jsonl"]);
+    }
+}
+
+#[test]
+fn rows_are_what_the_signature_of_an_mlflow_model_says() {
+    let source = "def invocations(data):\n    return data.assign(total=data['a'] * 2, kind=str(data['a'].dtype))\n\n\
+                  def predict(data):\n    return [len(text) for text in data['text']]\n";
+    let columns = json!([{ "name": "a", "type": "double" }, { "name": "c", "type": "string", "required": false }]);
+    let mlflow = |function: &str, inputs: &Value| json!({ "mlflow": { "predict": format!("src/predict.py:{function}"), "inputs": inputs } });
+    let job = |service: Value| Job(written(&tiny(&service), &[("src/predict.py", source)]).0);
+    let job_of_frames = job(mlflow("invocations", &columns));
+    job_of_frames.write("rows.csv", "key,c,a\nx,007,1\ny,\"a,b\",2.5\nz,c,no\n");
+    job_of_frames.run("-i rows.csv -o out.jsonl --id key").ends(4);
+    let lines = job_of_frames.lines("out.jsonl");
+    let first = json!({ "a": 1.0, "c": "007", "total": 2.0, "kind": "float64" });
+    assert_eq!(lines[0], json!({ "record": 1, "id": "x", "answer": first }));
+    assert_eq!((&lines[1]["answer"]["c"], &lines[2]["error"]["status"]), (&json!("a,b"), &json!(400)));
+    job_of_frames.write("in.jsonl", json!({ "dataframe_records": [{ "a": 1 }, { "a": 3 }] }).to_string());
+    job_of_frames.run("-i in.jsonl -o requests.jsonl -f /invocations").ends(0);
+    assert_eq!(job_of_frames.answers("requests.jsonl")[0]["predictions"][1]["total"], 6.0);
+    let job_of_lists = job(mlflow("predict", &json!([{ "name": "text", "type": "string" }])));
+    job_of_lists.write("rows.csv", "text\nabc\n12\n");
+    job_of_lists.run("-i rows.csv -o out.csv").ends(0);
+    assert_eq!(job_of_lists.text("out.csv"), "record,answer\n1,3\n2,2\n");
 }

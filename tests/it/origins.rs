@@ -215,7 +215,7 @@ fn a_repository_of_a_hub_is_locked_at_its_commit() {
 
 /// A server of objects with a bucket `models`, and the key of a user who may read it. It verifies signatures from the first
 /// request after those if it is strict; what it thinks of queries and of blanks in keys is wrong then.
-fn objects(strict: bool) -> (Server, String, String) {
+pub fn objects(strict: bool) -> (Server, String, String) {
     let moto = python_program("moto_server", "moto[server]==5.1.22");
     let port = free_port();
     let mut command = Command::new(&moto);
@@ -244,7 +244,7 @@ print(key['AccessKeyId'], key['SecretAccessKey'])
     (server, id.to_owned(), secret.to_owned())
 }
 
-fn at_objects(home: &Home, server: &Server, args: &[&str]) -> Command {
+pub fn at_objects(home: &Home, server: &Server, args: &[&str]) -> Command {
     let mut command = home.command(args);
     command.env("AWS_ENDPOINT_URL", server.url("")).env("AWS_EC2_METADATA_DISABLED", "true").env("HOME", home.folder());
     command

@@ -9,7 +9,7 @@ use crate::home::servers::Server;
 use crate::home::{Home, free_port, ran, tool, wait_until};
 
 /// Bytes of the file.
-const SIZE: usize = 48 << 20;
+pub const SIZE: usize = 48 << 20;
 
 /// A server of one file, which gives so many bytes a second on a connection, and logs which bytes it was asked for. While there is
 /// a file `other` beside it, it gives that one.
@@ -56,7 +56,7 @@ http.server.ThreadingHTTPServer(("127.0.0.1", port), Slow).serve_forever()
 "#;
 
 /// A home with a file of [`SIZE`] bytes, its server, and the file's digest.
-fn slow(rate: usize) -> (Home, Server, Digest) {
+pub fn slow(rate: usize) -> (Home, Server, Digest) {
     let home = Home::empty();
     let bytes: Vec<u8> =
         (0..SIZE / 8).flat_map(|number| (number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes()).collect();
@@ -80,7 +80,7 @@ fn slow(rate: usize) -> (Home, Server, Digest) {
 }
 
 /// The bytes that the server was asked for with GET.
-fn asked(home: &Home) -> Vec<(usize, usize)> {
+pub fn asked(home: &Home) -> Vec<(usize, usize)> {
     let log = std::fs::read_to_string(home.path("asked")).unwrap_or_default();
     let gets = log.lines().filter_map(|line| line.strip_prefix("GET "));
     gets.map(|line| line.split_once(' ').map(|(a, b)| (a.parse().unwrap(), b.parse().unwrap())).unwrap()).collect()

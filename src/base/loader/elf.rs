@@ -49,6 +49,7 @@ const TAG_STRINGS: u64 = 5;
 const TAG_SONAME: u64 = 14;
 const TAG_RPATH: u64 = 15;
 const TAG_RUNPATH: u64 = 29;
+const TAG_VERSIONS: u64 = 0x6fff_fffe;
 
 /// Reads the name of a file of `size` bytes, where it is a shared library for the 64-bit processor of `platform`.
 /// `read_at` fills a buffer from an offset that is within the file, as its end is.
@@ -84,6 +85,34 @@ pub fn read_linkage(
         linkage.folders = text.split(':').filter(|folder| !folder.is_empty()).map(str::to_owned).collect();
     }
     Ok(Some(linkage))
+}
+
+/// The versions of symbols that a program or library needs of others, as `GLIBC_2.34` (Linux Standard Base, "Symbol Versioning",
+/// `DT_VERNEED`); none where it is no such file for `platform`.
+///
+/// # Errors
+/// As [`read_object`].
+pub fn read_versions(
+    size: u64,
+    platform: Platform,
+    read_at: impl FnMut(u64, &mut [u8]) -> io::Result<()>,
+) -> io::Result<Option<Vec<String>>> {
+    let Some(mut dynamic) = Dynamic::read(File { size, read_at }, platform)? else { return Ok(None) };
+    let mut versions = Vec::new();
+    let mut library = dynamic.values(TAG_VERSIONS).next();
+    // Each library is followed by the next, and has a list of versions; all are at distances in bytes.
+    while let Some(at) = library.filter(|_| versions.len() < MOST_ENTRIES as usize) {
+        let Some(header) = dynamic.loaded(at, 16)? else { break };
+        let mut version = at.checked_add(word(&header, 8).into());
+        for _ in 0..half(&header, 2) {
+            let Some(entry) = version.map(|at| dynamic.loaded(at, 16)).transpose()?.flatten() else { break };
+            versions.extend(dynamic.text(word(&entry, 8).into(), LONGEST_NAME)?);
+            version = version.and_then(|at| at.checked_add(word(&entry, 12).into()));
+        }
+        let next = word(&header, 12);
+        library = at.checked_add(next.into()).filter(|_| next != 0);
+    }
+    Ok(Some(versions))
 }
 
 /// Whether a library can be called so.
@@ -161,16 +190,29 @@ impl<R: FnMut(u64, &mut [u8]) -> io::Result<()>> Dynamic<R> {
 
     /// The string at `offset` among the strings; none where it is longer than `longest` bytes, or not there.
     fn text(&mut self, offset: u64, longest: u64) -> io::Result<Option<String>> {
-        let Some(address) = self.strings.checked_add(offset) else { return Ok(None) };
-        // An address in memory: the segment that is loaded there says where in the file it lies.
-        let place = self.segments.iter().find_map(|[offset, start, length]| {
-            let within = address.checked_sub(*start).filter(|within| within < length)?;
-            offset.checked_add(within)
-        });
+        let place = self.strings.checked_add(offset).and_then(|address| self.place(address));
         let Some(place) = place.filter(|place| *place < self.file.size) else { return Ok(None) };
         let Some(bytes) = self.file.part(place, (longest + 1).min(self.file.size - place))? else { return Ok(None) };
         let end = bytes.iter().position(|byte| *byte == 0);
         Ok(end.and_then(|end| std::str::from_utf8(bytes.get(..end)?).ok()).map(str::to_owned))
+    }
+}
+
+impl<R: FnMut(u64, &mut [u8]) -> io::Result<()>> Dynamic<R> {
+    /// Where in the file lies what is loaded to an address: its segment says so.
+    fn place(&self, address: u64) -> Option<u64> {
+        self.segments.iter().find_map(|[offset, start, length]| {
+            let within = address.checked_sub(*start).filter(|within| within < length)?;
+            offset.checked_add(within)
+        })
+    }
+
+    /// Bytes that are loaded to an address; none where there are not as many.
+    fn loaded(&mut self, address: u64, length: u64) -> io::Result<Option<Vec<u8>>> {
+        match self.place(address) {
+            Some(place) => self.file.part(place, length),
+            None => Ok(None),
+        }
     }
 }
 
@@ -265,6 +307,40 @@ pub(super) mod tests {
         assert_eq!(links(&linked("liba.so.1", &[&long, "libz.so.1"], "")).unwrap().needed, ["libz.so.1"]);
     }
 
+    fn versions(bytes: &[u8]) -> Option<Vec<String>> {
+        let read_at = |offset: u64, buffer: &mut [u8]| {
+            buffer.copy_from_slice(&bytes[offset as usize..offset as usize + buffer.len()]);
+            Ok(())
+        };
+        read_versions(bytes.len() as u64, Platform::Amd64, read_at).unwrap()
+    }
+
+    #[test]
+    fn a_program_says_which_versions_it_needs() {
+        let this = std::fs::read("/proc/self/exe").unwrap();
+        if let Ok(platform) = Platform::host() {
+            let read_at = |offset: u64, buffer: &mut [u8]| {
+                buffer.copy_from_slice(&this[offset as usize..offset as usize + buffer.len()]);
+                Ok(())
+            };
+            let found = read_versions(this.len() as u64, platform, read_at).unwrap().unwrap();
+            assert!(found.iter().any(|version| version.starts_with("GLIBC_2.")), "{found:?}");
+        }
+        assert_eq!(versions(&library("liba.so.1")), Some(Vec::new()));
+        // A library that leads to itself ends as well.
+        let mut bytes = linked("liba.so.1", &[], "");
+        bytes[512 + 32..512 + 40].copy_from_slice(&TAG_VERSIONS.to_le_bytes());
+        bytes[512 + 40..512 + 48].copy_from_slice(&(0x1000u64 + 3000).to_le_bytes());
+        bytes[120 + 32..120 + 40].copy_from_slice(&(4u64 * 16).to_le_bytes());
+        bytes[3002] = 1;
+        bytes[3008] = 16;
+        bytes[3024] = 1;
+        assert_eq!(versions(&bytes), Some(vec!["liba.so.1".to_owned()]));
+        bytes[3012..3016].copy_from_slice(&u32::MAX.to_le_bytes());
+        assert_eq!(versions(&bytes).unwrap().len(), 1);
+        assert_eq!(versions(b"#!/bin/sh"), None);
+    }
+
     #[test]
     fn of_too_many_needs_the_first_are_read() {
         // All entries of the section say the same one, as far as it is said to go.
@@ -313,6 +389,7 @@ pub(super) mod tests {
             read(&bytes, Platform::Amd64);
             read(&[&library("a")[..64], &bytes].concat(), Platform::Amd64);
             links(&[&library("a")[..64], &bytes].concat());
+            versions(&[&library("a")[..64], &bytes].concat());
         }
 
         #[test]

@@ -10,6 +10,8 @@
 //! (`ctypes` loads it: LightGBM's, XGBoost's), or a library that one of those needs. What else lies in a wheel is loaded when
 //! something asks for it, or by nobody: the plugins of Qt, the vendors' ones of LiteRT.
 
+mod program;
+
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read as _};
@@ -18,6 +20,8 @@ use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
+
+pub use program::Program;
 
 use crate::base::loader::{self, Linkage};
 use crate::base::python::{self, Target};

@@ -5,10 +5,12 @@
 //! manifest or the hub says one, it is not. A credential goes to the server that it is for, and into no lock.
 
 mod catalogue;
+pub mod folder;
 mod http;
 mod hub;
 pub mod mlflow;
 mod oci;
+mod partial;
 mod s3;
 
 use std::path::{Path, PathBuf};
@@ -69,6 +71,12 @@ pub enum Error {
     /// Nothing lies there.
     #[error("there is nothing at {0}")]
     Nothing(String),
+    /// Two of the files would have one path.
+    #[error("two of the files would lie at `{0}`")]
+    Twice(String),
+    /// Something lies where a file or a folder of files belongs.
+    #[error("{} is in the way: it is no folder that files could be put into, or no file", .0.display())]
+    InTheWay(PathBuf),
     /// More than anybody means.
     #[error("there are more than {MOST_FILES} files at {0}")]
     TooMany(String),
@@ -117,6 +125,10 @@ impl Explain for Error {
                 .hint("take up what is there now with `ekiben lock --upgrade-models`"),
             Self::Other { whose: "the manifest", .. } => named("model/other")
                 .hint("correct `sha256` in the manifest if the other bytes are right, or find out who changed them"),
+            Self::Other { whose: "the list", .. } => named("model/other")
+                .hint("another version lies there: publish that of the list again, or take the list of what is there now"),
+            Self::Twice(_) => named("model/two-files").hint("fetch one of the addresses into another folder"),
+            Self::InTheWay(_) => named("model/in-the-way").hint("remove it, or choose another folder"),
             Self::Other { .. } => named("model/other").hint("try again: it may have changed while it was fetched"),
             Self::Nothing(_) => named("model/nothing")
                 .hint("a file is written with its whole name, a folder with `/` at its end; both in upper and lower case as they are"),

@@ -190,7 +190,7 @@ impl Error {
     }
 
     /// An error that went through [`std::io::Read`], as what it was.
-    pub(super) fn from_io(error: std::io::Error) -> Self {
+    pub(crate) fn from_io(error: std::io::Error) -> Self {
         let error = match carried(error) {
             Ok(error) => return error,
             Err(error) => error,

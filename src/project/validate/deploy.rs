@@ -71,6 +71,8 @@ pub struct Finding {
     pub code: Code,
     /// Where in the section, as a JSON pointer.
     pub at: String,
+    /// Whether it is the key there that is wrong, not its value.
+    pub is_key: bool,
     /// What is wrong.
     pub message: String,
     /// What to do.
@@ -114,8 +116,9 @@ pub(super) fn check(subject: &Subject<'_>, found: &mut Diagnostics) {
 
 /// Puts the findings where they belong in `document`, in which the section is at the pointer `section`.
 pub fn tell(findings: Vec<Finding>, document: &Document, section: &str, found: &mut Diagnostics) {
-    for Finding { code, at, message, help } in findings {
-        let error = document.at(code, &format!("{section}{at}"), message);
+    for Finding { code, at, is_key, message, help } in findings {
+        let at = format!("{section}{at}");
+        let error = if is_key { document.at_key(code, &at, message) } else { document.at(code, &at, message) };
         found.push(help.into_iter().fold(error, crate::formats::diagnostic::Diagnostic::help));
     }
 }
@@ -125,7 +128,13 @@ struct Findings(Vec<Finding>);
 impl Findings {
     fn push(&mut self, code: Code, at: impl Into<String>, message: impl Into<String>, help: &str) {
         let help = (!help.is_empty()).then(|| help.to_owned());
-        self.0.push(Finding { code, at: at.into(), message: message.into(), help });
+        self.0.push(Finding { code, at: at.into(), is_key: false, message: message.into(), help });
+    }
+
+    /// That the key at `at` is wrong.
+    fn key(&mut self, code: Code, at: impl Into<String>, message: impl Into<String>, help: &str) {
+        self.push(code, at, message, help);
+        self.0.last_mut().into_iter().for_each(|finding| finding.is_key = true);
     }
 
     fn unfit(&mut self, at: &str, message: impl Into<String>, help: &str) {
@@ -158,20 +167,20 @@ fn names(deploy: &Deploy, model: &Model<'_>, findings: &mut Findings) {
         for (key, value) in labels {
             let at = pointer([section, key]);
             if let Err(why) = qualified(key) {
-                findings.unfit(&at, format!("`{key}` cannot be a label's name: {why}"), "");
+                findings.key(Code::NotDeployable, at, format!("`{key}` cannot be a label's name: {why}"), "");
             } else if !is_label(value) {
                 let why = "it has up to 63 letters, digits, `-`, `_` and `.`, the first and last a letter or digit";
                 findings.unfit(&at, format!("`{value}` cannot be a label's value: {why}"), "");
             } else if section == "labels" && RESERVED.contains(&key.as_str()) {
                 let message = format!("the label `{key}` is set from what is known of the model");
-                findings.unfit(&at, message, "leave it out, or give it another name");
+                findings.key(Code::NotDeployable, at, message, "leave it out, or give it another name");
             }
         }
     }
     for key in deploy.annotations.keys() {
         if let Err(why) = qualified(key) {
             let at = pointer(["annotations", key]);
-            findings.unfit(&at, format!("`{key}` cannot be an annotation's name: {why}"), "");
+            findings.key(Code::NotDeployable, at, format!("`{key}` cannot be an annotation's name: {why}"), "");
         }
     }
     for (number, secret) in deploy.secrets.iter().enumerate() {
@@ -197,7 +206,7 @@ fn names(deploy: &Deploy, model: &Model<'_>, findings: &mut Findings) {
         let letters = |c: char| c.is_ascii_alphanumeric() || c == '_';
         if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) || !name.chars().all(letters) {
             let help = "a name has letters, digits and `_`, and begins with no digit";
-            findings.push(Code::BadVariable, at, format!("`{name}` cannot be a name of a variable"), help);
+            findings.key(Code::BadVariable, at, format!("`{name}` cannot be a name of a variable"), help);
         }
     }
     for (number, name) in deploy.pull.iter().enumerate() {

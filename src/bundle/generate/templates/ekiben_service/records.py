@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import glob
 import gzip
+import hashlib
 import io
 import json
 import mimetypes
@@ -38,6 +39,8 @@ ENDINGS = {
 FORMATS = ("jsonl", "json", "csv", "file")
 # Characters that are read of a JSON document at once, and rows of a table that tell what is in its columns.
 PART, HEAD = 1 << 18, 1000
+# Bytes at each end of a file that are looked at to know it again.
+END = 1 << 16
 WHITE = re.compile(r"[ \t\r\n]*")
 INTEGER = re.compile(r"[+-]?[0-9]+")
 NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
@@ -45,6 +48,7 @@ TRUTH = {"true": True, "false": False}
 NUMBERS = {"integer", "number"}
 LISTS_ALONE = (list, tuple)
 DELIMITERS = ",;\t|"
+CSV = "text/csv"
 
 
 class Unreadable(Exception):
@@ -58,6 +62,8 @@ class Record(NamedTuple):
     # What it is called; None where it has no name.
     id: Any = None
     body: bytes = b""
+    # What the body is, where it is no JSON.
+    media_type: str = ""
     # The file that is the whole request.
     path: Optional[Path] = None
     # Whether it is one row of a table, so that its answer is that of one row.
@@ -74,9 +80,20 @@ class Record(NamedTuple):
 class Input:
     """The files that records lie in, in order."""
 
-    def __init__(self, patterns: List[str], form: Optional[str], id_field: Optional[str], function: Optional[Function], most: int):
-        """`most` is the size in bytes of the largest record; `function` is None where a protocol's route is asked."""
+    def __init__(
+        self,
+        patterns: List[str],
+        form: Optional[str],
+        id_field: Optional[str],
+        function: Optional[Function],
+        most: int,
+        takes_tables: bool,
+    ) -> None:
+        """`most` is the size in bytes of the largest record; `function` is None where a protocol's route is asked, which may take
+        tables as they are.
+        """
         self.form, self.id_field, self.function, self.most = form, id_field, function, most
+        self.takes_tables = takes_tables
         self.files: List[Tuple[Path, str]] = []
         for pattern in patterns:
             found = [(path, name) for path, name in files(pattern) if not self.is_passed_over(name)]
@@ -107,8 +124,11 @@ class Input:
         return known
 
     def fingerprint(self) -> List[Any]:
-        """What is the same as long as the records are."""
-        return [[name, path.stat().st_size] for path, name in self.files] + [self.form, self.id_field]
+        """What is another where the records are, as far as names, sizes and the ends of files tell."""
+        told: List[Any] = [self.form, self.id_field]
+        for path, name in self.files:
+            told.append([name, path.stat().st_size, "" if self.format(path) == "file" else ends(path)])
+        return told
 
     def records(self) -> Iterator[Record]:
         """All of them; raises Unreadable where there are no further ones, as a file is broken."""
@@ -120,7 +140,8 @@ class Input:
                     number += 1
                     yield record._replace(number=number)
             except (OSError, EOFError, UnicodeDecodeError, csv.Error, Unreadable) as error:
-                raise Unreadable(f"{path} cannot be read behind record {number}: {error}") from None
+                behind = f" behind record {number}" if number else ""
+                raise Unreadable(f"{path} cannot be read{behind}: {error}") from None
 
     def of_file(self, path: Path, name: str, form: str) -> Iterator[Record]:
         if form == "file":
@@ -173,7 +194,7 @@ class Input:
         return Record(0, name, json.dumps(value, ensure_ascii=False).encode())
 
     def of_table(self, file: TextIO) -> Iterator[Record]:
-        if self.function is None:
+        if self.function is None and not self.takes_tables:
             raise Unreadable("only requests as JSON can be given to this route")
         first = file.readline(self.most)
         if not first.strip():
@@ -186,11 +207,12 @@ class Input:
             raise Unreadable(f"the header has {', '.join(map(repr, sorted(double)))} as a name without its own column")
         if self.id_field is not None and self.id_field not in header:
             raise Unreadable(f"there is no column {self.id_field} in the header")
-        names = [name for name in header if name != self.id_field or name in self.function.names]
-        whole = Table(self.function, names)
+        known = [] if self.function is None else self.function.names
+        names = [name for name in header if name != self.id_field or name in known]
+        whole = Table(self.function, names) if self.function is not None else None
         head = list(islice(rows, HEAD))
-        fitting = [dict(zip(header, row)) for row in head if len(row) == len(header)]
-        whole.learn(fitting)
+        if whole is not None:
+            whole.learn([dict(zip(header, row)) for row in head if len(row) == len(header)])
         for row in chain(head, rows):
             if not row:
                 # An empty line.
@@ -201,7 +223,16 @@ class Input:
                 told = f"the row has {len(row)} cells, and the header {len(header)}"
                 yield Record(0, name, wrong=refusal("csv_invalid", told))
                 continue
+            if whole is None:
+                yield Record(0, name, table_of([names, [cells[one] for one in names]]), CSV, is_row=True)
+                continue
             yield Record(0, name, json.dumps(whole.request(cells), ensure_ascii=False).encode(), is_row=whole.is_row)
+
+
+def table_of(rows: List[List[str]]) -> bytes:
+    written = io.StringIO()
+    csv.writer(written, lineterminator="\n").writerows(rows)
+    return written.getvalue().encode()
 
 
 class Table:
@@ -223,16 +254,17 @@ class Table:
 
     def join(self, function: Function, foreign: List[str]) -> None:
         """Raises Unreadable where no parameter can hold a row."""
-        if len(function.required) != 1:
+        sole = function.required[0] if len(function.required) == 1 else ""
+        form = row_form(function.hints.get(sole, Any)) if sole else None
+        if form is None and (not sole or len(foreign) < len(self.names)):
             told = ", ".join(function.names) or "nothing"
-            raise Unreadable(f"the function takes {told}, and the header has {', '.join(foreign)}")
-        self.parameter = function.required[0]
-        form = row_form(function.hints.get(self.parameter, Any))
+            raise Unreadable(f"the function takes {told}, and the header has {', '.join(foreign[:8])}")
         if form is None:
             raise Unreadable(
-                f"the header names columns ({', '.join(foreign[:8])}), and no parameter: for rows the parameter {self.parameter} "
+                f"the header names columns ({', '.join(foreign[:8])}), and no parameter: for rows the parameter {sole} "
                 "needs a type that says what a row is, as list[list[float]] or a DataFrame"
             )
+        self.parameter = sole
         self.is_row, self.are_objects, self.inner = form
         self.texts = texts(self.inner, self.names)
 
@@ -385,6 +417,15 @@ def files(pattern: str) -> Iterator[Tuple[Path, str]]:
         path = Path(name)
         if path.is_file():
             yield path, path.name
+
+
+def ends(path: Path) -> str:
+    """A digest of a file's first and last bytes."""
+    with open(path, "rb") as file:
+        digest = hashlib.sha256(file.read(END))
+        file.seek(max(path.stat().st_size - END, 0))
+        digest.update(file.read(END))
+    return digest.hexdigest()
 
 
 def raised(error: OSError) -> None:

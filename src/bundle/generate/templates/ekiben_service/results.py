@@ -153,14 +153,18 @@ class Output:
         self.file.flush()
 
     def keep(self) -> None:
-        """What is done stays, also after a loss of power."""
+        """What is done stays, also after a loss of power; where nothing is, nothing."""
+        if not self.count:
+            self.part.unlink()
+            return
         self.file.flush()
         os.fsync(self.file.fileno())
         flush_folder(self.path.parent)
 
     def end(self) -> None:
         """All is done: it appears under its name."""
-        self.keep()
+        self.file.flush()
+        os.fsync(self.file.fileno())
         if self.path.suffix == ".csv":
             written = self.path.with_name(f".{self.part.name}")
             self.write_table(written)

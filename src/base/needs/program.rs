@@ -1,0 +1,57 @@
+//! What a program for the dynamic loader needs of the image that it is put into.
+
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+
+use fs_err as fs;
+
+use crate::base::loader;
+use crate::image::oci::platform::Platform;
+
+/// What a program needs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Program {
+    /// Libraries, by their names.
+    pub libraries: Vec<String>,
+    /// The C library's version at least, as `(2, 34)`; none where it needs no certain one.
+    pub glibc: Option<(u32, u32)>,
+}
+
+impl Program {
+    /// What the program at `path` needs; none where it is no program that the loader of `platform` starts.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn of(path: &Path, platform: Platform) -> io::Result<Option<Self>> {
+        let file = fs::File::open(path)?;
+        let size = file.metadata()?.len();
+        let read_at = |offset: u64, buffer: &mut [u8]| file.file().read_exact_at(buffer, offset);
+        let Some(linkage) = loader::read_linkage(size, platform, read_at)? else { return Ok(None) };
+        let versions = loader::read_versions(size, platform, read_at)?.unwrap_or_default();
+        let glibc = versions.iter().filter_map(|version| glibc(version)).max();
+        Ok(Some(Self { libraries: linkage.needed, glibc }))
+    }
+}
+
+/// The version in `GLIBC_2.34` and `GLIBC_2.2.5`.
+fn glibc(version: &str) -> Option<(u32, u32)> {
+    let mut numbers = version.strip_prefix("GLIBC_")?.split('.');
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_this_program_needs_is_read_from_it() {
+        let Ok(platform) = Platform::host() else { return };
+        let found = Program::of(Path::new("/proc/self/exe"), platform).unwrap().unwrap();
+        assert!(found.libraries.iter().any(|name| name == "libc.so.6"), "{found:?}");
+        assert!(found.glibc.is_some_and(|version| version > (2, 17)), "{found:?}");
+        assert_eq!(Program::of(Path::new("/etc/passwd"), platform).unwrap(), None);
+        assert_eq!(glibc("GLIBC_2.2.5"), Some((2, 2)));
+        assert_eq!(glibc("GLIBC_PRIVATE"), None);
+    }
+}
