@@ -19,15 +19,15 @@ use crate::home::{Home, ask, free_port, python_program, ran, wait_until};
 const OLD: &str = "1.25";
 
 /// A home with the tiny model, whose image is in a registry.
-struct Deployer {
-    home: Home,
+pub struct Deployer {
+    pub home: Home,
     registry: Registry,
     /// By digest.
-    image: String,
+    pub image: String,
 }
 
 impl Deployer {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let (home, registry) = (Home::warm(), Registry::start());
         home.tiny("tiny");
         let named = registry.reference("tiny");
@@ -37,7 +37,7 @@ impl Deployer {
 
     /// What it prints for the image, the same each time.
     #[track_caller]
-    fn yaml(&self, args: &[&str]) -> String {
+    pub fn yaml(&self, args: &[&str]) -> String {
         let args = [&["deploy", &self.image], args].concat();
         let yaml = self.home.run(&args).ok().out;
         assert_eq!(yaml, self.home.run(&args).ok().out, "{args:?}");
@@ -55,13 +55,13 @@ impl Deployer {
 }
 
 /// Has what a command starts know the cluster.
-fn in_cluster<'a>(command: &'a mut Command, cluster: &Cluster) -> &'a mut Command {
+pub fn in_cluster<'a>(command: &'a mut Command, cluster: &Cluster) -> &'a mut Command {
     let path = format!("{}:{}", cluster.programs().display(), std::env::var("PATH").unwrap());
     command.env("PATH", path).env("KUBECONFIG", cluster.kubeconfig())
 }
 
 /// Those that Kubernetes itself knows.
-fn of_kubernetes(yaml: &str) -> String {
+pub fn of_kubernetes(yaml: &str) -> String {
     let known = |document: &&str| {
         let version = document.lines().find_map(|line| line.strip_prefix("apiVersion: ")).unwrap_or_default();
         let group = version.split_once('/').map_or("", |(group, _)| group);

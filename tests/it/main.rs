@@ -13,6 +13,7 @@ mod bundle_files;
 mod cli;
 mod container;
 mod convert;
+mod custom;
 mod debian;
 mod deploy;
 mod doctor;
