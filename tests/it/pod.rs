@@ -81,4 +81,9 @@ fn a_restricted_pod_builds_the_same_image() {
     pod.home.run(["pack", "tiny", "-o", "cache/tiny.ekiben"]).ok();
     let said = pod.run(&["build", "/cache/tiny.ekiben", "-t", "bundle:1"]).ok();
     assert_eq!(said.out.lines().last(), Some(digest.as_str()), "{}", said.out);
+    // What uv fetched lies where it can, and is removed with all else that is there for speed.
+    let uv = pod.home.folder().join("cache/store/caches/uv");
+    assert!(fs::read_dir(&uv).unwrap().next().is_some());
+    pod.run(&["prune", "--all"]).ok();
+    assert!(!uv.exists());
 }

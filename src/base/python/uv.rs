@@ -116,9 +116,8 @@ impl Uv {
             Some(cache) => cache,
             // Whoever has no home that can be written to has a store.
             None if std::env::var_os("UV_CACHE_DIR").is_none() => {
-                let cache = session.store.root().join("uv");
+                let cache = session.store.cache_of("uv")?;
                 session.progress.detail(format!("uv keeps what it fetches in {}", cache.display()));
-                fs::create_dir_all(&cache)?;
                 cache
             }
             None if output.status.success() => {
