@@ -71,7 +71,8 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let ensured = image(context, &session, input, &platforms, args.parts.part(), &named)?;
     if let Some(file) = args.report {
         let image = ensured.reference.at(ensured.digest);
-        let target = Target::new(&manifest, &version, convention, image, [(String::new(), Weight::of_size(bytes))].into());
+        let target =
+            Target::new(&manifest, &version, convention, image, [(String::new(), Weight::of_size(bytes))].into());
         let ready = Ready { target, deploy: manifest.deploy.unwrap_or_default() };
         // The file that is there: another one cannot take the place of a pod's termination log.
         fs::write(file, serde_json::to_vec(&ready).map_err(io::Error::from)?)?;

@@ -77,7 +77,7 @@ fn chart(definition: &Definition, args: &Args) -> Vec<(String, String)> {
     let value = |name: &str| format!("{{{{ .Values.{name} }}}}");
     let installed = Installed {
         image: value("image"),
-        builder: format!("{{{{ .Values.builder | default .Values.image }}}}"),
+        builder: "{{ .Values.builder | default .Values.image }}".to_owned(),
         namespace: "{{ .Release.Namespace }}".to_owned(),
         only: args.only.clone(),
         replicas: args.replicas,

@@ -11,7 +11,7 @@ use std::path::Path;
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 /// As many things lie directly below `src`.
-const MOST: usize = 13;
+const MOST: usize = 14;
 
 /// A path as it stands in a file, without the names that `as` gives.
 type Names = Vec<String>;
@@ -60,7 +60,8 @@ impl House {
         let mut found = Vec::new();
         sources(Path::new("src"), &Vec::new(), &mut found);
         // The front door belongs to no room: it opens all of them.
-        found.retain(|(module, _)| *module != ["lib"] && *module != ["cli", "main"]);
+        let doors = [names("lib"), names("cli::main"), names("operator::main")];
+        found.retain(|(module, _)| !doors.contains(module));
         let modules: BTreeSet<Names> = found.iter().map(|(module, _)| module.clone()).collect();
         let files = found.into_iter().map(|(module, text)| {
             let mut file = File::default();
