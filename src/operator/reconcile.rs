@@ -596,6 +596,7 @@ fn model(resource: &Resource, spec: &Spec, ready: Ready, kubernetes: KubernetesV
         name: &target.name,
         weights: target.bytes(),
         root,
+        port: target.service.port,
         has_functions: target.service.live.is_some(),
     };
     let wrong: Vec<_> = findings(&deploy, &known)

@@ -117,7 +117,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let subject = Subject::of(context, &session, inputs, &place, &platforms, &wishes)?;
     let deploy = merged(context, &subject, settings.as_deref(), &wishes)?;
     let target = subject.placed(context, &session, &place, &platforms, &deploy.models())?;
-    let state = if action.stop { State::Stopped } else { State::Running };
+    let state = if action.stop { State::stopped(&deploy)? } else { State::Running };
     let objects = deploy::objects(&target, &deploy, state);
     let kubectl = Kubectl::new(passed);
     if action.diff {

@@ -227,7 +227,7 @@ fn stranger(image: &Image, reference: &str, title: Option<String>, wishes: &Wish
         "service": {"command": ["serve"], "port": port, "ready": ready},
     });
     serde_json::from_value(manifest).map_err(|error| {
-        Failure::new(ErrorKind::Failure.named("deploy/unknown-image"), format!("`{reference}`: {error}"))
+        Failure::new(ErrorKind::Usage.named("deploy/unknown-image"), format!("`{reference}`: {error}"))
     })
 }
 
