@@ -319,6 +319,32 @@ fn requirements_are_read_in_one_place() {
     assert_eq!(users_elsewhere("pep508_rs", "formats::requirement"), [""; 0], "the library panics on some of them");
 }
 
+/// The crates that the program is made of, with these arguments for `cargo tree`.
+fn crates(args: &[&str]) -> BTreeSet<String> {
+    let mut command = std::process::Command::new(env!("CARGO"));
+    command.args(["tree", "--locked", "--offline", "--edges", "normal", "--prefix", "none", "--format", "{p}"]);
+    let listed = crate::home::ran(command.args(args)).ok().out;
+    listed.lines().map(|line| line.trim_end_matches(" (*)").to_owned()).collect()
+}
+
+#[test]
+fn the_command_line_carries_no_client_of_kubernetes() {
+    let is_of = |name: &str| {
+        let name = format!("{name} ");
+        move |one: &&String| one.starts_with(&name)
+    };
+    let (own, with) = (crates(&[]), crates(&["--features", "operator"]));
+    for name in ["kube", "k8s-openapi"] {
+        assert!(with.iter().any(|one| is_of(name)(&one)), "the operator has no {name}");
+        assert!(!own.iter().any(|one| is_of(name)(&one)), "{name}");
+    }
+    // And there is one way to speak TLS.
+    assert_eq!(with.iter().filter(is_of("rustls")).count(), 1);
+    for name in ["openssl", "openssl-sys", "native-tls", "aws-lc-rs", "aws-lc-sys"] {
+        assert!(!with.iter().any(|one| is_of(name)(&one)), "{name}");
+    }
+}
+
 #[test]
 fn the_first_look_at_the_source_is_a_short_one() {
     let things = fs::read_dir("src").unwrap().count();

@@ -487,6 +487,12 @@ fn what_installs_the_operator_is_restricted_and_enough() {
     is_restricted(&all);
     VERSIONS.into_iter().for_each(|version| fits(&all, version));
     assert_eq!(manifests(&["--replicas", "2"]), all);
+    ran(operator().arg("manifests")).ends(2).says("--image");
+    ran(operator().args(["manifests", "--image", "x", "--group", "nothing"])).ends(2).says("`nothing` is no group");
+    let listen = format!("127.0.0.1:{}", free_port());
+    ran(operator().args(["run", "--build-here", "--listen", &listen, "--kubeconfig", "/nowhere"]))
+        .ends(1)
+        .says("there is no cluster");
     let all = documents(&all);
     let rules = all.iter().flat_map(|one| one["rules"].as_array().cloned().unwrap_or_default());
     let things = rules.flat_map(|rule| rule["resources"].as_array().cloned().unwrap_or_default());
