@@ -172,6 +172,7 @@ fn the_library_pushes_both_parts_at_once() {
         hashing: Hashing::IfUnknown,
         base: None,
         lock: None,
+        root: None,
     };
     let input = || -> Input {
         let opened = Opened::open(&session, request.clone(), &Alone).unwrap();
