@@ -14,6 +14,8 @@ pub mod deploy;
 pub mod formats;
 pub mod image;
 pub mod io;
+#[cfg(feature = "operator")]
+pub mod operator;
 pub mod project;
 pub mod run;
 pub mod serve;

@@ -13,7 +13,7 @@ use crate::build::ensure;
 use crate::build::input::Input;
 use crate::build::workflow::{self, Goal, Opened};
 use crate::bundle::apart::Part;
-use crate::deploy::{Ready, Target};
+use crate::deploy::{Ready, Target, Weight};
 use crate::image::oci::platform::Platform;
 use crate::image::registry::{Reference, Registries};
 use crate::image::session::Session;
@@ -71,7 +71,8 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let ensured = image(context, &session, input, &platforms, args.parts.part(), &named)?;
     if let Some(file) = args.report {
         let image = ensured.reference.at(ensured.digest);
-        let target = Target::new(&manifest, &version, convention, image, [(String::new(), bytes)].into());
+        let target =
+            Target::new(&manifest, &version, convention, image, [(String::new(), Weight::of_size(bytes))].into());
         let ready = Ready { target, deploy: manifest.deploy.unwrap_or_default() };
         // The file that is there: another one cannot take the place of a pod's termination log.
         fs::write(file, serde_json::to_vec(&ready).map_err(io::Error::from)?)?;

@@ -27,6 +27,7 @@ mod login;
 mod logout;
 mod logs;
 mod metadata;
+mod operator;
 mod pack;
 pub mod printer;
 mod prune;
@@ -209,6 +210,7 @@ enum Command {
     Deploy(Box<deploy::Args>),
     Fetch(fetch::Args),
     Follow(follow::Args),
+    Operator(operator::Args),
     Login(login::Args),
     Logout(logout::Args),
     Export(export::Args),
@@ -301,6 +303,7 @@ pub fn main() -> ExitCode {
         Command::Deploy(args) => deploy::run(&context, *args),
         Command::Fetch(args) => fetch::run(&context, args),
         Command::Follow(args) => follow::run(&context, args),
+        Command::Operator(args) => operator::run(args),
         Command::Login(args) => login::run(&context, args),
         Command::Logout(args) => logout::run(&context, args),
         Command::Export(args) => export::run(&context, args),

@@ -21,9 +21,8 @@ const GIVEN_UP: [u8; 3] = [2, 3, 4];
 
 /// The arguments of a container that works off `batch`.
 pub fn args(batch: &Records) -> Vec<String> {
-    let program = ["python", "-m", "ekiben_service", "batch"];
-    let options = ["--input", &batch.input, "--output", &batch.output, "--resume"];
-    let mut args: Vec<String> = program.into_iter().chain(options).map(str::to_owned).collect();
+    let options = ["batch", "--input", &batch.input, "--output", &batch.output, "--resume"];
+    let mut args = options.map(str::to_owned).to_vec();
     if let Some(function) = &batch.function {
         args.extend(["--function".to_owned(), function.clone()]);
     }

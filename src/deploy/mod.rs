@@ -21,8 +21,9 @@ use serde_json::{Value, json};
 
 pub use cluster::{Cluster, Way};
 pub use object::{Metadata, Object, documents, kustomization};
-pub use target::{Endpoint, Ready, Target};
+pub use target::{Endpoint, Ready, Target, Weight};
 
+use crate::io::explain::{ErrorKind, Explain, Explanation};
 use crate::project::manifest::deploy::{Deploy, Kind, Models, Secret};
 
 /// What is wished of a deployment.
@@ -71,7 +72,7 @@ pub fn objects(target: &Target, deploy: &Deploy, state: State) -> Vec<Object> {
         Kind::Keda => {
             objects.extend(service::objects(target, settings, metadata));
             objects.extend(expose::objects(target, settings, metadata));
-            objects.push(scaled::keda(settings, metadata));
+            objects.push(scaled::keda(target, settings, metadata));
         }
         Kind::Job => objects.push(job::job(target, settings, metadata)),
         Kind::CronJob => objects.push(job::cron_job(target, settings, metadata)),
@@ -79,6 +80,27 @@ pub fn objects(target: &Target, deploy: &Deploy, state: State) -> Vec<Object> {
         Kind::KServe => objects.push(scaled::kserve(target, settings, metadata)),
     }
     objects
+}
+
+/// Knative starts a pod for whoever asks: it has no state in which it does not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a model that Knative runs cannot be stopped: the next request starts it again")]
+pub struct NeverStops;
+
+impl Explain for NeverStops {
+    fn explain(&self) -> Explanation {
+        ErrorKind::Usage.named("deploy/never-stops").hint("it has no pods while nobody asks; `--delete` takes it away")
+    }
+}
+
+impl State {
+    /// Stopped, where `deploy` is of a kind that can be.
+    ///
+    /// # Errors
+    /// Of Knative's.
+    pub fn stopped(deploy: &Deploy) -> Result<Self, NeverStops> {
+        if deploy.kind() == Kind::Knative { Err(NeverStops) } else { Ok(Self::Stopped) }
+    }
 }
 
 impl Settings<'_> {
@@ -107,8 +129,10 @@ impl Settings<'_> {
     /// How many pods, where it is not something else that decides.
     fn replicas(&self) -> Option<u32> {
         match (self.state, self.deploy.scaling(), self.deploy.kind()) {
+            // It is told to pause.
+            (_, _, Kind::Keda) => None,
             (State::Stopped, ..) => Some(0),
-            (State::Running, Some(_), _) | (State::Running, None, Kind::Keda) => None,
+            (State::Running, Some(_), _) => None,
             (State::Running, None, _) => Some(self.deploy.replicas.unwrap_or(1)),
         }
     }
@@ -130,7 +154,7 @@ impl Settings<'_> {
     /// Variables that tell the code of where its weights are not where the image has them.
     fn variables(&self, target: &Target) -> BTreeMap<String, String> {
         match (self.deploy.kind(), self.deploy.models()) {
-            (Kind::KServe, Models::Volume) => {
+            (Kind::KServe, Models::Volume) if scaled::is_upon_knative(self.deploy) => {
                 let folder = format!("/mnt/models/{}", target.name);
                 BTreeMap::from([("EKIBEN_MODEL_DIR".to_owned(), folder)])
             }

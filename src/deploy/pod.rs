@@ -100,6 +100,14 @@ pub fn of(target: &Target, settings: &Settings<'_>, role: Role, extent: Extent) 
         serving(&mut container, target, settings, extent, &mut pod);
     }
     if let Some(initial) = before {
+        let is_s5cmd = deploy.fetcher.as_ref().is_some_and(|fetcher| fetcher.program == Some(FetchProgram::S5cmd));
+        if is_s5cmd {
+            pod.note(
+                ["initContainers"],
+                "s5cmd checks no digests, and its releases know the roles of service accounts, not EKS Pod Identity \
+                 (peak/s5cmd#769). `ekiben fetch` does both.",
+            );
+        }
         pod.spec.insert("initContainers".to_owned(), json!([initial]));
     }
     pod.spec.insert("containers".to_owned(), json!([container]));
@@ -282,7 +290,14 @@ pub fn filling(target: &Target, settings: &Settings<'_>, fetcher: &Fetcher, from
 /// The container that fetches what is at `from` to where the weights lie.
 fn fetching(target: &Target, settings: &Settings<'_>, fetcher: &Fetcher, from: &str, mount: Value) -> Value {
     let args: Vec<String> = match fetcher.program.unwrap_or_default() {
-        FetchProgram::Ekiben => ["fetch", from, "--to", &target.folder].map(str::to_owned).to_vec(),
+        FetchProgram::Ekiben => {
+            let mut args = ["fetch", from, "--to", &target.folder].map(str::to_owned).to_vec();
+            for (path, weight) in &target.weights {
+                let Some(digest) = weight.digest else { continue };
+                args.extend(["--expect-sha256".to_owned(), format!("{path}={}", digest.hex())]);
+            }
+            args
+        }
         FetchProgram::S5cmd => {
             let all = format!("{}/*", from.trim_end_matches('/'));
             ["sync", &all, &format!("{}/", target.folder)].map(str::to_owned).to_vec()

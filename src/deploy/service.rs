@@ -6,7 +6,7 @@ use super::object::{Metadata, Object};
 use super::pod::{self, Extent, Pod, Role};
 use super::target::Target;
 use super::{Settings, State};
-use crate::project::manifest::deploy::{Kind, Metric, Models, NetworkAccess, Scaling, UsedMetric};
+use crate::project::manifest::deploy::{Deploy, Kind, Metric, Models, NetworkAccess, Scaling, UsedMetric};
 
 /// Percent of the processors that a pod has requested, above which there are to be more pods.
 const BUSY: u32 = 70;
@@ -33,11 +33,7 @@ pub fn deployment(target: &Target, settings: &Settings<'_>, metadata: &Metadata)
     let deploy = settings.deploy;
     let role = if deploy.kind() == Kind::Worker { Role::Works } else { Role::Serves };
     let Pod { spec, notes } = pod::of(target, settings, role, Extent::Whole);
-    let gpus = deploy.resources.as_ref().and_then(|resources| resources.gpus);
-    let (surge, unavailable, note) = match gpus {
-        Some(_) => (0, 1, "An old pod ends before a new one starts: there may be no GPU for one more."),
-        None => (1, 0, "A new pod is ready before an old one ends."),
-    };
+    let (strategy, note) = rollout(deploy);
     let mut template = json!({"metadata": {"labels": metadata.labels}, "spec": spec});
     if !deploy.annotations.is_empty() {
         template["metadata"]["annotations"] = json!(deploy.annotations);
@@ -46,10 +42,7 @@ pub fn deployment(target: &Target, settings: &Settings<'_>, metadata: &Metadata)
         "spec": {
             "selector": {"matchLabels": settings.selector(target)},
             "revisionHistoryLimit": 3,
-            "strategy": {
-                "type": "RollingUpdate",
-                "rollingUpdate": {"maxSurge": surge, "maxUnavailable": unavailable},
-            },
+            "strategy": strategy,
             "template": template,
         },
     });
@@ -60,6 +53,17 @@ pub fn deployment(target: &Target, settings: &Settings<'_>, metadata: &Metadata)
     Object::new("apps/v1", "Deployment", metadata, body)
         .noted(["spec", "strategy", "rollingUpdate"], note)
         .noted_within(["spec", "template", "spec"], &notes)
+}
+
+/// How new pods take the place of old ones, and why so.
+pub fn rollout(deploy: &Deploy) -> (Value, &'static str) {
+    let gpus = deploy.resources.as_ref().and_then(|resources| resources.gpus);
+    let (surge, unavailable, note) = match gpus {
+        Some(_) => (0, 1, "An old pod ends before a new one starts: there may be no GPU for one more."),
+        None => (1, 0, "A new pod is ready before an old one ends."),
+    };
+    let rolling = json!({"maxSurge": surge, "maxUnavailable": unavailable});
+    (json!({"type": "RollingUpdate", "rollingUpdate": rolling}), note)
 }
 
 fn service(target: &Target, settings: &Settings<'_>, metadata: &Metadata) -> Object {

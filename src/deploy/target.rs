@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bundle::runtime::{self, Convention};
 use crate::image::registry::Reference;
+use crate::io::digest::Digest;
 use crate::project::manifest::Manifest;
 use crate::project::manifest::deploy::Deploy;
 
@@ -32,8 +33,8 @@ pub struct Target {
     pub image: Reference,
     /// The image of its weights alone, by digest, where `image` has none.
     pub models: Option<Reference>,
-    /// Its weights: paths below `folder`, with their sizes in bytes.
-    pub weights: BTreeMap<String, u64>,
+    /// Its weights, by their paths below `folder`.
+    pub weights: BTreeMap<String, Weight>,
     /// The folder in which the weights lie.
     pub folder: String,
     /// How it answers.
@@ -42,6 +43,22 @@ pub struct Target {
     pub has_python: bool,
     /// How the image is laid out.
     pub convention: Convention,
+}
+
+/// A file of a model's weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Weight {
+    /// In bytes.
+    pub size: u64,
+    /// Of its bytes, where it is known.
+    pub digest: Option<Digest>,
+}
+
+impl Weight {
+    /// One of which no more is known than its size.
+    pub fn of_size(size: u64) -> Self {
+        Self { size, digest: None }
+    }
 }
 
 /// How a model answers in its container.
@@ -70,7 +87,7 @@ impl Target {
         version: &str,
         convention: Convention,
         image: Reference,
-        weights: BTreeMap<String, u64>,
+        weights: BTreeMap<String, Weight>,
     ) -> Self {
         let service = &manifest.service;
         let own = (manifest.serves_functions() || convention == Convention::Bento).then_some(());
@@ -103,6 +120,6 @@ impl Target {
 
     /// The size of all weights, in bytes.
     pub fn bytes(&self) -> u64 {
-        self.weights.values().sum()
+        self.weights.values().map(|weight| weight.size).sum()
     }
 }

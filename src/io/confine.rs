@@ -6,8 +6,10 @@
 //! set-user-id files, and ends with this process.
 //!
 //! Landlock (Linux 5.13, `landlock(7)`) holds it; where the kernel has none, a mount namespace in which everything else is
-//! read-only and not executable. Where there is neither, nothing is started.
+//! read-only and not executable. Where there is neither, nothing is started. Whoever may not use the network can open no
+//! socket: a filter of system calls sees to it (`seccomp(2)`), as Landlock knows TCP alone, and only from Linux 6.7 on.
 
+use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr, OsString};
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -27,6 +29,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl::set_no_new_privs;
 use nix::unistd::{getegid, geteuid};
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
 use crate::io::explain::{ErrorKind, Explain, Explanation};
 use crate::io::finding::Finding;
@@ -108,6 +111,8 @@ pub struct Confined {
     execute: Vec<PathBuf>,
     load: Vec<PathBuf>,
     write: Vec<PathBuf>,
+    /// What it may read beside what it may write; all, where it is none.
+    read: Option<Vec<PathBuf>>,
     network: Network,
 }
 
@@ -116,7 +121,7 @@ pub struct Confined {
 pub enum Network {
     /// It may.
     Open,
-    /// It may not, where the kernel can tell (Landlock from Linux 6.7 on).
+    /// It can open no socket.
     Closed,
 }
 
@@ -131,6 +136,7 @@ impl Confined {
             env: Vec::new(),
             load: Vec::new(),
             write: Vec::new(),
+            read: None,
             network: Network::Closed,
         }
     }
@@ -178,7 +184,15 @@ impl Confined {
         self
     }
 
-    /// It may use the network.
+    /// It may read nothing but these files and folders, what it may start, and what it may write. Held by Landlock; namespaces
+    /// hold no reading.
+    #[must_use]
+    pub fn may_read_only(mut self, paths: impl IntoIterator<Item = PathBuf>) -> Self {
+        self.read = Some(paths.into_iter().collect());
+        self
+    }
+
+    /// Whether it may use the network.
     #[must_use]
     pub fn network(mut self, network: Network) -> Self {
         self.network = network;
@@ -215,6 +229,9 @@ impl Confined {
             Means::Landlock => self.held_by_landlock(&mut command).map(|()| None)?,
             Means::Namespaces => Some(self.held_by_namespaces(&mut command, &scratch)?),
         };
+        if self.network == Network::Closed {
+            self.held_by_filter(&mut command)?;
+        }
         output(&mut command).map_err(|source| match failed {
             Some(()) if matches!(source.raw_os_error(), Some(libc::EPERM | libc::ENOSPC | libc::EUSERS)) => {
                 Error::NoMeans {
@@ -226,7 +243,23 @@ impl Confined {
         })
     }
 
-    /// Rules for all that Landlock knows of writing and executing. Reading is free: whoever started this may read it.
+    /// Refuses what opens a socket. It is the last that is put in place: no privileges can be gained by then.
+    fn held_by_filter(&self, command: &mut Command) -> Result<(), Error> {
+        let why = |error: String| Error::NoMeans { program: self.program.clone(), why: error };
+        let filter = no_sockets().map_err(|error| why(error.to_string()))?;
+        let install = move || {
+            seccompiler::apply_filter(&filter).map_err(|error| match error {
+                seccompiler::Error::Seccomp(error) | seccompiler::Error::Prctl(error) => error,
+                _ => io::ErrorKind::Unsupported.into(),
+            })
+        };
+        // SAFETY: the closure makes system calls alone, on memory that was made before.
+        unsafe { command.pre_exec(install) };
+        Ok(())
+    }
+
+    /// Rules for all that Landlock knows of writing and executing. Reading is free where nothing else is said: whoever started
+    /// this may read it.
     fn held_by_landlock(&self, command: &mut Command) -> Result<(), Error> {
         let rules =
             self.rules().map_err(|error| Error::NoMeans { program: self.program.clone(), why: error.to_string() })?;
@@ -247,9 +280,12 @@ impl Confined {
     fn rules(&self) -> Result<OwnedFd, Box<dyn std::error::Error>> {
         let abi = ABI::V6;
         let written = AccessFs::from_write(abi);
+        let read = AccessFs::ReadFile | AccessFs::ReadDir;
+        let held = written | AccessFs::Execute;
+        let held = if self.read.is_some() { held | read } else { held };
         let mut rules = Ruleset::default()
             .set_compatibility(CompatLevel::BestEffort)
-            .handle_access(written | AccessFs::Execute)?
+            .handle_access(held)?
             .scope(Scope::from_all(abi))?;
         rules = rules.handle_access(AccessNet::BindTcp)?;
         if self.network == Network::Closed {
@@ -263,6 +299,14 @@ impl Confined {
             rules = rules.add_rule(PathBeneath::new(PathFd::new(file)?, AccessFs::Execute))?;
         }
         rules = rules.add_rule(PathBeneath::new(PathFd::new("/dev/null")?, AccessFs::WriteFile))?;
+        if let Some(paths) = &self.read {
+            for path in paths.iter().chain(&self.write) {
+                rules = rules.add_rule(PathBeneath::new(PathFd::new(path)?, read))?;
+            }
+            for file in self.execute.iter().map(PathBuf::as_path).chain([Path::new("/dev/null")]) {
+                rules = rules.add_rule(PathBeneath::new(PathFd::new(file)?, AccessFs::ReadFile))?;
+            }
+        }
         let rules: Option<OwnedFd> = rules.into();
         Ok(rules.ok_or("it is switched off")?)
     }
@@ -326,6 +370,17 @@ impl Confined {
         unsafe { command.pre_exec(enter) };
         Ok(())
     }
+}
+
+/// A filter that refuses what a socket could come from: also by way of the ring of requests, whose operations no filter sees, and
+/// by the numbers that x32 has for the same calls.
+fn no_sockets() -> Result<BpfProgram, seccompiler::BackendError> {
+    const X32: i64 = 0x4000_0000;
+    let calls = [libc::SYS_socket, libc::SYS_io_uring_setup];
+    let calls: BTreeMap<i64, Vec<_>> =
+        calls.into_iter().flat_map(|call| [call, call | X32]).map(|call| (call, Vec::new())).collect();
+    let refused = SeccompAction::Errno(libc::EPERM.unsigned_abs());
+    SeccompFilter::new(calls, SeccompAction::Allow, refused, std::env::consts::ARCH.try_into()?)?.try_into()
 }
 
 /// What a program gives. One that this process has just written is "busy" (`execve(2)`, `ETXTBSY`) for as long as a child
@@ -584,8 +639,42 @@ for program in ['/bin/true', '/bin/sh', './own', sys.executable]:
         let script = format!("import socket; socket.create_connection(('127.0.0.1', {port})); print('connected')");
         let (open, _scratch) = run(Means::Landlock, &script, |confined| confined.network(Network::Open));
         assert!(open.stdout.starts_with(b"connected"));
-        let (closed, _scratch) = run(Means::Landlock, &script, |confined| confined);
-        assert!(!closed.status.success() && String::from_utf8_lossy(&closed.stderr).contains("PermissionError"));
+        for means in MEANS {
+            let (closed, _scratch) = run(means, &script, |confined| confined);
+            assert!(!closed.status.success() && String::from_utf8_lossy(&closed.stderr).contains("PermissionError"));
+        }
+        // No other kind either, which Landlock knows nothing of.
+        let script = "import socket\nfor kind in [(socket.AF_INET, socket.SOCK_DGRAM), (socket.AF_UNIX, socket.SOCK_STREAM), \
+                      (socket.AF_INET6, socket.SOCK_DGRAM), (16, socket.SOCK_RAW)]:\n    \
+                      try: socket.socket(*kind); print('opened', kind)\n    except PermissionError: pass\nprint('end')";
+        for means in MEANS {
+            let (tried, _scratch) = run(means, script, |confined| confined);
+            assert_eq!(String::from_utf8_lossy(&tried.stdout), "end\n", "{}", String::from_utf8_lossy(&tried.stderr));
+        }
+    }
+
+    #[test]
+    fn nothing_is_read_but_what_may() {
+        let (secret, given) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        for folder in [&secret, &given] {
+            fs::write(folder.path().join("file"), "text").unwrap();
+        }
+        let [s, g] = [&secret, &given].map(|folder| folder.path().display().to_string());
+        let script = "
+import os
+for attempt in [lambda: open('SECRET/file').read(), lambda: os.listdir('SECRET'), lambda: open('/etc/passwd').read(),
+                lambda: os.listdir('/'), lambda: open('/proc/self/environ').read()]:
+    try: attempt(); print('did')
+    except PermissionError: pass
+print(open('GIVEN/file').read(), os.listdir('GIVEN'), open('own', 'w').write('x'), open('own').read())
+";
+        let script = script.replace("SECRET", &s).replace("GIVEN", &g);
+        let (read, _scratch) = run(Means::Landlock, &script, |confined| {
+            let folders = ["/usr/lib", "/lib"].map(PathBuf::from);
+            confined.may_read_only(folders.into_iter().chain([given.path().to_owned()]))
+        });
+        let errors = String::from_utf8_lossy(&read.stderr).into_owned();
+        assert_eq!(String::from_utf8_lossy(&read.stdout), "text ['file'] 1 x\n", "{errors}");
     }
 
     #[test]

@@ -109,6 +109,27 @@ fn both_parts_have_the_layers_of_the_whole_and_each_blob_moves_once() {
 }
 
 #[test]
+fn a_registry_is_a_cache_of_each_part() {
+    let registry = Registry::start();
+    let home = Home::empty();
+    let folder = project(&home);
+    let reference = registry.reference("w");
+    let mut digests = Vec::new();
+    for part in [None, Some("--without-models"), Some("--models-only")] {
+        let ensure = || {
+            let args = ["ensure", &reference, &folder].into_iter().chain(part).chain(["--output", "json"]);
+            home.run(args).ok().json()
+        };
+        let [first, again] = [ensure(), ensure()];
+        assert_eq!((&first["built"], &again["built"]), (&json!(true), &json!(false)));
+        assert_eq!(first["digest"], again["digest"]);
+        digests.push(first["digest"].clone());
+    }
+    digests.dedup();
+    assert_eq!(digests.len(), 3);
+}
+
+#[test]
 fn for_several_platforms_both_parts_are_indexes() {
     let registry = Registry::start();
     let home = Home::empty();

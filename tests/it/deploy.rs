@@ -12,21 +12,22 @@ use serde_json::{Value, json};
 use crate::home::cluster::{Cluster, Namespace, VERSIONS, documents, fits};
 use crate::home::registry::Registry;
 use crate::home::restricted::is_restricted;
-use crate::home::{Home, ran, wait_until};
+use crate::home::servers::Server;
+use crate::home::{Home, ask, free_port, python_program, ran, wait_until};
 
 /// The oldest version that is written for: its words are those that the real cluster takes in `kubectl.py`'s translation.
 const OLD: &str = "1.25";
 
 /// A home with the tiny model, whose image is in a registry.
-struct Deployer {
-    home: Home,
+pub struct Deployer {
+    pub home: Home,
     registry: Registry,
     /// By digest.
-    image: String,
+    pub image: String,
 }
 
 impl Deployer {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let (home, registry) = (Home::warm(), Registry::start());
         home.tiny("tiny");
         let named = registry.reference("tiny");
@@ -36,7 +37,7 @@ impl Deployer {
 
     /// What it prints for the image, the same each time.
     #[track_caller]
-    fn yaml(&self, args: &[&str]) -> String {
+    pub fn yaml(&self, args: &[&str]) -> String {
         let args = [&["deploy", &self.image], args].concat();
         let yaml = self.home.run(&args).ok().out;
         assert_eq!(yaml, self.home.run(&args).ok().out, "{args:?}");
@@ -54,13 +55,13 @@ impl Deployer {
 }
 
 /// Has what a command starts know the cluster.
-fn in_cluster<'a>(command: &'a mut Command, cluster: &Cluster) -> &'a mut Command {
+pub fn in_cluster<'a>(command: &'a mut Command, cluster: &Cluster) -> &'a mut Command {
     let path = format!("{}:{}", cluster.programs().display(), std::env::var("PATH").unwrap());
     command.env("PATH", path).env("KUBECONFIG", cluster.kubeconfig())
 }
 
 /// Those that Kubernetes itself knows.
-fn of_kubernetes(yaml: &str) -> String {
+pub fn of_kubernetes(yaml: &str) -> String {
     let known = |document: &&str| {
         let version = document.lines().find_map(|line| line.strip_prefix("apiVersion: ")).unwrap_or_default();
         let group = version.split_once('/').map_or("", |(group, _)| group);
@@ -390,4 +391,114 @@ fn a_job_works_off_records_with_nothing_but_its_volume() {
     assert_eq!(namespace.list("jobs", "app.kubernetes.io/instance=tiny").len(), jobs);
     run(&["--delete"]).ok();
     let _ = ran(&mut namespace.cluster.kubectl(&["delete", "persistentvolume", &namespace.name, "--wait=false"]));
+}
+
+#[test]
+fn weights_are_fetched_into_the_pod_from_a_real_object_store_and_held_against_their_digests() {
+    let deployer = Deployer::new();
+    let cluster = Cluster::shared_with_node();
+    let namespace = cluster.namespace("weights");
+    let fetcher = deployer.registry.reference("ekiben:1");
+    deployer.home.run(["self", "image", "-t", &fetcher, "--push"]).ok();
+
+    let (host, port) = (cluster.address(), free_port());
+    let moto = python_program("moto_server", "moto[server]==5.1.22");
+    let mut command = Command::new(&moto);
+    command.args(["-H", &host, "-p", &port.to_string()]);
+    let _objects = Server::start_at(command, &host, port);
+    let url = format!("http://{host}:{port}");
+    let put = |content: &str| {
+        let script = "import boto3, sys\n\
+            s3 = boto3.client('s3', endpoint_url=sys.argv[1], region_name='us-east-1')\n\
+            s3.create_bucket(Bucket='models')\n\
+            s3.put_object(Bucket='models', Key='tiny/1/model.json', Body=sys.argv[2].encode())\n";
+        let mut command = Command::new(moto.with_file_name("python"));
+        command.args(["-c", script, &url, content]);
+        ran(command.env("AWS_ACCESS_KEY_ID", "a").env("AWS_SECRET_ACCESS_KEY", "b")).ok();
+    };
+    let weights = fs::read_to_string(deployer.home.path("tiny/model.json")).unwrap();
+    put(&weights);
+    let secret = [
+        "create",
+        "secret",
+        "generic",
+        "s3",
+        "--from-literal=AWS_ACCESS_KEY_ID=a",
+        "--from-literal=AWS_SECRET_ACCESS_KEY=b",
+    ];
+    ran(&mut namespace.kubectl(&secret)).ok();
+    let endpoint = format!("AWS_ENDPOINT_URL={url}");
+    let args = [
+        "--models",
+        "s3://models/tiny/1/",
+        "--fetcher",
+        &fetcher,
+        "--secret",
+        "s3",
+        "--env",
+        &endpoint,
+        "--env",
+        "AWS_REGION=us-east-1",
+    ];
+    let run = |more: &[&str]| ran(&mut deployer.command(&namespace, &[&args[..], more].concat()));
+    run(&["--apply", "--wait"]).ok();
+    let addresses = namespace.addresses("app.kubernetes.io/instance=tiny", 3000);
+    deployer.home.run(["test", "tiny", "--url", &addresses[0]]).ok();
+    // The image has none of it.
+    let image = namespace.get("deployment/tiny")["spec"]["template"]["spec"]["containers"][0]["image"].clone();
+    let parts = deployer.home.run(["inspect", image.as_str().unwrap(), "--output", "json"]).ok().out;
+    assert!(parts.contains("io.ekiben.models"), "{parts}");
+
+    // What is not what was built is not served: the new pod does not come, and says why; the old one stays.
+    put("{\"slope\": 0, \"intercept\": 0}");
+    let pods = || namespace.list("pods", "app.kubernetes.io/instance=tiny");
+    run(&["--apply", "--env", "AGAIN=1"]).ok();
+    wait_until("a pod that refuses", || {
+        pods().iter().any(|pod| {
+            let initial = &pod["status"]["initContainerStatuses"][0];
+            initial["restartCount"].as_u64().is_some_and(|count| count > 0)
+        })
+    });
+    let is_new = |pod: &Value| pod["spec"]["containers"][0]["env"].to_string().contains("AGAIN");
+    let new = pods().into_iter().find(is_new).unwrap();
+    let logs = ran(&mut namespace.kubectl(&["logs", new["metadata"]["name"].as_str().unwrap(), "-c", "weights"])).ok();
+    assert!(logs.out.contains("model.json"), "{}", logs.out);
+    assert_eq!(namespace.addresses("app.kubernetes.io/instance=tiny", 3000), addresses);
+    run(&["--delete"]).ok();
+}
+
+#[test]
+fn the_service_of_another_tool_runs_with_a_read_only_root() {
+    let deployer = Deployer::new();
+    let cluster = Cluster::shared_with_node();
+    let namespace = cluster.namespace("stranger");
+    // An image that ekiben did not build: a server of Python's own, which notes what it is asked in its home folder.
+    let server = "import http.server, os, pathlib\n\
+        class Handler(http.server.BaseHTTPRequestHandler):\n    \
+            def do_GET(self):\n        \
+                (pathlib.Path.home() / 'asked').open('a').write(self.path)\n        \
+                self.send_response(200); self.end_headers(); self.wfile.write(b'ok')\n\
+        http.server.HTTPServer(('', 8080), Handler).serve_forever()\n";
+    deployer.home.write("other/server.py", server);
+    deployer.home.write("other/ekiben.yaml", "name: other\nversion: \"1\"\npython: {version: \"3.11\"}\nservice: {command: [python, server.py], port: 8080, ready: /ok}\n");
+    let push = deployer.registry.reference("other");
+    let mut command = deployer.home.command([
+        "deploy",
+        "other",
+        "--push",
+        &push,
+        "--namespace",
+        &namespace.name,
+        "--kubernetes",
+        OLD,
+        "--apply",
+        "--wait",
+    ]);
+    ran(in_cluster(&mut command, cluster)).ok();
+    let addresses = namespace.addresses("app.kubernetes.io/instance=other", 8080);
+    assert_eq!(ask(&addresses[0], "GET", "/ok", "").0, 200);
+    let pod = &namespace.list("pods", "app.kubernetes.io/instance=other")[0];
+    let name = pod["metadata"]["name"].as_str().unwrap();
+    let refused = ran(&mut namespace.kubectl(&["exec", name, "--", "python", "-c", "open('/app/x', 'w')"]));
+    assert!(refused.code != Some(0) && refused.err.contains("Read-only file system"), "{}", refused.err);
 }

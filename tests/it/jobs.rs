@@ -525,3 +525,26 @@ fn a_person_gets_answers_to_a_file_in_a_file() {
         assert_eq!(names, ["f.jsonl"]);
     }
 }
+
+#[test]
+fn rows_are_what_the_signature_of_an_mlflow_model_says() {
+    let source = "def invocations(data):\n    return data.assign(total=data['a'] * 2, kind=str(data['a'].dtype))\n\n\
+                  def predict(data):\n    return [len(text) for text in data['text']]\n";
+    let columns = json!([{ "name": "a", "type": "double" }, { "name": "c", "type": "string", "required": false }]);
+    let mlflow = |function: &str, inputs: &Value| json!({ "mlflow": { "predict": format!("src/predict.py:{function}"), "inputs": inputs } });
+    let job = |service: Value| Job(written(&tiny(&service), &[("src/predict.py", source)]).0);
+    let job_of_frames = job(mlflow("invocations", &columns));
+    job_of_frames.write("rows.csv", "key,c,a\nx,007,1\ny,\"a,b\",2.5\nz,c,no\n");
+    job_of_frames.run("-i rows.csv -o out.jsonl --id key").ends(4);
+    let lines = job_of_frames.lines("out.jsonl");
+    let first = json!({ "a": 1.0, "c": "007", "total": 2.0, "kind": "float64" });
+    assert_eq!(lines[0], json!({ "record": 1, "id": "x", "answer": first }));
+    assert_eq!((&lines[1]["answer"]["c"], &lines[2]["error"]["status"]), (&json!("a,b"), &json!(400)));
+    job_of_frames.write("in.jsonl", json!({ "dataframe_records": [{ "a": 1 }, { "a": 3 }] }).to_string());
+    job_of_frames.run("-i in.jsonl -o requests.jsonl -f /invocations").ends(0);
+    assert_eq!(job_of_frames.answers("requests.jsonl")[0]["predictions"][1]["total"], 6.0);
+    let job_of_lists = job(mlflow("predict", &json!([{ "name": "text", "type": "string" }])));
+    job_of_lists.write("rows.csv", "text\nabc\n12\n");
+    job_of_lists.run("-i rows.csv -o out.csv").ends(0);
+    assert_eq!(job_of_lists.text("out.csv"), "record,answer\n1,3\n2,2\n");
+}

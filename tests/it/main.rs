@@ -13,6 +13,7 @@ mod bundle_files;
 mod cli;
 mod container;
 mod convert;
+mod custom;
 mod debian;
 mod deploy;
 mod doctor;
@@ -41,7 +42,10 @@ mod models;
 mod names;
 mod nets;
 mod openai;
+#[cfg(feature = "operator")]
+mod operator;
 mod origins;
+mod pod;
 mod python;
 mod registry;
 mod run;

@@ -102,7 +102,7 @@ fn openais_own_client_understands_each_route() {
 fn who_does_not_use_it_has_nothing_of_it() {
     let manifest = tiny(&json!({ "predict": "src/predict.py:embed" }));
     let service = Service::start(&manifest, MODEL).ready();
-    for module in ["openai", "kserve", "batch", "stream", "workers"] {
+    for module in ["openai", "kserve", "stream", "workers"] {
         assert!(!service.root.path().join(format!("ekiben_service/{module}.py")).exists(), "{module}");
     }
     assert_eq!(service.get("/v1/models").status, 404);

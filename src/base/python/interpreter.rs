@@ -117,6 +117,8 @@ pub struct Loader {
     libraries: String,
     python: PathBuf,
     home: PathBuf,
+    /// Python's own library.
+    library: PathBuf,
 }
 
 impl Loader {
@@ -139,13 +141,16 @@ impl Loader {
         let loader = folders.iter().map(|folder| tree.join(folder).join(name)).find(|path| path.is_file());
         let home = ["usr", "usr/local"].into_iter().map(|home| tree.join(home));
         let mut found = home.map(|home| (home.join(format!("bin/python{python}")), home));
+        let version = python;
         let (python, home) = found.find(|(python, _)| python.is_file()).ok_or_else(missing)?;
+        let library = home.join(format!("lib/python{version}"));
         let libraries: Vec<String> = folders.iter().map(|folder| tree.join(folder).display().to_string()).collect();
-        Ok(Self { loader: loader.ok_or_else(missing)?, libraries: libraries.join(":"), python, home })
+        Ok(Self { loader: loader.ok_or_else(missing)?, libraries: libraries.join(":"), python, home, library })
     }
 }
 
-/// The fallback where no sandbox can be started.
+/// The fallback where no sandbox can be started. Python reads its library and the folder that it is given, and nothing else: no
+/// other program either, which the loader would start as well.
 impl Runner for Loader {
     fn python(&self, arguments: &[&str], writable: &Path) -> io::Result<Output> {
         let python = Confined::new(&self.loader)
@@ -154,8 +159,9 @@ impl Runner for Loader {
             .args(arguments.iter().copied())
             .env("PYTHONHOME", &self.home)
             .env("LC_ALL", "C.UTF-8");
-        let folders = self.libraries.split(':').map(Path::new).map(Path::to_owned).chain([self.home.join("lib")]);
-        let python = folders.filter(|folder| folder.is_dir()).fold(python, Confined::may_load);
+        let folders = self.libraries.split(':').map(PathBuf::from).filter(|folder| folder.is_dir());
+        let read: Vec<_> = folders.chain([self.library.clone(), self.python.clone()]).collect();
+        let python = read.iter().fold(python, |python, path| python.may_load(path)).may_read_only(read);
         python.run(writable).map_err(carry)
     }
 }

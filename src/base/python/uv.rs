@@ -108,11 +108,23 @@ impl Uv {
         let asked = of_person(Confined::new(&program).args(["cache", "dir", "--color", "never"]));
         let output = asked.run(scratch.path())?;
         let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-        if !output.status.success() || text.is_empty() {
-            return Err(Error::Answer(super::refusal::words(&output.stderr)));
-        }
-        let cache = std::path::absolute(text)?;
-        fs::create_dir_all(&cache)?;
+        let theirs = match output.status.success() && !text.is_empty() {
+            true => Some(std::path::absolute(&text)?).filter(|cache| is_writable(cache)),
+            false => None,
+        };
+        let cache = match theirs {
+            Some(cache) => cache,
+            // Whoever has no home that can be written to has a store.
+            None if std::env::var_os("UV_CACHE_DIR").is_none() => {
+                let cache = session.store.cache_of("uv")?;
+                session.progress.detail(format!("uv keeps what it fetches in {}", cache.display()));
+                cache
+            }
+            None if output.status.success() => {
+                return Err(Error::Answer(format!("its cache {text} cannot be written to")));
+            }
+            None => return Err(Error::Answer(super::refusal::words(&output.stderr))),
+        };
         let network = if session.client.is_offline() { Network::Closed } else { Network::Open };
         Ok(Self { program, stand_in, cache, network })
     }
@@ -146,6 +158,11 @@ impl Uv {
             None => Ok(uv),
         }
     }
+}
+
+/// Whether a folder is there, or can be made, and files can be put into it.
+fn is_writable(folder: &Path) -> bool {
+    fs::create_dir_all(folder).is_ok() && rustix::fs::access(folder, rustix::fs::Access::WRITE_OK).is_ok()
 }
 
 /// With the person's own variables. Paths in them are meant from the current folder, and uv starts in another one.

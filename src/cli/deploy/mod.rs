@@ -119,7 +119,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let said = said(settings.as_deref(), &wishes, &mut found);
     let deploy = merged(context, &subject, &said, found)?;
     let target = subject.placed(context, &session, &place, &platforms, &deploy.models())?;
-    let state = if action.stop { State::Stopped } else { State::Running };
+    let state = if action.stop { State::stopped(&deploy)? } else { State::Running };
     let objects = deploy::objects(&target, &deploy, state);
     let kubectl = Kubectl::new(passed);
     if action.diff {

@@ -11,7 +11,7 @@ use crate::bundle::runtime::Convention;
 use crate::check::target::Target as Named;
 use crate::cli::inputs::Inputs;
 use crate::cli::{Context, Failure, ensure, push};
-use crate::deploy::Target;
+use crate::deploy::{Target, Weight};
 use crate::image::Image;
 use crate::image::layer::Layer;
 use crate::image::oci::platform::Platform;
@@ -45,7 +45,7 @@ pub struct Subject {
     version: String,
     convention: Convention,
     /// Paths below the model's folder, with their sizes.
-    weights: BTreeMap<String, u64>,
+    weights: BTreeMap<String, Weight>,
     source: Origin,
 }
 
@@ -83,7 +83,7 @@ impl Subject {
             manifest,
             version: input.bundle.version().to_owned(),
             convention: input.bundle.convention(),
-            weights: weights.map(|weight| (weight.path.to_string(), weight.content.size())).collect(),
+            weights: weights.map(|weight| (weight.path.to_string(), Weight::of_size(weight.content.size()))).collect(),
             source: Origin::Input(Box::new(input)),
         })
     }
@@ -177,25 +177,36 @@ impl Subject {
                 .hint("`--models-image HOST/NAME` says where; `--push HOST/NAME` pushes both");
             return Err(Failure::new(explanation, "nothing says where the image of the weights alone is"));
         }
-        let target = Target::new(&self.manifest, &self.version, self.convention, image, self.weights);
+        let mut weights = self.weights;
+        if part == Part::Code {
+            let platform = platforms.first().copied().map_or_else(Platform::host, Ok)?;
+            weights = listed(&remote::find(session, &image, platform)?.1).unwrap_or(weights);
+        }
+        let target = Target::new(&self.manifest, &self.version, self.convention, image, weights);
         Ok(Target { models, ..target })
     }
 
     /// What settings are held against.
     pub fn model(&self) -> Model<'_> {
-        Model::of(&self.manifest, self.weights.values().sum())
+        Model::of(&self.manifest, self.weights.values().map(|weight| weight.size).sum())
     }
 }
 
-/// The weights of an image: their names where the image says them, else the sizes of the layers that are not compressed, which
-/// only those of weights are.
-fn weights_of(image: &Image) -> BTreeMap<String, u64> {
-    let listed = image.annotations().get(apart::FILES);
-    if let Some(models) = listed.and_then(|text| serde_json::from_str::<apart::Models>(text).ok()) {
-        return models.files.into_iter().map(|file| (file.path, file.size)).collect();
-    }
-    let bare = |layer: &&Layer| layer.compression == Compression::None;
-    image.layers().iter().filter(bare).map(|layer| (layer.digest.hex(), layer.size)).collect()
+/// The weights of an image: what it says of them, where it does, else the sizes of the layers that are not compressed, which only
+/// those of weights are.
+fn weights_of(image: &Image) -> BTreeMap<String, Weight> {
+    listed(image).unwrap_or_else(|| {
+        let bare = |layer: &&Layer| layer.compression == Compression::None;
+        let layers = image.layers().iter().filter(bare);
+        layers.map(|layer| (layer.digest.hex(), Weight::of_size(layer.size))).collect()
+    })
+}
+
+/// The weights that a part of an image names.
+fn listed(image: &Image) -> Option<BTreeMap<String, Weight>> {
+    let models: apart::Models = serde_json::from_str(image.annotations().get(apart::FILES)?).ok()?;
+    let files = models.files.into_iter();
+    Some(files.map(|file| (file.path, Weight { size: file.size, digest: Some(file.digest) })).collect())
 }
 
 /// What can be known of an image that Ekiben did not build: its port, and, where it is a bento's, how it answers.
@@ -216,7 +227,7 @@ fn stranger(image: &Image, reference: &str, title: Option<String>, wishes: &Wish
         "service": {"command": ["serve"], "port": port, "ready": ready},
     });
     serde_json::from_value(manifest).map_err(|error| {
-        Failure::new(ErrorKind::Failure.named("deploy/unknown-image"), format!("`{reference}`: {error}"))
+        Failure::new(ErrorKind::Usage.named("deploy/unknown-image"), format!("`{reference}`: {error}"))
     })
 }
 

@@ -8,6 +8,7 @@
 //! | `recipes/` | layers whose bytes are made or fetched when somebody asks: see [`Recipe`] |
 //! | `trees/` | layers unpacked to be run, by diff id; of those that were made here maybe all that there is |
 //! | `memory/` | results of earlier work, by the digest of what went into it |
+//! | `caches/` | what other programs keep, whose person has no home that can be written to |
 //! | `containers/` | state of containers: see [`crate::run::container`] |
 //! | `scratch/` | work under way; what a killed process left here is removed by the next one |
 //!
@@ -116,6 +117,9 @@ impl Explain for Error {
     }
 }
 
+/// Where other programs keep what they have fetched, in the store.
+const CACHES: &str = "caches";
+
 /// The store of one user on this machine. Cheap to clone; the shared lock is held until the last clone is gone.
 #[derive(Clone, Debug)]
 pub struct Store {
@@ -180,6 +184,16 @@ impl Store {
     /// When it cannot be made.
     pub fn scratch(&self) -> Result<tempfile::TempDir, Error> {
         Ok(tempfile::Builder::new().prefix("work-").tempdir_in(self.scratch_root()?)?)
+    }
+
+    /// The folder in which another program keeps what it has fetched, where its person has none; it is made.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn cache_of(&self, program: &str) -> Result<PathBuf, Error> {
+        let folder = self.root().join(CACHES).join(program);
+        fs::create_dir_all(&folder)?;
+        Ok(folder)
     }
 
     fn scratch_root(&self) -> Result<&Path, Error> {

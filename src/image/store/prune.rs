@@ -218,6 +218,9 @@ impl Store {
         }
         // Transfers that can be gone on with.
         look(&self.root().join(super::blobs::PARTIAL), Kind::Results, &|_| Need::Speed)?;
+        if self.root().join(super::CACHES).exists() {
+            look(&self.root().join(super::CACHES), Kind::Results, &|_| Need::Speed)?;
+        }
         // Projects that nobody wrote: each is made again of its model.
         look(&self.root().join("projects"), Kind::Results, &|_| Need::Speed)?;
         // What containers said that are gone.

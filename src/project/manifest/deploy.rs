@@ -64,7 +64,8 @@ pub struct Deploy {
     /// The same in the words of Kubernetes, as Konfuzio's settings have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub autoscaling: Option<Autoscaling>,
-    /// When it runs: always; until nobody has asked for `timeout` seconds; or for each request. Absent: always.
+    /// When it runs: always; until nobody has asked for `timeout` seconds; or for each request. Absent: always, but of `knative` and
+    /// `keda` as with `TIMEOUT`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub strategy: Option<Strategy>,
     /// Seconds after the last answer after which a model with the strategy `TIMEOUT` goes to no pods. Absent: 300.
@@ -161,6 +162,27 @@ impl Deploy {
         })
     }
 
+    /// From how many pods to how many there may be, where something starts and ends them by what is asked: from none, where they
+    /// are to go to none or the platform does so of itself.
+    pub fn pods(&self) -> RangeInclusive<u32> {
+        if let Some(scaling) = self.scaling() {
+            return scaling.pods;
+        }
+        let most = self.replicas.unwrap_or(1).max(1);
+        let goes_to_none = match self.strategy {
+            Some(Strategy::AlwaysOn) => false,
+            Some(Strategy::Timeout | Strategy::Immediate) => true,
+            None => matches!(self.kind(), Kind::Knative | Kind::Keda),
+        };
+        if goes_to_none { 0..=most } else { most..=most }
+    }
+
+    /// Whether it is requests that KEDA scales by, which its HTTP add-on counts: nothing else is said.
+    pub fn counts_requests(&self) -> bool {
+        let is_measured = self.scaling().is_some_and(|scaling| !scaling.metrics.is_empty());
+        self.kind() == Kind::Keda && self.triggers.is_empty() && self.schedule.is_none() && !is_measured
+    }
+
     /// The same with what `over` says in its place, key by key.
     ///
     /// # Errors
@@ -216,7 +238,7 @@ pub enum Kind {
     Knative,
     /// A Deployment that KEDA scales, from none on.
     Keda,
-    /// An InferenceService of KServe's with this image.
+    /// An InferenceService of KServe's with this image; with `TIMEOUT` upon Knative.
     KServe,
 }
 
@@ -437,6 +459,17 @@ pub struct Expose {
     /// Annotations of the Ingress: `{cert-manager.io/cluster-issuer: …}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
+    /// Where KEDA's HTTP add-on takes requests in, as NAMESPACE/SERVICE. Absent: keda/keda-add-ons-http-interceptor-proxy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interceptor: Option<String>,
+}
+
+impl Expose {
+    /// The namespace and the Service in which KEDA's HTTP add-on takes requests in, by default where its own chart has it.
+    pub fn interceptor(&self) -> (&str, &str) {
+        let own = self.interceptor.as_deref().and_then(|text| text.split_once('/'));
+        own.unwrap_or(("keda", "keda-add-ons-http-interceptor-proxy"))
+    }
 }
 
 /// Whom the pods may reach.

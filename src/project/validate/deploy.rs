@@ -1,12 +1,16 @@
 //! Whether a model can be deployed as the section `deploy` says: what the cluster would refuse, or do otherwise than is meant.
 
+use croner::parser::{CronParser, Seconds, Year};
+use serde_json::{Map, Value};
+
 use super::Subject;
 use crate::formats::diagnostic::{Code, Diagnostics};
 use crate::formats::document::{Document, pointer};
 use crate::io::size;
 use crate::project::manifest::Manifest;
 use crate::project::manifest::deploy::{
-    Deploy, Kind, KubernetesVersion, Metric, Models, NetworkAccess, Schedule, Secret, Strategy,
+    Deploy, Expose, Hours, Kind, KubernetesVersion, Metric, Models, NetworkAccess, Schedule, Secret, Storage, Strategy,
+    UsedMetric,
 };
 
 /// The oldest version of Kubernetes that is written for.
@@ -21,6 +25,18 @@ const START: u64 = 60;
 /// Bytes of weights that are loaded in a second, at least.
 const LOADED: u64 = 50_000_000;
 
+/// Seconds for which Knative keeps a pod that nobody asks, at most.
+const LONGEST_TIMEOUT: f64 = 3600.0;
+
+/// Ports that Knative's own container in each pod has (`reservedPorts` in its `k8s_validation.go`, and the one for TLS).
+const PORTS_OF_KNATIVE: [u16; 7] = [8008, 8012, 8013, 8022, 8112, 9090, 9091];
+
+/// Variables that Knative sets (`reservedEnvVars` there).
+const VARIABLES_OF_KNATIVE: [&str; 4] = ["K_CONFIGURATION", "K_REVISION", "K_SERVICE", "PORT"];
+
+/// What a trigger of KEDA's may say (`ScaleTriggers` in its API).
+const TRIGGER: [&str; 6] = ["authenticationRef", "metadata", "metricType", "name", "type", "useCachedMetrics"];
+
 /// Hosts of a Deployment may have so many models before nobody can tell why one does not start.
 const LONGEST_START: u64 = 3600;
 
@@ -33,6 +49,8 @@ pub struct Model<'a> {
     pub weights: u64,
     /// Below which path it answers.
     pub root: Option<&'a str>,
+    /// The port at which it answers.
+    pub port: u16,
     /// Whether Ekiben serves its functions.
     pub has_functions: bool,
 }
@@ -41,7 +59,8 @@ impl<'a> Model<'a> {
     /// The model of `manifest`, whose weights have so many bytes.
     pub fn of(manifest: &'a Manifest, weights: u64) -> Self {
         let root = manifest.service.root.as_deref();
-        Self { name: &manifest.name, weights, root, has_functions: manifest.serves_functions() }
+        let (port, has_functions) = (manifest.service.port, manifest.serves_functions());
+        Self { name: &manifest.name, weights, root, port, has_functions }
     }
 }
 
@@ -81,7 +100,8 @@ pub fn findings(deploy: &Deploy, model: &Model<'_>) -> Vec<Finding> {
     names(deploy, model, &mut findings);
     numbers(deploy, model, &mut findings);
     kinds(deploy, model, &mut findings);
-    weights(deploy, &mut findings);
+    platforms(deploy, model, &mut findings);
+    weights(deploy, model, &mut findings);
     exposed(deploy, model, &mut findings);
     findings.0
 }
@@ -128,6 +148,8 @@ fn names(deploy: &Deploy, model: &Model<'_>, findings: &mut Findings) {
     let (longest, why) = match deploy.kind() {
         Kind::CronJob => (52, "a cron job's jobs add 11 characters"),
         Kind::Job => (54, "a job's name gets a digest of 9 characters"),
+        Kind::Keda => (54, "KEDA's autoscaler adds 9 characters"),
+        Kind::KServe => (53, "KServe adds 10 characters"),
         _ => (63, "that is the longest that a label may be"),
     };
     if name.len() > longest {
@@ -161,16 +183,10 @@ fn names(deploy: &Deploy, model: &Model<'_>, findings: &mut Findings) {
             findings.key(Code::NotDeployable, at, format!("`{key}` cannot be an annotation's name: {why}"), "");
         }
     }
-    let mut variables: Vec<(String, &String)> = deploy.env.keys().map(|name| (pointer(["env", name]), name)).collect();
     for (number, secret) in deploy.secrets.iter().enumerate() {
         let (name, at) = match secret {
             Secret::All(name) => (name, format!("/secrets/{number}")),
             Secret::Part(part) => {
-                variables.extend(
-                    part.variables
-                        .keys()
-                        .map(|name| (format!("/secrets/{number}{}", pointer(["variables", name])), name)),
-                );
                 if part.variables.is_empty() && part.path.is_none() {
                     let message = format!("nothing of the secret `{}` is used", part.name);
                     findings.unfit(
@@ -186,7 +202,7 @@ fn names(deploy: &Deploy, model: &Model<'_>, findings: &mut Findings) {
             findings.unfit(&at, format!("`{name}` cannot be the name of a secret"), SUBDOMAIN);
         }
     }
-    for (at, name) in variables {
+    for (at, name) in variables(deploy) {
         let letters = |c: char| c.is_ascii_alphanumeric() || c == '_';
         if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) || !name.chars().all(letters) {
             let help = "a name has letters, digits and `_`, and begins with no digit";
@@ -210,6 +226,17 @@ fn names(deploy: &Deploy, model: &Model<'_>, findings: &mut Findings) {
         }
         paths.push(&volume.path);
     }
+}
+
+/// The variables of the container that are named, with where.
+fn variables(deploy: &Deploy) -> Vec<(String, &String)> {
+    let mut variables: Vec<_> = deploy.env.keys().map(|name| (pointer(["env", name]), name)).collect();
+    for (number, secret) in deploy.secrets.iter().enumerate() {
+        let Secret::Part(part) = secret else { continue };
+        let at = |name: &str| format!("/secrets/{number}{}", pointer(["variables", name]));
+        variables.extend(part.variables.keys().map(|name| (at(name), name)));
+    }
+    variables
 }
 
 const SUBDOMAIN: &str = "names have lowercase letters, digits, `-` and `.`, the first and last a letter or digit";
@@ -370,10 +397,7 @@ fn kinds(deploy: &Deploy, model: &Model<'_>, findings: &mut Findings) {
             );
         }
         (Some(Schedule::At(text)), Kind::CronJob) => cron("/schedule", text, findings),
-        (Some(Schedule::Hours(hours)), Kind::Keda) => {
-            cron("/schedule/start", &hours.start, findings);
-            cron("/schedule/stop", &hours.stop, findings);
-        }
+        (Some(Schedule::Hours(hours)), Kind::Keda) => within_hours(hours, deploy, findings),
         (Some(_), _) => findings.unfit(
             "/schedule",
             "nothing here starts and stops at a time of the day",
@@ -384,7 +408,7 @@ fn kinds(deploy: &Deploy, model: &Model<'_>, findings: &mut Findings) {
     if !deploy.triggers.is_empty() && kind != Kind::Keda {
         findings.unfit("/triggers", "only KEDA has triggers", "take `kind: keda`");
     }
-    if kind == Kind::Keda && deploy.triggers.is_empty() && deploy.schedule.is_none() && deploy.expose.is_none() {
+    if deploy.counts_requests() && deploy.expose.is_none() {
         let message = "KEDA has nothing to scale by";
         findings.unfit("/kind", message, "write `triggers`, a `schedule`, or `expose: {host: …}` for its HTTP add-on");
     }
@@ -435,27 +459,199 @@ fn kinds(deploy: &Deploy, model: &Model<'_>, findings: &mut Findings) {
     }
 }
 
+/// A time of cron's as clusters read it, who know fewer words than others.
 fn cron(at: &str, text: &str, findings: &mut Findings) {
-    if let Err(error) = text.parse::<croner::Cron>() {
-        findings.unfit(at, format!("`{text}` is no time of cron's: {error}"), "five fields, as `0 7 * * 1-5`");
+    let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
+    let why = match parser.parse(text) {
+        Err(error) => error.to_string(),
+        Ok(_) => match text.split_whitespace().enumerate().find_map(unknown_to_clusters) {
+            Some(part) => format!("`{part}` means nothing in a cluster"),
+            None => return,
+        },
+    };
+    findings.unfit(at, format!("`{text}` is no time of cron's: {why}"), "five fields, as `0 7 * * 1-5`");
+}
+
+/// What a field of cron's has that its reader in clusters (robfig/cron) does not take: the 7th day, `L`, `W`, `#`.
+fn unknown_to_clusters((number, field): (usize, &str)) -> Option<&str> {
+    let mut parts = field.split(',').flat_map(|part| {
+        let range = part.split_once('/').map_or(part, |(range, _)| range);
+        range.split('-')
+    });
+    parts.find(|part| {
+        let is_name = number > 2 && part.len() == 3 && part.chars().all(|c| c.is_ascii_alphabetic());
+        let is_number = part.parse::<u8>().is_ok_and(|value| number != 4 || value < 7);
+        !(matches!(*part, "*" | "?") || is_name || is_number)
+    })
+}
+
+/// KEDA's trigger `cron`.
+fn within_hours(hours: &Hours, deploy: &Deploy, findings: &mut Findings) {
+    cron("/schedule/start", &hours.start, findings);
+    cron("/schedule/stop", &hours.stop, findings);
+    if hours.start == hours.stop {
+        findings.unfit("/schedule/stop", "it would be stopped when it starts", "");
+    }
+    let letters = |c: char| c.is_ascii_alphanumeric() || "_+-/".contains(c);
+    if let Some(zone) = hours.zone.as_ref().filter(|zone| zone.is_empty() || !zone.chars().all(letters)) {
+        let message = format!("`{zone}` is no time zone");
+        findings.unfit("/schedule/zone", message, "write one as Europe/Berlin or UTC");
+    }
+    if deploy.strategy == Some(Strategy::AlwaysOn) {
+        findings.unfit("/strategy", "what runs within hours is not always on", "leave out one of the two");
     }
 }
 
-fn weights(deploy: &Deploy, findings: &mut Findings) {
+/// What Knative, KEDA and KServe have of their own, and what their admissions refuse.
+fn platforms(deploy: &Deploy, model: &Model<'_>, findings: &mut Findings) {
     let kind = deploy.kind();
+    if !matches!(kind, Kind::Knative | Kind::Keda | Kind::KServe) {
+        return;
+    }
+    let from_none = *deploy.pods().start() == 0;
+    if deploy.scaling().is_some() {
+        match deploy.strategy {
+            Some(Strategy::AlwaysOn) if from_none => {
+                findings.unfit("/strategy", "what is always on has at least one pod", "begin `autoscale` with 1");
+            }
+            Some(Strategy::Timeout | Strategy::Immediate) if !from_none => {
+                let message = "a model that is ended when nobody asks has no pods then";
+                findings.unfit("/strategy", message, "begin `autoscale` with 0");
+            }
+            _ => {}
+        }
+    }
+    if deploy.replicas == Some(0) {
+        findings.unfit("/replicas", "there would never be a pod", "leave it out");
+    }
+    let metrics = deploy.scaling().map(|scaling| scaling.metrics).unwrap_or_default();
+    let at = if deploy.autoscale.is_some() { "/autoscale/metrics" } else { "/autoscaling/metrics" };
+    if metrics.iter().any(|metric| matches!(metric, Metric::Whole(_))) && kind != Kind::Knative {
+        let help = match kind {
+            Kind::Keda => "write `{cpu: 70}` or `{memory: 80}`, or one of `triggers`",
+            _ => "write `{cpu: 70}` or `{memory: 80}`",
+        };
+        findings.unfit(at, "this platform does not know the metrics of a HorizontalPodAutoscaler", help);
+    }
+    match kind {
+        Kind::Knative => upon_knative(deploy, model, "take `kind: service` or `kind: keda`", findings),
+        Kind::KServe if from_none => upon_knative(deploy, model, "say `strategy: ALWAYS_ON`", findings),
+        Kind::Keda => triggered(deploy, &metrics, at, findings),
+        _ => {}
+    }
+    if kind == Kind::KServe {
+        for (at, _) in variables(deploy).into_iter().filter(|(_, name)| *name == "PYTHONPATH") {
+            findings.push(
+                Code::BadVariable,
+                at,
+                "KServe does not let `PYTHONPATH` be set",
+                "say it in the image: `env`",
+            );
+        }
+    }
+}
+
+/// What Knative refuses, where nothing is said in its ConfigMap `config-features`; `help` is how to do without it.
+fn upon_knative(deploy: &Deploy, model: &Model<'_>, help: &str, findings: &mut Findings) {
+    if deploy.timeout.is_some_and(|seconds| seconds > LONGEST_TIMEOUT) {
+        findings.unfit("/timeout", "Knative keeps pods that nobody asks for an hour at most", help);
+    }
+    let fields = [
+        ("/nodes", "labels of nodes", deploy.nodes.is_empty()),
+        ("/tolerations", "tolerations", deploy.tolerations.is_empty()),
+        ("/volumes", "claims", deploy.volumes.is_empty()),
+    ];
+    for (at, what, _) in fields.into_iter().filter(|(.., is_empty)| !is_empty) {
+        findings.unfit(at, format!("Knative takes no {what}, unless its administrator allows them"), help);
+    }
+    if deploy.scaling().is_some_and(|scaling| !scaling.metrics.is_empty()) {
+        let at = if deploy.autoscale.is_some() { "/autoscale/metrics" } else { "/autoscaling/metrics" };
+        findings.unfit(at, "Knative scales by requests, and by nothing else down to no pods", "leave out `metrics`");
+    }
+    for (at, name) in variables(deploy) {
+        if VARIABLES_OF_KNATIVE.contains(&name.as_str()) {
+            findings.push(Code::BadVariable, at, format!("Knative sets `{name}` itself"), "leave it out");
+        }
+    }
+    if PORTS_OF_KNATIVE.contains(&model.port) {
+        let message = format!("Knative has the port {} for itself in each pod", model.port);
+        findings.unfit("/kind", message, "write another `port` below `service`");
+    }
+}
+
+/// KEDA's triggers, and when it does not go to no pods.
+fn triggered(deploy: &Deploy, metrics: &[Metric], at: &str, findings: &mut Findings) {
+    let mut names = Vec::new();
+    for (number, trigger) in deploy.triggers.iter().enumerate() {
+        let at = format!("/triggers/{number}");
+        if let Some(key) = trigger.keys().find(|key| !TRIGGER.contains(&key.as_str())) {
+            let message = format!("a trigger of KEDA's has no `{key}`");
+            findings.unfit(&format!("{at}{}", pointer([key.as_str()])), message, "what the type takes is `metadata`");
+        }
+        if text_of(trigger, "type").is_none_or(str::is_empty) {
+            findings.unfit(&at, "a trigger of KEDA's has a `type`", "as `{type: prometheus, metadata: {…}}`");
+        }
+        match trigger.get("metadata") {
+            Some(Value::Object(metadata)) => {
+                for (key, value) in metadata.iter().filter(|(_, value)| !value.is_string()) {
+                    let at = format!("{at}{}", pointer(["metadata", key]));
+                    findings.unfit(
+                        &at,
+                        format!("KEDA takes only texts here, not {value}"),
+                        &format!("write '{value}'"),
+                    );
+                }
+            }
+            _ => findings.unfit(&at, "a trigger of KEDA's has `metadata`", "as `{type: prometheus, metadata: {…}}`"),
+        }
+        if let Some(name) = text_of(trigger, "name") {
+            if names.contains(&name) {
+                findings.unfit(&format!("{at}/name"), format!("two triggers are called `{name}`"), "");
+            }
+            names.push(name);
+        }
+    }
+    let is_used = |trigger: &Map<String, Value>| matches!(text_of(trigger, "type"), Some("cpu" | "memory"));
+    let is_measured =
+        metrics.iter().any(|metric| matches!(metric, Metric::Used(UsedMetric::Cpu(_) | UsedMetric::Memory(_))));
+    let has_any = is_measured || !deploy.triggers.is_empty();
+    if *deploy.pods().start() == 0 && has_any && deploy.schedule.is_none() && deploy.triggers.iter().all(is_used) {
+        let at = if deploy.triggers.is_empty() { at } else { "/triggers" };
+        let message = "by what pods use alone, KEDA does not go to no pods";
+        findings.unfit(at, message, "begin `autoscale` with 1, or add another of `triggers`");
+    }
+}
+
+fn text_of<'a>(object: &'a Map<String, Value>, key: &str) -> Option<&'a str> {
+    object.get(key)?.as_str()
+}
+
+fn weights(deploy: &Deploy, model: &Model<'_>, findings: &mut Findings) {
+    let kind = deploy.kind();
+    let is_upon_knative = kind == Kind::KServe && *deploy.pods().start() == 0;
     match deploy.models() {
         Models::Volume if kind == Kind::Knative => {
-            findings.unfit("/models", "Knative mounts no images", "take `image`, or `kind: service`");
+            let message = "Knative mounts no images, unless its administrator allows it";
+            findings.unfit("/models", message, "take `image`, or `kind: service`");
         }
-        Models::Volume if kind != Kind::KServe && deploy.kubernetes() < IMAGE_FOLDERS => {
+        Models::Volume if is_upon_knative && !model.has_functions => {
+            let message = "upon Knative, KServe brings weights to /mnt/models, where only functions look for them";
+            findings.unfit("/models", message, "take `image`, or say `strategy: ALWAYS_ON`");
+        }
+        Models::S3(_) | Models::Claim(_) | Models::Node if is_upon_knative => {
+            let message = "Knative takes neither containers that run before, nor claims, nor labels of nodes";
+            findings.unfit("/models", message, "take `image` or `volume`, or say `strategy: ALWAYS_ON`");
+        }
+        Models::Volume if deploy.kubernetes() < IMAGE_FOLDERS => {
             let message = format!(
                 "a folder of an image is mounted from Kubernetes {IMAGE_FOLDERS} on, and this is for {}",
                 deploy.kubernetes()
             );
             findings.unfit("/models", message, "say `kubernetes: \"1.33\"`, or where else the weights are");
         }
-        Models::S3(_) | Models::Claim(_) if kind == Kind::Knative => {
-            findings.unfit("/models", "Knative takes neither containers that run before nor claims", "take `image`");
+        Models::S3(_) | Models::Claim(_) | Models::Node if kind == Kind::Knative => {
+            let message = "Knative takes neither containers that run before, nor claims, nor labels of nodes";
+            findings.unfit("/models", message, "take `image`, or `kind: service` or `keda`");
         }
         Models::S3(_) if deploy.fetcher.is_none() => {
             let message = "nothing says which image fetches the weights";
@@ -482,19 +678,52 @@ fn weights(deploy: &Deploy, findings: &mut Findings) {
         findings.unfit("/fill", message, "write `fetcher: {image: HOST/ekiben:VERSION}`: `ekiben self image` makes it");
     }
     if let Some(storage) = &deploy.storage {
-        if storage.shared.as_deref().is_some_and(|shared| shared.split('/').count() != 2) {
-            findings.unfit("/storage/shared", "it is written as NAMESPACE/CLAIM", "");
-        }
-        if storage.shared.is_some() && deploy.namespace.is_none() {
-            findings.unfit(
-                "/storage/shared",
-                "a claim of another namespace needs to know its own",
-                "write `namespace`",
-            );
-        }
+        shared(storage, deploy, findings);
         if storage.bucket.is_some() && deploy.fill.is_some() {
             findings.unfit("/fill", "a bucket is read where it lies, and is not filled", "leave out one of the two");
         }
+    }
+}
+
+/// A claim that stands for that of another namespace, or lets others stand for it: volumes of Trident's.
+fn shared(storage: &Storage, deploy: &Deploy, findings: &mut Findings) {
+    for (number, namespace) in storage.share.iter().enumerate() {
+        if namespace != "*" && (!is_subdomain(namespace) || namespace.contains('.')) {
+            let message = format!("`{namespace}` cannot be the name of a namespace");
+            findings.unfit(&format!("/storage/share/{number}"), message, "`*` is all of them");
+        }
+    }
+    if storage.bucket.is_some() {
+        for (at, is_there) in [
+            ("/storage/share", !storage.share.is_empty()),
+            ("/storage/shared", storage.shared.is_some()),
+            ("/storage/class", storage.class.is_some()),
+        ] {
+            if is_there {
+                findings.unfit(at, "a bucket is a volume of no StorageClass, and not one of Trident's", "leave it out");
+            }
+        }
+    }
+    let Some(text) = &storage.shared else { return };
+    let at = "/storage/shared";
+    let Some((namespace, _)) =
+        text.split_once('/').filter(|(namespace, claim)| is_subdomain(namespace) && is_subdomain(claim))
+    else {
+        findings.unfit(at, "it is written as NAMESPACE/CLAIM", "");
+        return;
+    };
+    match &deploy.namespace {
+        None => findings.unfit(at, "a claim of another namespace needs to know its own", "write `namespace`"),
+        Some(own) if own == namespace => {
+            findings.unfit(at, "that claim is of this namespace", "name it in `models`, and leave out `storage`");
+        }
+        Some(_) => {}
+    }
+    if !storage.share.is_empty() {
+        findings.unfit("/storage/share", "what stands for another claim cannot be shared on", "share the other one");
+    }
+    if deploy.fill.is_some() {
+        findings.unfit("/fill", "what stands for another claim is filled there", "leave it out");
     }
 }
 
@@ -525,13 +754,65 @@ fn exposed(deploy: &Deploy, model: &Model<'_>, findings: &mut Findings) {
     {
         findings.unfit("/expose/gateway", "it is written as NAME or NAMESPACE/NAME", "");
     }
+    if let Err(why) = host(&expose.host) {
+        let message = format!("`{}` is no host's name: {why}", expose.host);
+        findings.unfit("/expose/host", message, "a name as models.example.org, or *.example.org");
+    }
+    if expose.path.as_deref().is_some_and(|path| path.split('/').any(|part| part == "." || part == "..")) {
+        findings.unfit("/expose/path", "`.` and `..` mean other paths", "write the path that is meant");
+    }
     let root = model.root.unwrap_or("/");
     let path = expose.path.as_deref().unwrap_or(root);
+    intercepted(deploy, expose, path != root, findings);
     if path != root && expose.gateway.is_none() && expose.ingress.as_deref() != Some("nginx") {
         let message = format!("requests for {path} would come to the service so, which answers at {root}");
         let help = format!(
             "write `root: {path}` below `service`, take a `gateway`, or `ingress: nginx`, which take the path away"
         );
         findings.unfit("/expose/path", message, &help);
+    }
+}
+
+/// A name as Gateways and Ingresses take it: RFC 1123, with `*.` for any first part.
+fn host(text: &str) -> Result<(), &'static str> {
+    let bare = text.strip_prefix("*.").unwrap_or(text);
+    if bare.parse::<std::net::Ipv4Addr>().is_ok() {
+        return Err("it is an address");
+    }
+    if !is_subdomain(bare) {
+        return Err("its parts have letters, digits and `-`, the first and last a letter or digit");
+    }
+    Ok(())
+}
+
+/// The way through KEDA's HTTP add-on, which knows requests by host and path.
+fn intercepted(deploy: &Deploy, expose: &Expose, is_rewritten: bool, findings: &mut Findings) {
+    if !deploy.counts_requests() {
+        if expose.interceptor.is_some() {
+            let message = "requests go through no interceptor here";
+            findings.unfit(
+                "/expose/interceptor",
+                message,
+                "leave it out: it is of `kind: keda` without other triggers",
+            );
+        }
+        return;
+    }
+    if let Some(text) = &expose.interceptor
+        && !text.split_once('/').is_some_and(|(namespace, name)| is_subdomain(namespace) && is_subdomain(name))
+    {
+        findings.unfit("/expose/interceptor", "it is written as NAMESPACE/SERVICE", "");
+    }
+    if is_rewritten {
+        let message = "KEDA's HTTP add-on would not see the path by which it knows the model";
+        findings.unfit(
+            "/expose/path",
+            message,
+            "write it as `root` below `service`, or give the model a host of its own",
+        );
+    }
+    if expose.gateway.is_some() && deploy.namespace.is_none() {
+        let message = "a route to the add-on, which is in another namespace, needs to know its own";
+        findings.unfit("/expose/gateway", message, "write `namespace`");
     }
 }

@@ -116,6 +116,11 @@ impl Cluster {
         namespace
     }
 
+    /// The address at which the node's pods reach this machine.
+    pub fn address(&self) -> String {
+        fs::read_to_string(self.folder.join("node/address")).unwrap().trim().to_owned()
+    }
+
     /// containerd's client, where the node's images are.
     pub fn ctr(&self, args: &[&str]) -> Command {
         let mut command = tool("ctr");

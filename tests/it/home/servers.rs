@@ -15,10 +15,15 @@ pub struct Server {
 
 impl Server {
     /// Starts `command`, which is going to listen on `port`.
-    pub fn start(mut command: Command, port: u16) -> Self {
+    pub fn start(command: Command, port: u16) -> Self {
+        Self::start_at(command, "127.0.0.1", port)
+    }
+
+    /// The same at an address of this machine that is not seen by others either.
+    pub fn start_at(mut command: Command, address: &str, port: u16) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
         let process = command.spawn().unwrap();
-        wait_until("a server", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+        wait_until("a server", || TcpStream::connect((address, port)).is_ok());
         Self { process, port }
     }
 

@@ -44,6 +44,8 @@ PROGRESS, FLUSH = 30.0, 2.0
 SKIPPED = 1 << 14
 PREFIX = "EKIBEN_BATCH_"
 JSON = "application/json"
+# MLflow's route, which takes tables as they are.
+SCORING, PREDICTIONS = "/invocations", "predictions"
 logger = logging.getLogger("ekiben")
 
 
@@ -76,7 +78,7 @@ def main(settings: Dict[str, Any], arguments: List[str]) -> int:
         logger.error("%s", error)
         return USAGE
     try:
-        records = Input(asked.input, asked.format, asked.id, function, largest(settings))
+        records = Input(asked.input, asked.format, asked.id, function, largest(settings), path == SCORING)
     except (Unreadable, OSError) as error:
         logger.error("the input cannot be read: %s", error)
         return UNREADABLE
@@ -379,7 +381,9 @@ class Job:
             kind = response.headers.get("content-type", "")
             if response.status_code >= 400 or kind.startswith(JSON) or not response.body:
                 result = simple(response)
-                return result if not record.is_row or result.has_failed else Result(result.status, of_row(result.body))
+                if not record.is_row or result.has_failed:
+                    return result
+                return Result(result.status, of_row(result.body, PREDICTIONS if self.path == SCORING else ""))
         writing = Writing(self.output, record)
         try:
             await response(request.scope, request.receive, writing.send)
@@ -395,7 +399,7 @@ class Body:
 
     def __init__(self, record: Record) -> None:
         self.body, self.file, self.is_sent = record.body, opened(record), False
-        kind = JSON if record.path is None else media_type(record.path)
+        kind = record.media_type or JSON if record.path is None else media_type(record.path)
         # A file that is JSON is a file all the same.
         is_request = record.path is not None and (kind == JSON or kind.endswith("+json") or kind.startswith("multipart/"))
         self.media_type = (UNKNOWN if is_request else kind).encode()
@@ -473,12 +477,14 @@ def simple(response: Response) -> Result:
     return Result(response.status_code, bytes(response.body))
 
 
-def of_row(body: bytes) -> bytes:
-    """The answer to one row, of that to a table which has this row alone."""
+def of_row(body: bytes, member: str) -> bytes:
+    """The answer to one row, of that to a table which has this row alone; `member` holds it where one is named."""
     try:
         answer = json.loads(body)
     except ValueError:
         return body
+    if member:
+        answer = answer[member]
     if isinstance(answer, dict):
         rows = [value for value in answer.values() if isinstance(value, (list, dict))]
         if not rows or not all(isinstance(value, list) and len(value) == 1 for value in rows):

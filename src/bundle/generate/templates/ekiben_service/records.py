@@ -48,6 +48,7 @@ TRUTH = {"true": True, "false": False}
 NUMBERS = {"integer", "number"}
 LISTS_ALONE = (list, tuple)
 DELIMITERS = ",;\t|"
+CSV = "text/csv"
 
 
 class Unreadable(Exception):
@@ -61,6 +62,8 @@ class Record(NamedTuple):
     # What it is called; None where it has no name.
     id: Any = None
     body: bytes = b""
+    # What the body is, where it is no JSON.
+    media_type: str = ""
     # The file that is the whole request.
     path: Optional[Path] = None
     # Whether it is one row of a table, so that its answer is that of one row.
@@ -77,9 +80,20 @@ class Record(NamedTuple):
 class Input:
     """The files that records lie in, in order."""
 
-    def __init__(self, patterns: List[str], form: Optional[str], id_field: Optional[str], function: Optional[Function], most: int):
-        """`most` is the size in bytes of the largest record; `function` is None where a protocol's route is asked."""
+    def __init__(
+        self,
+        patterns: List[str],
+        form: Optional[str],
+        id_field: Optional[str],
+        function: Optional[Function],
+        most: int,
+        takes_tables: bool,
+    ) -> None:
+        """`most` is the size in bytes of the largest record; `function` is None where a protocol's route is asked, which may take
+        tables as they are.
+        """
         self.form, self.id_field, self.function, self.most = form, id_field, function, most
+        self.takes_tables = takes_tables
         self.files: List[Tuple[Path, str]] = []
         for pattern in patterns:
             found = [(path, name) for path, name in files(pattern) if not self.is_passed_over(name)]
@@ -180,7 +194,7 @@ class Input:
         return Record(0, name, json.dumps(value, ensure_ascii=False).encode())
 
     def of_table(self, file: TextIO) -> Iterator[Record]:
-        if self.function is None:
+        if self.function is None and not self.takes_tables:
             raise Unreadable("only requests as JSON can be given to this route")
         first = file.readline(self.most)
         if not first.strip():
@@ -193,11 +207,12 @@ class Input:
             raise Unreadable(f"the header has {', '.join(map(repr, sorted(double)))} as a name without its own column")
         if self.id_field is not None and self.id_field not in header:
             raise Unreadable(f"there is no column {self.id_field} in the header")
-        names = [name for name in header if name != self.id_field or name in self.function.names]
-        whole = Table(self.function, names)
+        known = [] if self.function is None else self.function.names
+        names = [name for name in header if name != self.id_field or name in known]
+        whole = Table(self.function, names) if self.function is not None else None
         head = list(islice(rows, HEAD))
-        fitting = [dict(zip(header, row)) for row in head if len(row) == len(header)]
-        whole.learn(fitting)
+        if whole is not None:
+            whole.learn([dict(zip(header, row)) for row in head if len(row) == len(header)])
         for row in chain(head, rows):
             if not row:
                 # An empty line.
@@ -208,7 +223,16 @@ class Input:
                 told = f"the row has {len(row)} cells, and the header {len(header)}"
                 yield Record(0, name, wrong=refusal("csv_invalid", told))
                 continue
+            if whole is None:
+                yield Record(0, name, table_of([names, [cells[one] for one in names]]), CSV, is_row=True)
+                continue
             yield Record(0, name, json.dumps(whole.request(cells), ensure_ascii=False).encode(), is_row=whole.is_row)
+
+
+def table_of(rows: List[List[str]]) -> bytes:
+    written = io.StringIO()
+    csv.writer(written, lineterminator="\n").writerows(rows)
+    return written.getvalue().encode()
 
 
 class Table:
