@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use super::Settings;
 use super::target::Target;
 use crate::bundle::runtime::{Convention, USER};
+use crate::io::digest::Digest;
 use crate::io::size;
 use crate::project::manifest::deploy::{FetchProgram, Fetcher, KubernetesVersion, Models, Resources, Secret};
 use crate::project::validate::deploy::{memory_of, seconds_to_start};
@@ -63,7 +64,7 @@ pub fn of(target: &Target, settings: &Settings<'_>, role: Role, extent: Extent) 
             mount.extend(claim.folder.iter().map(|folder| ("subPath".to_owned(), json!(folder))));
         });
         volumes.add(
-            &format!("claim-{}", claim.claim),
+            &volume_name("claim", &claim.claim),
             json!({"persistentVolumeClaim": {"claimName": claim.claim, "readOnly": claim.readonly}}),
             mount,
         );
@@ -405,6 +406,15 @@ fn waiting(target: &Target, folder: &str) -> Value {
     })
 }
 
+/// What the volume with an object is called: a label, which the object's own name need not be.
+fn volume_name(kind: &str, object: &str) -> String {
+    let named = format!("{kind}-{object}");
+    match named.len() <= 63 && !named.contains('.') {
+        true => named,
+        false => format!("{kind}-{}", &Digest::of(object).hex()[..16]),
+    }
+}
+
 /// The volumes of a pod, and where its container sees them.
 struct Volumes {
     volumes: Vec<Value>,
@@ -435,7 +445,7 @@ impl Volumes {
             let Secret::Part(part) = secret else { continue };
             let Some(path) = &part.path else { continue };
             self.add(
-                &format!("secret-{}", part.name),
+                &volume_name("secret", &part.name),
                 json!({"secret": {"secretName": part.name, "defaultMode": 0o440}}),
                 json!({"mountPath": path, "readOnly": true}),
             );

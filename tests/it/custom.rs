@@ -52,7 +52,7 @@ const WAYS: [(&str, &str); 24] = [
     (
         "knative, all",
         "kind: knative\nautoscale: 1..4\nannotations: {autoscaling.knative.dev/target: '5', a: b}\nlabels: {a/b: c}\n\
-         secrets: [all, {name: some, variables: {A: a}}, {name: files, path: /secrets}]\npull: [registry]\nenv: {B: c}",
+         secrets: [all, {name: some, variables: {A: a}}, {name: files.of.mine, path: /secrets}]\npull: [registry]\nenv: {B: c}",
     ),
     (
         "keda, requests",
@@ -205,6 +205,7 @@ fn admitted(object: &Value) {
     assert_eq!(mounts.len(), volumes.len());
     for (volume, mount) in volumes.iter().zip(mounts) {
         assert_eq!(volume["name"], mount["name"], "each volume is mounted");
+        assert!(!volume["name"].as_str().unwrap().contains('.'), "{volume}");
         assert!(!["/", "/dev", "/dev/log"].contains(&mount["mountPath"].as_str().unwrap()));
         assert!(
             volume["emptyDir"].is_object() || volume["secret"].is_object() && mount["readOnly"] == true,
@@ -220,7 +221,9 @@ fn admitted(object: &Value) {
     assert!(seconds("scale-to-zero-pod-retention-period").is_none_or(|seconds| seconds <= 3600));
 }
 
-/// Values in what is written, by the kind that has them.
+/// Settings, a kind of what is written for them, and values in it by their pointers.
+type Expected<'a> = (&'a str, &'a str, &'a [(String, Value)]);
+
 #[test]
 fn settings_come_to_be_what_each_platform_calls_them() {
     let deployer = Deployer::new();
@@ -232,7 +235,7 @@ fn settings_come_to_be_what_each_platform_calls_them() {
     let knative = |key: &str| annotation("spec/template/metadata", &format!("autoscaling.knative.dev/{key}"));
     let kserve = |key: &str| annotation("spec/predictor", &format!("autoscaling.knative.dev/{key}"));
     let mode = annotation("metadata", "serving.kserve.io/deploymentMode");
-    let cases: &[(&str, &str, &[(String, Value)])] = &[
+    let cases: &[Expected<'_>] = &[
         (
             "kind: knative\nstrategy: TIMEOUT\ntimeout: 90.5",
             "Service",

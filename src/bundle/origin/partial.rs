@@ -3,7 +3,7 @@
 //! Invariants: each process writes to files of its own, and a file gets its name in the folder by being renamed: there is never
 //! a half one under it. What somebody else fetches of the same version is waited for, and what a process left that is gone is
 //! taken over, by renaming too, so that one alone has it. That a process lives shows by the times of its files, which it renews,
-//! and sooner by the lock on them; locks need not work between machines (NFS), and clocks need not agree, as times are those of
+//! and sooner by the lock on a file of its own, after which its others are called; locks need not work between machines (NFS), and clocks need not agree, as times are those of
 //! the folder's own server. Whoever is wrongly taken for gone writes the same bytes as who took over, and finds its file renamed.
 
 use std::collections::BTreeSet;
@@ -34,9 +34,15 @@ const NAMELESS: &str = "any";
 /// How folders of processes are called, in which they have a store of their own.
 const STORE: &str = "store-";
 
+/// How the file is called on which a process holds a lock.
+const ALIVE: &str = "alive";
+
 /// The folder of partial files in a folder that is filled.
 pub(super) struct Partials {
     folder: PathBuf,
+    /// What stands in the names of this process's files.
+    id: String,
+    _alive: tempfile::NamedTempFile,
     /// Those of this process.
     own: Mutex<BTreeSet<PathBuf>>,
 }
@@ -66,7 +72,13 @@ impl Partials {
     /// Those in `folder`, which is made where it is not there.
     pub fn open(folder: &Path) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
-        Ok(Self { folder: folder.to_owned(), own: Mutex::default() })
+        let alive = tempfile::Builder::new().prefix(&format!("{ALIVE}.")).tempfile_in(folder)?;
+        // A lock that is not to be had is one hint less.
+        let _ = alive.as_file().try_lock();
+        let name = alive.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let id = name.split('.').nth(1).unwrap_or_default().to_owned();
+        let own = Mutex::new(BTreeSet::from([alive.path().to_owned()]));
+        Ok(Self { folder: folder.to_owned(), id, _alive: alive, own })
     }
 
     /// A folder for this process's own store, removed when it is dropped.
@@ -78,13 +90,11 @@ impl Partials {
     pub fn begin(&self, key: Option<&Digest>, size: Option<u64>) -> io::Result<Begun> {
         let prefix = format!("{}.", key.map_or_else(|| NAMELESS.to_owned(), Digest::hex));
         let own = tempfile::Builder::new()
-            .prefix(&prefix)
+            .prefix(&format!("{prefix}{}.", self.id))
             .permissions(std::fs::Permissions::from_mode(0o666))
             .tempfile_in(&self.folder)?;
         let (file, path) = own.keep().map_err(|error| error.error)?;
         self.lock().insert(path.clone());
-        // A lock that is not to be had is one hint less.
-        let _ = file.try_lock();
         let mut file = fs::File::from_parts(file, &path);
         let mut known = HashingWriter::new(io::sink());
         if key.is_some() {
@@ -92,13 +102,15 @@ impl Partials {
             let mut left = None;
             for other in self.named(&prefix)?.into_iter().filter(|other| *other != path) {
                 let Ok(metadata) = fs::metadata(&other) else { continue };
-                if is_alive(&other, &metadata, now) {
+                if self.is_alive(&other, &metadata, now) {
                     // Of two that begin at once, one goes on.
                     if metadata.len() > 0 || other < path {
                         self.forget(&path)?;
                         return Ok(Begun::Elsewhere);
                     }
-                } else if left.as_ref().is_none_or(|(most, _)| *most < metadata.len()) {
+                } else if left.as_ref().is_none_or(|(most, _)| *most < metadata.len())
+                    && fs::OpenOptions::new().write(true).open(&other).is_ok()
+                {
                     left = Some((metadata.len(), other));
                 }
             }
@@ -106,7 +118,6 @@ impl Partials {
                 && fs::rename(&left, &path).is_ok()
             {
                 file = fs::OpenOptions::new().read(true).write(true).open(&path)?;
-                let _ = file.file().try_lock();
                 futimens(&file, &TimeSpec::UTIME_NOW, &TimeSpec::UTIME_NOW)?;
                 match size.is_some_and(|size| file.metadata().is_ok_and(|metadata| metadata.len() <= size)) {
                     true => drop(io::copy(&mut &file, &mut known)?),
@@ -154,7 +165,7 @@ impl Partials {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => fs::copy(blob, path).map(drop),
             linked => linked,
         };
-        let made = tempfile::Builder::new().prefix(&format!("{NAMELESS}.")).make_in(&self.folder, link)?;
+        let made = tempfile::Builder::new().prefix(&format!("{NAMELESS}.{}.", self.id)).make_in(&self.folder, link)?;
         let path = made.into_temp_path().keep().map_err(|error| error.error)?;
         fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644))?;
         own.insert(path.clone());
@@ -212,13 +223,27 @@ impl Partials {
                 && is_partial(&name)
                 && !self.lock().contains(&path)
                 && let Ok(metadata) = entry.metadata()
-                && !is_alive(&path, &metadata, now)
-                && (age(metadata.modified().ok(), now) > LEFT || name.starts_with(NAMELESS))
+                && !self.is_alive(&path, &metadata, now)
+                && age(metadata.modified().ok(), now) > kept(&name)
             {
                 let _ = fs::remove_file(&path);
             }
         }
         Ok(())
+    }
+
+    /// Whether the process lives whose file this is.
+    fn is_alive(&self, path: &Path, metadata: &std::fs::Metadata, now: SystemTime) -> bool {
+        if age(metadata.modified().ok(), now) > SILENCE {
+            return false;
+        }
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let Some(id) = name.split('.').nth(1) else { return false };
+        // Who holds the lock lives. One that is free says that the process is gone, where locks are known at all.
+        match fs::OpenOptions::new().write(true).open(self.folder.join(format!("{ALIVE}.{id}"))) {
+            Ok(file) => file.file().try_lock().is_err(),
+            Err(error) => error.kind() != io::ErrorKind::NotFound,
+        }
     }
 
     fn named(&self, prefix: &str) -> io::Result<Vec<PathBuf>> {
@@ -232,10 +257,19 @@ impl Partials {
     }
 }
 
+/// How long a file of a process that is gone stays: what can be gone on with for long, a lock for as long as it may take to be had.
+fn kept(name: &str) -> Duration {
+    match name.split('.').next() {
+        Some(NAMELESS) => Duration::ZERO,
+        Some(ALIVE) => Duration::from_secs(2),
+        _ => LEFT,
+    }
+}
+
 /// Whether a file is called as those of this room are.
 fn is_partial(name: &str) -> bool {
     let before = name.split_once('.').map(|(before, _)| before);
-    before.is_some_and(|before| before == NAMELESS || Digest::from_hex(before).is_ok())
+    before.is_some_and(|before| [NAMELESS, ALIVE].contains(&before) || Digest::from_hex(before).is_ok())
 }
 
 /// The newest time of anything in a folder.
@@ -250,18 +284,6 @@ fn newest(folder: &Path) -> Option<SystemTime> {
 
 fn age(time: Option<SystemTime>, now: SystemTime) -> Duration {
     time.and_then(|time| now.duration_since(time).ok()).unwrap_or_default()
-}
-
-/// Whether somebody writes to a file still.
-fn is_alive(path: &Path, metadata: &std::fs::Metadata, now: SystemTime) -> bool {
-    if age(metadata.modified().ok(), now) > SILENCE {
-        return false;
-    }
-    // Who holds the lock lives. One that is free says that the process is gone, where locks are known at all.
-    match fs::OpenOptions::new().write(true).open(path) {
-        Ok(file) => file.file().try_lock().is_err(),
-        Err(_) => true,
-    }
 }
 
 impl Partial {
@@ -310,8 +332,15 @@ mod tests {
         // Another version is another file.
         here(other.begin(Some(&Digest::of("another")), Some(10)).unwrap());
         let old = partial.path.clone();
+        // A whole one that waits for its name is nobody else's either.
+        let mut whole = here(one.begin(Some(&Digest::of("whole")), None).unwrap());
+        whole.write_all(b"1").unwrap();
+        let whole = whole.finish().unwrap();
+        assert!(matches!(other.begin(Some(&Digest::of("whole")), None).unwrap(), Begun::Elsewhere));
+        other.sweep().unwrap();
+        assert!(one.settle(&whole).is_some());
         // As after a kill: nobody holds the lock.
-        drop(partial);
+        drop((partial, one));
         let mut partial = here(other.begin(Some(&key), Some(10)).unwrap());
         assert_eq!(partial.written(), 5);
         assert!(!old.exists());
@@ -325,6 +354,29 @@ mod tests {
     }
 
     #[test]
+    fn who_is_wrongly_taken_for_gone_finds_its_file_renamed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (one, other) = (Partials::open(folder.path()).unwrap(), Partials::open(folder.path()).unwrap());
+        let key = Digest::of("a version");
+        let mut slow = here(one.begin(Some(&key), Some(10)).unwrap());
+        slow.write_all(b"12345").unwrap();
+        // It gives no sign for long.
+        let long_ago = SystemTime::now() - 2 * SILENCE;
+        fs::File::options().write(true).open(&slow.path).unwrap().file().set_modified(long_ago).unwrap();
+        let mut fast = here(other.begin(Some(&key), Some(10)).unwrap());
+        assert_eq!(fast.written(), 5);
+        // Both go on, and write the same.
+        slow.write_all(b"67").unwrap();
+        fast.write_all(b"67890").unwrap();
+        slow.write_all(b"890").unwrap();
+        let target = folder.path().join("model");
+        let (slow, fast) = (slow.finish().unwrap(), fast.finish().unwrap());
+        assert_eq!(slow.digest, fast.digest);
+        assert!(!one.name(&slow, &target).unwrap() && other.name(&fast, &target).unwrap());
+        assert_eq!(fs::read(&target).unwrap(), b"1234567890");
+    }
+
+    #[test]
     fn what_no_version_is_known_of_is_never_gone_on_with() {
         let folder = tempfile::tempdir().unwrap();
         let partials = Partials::open(folder.path()).unwrap();
@@ -333,8 +385,13 @@ mod tests {
             assert_eq!(partial.written(), 0);
             partial.write_all(b"1").unwrap();
         }
-        // They are another process's then, which is gone.
-        Partials::open(folder.path()).unwrap().sweep().unwrap();
+        let other = Partials::open(folder.path()).unwrap();
+        other.sweep().unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 4, "they are of one that lives");
+        drop(partials);
+        std::thread::sleep(Duration::from_millis(20));
+        other.sweep().unwrap();
+        drop(other);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 }

@@ -249,7 +249,9 @@ impl Namespace<'_> {
     pub fn addresses(&self, selector: &str, port: u16) -> Vec<String> {
         let is_ready = |pod: &&Value| {
             let conditions = pod["status"]["conditions"].as_array();
-            conditions.into_iter().flatten().any(|one| one["type"] == "Ready" && one["status"] == "True")
+            let is_ready = |one: &Value| one["type"] == "Ready" && one["status"] == "True";
+            // One that is ending is ready for a while yet.
+            pod["metadata"]["deletionTimestamp"].is_null() && conditions.into_iter().flatten().any(is_ready)
         };
         let pods = self.list("pods", selector);
         let addresses = pods.iter().filter(is_ready).map(|pod| pod["status"]["podIP"].as_str().unwrap());
