@@ -1,6 +1,6 @@
 //! `ekiben follow --deploy`: a tag in MLflow's registry becomes a service of a real cluster, and what does this inside one.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -133,8 +133,15 @@ fn a_tag_becomes_a_service_and_the_next_version_takes_its_place() {
     mlflow.script(VERSIONS_OF_IRIS);
     let host = ["--host", "models.example", "--ingress", "f5"];
 
-    // Tagged, deployed, answering below the host's path, written back.
+    // Tagged, deployed, answering below the host's path, written back; whoever is killed before.
     followed.tag(1, true);
+    for pause in [4000, 8000, 12_000] {
+        let mut process = followed.command(&[&host[..], &["--every", "1s", "--deploy"]].concat());
+        let mut process = process.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(pause));
+        process.kill().unwrap();
+        process.wait().unwrap();
+    }
     followed.follow(&host).ok();
     let endpoint = "http://models.example/iris/api";
     let first = followed.tags(1);
