@@ -154,11 +154,17 @@ pub fn shelf(session: &Session, address: &Address) -> Result<Shelf, Error> {
     Ok(shelf)
 }
 
-/// The project of the model at an address, or of a folder as a framework saved it. What is wrong with the model goes to `found`.
+/// The project of the model at an address, or of a folder as a framework saved it, which answers below the path `root` where one is
+/// said. What is wrong with the model goes to `found`.
 ///
 /// # Errors
 /// When it cannot be fetched, is refused, or does not say all that a project needs.
-pub fn project(session: &Session, address: &Address, found: &mut Diagnostics) -> Result<PathBuf, Error> {
+pub fn project(
+    session: &Session,
+    address: &Address,
+    root: Option<&str>,
+    found: &mut Diagnostics,
+) -> Result<PathBuf, Error> {
     match address {
         Address::Path(path) => {
             let path = fs::canonicalize(path)?;
@@ -169,13 +175,15 @@ pub fn project(session: &Session, address: &Address, found: &mut Diagnostics) ->
                 path: FOLDER.to_owned(),
             };
             let seen = seen(&path)?;
-            let start = Start { model: Some(path), elsewhere: Some(elsewhere), ..Start::default() };
+            let root = root.map(str::to_owned);
+            let start = Start { model: Some(path), elsewhere: Some(elsewhere), root, ..Start::default() };
             made(session, start, &seen, found)
         }
         remote => {
             let (pinned, locked) = fetched(session, remote)?;
             let Shelf { folder, start } = laid_out(session, &pinned, &locked)?;
             let files: Vec<String> = locked.files.iter().map(|file| format!("{} {}", file.name, file.digest)).collect();
+            let start = Start { root: root.map(str::to_owned), ..start };
             let project = made(session, start, &files.join("\n"), found)?;
             drop(folder);
             Ok(project)
@@ -228,7 +236,8 @@ fn seen(folder: &Path) -> Result<String, Error> {
 /// The project that begins with `start`, of a model whose files are `files`: that of before, where there is one.
 fn made(session: &Session, start: Start, files: &str, found: &mut Diagnostics) -> Result<PathBuf, Error> {
     let from = start.elsewhere.as_ref().map_or_else(String::new, |elsewhere| elsewhere.from.clone());
-    let key = Digest::of(format!("{RULES} {} {from}\n{files}", env!("CARGO_PKG_VERSION")));
+    let root = start.root.as_ref().map(|root| format!(" below {root}")).unwrap_or_default();
+    let key = Digest::of(format!("{RULES} {} {from}{root}\n{files}", env!("CARGO_PKG_VERSION")));
     let parent = session.store.root().join(PROJECTS);
     fs::create_dir_all(&parent)?;
     let kept = parent.join(key.hex());

@@ -51,6 +51,17 @@ impl Words {
         format!("{}status", self.prefix)
     }
 
+    /// Whether a version is said to be served somewhere.
+    pub fn serves(&self, version: &Version) -> bool {
+        version.tag(&self.endpoint).is_some()
+    }
+
+    /// The image of a version that is done, or was.
+    pub fn image_of<'a>(&self, version: &'a Version) -> Option<&'a str> {
+        let is_built = matches!(version.tag(&self.status()), Some(DONE | RETIRED));
+        version.tag(&self.image()).filter(|_| is_built)
+    }
+
     fn image(&self) -> String {
         format!("{}image", self.prefix)
     }
@@ -75,6 +86,15 @@ pub struct Found {
     pub failed: usize,
     /// Built before, and not selected any more.
     pub retired: Vec<Version>,
+    /// All that are selected and can be fetched, the newest first.
+    pub selected: Vec<Version>,
+}
+
+impl Found {
+    /// The versions of a model that are selected, the newest first.
+    pub fn of(&self, model: &str) -> Vec<&Version> {
+        self.selected.iter().filter(|version| version.name == model).collect()
+    }
 }
 
 /// Looks for versions. Those that were given up are to be built again where `again` says so of one.
@@ -90,7 +110,9 @@ pub fn look(
     let mut found = Found::default();
     let selected = selected(server, selection)?;
     let keys: BTreeSet<(String, u64)> = selected.iter().map(|one| (one.name.clone(), one.version)).collect();
-    for version in selected.into_iter().filter(Version::is_ready) {
+    found.selected = selected.into_iter().filter(Version::is_ready).collect();
+    found.selected.sort_by(|one, other| (other.version, &one.name).cmp(&(one.version, &other.name)));
+    for version in found.selected.iter().cloned() {
         match version.tag(&words.status()) {
             Some(DONE) => found.done += 1,
             Some(FAILED) if !again(&version) => found.failed += 1,
@@ -105,6 +127,30 @@ pub fn look(
     };
     found.retired = server.search(&done, "models:/")?.into_iter().filter(is_gone).collect();
     Ok(found)
+}
+
+/// Versions that are not selected any more and still serve, as nobody has deleted what runs them.
+///
+/// # Errors
+/// When the server does not answer.
+pub fn lingering(server: &Server, selection: &Selection, words: &Words, found: &Found) -> Result<Vec<Version>, Error> {
+    let retired = format!("tags.`{}` = '{RETIRED}'", words.status());
+    let is_one = |version: &Version| {
+        let is_meant = selection.name.as_ref().is_none_or(|name| *name == version.name);
+        is_meant && words.serves(version) && found.of(&version.name).is_empty()
+    };
+    Ok(server.search(&retired, "models:/")?.into_iter().filter(is_one).collect())
+}
+
+/// The versions of a model that are said to serve, the newest first.
+///
+/// # Errors
+/// When the server does not answer.
+pub fn serving(server: &Server, model: &str, words: &Words) -> Result<Vec<Version>, Error> {
+    let all = server.search(&Server::filter_of_name(model), "models:/")?;
+    let mut serving: Vec<_> = all.into_iter().filter(|version| words.serves(version)).collect();
+    serving.sort_by_key(|version| std::cmp::Reverse(version.version));
+    Ok(serving)
 }
 
 fn selected(server: &Server, selection: &Selection) -> Result<Vec<Version>, Error> {
@@ -185,19 +231,36 @@ pub fn record(server: &Server, version: &Version, words: &Words, outcome: &Outco
     server.set_tag(version, &words.status(), status)
 }
 
+/// Says no more that a version is served somewhere.
+///
+/// # Errors
+/// When the server does not take it.
+pub fn forget_endpoint(server: &Server, version: &Version, words: &Words) -> Result<(), Error> {
+    if words.serves(version) { server.delete_tag(version, &words.endpoint) } else { Ok(()) }
+}
+
 /// The repositories below `prefix` that the images of `versions` go to, by the models' names. None where another model's would
 /// go to the same.
 pub fn repositories<'a>(
     prefix: &str,
     versions: impl IntoIterator<Item = &'a Version>,
 ) -> BTreeMap<String, Option<String>> {
+    let own = own_names(versions, init::plain);
+    let prefix = prefix.trim_end_matches('/');
+    own.into_iter().map(|(name, own)| (name, own.map(|own| format!("{prefix}/{own}")))).collect()
+}
+
+/// What each model is called where names are made of those in the registry. None where that is nothing, or another model's as well.
+pub fn own_names<'a>(
+    versions: impl IntoIterator<Item = &'a Version>,
+    made: impl Fn(&str) -> String,
+) -> BTreeMap<String, Option<String>> {
     let names: BTreeSet<&str> = versions.into_iter().map(|version| version.name.as_str()).collect();
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-    names.iter().for_each(|name| *counts.entry(init::plain(name)).or_default() += 1);
+    names.iter().for_each(|name| *counts.entry(made(name)).or_default() += 1);
     let own = |name: &str| {
-        let plain = init::plain(name);
-        let is_own = !plain.is_empty() && counts.get(&plain) == Some(&1);
-        is_own.then(|| format!("{}/{plain}", prefix.trim_end_matches('/')))
+        let own = made(name);
+        (!own.is_empty() && counts.get(&own) == Some(&1)).then_some(own)
     };
     names.into_iter().map(|name| (name.to_owned(), own(name))).collect()
 }

@@ -74,6 +74,9 @@ pub enum Error {
     /// What belongs into a project's manifest was given beside it.
     #[error("--base and --lock are for bentos")]
     ForBentos,
+    /// What belongs into a project's manifest was given beside it.
+    #[error("--root is for models without a project")]
+    ForModels,
     /// What an address leads to is called a bundle or a bento, and is neither.
     #[error("what is at {from} is no bundle and no bento")]
     NotPacked {
@@ -108,6 +111,7 @@ impl Explain for Error {
             Self::ForBentos => {
                 ErrorKind::Usage.named("project/for-bentos").hint("set `base` in the manifest; its lock lies beside it")
             }
+            Self::ForModels => ErrorKind::Usage.named("project/for-models").hint("set `service.root` in the manifest"),
             Self::NotPacked { .. } => ErrorKind::Invalid.named("project/not-packed"),
             Self::Nothing { .. } => ErrorKind::Usage.named("project/nothing"),
         }
@@ -157,6 +161,8 @@ pub struct Request {
     pub base: Option<BaseName>,
     /// Where the lock of a bento is kept; without it, beside the bento, under its name with `.lock` behind it.
     pub lock: Option<PathBuf>,
+    /// Below which path a model without a project answers. None: at the root.
+    pub root: Option<String>,
 }
 
 /// What everything is got together for.
@@ -203,12 +209,15 @@ impl Opened {
         if !matches!(target, Target::Bento(_)) && (request.base.is_some() || request.lock.is_some()) {
             return Err(Error::ForBentos);
         }
+        if !matches!(target, Target::Model(_)) && request.root.is_some() {
+            return Err(Error::ForModels);
+        }
         let source = match target {
             Target::Bundle(path) => Source::Bundle(shown(Input::open(session, &path), watch)?),
             Target::Bento(path) => Source::bento(session, &path, &request, watch)?,
             Target::Model(address) => {
                 let mut found = Diagnostics::new();
-                let made = adopt::project(session, &address, &mut found);
+                let made = adopt::project(session, &address, request.root.as_deref(), &mut found);
                 watch.diagnostics(&found);
                 Source::Project(project(&made?, watch)?)
             }

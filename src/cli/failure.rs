@@ -86,6 +86,17 @@ impl Failure {
         Self { diagnostics, ..self }
     }
 
+    /// What kind of failure it is.
+    pub fn kind(&self) -> ErrorKind {
+        self.explanation.kind
+    }
+
+    /// All of it in a line.
+    pub fn line(&self) -> String {
+        let found = self.diagnostics.sorted().into_iter().map(|one| one.message.clone());
+        words(&*self.error).chain(found).collect::<Vec<_>>().join(": ")
+    }
+
     /// Shows it, and says how the program ends.
     pub fn present(self, printer: &Printer) -> Exit {
         let Explanation { kind, name, hint } = self.explanation;

@@ -44,12 +44,23 @@ pub struct How {
     /// Where the lock of a bento is kept. Without it: beside the bento, under its name with `.lock` behind it.
     #[arg(long, value_name = "FILE")]
     pub lock: Option<PathBuf>,
+    /// Below which path a model without a project answers, as `service.root` in a manifest.
+    #[arg(long, value_name = "/PATH", value_parser = root)]
+    pub root: Option<String>,
+}
+
+/// As the manifest's schema has it.
+fn root(text: &str) -> Result<String, String> {
+    let is_plain =
+        |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || "._~-".contains(c));
+    let is_root = text.strip_prefix('/').is_some_and(|rest| rest.split('/').all(is_plain));
+    if is_root { Ok(text.to_owned()) } else { Err("write a path as /NAME/api, without a `/` at its end".to_owned()) }
 }
 
 impl Inputs {
     /// As the library takes it, with the project that [`meant`] finds.
     pub fn request(self, context: &Context) -> Result<Request, Failure> {
-        let How { locked, no_cache, base, lock } = self.how;
+        let How { locked, no_cache, base, lock, root } = self.how;
         Ok(Request {
             path: meant(context, self.path)?,
             renewal: if locked { Renewal::Never } else { Renewal::IfNeeded },
@@ -57,6 +68,7 @@ impl Inputs {
             // A path is meant from the current folder.
             base: base.map(BaseName::absolute).transpose()?,
             lock,
+            root,
         })
     }
 }

@@ -186,7 +186,7 @@ fn query(context: &Context, session: &Session, text: &str) -> Result<ImageQuery,
 
 fn build(context: &Context, session: &Session, path: &Path) -> Result<ImageName, workflow::Error> {
     let (renewal, hashing) = (Renewal::IfNeeded, Hashing::IfUnknown);
-    let request = Request { path: path.to_owned(), renewal, hashing, base: None, lock: None };
+    let request = Request { path: path.to_owned(), renewal, hashing, base: None, lock: None, root: None };
     Ok(workflow::image(session, request, context)?.name)
 }
 

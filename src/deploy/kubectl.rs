@@ -2,13 +2,16 @@
 //! (Kubernetes' "Server-Side Apply") under the name `ekiben`: what others have set is never overwritten silently.
 
 use std::ffi::OsString;
-use std::io::{self, Write as _};
-use std::process::{Command, Output, Stdio};
+use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
 
-use super::object::{Object, documents};
+use super::object::{Object, documents, resource};
 use crate::io::explain::{ErrorKind, Explain, Explanation};
+use crate::io::http;
 use crate::io::tied::tied;
 
 /// Who sets the fields.
@@ -39,11 +42,39 @@ pub enum Error {
         /// What it says.
         said: String,
     },
+    /// The API server says no.
+    #[error("the cluster says no: {said}")]
+    Denied {
+        /// What it says.
+        said: String,
+    },
     /// Another owns a field.
     #[error("somebody else has set what is to be set: {said}")]
     Conflict {
         /// Who has set what.
         said: String,
+    },
+    /// The API server does not answer.
+    #[error("the cluster at {server} cannot be reached")]
+    Unreachable {
+        /// Where it is said to be.
+        server: String,
+        /// Why.
+        source: http::Error,
+    },
+    /// The pod's token cannot be read.
+    #[error("the token {} cannot be read", path.display())]
+    Token {
+        /// Where it should be.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A service of the cluster cannot be asked from here.
+    #[error("there is no way to the service: {why}")]
+    NoWay {
+        /// Why.
+        why: String,
     },
     /// It was waited for in vain.
     #[error("{what} was not ready: {why}")]
@@ -62,14 +93,33 @@ impl Explain for Error {
                 "install kubectl, or apply what `ekiben deploy` prints where it is: \
                  `ekiben deploy … | kubectl apply --server-side --field-manager=ekiben -f -`",
             ),
-            Self::Refused { .. } => ErrorKind::Failure.named("deploy/refused"),
+            Self::Refused { .. } | Self::Denied { .. } => ErrorKind::Failure.named("deploy/refused"),
             Self::Conflict { .. } => ErrorKind::Mismatch
                 .named("deploy/conflict")
                 .hint("see who is right; `ekiben deploy --apply -- --force-conflicts` takes the fields over"),
+            Self::Unreachable { source, .. } => source.explain(),
+            Self::Token { .. } => ErrorKind::Failure.named("deploy/no-token"),
+            Self::NoWay { .. } => ErrorKind::Unavailable.named("deploy/no-way"),
             Self::NotReady { .. } => ErrorKind::Unavailable
                 .named("deploy/not-ready")
                 .hint("`kubectl describe pods` and `kubectl logs` have more"),
         }
+    }
+}
+
+/// A port of this machine that leads to a service of the cluster, for as long as this lives.
+#[derive(Debug)]
+pub struct Forwarding {
+    /// Where it is.
+    pub address: SocketAddr,
+    program: Child,
+}
+
+impl Drop for Forwarding {
+    fn drop(&mut self) {
+        // Where it has ended by itself, there is nothing to end.
+        let _ = self.program.kill();
+        let _ = self.program.wait();
     }
 }
 
@@ -87,6 +137,61 @@ impl Kubectl {
     pub fn new(passed: Vec<OsString>) -> Self {
         let program = std::env::var_os("KUBECTL").filter(|program| !program.is_empty());
         Self { program: program.unwrap_or_else(|| "kubectl".into()), passed }
+    }
+
+    /// Whether there is such a program.
+    pub fn is_there(&self) -> bool {
+        let program = Path::new(&self.program);
+        let folders = std::env::var_os("PATH").unwrap_or_default();
+        program.components().count() > 1 || std::env::split_paths(&folders).any(|folder| folder.join(program).is_file())
+    }
+
+    /// What the cluster has of an object. None where there is none.
+    ///
+    /// # Errors
+    /// When the cluster does not say it.
+    pub fn find(&self, object: &Object) -> Result<Option<Value>, Error> {
+        let name = format!("{}/{}", resource(object), object.name());
+        let args = ["get", &name, "--ignore-not-found", "--output", "json"];
+        let said = lines(self.run(&within(&args, object.namespace()), None)?)?;
+        Ok(serde_json::from_str(&said.concat()).ok())
+    }
+
+    /// Opens a port of this machine that leads to the port `http` of a pod to which a Service leads: of those that are ready and do not
+    /// end, the newest. `kubectl port-forward service/NAME` would take the one that was ready first, which a rollout is about to end.
+    ///
+    /// # Errors
+    /// When there is no such pod, or no such port can be had.
+    pub fn forward(&self, service: &Object) -> Result<Forwarding, Error> {
+        let labels = service.value()["spec"]["selector"].as_object().into_iter().flatten();
+        let labels: Vec<_> =
+            labels.map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default())).collect();
+        let args = ["get", "pods", "--selector", &labels.join(","), "--output", "json"];
+        let said = lines(self.run(&within(&args, service.namespace()), None)?)?.concat();
+        let pods: Value = serde_json::from_str(&said).unwrap_or_default();
+        let pods = pods["items"].as_array().into_iter().flatten();
+        let newest =
+            pods.filter(|pod| is_answering(pod)).max_by_key(|pod| pod["metadata"]["creationTimestamp"].as_str());
+        let Some(pod) = newest.and_then(|pod| pod["metadata"]["name"].as_str()) else {
+            return Err(Error::NoWay { why: format!("none of the pods of {} is ready", service.name()) });
+        };
+        let name = format!("pod/{pod}");
+        let mut command = Command::new(&self.program);
+        command.args(within(&["port-forward", "--address", "127.0.0.1", &name, ":http"], service.namespace()));
+        command.args(&self.passed).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let missing = |source| Error::Missing { program: self.program.clone(), source };
+        let mut program = tied(&mut command).spawn().map_err(missing)?;
+        let mut line = String::new();
+        // "Forwarding from 127.0.0.1:40123 -> 3000"; where nothing comes, it has ended.
+        let read = program.stdout.as_mut().map_or(Ok(0), |stdout| BufReader::new(stdout).read_line(&mut line));
+        let address = line.split_whitespace().find_map(|word| word.parse().ok());
+        match (read, address) {
+            (Ok(_), Some(address)) => Ok(Forwarding { address, program }),
+            _ => {
+                let _ = program.kill();
+                Err(refused(&program.wait_with_output().map_err(missing)?))
+            }
+        }
     }
 
     /// Applies the objects; gives the lines in which it says what became of each. What others own is taken over where `force`.
@@ -154,9 +259,7 @@ impl Kubectl {
 
     /// What the pods of an object wait for.
     fn pods(&self, object: &Object, namespace: Option<&str>) -> Option<String> {
-        let labels = object.value()["metadata"]["labels"].as_object()?;
-        let instance = labels.get("app.kubernetes.io/instance")?.as_str()?;
-        let selector = format!("app.kubernetes.io/instance={instance}");
+        let selector = object.instance()?;
         let output = self.run(&within(&["get", "pods", "-l", &selector, "-o", "json"], namespace), None).ok()?;
         let pods: Value = serde_json::from_slice(&output.stdout).ok()?;
         let reasons: Vec<_> = pods["items"].as_array()?.iter().filter_map(reason).collect();
@@ -204,15 +307,6 @@ fn within<'a>(args: &[&'a str], namespace: Option<&'a str>) -> Vec<&'a str> {
     args
 }
 
-/// What kubectl calls an object's kind, with its group where others have the same.
-fn resource(object: &Object) -> String {
-    let kind = object.kind().to_lowercase();
-    match object.value()["apiVersion"].as_str().and_then(|version| version.split_once('/')) {
-        Some((group, version)) if group.contains('.') => format!("{kind}.{version}.{group}"),
-        _ => kind,
-    }
-}
-
 fn lines(output: Output) -> Result<Vec<String>, Error> {
     if !output.status.success() {
         return Err(refused(&output));
@@ -233,8 +327,15 @@ fn said(output: &Output) -> String {
     if lines.is_empty() { format!("it ended with {}", output.status) } else { lines.join(" ") }
 }
 
+/// Whether a pod is ready, and not about to end.
+fn is_answering(pod: &Value) -> bool {
+    let conditions = pod["status"]["conditions"].as_array();
+    let is_ready = conditions.into_iter().flatten().any(|one| one["type"] == "Ready" && one["status"] == "True");
+    is_ready && pod["metadata"]["deletionTimestamp"].is_null()
+}
+
 /// Why a pod is not ready, if it says so.
-fn reason(pod: &Value) -> Option<String> {
+pub(super) fn reason(pod: &Value) -> Option<String> {
     let name = pod["metadata"]["name"].as_str()?;
     let status = &pod["status"];
     let of = |list: &str| status[list].as_array().cloned().unwrap_or_default();

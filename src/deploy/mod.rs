@@ -2,7 +2,10 @@
 //!
 //! Every pod keeps to the restricted profile of the Pod Security Standards; a test holds all output to it.
 
+mod api;
+mod cluster;
 mod expose;
+pub mod follower;
 mod job;
 pub mod kubectl;
 mod object;
@@ -16,6 +19,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+pub use cluster::{Cluster, Way};
 pub use object::{Metadata, Object, documents, kustomization};
 pub use target::{Endpoint, Ready, Target, Weight};
 

@@ -97,6 +97,32 @@ impl Object {
         self.value["metadata"]["name"].as_str().unwrap_or_default()
     }
 
+    /// Where it is said to be.
+    pub fn namespace(&self) -> Option<&str> {
+        self.value["metadata"]["namespace"].as_str()
+    }
+
+    /// What its kind is called in addresses and roles: `deployments`.
+    pub fn plural(&self) -> String {
+        let kind = self.kind().to_lowercase();
+        match kind.strip_suffix('y') {
+            Some(stem) => format!("{stem}ies"),
+            None if kind.ends_with('s') => format!("{kind}es"),
+            None => format!("{kind}s"),
+        }
+    }
+
+    /// The group of its API; that of the first kinds of all has no name.
+    pub fn group(&self) -> &str {
+        self.value["apiVersion"].as_str().and_then(|version| version.split_once('/')).map_or("", |(group, _)| group)
+    }
+
+    /// The selector of the pods that belong to it.
+    pub fn instance(&self) -> Option<String> {
+        const KEY: &str = "app.kubernetes.io/instance";
+        Some(format!("{KEY}={}", self.value["metadata"]["labels"].get(KEY)?.as_str()?))
+    }
+
     /// What the file of it is called: `deployment-iris.yaml`.
     pub fn file_name(&self) -> String {
         format!("{}-{}.yaml", self.kind().to_lowercase(), self.name())
@@ -105,6 +131,15 @@ impl Object {
     /// As a YAML document, with its comments.
     pub fn yaml(&self) -> String {
         yaml_with_notes(&self.value, &self.notes)
+    }
+}
+
+/// What kubectl calls an object's kind, with its group where others have the same.
+pub fn resource(object: &Object) -> String {
+    let kind = object.kind().to_lowercase();
+    match object.value()["apiVersion"].as_str().and_then(|version| version.split_once('/')) {
+        Some((group, version)) if group.contains('.') => format!("{kind}.{version}.{group}"),
+        _ => kind,
     }
 }
 

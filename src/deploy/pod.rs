@@ -246,7 +246,7 @@ fn resources(target: &Target, written: Option<&Resources>, pod: &mut Pod) -> Val
 }
 
 /// What a container of the restricted profile may: nothing.
-fn locked_in() -> Value {
+pub fn locked_in() -> Value {
     json!({
         "allowPrivilegeEscalation": false,
         "capabilities": {"drop": ["ALL"]},
@@ -259,7 +259,7 @@ fn locked_in() -> Value {
 }
 
 /// The same of the pod; files of volumes belong to its group.
-fn security() -> Value {
+pub fn security() -> Value {
     json!({
         "runAsNonRoot": true,
         "runAsUser": USER,

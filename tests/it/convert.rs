@@ -377,6 +377,7 @@ fn whatever_is_left_of_a_model_ends_in_a_proposal_or_none() {
                     allow: &[],
                     source: "src/predict.py",
                     ours: true,
+                    root: None,
                     schema: None,
                 };
                 proposal.texts(&words).unwrap();

@@ -295,13 +295,13 @@ fn a_service_answers_and_a_new_version_drops_no_request() {
         for number in 0..4 {
             let (is_over, failed, answered, namespace) = (&is_over, &failed, &answered, &namespace);
             scope.spawn(move || {
-                let mut known = endpoints(namespace);
+                let mut known = namespace.endpoints("tiny");
                 for count in number.. {
                     if is_over.load(Ordering::Relaxed) {
                         return;
                     }
                     if count % 20 == 0 {
-                        known = endpoints(namespace);
+                        known = namespace.endpoints("tiny");
                     }
                     let Some(address) = known.get(count % known.len().max(1)) else { continue };
                     match asked(address) {
@@ -333,14 +333,6 @@ fn a_service_answers_and_a_new_version_drops_no_request() {
     assert_eq!(addresses().len(), 2);
     run(&["--delete"]).ok();
     wait_until("no pods", || namespace.list("pods", selector).is_empty());
-}
-
-/// Where a Service's requests go.
-fn endpoints(namespace: &Namespace<'_>) -> Vec<String> {
-    let found = namespace.get("endpoints/tiny");
-    let subsets = found["subsets"].as_array().cloned().unwrap_or_default();
-    let addresses = subsets.iter().flat_map(|subset| subset["addresses"].as_array().cloned().unwrap_or_default());
-    addresses.map(|address| format!("{}:3000", address["ip"].as_str().unwrap())).collect()
 }
 
 /// The status of an answer.

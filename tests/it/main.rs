@@ -22,6 +22,7 @@ mod exec;
 mod export;
 mod fetch;
 mod files;
+mod followed;
 mod gpus;
 mod holdings;
 mod home;

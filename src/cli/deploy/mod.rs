@@ -24,8 +24,8 @@ use crate::io::atomic;
 use crate::io::explain::ErrorKind;
 use crate::project::manifest::deploy::Deploy;
 use crate::project::validate::deploy::{findings, seconds_to_start, tell};
-use subject::{Place, Subject};
-use wishes::Wishes;
+pub use subject::{Place, Subject};
+pub use wishes::Wishes;
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben deploy --push registry.example/iris > iris.yaml\n\
@@ -115,7 +115,9 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let place = Place { push: push.as_deref().map(push::target).transpose()?, image, models_image };
     let platforms = workflow::platforms_or_host(&platform)?;
     let subject = Subject::of(context, &session, inputs, &place, &platforms, &wishes)?;
-    let deploy = merged(context, &subject, settings.as_deref(), &wishes)?;
+    let mut found = Diagnostics::new();
+    let said = said(settings.as_deref(), &wishes, &mut found);
+    let deploy = merged(context, &subject, &said, found)?;
     let target = subject.placed(context, &session, &place, &platforms, &deploy.models())?;
     let state = if action.stop { State::stopped(&deploy)? } else { State::Running };
     let objects = deploy::objects(&target, &deploy, state);
@@ -159,19 +161,19 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
 }
 
 /// Seconds that a node has to pull an image.
-const PULLED: u64 = 300;
+pub const PULLED: u64 = 300;
 
-/// What the manifest says, the file over it, and the options over both, checked together.
-fn merged(context: &Context, subject: &Subject, settings: Option<&Path>, wishes: &Wishes) -> Result<Deploy, Failure> {
-    let mut found = Diagnostics::new();
-    let mut deploy = subject.manifest.deploy.clone().unwrap_or_default();
-    let file = settings.and_then(|path| crate::formats::schema::load::file::<Deploy>(path, &mut found));
-    let options = wishes.read(&mut found);
-    for over in [file, options].into_iter().flatten() {
-        if let Some((_, over)) = over.whole() {
-            deploy = deploy.overlaid(&over);
-        }
-    }
+/// What the file says, and what the options say over it.
+pub fn said(settings: Option<&Path>, wishes: &Wishes, found: &mut Diagnostics) -> Deploy {
+    let file = settings.and_then(|path| crate::formats::schema::load::file::<Deploy>(path, found));
+    let options = wishes.read(found);
+    let all = [file, options].into_iter().flatten().filter_map(|read| read.whole());
+    all.fold(Deploy::default(), |deploy, (_, over)| deploy.overlaid(&over))
+}
+
+/// What the manifest says, and what is `said` over it, checked together. What was found before goes along.
+pub fn merged(context: &Context, subject: &Subject, said: &Deploy, mut found: Diagnostics) -> Result<Deploy, Failure> {
+    let deploy = subject.manifest.deploy.clone().unwrap_or_default().overlaid(said);
     if !found.has_errors() {
         // What is wrong with the whole is shown in the whole.
         let text = yaml(&serde_json::json!({ "deploy": deploy }));
@@ -182,11 +184,14 @@ fn merged(context: &Context, subject: &Subject, settings: Option<&Path>, wishes:
     }
     watch::show(context, &found);
     if found.has_errors() {
-        let text = format!("`{}` cannot be deployed so", subject.manifest.name);
-        let explanation = ErrorKind::Invalid.named("deploy/mistakes");
-        return Err(Failure::new(explanation, text).with_diagnostics(found));
+        return Err(mistakes(format!("`{}` cannot be deployed so", subject.manifest.name), found));
     }
     Ok(deploy)
+}
+
+/// What is said of a deployment has mistakes, which the person was shown.
+pub fn mistakes(text: String, found: Diagnostics) -> Failure {
+    Failure::new(ErrorKind::Invalid.named("deploy/mistakes"), text).with_diagnostics(found)
 }
 
 /// Writes a file for each object, and the `kustomization.yaml` that names them.

@@ -89,7 +89,7 @@ impl Subject {
     }
 
     /// An image that is in a registry, or is pushed to one.
-    fn named(
+    pub fn named(
         session: &Session,
         text: &str,
         place: &Place,

@@ -7,7 +7,7 @@ use crate::formats::schema::load::{self, Loaded};
 use crate::project::manifest::deploy::{Deploy, Kind};
 
 /// How it is to run.
-#[derive(clap::Args)]
+#[derive(Debug, Default, PartialEq, clap::Args)]
 #[command(next_help_heading = "Settings")]
 pub struct Wishes {
     /// What it runs as.

@@ -43,6 +43,8 @@ pub struct Plan {
     files: Vec<String>,
     /// Where the model's files live, and where they go.
     elsewhere: Option<(String, String)>,
+    /// Below which path it answers.
+    pub root: Option<String>,
     own: Own,
     allow: Vec<String>,
 }
@@ -51,7 +53,7 @@ impl Plan {
     /// What a project without a model begins with.
     pub fn of_nothing() -> Self {
         let (parts, files, allow) = Default::default();
-        Self { proposal: Proposal::of_nothing(), parts, files, elsewhere: None, own: Own::default(), allow }
+        Self { proposal: Proposal::of_nothing(), parts, files, elsewhere: None, root: None, own: Own::default(), allow }
     }
 
     /// The project of the model at `path`, which is a folder of this kind, or a file. Its files stay where they are if that
@@ -104,7 +106,7 @@ impl Plan {
         parts.insert(0, Part { path: place, host: path.to_owned() });
         proposal.settle(rules.hardware, &own.imports, |module| own.text(module));
         let files = parts.iter().map(|part| as_glob(part.path.as_str())).collect();
-        Ok(Self { proposal, parts, files, elsewhere: None, own, allow: allow.into_iter().collect() })
+        Ok(Self { proposal, parts, files, elsewhere: None, root: None, own, allow: allow.into_iter().collect() })
     }
 
     fn of_folder(
@@ -138,7 +140,7 @@ impl Plan {
         proposal.settle(rules.hardware, &[], |_| None);
         let files = vec![as_glob(folder.as_str())];
         let allow = allow.into_iter().collect();
-        Ok(Self { proposal, parts, files, elsewhere: None, own: Own::default(), allow })
+        Ok(Self { proposal, parts, files, elsewhere: None, root: None, own: Own::default(), allow })
     }
 
     /// The project of code that answers already, for another server. It lies beside ours as it is, all of it.
@@ -168,7 +170,7 @@ impl Plan {
             return Err(refused(path, found, Vec::new()));
         }
         let files = if parts.is_empty() { Vec::new() } else { vec![STORE.to_owned()] };
-        Ok(Self { proposal, parts, files, elsewhere: None, own, allow: allow.into_iter().collect() })
+        Ok(Self { proposal, parts, files, elsewhere: None, root: None, own, allow: allow.into_iter().collect() })
     }
 
     /// The file with the service's functions: another than the person's own.
@@ -200,7 +202,8 @@ impl Plan {
         schema: Option<&str>,
     ) -> Result<Texts, Error> {
         let elsewhere = self.elsewhere.as_ref().map(|(from, path)| (from.as_str(), path.as_str()));
-        let words = Words { name, version, files: &self.files, elsewhere, allow: &self.allow, source, ours, schema };
+        let (root, files, allow) = (self.root.as_deref(), &self.files, &self.allow);
+        let words = Words { name, version, files, elsewhere, allow, source, ours, root, schema };
         Ok(self.proposal.texts(&words)?)
     }
 

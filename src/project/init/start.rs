@@ -25,6 +25,8 @@ pub struct Start {
     pub name: Option<String>,
     /// Which version of it that is. None: the first.
     pub version: Option<String>,
+    /// Below which path it answers, as `/NAME/api`. None: at the root.
+    pub root: Option<String>,
     /// Where the model lives. Its files do not become the project's then: the manifest names them there.
     pub elsewhere: Option<Elsewhere>,
     /// What holds for the model.
@@ -93,6 +95,7 @@ fn begin(start: &Start, found: &mut Diagnostics) -> Result<Started, Error> {
     if let Some(elsewhere) = &start.elsewhere {
         plan.name_elsewhere(elsewhere);
     }
+    plan.root.clone_from(&start.root);
     if is_there {
         return fill(folder, folder, &plan, &name, start);
     }

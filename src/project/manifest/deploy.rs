@@ -437,7 +437,7 @@ impl fmt::Display for Quantity {
 }
 
 /// How a service is reached from outside.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Expose {
     /// The host's name.

@@ -192,6 +192,13 @@ impl Service {
         self
     }
 
+    /// The same, whose way leads through a server that wants these headers with each request.
+    #[must_use]
+    pub fn knowing(mut self, secrets: HeaderMap) -> Self {
+        self.headers.extend(secrets);
+        self
+    }
+
     /// What it gets with each request.
     pub fn credentials(&self) -> &Credentials {
         &self.credentials

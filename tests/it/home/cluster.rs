@@ -85,6 +85,13 @@ impl Cluster {
         self.folder.join("kubeconfig")
     }
 
+    /// The API server's address, and the file with the certificate that it is known by.
+    pub fn server(&self) -> (String, PathBuf) {
+        let view = ["config", "view", "--output", "jsonpath={.clusters[0].cluster.server}"];
+        let server = ran(&mut self.kubectl(&view)).ok().out.trim().to_owned();
+        (server, self.folder.join("certs/apiserver.crt"))
+    }
+
     /// A folder with a `kubectl` for this version, to be put in front of PATH.
     pub fn programs(&self) -> PathBuf {
         self.folder.join("bin")
@@ -252,6 +259,18 @@ impl Namespace<'_> {
             status["observedGeneration"] == found["metadata"]["generation"]
                 && ["replicas", "updatedReplicas", "readyReplicas", "availableReplicas"].into_iter().all(is_so)
         })
+    }
+
+    /// Where requests to a Service go, as `10.244.7.2:3000`.
+    pub fn endpoints(&self, service: &str) -> Vec<String> {
+        let found = self.find(&format!("endpoints/{service}")).unwrap_or_default();
+        let of = |value: &Value, key: &str| value[key].as_array().cloned().unwrap_or_default();
+        let to = |subset: &Value| {
+            let port = subset["ports"][0]["port"].clone();
+            let addresses = of(subset, "addresses").into_iter();
+            addresses.map(move |one| format!("{}:{port}", one["ip"].as_str().unwrap())).collect::<Vec<_>>()
+        };
+        of(&found, "subsets").iter().flat_map(to).collect()
     }
 
     /// Where each ready pod with these labels answers at `port`: `http://10.244.7.2:3000`.

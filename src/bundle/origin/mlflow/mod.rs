@@ -22,6 +22,10 @@ use crate::io::explain::{ErrorKind, Explain, Explanation};
 use crate::io::http::header::{CONTENT_TYPE, HeaderMap};
 use crate::io::http::{self as transport, Answer, Client, Judged, Method, Payload, Redirects, Request, Verdict};
 
+/// What DPM360's service builder calls the registry, and the server with it
+/// (<https://github.com/BiomedSciAI/DPM360/tree/main/service_builder>).
+const OTHERS: [&str; 2] = ["MODEL_REGISTRY_API", "MLFLOW_API"];
+
 /// Bytes of an answer.
 const LARGEST: u64 = 32 << 20;
 
@@ -172,7 +176,7 @@ impl Server {
     /// # Errors
     /// When none is named in the environment, or it is no HTTP server.
     pub fn of_models(client: &Client, from: &str) -> Result<Self, Error> {
-        Self::of(client, &["MLFLOW_REGISTRY_URI", "MLFLOW_TRACKING_URI"], from)
+        Self::of(client, &["MLFLOW_REGISTRY_URI", "MLFLOW_TRACKING_URI", OTHERS[0], OTHERS[1]], from)
     }
 
     /// The server that knows runs and artifacts. `from` is what is looked for there.
@@ -180,7 +184,7 @@ impl Server {
     /// # Errors
     /// As [`Server::of_models`].
     pub fn of_runs(client: &Client, from: &str) -> Result<Self, Error> {
-        Self::of(client, &["MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"], from)
+        Self::of(client, &["MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", OTHERS[0], OTHERS[1]], from)
     }
 
     fn new(client: &Client, uri: &str) -> Result<Self, Error> {

@@ -213,6 +213,8 @@ pub struct Words<'a> {
     pub source: &'a str,
     /// Whether the functions are the proposed ones, so that their input and tests are known.
     pub ours: bool,
+    /// Below which path all is served.
+    pub root: Option<&'a str>,
     /// Where an editor finds the schema.
     pub schema: Option<&'a str>,
 }
@@ -228,7 +230,7 @@ impl Proposal {
     }
 
     fn manifest(&self, words: &Words<'_>) -> Result<String, minijinja::Error> {
-        let Words { name, version, files, elsewhere, allow, source, ours, schema } = *words;
+        let Words { name, version, files, elsewhere, allow, source, ours, root, schema } = *words;
         let others = self.code.functions.iter().skip(1);
         let first = self.tests.first().filter(|test| !test.refused);
         // What takes something else has no example here.
@@ -265,7 +267,7 @@ impl Proposal {
         minijinja::Environment::new().render_str(
             include_str!("ekiben.yaml.j2"),
             minijinja::context! {
-                schema, ours,
+                schema, ours, root,
                 tests => minijinja::value::Serde(&tests),
                 name => quote(name),
                 version => literal(version.unwrap_or("0.1.0")),

@@ -126,6 +126,7 @@ mod tests {
             allow: &[],
             source: "src/predict.py",
             ours: true,
+            root: None,
             schema: None,
         };
         proposal.texts(&words).unwrap().code
