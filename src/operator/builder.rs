@@ -288,6 +288,8 @@ pub struct Jobs {
     pub image: String,
     /// Registries without TLS.
     pub plain_http: Vec<String>,
+    /// The only namespace that the operator sees.
+    pub namespace: Option<String>,
 }
 
 impl Jobs {
@@ -345,7 +347,7 @@ impl Jobs {
         // The same image, for another namespace: whoever comes second finds it in the registry.
         let key = owner.definition.key("build");
         let same = ListParams::default().labels(&format!("{key}={}", Self::label(spec.key())));
-        let others = cluster.jobs(None).list(&same).await.map_err(Error::api("jobs"))?;
+        let others = cluster.jobs(self.namespace.as_deref()).list(&same).await.map_err(Error::api("jobs"))?;
         let is_active =
             |job: &kube::core::DynamicObject| job.data["status"]["active"].as_u64().is_some_and(|pods| pods > 0);
         if let Some(other) = others.iter().find(|job| is_active(job)) {

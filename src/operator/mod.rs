@@ -62,12 +62,12 @@ pub enum Error {
         why: String,
     },
     /// The API server says no.
-    #[error("{what}")]
+    #[error("{what}: {why}")]
     Api {
         /// About what it was asked.
         what: String,
         /// What it says.
-        source: Box<kube::Error>,
+        why: String,
     },
     /// Somebody else's object is in the way.
     #[error("there is a {what} that is not this resource's")]
@@ -126,7 +126,14 @@ impl Explain for Error {
 impl Error {
     /// What becomes of an answer of the API server's, which was asked about `what`.
     fn api(what: impl Into<String>) -> impl FnOnce(kube::Error) -> Self {
-        move |source| Self::Api { what: what.into(), source: Box::new(source) }
+        move |error| {
+            let why = match &error {
+                // The client would say it three times.
+                kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
+                error => with_causes(error),
+            };
+            Self::Api { what: what.into(), why }
+        }
     }
 
     /// With its causes.
@@ -230,7 +237,7 @@ async fn work(definition: Definition, run: Run) -> Result<(), Error> {
     };
     let (knocks, mut knocked) = mpsc::unbounded_channel();
     let builder = match run.builder {
-        Some(image) => Builder::Jobs(Jobs { image, plain_http: run.plain_http }),
+        Some(image) => Builder::Jobs(Jobs { image, plain_http: run.plain_http, namespace: run.namespace.clone() }),
         None => {
             let program = run.ekiben.map_or_else(beside, Ok)?;
             if !program.is_file() {

@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -84,6 +84,8 @@ pub struct Known {
     is_tidy: bool,
     /// Looks that failed, one after the other.
     failures: u32,
+    /// When its pods were last asked what they have counted.
+    asked: Option<Instant>,
 }
 
 /// What there is to be.
@@ -445,17 +447,31 @@ impl Operator {
             {
                 doors.lead(&resource.uid, SocketAddr::new(address, service.port));
             }
-            let counted = match &service.metrics {
-                Some(path) => activity::counted(&self.target, self.reach, &pods, service.port, path).await,
-                None => Err("it is not known whether somebody asks: it has no metrics".to_owned()),
-            };
-            match counted {
-                Ok(counted) => pause = self.asked(resource, timeout, counted, status),
-                Err(why) => {
-                    words = format!("{words}; it does not go idle: {why}");
-                    pause = period(timeout);
+            // What it says of a model that is asked all the time brings it here again at once.
+            let left = self.known(&resource.uid, |known| {
+                let left = known.asked.map_or(Duration::ZERO, |at| period(timeout).saturating_sub(at.elapsed()));
+                if left.is_zero() {
+                    known.asked = Some(Instant::now());
                 }
-            }
+                left
+            });
+            let before = status.condition(ConditionKind::Ready).filter(|before| before.reason == "Running");
+            let counted = match &service.metrics {
+                _ if !left.is_zero() => {
+                    words = before.map_or(words, |before| before.message.clone());
+                    None
+                }
+                Some(path) => Some(activity::counted(&self.target, self.reach, &pods, service.port, path).await),
+                None => Some(Err("it is not known whether somebody asks: it has no metrics".to_owned())),
+            };
+            pause = match counted {
+                None => left,
+                Some(Ok(counted)) => self.asked(resource, timeout, counted, status),
+                Some(Err(why)) => {
+                    words = format!("{words}; it does not go idle: {why}");
+                    period(timeout)
+                }
+            };
         }
         if status.phase == Some(Phase::Running) {
             status.set(ConditionKind::Ready, Truth::True, generation, "Running", &words);

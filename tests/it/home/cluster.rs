@@ -146,7 +146,8 @@ impl Cluster {
     pub fn pulls_from(&self, registry: &str) {
         let folder = self.folder.join("node/registries").join(registry);
         fs::create_dir_all(&folder).unwrap();
-        fs::write(folder.join("hosts.toml"), format!("server = \"http://{registry}\"\n")).unwrap();
+        let host = format!("[host.\"http://{registry}\"]\ncapabilities = [\"pull\", \"resolve\"]\n");
+        fs::write(folder.join("hosts.toml"), host).unwrap();
     }
 
     /// containerd's client, where the node's images are.
