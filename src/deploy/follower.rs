@@ -121,9 +121,9 @@ fn rules(examples: &[Object], pruning: Pruning) -> Vec<Value> {
 fn secret_note(namespace: &str, name: &str) -> String {
     let keys: Vec<_> = SECRETS.iter().map(|(key, about)| format!("{key} ({about})")).collect();
     format!(
-        "Its values are not written here, and applying this again leaves them: `kubectl --namespace {namespace} create secret generic {name} \
-         --from-literal=KEY=VALUE --dry-run=client -o yaml | kubectl apply --server-side -f -`. Keys, each of which may be left out: {}, \
-         config.json (credentials of registries, as `docker login` and `ekiben login` write them).",
+        "Its values are not written here, and applying this again leaves them: `kubectl --namespace {namespace} create secret \
+         generic {name} --from-literal=KEY=VALUE --dry-run=client -o yaml | kubectl apply --server-side -f -`. Keys, each of \
+         which may be left out: {}, config.json (credentials of registries, as `docker login` and `ekiben login` write them).",
         keys.join(", ")
     )
 }
