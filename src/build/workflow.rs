@@ -18,7 +18,6 @@ use crate::bundle::{self, Hashing};
 use crate::check::target::Target;
 use crate::formats::diagnostic::{Code, Diagnostics};
 use crate::image::oci::platform::{Platform, UnknownPlatform};
-use crate::image::registry::{self, Pushed, Reference, Registries};
 use crate::image::session::Session;
 use crate::image::store::{self, ImageName, ImageNameError, ImageQuery, ImageRecord, Store};
 use crate::image::{self, Image};
@@ -499,38 +498,6 @@ pub fn part(
     let name = names.first().cloned().unwrap_or(default);
     watch.done(Step::Built(&name, &image), started.elapsed());
     Ok(Built { name, digest, image, manifest: Some(input.manifest) })
-}
-
-/// What [`push_apart`] put into registries.
-#[derive(Clone, Debug)]
-pub struct Apart {
-    /// The image without its models.
-    pub code: Pushed,
-    /// The image of its models alone.
-    pub models: Pushed,
-}
-
-/// Builds the image of `input` for `platforms` (this machine's where there are none), and pushes its two parts: the one without
-/// models to `code`, its models to `models`. Blobs that the registry has in any repository that is known are not sent.
-///
-/// # Errors
-/// As [`part`], and when a registry does not take it; then its tag is as it was.
-pub fn push_apart(
-    session: &Session,
-    input: Input,
-    platforms: &[Platform],
-    code: &Reference,
-    models: &Reference,
-    watch: &dyn Watch,
-) -> Result<Apart, Error> {
-    let whole = build(session, input, platforms, &[], watch)?.finished(session)?;
-    let registries = Registries::new(session);
-    let push = |part: Part, to: &Reference| -> Result<Pushed, Error> {
-        let (digest, _) = part.of_stored(session, &whole)?;
-        Ok(registry::push(session, &registries, &digest, to).map_err(image::Error::from)?)
-    };
-    // First what is there as soon as it is needed.
-    Ok(Apart { models: push(Part::Models, models)?, code: push(Part::Code, code)? })
 }
 
 /// The platforms that were asked for, each once; this machine's where none was.

@@ -15,7 +15,7 @@ use kube::api::{ListParams, PostParams};
 use serde_json::{Value, json};
 
 use super::Error;
-use super::cluster::{Cluster, Owner, background, gone, text};
+use super::cluster::{Cluster, Knocks, Owner, background, gone, text};
 use super::resource::Spec;
 use crate::deploy::Ready;
 use crate::io::digest::Digest;
@@ -116,6 +116,8 @@ pub struct Here {
     pub most: usize,
     /// Registries without TLS.
     pub plain_http: Vec<String>,
+    /// Where the end of a build is told.
+    knocks: Knocks,
     builds: Mutex<HashMap<Digest, Build>>,
 }
 
@@ -133,9 +135,9 @@ enum State {
 }
 
 impl Here {
-    /// Builds by `program`, `most` at once.
-    pub fn new(program: PathBuf, most: usize, plain_http: Vec<String>) -> Self {
-        Self { program, most, plain_http, builds: Mutex::default() }
+    /// Builds by `program`, `most` at once; the end of one is told to `knocks`.
+    pub fn new(program: PathBuf, most: usize, plain_http: Vec<String>, knocks: Knocks) -> Self {
+        Self { program, most, plain_http, knocks, builds: Mutex::default() }
     }
 
     async fn ensure(&self, cluster: &Cluster, owner: &Owner<'_>, spec: &Spec) -> Result<Progress, Error> {
@@ -179,12 +181,14 @@ impl Here {
             }
         };
         // The thread that starts it stays until it has ended.
+        let (knocks, of) = (self.knocks.clone(), owner.object());
         std::thread::spawn(move || {
             let ended = match command.run(&state) {
                 Ok(ready) => State::Done(Box::new(ready)),
                 Err(why) => State::Failed { why, at: Instant::now() },
             };
             *lock(&state) = ended;
+            let _ = knocks.send(of);
         });
         Ok(Progress::UnderWay("it is being built".to_owned()))
     }
@@ -373,10 +377,10 @@ impl Jobs {
     /// What its pod said at its end.
     async fn said(&self, cluster: &Cluster, owner: &Owner<'_>, name: &str) -> Result<String, Error> {
         let pods = cluster.pods(&owner.resource.namespace, &format!("job-name={name}")).await?;
-        let said = pods.iter().filter_map(|pod| {
+        let ended = |pod: &kube::core::DynamicObject| {
             pod.data["status"]["containerStatuses"][0]["state"]["terminated"]["message"].as_str().map(str::to_owned)
-        });
-        Ok(said.last().unwrap_or_default())
+        };
+        Ok(pods.iter().find_map(ended).unwrap_or_default())
     }
 
     fn job(&self, owner: &Owner<'_>, spec: &Spec, name: &str, failures: u32) -> Value {

@@ -9,8 +9,10 @@ use std::time::Duration;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PropagationPolicy};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::{ApiResource, DynamicObject};
+use kube::runtime::reflector::ObjectRef;
 use kube::{Client, Config, ResourceExt as _};
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 
 use super::Error;
 use super::definition::Definition;
@@ -22,6 +24,9 @@ pub const MANAGER: &str = "ekiben-operator";
 
 /// The label that says who looks after a slice of a Service's addresses.
 pub const SLICES_OF: &str = "endpointslice.kubernetes.io/managed-by";
+
+/// Where it is told that a resource is to be looked at.
+pub type Knocks = mpsc::UnboundedSender<ObjectRef<DynamicObject>>;
 
 /// Seconds that an answer may take to begin. Watches say something more often than that.
 const PATIENCE: Duration = Duration::from_secs(295);
@@ -229,6 +234,11 @@ impl Owner<'_> {
         let label = |name: &str, value: &str| (self.definition.key(name), value.to_owned());
         // A label takes 63 letters, and a name may have more.
         BTreeMap::from([label("uid", &self.resource.uid), label("operated", "true")])
+    }
+
+    /// How the controller names the resource.
+    pub fn object(&self) -> ObjectRef<DynamicObject> {
+        ObjectRef::new_with(&self.resource.name, self.definition.resource()).within(&self.resource.namespace)
     }
 
     fn selector(&self) -> String {

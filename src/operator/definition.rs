@@ -203,7 +203,7 @@ fn spec() -> Value {
                         "type": "string",
                         "description": "HOST/REPOSITORY, without a tag.",
                         "maxLength": 255,
-                        "pattern": "^[A-Za-z0-9.-]+(:[0-9]+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+$",
+                        "pattern": "^[A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+$",
                     },
                     "secret": name("A secret of the type kubernetes.io/dockerconfigjson, to push and to pull with."),
                 },

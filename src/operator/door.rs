@@ -14,19 +14,16 @@ use kube::core::DynamicObject;
 use kube::runtime::reflector::ObjectRef;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
-use super::cluster::{MANAGER, SLICES_OF};
+use super::cluster::{Knocks, MANAGER, SLICES_OF};
 
 /// Connections that may wait for a model.
 const MOST: usize = 256;
 
 /// For so long.
 const PATIENCE: Duration = Duration::from_secs(300);
-
-/// Who has to know of a knock.
-pub type Knocks = mpsc::UnboundedSender<ObjectRef<DynamicObject>>;
 
 /// The doors of all idle models.
 pub struct Doors {

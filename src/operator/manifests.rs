@@ -23,8 +23,8 @@ const PORT: u16 = 8080;
 #[derive(clap::Args)]
 pub struct Args {
     /// The operator's image: one that has `ekiben-operator`.
-    #[arg(long, value_name = "IMAGE", required_unless_present = "helm", default_value = "", hide_default_value = true)]
-    image: String,
+    #[arg(long, value_name = "IMAGE", required_unless_present = "helm")]
+    image: Option<String>,
     /// The image that builds: one that has `ekiben`. Without it, the operator's.
     #[arg(long, value_name = "IMAGE")]
     builder: Option<String>,
@@ -49,9 +49,10 @@ pub struct Args {
 pub fn write(definition: &Definition, args: &Args) -> Result<(), Error> {
     match &args.helm {
         None => {
+            let image = args.image.clone().unwrap_or_default();
             let installed = Installed {
-                image: args.image.clone(),
-                builder: args.builder.clone().unwrap_or_else(|| args.image.clone()),
+                builder: args.builder.clone().unwrap_or_else(|| image.clone()),
+                image,
                 namespace: args.namespace.clone(),
                 only: args.only.clone(),
                 replicas: args.replicas,
@@ -77,7 +78,7 @@ fn chart(definition: &Definition, args: &Args) -> Vec<(String, String)> {
     let value = |name: &str| format!("{{{{ .Values.{name} }}}}");
     let installed = Installed {
         image: value("image"),
-        builder: format!("{{{{ .Values.builder | default .Values.image }}}}"),
+        builder: "{{ .Values.builder | default .Values.image }}".to_owned(),
         namespace: "{{ .Release.Namespace }}".to_owned(),
         only: args.only.clone(),
         replicas: args.replicas,

@@ -228,6 +228,7 @@ async fn work(definition: Definition, run: Run) -> Result<(), Error> {
         Some(path) => (Cluster::connect(Some(path)).await?, Place::Other),
         None => (home.clone(), Place::Same),
     };
+    let (knocks, mut knocked) = mpsc::unbounded_channel();
     let builder = match run.builder {
         Some(image) => Builder::Jobs(Jobs { image, plain_http: run.plain_http }),
         None => {
@@ -235,7 +236,7 @@ async fn work(definition: Definition, run: Run) -> Result<(), Error> {
             if !program.is_file() {
                 return Err(Error::NoBuilder { program });
             }
-            Builder::Here(Here::new(program, run.builds.into(), run.plain_http))
+            Builder::Here(Here::new(program, run.builds.into(), run.plain_http, knocks.clone()))
         }
     };
     let identity = run.identity.unwrap_or_else(|| format!("{MANAGER}-{}", std::process::id()));
@@ -252,7 +253,6 @@ async fn work(definition: Definition, run: Run) -> Result<(), Error> {
     metrics.leads.store(true, Ordering::Relaxed);
     tell(Weight::Info, "lease", &format!("{identity} works"));
 
-    let (knocks, mut knocked) = mpsc::unbounded_channel();
     let reporter = Reporter { controller: MANAGER.to_owned(), instance: Some(identity) };
     let operator = Arc::new(Operator {
         recorder: Recorder::new(home.client().clone(), reporter),

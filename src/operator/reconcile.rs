@@ -16,7 +16,6 @@ use kube::api::{Api, Patch, PatchParams};
 use kube::core::DynamicObject;
 use kube::runtime::controller::Action;
 use kube::runtime::events::{Event, EventType, Recorder};
-use kube::runtime::reflector::ObjectRef;
 use serde_json::{Value, json};
 
 use super::Error;
@@ -353,8 +352,7 @@ impl Operator {
         let door = self.doors.as_ref().filter(|_| model.timeout.is_some() && wish != Wish::Stop);
         let has_pods = status.phase == Some(Phase::Running) && wish == Wish::Run;
         if let Some(doors) = door.filter(|_| !has_pods) {
-            let reference = ObjectRef::new_with(&resource.name, self.definition.resource()).within(&resource.namespace);
-            let port = doors.open(&resource.uid, reference).await?;
+            let port = doors.open(&resource.uid, owner.object()).await?;
             let slice = doors.slice(&resource.name, port);
             kept.insert(named(&slice));
             self.target.apply(&owner, &slice).await?;
@@ -598,6 +596,7 @@ fn model(resource: &Resource, spec: &Spec, ready: Ready, kubernetes: KubernetesV
         name: &target.name,
         weights: target.bytes(),
         root,
+        port: target.service.port,
         has_functions: target.service.live.is_some(),
     };
     let wrong: Vec<_> = findings(&deploy, &known)

@@ -2,16 +2,12 @@
 
 use std::fs;
 
-use ekiben::build::input::Input;
-use ekiben::build::workflow::{self, Goal, Opened, Request, Step, Watch};
-use ekiben::bundle::Hashing;
-use ekiben::bundle::apart::{self, Models};
-use ekiben::formats::diagnostic::Diagnostics;
+use ekiben::bundle::apart;
 use ekiben::io::digest::Digest;
 use serde_json::{Value, json};
 
 use crate::home::registry::{Registry, is_whole, skopeo_ok};
-use crate::home::{Home, ask, free_port, session};
+use crate::home::{Home, ask, free_port};
 
 /// A project of two weights and no base. Gives its folder.
 fn project(home: &Home) -> String {
@@ -167,44 +163,4 @@ fn an_image_without_models_runs_with_a_folder_of_them() {
         let nothing = home.run(["run", "tiny:apart", "--", "sh", "-c", "ls -A /models"]);
         assert_ne!(nothing.code, Some(0), "{nothing:?}");
     }
-}
-
-/// Nobody is told.
-struct Alone;
-
-impl Watch for Alone {
-    fn diagnostics(&self, _: &Diagnostics) {}
-    fn done(&self, _: Step<'_>, _: std::time::Duration) {}
-}
-
-#[test]
-fn the_library_pushes_both_parts_at_once() {
-    let registry = Registry::start();
-    let home = Home::empty();
-    let folder = project(&home);
-    let mut session = session(&home.store());
-    session.client = ekiben::io::http::Client::with(ekiben::io::http::Settings {
-        plain_http: vec![format!("127.0.0.1:{}", registry.port)],
-        ..ekiben::io::http::Settings::default()
-    });
-    let request = Request {
-        path: folder.into(),
-        renewal: ekiben::build::resolve::Renewal::IfNeeded,
-        hashing: Hashing::IfUnknown,
-        base: None,
-        lock: None,
-        root: None,
-    };
-    let input = || -> Input {
-        let opened = Opened::open(&session, request.clone(), &Alone).unwrap();
-        opened.input(&session, &[], Goal::Image, &Alone).unwrap()
-    };
-    let [code, models] = ["w:code", "w:models"].map(|name| registry.reference(name).parse().unwrap());
-    let pushed = workflow::push_apart(&session, input(), &[], &code, &models, &Alone).unwrap();
-    assert!(pushed.models.sent > 5_070_000 && pushed.code.sent < 20_000, "{pushed:?}");
-    let again = workflow::push_apart(&session, input(), &[], &code, &models, &Alone).unwrap();
-    assert_eq!((again.models.digest, again.code.digest), (pushed.models.digest, pushed.code.digest));
-    assert_eq!((again.models.sent, again.code.sent), (0, 0));
-    let annotations = serde_json::from_value(manifest(&registry.reference("w:code"))["annotations"].clone()).unwrap();
-    assert_eq!(Models::named(&annotations).unwrap().files.len(), 2);
 }

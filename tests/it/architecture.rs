@@ -60,7 +60,8 @@ impl House {
         let mut found = Vec::new();
         sources(Path::new("src"), &Vec::new(), &mut found);
         // The front door belongs to no room: it opens all of them.
-        found.retain(|(module, _)| *module != ["lib"] && *module != ["cli", "main"]);
+        let doors = [names("lib"), names("cli::main"), names("operator::main")];
+        found.retain(|(module, _)| !doors.contains(module));
         let modules: BTreeSet<Names> = found.iter().map(|(module, _)| module.clone()).collect();
         let files = found.into_iter().map(|(module, text)| {
             let mut file = File::default();
@@ -316,6 +317,32 @@ fn there_is_one_way_to_the_network() {
 #[test]
 fn requirements_are_read_in_one_place() {
     assert_eq!(users_elsewhere("pep508_rs", "formats::requirement"), [""; 0], "the library panics on some of them");
+}
+
+/// The crates that the program is made of, with these arguments for `cargo tree`.
+fn crates(args: &[&str]) -> BTreeSet<String> {
+    let mut command = std::process::Command::new(env!("CARGO"));
+    command.args(["tree", "--locked", "--offline", "--edges", "normal", "--prefix", "none", "--format", "{p}"]);
+    let listed = crate::home::ran(command.args(args)).ok().out;
+    listed.lines().map(|line| line.trim_end_matches(" (*)").to_owned()).collect()
+}
+
+#[test]
+fn the_command_line_carries_no_client_of_kubernetes() {
+    let is_of = |name: &str| {
+        let name = format!("{name} ");
+        move |one: &&String| one.starts_with(&name)
+    };
+    let (own, with) = (crates(&[]), crates(&["--features", "operator"]));
+    for name in ["kube", "k8s-openapi"] {
+        assert!(with.iter().any(|one| is_of(name)(&one)), "the operator has no {name}");
+        assert!(!own.iter().any(|one| is_of(name)(&one)), "{name}");
+    }
+    // And there is one way to speak TLS.
+    assert_eq!(with.iter().filter(is_of("rustls")).count(), 1);
+    for name in ["openssl", "openssl-sys", "native-tls", "aws-lc-rs", "aws-lc-sys"] {
+        assert!(!with.iter().any(|one| is_of(name)(&one)), "{name}");
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Stdio;
 
@@ -124,6 +125,26 @@ fn each_error_has_a_name_of_its_own_and_is_in_the_table() {
         fs::write(PAGE, &new).unwrap();
     }
     assert!(fs::read_to_string(PAGE).unwrap() == new, "{PAGE} is stale: EKIBEN_BLESS=1 cargo test --test it cli::");
+}
+
+#[test]
+fn who_has_no_operator_is_told_how_to_get_it() {
+    let home = Home::empty();
+    fs::create_dir(home.path("bin")).unwrap();
+    fs::copy(home::program(), home.path("bin/ekiben")).unwrap();
+    let mut command = std::process::Command::new(home.path("bin/ekiben"));
+    command.args(["operator", "manifests"]).env("PATH", home.path("bin")).env("EKIBEN_HOME", home.store());
+    ran(&mut command)
+        .ends(2)
+        .says("`ekiben-operator` cannot be started")
+        .says("cargo install ekiben --features operator");
+    // What it gets goes on as it is.
+    home.write("bin/ekiben-operator", "#!/bin/sh\necho \"$@\"\n");
+    let executable = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(home.path("bin/ekiben-operator"), executable).unwrap();
+    let mut command = std::process::Command::new(home.path("bin/ekiben"));
+    command.args(["operator", "run", "--build-here", "--help", "-v"]);
+    assert_eq!(ran(&mut command).ok().out, "run --build-here --help -v\n");
 }
 
 #[test]

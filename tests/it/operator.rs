@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Read as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -13,10 +12,10 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use crate::home::cluster::{Cluster, Namespace, VERSIONS, documents, fits};
-use crate::home::registry::Registry;
+use crate::home::registry::{Registry, skopeo_ok};
 use crate::home::restricted::is_restricted;
 use crate::home::servers::Server;
-use crate::home::{Home, PATIENCE, Ran, ask, free_port, program, ran, timed, wait_until};
+use crate::home::{Home, ask, free_port, program, ran, timed, tool, wait_until};
 
 /// The kind's name for kubectl.
 const KIND: &str = "aideployments.ai.ekiben.dev";
@@ -250,7 +249,7 @@ fn a_resource_is_built_answers_changes_sleeps_wakes_and_goes() {
 /// built, `slow` takes long.
 fn stand_in(home: &Home) -> String {
     let service = json!({"port": 3000, "ready": "/readyz", "live": "/livez", "metrics": "/metrics", "root": null, "grace": 8, "request": 1000});
-    let target = json!({"name": "model", "version": "1", "image": "REPOSITORY@sha256:DIGEST", "models": null, "weights": {"": 1000},
+    let target = json!({"name": "model", "version": "1", "image": "REPOSITORY@sha256:DIGEST", "models": null, "weights": {},
         "folder": "/models/model", "service": service, "has_python": true, "convention": "ekiben"});
     let report = json!({"target": target, "deploy": {}}).to_string();
     let script = format!(
@@ -285,7 +284,8 @@ fn simple(bundle: &str) -> Value {
 fn a_hundred_resources_come_and_go() {
     let home = Home::empty();
     let namespace = Cluster::shared().namespace("hundred");
-    let operator = Running::start(&home, &namespace, &["--build-here", "--ekiben", &stand_in(&home)]);
+    let args = ["--build-here", "--builds", "16", "--ekiben", &stand_in(&home)];
+    let operator = Running::start(&home, &namespace, &args);
     let all: Vec<String> = (0..100)
         .map(|number| {
             let mut spec = simple(&format!("m{number}"));
@@ -487,7 +487,17 @@ fn what_installs_the_operator_is_restricted_and_enough() {
     is_restricted(&all);
     VERSIONS.into_iter().for_each(|version| fits(&all, version));
     assert_eq!(manifests(&["--replicas", "2"]), all);
-    assert!(!all.contains("secrets"), "it has no right to read them");
+    ran(operator().arg("manifests")).ends(2).says("--image");
+    ran(operator().args(["manifests", "--image", "x", "--group", "nothing"])).ends(2).says("`nothing` is no group");
+    let listen = format!("127.0.0.1:{}", free_port());
+    ran(operator().args(["run", "--build-here", "--listen", &listen, "--kubeconfig", "/nowhere"]))
+        .ends(1)
+        .says("there is no cluster");
+    let all = documents(&all);
+    let rules = all.iter().flat_map(|one| one["rules"].as_array().cloned().unwrap_or_default());
+    let things = rules.flat_map(|rule| rule["resources"].as_array().cloned().unwrap_or_default());
+    let things: BTreeSet<_> = things.map(|thing| thing.as_str().unwrap().to_owned()).collect();
+    assert!(things.len() > 10 && !things.contains("secrets") && !things.contains("*"), "{things:?}");
     // With no more rights than these, in one namespace.
     let namespace = cluster.namespace("installed");
     defined(cluster);
@@ -584,4 +594,74 @@ fn models_are_deployed_into_another_cluster_and_go_from_there() {
     operator.killed_and_started();
     wait_until("the end of the resource", || here.find(&format!("{KIND}/far")).is_none());
     assert!(far("deployment/far").is_none() && far("service/far").is_none() && far("serviceaccount/far").is_none());
+}
+
+/// The whole of it as people install it: Ekiben's own image, the operator in a pod, a build in a Job of the restricted profile.
+#[test]
+fn the_operator_lives_in_its_cluster_and_builds_there() {
+    let home = Home::warm();
+    let cluster = Cluster::shared_with_node();
+    defined(cluster);
+    let namespace = cluster.namespace("inside");
+    let registry = Registry::start();
+    let address = cluster.opened(registry.port);
+    cluster.pulls_from(&address);
+    crate::home::images::docker_archive(&home.folder().join("base.tar"));
+    let base = format!("{address}/base:1");
+    let from = format!("docker-archive:{}", home.path("base.tar"));
+    skopeo_ok(&["copy", "-q", "--dest-tls-verify=false", &from, &format!("docker://{base}")]);
+    let command = ["/bin/busybox", "httpd", "-f", "-p", "3000", "-h", "/models/box"];
+    let manifest = json!({"name": "box", "version": "1", "base": base, "model": {"files": ["readyz"]},
+        "service": {"command": command, "ready": "/readyz"}});
+    home.write("box/ekiben.json", manifest.to_string());
+    home.write("box/readyz", "it stands\n");
+    home.write("there/nothing", "");
+    home.run(["pack", "box", "-o", "there/box.ekiben", "--plain-http", &address]).ok();
+    let server = Server::of_files(&home, "there");
+    let files = cluster.opened(server.port);
+
+    // The programs without what debuggers want, which is most of them.
+    fs::create_dir(home.path("programs")).unwrap();
+    operator();
+    for name in ["ekiben", "ekiben-operator"] {
+        ran(tool("strip").arg("-o").arg(home.path(&format!("programs/{name}"))).arg(program().with_file_name(name)))
+            .ok();
+    }
+    let mut own = Command::new(home.path("programs/ekiben"));
+    ran(own.args(["self", "image", "-t", "own:1"]).env("EKIBEN_HOME", home.store()).current_dir(home.folder())).ok();
+    let image = cluster.import(&home, "own:1");
+    let own = ["--image", &image, "--namespace", &namespace.name, "--only", &namespace.name];
+    let mut command = Command::new(program());
+    let installed = ran(command.args(["operator", "manifests"]).args(own)).ok().out;
+    let is_ours = |one: &Value| one["kind"] != "Namespace" && one["kind"] != "CustomResourceDefinition";
+    let mut objects: Vec<_> = documents(&installed).into_iter().filter(is_ours).collect();
+    let deployment = objects.iter_mut().find(|one| one["kind"] == "Deployment").unwrap();
+    let variables = &mut deployment["spec"]["template"]["spec"]["containers"][0]["env"];
+    variables.as_array_mut().unwrap().push(json!({"name": "EKIBEN_PLAIN_HTTP", "value": address}));
+    namespace.apply(&objects.iter().map(Value::to_string).collect::<Vec<_>>().join("\n---\n"));
+    namespace.wait_for_rollout("ekiben-operator");
+
+    let spec = json!({"bundle": format!("http://{files}/box.ekiben"), "registry": {"repository": format!("{address}/models/box")}});
+    namespace.apply(&resource("box", &spec));
+    let mut seen = Vec::new();
+    let found = namespace.wait_for(&format!("{KIND}/box"), |found| {
+        let jobs = namespace.list("jobs", "");
+        assert!(jobs.len() <= 1, "{jobs:?}");
+        seen.extend(jobs);
+        let status = &found["status"];
+        assert!(status["phase"] != "Failed", "{status}");
+        status["phase"] == "Running"
+    });
+    let job = seen.first().expect("a Job").to_string();
+    is_restricted(&job);
+    VERSIONS.into_iter().for_each(|version| fits(&job, version));
+    let image = found["status"]["image"].as_str().unwrap();
+    assert!(image.starts_with(&format!("{address}/models/box@sha256:")), "{image}");
+    let address = namespace.addresses("app.kubernetes.io/instance=box", 3000).pop().unwrap();
+    assert_eq!(ask(&address, "GET", "/readyz", ""), (200, "it stands\n".to_owned()));
+    wait_until("the end of the Job", || namespace.list("jobs", "").is_empty());
+    ran(&mut namespace.kubectl(&["delete", &format!("{KIND}/box"), "--timeout=60s"])).ok();
+    wait_until("the end of its objects", || {
+        namespace.find("deployment/box").is_none() && namespace.find("service/box").is_none()
+    });
 }

@@ -204,8 +204,7 @@ fn weights_of(image: &Image) -> BTreeMap<String, Weight> {
 
 /// The weights that a part of an image names.
 fn listed(image: &Image) -> Option<BTreeMap<String, Weight>> {
-    let models: apart::Models = serde_json::from_str(image.annotations().get(apart::FILES)?).ok()?;
-    let files = models.files.into_iter();
+    let files = apart::Models::named(image.annotations())?.files.into_iter();
     Some(files.map(|file| (file.path, Weight { size: file.size, digest: Some(file.digest) })).collect())
 }
 

@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -119,6 +120,33 @@ impl Cluster {
     /// The address at which the node's pods reach this machine.
     pub fn address(&self) -> String {
         fs::read_to_string(self.folder.join("node/address")).unwrap().trim().to_owned()
+    }
+
+    /// Has the node's pods reach a port of loopback, for as long as this program runs; gives where: `10.244.7.1:5000`.
+    pub fn opened(&self, port: u16) -> String {
+        let listener = TcpListener::bind((self.address(), port)).unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        std::thread::spawn(move || {
+            for caller in listener.incoming().map_while(Result::ok) {
+                let Ok(server) = TcpStream::connect(("127.0.0.1", port)) else { continue };
+                let ends = [(caller.try_clone(), server.try_clone()), (Ok(server), Ok(caller))];
+                for (from, to) in ends {
+                    let (mut from, mut to) = (from.unwrap(), to.unwrap());
+                    std::thread::spawn(move || {
+                        let _ = std::io::copy(&mut from, &mut to);
+                        let _ = to.shutdown(Shutdown::Write);
+                    });
+                }
+            }
+        });
+        address
+    }
+
+    /// Has the node pull from a registry without TLS.
+    pub fn pulls_from(&self, registry: &str) {
+        let folder = self.folder.join("node/registries").join(registry);
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("hosts.toml"), format!("server = \"http://{registry}\"\n")).unwrap();
     }
 
     /// containerd's client, where the node's images are.
