@@ -41,7 +41,7 @@ pub struct Follower {
     /// What its objects are called.
     pub name: String,
     /// Where they are, and what it deploys.
-    pub namespace: Option<String>,
+    pub namespace: String,
     /// Ekiben's own image.
     pub image: String,
     /// The arguments of `ekiben`.
@@ -61,7 +61,7 @@ pub fn objects(follower: &Follower, examples: &[Object], pruning: Pruning) -> Ve
     let Follower { name, namespace, .. } = follower;
     let labels = [("name", "ekiben-follow"), ("instance", name), ("component", "follower"), ("managed-by", "ekiben")]
         .map(|(key, value)| (format!("app.kubernetes.io/{key}"), value.to_owned()));
-    let metadata = &Metadata { name: name.clone(), namespace: namespace.clone(), labels: labels.into() };
+    let metadata = &Metadata { name: name.clone(), namespace: Some(namespace.clone()), labels: labels.into() };
     let account = Object::new("v1", "ServiceAccount", metadata, json!({"automountServiceAccountToken": false}));
     let role = Object::new(
         "rbac.authorization.k8s.io/v1",
@@ -73,15 +73,12 @@ pub fn objects(follower: &Follower, examples: &[Object], pruning: Pruning) -> Ve
         ["rules"],
         "What server-side apply of these kinds takes, and looking whether they are ready. Pods are only looked at to say why not.",
     );
-    let subject = json!({"kind": "ServiceAccount", "name": name});
-    let subject = match namespace {
-        Some(namespace) => json!({"kind": "ServiceAccount", "name": name, "namespace": namespace}),
-        None => subject,
-    };
+    let subject = json!({"kind": "ServiceAccount", "name": name, "namespace": namespace});
     let named = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name});
     let body = json!({"roleRef": named, "subjects": [subject]});
     let binding = Object::new("rbac.authorization.k8s.io/v1", "RoleBinding", metadata, body);
-    let secret = Object::new("v1", "Secret", metadata, json!({"type": "Opaque"})).noted(["type"], secret_note(name));
+    let secret =
+        Object::new("v1", "Secret", metadata, json!({"type": "Opaque"})).noted(["type"], secret_note(namespace, name));
     let settings = Object::new("v1", "ConfigMap", metadata, json!({"data": follower.files}));
     let mut objects = vec![account, role, binding, secret];
     objects.extend((!follower.files.is_empty()).then_some(settings));
@@ -121,12 +118,12 @@ fn rules(examples: &[Object], pruning: Pruning) -> Vec<Value> {
     rules
 }
 
-fn secret_note(name: &str) -> String {
+fn secret_note(namespace: &str, name: &str) -> String {
     let keys: Vec<_> = SECRETS.iter().map(|(key, about)| format!("{key} ({about})")).collect();
     format!(
-        "Its values are not written here, and applying this again leaves them: `kubectl create secret generic {name} \
-         --from-literal=KEY=VALUE --dry-run=client -o yaml | kubectl apply --server-side -f -`. Keys, each of which may be left out: {}, \
-         config.json (credentials of registries, as `docker login` and `ekiben login` write them).",
+        "Its values are not written here, and applying this again leaves them: `kubectl --namespace {namespace} create secret \
+         generic {name} --from-literal=KEY=VALUE --dry-run=client -o yaml | kubectl apply --server-side -f -`. Keys, each of \
+         which may be left out: {}, config.json (credentials of registries, as `docker login` and `ekiben login` write them).",
         keys.join(", ")
     )
 }

@@ -290,4 +290,6 @@ fn what_follows_inside_a_cluster_is_written_down() {
     refused(&["--once", "--deploy", "--models", "volume"]).says("weights in the image");
     refused(&["--once"]).says("nothing is deployed, and it is said how");
     refused(&["--cronjob"]).says("--image REF");
+    let mut nowhere = followed.home.command(["follow", "models:/", "--push", "registry.example/models", "--cronjob"]);
+    ran(nowhere.args(["--image", "registry.example/ekiben:1"])).ends(2).says("--namespace NAME");
 }

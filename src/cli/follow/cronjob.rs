@@ -51,6 +51,11 @@ pub fn written(context: &Context, args: &Args, mut said: Deploy) -> Result<Writt
         let explanation = ErrorKind::Usage.named("follow/no-image").hint("`ekiben self image` makes it");
         return Err(Failure::new(explanation, "`--image REF` has to say where Ekiben's own image is"));
     };
+    // A RoleBinding has to name where the account is.
+    let Some(namespace) = said.namespace.clone() else {
+        let explanation = ErrorKind::Usage.named("follow/no-namespace");
+        return Err(Failure::new(explanation, "`--namespace NAME` has to say where it is, and where it deploys"));
+    };
     let schedule = match said.schedule.take() {
         Some(Schedule::At(text)) => text,
         _ => SCHEDULE.to_owned(),
@@ -77,7 +82,7 @@ pub fn written(context: &Context, args: &Args, mut said: Deploy) -> Result<Writt
     }
     let follower = Follower {
         name: name.get(..52).unwrap_or(&name).trim_end_matches('-').to_owned(),
-        namespace: said.namespace.clone(),
+        namespace,
         image,
         args: line,
         schedule,
