@@ -14,6 +14,17 @@ use crate::io::explain::{ErrorKind, Explain, Explanation};
 use crate::io::http;
 use crate::io::tied::tied;
 
+/// The option by which fields are taken over from others.
+const FORCE: &str = "--force-conflicts";
+
+/// Kinds that a deployment has or has not, and what they are called in commands.
+const OPTIONAL: [(&str, &str); 4] = [
+    ("HorizontalPodAutoscaler", "horizontalpodautoscalers"),
+    ("Ingress", "ingresses"),
+    ("NetworkPolicy", "networkpolicies"),
+    ("PodDisruptionBudget", "poddisruptionbudgets"),
+];
+
 /// Who sets the fields.
 pub const MANAGER: &str = "ekiben";
 
@@ -23,6 +34,8 @@ pub struct Kubectl {
     program: OsString,
     /// As a person has written them: `--context`, `--namespace`, `--dry-run=server`.
     passed: Vec<OsString>,
+    /// Whether what is passed says so.
+    force: Force,
 }
 
 /// Why something did not reach the cluster.
@@ -133,10 +146,14 @@ pub enum Difference {
 }
 
 impl Kubectl {
-    /// The program of the variable `KUBECTL`, or the one on PATH; `passed` goes to each of its commands.
-    pub fn new(passed: Vec<OsString>) -> Self {
+    /// The program of the variable `KUBECTL`, or the one on PATH; `passed` goes to each of its commands, but for
+    /// `--force-conflicts`, which only applying knows.
+    pub fn new(mut passed: Vec<OsString>) -> Self {
         let program = std::env::var_os("KUBECTL").filter(|program| !program.is_empty());
-        Self { program: program.unwrap_or_else(|| "kubectl".into()), passed }
+        let count = passed.len();
+        passed.retain(|argument| argument != FORCE);
+        let force = if passed.len() < count { Force::TakeOver } else { Force::Never };
+        Self { program: program.unwrap_or_else(|| "kubectl".into()), passed, force }
     }
 
     /// Whether there is such a program.
@@ -200,9 +217,26 @@ impl Kubectl {
     /// When the cluster cannot be reached or refuses one; those before it are applied.
     pub fn apply(&self, objects: &[Object], force: Force) -> Result<Vec<String>, Error> {
         let mut args = vec!["apply", "--server-side", "--field-manager", MANAGER, "-f", "-"];
-        args.extend((force == Force::TakeOver).then_some("--force-conflicts"));
+        args.extend((force == Force::TakeOver || self.force == Force::TakeOver).then_some(FORCE));
         let output = self.told(&args, &documents(objects))?;
         lines(output)
+    }
+
+    /// Deletes what an earlier deployment under this name had and this one has not: an autoscaler that would go on setting the number
+    /// of pods, a budget, a policy, an Ingress.
+    ///
+    /// # Errors
+    /// As [`Kubectl::apply`].
+    pub fn prune(&self, objects: &[Object]) -> Result<Vec<String>, Error> {
+        let gone = OPTIONAL.iter().filter(|(kind, _)| !objects.iter().any(|object| object.kind() == *kind));
+        let kinds: Vec<_> = gone.map(|(_, plural)| *plural).collect();
+        let Some(first) = objects.first().filter(|_| !kinds.is_empty()) else { return Ok(Vec::new()) };
+        let selector = format!("{},app.kubernetes.io/managed-by=ekiben", first.instance().unwrap_or_default());
+        let kinds = kinds.join(",");
+        let args = ["delete", &kinds, "--selector", &selector, "--ignore-not-found"];
+        let lines = lines(self.run(&within(&args, first.namespace()), None)?)?;
+        // It says this where there is nothing.
+        Ok(lines.into_iter().filter(|line| line != "No resources found").collect())
     }
 
     /// What would change.

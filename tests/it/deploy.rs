@@ -209,7 +209,10 @@ fn what_others_have_set_is_not_taken_from_them_silently() {
         assert_ne!(namespace.get("deployment/tiny")["spec"]["replicas"], 0);
     }
 
-    run(&["--apply", "--replicas", "2"]).ok();
+    // What was there before and is not wished any more goes.
+    let said = run(&["--apply", "--replicas", "2", "--", "--force-conflicts"]).ok();
+    assert!(said.out.contains("horizontalpodautoscaler") && said.out.contains("deleted"), "{}", said.out);
+    assert!(namespace.find("horizontalpodautoscaler/tiny").is_none());
     let patch = ["patch", "deployment/tiny", "--field-manager", "other", "--patch", r#"{"spec": {"replicas": 5}}"#];
     ran(&mut namespace.kubectl(&patch)).ok();
     run(&["--apply", "--replicas", "2"]).ends(4).says("conflict").says("--force-conflicts");

@@ -142,7 +142,8 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         let started = Instant::now();
         // The number of pods is an autoscaler's while it runs, and whoever stops or starts means it.
         let force = if action.stop || action.start { Force::TakeOver } else { Force::Never };
-        let lines = kubectl.apply(&objects, force)?;
+        let mut lines = kubectl.apply(&objects, force)?;
+        lines.extend(kubectl.prune(&objects)?);
         if action.wait {
             let seconds = seconds_to_start(&deploy, target.bytes());
             kubectl.wait(&objects, seconds + PULLED)?;

@@ -123,6 +123,7 @@ impl Cluster {
     }
 
     /// Has the node's pods reach a port of loopback, for as long as this program runs; gives where: `10.244.7.1:5000`.
+    #[cfg(feature = "operator")]
     pub fn opened(&self, port: u16) -> String {
         let listener = TcpListener::bind((self.address(), port)).unwrap();
         let address = listener.local_addr().unwrap().to_string();
@@ -143,6 +144,7 @@ impl Cluster {
     }
 
     /// Has the node pull from a registry without TLS.
+    #[cfg(feature = "operator")]
     pub fn pulls_from(&self, registry: &str) {
         let folder = self.folder.join("node/registries").join(registry);
         fs::create_dir_all(&folder).unwrap();
