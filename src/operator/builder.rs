@@ -391,10 +391,12 @@ impl Jobs {
         labels.insert("app.kubernetes.io/managed-by".to_owned(), super::cluster::MANAGER.to_owned());
         let sources: Vec<_> = spec.build.secrets.iter().map(|name| json!({"secretRef": {"name": name}})).collect();
         let mut mounts =
-            vec![json!({"name": "work", "mountPath": "/work"}), json!({"name": "tmp", "mountPath": "/tmp"})];
+            vec![json!({"name": "work", "mountPath": "/var/lib/ekiben"}), json!({"name": "tmp", "mountPath": "/tmp"})];
         let mut volumes = vec![json!({"name": "work", "emptyDir": {}}), json!({"name": "tmp", "emptyDir": {}})];
-        let mut variables =
-            vec![json!({"name": "HOME", "value": "/work"}), json!({"name": "EKIBEN_HOME", "value": "/work/store"})];
+        let mut variables = vec![
+            json!({"name": "HOME", "value": "/var/lib/ekiben"}),
+            json!({"name": "EKIBEN_HOME", "value": "/var/lib/ekiben/store"}),
+        ];
         if let Some(secret) = &spec.registry.secret {
             let items = [json!({"key": ".dockerconfigjson", "path": "config.json"})];
             volumes.push(json!({"name": "registry", "secret": {"secretName": secret, "items": items}}));

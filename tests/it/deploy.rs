@@ -505,3 +505,22 @@ fn the_service_of_another_tool_runs_with_a_read_only_root() {
     let refused = ran(&mut namespace.kubectl(&["exec", name, "--", "python", "-c", "open('/app/x', 'w')"]));
     assert!(refused.code != Some(0) && refused.err.contains("Read-only file system"), "{}", refused.err);
 }
+
+#[test]
+fn a_worker_runs_without_being_asked_and_ends_when_it_is_told_to() {
+    let deployer = Deployer::new();
+    let namespace = Cluster::shared_with_node().namespace("worker");
+    let program =
+        "import signal, time; signal.signal(signal.SIGTERM, lambda *_: exit(0)); print('at work'); time.sleep(600)";
+    deployer.home.write("worker.yaml", format!("kind: worker\nargs: [python, -uc, {program:?}]\n"));
+    let run = |args: &[&str]| ran(&mut deployer.command(&namespace, &[&["--settings", "worker.yaml"], args].concat()));
+    run(&["--apply", "--wait"]).ok();
+    assert!(namespace.find("service/tiny").is_none());
+    let pods = || namespace.list("pods", "app.kubernetes.io/instance=tiny");
+    let name = pods()[0]["metadata"]["name"].as_str().unwrap().to_owned();
+    wait_until("the worker's words", || ran(&mut namespace.kubectl(&["logs", &name])).out.contains("at work"));
+    run(&["--stop"]).ok();
+    // It has a minute, and does not take it.
+    wait_until("no pods", || pods().is_empty());
+    run(&["--delete"]).ok();
+}
