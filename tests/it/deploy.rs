@@ -239,7 +239,7 @@ fn what_no_cluster_would_take_is_said_before() {
         (&["--strategy", "TIMEOUT"], "does not go to no pods"),
         (&["--strategy", "SOMETIMES"], "ALWAYS_ON"),
         (&["--schedule", "0 7 * * *"], "kind: cronjob"),
-        (&["--kind", "cron-job"], "no schedule"),
+        (&["--kind", "cronjob"], "no schedule"),
         (&["--kind", "job"], "nothing says what it does"),
         (&["--models", "volume"], "1.33"),
         (&["--models", "node"], "on which nodes"),

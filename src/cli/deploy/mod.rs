@@ -35,9 +35,9 @@ const EXAMPLES: &str = "Examples:\n\
 
 /// Write what runs a model in Kubernetes, and apply it
 ///
-/// Prints YAML: for a service a Deployment, a Service and what belongs to them. The same inputs give the same bytes. How it is to
-/// run is said in the section `deploy` of the manifest, by `--settings`, and by the options here, of which each counts over those
-/// before. What a cluster would refuse is told before anything is written. The image is named by its digest, so it has to be in a
+/// Prints YAML: for a service a Deployment, a Service and what belongs to them. The same inputs give the same bytes. PATH may
+/// also be an image that is in a registry, or, with `--push`, here. How it is to run is said in the section `deploy` of the manifest,
+/// by `--settings`, and by the options here, of which each counts over those before. What a cluster would refuse is told before anything is written. The image is named by its digest, so it has to be in a
 /// registry: `--push` sees to that. Cluster and user are those of `kubectl`; what follows `--` is passed on to it.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]

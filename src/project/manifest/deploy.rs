@@ -224,6 +224,7 @@ pub struct Scaling {
 /// What a model runs as.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
+#[value(rename_all = "lower")]
 pub enum Kind {
     /// A Deployment behind a Service.
     #[default]
