@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
+use crate::home::cluster::Cluster;
+use crate::home::registry::Registry;
 use crate::home::{self, Home, Ran, ask, free_port, names, python_program, ran, timed, tool, wait_until};
 use ekiben::io::digest::Digest;
 use nix::sys::signal::{Signal, killpg};
@@ -382,6 +384,21 @@ fn bentos_start_in_podman_on_a_read_only_root_with_a_temporary_folder_alone() {
         ran(podman().args(["rm", "--force", "--time", "0", "bento"])).ok();
         assert_eq!(answers[0].1, 200, "{answers:?}");
     }
+}
+
+#[test]
+fn a_bento_is_deployed_and_answers_in_a_cluster() {
+    let (bentoml, home, registry) = (BentoMl::new(NEW), Home::warm(), Registry::start());
+    let cluster = Cluster::shared_with_node();
+    let namespace = cluster.namespace("bento");
+    let (bento, push) = (bentoml.bento(&home, "iris"), registry.reference("iris"));
+    let place = ["--push", &push, "--namespace", &namespace.name];
+    let mut command =
+        home.command([&["deploy", &bento, "--kubernetes", "1.25", "--memory", "1Gi"], &place[..]].concat());
+    ran(cluster.known_to(command.args(["--apply", "--wait"]))).ok();
+    let addresses = namespace.addresses("app.kubernetes.io/instance=iris", 3000);
+    let answers = answers(&addresses[0], &requests("iris"));
+    assert_eq!(answers[0].1, 200, "{answers:?}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 
 use serde_json::{Value, json};
 
-use crate::deploy::{Deployer, in_cluster, of_kubernetes};
+use crate::deploy::{Deployer, of_kubernetes};
 use crate::home::cluster::{Cluster, Namespace, VERSIONS, documents, fits};
 use crate::home::restricted::is_restricted;
 use crate::home::{names, ran, wait_until};
@@ -110,7 +110,7 @@ impl<'a> Way<'a> {
         let of = ["deploy", &self.deployer.image, "--settings", "way.yaml", "--namespace", &self.namespace.name];
         let version: &[&str] = if args.contains(&"--kubernetes") { &[] } else { &["--kubernetes", "1.25"] };
         let mut command = self.deployer.home.command([&of, version, args].concat());
-        in_cluster(&mut command, self.namespace.cluster);
+        self.namespace.cluster.known_to(&mut command);
         command
     }
 

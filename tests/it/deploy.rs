@@ -49,15 +49,9 @@ impl Deployer {
         let push = self.registry.reference("tiny");
         let of = ["deploy", "tiny", "--push", &push, "--namespace", &namespace.name, "--kubernetes", OLD];
         let mut command = self.home.command([&of, args].concat());
-        in_cluster(&mut command, namespace.cluster);
+        namespace.cluster.known_to(&mut command);
         command
     }
-}
-
-/// Has what a command starts know the cluster.
-pub fn in_cluster<'a>(command: &'a mut Command, cluster: &Cluster) -> &'a mut Command {
-    let path = format!("{}:{}", cluster.programs().display(), std::env::var("PATH").unwrap());
-    command.env("PATH", path).env("KUBECONFIG", cluster.kubeconfig())
 }
 
 /// Those that Kubernetes itself knows.
@@ -497,7 +491,7 @@ fn the_service_of_another_tool_runs_with_a_read_only_root() {
         "--apply",
         "--wait",
     ]);
-    ran(in_cluster(&mut command, cluster)).ok();
+    ran(cluster.known_to(&mut command)).ok();
     let addresses = namespace.addresses("app.kubernetes.io/instance=other", 8080);
     assert_eq!(ask(&addresses[0], "GET", "/ok", "").0, 200);
     let pod = &namespace.list("pods", "app.kubernetes.io/instance=other")[0];

@@ -79,8 +79,7 @@ impl<'a> Followed<'a> {
         let to = ["--namespace", &self.namespace.name, "--kubernetes", "1.25"];
         let mut command = self.home.command([&of[..], &to[..], more].concat());
         let cluster = self.namespace.cluster;
-        let path = format!("{}:{}", cluster.programs().display(), std::env::var("PATH").unwrap());
-        command.env("PATH", path).env("KUBECONFIG", cluster.kubeconfig());
+        cluster.known_to(&mut command);
         self.mlflow.knows(&mut command);
         command
     }

@@ -97,6 +97,12 @@ impl Cluster {
         self.folder.join("bin")
     }
 
+    /// The same command, which finds `kubectl` and by it this cluster.
+    pub fn known_to<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        let path = format!("{}:{}", self.programs().display(), std::env::var("PATH").unwrap());
+        command.env("PATH", path).env("KUBECONFIG", self.kubeconfig())
+    }
+
     /// `kubectl`, which knows the cluster.
     pub fn kubectl(&self, args: &[&str]) -> Command {
         let mut command = Command::new(self.programs().join("kubectl"));
