@@ -248,26 +248,10 @@ fn has_credentials(headers: &HeaderMap) -> bool {
 pub enum Given {
     /// The container answers.
     Answered(Response<Body>),
-    /// Nothing of the request went out, or it changes nothing: it may be given once more.
+    /// Nothing of the request went out: another container may have it.
     Back(Request<Body>),
     /// It may have been read, and there is no answer.
     Lost(Refusal),
-}
-
-/// The request once more, if nothing changes by its being made twice (RFC 9110, section 9.2.1). The model may end a connection
-/// that waits for the next request in the moment when that one is sent: then it is made again, as caches and browsers do.
-fn again(request: &Request<Body>) -> Option<Request<Body>> {
-    let is_safe = request.method().is_safe() && http_body::Body::is_end_stream(request.body());
-    let copy = |request: &Request<Body>| {
-        let mut copy = Request::new(Body::none());
-        *copy.method_mut() = request.method().clone();
-        *copy.uri_mut() = request.uri().clone();
-        *copy.version_mut() = request.version();
-        *copy.headers_mut() = request.headers().clone();
-        *copy.extensions_mut() = request.extensions().clone();
-        copy
-    };
-    is_safe.then(|| copy(request))
 }
 
 /// Gives the request to the container, which whoever asked sees below `prefix`, and returns when its answer begins.
@@ -283,7 +267,7 @@ pub async fn give(
     if has_credentials(request.headers()) {
         instance.has_seen_credentials.store(true, Ordering::Relaxed);
     }
-    let Ok((mut connection, is_used)) = instance.connect().await else { return Given::Back(request) };
+    let Ok(mut connection) = instance.connect().await else { return Given::Back(request) };
     if !connection.is_ready() && connection.ready().await.is_err() {
         return Given::Back(request);
     }
@@ -291,7 +275,6 @@ pub async fn give(
     request.headers_mut().remove(CONTENT_LENGTH);
     let host = request.headers().get(HOST).cloned();
     let (wish, fault) = (request.extensions().get::<Wish>().cloned(), request.body().fault());
-    let again = if is_used { again(&request) } else { None };
     let sent = connection.try_send_request(request);
     let answer = match limit {
         None => sent.await,
@@ -328,7 +311,7 @@ pub async fn give(
             };
             Given::Answered(Response::from_parts(head, Body::Answer(Box::new(body))))
         }
-        Err(mut error) => match error.take_message().or(again) {
+        Err(mut error) => match error.take_message() {
             Some(request) => Given::Back(request),
             None => Given::Lost(match fault.and_then(|fault| fault.get().copied()) {
                 Some(fault @ Fault::Slow) => Refusal::new(StatusCode::REQUEST_TIMEOUT, "slow", fault.to_string()),

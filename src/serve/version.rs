@@ -620,7 +620,7 @@ async fn answers(instance: &Instance, path: &str) {
     let mut pause = Duration::from_millis(5);
     loop {
         let asked = async {
-            let (mut connection, _) = instance.connect().await.ok()?;
+            let mut connection = instance.connect().await.ok()?;
             let request = Request::builder().method(Method::GET).uri(path).header(HOST, "localhost").body(Body::none());
             let answer = connection.send_request(request.ok()?).await.ok()?;
             answer.status().is_success().then_some(())

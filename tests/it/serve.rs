@@ -818,8 +818,9 @@ fn a_hostile_container_hurts_none_but_its_own_callers() {
             status != 200 || seen.ends_with("ok") || seen.ends_with("\r\n2\r\nok\r\n0\r\n\r\n"),
             "{answer:?}: {seen}"
         );
-        // Whoever asks next is answered.
-        assert_eq!(serving.get("/probe/version").0, 200, "{answer:?}");
+        // Whoever asks next is answered. A request may meet the connection that the model ended just then without having said so,
+        // and is given to nobody twice.
+        wait_until("an answer to whoever asks next", || serving.get("/probe/version").0 == 200);
     }
     let head = raw(&serving.address, "HEAD /probe/version HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
     assert!(head.starts_with("HTTP/1.1 5") || head.ends_with("\r\n\r\n"), "{head}");

@@ -162,16 +162,16 @@ impl Instance {
         }
     }
 
-    /// A connection to it, on which all was answered that was sent, and whether something was sent.
+    /// A connection to it, of which nothing was sent on yet or all was answered.
     ///
     /// # Errors
     /// When it does not listen.
-    pub async fn connect(&self) -> io::Result<(SendRequest<Body>, bool)> {
+    pub async fn connect(&self) -> io::Result<SendRequest<Body>> {
         {
             let mut connections = lock(&self.connections);
             while let Some((connection, since)) = connections.pop() {
                 if since.elapsed() < FRESH && connection.is_ready() {
-                    return Ok((connection, true));
+                    return Ok(connection);
                 }
             }
         }
@@ -182,7 +182,7 @@ impl Instance {
         let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
         // What becomes of it is told to whoever sends.
         tokio::spawn(async move { drop(connection.with_upgrades().await) });
-        Ok((sender, false))
+        Ok(sender)
     }
 
     /// Takes a connection back whose request is answered.
