@@ -16,7 +16,7 @@ use crate::io::atomic;
 use crate::io::digest::Digest;
 use crate::io::explain::{ErrorKind, Explain, Explanation};
 use crate::project::address::{Address, Mlflow, Which};
-use crate::project::init::{self, Elsewhere, Start};
+use crate::project::init::{self, Elsewhere, FOLDER, Start};
 use crate::project::lock::LockedModel;
 
 /// Raised when a project is made of a model in another way.
@@ -30,9 +30,6 @@ const KNOWN: &str = "addresses";
 
 /// What files are called at an address that are bundles or bentos, rather than models.
 const PACKED: [&str; 2] = [".ekiben", ".bento"];
-
-/// What a folder of a model's is called in a project.
-const FOLDER: &str = "model";
 
 /// Why there is no project.
 #[derive(Debug, thiserror::Error)]

@@ -45,14 +45,9 @@ pub enum State {
     Stopped,
 }
 
-/// What objects of a model may be called where nothing is said: its name as a label of RFC 1123.
-pub fn default_name(model: &str) -> String {
-    model.replace(['.', '_'], "-")
-}
-
 /// The objects of `target`, in an order in which they can be applied.
 pub fn objects(target: &Target, deploy: &Deploy, state: State) -> Vec<Object> {
-    let name = deploy.name.clone().unwrap_or_else(|| default_name(&target.name));
+    let name = deploy.name_for(&target.name);
     let settings = &Settings { deploy, state, name: &name };
     let metadata =
         &Metadata { name: name.clone(), namespace: deploy.namespace.clone(), labels: settings.labels(target) };

@@ -135,7 +135,9 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         });
     }
     if action.delete {
-        context.printer.report(&Deployed::Said { lines: kubectl.delete(&objects)? })?;
+        let mut lines = kubectl.delete(&objects)?;
+        lines.extend(kubectl.prune(&objects)?);
+        context.printer.report(&Deployed::Said { lines })?;
         return Ok(Exit::Success);
     }
     if action.apply || action.stop || action.start || action.wait {

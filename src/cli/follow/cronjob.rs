@@ -20,7 +20,7 @@ use crate::io::digest::Digest;
 use crate::io::explain::ErrorKind;
 use crate::project::init;
 use crate::project::manifest::Manifest;
-use crate::project::manifest::deploy::{Deploy, Schedule};
+use crate::project::manifest::deploy::{Deploy, Schedule, default_name};
 
 /// Every two minutes.
 const SCHEDULE: &str = "*/2 * * * *";
@@ -62,7 +62,7 @@ pub fn written(context: &Context, args: &Args, mut said: Deploy) -> Result<Writt
     };
     let Model(model) = &args.model;
     let name = match model {
-        Some(model) => format!("ekiben-follow-{}", deploy::default_name(&init::plain(model))),
+        Some(model) => format!("ekiben-follow-{}", default_name(&init::plain(model))),
         None => "ekiben-follow".to_owned(),
     };
     let mut files = BTreeMap::new();

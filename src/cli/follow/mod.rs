@@ -18,12 +18,12 @@ use super::printer::{ERROR, NAME, Report, dim_time};
 use super::{Context, Exit, Failure};
 use crate::build::follow::{self, Found, Outcome, Selection, Words};
 use crate::bundle::origin::mlflow::{Server, Version};
-use crate::deploy::default_name;
 use crate::image::session::Session;
 use crate::io::explain::ErrorKind;
 use crate::io::http::Network;
 use crate::io::tied::tied;
 use crate::project::init;
+use crate::project::manifest::deploy::default_name;
 use deployment::Deployments;
 
 const EXAMPLES: &str = "Examples:\n\

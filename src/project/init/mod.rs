@@ -17,6 +17,7 @@ use serde::Serialize;
 
 pub use convert::{Conversion, Converted, Existing, Shelf, convert};
 pub use find::{Named, named};
+pub use plan::FOLDER;
 pub(crate) use start::schema_beside;
 pub use start::{Start, Started, start};
 

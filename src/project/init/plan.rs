@@ -21,7 +21,7 @@ use crate::project::manifest::NAMES;
 use crate::project::validate::model::{allowed, carriers, is_trusted, judge_file, read_file};
 
 /// Where the files of a folder lie in a project that they are brought to.
-const FOLDER: &str = "model";
+pub const FOLDER: &str = "model";
 
 /// Where models of BentoML's store lie in a project.
 const STORE: &str = "models";

@@ -127,6 +127,14 @@ pub struct Deploy {
     pub kubernetes: Option<Written<KubernetesVersion>>,
 }
 
+/// Keys within which each key counts by itself where one is said over another.
+const WITHIN: [&str; 6] = ["annotations", "env", "expose", "labels", "nodes", "resources"];
+
+/// What objects of a model are called where nothing is said: its name as a label of RFC 1123.
+pub fn default_name(model: &str) -> String {
+    model.replace(['.', '_'], "-")
+}
+
 impl Described for Deploy {
     const KIND: SchemaKind = SchemaKind::Deploy;
 }
@@ -183,10 +191,13 @@ impl Deploy {
         self.kind() == Kind::Keda && self.triggers.is_empty() && self.schedule.is_none() && !is_measured
     }
 
-    /// The same with what `over` says in its place, key by key.
-    ///
-    /// # Errors
-    /// Never: both are values of this type.
+    /// What the objects of the model `model` are called: as it is said, else as the model, as a label of RFC 1123.
+    pub fn name_for(&self, model: &str) -> String {
+        self.name.clone().unwrap_or_else(|| default_name(model))
+    }
+
+    /// The same with what `over` says in its place, key by key; also within what has keys of its own that are independent of each
+    /// other, as variables and resources.
     pub fn overlaid(&self, over: &Self) -> Self {
         let object = |one: &Self| match serde_json::to_value(one) {
             Ok(Value::Object(object)) => object,
@@ -207,7 +218,14 @@ impl Deploy {
                 all.remove(other);
             }
         }
-        all.extend(over);
+        for (key, value) in over {
+            match (all.get_mut(&key), value) {
+                (Some(Value::Object(below)), Value::Object(over)) if WITHIN.contains(&key.as_str()) => {
+                    below.extend(over)
+                }
+                (_, value) => drop(all.insert(key, value)),
+            }
+        }
         serde_json::from_value(Value::Object(all)).unwrap_or_else(|_| self.clone())
     }
 }
@@ -681,5 +699,25 @@ impl FromStr for KubernetesVersion {
 impl fmt::Display for KubernetesVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "1.{}", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_is_said_over_it_takes_no_other_key_away() {
+        let of = |value: Value| serde_json::from_value::<Deploy>(value).unwrap();
+        let below = of(json!({
+            "env": {"A": "a", "B": "b"}, "resources": {"gpus": 1, "memory": "1Gi"}, "replicas": 2, "pull": ["one"],
+        }));
+        let over = of(json!({"env": {"B": "c"}, "resources": {"memory": "2Gi"}, "autoscale": "1..4", "pull": ["two"]}));
+        let expected = of(json!({
+            "env": {"A": "a", "B": "c"}, "resources": {"gpus": 1, "memory": "2Gi"}, "autoscale": "1..4", "pull": ["two"],
+        }));
+        assert_eq!(below.overlaid(&over), expected);
+        assert_eq!(below.overlaid(&Deploy::default()), below);
     }
 }

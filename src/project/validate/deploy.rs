@@ -37,7 +37,7 @@ const VARIABLES_OF_KNATIVE: [&str; 4] = ["K_CONFIGURATION", "K_REVISION", "K_SER
 /// What a trigger of KEDA's may say (`ScaleTriggers` in its API).
 const TRIGGER: [&str; 6] = ["authenticationRef", "metadata", "metricType", "name", "type", "useCachedMetrics"];
 
-/// Hosts of a Deployment may have so many models before nobody can tell why one does not start.
+/// Seconds beyond which nobody would learn that a model does not start.
 const LONGEST_START: u64 = 3600;
 
 /// The model that is deployed.
@@ -144,7 +144,7 @@ impl Findings {
 
 /// RFC 1123 and Kubernetes' "Labels and Selectors".
 fn names(deploy: &Deploy, model: &Model<'_>, findings: &mut Findings) {
-    let name = deploy.name.clone().unwrap_or_else(|| model.name.replace(['.', '_'], "-"));
+    let name = deploy.name_for(model.name);
     let (longest, why) = match deploy.kind() {
         Kind::CronJob => (52, "a cron job's jobs add 11 characters"),
         Kind::Job => (54, "a job's name gets a digest of 9 characters"),
