@@ -434,3 +434,10 @@ fn what_is_called_similar_is_similar() {
         assert!(!said.err.contains("similar"), "{said:?}");
     }
 }
+
+#[test]
+fn cargo_run_starts_this_program() {
+    // Of several, cargo starts none unless it is told which: the README's first command.
+    let package: toml::Table = fs::read_to_string("Cargo.toml").unwrap().parse().unwrap();
+    assert_eq!(package["package"]["default-run"].as_str(), Some("ekiben"));
+}
