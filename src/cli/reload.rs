@@ -25,7 +25,7 @@ use crate::image::store::ImageName;
 use crate::io::digest::Digest;
 use crate::io::explain::ErrorKind;
 use crate::run;
-use crate::run::container::{self, Life, PassedOn, Switch};
+use crate::run::container::{self, Life, PassedOn, Rest, Switch};
 
 /// What is followed, and how it is started.
 #[derive(Clone)]
@@ -39,6 +39,8 @@ pub struct Plan {
 const INTERVAL: Duration = Duration::from_millis(20);
 /// How many times longer than a look the pause before the next one is at least: a large folder keeps no processor busy.
 const PAUSES: u32 = 20;
+/// How long a service that was replaced goes on for connections that stay open.
+const KEPT: Duration = Duration::from_secs(5);
 
 /// Follows the project until a signal comes.
 pub fn run(context: &Context, session: &Session, plan: Plan) -> Result<Exit, Failure> {
@@ -57,6 +59,7 @@ pub fn run(context: &Context, session: &Session, plan: Plan) -> Result<Exit, Fai
         current: None,
         attempt: None,
         leaving: Vec::new(),
+        is_ending: Arc::default(),
         has_failed: false,
     };
     let mut looks = Looks::new(&paths);
@@ -113,6 +116,8 @@ struct Follower<'a> {
     attempt: Option<Attempt>,
     /// Services from before that end their requests.
     leaving: Vec<JoinHandle<()>>,
+    /// All of it ends.
+    is_ending: Arc<AtomicBool>,
     /// The last attempt came to nothing.
     has_failed: bool,
 }
@@ -171,7 +176,7 @@ impl Follower<'_> {
                 self.context
                     .printer
                     .warn(&format!("the service ended with exit code {code}; a change starts it again"));
-                self.switches.iter().for_each(|switch| switch.turn(None));
+                self.switches.iter().for_each(|switch| drop(switch.turn(None)));
                 running.end(self.context)?;
                 self.current = None;
             }
@@ -212,15 +217,20 @@ impl Follower<'_> {
             self.listen(&built)?;
         }
         let published = running.container.state()?.published;
-        for (switch, publish) in self.switches.iter().zip(&published) {
-            switch.turn(Some(publish.host));
-        }
+        let switches = self.switches.iter().zip(&published);
+        let rests: Vec<_> = switches.map(|(switch, publish)| switch.turn(Some(publish.host))).collect();
         let (name, time) = (running.container.name().to_owned(), Time(started.elapsed()));
         if let Some((mut before, _)) = self.current.replace((running, built.digest)) {
             before.show(self.context, &mut self.screen);
-            let context = self.context.clone();
+            let (context, is_ending) = (self.context.clone(), Arc::clone(&self.is_ending));
             self.leaving.retain(|thread| !thread.is_finished());
             self.leaving.push(std::thread::spawn(move || {
+                // A request that was on its way to it when it was replaced is answered, too.
+                let turned = Instant::now();
+                while !rests.iter().all(Rest::is_over) && turned.elapsed() < KEPT && !is_ending.load(Ordering::Relaxed)
+                {
+                    std::thread::sleep(INTERVAL);
+                }
                 if let Err(failure) = before.end(&context) {
                     failure.present(&context.printer);
                 }
@@ -278,6 +288,7 @@ impl Follower<'_> {
             running.show(self.context, &mut self.screen);
             running.end(self.context)?;
         }
+        self.is_ending.store(true, Ordering::Relaxed);
         for thread in self.leaving {
             let _ = thread.join();
         }

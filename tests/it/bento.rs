@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::net::TcpStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
@@ -139,7 +138,7 @@ impl BentoMl {
         wait_until("ready", || {
             let ended = served.child.try_wait().unwrap();
             assert!(ended.is_none(), "`bentoml serve {tag}` ended:\n{}", fs::read_to_string(&log).unwrap());
-            std::net::TcpStream::connect(&served.address).is_ok() && ask(&served.address, "GET", "/readyz", "").0 == 200
+            home::is_ready(&served.address, "/readyz")
         });
         served
     }
@@ -374,8 +373,7 @@ fn bentos_start_in_podman_on_a_read_only_root_with_a_temporary_folder_alone() {
         ran(run.arg(&image)).ok();
         let address = format!("127.0.0.1:{port}");
         let started = Instant::now();
-        let is_ready = || TcpStream::connect(&address).is_ok() && ask(&address, "GET", "/readyz", "").0 == 200;
-        while !is_ready() {
+        while !home::is_ready(&address, "/readyz") {
             let log = || ran(podman().args(["logs", "bento"])).err;
             assert!(started.elapsed() < home::PATIENCE, "{}:\n{}", version.name, log());
             std::thread::sleep(Duration::from_millis(100));

@@ -181,9 +181,7 @@ fn docker_answers_each_kind_of_value() {
     let port = free_port();
     let served = Served::start(&program, "kinds:1", port);
     let address = format!("http://127.0.0.1:{port}");
-    wait_until("ready", || {
-        std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() && ask(&address, "GET", "/readyz", "").0 == 200
-    });
+    wait_until("ready", || home::is_ready(&address, "/readyz"));
     let red = "kinds/tests/red.png";
     for (path, values, wanted) in [
         ("/arrays", &["matrix=[[1,2],[3,5]]", "weights=[0.5,0.5]"][..], "[1.5,4.0]"),

@@ -149,7 +149,10 @@ fn a_service_follows_its_project() {
         // It answers whenever it is asked, whatever happens.
         let answer = || match ask(&address, "POST", "/predict", r#"{"x": 2}"#) {
             (200, body) => body,
-            other => panic!("{other:?}\n{}", running.said.lock().unwrap()),
+            other => {
+                let said = running.said.lock().unwrap().clone();
+                panic!("{other:?}\n{said}")
+            }
         };
         assert_eq!(answer(), "7.0");
         let adding =

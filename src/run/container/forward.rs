@@ -8,7 +8,7 @@ use std::io;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use nix::libc;
@@ -45,7 +45,25 @@ pub(super) fn listen(publish: &[Publish]) -> Result<(Vec<Listener>, Vec<Publish>
 #[derive(Debug)]
 pub struct Switch {
     address: SocketAddr,
-    to: Arc<Mutex<Option<SocketAddr>>>,
+    to: Arc<Mutex<Option<Route>>>,
+}
+
+/// Where connections go on to, held by each of them.
+#[derive(Debug, Clone)]
+struct Route {
+    to: SocketAddr,
+    held: Arc<()>,
+}
+
+/// The connections that stay where they went before a [`Switch`] was turned.
+#[derive(Debug)]
+pub struct Rest(Option<Weak<()>>);
+
+impl Rest {
+    /// Whether each of them has ended.
+    pub fn is_over(&self) -> bool {
+        self.0.as_ref().is_none_or(|held| held.strong_count() == 0)
+    }
 }
 
 impl Switch {
@@ -58,7 +76,7 @@ impl Switch {
         let to = Arc::new(Mutex::new(None));
         for Listener { socket, .. } in listeners {
             let (to, open) = (Arc::clone(&to), Arc::new(AtomicUsize::new(0)));
-            let now = move || *to.lock().unwrap_or_else(PoisonError::into_inner);
+            let now = move || to.lock().unwrap_or_else(PoisonError::into_inner).clone();
             std::thread::spawn(move || accept(&socket, &open, now));
         }
         Ok(Self { address: published.first().map_or(address, |published| published.host), to })
@@ -70,8 +88,10 @@ impl Switch {
     }
 
     /// From now on connections go on to `to`, or are closed. Those that are open stay where they are.
-    pub fn turn(&self, to: Option<SocketAddr>) {
-        *self.to.lock().unwrap_or_else(PoisonError::into_inner) = to;
+    pub fn turn(&self, to: Option<SocketAddr>) -> Rest {
+        let route = to.map(|to| Route { to, held: Arc::default() });
+        let before = std::mem::replace(&mut *self.to.lock().unwrap_or_else(PoisonError::into_inner), route);
+        Rest(before.map(|route| Arc::downgrade(&route.held)))
     }
 }
 
@@ -128,15 +148,15 @@ fn run(listeners: Vec<Listener>, supervisor: &super::lifeline::Supervisor) -> io
     std::thread::scope(|scope| {
         for listener in &listeners {
             let open = &open;
-            let inside = SocketAddr::from((Ipv4Addr::LOCALHOST, listener.port));
-            scope.spawn(move || accept(&listener.socket, open, || Some(inside)));
+            let inside = Route { to: SocketAddr::from((Ipv4Addr::LOCALHOST, listener.port)), held: Arc::default() };
+            scope.spawn(move || accept(&listener.socket, open, || Some(inside.clone())));
         }
     });
     Ok(())
 }
 
 /// Accepts connections, each of which goes on to where `to` says at the time; where it says nowhere, it is closed.
-fn accept(socket: &TcpListener, open: &Arc<AtomicUsize>, to: impl Fn() -> Option<SocketAddr>) {
+fn accept(socket: &TcpListener, open: &Arc<AtomicUsize>, to: impl Fn() -> Option<Route>) {
     /// Connections at once; more wait until one is closed. Each takes two threads.
     const MOST: usize = 512;
     loop {
@@ -153,7 +173,8 @@ fn accept(socket: &TcpListener, open: &Arc<AtomicUsize>, to: impl Fn() -> Option
                 let counted = Arc::clone(&open);
                 let spawned = connection.spawn(move || {
                     // Where nobody listens yet, or one side hangs up, the other sees its connection end.
-                    let _ = connect(&outside, inside);
+                    let _ = connect(&outside, inside.to);
+                    drop(inside.held);
                     open.fetch_sub(1, Ordering::AcqRel);
                 });
                 if spawned.is_err() {

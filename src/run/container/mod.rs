@@ -40,7 +40,7 @@ mod trial;
 mod usage;
 
 pub use error::{Error, Failure};
-pub use forward::Switch;
+pub use forward::{Rest, Switch};
 pub use guest::{Brought, Ends, Guest};
 pub use log::LogReader;
 pub use signals::PassedOn;

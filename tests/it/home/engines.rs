@@ -27,7 +27,7 @@ pub fn buildah(folder: &Path) -> Command {
 
 fn storage(command: &mut Command, folder: &Path) {
     command.arg("--root").arg(folder.join("storage")).arg("--runroot").arg(folder.join("run-storage"));
-    command.args(["--storage-driver", "vfs"]).current_dir(folder);
+    command.args(["--storage-driver", "overlay"]).current_dir(folder);
 }
 
 /// A docker daemon of this test's own.
@@ -46,7 +46,7 @@ impl<'a> Docker<'a> {
             .arg(folder.join("docker-run"))
             .arg("--pidfile")
             .arg(folder.join("docker.pid"))
-            .args(["--bridge=none", "--iptables=false", "--ip6tables=false", "--storage-driver=vfs"])
+            .args(["--bridge=none", "--iptables=false", "--ip6tables=false", "--storage-driver=overlay2"])
             .arg("--host")
             .arg(Self::socket(folder))
             .stderr(log)

@@ -397,19 +397,28 @@ pub fn timed<T>(what: &str, work: impl FnOnce() -> T) -> T {
 
 /// Asks a service, and gives status and body.
 pub fn ask(address: &str, method: &str, path: &str, body: &str) -> (u16, String) {
+    asked(address, method, path, body).unwrap_or_else(|error| panic!("no answer from {address}: {error}"))
+}
+
+/// Whether a service answers 200, whatever becomes of the connection otherwise.
+pub fn is_ready(address: &str, path: &str) -> bool {
+    asked(address, "GET", path, "").is_ok_and(|(status, _)| status == 200)
+}
+
+fn asked(address: &str, method: &str, path: &str, body: &str) -> std::io::Result<(u16, String)> {
     use std::io::{Read as _, Write as _};
     let host = address.trim_start_matches("http://").trim_end_matches('/');
-    let mut connection =
-        std::net::TcpStream::connect(host).unwrap_or_else(|error| panic!("nobody answers at {host}: {error}"));
-    connection.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut connection = std::net::TcpStream::connect(host)?;
+    connection.set_read_timeout(Some(PATIENCE))?;
     let length = body.len();
     let head = format!("{method} {path} HTTP/1.0\r\nhost: {host}\r\ncontent-type: application/json\r\n");
-    write!(connection, "{head}content-length: {length}\r\n\r\n{body}").unwrap();
+    write!(connection, "{head}content-length: {length}\r\n\r\n{body}")?;
     let mut answer = String::new();
-    connection.read_to_string(&mut answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {answer:?}"));
+    connection.read_to_string(&mut answer)?;
+    let (head, body) =
+        answer.split_once("\r\n\r\n").ok_or_else(|| std::io::Error::other(format!("{answer:?} is no answer")))?;
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    (status, body.to_owned())
+    Ok((status, body.to_owned()))
 }
 
 /// A port of the loopback interface that nobody listens on: none of those that the kernel gives to whoever asks for any,
