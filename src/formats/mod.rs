@@ -6,6 +6,7 @@ pub mod bento;
 pub mod cdi;
 pub mod classes;
 pub mod diagnostic;
+pub mod dockerfile;
 pub mod document;
 pub mod metadata;
 pub mod model;

@@ -225,6 +225,15 @@ codes! {
     "BentoML makes the image of this bento by running commands: a setup script, a template of a Dockerfile, shell commands, or another distribution's package manager. Ekiben runs none. Installing Debian packages with apt-get is understood, for anything else the message says what to do."
     "EK0906" NoDefaultLabelSet Warning "a category has no default label set"
     "The default label set of a category holds what is found once in a document, and has the same id as the category. None of this one's label sets has it: the SDK makes an empty one in its place."
+
+    "EK1001" DockerfileSyntax Error "the Dockerfile cannot be read"
+    "Its lines make no Dockerfile: no stage begins, a heredoc has no end, a directive is there twice, or a line has more than 64 KiB. A Dockerfile has stages, each of which begins with `FROM IMAGE`; only `ARG` may stand before the first."
+    "EK1002" UnknownInstruction Error "an unknown instruction"
+    "A line begins with the name of an instruction, as `RUN` or `COPY`. A line that belongs to the one above it needs a `\\` at the end of that one, with nothing but spaces after it."
+    "EK1003" UnknownFlag Error "an instruction has no such flag"
+    "Flags (`--name=value`) stand between the name of an instruction and the rest of it. Flags of the command that `RUN` executes stand after its name, so that they cannot be taken for these."
+    "EK1004" BadInstruction Error "an instruction is not written as it has to be"
+    "Something is missing, too much, or of another form than Docker's reference has it: words, pairs of NAME=VALUE, a list of texts as JSON, or the value of a flag."
 }
 
 impl fmt::Display for Code {

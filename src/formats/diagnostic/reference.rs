@@ -42,6 +42,7 @@ fn heading(group: &str) -> &'static str {
         "06" => "The rest of the manifest",
         "07" => "The lock",
         "08" => "Files of models",
-        _ => "Documents of other programs",
+        "09" => "Documents of other programs",
+        _ => "Dockerfiles",
     }
 }
