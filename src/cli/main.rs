@@ -7,6 +7,9 @@ fn main() -> ExitCode {
     if let Some(code) = ekiben::run::container::take_over() {
         return code;
     }
+    if let Some(code) = ekiben::run::step::take_over() {
+        return code;
+    }
     if let Some(code) = ekiben::base::python::take_over() {
         return code;
     }

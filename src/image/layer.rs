@@ -423,11 +423,7 @@ impl Layer {
     /// Unpacks the layer into the store, if it is not yet.
     fn tree(&self, store: &Store, key: Digest, below: Below<'_>) -> Result<Tree, Error> {
         let home = store.snapshot(&key, |folder| self.unpack(store, folder, below))?;
-        let path = home.join(FACTS);
-        let facts = fs_err::read(&path)?;
-        let noted: Noted = serde_json::from_slice(&facts)
-            .map_err(|error| store::Error::Damaged { path: home.clone(), source: error.into() })?;
-        Ok(Tree { key, root: home.join("root"), facts: noted.facts })
+        Ok(Tree { key, root: home.join("root"), facts: noted_facts(&home)? })
     }
 
     fn unpack(&self, store: &Store, folder: &Path, below: Below<'_>) -> Result<(), Error> {
@@ -530,9 +526,22 @@ fn unpack_into(folder: &Path, archive: &mut dyn Read, below: Below<'_>, layer: &
 }
 
 /// Notes of which layer the tree in `folder` is, and what was found while it was unpacked.
-fn note(folder: &Path, layer: Digest, facts: Facts) -> Result<(), Error> {
+///
+/// # Errors
+/// When writing fails.
+pub fn note(folder: &Path, layer: Digest, facts: Facts) -> Result<(), Error> {
     let noted = serde_json::to_vec(&Noted { layer, facts }).map_err(io::Error::from)?;
     Ok(fs_err::write(folder.join(FACTS), noted)?)
+}
+
+/// What was found while the tree in `folder` was unpacked.
+///
+/// # Errors
+/// [`store::Error::Damaged`] when that is not noted there.
+pub fn noted_facts(folder: &Path) -> Result<Facts, Error> {
+    let noted: Noted = serde_json::from_slice(&fs_err::read(folder.join(FACTS))?)
+        .map_err(|error| store::Error::Damaged { path: folder.to_owned(), source: error.into() })?;
+    Ok(noted.facts)
 }
 
 /// An empty folder for a tree, in a scratch folder.

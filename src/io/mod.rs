@@ -11,6 +11,7 @@ pub mod digest;
 pub mod explain;
 pub mod finding;
 pub mod http;
+pub mod ids;
 pub mod parallel;
 pub mod pipe;
 pub mod progress;

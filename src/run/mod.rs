@@ -12,6 +12,7 @@ pub mod machine;
 pub mod named;
 pub mod service;
 pub mod shell;
+pub mod step;
 mod user;
 pub mod volume;
 

@@ -22,6 +22,7 @@ mod uv;
 
 pub use install::{Installation, install, site_packages};
 pub use interpreter::{Loader, Runner, StandIn, take_over};
+pub use pyc::put_in_order;
 pub use refusal::Refusal;
 pub use resolve::{Resolution, resolve};
 pub use savings::{Large, large};

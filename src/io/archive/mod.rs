@@ -43,6 +43,9 @@ pub struct Entry {
     pub owner: (u32, u32),
     /// What it is.
     pub kind: Kind,
+    /// Extended attributes, by name: capabilities of programs, and what users note.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attributes: Vec<(String, Vec<u8>)>,
 }
 
 /// What a member is. Device nodes, sockets and pipes do not travel.
@@ -88,17 +91,17 @@ impl Mode {
 impl Entry {
     /// A folder, owned by root, that everybody may enter.
     pub fn directory(path: ArchivePath) -> Self {
-        Self { path, mode: 0o755, owner: (0, 0), kind: Kind::Directory }
+        Self { path, mode: 0o755, owner: (0, 0), kind: Kind::Directory, attributes: Vec::new() }
     }
 
     /// A file of `size` bytes, owned by root.
     pub fn file(path: ArchivePath, size: u64, mode: Mode) -> Self {
-        Self { path, mode: mode.bits(), owner: (0, 0), kind: Kind::File { size } }
+        Self { path, mode: mode.bits(), owner: (0, 0), kind: Kind::File { size }, attributes: Vec::new() }
     }
 
     /// A symbolic link.
     pub fn symlink(path: ArchivePath, target: impl Into<String>) -> Self {
-        Self { path, mode: 0o777, owner: (0, 0), kind: Kind::Symlink(target.into()) }
+        Self { path, mode: 0o777, owner: (0, 0), kind: Kind::Symlink(target.into()), attributes: Vec::new() }
     }
 
     /// The same entry, owned by `uid` and `gid`.

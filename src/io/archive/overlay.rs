@@ -112,7 +112,12 @@ impl Facts {
 
 /// Whether a folder has the attributes of one that no entry describes. All belongs to an ordinary user who unpacks.
 fn as_plain((mode, owner): (u32, (u32, u32))) -> bool {
-    mode == Attributes::PLAIN.mode && (owner == Attributes::PLAIN.owner || !nix::unistd::geteuid().is_root())
+    mode == Attributes::PLAIN.mode && (owner == Attributes::PLAIN.owner || !sets_owners())
+}
+
+/// Whether all owners can be set: by root, but of a namespace that knows no other users.
+fn sets_owners() -> bool {
+    nix::unistd::geteuid().is_root() && crate::io::ids::has_others()
 }
 
 /// Unpacks the layer `archive` into `root`, an existing empty folder that nobody else writes to, for which `below` is
@@ -125,7 +130,7 @@ pub fn unpack_layer(archive: impl Read, root: &Path, below: Below<'_>, limits: L
     let mut layer = Layer {
         tree,
         below,
-        owners: nix::unistd::geteuid().is_root(),
+        owners: sets_owners(),
         folders: BTreeMap::from([(OsString::new(), Folder { attributes: Attributes::PLAIN, time: None })]),
         hidden: BTreeSet::new(),
         opaque: BTreeSet::new(),

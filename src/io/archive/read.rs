@@ -289,7 +289,7 @@ fn check(header: &tar::Header, extension: &Extension, size: u64) -> Result<Optio
     let mode = header.mode().map_err(malformed)? & 0o7777;
     let number = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
     let owner = (number(header.uid().map_err(malformed)?), number(header.gid().map_err(malformed)?));
-    Ok(Some(Entry { path, mode, owner, kind }))
+    Ok(Some(Entry { path, mode, owner, kind, attributes: Vec::new() }))
 }
 
 /// Tells a failure to read from one to write.

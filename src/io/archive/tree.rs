@@ -13,6 +13,8 @@ use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::Mode;
 use rustix::fs::{AtFlags, Dir, FileType, Stat};
 
+use crate::io::ids;
+
 /// An open folder and all below it.
 pub(super) struct Tree {
     root: OwnedFd,
@@ -77,6 +79,14 @@ impl Tree {
             }
         };
         while let Some(folder) = todo.pop() {
+            // It belongs to a user of a namespace of this user's.
+            if self.is_anothers(&folder)
+                && let (parent, name) = self.parent(&folder)?
+                && let Ok((files, bytes)) = ids::remove(parent, name)
+            {
+                removed = (removed.0 + files, removed.1 + bytes);
+                continue;
+            }
             let open = self.writable(&folder)?;
             for entry in Dir::read_from(&open)? {
                 let entry = entry?;
@@ -117,6 +127,11 @@ impl Tree {
         self.folder(path)
     }
 
+    fn is_anothers(&self, path: &Path) -> bool {
+        let (me, owner) = (nix::unistd::geteuid(), self.look(path).ok().flatten().map(|stat| stat.st_uid));
+        !me.is_root() && owner.is_some_and(|owner| owner != me.as_raw())
+    }
+
     fn unlink(&self, path: &Path, is_folder: bool) -> io::Result<()> {
         let (parent, name) = self.parent(path)?;
         let flags = if is_folder { AtFlags::REMOVEDIR } else { AtFlags::empty() };
@@ -130,7 +145,8 @@ impl Tree {
 }
 
 /// Removes what is at `path` with all that is in it, also folders that their owner may not write to. Gives the number
-/// of files in it and their bytes. What is not there is no error.
+/// of files in it and their bytes. What is not there is no error. What belongs to users of a namespace of this user's is
+/// removed within it ([`ids`]).
 ///
 /// # Errors
 /// When somebody else owns a part of it, or writes to it at the same time.

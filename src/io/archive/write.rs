@@ -93,20 +93,24 @@ pub fn header(entry: &Entry, epoch: u64) -> Vec<u8> {
     let mut records = Vec::new();
     let mut header = ustar(kind, entry, epoch);
     if !set_name(&mut header, &name) {
-        record(&mut records, "path", &name);
+        record(&mut records, "path", name.as_bytes());
         set_bytes(&mut header.as_old_mut().name, shortened(&name, 100));
     }
     if link.len() <= 100 {
         set_bytes(&mut header.as_old_mut().linkname, link.as_bytes());
     } else {
-        record(&mut records, "linkpath", link);
+        record(&mut records, "linkpath", link.as_bytes());
         set_bytes(&mut header.as_old_mut().linkname, shortened(link, 100));
     }
     if size < USTAR_SIZE_END {
         header.set_size(size);
     } else {
-        record(&mut records, "size", &size.to_string());
+        record(&mut records, "size", size.to_string().as_bytes());
         header.set_size(0);
+    }
+    // As GNU tar, docker and containerd write and read them.
+    for (name, value) in &entry.attributes {
+        record(&mut records, &format!("SCHILY.xattr.{name}"), value);
     }
     header.set_cksum();
 
@@ -164,13 +168,15 @@ fn shortened(text: &str, most: usize) -> &[u8] {
 }
 
 /// A pax record: its length in decimal (with itself), a space, `key=value`, a newline.
-fn record(records: &mut Vec<u8>, key: &str, value: &str) {
+fn record(records: &mut Vec<u8>, key: &str, value: &[u8]) {
     let rest = key.len() + value.len() + 3;
     let mut length = rest + rest.to_string().len();
     if rest + length.to_string().len() != length {
         length = rest + length.to_string().len();
     }
-    records.extend_from_slice(format!("{length} {key}={value}\n").as_bytes());
+    records.extend_from_slice(format!("{length} {key}=").as_bytes());
+    records.extend_from_slice(value);
+    records.push(b'\n');
 }
 
 #[cfg(test)]
@@ -222,7 +228,7 @@ mod tests {
     fn pax_records_count_themselves() {
         for length in 80..120 {
             let mut records = Vec::new();
-            record(&mut records, "path", &"x".repeat(length));
+            record(&mut records, "path", "x".repeat(length).as_bytes());
             let text = String::from_utf8(records).unwrap();
             let said: usize = text.split(' ').next().unwrap().parse().unwrap();
             assert_eq!(said, text.len());

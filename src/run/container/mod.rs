@@ -15,22 +15,22 @@
 //! in memory, nothing else, and not where those lie on the host; nothing of a container runs when its supervisor does not;
 //! a folder whose lock is free belongs to nobody, and is tidied by [`Containers::sweep`].
 
-mod cgroup;
+pub(in crate::run) mod cgroup;
 pub mod engine;
 mod entry;
 mod error;
 mod forward;
 mod guest;
-mod lifeline;
+pub(in crate::run) mod lifeline;
 mod line;
 mod log;
-mod probe;
-mod program;
+pub(in crate::run) mod probe;
+pub(in crate::run) mod program;
 mod relay;
-mod rootfs;
+pub(in crate::run) mod rootfs;
 mod runtime;
 mod sealed;
-mod seccomp;
+pub(in crate::run) mod seccomp;
 mod signals;
 mod spec;
 mod state;
@@ -148,6 +148,11 @@ impl Launcher {
     /// Another one, for tests of the library.
     pub fn program(program: impl Into<PathBuf>) -> Self {
         Self { program: program.into() }
+    }
+
+    /// Where it lies.
+    pub(in crate::run) fn path(&self) -> &Path {
+        &self.program
     }
 }
 

@@ -56,6 +56,13 @@ pub(super) fn assemble(spec: &Spec, in_user_namespace: bool) -> Result<Spec, Fai
         return Ok(spec);
     }
     umount2("rootfs", MntFlags::empty()).map_err(|error| failed("the root could not be unmounted", error))?;
+    make_all(wanted, !in_user_namespace)?;
+    overlay(&layers, spec.writable, &spec, in_user_namespace)?;
+    Ok(spec)
+}
+
+/// Makes what the layers lack in `top`, parents first.
+pub(in crate::run) fn make_all(wanted: BTreeSet<(PathBuf, Kind)>, owners: bool) -> Result<(), Failure> {
     // Last, so that nothing is made through them.
     let (links, others): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|(_, kind)| matches!(kind, Kind::Link { .. }));
     for (path, kind) in others.into_iter().chain(links) {
@@ -70,8 +77,8 @@ pub(super) fn assemble(spec: &Spec, in_user_namespace: bool) -> Result<Spec, Fai
             })?,
             Kind::Folder { mode, owner } => {
                 fs::create_dir_all(&path)?;
-                // In a user namespace all belongs to the one user that there is.
-                if !in_user_namespace {
+                // Where there is one user, all belongs to that.
+                if owners {
                     chown(&path, Some(owner.0), Some(owner.1))?;
                 }
                 fs::set_permissions(&path, Permissions::from_mode(mode))?;
@@ -79,8 +86,7 @@ pub(super) fn assemble(spec: &Spec, in_user_namespace: bool) -> Result<Spec, Fai
             Kind::File => drop(fs::File::create(&path)?),
         }
     }
-    overlay(&layers, spec.writable, &spec, in_user_namespace)?;
-    Ok(spec)
+    Ok(())
 }
 
 /// Gives files and folders that are mounted to be read other sources, which name no path of the host.
@@ -170,7 +176,7 @@ fn overlay(layers: &str, writable: Option<u64>, spec: &Spec, in_user_namespace: 
 
 /// A mount point that the layers lack, or a folder on the way to one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Kind {
+pub(in crate::run) enum Kind {
     /// With these permission bits, of this user and group.
     Folder {
         mode: u32,
@@ -206,7 +212,7 @@ fn missing(spec: &Spec, root: &OwnedFd) -> Result<BTreeSet<(PathBuf, Kind)>, Fai
 
 /// Adds what `target` needs to be there: a folder, which has the permissions `mode` where some are given, or a file. Returns
 /// where that is, from the root and through no links.
-fn add_missing(
+pub(in crate::run) fn add_missing(
     root: &OwnedFd,
     target: &Path,
     is_folder: bool,
@@ -300,7 +306,7 @@ fn keep_folders(path: &Path, wanted: &mut BTreeSet<(PathBuf, Kind)>) -> Result<(
     Ok(())
 }
 
-fn inside(root: &OwnedFd, path: &Path) -> nix::Result<OwnedFd> {
+pub(in crate::run) fn inside(root: &OwnedFd, path: &Path) -> nix::Result<OwnedFd> {
     let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(ResolveFlag::RESOLVE_IN_ROOT);
     openat2(root, path, how)
 }
@@ -314,6 +320,6 @@ pub(super) fn can_mount_sys() -> bool {
     mounted && umount2("top", MntFlags::MNT_DETACH).is_ok()
 }
 
-pub(super) fn failed(what: &str, error: Errno) -> Failure {
+pub(in crate::run) fn failed(what: &str, error: Errno) -> Failure {
     Failure::Io { message: format!("{what}: {}", error.desc()) }
 }

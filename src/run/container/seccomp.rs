@@ -2,7 +2,7 @@
 //!
 //! `seccomp/default.json` is the profile to the byte: `seccomp/default.json` of github.com/moby/profiles at commit
 //! `3c28324314729dbade8287e868eef6338c42807a` (Apache License 2.0, Copyright the Moby authors). What of it holds for a
-//! process without capabilities is worked out here, by the rules of that repository's `seccomp/seccomp_linux.go`.
+//! process with some capabilities, or none, is worked out here, by the rules of that repository's `seccomp/seccomp_linux.go`.
 //!
 //! Invariant: what the profile does not allow fails with EPERM (`clone3` with ENOSYS, so that C libraries fall back to
 //! `clone`, whose flags can be seen). System calls by another processor's rules than this program's own (i386 on x86-64, arm
@@ -29,13 +29,18 @@ const PROFILE: &str = include_str!("seccomp/default.json");
 
 /// The programs that the kernel runs before each system call, in the order in which they are installed.
 #[derive(Clone, Debug)]
-pub(super) struct Filters(Vec<BpfProgram>);
+pub(in crate::run) struct Filters(Vec<BpfProgram>);
 
 impl Filters {
-    /// Those of the profile, for this machine.
+    /// Those of the profile, for this machine and a process without capabilities.
     pub(super) fn new() -> io::Result<Self> {
+        Self::with_capabilities(&[])
+    }
+
+    /// Those for a process that has `capabilities`, by the names that they have in the profile.
+    pub(in crate::run) fn with_capabilities(capabilities: &[&str]) -> io::Result<Self> {
         let profile = Profile::read()?;
-        let (allowed, refused) = calls(&profile.rules(&Machine::this()), profile.default_errno_ret)?;
+        let (allowed, refused) = calls(&profile.rules(&Machine::this(), capabilities), profile.default_errno_ret)?;
         let program = |rules, otherwise, then| {
             let target = std::env::consts::ARCH.try_into().map_err(io::Error::other)?;
             let filter = SeccompFilter::new(rules, otherwise, then, target).map_err(io::Error::other)?;
@@ -48,6 +53,23 @@ impl Filters {
             programs.push(program(calls, SeccompAction::Allow, SeccompAction::Errno(errno))?);
         }
         Ok(Self(programs))
+    }
+
+    /// Holds this thread, which has CAP_SYS_ADMIN, and all that it becomes and starts to the profile: its privileges may
+    /// grow later (seccomp(2)).
+    pub(in crate::run) fn install_with_rights(&self) -> Result<(), Failure> {
+        for program in &self.0 {
+            let length = u16::try_from(program.len()).map_err(io::Error::other)?;
+            let filter = nix::libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut().cast() };
+            // SAFETY: the kernel reads as many instructions as there are; the crate's have the kernel's form.
+            let installed = unsafe {
+                let mode = nix::libc::SECCOMP_SET_MODE_FILTER;
+                nix::libc::syscall(nix::libc::SYS_seccomp, mode, 0, &raw const filter)
+            };
+            nix::errno::Errno::result(installed)
+                .map_err(|error| super::rootfs::failed("the kernel takes no filter of system calls", error))?;
+        }
+        Ok(())
     }
 
     /// Holds this thread, and all that it becomes and starts, to the profile. Its privileges must not be able to grow.
@@ -68,7 +90,7 @@ pub(super) fn section() -> Result<oci::LinuxSeccomp, OciSpecError> {
         .default_errno_ret(profile.default_errno_ret)
         // Docker adds i386 and x32, by which the filter of socket families can be passed (`socketcall`).
         .architectures(vec![machine.oci])
-        .syscalls(profile.rules(&machine).into_iter().cloned().collect::<Vec<_>>())
+        .syscalls(profile.rules(&machine, &[]).into_iter().cloned().collect::<Vec<_>>())
         .build()
 }
 
@@ -131,14 +153,15 @@ impl Profile {
         Ok(serde_json::from_str(PROFILE)?)
     }
 
-    /// The rules that hold on `machine` for a process without capabilities.
-    fn rules(&self, machine: &Machine) -> Vec<&oci::LinuxSyscall> {
+    /// The rules that hold on `machine` for a process with `capabilities`.
+    fn rules(&self, machine: &Machine, capabilities: &[&str]) -> Vec<&oci::LinuxSyscall> {
         let is_listed = |arches: &[String]| arches.iter().any(|arch| arch == machine.arch);
         let holds = |rule: &&Rule| {
             let Rule { includes, excludes, .. } = rule;
             let is_new_enough = includes.min_kernel.as_deref().is_none_or(|least| version(least) <= machine.kernel);
-            // That a process with a capability is excluded does not matter: this has none.
-            includes.caps.is_empty()
+            let has = |capability: &String| capabilities.contains(&capability.as_str());
+            includes.caps.iter().all(has)
+                && !excludes.caps.iter().any(has)
                 && (includes.arches.is_empty() || is_listed(&includes.arches))
                 && is_new_enough
                 && !is_listed(&excludes.arches)
@@ -219,7 +242,7 @@ mod tests {
 
     fn named(machine: &Machine) -> Vec<String> {
         let profile = Profile::read().unwrap();
-        profile.rules(machine).iter().flat_map(|rule| rule.names().clone()).collect()
+        profile.rules(machine, &[]).iter().flat_map(|rule| rule.names().clone()).collect()
     }
 
     #[test]
@@ -241,7 +264,7 @@ mod tests {
     #[test]
     fn clone3_is_refused_by_a_filter_of_its_own() {
         let profile = Profile::read().unwrap();
-        let (allowed, refused) = calls(&profile.rules(&Machine::this()), 1).unwrap();
+        let (allowed, refused) = calls(&profile.rules(&Machine::this(), &[]), 1).unwrap();
         let number = |call: Sysno| i64::from(call.id());
         assert_eq!(allowed[&number(Sysno::read)].len(), 0);
         for name in ["newfstatat", "mmap", "execve", "exit_group", "futex", "openat", "rseq", "statx"] {
@@ -336,6 +359,6 @@ mod tests {
         assert_eq!(section.default_errno_ret(), Some(1));
         assert_eq!(section.architectures().as_ref().map(Vec::len), Some(1));
         let profile = Profile::read().unwrap();
-        assert_eq!(section.syscalls().as_ref().map(Vec::len), Some(profile.rules(&Machine::this()).len()));
+        assert_eq!(section.syscalls().as_ref().map(Vec::len), Some(profile.rules(&Machine::this(), &[]).len()));
     }
 }

@@ -1,0 +1,261 @@
+//! The network that a command has: a namespace with itself alone, or with one device whose other end is in a namespace
+//! where there is nothing but a socket that this program reads packets from.
+//!
+//! veth(4), packet(7), rtnetlink(7), netdevice(7). An ordinary user may make such a pair in a user namespace, and no device
+//! of the host is needed. The command may change nothing of it (it has no CAP_NET_ADMIN), and the other end is where it
+//! cannot see it.
+
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::sched::{CloneFlags, setns, unshare};
+
+use crate::run::container::Failure;
+
+/// The command's own address.
+pub(super) const ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
+
+/// Where all packets go: nobody has this address.
+const GATEWAY: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 2);
+
+/// Bytes of a packet, which goes from memory to memory.
+pub(super) const MTU: u16 = 65_000;
+
+/// The name of the command's end.
+const DEVICE: &str = "eth0";
+
+/// The name of the other end.
+const PEER: &str = "peer";
+
+/// Of the command's end, so that it is known.
+const HARDWARE: [u8; 6] = [2, 0, 0, 0, 0, 1];
+
+/// Goes into a namespace with a loopback interface alone.
+pub(super) fn none() -> Result<(), Failure> {
+    unshare(CloneFlags::CLONE_NEWNET).map_err(|error| refused("no network namespace can be made", error))?;
+    up("lo").map_err(|error| failed("the loopback interface could not be set up", &error))
+}
+
+/// Goes into a namespace with a way out, and returns the socket that packets come from.
+pub(super) fn outside() -> Result<OwnedFd, Failure> {
+    let what = "no pair of network devices can be made";
+    let made = (|| -> io::Result<OwnedFd> {
+        unshare(CloneFlags::CLONE_NEWNET)?;
+        let other = namespace()?;
+        unshare(CloneFlags::CLONE_NEWNET)?;
+        let own = namespace()?;
+        make_pair(&other)?;
+        setns(&other, CloneFlags::CLONE_NEWNET)?;
+        up(PEER)?;
+        let packets = packets()?;
+        setns(&own, CloneFlags::CLONE_NEWNET)?;
+        up("lo")?;
+        configure()?;
+        Ok(packets)
+    })();
+    made.map_err(|error| failed(what, &error))
+}
+
+fn refused(what: &str, error: Errno) -> Failure {
+    crate::run::container::rootfs::failed(what, error)
+}
+
+fn failed(what: &str, error: &io::Error) -> Failure {
+    Failure::Io { message: format!("{what}: {error}") }
+}
+
+/// The network namespace that this process is in.
+fn namespace() -> io::Result<OwnedFd> {
+    Ok(std::fs::File::open("/proc/self/ns/net")?.into())
+}
+
+fn socket(family: libc::c_int, kind: libc::c_int, protocol: libc::c_int) -> io::Result<OwnedFd> {
+    // SAFETY: the call takes numbers, and what it returns belongs to nobody else.
+    unsafe {
+        let fd = Errno::result(libc::socket(family, kind | libc::SOCK_CLOEXEC, protocol))?;
+        Ok(OwnedFd::from_raw_fd(fd))
+    }
+}
+
+/// A message of netlink that grows: attributes are padded to four bytes.
+#[derive(Default)]
+struct Message(Vec<u8>);
+
+impl Message {
+    fn attribute(&mut self, kind: u16, value: &[u8]) {
+        let start = self.begin(kind);
+        self.0.extend_from_slice(value);
+        self.end(start);
+    }
+
+    fn begin(&mut self, kind: u16) -> usize {
+        let start = self.0.len();
+        self.0.extend_from_slice(&[0, 0]);
+        self.0.extend_from_slice(&kind.to_ne_bytes());
+        start
+    }
+
+    fn end(&mut self, start: usize) {
+        let length = (self.0.len() - start) as u16;
+        self.0[start..start + 2].copy_from_slice(&length.to_ne_bytes());
+        self.0.resize(self.0.len().next_multiple_of(4), 0);
+    }
+}
+
+/// Makes the pair: one end here, the other in the namespace `other`.
+fn make_pair(other: &OwnedFd) -> io::Result<()> {
+    const VETH_INFO_PEER: u16 = 1;
+    const INTERFACE: usize = size_of::<libc::ifinfomsg>();
+    let name = |name: &str| [name.as_bytes(), &[0]].concat();
+    let mut message = Message(vec![0; INTERFACE]);
+    message.attribute(libc::IFLA_IFNAME, &name(DEVICE));
+    message.attribute(libc::IFLA_ADDRESS, &HARDWARE);
+    message.attribute(libc::IFLA_MTU, &u32::from(MTU).to_ne_bytes());
+    let info = message.begin(libc::IFLA_LINKINFO);
+    message.attribute(libc::IFLA_INFO_KIND, &name("veth"));
+    let data = message.begin(libc::IFLA_INFO_DATA);
+    let peer = message.begin(VETH_INFO_PEER);
+    message.0.extend_from_slice(&[0; INTERFACE]);
+    message.attribute(libc::IFLA_IFNAME, &name(PEER));
+    message.attribute(libc::IFLA_MTU, &u32::from(MTU).to_ne_bytes());
+    message.attribute(libc::IFLA_NET_NS_FD, &other.as_raw_fd().to_ne_bytes());
+    message.end(peer);
+    message.end(data);
+    message.end(info);
+    let flags = libc::NLM_F_REQUEST | libc::NLM_F_ACK | libc::NLM_F_CREATE | libc::NLM_F_EXCL;
+    request(libc::RTM_NEWLINK, flags as u16, &message.0)
+}
+
+/// Asks the kernel, and waits for its answer.
+fn request(kind: u16, flags: u16, payload: &[u8]) -> io::Result<()> {
+    let netlink = socket(libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_ROUTE)?;
+    let header = size_of::<libc::nlmsghdr>();
+    let mut text = ((header + payload.len()) as u32).to_ne_bytes().to_vec();
+    text.extend_from_slice(&kind.to_ne_bytes());
+    text.extend_from_slice(&flags.to_ne_bytes());
+    text.extend_from_slice(&[1, 0, 0, 0, 0, 0, 0, 0]);
+    text.extend_from_slice(payload);
+    rustix::net::send(&netlink, &text, rustix::net::SendFlags::empty())?;
+    let mut answer = [0; 4096];
+    let (length, _) = rustix::net::recv(&netlink, &mut answer[..], rustix::net::RecvFlags::empty())?;
+    let error = answer[..length].get(header..header + 4).and_then(|bytes| bytes.first_chunk().copied());
+    match error.map(i32::from_ne_bytes) {
+        Some(0) => Ok(()),
+        Some(error) => Err(io::Error::from_raw_os_error(-error)),
+        None => Err(io::Error::other("the kernel gives no answer")),
+    }
+}
+
+/// A request of netdevice(7) for the device `name`.
+fn interface(name: &str) -> libc::ifreq {
+    // SAFETY: all of it may be zero.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes().take(libc::IFNAMSIZ - 1)) {
+        *to = from as libc::c_char;
+    }
+    request
+}
+
+fn ioctl<T>(number: libc::c_ulong, argument: &mut T) -> io::Result<()> {
+    let socket = socket(libc::AF_INET, libc::SOCK_DGRAM, 0)?;
+    // SAFETY: each number that this is called with takes a pointer to what the argument is.
+    Errno::result(unsafe { libc::ioctl(socket.as_raw_fd(), number as _, std::ptr::from_mut(argument)) })?;
+    Ok(())
+}
+
+fn up(name: &str) -> io::Result<()> {
+    let mut request = interface(name);
+    // Nobody is to be asked for the hardware address of the other end: packets go to the device's own.
+    let flags = libc::IFF_UP | if name == "lo" { 0 } else { libc::IFF_NOARP };
+    request.ifr_ifru.ifru_flags = flags as libc::c_short;
+    ioctl(libc::SIOCSIFFLAGS as _, &mut request)
+}
+
+fn ip(address: Ipv4Addr) -> libc::sockaddr {
+    let mut data = [0; 14];
+    for (to, from) in data.iter_mut().skip(2).zip(address.octets()) {
+        *to = from as libc::c_char;
+    }
+    libc::sockaddr { sa_family: libc::AF_INET as _, sa_data: data }
+}
+
+/// Gives the command's end its address and the route.
+fn configure() -> io::Result<()> {
+    let mut request = interface(DEVICE);
+    request.ifr_ifru.ifru_addr = ip(ADDRESS);
+    ioctl(libc::SIOCSIFADDR as _, &mut request)?;
+    request.ifr_ifru.ifru_netmask = ip(Ipv4Addr::new(255, 255, 255, 0));
+    ioctl(libc::SIOCSIFNETMASK as _, &mut request)?;
+    whole_packets()?;
+    up(DEVICE)?;
+    // SAFETY: all of it may be zero.
+    let mut route: libc::rtentry = unsafe { std::mem::zeroed() };
+    route.rt_gateway = ip(GATEWAY);
+    route.rt_dst = ip(Ipv4Addr::UNSPECIFIED);
+    route.rt_genmask = ip(Ipv4Addr::UNSPECIFIED);
+    route.rt_flags = (libc::RTF_UP | libc::RTF_GATEWAY) as _;
+    ioctl(libc::SIOCADDRT as _, &mut route)
+}
+
+/// Has the kernel send packets as they would go over a wire: with their checksums, none larger than the device takes.
+fn whole_packets() -> io::Result<()> {
+    /// Of `linux/ethtool.h`.
+    const ETHTOOL_STXCSUM: u32 = 0x17;
+    #[repr(C)]
+    struct Value {
+        command: u32,
+        data: u32,
+    }
+    let mut value = Value { command: ETHTOOL_STXCSUM, data: 0 };
+    let mut request = interface(DEVICE);
+    request.ifr_ifru.ifru_data = std::ptr::from_mut(&mut value).cast();
+    ioctl(libc::SIOCETHTOOL as _, &mut request)
+}
+
+/// A socket that packets of the other end come from and go to, without the frame around them.
+fn packets() -> io::Result<OwnedFd> {
+    const IP: u16 = libc::ETH_P_IP as u16;
+    let packets = socket(libc::AF_PACKET, libc::SOCK_DGRAM | libc::SOCK_NONBLOCK, i32::from(IP.to_be()))?;
+    let address = hardware()?;
+    // SAFETY: the call reads as many bytes as the address has.
+    let bound = unsafe {
+        libc::bind(packets.as_raw_fd(), std::ptr::from_ref(&address).cast(), size_of::<libc::sockaddr_ll>() as _)
+    };
+    Errno::result(bound)?;
+    // Room for what a fast server sends while nobody reads.
+    let _ = rustix::net::sockopt::set_socket_recv_buffer_size(&packets, 8 << 20);
+    Ok(packets)
+}
+
+/// The command's end, as packets of the other end are sent to it.
+fn hardware() -> io::Result<libc::sockaddr_ll> {
+    let mut request = interface(PEER);
+    ioctl(libc::SIOCGIFINDEX as _, &mut request)?;
+    // SAFETY: all of it may be zero, and the kernel has just written the number.
+    let (mut address, index): (libc::sockaddr_ll, _) = unsafe { (std::mem::zeroed(), request.ifr_ifru.ifru_ifindex) };
+    address.sll_family = libc::AF_PACKET as _;
+    address.sll_protocol = (libc::ETH_P_IP as u16).to_be();
+    address.sll_ifindex = index;
+    address.sll_halen = 6;
+    address.sll_addr[..6].copy_from_slice(&HARDWARE);
+    Ok(address)
+}
+
+/// The address that packets for the command are sent to through `packets`.
+pub(super) fn destination(packets: &OwnedFd) -> io::Result<libc::sockaddr_ll> {
+    // SAFETY: all of it may be zero.
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    let mut length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+    // SAFETY: the call writes at most as many bytes as the address has.
+    let named = unsafe {
+        libc::getsockname(packets.as_raw_fd(), std::ptr::from_mut(&mut address).cast(), std::ptr::from_mut(&mut length))
+    };
+    Errno::result(named)?;
+    address.sll_protocol = (libc::ETH_P_IP as u16).to_be();
+    address.sll_halen = 6;
+    address.sll_addr[..6].copy_from_slice(&HARDWARE);
+    Ok(address)
+}
