@@ -516,6 +516,17 @@ pub fn image(
     Ok(layer.into_iter().fold(Image::scratch(platform), Image::with_layer))
 }
 
+/// The image that `name` is now, for a build that is not locked. Its layers may still be in a registry.
+///
+/// # Errors
+/// When there is none, or its packages cannot be had.
+pub fn named_image(session: &Session, name: &BaseName, platform: Platform, user: &User) -> Result<Image, Error> {
+    let (base, debian) = (Written::Meant(name.clone()), Wanted::default());
+    let spec = Spec { base: &base, python: None, needs_python: false, packages: &[], debian };
+    let (locked, _) = Base::of(spec)?.lock(session, spec, &[], platform)?;
+    image(session, spec, &locked, platform, user)
+}
+
 /// Folders with the base's layers unpacked, the lowest first.
 ///
 /// # Errors

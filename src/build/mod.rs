@@ -6,6 +6,7 @@
 
 pub mod adopt;
 pub mod afar;
+pub mod dockerfile;
 pub mod ensure;
 pub mod fetch;
 pub mod fit;
@@ -17,7 +18,7 @@ pub mod resolve;
 pub mod toolchain;
 pub mod workflow;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Write;
 use std::path::Path;
 use std::sync::mpsc;
@@ -488,7 +489,8 @@ fn configured(image: Image, manifest: &Manifest, bundle: &Bundle, digest: Digest
     let own: BTreeSet<String> = env.iter().map(|variable| name(variable)).collect();
     let inherited = image.config().env().clone().unwrap_or_default();
     env.splice(0..0, inherited.into_iter().filter(|variable| !own.contains(&name(variable))));
-    image.with_annotations(about).with_config(|config| {
+    // What the base would have been asked whether it is well is not there.
+    image.with_annotations(about).with_extensions(BTreeMap::new()).with_config(|config| {
         config.set_user(Some(format!("{0}:{0}", runtime::USER)));
         config.set_env(Some(env));
         config.set_entrypoint(Some(vec![runtime::ENTRYPOINT.to_owned()]));

@@ -6,12 +6,16 @@ use serde::Serialize;
 
 use super::inputs::{Inputs, Parts};
 use super::printer::Report;
-use super::{Context, Exit, Failure, push};
+use super::{Context, Exit, Failure, dockerfile, push};
+use crate::build;
 use crate::build::workflow::{self, Goal, Opened};
 use crate::image::oci::platform::Platform;
+use crate::image::registry::Reference;
+use crate::image::session::Session;
 use crate::image::store::ImageName;
 use crate::io::compress::Setting;
 use crate::io::digest::Digest;
+use crate::io::explain::ErrorKind;
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben build\n\
@@ -44,6 +48,8 @@ pub struct Args {
     compression: Setting,
     #[command(flatten)]
     parts: Parts,
+    #[command(flatten)]
+    dockerfile: dockerfile::Args,
 }
 
 #[derive(Serialize)]
@@ -57,15 +63,40 @@ struct Image {
 
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let session = context.session()?;
+    if args.dockerfile.are_meant(&args.inputs.path) {
+        return from_dockerfile(context, &session, args);
+    }
+    if let Some(given) = args.dockerfile.first_given() {
+        let explanation = ErrorKind::Usage.named("dockerfile/not-meant").hint("name the Dockerfile with --file");
+        return Err(Failure::new(explanation, format!("{given} is for Dockerfiles, and this is none")));
+    }
+    let targets = targets(&args)?;
     let opened = Opened::open(&session, args.inputs.request(context)?, context)?;
     let mut input = opened.input(&session, &args.platform, Goal::Image, context)?;
     input.bundle.compress_weights(&session, args.compression)?;
-    let targets = match args.push {
-        true => args.tag.iter().map(|name| push::target(&name.to_string())).collect::<Result<Vec<_>, _>>()?,
-        false => Vec::new(),
-    };
     let built = workflow::part(&session, input, &args.platform, args.parts.part(), &args.tag, context)?;
     push::push(context, &session, &built.digest, &targets)?;
+    let platforms = workflow::platforms_or_host(&args.platform)?;
+    let (size, layers) = (built.image.size(), built.image.layers().len());
+    context.printer.report(&Image { name: built.name, digest: built.digest, platforms, size, layers })?;
+    Ok(Exit::Success)
+}
+
+/// Where the image is to be pushed to.
+fn targets(args: &Args) -> Result<Vec<Reference>, Failure> {
+    match args.push {
+        true => args.tag.iter().map(|name| push::target(&name.to_string())).collect(),
+        false => Ok(Vec::new()),
+    }
+}
+
+/// Builds what a Dockerfile says.
+fn from_dockerfile(context: &Context, session: &Session, args: Args) -> Result<Exit, Failure> {
+    let targets = targets(&args)?;
+    let Inputs { path, how } = args.inputs;
+    let request = args.dockerfile.request(path, how.no_cache)?;
+    let built = build::dockerfile::built(session, &request, &args.platform, &args.tag, context)?;
+    push::push(context, session, &built.digest, &targets)?;
     let platforms = workflow::platforms_or_host(&args.platform)?;
     let (size, layers) = (built.image.size(), built.image.layers().len());
     context.printer.report(&Image { name: built.name, digest: built.digest, platforms, size, layers })?;

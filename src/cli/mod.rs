@@ -8,6 +8,7 @@ mod convert;
 mod copy;
 mod deploy;
 mod df;
+mod dockerfile;
 mod doctor;
 mod ensure;
 mod exec;

@@ -91,6 +91,10 @@ pub struct Image {
     platform: Platform,
     layers: Vec<Layer>,
     config: Config,
+    /// What Docker knows beyond that: see [`oci::EXTENSIONS`].
+    extensions: BTreeMap<String, serde_json::Value>,
+    /// What made no layer, and how many layers lie below it.
+    steps: Vec<(usize, String)>,
     annotations: BTreeMap<String, String>,
     /// As RFC 3339 has it.
     created: String,
@@ -112,6 +116,8 @@ impl Image {
             platform,
             layers: Vec::new(),
             config: Config::default(),
+            extensions: BTreeMap::new(),
+            steps: Vec::new(),
             annotations: BTreeMap::new(),
             created: archive::epoch_date().to_string(),
             documents: None,
@@ -136,6 +142,22 @@ impl Image {
     /// The image with `change` made to how it is started.
     pub fn with_config(mut self, change: impl FnOnce(&mut Config)) -> Self {
         change(&mut self.config);
+        self.documents = None;
+        self
+    }
+
+    /// The image with what Docker knows beyond the specification of how one is started: see [`oci::EXTENSIONS`].
+    #[must_use]
+    pub fn with_extensions(mut self, extensions: BTreeMap<String, serde_json::Value>) -> Self {
+        self.extensions = extensions;
+        self.documents = None;
+        self
+    }
+
+    /// The image with one more step in its history, which made no layer.
+    #[must_use]
+    pub fn with_step(mut self, step: impl Into<String>) -> Self {
+        self.steps.push((self.layers.len(), step.into()));
         self.documents = None;
         self
     }
@@ -167,6 +189,11 @@ impl Image {
     /// How it is started.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// What Docker knows beyond that: see [`oci::EXTENSIONS`].
+    pub fn extensions(&self) -> &BTreeMap<String, serde_json::Value> {
+        &self.extensions
     }
 
     /// The annotations of its manifest.
@@ -305,6 +332,8 @@ impl Image {
             platform,
             layers,
             config: config.config,
+            extensions: config.extensions,
+            steps: Vec::new(),
             annotations: manifest.annotations,
             created: config.created.unwrap_or_else(|| archive::epoch_date().to_string()),
             documents: Some(Documents { manifest: descriptor, config: manifest.config.digest }),
@@ -357,6 +386,8 @@ impl Image {
             platform: self.platform.into(),
             created: Some(self.created.clone()),
             config: self.config.clone(),
+            extensions: self.extensions.clone(),
+            steps: self.steps.clone(),
             diff_ids: self.layers.iter().map(|layer| layer.diff_id).collect(),
             titles: self.layers.iter().map(|layer| layer.title.clone()).collect(),
         }

@@ -9,7 +9,7 @@ mod document;
 mod media_type;
 pub mod platform;
 
-pub use configuration::Configuration;
+pub use configuration::{Configuration, EXTENSIONS};
 pub use document::{Content, Descriptor, Document, Index, Malformed, Manifest};
 pub use media_type::MediaType;
 

@@ -16,6 +16,7 @@ mod stack;
 #[cfg(test)]
 pub(crate) mod testing;
 mod tree;
+mod view;
 mod write;
 
 pub use layer::WHITEOUT;
@@ -25,6 +26,7 @@ pub(crate) use read::Noting;
 pub use read::{Error, Limits, Member, Reader, unpack};
 pub use stack::{Stack, Walk, is_opaque};
 pub use tree::{remove, size};
+pub use view::{Listing, Node, Place, View, files};
 pub use write::{BLOCK, Writer, header, padding};
 
 use std::time::{Duration, SystemTime};

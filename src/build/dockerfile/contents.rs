@@ -1,0 +1,184 @@
+//! What layers and archives hold, without unpacking them: listed once, and kept.
+
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use fs_err as fs;
+
+use crate::image::layer::{self, Layer};
+use crate::image::registry;
+use crate::image::session::Session;
+use crate::image::store;
+use crate::io::archive::{self, Limits, Listing, Node, View};
+use crate::io::compress::decoder;
+use crate::io::digest::{Digest, HashingReader};
+use crate::io::explain::{ErrorKind, Explain, Explanation};
+
+/// Version of the listings that are kept. Raised with each change of what they say.
+const RULES: u32 = 1;
+
+/// Most bytes of a file that is read into memory.
+const MOST: u64 = 16 << 20;
+
+/// Why it is not known what a layer holds.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It cannot be had.
+    #[error(transparent)]
+    Layer(#[from] layer::Error),
+    /// It is in a registry, and cannot be fetched.
+    #[error(transparent)]
+    Registry(#[from] registry::Error),
+    /// The store says no.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// It is no archive of files.
+    #[error("{what} cannot be read")]
+    Malformed {
+        /// The layer or the file.
+        what: String,
+        /// Why.
+        source: archive::Error,
+    },
+    /// A file cannot be read. The message names it.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl Explain for Error {
+    fn explain(&self) -> Explanation {
+        match self {
+            Self::Layer(error) => error.explain(),
+            Self::Registry(error) => error.explain(),
+            Self::Store(error) => error.explain(),
+            Self::Malformed { .. } => ErrorKind::Failure.named("dockerfile/unreadable-layer"),
+            Self::Io(error) => error.explain(),
+        }
+    }
+}
+
+/// Something that holds files.
+#[derive(Clone, Debug)]
+pub enum Archive {
+    /// A layer of an image.
+    Layer(Layer),
+    /// A file, compressed or not.
+    File {
+        /// Where it lies.
+        path: PathBuf,
+        /// Of its bytes.
+        digest: Digest,
+    },
+}
+
+impl Archive {
+    /// What it is known by.
+    pub fn digest(&self) -> Digest {
+        match self {
+            Self::Layer(layer) => layer.diff_id,
+            Self::File { digest, .. } => *digest,
+        }
+    }
+
+    /// Its bytes, uncompressed.
+    ///
+    /// # Errors
+    /// When they cannot be had.
+    pub fn open(&self, session: &Session) -> Result<Box<dyn Read + Send>, Error> {
+        let stored: Box<dyn Read + Send> = match self {
+            Self::Layer(layer) => layer.open(&session.store)?,
+            Self::File { path, .. } => Box::new(fs::File::open(path)?),
+        };
+        Ok(decoder(stored)?)
+    }
+
+    /// Whether it is an archive at all, and not just a compressed file, or any.
+    pub fn is_one(&self, session: &Session) -> bool {
+        let mut block = [0; archive::BLOCK as usize];
+        let read = self.open(session).and_then(|mut bytes| Ok(bytes.read_exact(&mut block)?));
+        read.is_ok()
+            && tar::Header::from_byte_slice(&block).cksum().is_ok_and(|sum| {
+                // As if its own field held spaces (POSIX.1-2017, `pax`).
+                let own: u32 = block
+                    .iter()
+                    .enumerate()
+                    .map(|(at, byte)| match at {
+                        148..156 => 32,
+                        _ => u32::from(*byte),
+                    })
+                    .sum();
+                sum == own
+            })
+    }
+
+    fn malformed(&self, source: archive::Error) -> Error {
+        let what = match self {
+            Self::Layer(layer) => format!("the layer {layer}"),
+            Self::File { path, .. } => path.display().to_string(),
+        };
+        Error::Malformed { what, source }
+    }
+
+    fn listing(&self, session: &Session) -> Result<Listing, Error> {
+        let key = layer::key(&("listing", RULES, self.digest()));
+        if let Some(known) = session.store.cached("listing", &key) {
+            return Ok(known);
+        }
+        let listing = Listing::read(self.open(session)?, Limits::default()).map_err(|source| self.malformed(source))?;
+        session.store.cache("listing", &key, &listing, Vec::new())?;
+        Ok(listing)
+    }
+}
+
+/// What `layers` show together, the lowest first. Those that are in a registry are fetched.
+///
+/// # Errors
+/// When one cannot be had.
+pub fn view(session: &Session, layers: &[Layer]) -> Result<View, Error> {
+    registry::fetch(session, layers)?;
+    let mut view = View::default();
+    for layer in layers {
+        lay(session, &mut view, &Archive::Layer(layer.clone()))?;
+    }
+    Ok(view)
+}
+
+/// Lays what one more archive holds over what `view` shows.
+///
+/// # Errors
+/// When it cannot be had.
+pub fn lay(session: &Session, view: &mut View, archive: &Archive) -> Result<(), Error> {
+    let listing = archive.listing(session)?;
+    view.lay(&listing).map_err(|source| archive.malformed(archive::Error::Read { at: None, source }))
+}
+
+/// The bytes of the file that `path` leads to in what `layers` show; none where there is no file. Of a long one, none.
+///
+/// # Errors
+/// When a layer cannot be had.
+pub fn read(session: &Session, layers: &[Layer], view: &View, path: &str) -> Result<Option<Vec<u8>>, Error> {
+    let Some(place) = view.entry(&view.resolve(Path::new(path))?) else { return Ok(None) };
+    let (Node::File(size), (number, member)) = (&place.node, place.content) else { return Ok(None) };
+    let Some(layer) = layers.get(number).filter(|_| *size <= MOST) else { return Ok(None) };
+    let key = layer::key(&("member", RULES, layer.diff_id, member));
+    if let Some(known) = session.store.cached("member", &key) {
+        return Ok(known);
+    }
+    let archive = Archive::Layer(layer.clone());
+    let mut bytes = None;
+    let take = |_, content: &mut dyn Read| content.read_to_end(bytes.insert(Vec::new())).map(drop);
+    archive::files(archive.open(session)?, Limits::default(), |number| number == member, take)
+        .map_err(|source| archive.malformed(source))?;
+    session.store.cache("member", &key, &bytes, Vec::new())?;
+    Ok(bytes)
+}
+
+/// The digest of the file `path`.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn digest(path: &Path) -> io::Result<Digest> {
+    let mut reader = HashingReader::new(fs::File::open(path)?);
+    io::copy(&mut reader, &mut io::sink())?;
+    Ok(reader.finish())
+}

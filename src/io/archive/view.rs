@@ -1,0 +1,417 @@
+//! What layers show together, from their archives alone: nothing is unpacked.
+//!
+//! Rules as in [`super::unpack_layer`]: parents are followed through links inside the root, an entry replaces what is
+//! there but for a folder over a folder, a whiteout deletes what is below and nothing of its own layer, device nodes are
+//! left out. Owners, modes and names are those of the archives, whoever looks.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::layer::{self, Entry, Pieces, WHITEOUT, for_each};
+use super::read::{Error, Limits};
+use super::stack::Walk;
+
+/// In a folder of which a layer deletes all that lower ones have.
+const OPAQUE: &[u8] = b".wh..wh..opq";
+
+/// The members of a layer, in their order.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listing(Vec<Listed>);
+
+/// A member of a layer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Listed {
+    #[serde(with = "name")]
+    path: PathBuf,
+    mode: u32,
+    owner: (u32, u32),
+    kind: Node,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    attributes: Vec<(String, Vec<u8>)>,
+}
+
+/// What lies at a place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Node {
+    /// A folder.
+    Folder,
+    /// A file of so many bytes.
+    File(u64),
+    /// A symbolic link with its target.
+    Link(#[serde(with = "name")] PathBuf),
+    /// Another name of what is at this path of the archive: never at a [`Place`].
+    Same(#[serde(with = "name")] PathBuf),
+    /// A pipe.
+    Pipe,
+    /// A device node: never at a [`Place`].
+    Device,
+}
+
+/// Paths of any bytes in JSON: each byte is the character of that number.
+mod name {
+    use std::ffi::OsString;
+    use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+    use std::path::{Path, PathBuf};
+
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&path.as_os_str().as_bytes().iter().map(|&byte| char::from(byte)).collect::<String>())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<PathBuf, D::Error> {
+        let text = String::deserialize(from)?;
+        Ok(OsString::from_vec(text.chars().map(|letter| u8::try_from(letter).unwrap_or(b'?')).collect()).into())
+    }
+}
+
+impl Listing {
+    /// Reads the members of the layer `archive`, uncompressed.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn read(archive: impl Read, limits: Limits) -> Result<Self, Error> {
+        let mut members = Vec::new();
+        for_each(archive, limits, |Entry { path, mode, owner, kind, attributes, .. }, _| {
+            let kind = match kind {
+                layer::Kind::Directory => Node::Folder,
+                layer::Kind::File(pieces) => Node::File(pieces.size),
+                layer::Kind::Symlink(target) => Node::Link(target),
+                layer::Kind::Hardlink(target) => Node::Same(target),
+                layer::Kind::Pipe => Node::Pipe,
+                layer::Kind::Device => Node::Device,
+            };
+            // Names of others than UTF-8 mean nothing to the kernel.
+            let attributes =
+                attributes.into_iter().filter_map(|(name, value)| Some((String::from_utf8(name).ok()?, value)));
+            members.push(Listed { path, mode, owner, kind, attributes: attributes.collect() });
+            Ok(())
+        })?;
+        Ok(Self(members))
+    }
+}
+
+/// Calls `visit` for each file of the layer `archive` whose member has a number for which `wanted` says so, with its bytes:
+/// holes are zeros.
+///
+/// # Errors
+/// Those of `visit`, and what is wrong with the archive.
+pub fn files(
+    archive: impl Read,
+    limits: Limits,
+    wanted: impl Fn(usize) -> bool,
+    mut visit: impl FnMut(usize, &mut dyn Read) -> io::Result<()>,
+) -> Result<(), Error> {
+    let mut number = 0;
+    for_each(archive, limits, |entry, content| {
+        let this = number;
+        number += 1;
+        if let layer::Kind::File(pieces) = &entry.kind
+            && wanted(this)
+        {
+            let read = |source| Error::Read { at: Some(layer::shown(&entry.path)), source };
+            visit(this, &mut Filled { pieces, content, at: 0, next: 0 }).map_err(read)?;
+        }
+        Ok(())
+    })
+}
+
+/// A file with its holes.
+struct Filled<'a> {
+    pieces: &'a Pieces,
+    content: &'a mut dyn Read,
+    at: u64,
+    next: usize,
+}
+
+impl Read for Filled<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let (start, length) = self.pieces.list.get(self.next).copied().unwrap_or((self.pieces.size, 0));
+            let end = start.saturating_add(length);
+            if self.at >= end && self.next < self.pieces.list.len() {
+                self.next += 1;
+                continue;
+            }
+            if self.at < start {
+                let most = usize::try_from(start - self.at).unwrap_or(usize::MAX).min(buffer.len());
+                buffer[..most].fill(0);
+                self.at += most as u64;
+                return Ok(most);
+            }
+            let most = usize::try_from(end.saturating_sub(self.at)).unwrap_or(usize::MAX).min(buffer.len());
+            let taken = self.content.read(&mut buffer[..most])?;
+            if taken == 0 && most > 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            self.at += taken as u64;
+            return Ok(taken);
+        }
+    }
+}
+
+/// What lies at a place of an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// What it is.
+    pub node: Node,
+    /// Permission bits, at most `0o7777`.
+    pub mode: u32,
+    /// Owner and group by number.
+    pub owner: (u32, u32),
+    /// Extended attributes, by name.
+    pub attributes: Vec<(String, Vec<u8>)>,
+    /// The layer that has its bytes, from 0, and the number of the member in it: the same for all names of one file.
+    pub content: (usize, usize),
+}
+
+/// What layers show together.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    places: BTreeMap<PathBuf, Place>,
+    root: Option<(u32, (u32, u32))>,
+    layers: usize,
+}
+
+impl View {
+    /// Of layers that are counted from `first` on.
+    pub fn beginning_at(first: usize) -> Self {
+        Self { layers: first, ..Self::default() }
+    }
+
+    /// Lays one more layer over them.
+    ///
+    /// # Errors
+    /// When a path leads through more links than the kernel follows, or a hard link to what is no file.
+    pub fn lay(&mut self, listing: &Listing) -> io::Result<()> {
+        let layer = self.layers;
+        self.layers += 1;
+        for (number, member) in listing.0.iter().enumerate() {
+            self.put(layer, number, member)?;
+        }
+        Ok(())
+    }
+
+    /// What lies at `path`, from the root, without following a link. None for the root, where no layer says anything of it.
+    pub fn entry(&self, path: &Path) -> Option<&Place> {
+        self.places.get(path)
+    }
+
+    /// Mode and owner of the root.
+    pub fn root(&self) -> (u32, (u32, u32)) {
+        self.root.unwrap_or((0o755, (0, 0)))
+    }
+
+    /// All that lies below the folder `path`, parents first.
+    pub fn below<'a>(&'a self, path: &'a Path) -> impl Iterator<Item = (&'a Path, &'a Place)> {
+        let from = (std::ops::Bound::Excluded(path), std::ops::Bound::Unbounded);
+        let within = self.places.range::<Path, _>(from).take_while(move |(known, _)| known.starts_with(path));
+        within.map(|(path, place)| (path.as_path(), place))
+    }
+
+    /// Where `path`, from the root, leads through links and as within the image. What is not there is where it would be.
+    ///
+    /// # Errors
+    /// When it leads through more links than the kernel follows.
+    pub fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
+        let mut walk = Walk::new(path);
+        while let Some(at) = walk.step() {
+            if let Some(Place { node: Node::Link(target), .. }) = self.places.get(at) {
+                walk.follow(target)?;
+            }
+        }
+        Ok(walk.into_place())
+    }
+
+    fn put(&mut self, layer: usize, number: usize, member: &Listed) -> io::Result<()> {
+        let Listed { path, mode, owner, kind, attributes } = member;
+        let Some(name) = path.file_name() else {
+            self.root = Some((*mode, *owner));
+            return Ok(());
+        };
+        let parent = path.parent().unwrap_or(Path::new(""));
+        if parent.iter().any(|name| name.as_bytes().starts_with(b".wh..wh.")) {
+            return Ok(());
+        }
+        if let Some(deleted) = name.as_bytes().strip_prefix(WHITEOUT.as_bytes()) {
+            let folder = self.resolve(parent)?;
+            if name.as_bytes() == OPAQUE {
+                self.delete(&folder, layer, Depth::Within);
+            } else if !deleted.starts_with(WHITEOUT.as_bytes()) {
+                self.delete(&folder.join(std::ffi::OsStr::from_bytes(deleted)), layer, Depth::Whole);
+            }
+            return Ok(());
+        }
+        let at = self.folder(parent, layer, number)?.join(name);
+        let place = |node: Node| {
+            let attributes = attributes.clone();
+            Place { node, mode: *mode, owner: *owner, attributes, content: (layer, number) }
+        };
+        match kind {
+            Node::Folder => {
+                if !matches!(self.places.get(&at), Some(Place { node: Node::Folder, .. })) {
+                    self.delete(&at, usize::MAX, Depth::Whole);
+                }
+                self.places.insert(at, place(Node::Folder));
+            }
+            Node::Device => self.delete(&at, usize::MAX, Depth::Whole),
+            Node::Same(target) => {
+                let name = target.file_name().unwrap_or_default();
+                let from = self.resolve(target.parent().unwrap_or(Path::new("")))?.join(name);
+                if from == at {
+                    return Ok(());
+                }
+                let same = self.places.get(&from).filter(|place| place.node != Node::Folder).cloned();
+                let same = same.ok_or_else(|| {
+                    io::Error::new(io::ErrorKind::InvalidData, format!("`{}` is a hard link to no file", at.display()))
+                })?;
+                self.delete(&at, usize::MAX, Depth::Whole);
+                self.places.insert(at, same);
+            }
+            node => {
+                self.delete(&at, usize::MAX, Depth::Whole);
+                self.places.insert(at, place(node.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the folder `path` of an archive lies. Made where it is not there.
+    fn folder(&mut self, path: &Path, layer: usize, number: usize) -> io::Result<PathBuf> {
+        let mut walk = Walk::new(path);
+        while let Some(at) = walk.step() {
+            let at = at.to_owned();
+            match self.places.get_mut(&at) {
+                // What an upper layer has something in is its own, too.
+                Some(place) if place.node == Node::Folder => place.content = (layer, number),
+                Some(Place { node: Node::Link(target), .. }) => walk.follow(target)?,
+                _ => {
+                    let (node, content) = (Node::Folder, (layer, number));
+                    self.places.insert(at, Place { node, mode: 0o755, owner: (0, 0), attributes: Vec::new(), content });
+                }
+            }
+        }
+        Ok(walk.into_place())
+    }
+
+    /// Takes away what layers below `layer` have at `path`.
+    fn delete(&mut self, path: &Path, layer: usize, depth: Depth) {
+        let is_gone = |place: &Place| place.content.0 < layer;
+        let gone: Vec<_> =
+            self.below(path).filter(|(_, place)| is_gone(place)).map(|(path, _)| path.to_owned()).collect();
+        for path in gone {
+            self.places.remove(&path);
+        }
+        if depth == Depth::Whole && self.places.get(path).is_some_and(is_gone) {
+            self.places.remove(path);
+        }
+    }
+}
+
+/// How much is deleted at a place.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Depth {
+    /// It, and all that is in it.
+    Whole,
+    /// All that is in it.
+    Within,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{ArchivePath, Mode, Writer};
+    use super::*;
+    use crate::io::archive;
+
+    /// A layer: what ends in `/` is a folder, what has `->` in it a link, and `=>` another name.
+    fn layer(names: &[&str]) -> Vec<u8> {
+        let path = |name: &str| ArchivePath::new(name).unwrap();
+        let mut writer = Writer::new(Vec::new());
+        for name in names {
+            if let Some((link, target)) = name.split_once("=>") {
+                let kind = archive::Kind::Hardlink(path(target));
+                writer.entry(&archive::Entry { kind, ..archive::Entry::file(path(link), 0, Mode::Plain) }).unwrap();
+            } else if let Some((link, target)) = name.split_once("->") {
+                writer.entry(&archive::Entry::symlink(path(link), target)).unwrap();
+            } else if let Some(folder) = name.strip_suffix('/') {
+                writer.entry(&archive::Entry::directory(path(folder)).owned_by(7, 8)).unwrap();
+            } else {
+                writer.file(&archive::Entry::file(path(name), 1, Mode::Plain), &b"x"[..]).unwrap();
+            }
+        }
+        writer.finish().unwrap()
+    }
+
+    fn shown(layers: &[&[&str]]) -> Vec<String> {
+        let mut view = View::default();
+        for names in layers {
+            let listing = Listing::read(&layer(names)[..], Limits::default()).unwrap();
+            let json = serde_json::to_string(&listing).unwrap();
+            assert_eq!(serde_json::from_str::<Listing>(&json).unwrap(), listing);
+            view.lay(&listing).unwrap();
+        }
+        view.below(Path::new("")).map(|(path, _)| path.display().to_string()).collect()
+    }
+
+    #[test]
+    fn layers_show_what_unpacked_ones_would() {
+        let lower: &[&str] =
+            &["a/kept", "a/gone", "b/deep/gone", "c/file", "d/x", "e", "f->a", "g/in", "h->/a", "k/l/m"];
+        let upper: &[&str] = &[
+            "a/.wh.gone",
+            "b/deep/new",
+            "b/.wh..wh..opq",
+            "c->a",
+            "d/x/",
+            "d/x/inner",
+            "e/",
+            "e/inner",
+            "f/kept",
+            ".wh.g",
+            "h/more",
+            "same=>a/kept",
+            "k/l/.wh..wh..opq",
+        ];
+        let all = shown(&[lower, upper]);
+        assert_eq!(all.join(" "), "a a/kept a/more b b/deep b/deep/new c d d/x d/x/inner e e/inner f h k k/l same");
+        let mut view = View::default();
+        for names in [lower, upper] {
+            view.lay(&Listing::read(&layer(names)[..], Limits::default()).unwrap()).unwrap();
+        }
+        assert_eq!(view.resolve(Path::new("/h/../c/new/x")).unwrap(), Path::new("a/new/x"));
+        assert_eq!(view.entry(Path::new("same")).unwrap().content, view.entry(Path::new("a/kept")).unwrap().content);
+        assert_eq!(view.entry(Path::new("e")).unwrap().owner, (7, 8));
+    }
+
+    #[test]
+    fn ways_that_never_end_and_links_to_nothing_are_refused() {
+        let mut view = View::default();
+        let listing = Listing::read(&layer(&["a->b", "b->a", "a/x"])[..], Limits::default()).unwrap();
+        assert!(view.lay(&listing).is_err());
+        let listing = Listing::read(&layer(&["a=>nothing"])[..], Limits::default()).unwrap();
+        assert!(view.lay(&listing).unwrap_err().to_string().contains("hard link"));
+    }
+
+    #[test]
+    fn files_are_read_by_their_numbers() {
+        let bytes = layer(&["a/", "a/b", "a/c"]);
+        let mut seen = Vec::new();
+        files(
+            &bytes[..],
+            Limits::default(),
+            |number| number == 2,
+            |number, content| {
+                let mut text = String::new();
+                content.read_to_string(&mut text)?;
+                seen.push((number, text));
+                Ok(())
+            },
+        )
+        .unwrap();
+        assert_eq!(seen, [(2, "x".to_owned())]);
+    }
+}
