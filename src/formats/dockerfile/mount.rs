@@ -215,7 +215,7 @@ impl MountFlag {
         for field in fields(&self.text)? {
             let (key, value) = field.split_once('=').unwrap_or((&field, ""));
             let key = key.to_ascii_lowercase();
-            if !KEYS.contains(&key.as_str()) {
+            if !KEYS.contains(&key.as_str()) && key != "z" && key != "relabel" {
                 return Err(unknown(&key));
             }
             if key == "from" && value.strip_suffix('$').unwrap_or(value).contains('$') {
@@ -233,6 +233,10 @@ impl MountFlag {
                 Some((key, value)) => (key.to_ascii_lowercase(), Some(value)),
                 None => (field.to_ascii_lowercase(), None),
             };
+            // What SELinux is to do, in Buildah's and Podman's dialect: no label of it is in an image.
+            if matches!((key.as_str(), value), ("z", None) | ("relabel", Some("shared" | "private"))) {
+                continue;
+            }
             let value = match value {
                 _ if !KEYS.contains(&key.as_str()) => return Err(unknown(&key)),
                 Some(value) => expand(value)?,
