@@ -207,6 +207,18 @@ impl MountFlag {
         self.read(|value| Ok(Word::new(value, self.span(), self.escape).expand(variables)?))
     }
 
+    /// The stage, number or image that it is of: in that, no variables are replaced.
+    pub fn from(&self) -> Option<String> {
+        let fields = fields(&self.text).ok()?;
+        let mut pairs = fields.iter().filter_map(|field| field.split_once('='));
+        pairs.rfind(|(key, _)| key.eq_ignore_ascii_case("from")).map(|(_, from)| from.to_owned())
+    }
+
+    /// The variables in it that have no value, and nothing that stands in for one.
+    pub fn missing(&self, variables: &Variables<'_>) -> Vec<String> {
+        Word::new(&*self.text, self.span(), self.escape).missing(variables)
+    }
+
     /// What can be told before variables are known: all where there are none.
     pub(super) fn check(&self) -> Result<(), MountError> {
         if !self.text.contains(['$', '\'', self.escape.character()]) {
