@@ -16,6 +16,7 @@ mod convert;
 mod custom;
 mod debian;
 mod deploy;
+mod dockerfile;
 mod doctor;
 mod drafts;
 mod exec;

@@ -79,7 +79,7 @@ const ELSEWHERE: [Code; 8] = [
 /// `EKIBEN_BLESS=1 cargo test --test it validate::` writes those anew.
 #[test]
 fn each_mistake_is_explained() {
-    let endings = ["yaml", "json", "json5", "lock", "pkl", "npy", "safetensors", "gguf", "onnx", "h5"];
+    let endings = ["yaml", "json", "json5", "lock", "pkl", "npy", "safetensors", "gguf", "onnx", "h5", "Dockerfile"];
     let mut files: Vec<PathBuf> =
         fs::read_dir("fixtures/invalid").unwrap().map(|entry| entry.unwrap().path()).collect();
     files.retain(|path| path.extension().is_some_and(|e| endings.iter().any(|k| e == *k)));

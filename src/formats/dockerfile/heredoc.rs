@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::word::{Escapes, ExpansionError, Quotes, Variables, expand_content, words};
+use super::word::{Escapes, ExpansionError, Quotes, Variables, expand_content, missing_in_content, words};
 
 /// A text that was written below its instruction.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +40,11 @@ impl Heredoc {
             true => expand_content(&self.content(), variables),
             false => Ok(self.content().into_owned()),
         }
+    }
+
+    /// The variables in it that would be replaced and have no value, and nothing that stands in for one.
+    pub fn missing(&self, variables: &Variables<'_>) -> Vec<String> {
+        if self.expands { missing_in_content(&self.content(), variables) } else { Vec::new() }
     }
 
     /// What a word begins: none where it is not `<<NAME`. Its lines are still to be read.

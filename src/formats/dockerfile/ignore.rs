@@ -52,6 +52,15 @@ impl IgnoreError {
             Self::TooMany => 1,
         }
     }
+
+    /// What is wrong, without the line.
+    pub fn reason(&self) -> String {
+        match self {
+            Self::Pattern { error, .. } => error.to_string(),
+            Self::Nothing { .. } => "nothing follows `!`".to_owned(),
+            Self::TooMany => self.to_string(),
+        }
+    }
 }
 
 impl Explain for IgnoreError {

@@ -19,6 +19,8 @@ mod lines;
 mod mount;
 mod pattern;
 mod read;
+mod rules;
+mod scope;
 mod word;
 
 pub use heredoc::Heredoc;
@@ -29,6 +31,7 @@ pub use instruction::{
 };
 pub use mount::{Mount, MountError, MountFlag, MountKind, Sharing};
 pub use pattern::{Pattern, PatternError, clean};
+pub use rules::{Checks, ContextSource};
 pub use word::{Escape, ExpansionError, Variables, Word};
 
 use std::ops::Range;
@@ -59,6 +62,9 @@ pub const NAMES: &[&str] = &[
     "VOLUME",
     "WORKDIR",
 ];
+
+/// Stages that are read: each is looked at with all variables of the one that it stands on.
+const MOST_STAGES: usize = 1_000;
 
 /// A Dockerfile.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -146,6 +152,11 @@ impl Dockerfile {
             match (item, file.stages.last_mut()) {
                 (Ok(Item::From(from)), _) => {
                     lost = false;
+                    if file.stages.len() == MOST_STAGES {
+                        let message = format!("there are more than {MOST_STAGES} stages");
+                        found.push(Diagnostic::new(Code::DockerfileSyntax, source, from.span, message));
+                        return file;
+                    }
                     file.stages.push(Stage { span: from.span.clone(), instructions: Vec::new(), from });
                 }
                 (Ok(Item::Instruction(_)), _) if lost => {}
