@@ -80,7 +80,10 @@ impl Home {
             let text = "root:x:0:0:root:/root:/bin/sh\nme:x:1000:1000::/home:/bin/sh\n";
             writer.file(&Entry::file(path("etc/passwd"), text.len() as u64, Mode::Plain), text.as_bytes())?;
             for name in ["srv/one", "srv/two"] {
-                writer.file(&Entry { mode: 0o600, ..Entry::file(path(name), 3, Mode::Plain).owned_by(33, 65_534) }, &b"abc"[..])?;
+                writer.file(
+                    &Entry { mode: 0o600, ..Entry::file(path(name), 3, Mode::Plain).owned_by(33, 65_534) },
+                    &b"abc"[..],
+                )?;
             }
             writer.entry(&Entry::directory(path("srv/folder")).owned_by(7, 8))?;
             writer.file(&Entry::file(path("srv/folder/a"), 1, Mode::Plain), &b"a"[..])?;
@@ -205,7 +208,8 @@ fn a_layer_is_what_the_command_changed_alone() {
 fn what_changes_nothing_leaves_no_layer_and_no_stray_mount_points() {
     let home = home();
     let trees = home.trees();
-    let mut command = shell("b ls /etc/hosts /etc/resolv.conf /etc/hostname /deep/a/b /deep/c >/dev/null; b cat /deep/a/b");
+    let mut command =
+        shell("b ls /etc/hosts /etc/resolv.conf /etc/hostname /deep/a/b /deep/c >/dev/null; b cat /deep/a/b");
     let file = File { target: "/deep/a/b".into(), content: b"hello\n".to_vec(), mode: 0o400, owner: (5, 5) };
     command.files.push(file);
     command.mounts.push(Mount::Tmpfs { target: "/deep/c".into(), size: 1 << 20 });
@@ -257,15 +261,15 @@ fn it_has_dockers_capabilities_and_reaches_nothing_of_the_host() {
 fn with_a_network_it_reaches_others_but_not_this_machine() {
     let home = home();
     let trees = home.trees();
-    let own: Vec<_> = nix::ifaddrs::getifaddrs()
-        .unwrap()
-        .filter_map(|one| Some(one.address?.as_sockaddr_in()?.ip()))
-        .collect();
+    let own: Vec<_> =
+        nix::ifaddrs::getifaddrs().unwrap().filter_map(|one| Some(one.address?.as_sockaddr_in()?.ip())).collect();
     let listener = TcpListener::bind("0.0.0.0:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let port = listener.local_addr().unwrap().port();
     let mut script = String::new();
-    for address in own.iter().map(ToString::to_string).chain(["198.18.0.2".into(), "198.18.0.53".into(), "198.18.0.80".into()]) {
+    for address in
+        own.iter().map(ToString::to_string).chain(["198.18.0.2".into(), "198.18.0.53".into(), "198.18.0.80".into()])
+    {
         script.push_str(&format!("echo hello | b timeout 3 /bin/busybox nc -w 2 {address} {port}; "));
     }
     script.push_str("b cat /etc/resolv.conf; exit 0");
@@ -299,7 +303,8 @@ fn what_would_take_the_machine_down_is_stopped() {
 fn secrets_and_caches_are_in_no_layer() {
     let home = home();
     let trees = home.trees();
-    let secret = File { target: "/run/secrets/token".into(), content: b"TOPSECRET".to_vec(), mode: 0o400, owner: (1000, 1000) };
+    let secret =
+        File { target: "/run/secrets/token".into(), content: b"TOPSECRET".to_vec(), mode: 0o400, owner: (1000, 1000) };
     let cache = |sharing| Mount::Cache {
         key: "c".into(),
         target: "/var/cache/c".into(),
@@ -307,15 +312,18 @@ fn secrets_and_caches_are_in_no_layer() {
         owner: (1000, 1000),
         sharing,
     };
-    let bind = Mount::Bind { trees: trees.clone(), path: "/srv/folder".into(), target: "/mnt/b".into(), writable: true };
-    let mut command = shell("b cat /run/secrets/token; b touch /var/cache/c/kept /mnt/b/gone /home/x; b ls /mnt/b /var/cache/c");
+    let bind =
+        Mount::Bind { trees: trees.clone(), path: "/srv/folder".into(), target: "/mnt/b".into(), writable: true };
+    let mut command =
+        shell("b cat /run/secrets/token; b touch /var/cache/c/kept /mnt/b/gone /home/x; b ls /mnt/b /var/cache/c");
     command.mounts = vec![Mount::Secret(secret), cache(Sharing::Locked), bind];
     let (ran, said) = home.run(&trees, &command);
     assert_eq!(said, "TOPSECRET/mnt/b:\na\nb\ngone\n\n/var/cache/c:\nkept\n");
     let layer = ran.layer.unwrap();
     assert_eq!(home.members(&layer), ["home/ 755 0:0", "home/x 644 0:0"]);
     let mut again = shell("b ls /var/cache/c; b stat -c %u:%a /var/cache/c; b ls /mnt/b");
-    let bind = Mount::Bind { trees: trees.clone(), path: "/srv/folder".into(), target: "/mnt/b".into(), writable: false };
+    let bind =
+        Mount::Bind { trees: trees.clone(), path: "/srv/folder".into(), target: "/mnt/b".into(), writable: false };
     again.mounts = vec![cache(Sharing::Shared), bind];
     let (ran, said) = home.run(&trees, &again);
     assert_eq!(said, "kept\n1000:700\na\nb\n");
@@ -340,7 +348,10 @@ fn volatile_files_are_not_in_the_layer() {
     for name in ["var/lib/apt/lists/x", "tmp/x", "etc/machine-id", "etc/shadow"] {
         assert!(names.iter().any(|other| other == name), "{names:?}");
     }
-    assert!(!names.iter().any(|name| name.ends_with(".deb") || name.contains("pip/x") || name.contains("log/apt/x")), "{names:?}");
+    assert!(
+        !names.iter().any(|name| name.ends_with(".deb") || name.contains("pip/x") || name.contains("log/apt/x")),
+        "{names:?}"
+    );
     assert_eq!(home.text(&layer, "etc/machine-id"), b"");
     assert_eq!(home.text(&layer, "etc/shadow"), b"new:!:3652:0:99999:7:::\n");
 }
@@ -367,7 +378,11 @@ fn starter() {
     let trees = home.trees();
     std::io::stdout().write_all(b"unpacked\n").unwrap();
     let marker = std::env::var("EKIBEN_TEST_STEP_MARKER").unwrap();
-    let _ = home.workshop.run(&trees, &shell(&format!("b touch /root/a; b sleep {marker} & b sleep {marker}")), &mut |_| {});
+    let _ = home.workshop.run(
+        &trees,
+        &shell(&format!("b touch /root/a; b sleep {marker} & b sleep {marker}")),
+        &mut |_| {},
+    );
     std::process::exit(0);
 }
 

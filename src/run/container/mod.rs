@@ -15,22 +15,22 @@
 //! in memory, nothing else, and not where those lie on the host; nothing of a container runs when its supervisor does not;
 //! a folder whose lock is free belongs to nobody, and is tidied by [`Containers::sweep`].
 
-pub(in crate::run) mod cgroup;
+pub(crate) mod cgroup;
 pub mod engine;
 mod entry;
 mod error;
 mod forward;
 mod guest;
-pub(in crate::run) mod lifeline;
+pub(crate) mod lifeline;
 mod line;
 mod log;
-pub(in crate::run) mod probe;
-pub(in crate::run) mod program;
+pub(crate) mod probe;
+pub(crate) mod program;
 mod relay;
-pub(in crate::run) mod rootfs;
+pub(crate) mod rootfs;
 mod runtime;
 mod sealed;
-pub(in crate::run) mod seccomp;
+pub(crate) mod seccomp;
 mod signals;
 mod spec;
 mod state;
@@ -151,7 +151,7 @@ impl Launcher {
     }
 
     /// Where it lies.
-    pub(in crate::run) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.program
     }
 }

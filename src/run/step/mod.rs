@@ -20,6 +20,7 @@
 
 mod job;
 mod link;
+mod opened;
 mod outside;
 mod process;
 mod root;
@@ -348,7 +349,8 @@ impl Workshop {
         // One that has failed says why.
         let _ = worker.line.shutdown(std::net::Shutdown::Write);
         let said = worker.hear()?.ok_or_else(|| failed("the process that unpacks it ended early".to_owned()))?;
-        let facts: Facts = serde_json::from_slice::<Result<Facts, String>>(&said).map_err(io::Error::from)?.map_err(failed)?;
+        let facts: Facts =
+            serde_json::from_slice::<Result<Facts, String>>(&said).map_err(io::Error::from)?.map_err(failed)?;
         copied.map_err(layer::Error::from)?;
         let (actual, expected) = (archive.finish(), layer.diff_id);
         if actual != expected {

@@ -31,8 +31,8 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAnci
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::job::{Ended, Run};
+use super::opened::say;
 use super::root::{self, Root};
-use super::within::say;
 use super::{Limits, Network, link};
 use crate::io::ids::{self, Worker};
 use crate::run::container::cgroup::{self, Cgroup};
@@ -222,7 +222,8 @@ fn watch(
         ForkResult::Parent { child } => child,
         ForkResult::Child => {
             drop((failures, begun));
-            let code = first(First { run, line, group, host, supervisor, filters, packets, to: &to, begins, has_range });
+            let code =
+                first(First { run, line, group, host, supervisor, filters, packets, to: &to, begins, has_range });
             // SAFETY: nothing of this process is to be undone.
             unsafe { libc::_exit(code) }
         }
@@ -230,7 +231,9 @@ fn watch(
     drop((to, begins, packets));
     // Whoever reads what the command says waits until nobody could say more.
     let nothing = fs::File::options().read(true).write(true).open("/dev/null")?;
-    dup2_stdout(nothing.file()).and_then(|()| dup2_stderr(nothing.file())).map_err(|error| failed("no stream", error))?;
+    dup2_stdout(nothing.file())
+        .and_then(|()| dup2_stderr(nothing.file()))
+        .map_err(|error| failed("no stream", error))?;
     let handle = process_handle(first.as_raw().unsigned_abs())?;
     let disk_full = attend(&run.command.limits, line, &handle)?;
     let code = match waitpid(first, Some(WaitPidFlag::__WALL)) {
@@ -254,7 +257,8 @@ fn attend(limits: &Limits, line: &UnixStream, first: &OwnedFd) -> Result<Option<
     let least = limits.reserve.max(limits.disk.map_or(0, |most| at_first.saturating_sub(most)));
     let mut disk_full = None;
     loop {
-        let mut waiting = [PollFd::new(first.as_fd(), PollFlags::POLLIN), PollFd::new(line.as_fd(), PollFlags::empty())];
+        let mut waiting =
+            [PollFd::new(first.as_fd(), PollFlags::POLLIN), PollFd::new(line.as_fd(), PollFlags::empty())];
         match poll(&mut waiting, OFTEN) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return Err(failed("the command could not be waited for", error)),
@@ -376,12 +380,7 @@ fn reap(command: Pid) -> i32 {
 }
 
 /// Becomes the command. Returns only why it cannot.
-fn become_command(
-    run: &Run,
-    group: &Group,
-    filters: &Filters,
-    input: &OwnedFd,
-) -> Result<Infallible, Failure> {
+fn become_command(run: &Run, group: &Group, filters: &Filters, input: &OwnedFd) -> Result<Infallible, Failure> {
     let command = &run.command;
     let refused = |what: &'static str| move |error: Errno| failed(what, error);
     setsid().map_err(refused("no session could be begun"))?;

@@ -31,7 +31,7 @@ use fs_err as fs;
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
 
 use super::job::Packed;
-use super::within::say;
+use super::opened::say;
 use crate::base::python::put_in_order;
 use crate::io::archive::{ArchivePath, Entry, Kind, Stack, WHITEOUT, is_opaque};
 
@@ -281,7 +281,8 @@ pub(super) fn tell(root: &Path, lower: &[PathBuf], line: &UnixStream) -> io::Res
             is_empty &= !opaque && is_same_folder(&real, &metadata, below.entry(&path).as_deref());
             say(line, &Packed::Entry(entry(Kind::Directory)?))?;
             // Where there is nothing below, it hides nothing.
-            if opaque && below.entry(&path).is_some()
+            if opaque
+                && below.entry(&path).is_some()
                 && let Ok(name) = named(&path.join(OsString::from(format!("{WHITEOUT}{WHITEOUT}.opq"))))
             {
                 let kind = Kind::File { size: 0 };
@@ -371,9 +372,11 @@ mod tests {
     #[test]
     fn new_lines_of_shadow_have_the_one_day() {
         let before = b"root:*:19000:0:99999:7:::\nold:*:19001::::::\n";
-        let now = b"root:*:19000:0:99999:7:::\nold:!:20000::::::\nnew:!:20000:0:99999:7:::\nmust:!:0::::::\nno:!:::::::\n";
+        let now =
+            b"root:*:19000:0:99999:7:::\nold:!:20000::::::\nnew:!:20000:0:99999:7:::\nmust:!:0::::::\nno:!:::::::\n";
         let dated = String::from_utf8(dated(before, now, 86_400 * 3652 + 5)).unwrap();
-        let expected = "root:*:19000:0:99999:7:::\nold:!:3652::::::\nnew:!:3652:0:99999:7:::\nmust:!:0::::::\nno:!:::::::\n";
+        let expected =
+            "root:*:19000:0:99999:7:::\nold:!:3652::::::\nnew:!:3652:0:99999:7:::\nmust:!:0::::::\nno:!:::::::\n";
         assert_eq!(dated, expected);
     }
 
