@@ -20,7 +20,7 @@ pub mod engine;
 mod entry;
 mod error;
 mod forward;
-mod guest;
+pub(in crate::run) mod guest;
 pub(in crate::run) mod lifeline;
 mod line;
 mod log;
@@ -35,7 +35,7 @@ mod signals;
 mod spec;
 mod state;
 mod supervise;
-mod terminal;
+pub(in crate::run) mod terminal;
 mod trial;
 mod usage;
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::Command;
 use crate::io::archive::{Attributes, Entry};
 use crate::run::container::Failure;
+use crate::run::container::terminal::Size;
 
 /// The kind of job, for all but the removal of trees.
 pub(super) const JOB: &str = "step";
@@ -44,6 +45,8 @@ pub(super) struct Run {
     /// What tells its control group from others.
     pub(super) name: String,
     pub(super) command: Command,
+    /// The command has a terminal, with this size.
+    pub(super) terminal: Option<Size>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

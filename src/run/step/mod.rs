@@ -27,6 +27,7 @@ mod upper;
 mod within;
 
 use std::io::{self, BufRead as _};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -42,7 +43,10 @@ use crate::io::archive::{self, Attributes, Facts};
 use crate::io::digest::{Digest, HashingReader, Mismatch};
 use crate::io::explain::{ErrorKind, Explain, Explanation};
 use crate::io::ids::{self, Worker};
-use crate::run::container::{Failure, Launcher};
+use crate::run::container::guest::exchange_with_terminal;
+use crate::run::container::lifeline::process_handle;
+use crate::run::container::terminal::Size;
+use crate::run::container::{Ends, Failure, Launcher};
 use job::{Ended, Job, Pack, Packed, Run, Unpack};
 
 pub use crate::io::ids::Ids;
@@ -260,7 +264,7 @@ impl Command {
             cwd: "/".into(),
             user: (0, 0),
             groups: Vec::new(),
-            hostname: "buildkitsandbox".to_owned(),
+            hostname: "ekiben".to_owned(),
             hosts: Vec::new(),
             network: Network::None,
             input: Vec::new(),
@@ -365,13 +369,32 @@ impl Workshop {
     pub fn run(&self, below: &Trees, command: &Command, output: &mut dyn FnMut(&str)) -> Result<Ran, Error> {
         let (reader, writer) = io::pipe()?;
         let mut desk = self.desk()?;
-        let (worker, proxied) = self.start(below, command, &mut desk, Some(writer.into()))?;
+        let (worker, _, proxied) = self.start(below, command, &mut desk, Streams::Output(writer.into()))?;
         let ended = attend(worker, reader, output)?;
         drop(proxied);
         let (exit, out_of_memory) = (ended.exit, ended.out_of_memory);
         let packed = if exit == 0 { Some(self.pack(below, command, &desk)?) } else { None };
         let (layer, left_out) = packed.unwrap_or_default();
         Ok(Ran { exit, out_of_memory, layer, left_out })
+    }
+
+    /// Runs `command`, such as a shell, over `below` with a terminal of its own, which a person uses at `ends`, to its end.
+    /// Returns what it said, or 128 and the number of the signal that ended it. What it changed is thrown away.
+    ///
+    /// # Errors
+    /// When it cannot be started, or fills the disk.
+    pub fn shell(&self, below: &Trees, command: &Command, ends: &Ends<'_>) -> Result<i32, Error> {
+        let mut desk = self.desk()?;
+        let size = Size::of_first(&[ends.output, ends.input]);
+        let (mut worker, terminal, proxied) = self.start(below, command, &mut desk, Streams::Terminal(size))?;
+        let Some(terminal) = terminal else {
+            return Err(Error::Within { what: "the command was not started", why: "it has no terminal".to_owned() });
+        };
+        let process = process_handle(worker.id())?;
+        exchange_with_terminal(&terminal, true, ends, &process)?;
+        let ended = ended(&mut worker)?;
+        drop(proxied);
+        Ok(ended.exit)
     }
 
     /// The folder of a step that is about to be done.
@@ -390,8 +413,8 @@ impl Workshop {
         below: &Trees,
         command: &Command,
         desk: &mut Desk,
-        output: Option<std::os::fd::OwnedFd>,
-    ) -> Result<(Worker, Vec<outside::Outside>), Error> {
+        streams: Streams,
+    ) -> Result<(Worker, Option<OwnedFd>, Vec<outside::Outside>), Error> {
         let mut command = command.clone();
         add_missing(&mut command.env, "SOURCE_DATE_EPOCH", &archive::epoch().to_string());
         let way = match command.network {
@@ -410,9 +433,17 @@ impl Workshop {
             caches: desk.caches.iter().map(|cache| cache.folder.clone()).collect(),
             name: desk.name.clone(),
             command,
+            terminal: match &streams {
+                Streams::Terminal(size) => Some(*size),
+                Streams::Output(_) => None,
+            },
+        };
+        let output = match streams {
+            Streams::Output(output) => Some(output),
+            Streams::Terminal(_) => None,
         };
         let mut worker = self.worker(&Job::Run(Box::new(run.clone())), Some(&desk.folder), output)?;
-        let (packets, listeners) = process::ready(&mut worker)?;
+        let process::Assembled { packets, terminal, listeners } = process::ready(&mut worker)?;
         let mut proxied = Vec::new();
         if let (Some(way), Some(packets)) = (way, packets) {
             proxied.push(outside::Outside::network(packets, way)?);
@@ -425,7 +456,7 @@ impl Workshop {
             proxied.push(outside::Outside::socket(listener, socket)?);
         }
         worker.tell(b"go")?;
-        Ok((worker, proxied))
+        Ok((worker, terminal, proxied))
     }
     /// Makes a layer of what a command left.
     fn pack(&self, below: &Trees, command: &Command, desk: &Desk) -> Result<(Option<Layer>, Vec<String>), Error> {
@@ -512,10 +543,18 @@ impl Workshop {
         Err(io::Error::other("no cache is free").into())
     }
 
-    fn worker(&self, job: &Job, folder: Option<&Path>, output: Option<std::os::fd::OwnedFd>) -> Result<Worker, Error> {
+    fn worker(&self, job: &Job, folder: Option<&Path>, output: Option<OwnedFd>) -> Result<Worker, Error> {
         let told = serde_json::to_vec(job).map_err(io::Error::from)?;
         Ok(Worker::start(&self.ids, job::JOB, &told, folder, output)?)
     }
+}
+
+/// Where what a command says goes.
+enum Streams {
+    /// All to one pipe.
+    Output(OwnedFd),
+    /// To a terminal of its own.
+    Terminal(Size),
 }
 
 /// The folder of a step.
@@ -576,6 +615,11 @@ fn attend(mut worker: Worker, output: io::PipeReader, to: &mut dyn FnMut(&str)) 
         let text = line.strip_suffix(b"\n").unwrap_or(&line);
         to(&String::from_utf8_lossy(text.strip_suffix(b"\r").unwrap_or(text)));
     }
+    ended(&mut worker)
+}
+
+/// How a command ended.
+fn ended(worker: &mut Worker) -> Result<Ended, Error> {
     match worker.hear()? {
         Some(said) => match serde_json::from_slice(&said).map_err(io::Error::from)? {
             Ended { failure: Some(failure), .. } => Err(failure.into()),
