@@ -301,7 +301,8 @@ pub fn enter<T>(line: &UnixStream, prepare: impl FnOnce() -> io::Result<T>) -> i
     let refused = |error: nix::Error| {
         io::Error::new(io::Error::from(error).kind(), format!("the kernel gives no user namespace: {}", error.desc()))
     };
-    let prepared = unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS).map_err(refused).and_then(|()| prepare());
+    let prepared =
+        unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS).map_err(refused).and_then(|()| prepare());
     match &prepared {
         Ok(_) => send(line, &[])?,
         Err(error) => send(line, error.to_string().as_bytes())?,

@@ -19,7 +19,7 @@ pub(super) enum Job {
     Unpack(Unpack),
     /// A command is run.
     Run(Box<Run>),
-    /// `root` is put in order. Answered with whether it holds any change.
+    /// `root` is put in order. Answered with [`Settled`].
     Settle(Pack),
     /// The entries of `root` are told.
     Pack(Pack),
@@ -56,18 +56,22 @@ pub(super) struct Pack {
     pub(super) epoch: u64,
 }
 
+/// What is in a folder that was put in order.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Settled {
+    /// There is anything.
+    pub(super) changes: bool,
+    /// What was taken out because no layer holds it, for a person.
+    pub(super) left_out: Vec<String>,
+}
+
 /// What is told of `root`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum Packed {
     /// A member of the layer. The bytes of a file follow.
     Entry(Entry),
     /// That was all.
-    Done {
-        /// There was none that changes anything.
-        is_empty: bool,
-        /// What no layer holds.
-        left_out: Vec<String>,
-    },
+    Done,
     /// It cannot be read.
     Failed(String),
 }

@@ -47,7 +47,7 @@ use crate::run::container::guest::exchange_with_terminal;
 use crate::run::container::lifeline::process_handle;
 use crate::run::container::terminal::Size;
 use crate::run::container::{Ends, Failure, Launcher};
-use job::{Ended, Job, Pack, Packed, Run, Unpack};
+use job::{Ended, Job, Pack, Packed, Run, Settled, Unpack};
 
 pub use crate::io::ids::Ids;
 pub use within::take_over;
@@ -352,7 +352,8 @@ impl Workshop {
         // One that has failed says why.
         let _ = worker.line.shutdown(std::net::Shutdown::Write);
         let said = worker.hear()?.ok_or_else(|| failed("the process that unpacks it ended early".to_owned()))?;
-        let facts: Facts = serde_json::from_slice::<Result<Facts, String>>(&said).map_err(io::Error::from)?.map_err(failed)?;
+        let facts: Facts =
+            serde_json::from_slice::<Result<Facts, String>>(&said).map_err(io::Error::from)?.map_err(failed)?;
         copied.map_err(layer::Error::from)?;
         let (actual, expected) = (archive.finish(), layer.diff_id);
         if actual != expected {
@@ -461,8 +462,10 @@ impl Workshop {
     /// Makes a layer of what a command left.
     fn pack(&self, below: &Trees, command: &Command, desk: &Desk) -> Result<(Option<Layer>, Vec<String>), Error> {
         let told = Pack { lower: below.lower.clone(), epoch: archive::epoch() };
-        let mut left_out = Vec::new();
-        let mut changed = true;
+        let Settled { changes, left_out } = self.settle(&told, desk)?;
+        if !changes {
+            return Ok((None, left_out));
+        }
         let write = |writer: &mut archive::Writer<&mut dyn io::Write>| -> Result<(), Error> {
             let mut worker = self.worker(&Job::Pack(told.clone()), Some(&desk.folder), None)?;
             let failed = |why: String| Error::Within { what: "what the command left cannot be read", why };
@@ -474,32 +477,22 @@ impl Workshop {
                         _ => writer.entry(&entry)?,
                     },
                     Packed::Failed(why) => return Err(failed(why)),
-                    Packed::Done { is_empty, left_out: names } => {
-                        (changed, left_out) = (!is_empty, names);
-                        return Ok(());
-                    }
+                    Packed::Done => return Ok(()),
                 }
             }
         };
-        // Whether there is anything is known only when all was looked at.
-        if !self.has_changes(&told, desk)? {
-            return Ok((None, Vec::new()));
-        }
         let layer = Layer::write(&self.session.store, self.session.making, command.title.clone(), write)?;
-        if !changed {
-            return Ok((None, left_out));
-        }
         self.adopt(below, &layer, desk)?;
         Ok((Some(layer), left_out))
     }
 
-    /// Puts what a command left in order, and says whether there is anything.
-    fn has_changes(&self, told: &Pack, desk: &Desk) -> Result<bool, Error> {
+    /// Puts what a command left in order.
+    fn settle(&self, told: &Pack, desk: &Desk) -> Result<Settled, Error> {
         let mut worker = self.worker(&Job::Settle(told.clone()), Some(&desk.folder), None)?;
         let what = "what the command left cannot be put in order";
         let early = || Error::Within { what, why: "the process that does it ended early".to_owned() };
         let said = worker.hear()?.ok_or_else(early)?;
-        let settled: Result<bool, String> = serde_json::from_slice(&said).map_err(io::Error::from)?;
+        let settled: Result<Settled, String> = serde_json::from_slice(&said).map_err(io::Error::from)?;
         settled.map_err(|why| Error::Within { what, why })
     }
 

@@ -140,8 +140,14 @@ impl Way {
 fn is_outside(to: SocketAddr) -> bool {
     let is_routed = match to.ip() {
         IpAddr::V4(ip) => {
-            let reserved = ip.octets()[0] == 0 || ip.octets()[0] >= 240 || (ip.octets()[0] == 198 && ip.octets()[1] & 0xfe == 18);
-            !(ip.is_loopback() || ip.is_unspecified() || ip.is_link_local() || ip.is_multicast() || ip.is_broadcast() || reserved)
+            let reserved =
+                ip.octets()[0] == 0 || ip.octets()[0] >= 240 || (ip.octets()[0] == 198 && ip.octets()[1] & 0xfe == 18);
+            !(ip.is_loopback()
+                || ip.is_unspecified()
+                || ip.is_link_local()
+                || ip.is_multicast()
+                || ip.is_broadcast()
+                || reserved)
         }
         IpAddr::V6(ip) => match ip.to_ipv4_mapped() {
             Some(_) => false,

@@ -235,7 +235,8 @@ fn watch(
         ForkResult::Parent { child } => child,
         ForkResult::Child => {
             drop((failures, begun));
-            let code = first(First { run, line, group, host, supervisor, filters, packets, to: &to, begins, has_range });
+            let code =
+                first(First { run, line, group, host, supervisor, filters, packets, to: &to, begins, has_range });
             // SAFETY: nothing of this process is to be undone.
             unsafe { libc::_exit(code) }
         }
@@ -243,7 +244,9 @@ fn watch(
     drop((to, begins, packets));
     // Whoever reads what the command says waits until nobody could say more.
     let nothing = fs::File::options().read(true).write(true).open("/dev/null")?;
-    dup2_stdout(nothing.file()).and_then(|()| dup2_stderr(nothing.file())).map_err(|error| failed("no stream", error))?;
+    dup2_stdout(nothing.file())
+        .and_then(|()| dup2_stderr(nothing.file()))
+        .map_err(|error| failed("no stream", error))?;
     let handle = process_handle(first.as_raw().unsigned_abs())?;
     let disk_full = attend(&run.command.limits, line, &handle)?;
     let code = match waitpid(first, Some(WaitPidFlag::__WALL)) {
@@ -267,7 +270,8 @@ fn attend(limits: &Limits, line: &UnixStream, first: &OwnedFd) -> Result<Option<
     let least = limits.reserve.max(limits.disk.map_or(0, |most| at_first.saturating_sub(most)));
     let mut disk_full = None;
     loop {
-        let mut waiting = [PollFd::new(first.as_fd(), PollFlags::POLLIN), PollFd::new(line.as_fd(), PollFlags::empty())];
+        let mut waiting =
+            [PollFd::new(first.as_fd(), PollFlags::POLLIN), PollFd::new(line.as_fd(), PollFlags::empty())];
         match poll(&mut waiting, OFTEN) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return Err(failed("the command could not be waited for", error)),
