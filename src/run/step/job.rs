@@ -1,11 +1,14 @@
 //! What a process within is told, and what it answers.
 
+use std::io;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use super::Command;
 use crate::io::archive::{Attributes, Entry};
+use crate::io::ids;
 use crate::run::container::Failure;
 use crate::run::container::terminal::Size;
 
@@ -85,4 +88,9 @@ pub(super) struct Ended {
     pub(super) disk_full: Option<String>,
     /// Why it was not started.
     pub(super) failure: Option<Failure>,
+}
+
+/// Says something.
+pub(super) fn say(line: &UnixStream, what: &impl Serialize) -> io::Result<()> {
+    ids::send(line, &serde_json::to_vec(what)?)
 }

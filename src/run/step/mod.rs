@@ -18,6 +18,7 @@
 //! folder, and of the host's devices those that hold nothing. It reaches no address of this machine. Nothing of it runs
 //! when the process that started it does not. What is a mount point, a secret or a cache is in no layer.
 
+mod host;
 mod job;
 mod link;
 mod outside;

@@ -30,9 +30,8 @@ use nix::unistd::{setgroups, setresgid, setresuid, setsid};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
-use super::job::{Ended, Run};
+use super::job::{Ended, Run, say};
 use super::root::{self, Root};
-use super::within::say;
 use super::{Limits, Network, link};
 use crate::io::ids::{self, Worker};
 use crate::run::container::cgroup::{self, Cgroup};

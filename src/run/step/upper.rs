@@ -31,8 +31,7 @@ use fs_err as fs;
 use nix::sys::stat::{Mode, SFlag, mknod};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
 
-use super::job::{Packed, Settled};
-use super::within::say;
+use super::job::{Packed, Settled, say};
 use crate::base::python::put_in_order;
 use crate::io::archive::{self, ArchivePath, Entry, Kind, Stack, WHITEOUT, is_opaque};
 
