@@ -13,14 +13,15 @@
 //! Invariants: the container's program has no capabilities, can gain none, makes the system calls of Docker's default
 //! profile alone, runs as no root of the host, and sees its layers (which are never written to), its mounts, and folders
 //! in memory, nothing else, and not where those lie on the host; nothing of a container runs when its supervisor does not;
-//! a folder whose lock is free belongs to nobody, and is tidied by [`Containers::sweep`].
+//! a folder whose lock is free belongs to nobody, and is tidied by [`Containers::sweep`]. Commands of builds have other
+//! ones: see [`crate::run::step`], which uses what both need.
 
 pub(crate) mod cgroup;
 pub mod engine;
 mod entry;
 mod error;
 mod forward;
-mod guest;
+pub(crate) mod guest;
 pub(crate) mod lifeline;
 mod line;
 mod log;
@@ -35,7 +36,7 @@ mod signals;
 mod spec;
 mod state;
 mod supervise;
-mod terminal;
+pub(crate) mod terminal;
 mod trial;
 mod usage;
 

@@ -107,10 +107,7 @@ impl Way {
         };
         let addresses = (host.trim_matches(['[', ']']), port).to_socket_addrs().into_iter().flatten();
         let Some(own) = addresses.into_iter().find(|address| is_own(*address)) else { return value.to_owned() };
-        let address = match own.ip() {
-            IpAddr::V6(_) | IpAddr::V4(_) => own,
-        };
-        self.proxies.push(address);
+        self.proxies.push(own);
         let changed = url.set_ip_host(PROXY.into()).and_then(|()| url.set_port(Some(port)));
         match (changed, has_scheme) {
             (Err(()), _) => value.to_owned(),

@@ -19,8 +19,8 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{chdir, pivot_root};
 
+use super::host::{dress, open_all, paths};
 use super::job::Run;
-use super::opened::{dress, open_all, paths};
 use super::{File, Mount};
 use crate::io::archive::Attributes;
 use crate::run::container::rootfs::{self, failed};

@@ -17,8 +17,8 @@ use nix::libc;
 use nix::sys::stat::{Mode, umask};
 use serde::Serialize;
 
-use super::job::{JOB, Job, Packed, Unpack};
-use super::opened::{dress, open_all, paths, say};
+use super::host::{dress, open_all, paths};
+use super::job::{JOB, Job, Packed, Unpack, say};
 use super::{process, upper};
 use crate::io::archive::{self, Below, Facts, Stack};
 use crate::io::ids;

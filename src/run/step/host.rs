@@ -1,15 +1,13 @@
-//! What all that is done within has in common: folders of the host, opened before it is out of reach, and what is said.
+//! Folders of the host: open before a process is within, where it may not look for them, and roots that are made of them.
 
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::os::unix::fs::{PermissionsExt as _, chown};
-use std::os::unix::net::UnixStream;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
-use serde::Serialize;
 
 use crate::io::archive::Attributes;
 use crate::io::ids;
@@ -28,15 +26,10 @@ pub(super) fn paths(open: &[OwnedFd]) -> Vec<PathBuf> {
     open.iter().map(|file| format!("/proc/self/fd/{}", file.as_raw_fd()).into()).collect()
 }
 
-/// Says something.
-pub(super) fn say(line: &UnixStream, what: &impl Serialize) -> io::Result<()> {
-    ids::send(line, &serde_json::to_vec(what)?)
-}
-
 /// Gives a folder that is a root the mode and owner that the layers have for it.
 pub(super) fn dress(root: &Path, attributes: Option<Attributes>) -> io::Result<()> {
     if let Some(attributes) = attributes.filter(|_| ids::has_others()) {
         chown(root, Some(attributes.owner.0), Some(attributes.owner.1))?;
     }
-    fs::set_permissions(root, std::fs::Permissions::from_mode(attributes.map_or(0o755, |root| root.mode)))
+    fs::set_permissions(root, PermissionsExt::from_mode(attributes.map_or(0o755, |root| root.mode)))
 }
