@@ -26,6 +26,9 @@ pub(super) const PLATFORMS: &[&str] = &[
 /// Variables that every step has, where the build was given them.
 const PROXIES: &[&str] = &["ALL_PROXY", "FTP_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY"];
 
+/// Bytes of a value that is kept: a name or path is shorter, and many long ones would take long.
+const LONGEST: usize = 1 << 10;
+
 /// Variables in sight.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Scope {
@@ -81,7 +84,7 @@ impl Scope {
             unknown.set(unknown.get() || value.is_none());
             value
         });
-        text.ok().filter(|_| !unknown.get())
+        text.ok().filter(|text| !unknown.get() && text.len() <= LONGEST)
     }
 
     /// With what an instruction sets.
