@@ -271,7 +271,7 @@ fn what_is_copied_is_looked_for_in_the_context() {
     validate(&["docker/Dockerfile"]).ok();
     home.write("work/docker/Dockerfile.dockerignore", "[\n");
     validate(&["docker/Dockerfile"]).ends(3).says("docker/Dockerfile.dockerignore:1:1: error[EK1004]");
-    home.write("work/docker/Dockerfile", &format!("# check=skip=CopyIgnoredFile\n{GOOD}"));
+    home.write("work/docker/Dockerfile", format!("# check=skip=CopyIgnoredFile\n{GOOD}"));
     home.write("work/docker/Dockerfile.dockerignore", "src\n");
     validate(&["docker/Dockerfile"]).ok();
 }

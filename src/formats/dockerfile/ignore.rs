@@ -172,7 +172,7 @@ mod tests {
             assert_eq!(ignore.is_left_out(path), left_out, "{path}");
         }
         assert!(ignore.is_left_out_as_a_whole("build") && !ignore.is_left_out_as_a_whole("docs"));
-        assert!(ignore.is_left_out_as_a_whole("docs/z") == false && !ignore.is_left_out_as_a_whole("src"));
+        assert!(!ignore.is_left_out_as_a_whole("docs/z") && !ignore.is_left_out_as_a_whole("src"));
     }
 
     #[test]
