@@ -278,8 +278,21 @@ impl Rules<'_> {
     fn needs(&mut self, number: usize, globals: &Scope) -> Needs {
         let file = self.file;
         let Some(stage) = file.stages.get(number) else { return Needs::new() };
-        let base = globals.known(&stage.from.image).and_then(|name| file.stage_called(&name, number));
-        let mut needs: Needs = base.map(|base| (base, stage.from.image.span())).into_iter().collect();
+        let image = &stage.from.image;
+        let mut needs: Needs = match image.text().split_once('$') {
+            // A build argument chooses among those that are called so.
+            Some((begin, _)) => {
+                let begin = begin.trim_start_matches(['"', '\'']).to_lowercase();
+                let earlier = file.stages.iter().take(number).enumerate();
+                let chosen = earlier
+                    .filter(|(_, earlier)| earlier.from.name.as_ref().is_some_and(|name| name.starts_with(&begin)));
+                chosen.map(|(needed, _)| (needed, image.span())).collect()
+            }
+            None => {
+                let base = globals.known(image).and_then(|name| file.stage_called(&name, number));
+                base.map(|base| (base, image.span())).into_iter().collect()
+            }
+        };
         for instruction in &stage.instructions {
             let mut references: Vec<(String, Range<usize>)> = Vec::new();
             match &instruction.kind {
@@ -330,6 +343,7 @@ impl Rules<'_> {
     fn variables(&mut self) {
         let file = self.file;
         let globals = Scope::of_globals(file);
+        let usual = Scope::of_usual_globals(file);
         let of_stages = file.stages.iter().flat_map(|stage| &stage.instructions).flat_map(|it| match &it.kind {
             Kind::Arg(named) => named.as_slice(),
             _ => &[],
@@ -343,7 +357,7 @@ impl Rules<'_> {
                     self.unset_in_from(word, &name, &globals, &of_stages);
                 }
             }
-            self.base(stage, &globals);
+            self.base(stage, &usual);
         }
         // Names that are set anywhere: one of these was meant, though a base may have it.
         let mut anywhere: BTreeSet<String> = PLATFORMS.iter().map(|name| (*name).to_owned()).collect();
@@ -412,7 +426,8 @@ impl Rules<'_> {
     }
 
     fn unset(&mut self, place: Range<usize>, name: &str, scope: &Scope, anywhere: &BTreeSet<String>) {
-        let meant = closest(name, scope.names()).map(str::to_owned);
+        // Each stage has `PATH`, and what ends in it is called so by many bases.
+        let meant = closest(name, scope.names().filter(|known| *known != "PATH")).map(str::to_owned);
         let is_elsewhere = anywhere.contains(name);
         if scope.has_base && !is_elsewhere && meant.is_none() {
             return;
