@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::home::{Home, ran};
 use ekiben::formats::diagnostic::{Code, Diagnostics, Rendering, Source};
 use ekiben::formats::dockerfile::{
     Check, Command, Copying, Dockerfile, HealthCheck, Instruction, Kind, Pair, Separator, Word,
@@ -242,4 +243,57 @@ fn word_cases(path: &Path) -> Vec<(String, Result<(), String>)> {
         cases.push((line.to_owned(), if same { Ok(()) } else { Err(format!("{words:?}")) }));
     }
     cases
+}
+
+const GOOD: &str = "FROM scratch\nCOPY app.py src /app/\n";
+
+#[test]
+fn what_is_copied_is_looked_for_in_the_context() {
+    let home = Home::empty();
+    let validate = |arguments: &[&str]| {
+        let mut command = home.command(["validate"]);
+        command.args(arguments).current_dir(home.path("work"));
+        ran(&mut command)
+    };
+    home.write("work/app.py", "");
+    home.write("work/src/x.py", "");
+    home.write("work/.git/HEAD", "");
+    home.write("work/docker/Dockerfile", GOOD);
+    // The nearest folder that has all of it, up to the root of the repository, is the context.
+    validate(&["docker/Dockerfile"]).ok();
+    validate(&["docker"]).ok();
+    validate(&["--context", "docker", "docker/Dockerfile"]).ends(3).says("`app.py` is not in the context");
+    validate(&["--context", ".", "docker/Dockerfile"]).ok();
+    home.write("work/.dockerignore", "*\n!src\n");
+    validate(&["docker/Dockerfile"]).ends(3).says("`app.py` is left out of the context by").says("takes it up again");
+    // The file that is called after the Dockerfile hides the other.
+    home.write("work/docker/Dockerfile.dockerignore", "docker\n");
+    validate(&["docker/Dockerfile"]).ok();
+    home.write("work/docker/Dockerfile.dockerignore", "[\n");
+    validate(&["docker/Dockerfile"]).ends(3).says("docker/Dockerfile.dockerignore:1:1: error[EK1004]");
+    home.write("work/docker/Dockerfile", format!("# check=skip=CopyIgnoredFile\n{GOOD}"));
+    home.write("work/docker/Dockerfile.dockerignore", "src\n");
+    validate(&["docker/Dockerfile"]).ok();
+}
+
+#[test]
+fn machines_are_told_of_dockerfiles_too() {
+    let home = Home::empty();
+    home.write("work/gpu.Dockerfile", "FROM debian:13\nCMD sleep 1\nCOYP a b\n");
+    let validate = |arguments: &[&str]| {
+        let mut command = home.command(["validate"]);
+        command.args(arguments).current_dir(home.path("work"));
+        ran(&mut command).ends(3)
+    };
+    let told: serde_json::Value = serde_json::from_str(&validate(&["--output", "json", "gpu.Dockerfile"]).out).unwrap();
+    assert_eq!((&told["files"], &told["errors"], &told["warnings"]), (&1.into(), &1.into(), &1.into()), "{told}");
+    assert_eq!((&told["diagnostics"][1]["code"], &told["diagnostics"][1]["line"]), (&"EK1002".into(), &3.into()));
+    let said = validate(&["--output", "github", "."]).out;
+    assert!(said.contains("file=gpu.Dockerfile,line=3"), "{said}");
+    let sarif: serde_json::Value = serde_json::from_str(&validate(&["--output", "sarif", "."]).out).unwrap();
+    assert_eq!(sarif["runs"][0]["results"][1]["ruleId"], "EK1002");
+    // `error=true` makes errors of all checks.
+    home.write("work/gpu.Dockerfile", "# check=error=true\nFROM debian:13\nCMD sleep 1\n");
+    let sarif: serde_json::Value = serde_json::from_str(&validate(&["--output", "sarif", "."]).out).unwrap();
+    assert_eq!(sarif["runs"][0]["results"][0]["level"], "error");
 }

@@ -970,6 +970,15 @@ fn pre_commit_stops_a_bad_commit() {
     assert!(run(folder.path(), "git", &["add", "."]).0);
     let (bad, said) = run(folder.path(), "git", &["commit", "-m", "bad"]);
     assert!(!bad && said.contains("error[EK0802]: loading the file imports `posix.system`"), "{said}");
+    // What stands beside a Dockerfile is none.
+    folder.write("model.pkl", "N.");
+    folder.write("docker/Dockerfile.gpu", "FROM debian:13\nRUM true\n");
+    folder.write("docker/Dockerfile.gpu.dockerignore", "*\n");
+    folder.write("docker/Dockerfile.j2", "FROM {{ base }}\n");
+    assert!(run(folder.path(), "git", &["add", "."]).0);
+    let (bad, said) = run(folder.path(), "git", &["commit", "-m", "bad"]);
+    assert!(!bad && said.contains("docker/Dockerfile.gpu:2:1: error[EK1002]"), "{said}");
+    assert!(said.contains("1 error") && !said.contains("EK0008"), "{said}");
 }
 
 #[test]

@@ -269,6 +269,8 @@ codes! {
     "`ENV NAME VALUE` without `=`, `MAINTAINER`, blank lines within an instruction and addresses in `EXPOSE` are understood, and become errors some day. BuildKit's checks `LegacyKeyValueFormat`, `MaintainerDeprecated`, `NoEmptyContinuation` and `ExposeInvalidFormat`."
     "EK1031" NoDefaultInFrom Warning "an image that has no name unless a variable is given"
     "With the defaults of the variables in it, the name in `FROM` is none. Give `ARG` a default: `ARG TAG=latest`. BuildKit's check `InvalidDefaultArgInFrom`."
+    "EK1032" UnknownCheck Warning "an unknown name of a check"
+    "`# check=skip=NAME` leaves out what BuildKit, or Ekiben, calls NAME. A newer BuildKit may know more of them; one that is misspelt leaves nothing out."
 }
 
 impl fmt::Display for Code {

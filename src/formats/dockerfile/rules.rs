@@ -68,8 +68,8 @@ impl Checks {
     fn read(directive: Option<&Word>, source: &Arc<Source>, found: &mut Diagnostics) -> Self {
         let mut checks = Self::default();
         let Some(word) = directive else { return checks };
-        let mut wrong = |message: String, help: String| {
-            found.push(Diagnostic::new(Code::BadInstruction, source, word.span(), message).help(help));
+        let mut say = |code, message: String, help: String| {
+            found.push(Diagnostic::new(code, source, word.span(), message).help(help));
         };
         for option in word.text().split(';').map(str::trim) {
             let (key, value) = option.split_once('=').unwrap_or((option, ""));
@@ -79,15 +79,16 @@ impl Checks {
                     for name in names.split(',').map(str::trim) {
                         if !CHECKS.contains(&name) {
                             let help = closest(name, CHECKS.iter().copied()).map(did_you_mean);
-                            let help = help.unwrap_or_else(|| "docs.docker.com lists them".to_owned());
-                            wrong(format!("there is no check `{name}`"), help);
+                            let help = help.unwrap_or_else(|| "docs/dockerfiles.md lists them".to_owned());
+                            say(Code::UnknownCheck, format!("there is no check `{name}`"), help);
                         }
                         checks.skipped.insert(name.to_owned());
                     }
                 }
                 ("error", "true" | "1") => checks.are_errors = true,
                 ("error", "false" | "0") | ("experimental", _) => {}
-                (key, _) => wrong(
+                (key, _) => say(
+                    Code::BadInstruction,
                     format!("`{key}` is nothing that can be said of checks"),
                     "write `# check=skip=NAME,NAME;error=true`".to_owned(),
                 ),
@@ -114,6 +115,9 @@ impl Dockerfile {
     /// Finds what is wrong with the file as a whole, and gives which checks it wants. Mistakes go to `found`.
     pub fn check(&self, source: &Arc<Source>, found: &mut Diagnostics) -> Checks {
         let checks = Checks::read(self.directives.check.as_ref(), source, found);
+        if self.lacks_stages {
+            return checks;
+        }
         let mut rules = Rules { file: self, source, checks, found };
         rules.casing();
         rules.stages();
@@ -274,8 +278,21 @@ impl Rules<'_> {
     fn needs(&mut self, number: usize, globals: &Scope) -> Needs {
         let file = self.file;
         let Some(stage) = file.stages.get(number) else { return Needs::new() };
-        let base = globals.known(&stage.from.image).and_then(|name| file.stage_called(&name, number));
-        let mut needs: Needs = base.map(|base| (base, stage.from.image.span())).into_iter().collect();
+        let image = &stage.from.image;
+        let mut needs: Needs = match image.text().split_once('$') {
+            // A build argument chooses among those that are called so.
+            Some((begin, _)) => {
+                let begin = begin.trim_start_matches(['"', '\'']).to_lowercase();
+                let earlier = file.stages.iter().take(number).enumerate();
+                let chosen = earlier
+                    .filter(|(_, earlier)| earlier.from.name.as_ref().is_some_and(|name| name.starts_with(&begin)));
+                chosen.map(|(needed, _)| (needed, image.span())).collect()
+            }
+            None => {
+                let base = globals.known(image).and_then(|name| file.stage_called(&name, number));
+                base.map(|base| (base, image.span())).into_iter().collect()
+            }
+        };
         for instruction in &stage.instructions {
             let mut references: Vec<(String, Range<usize>)> = Vec::new();
             match &instruction.kind {
@@ -326,15 +343,21 @@ impl Rules<'_> {
     fn variables(&mut self) {
         let file = self.file;
         let globals = Scope::of_globals(file);
+        let usual = Scope::of_usual_globals(file);
+        let of_stages = file.stages.iter().flat_map(|stage| &stage.instructions).flat_map(|it| match &it.kind {
+            Kind::Arg(named) => named.as_slice(),
+            _ => &[],
+        });
+        let of_stages: BTreeSet<&str> = of_stages.map(|argument| argument.name.text()).collect();
         for stage in &file.stages {
             let from = &stage.from;
             for word in std::iter::once(&from.image).chain(&from.platform) {
                 self.broken(word, &globals);
                 for name in word.missing(&|name| globals.value(name)) {
-                    self.unset_in_from(stage, word, &name, &globals);
+                    self.unset_in_from(word, &name, &globals, &of_stages);
                 }
             }
-            self.base(stage, &globals);
+            self.base(stage, &usual);
         }
         // Names that are set anywhere: one of these was meant, though a base may have it.
         let mut anywhere: BTreeSet<String> = PLATFORMS.iter().map(|name| (*name).to_owned()).collect();
@@ -370,21 +393,14 @@ impl Rules<'_> {
         }
     }
 
-    fn unset_in_from(&mut self, stage: &Stage, word: &Word, name: &str, globals: &Scope) {
+    fn unset_in_from(&mut self, word: &Word, name: &str, globals: &Scope, of_stages: &BTreeSet<&str>) {
         if !self.checks.wants("UndefinedArgInFrom") {
             return;
         }
         let message = format!("no `ARG` before the first `FROM` declares `{name}`");
         let diagnostic = Diagnostic::new(Code::UnsetInFrom, self.source, word.span(), message);
-        let later = |other: &Stage| {
-            other.span.start < stage.span.start
-                && other.instructions.iter().any(|instruction| match &instruction.kind {
-                    Kind::Arg(named) => named.iter().any(|named| named.name.text() == name),
-                    _ => false,
-                })
-        };
         let help = match closest(name, globals.names()) {
-            _ if self.file.stages.iter().any(later) => {
+            _ if of_stages.contains(name) => {
                 format!("the `ARG {name}` of a stage is known in that stage alone: write it before the first `FROM`")
             }
             Some(meant) => did_you_mean(meant),
@@ -410,7 +426,8 @@ impl Rules<'_> {
     }
 
     fn unset(&mut self, place: Range<usize>, name: &str, scope: &Scope, anywhere: &BTreeSet<String>) {
-        let meant = closest(name, scope.names()).map(str::to_owned);
+        // Each stage has `PATH`, and what ends in it is called so by many bases.
+        let meant = closest(name, scope.names().filter(|known| *known != "PATH")).map(str::to_owned);
         let is_elsewhere = anywhere.contains(name);
         if scope.has_base && !is_elsewhere && meant.is_none() {
             return;

@@ -26,6 +26,9 @@ pub(super) const PLATFORMS: &[&str] = &[
 /// Variables that every step has, where the build was given them.
 const PROXIES: &[&str] = &["ALL_PROXY", "FTP_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY"];
 
+/// Bytes of a value that is kept: a name or path is shorter, and many long ones would take long.
+const LONGEST: usize = 1 << 10;
+
 /// Variables in sight.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Scope {
@@ -36,10 +39,25 @@ pub(super) struct Scope {
 }
 
 impl Scope {
-    /// What `FROM` sees.
+    /// What `FROM` sees; of the platform only the build knows.
     pub fn of_globals(file: &Dockerfile) -> Self {
-        let mut scope = Self::default();
-        scope.values.extend(PLATFORMS.iter().map(|name| ((*name).to_owned(), None)));
+        Self::with(file, PLATFORMS.iter().map(|name| ((*name).to_owned(), None)))
+    }
+
+    /// What `FROM` sees in a build that is given nothing, for the most usual platform.
+    pub fn of_usual_globals(file: &Dockerfile) -> Self {
+        let usual = |name: &str| match name.strip_prefix("BUILD").or_else(|| name.strip_prefix("TARGET")) {
+            Some("PLATFORM") => "linux/amd64",
+            Some("OS") => "linux",
+            Some("ARCH") => "amd64",
+            Some("STAGE") => "default",
+            _ => "",
+        };
+        Self::with(file, PLATFORMS.iter().map(|name| ((*name).to_owned(), Some(usual(name).to_owned()))))
+    }
+
+    fn with(file: &Dockerfile, platforms: impl Iterator<Item = (String, Option<String>)>) -> Self {
+        let mut scope = Self { values: platforms.collect(), has_base: false };
         let globals = scope.clone();
         for instruction in &file.globals {
             scope.take(instruction, &globals);
@@ -81,7 +99,7 @@ impl Scope {
             unknown.set(unknown.get() || value.is_none());
             value
         });
-        text.ok().filter(|_| !unknown.get())
+        text.ok().filter(|text| !unknown.get() && text.len() <= LONGEST)
     }
 
     /// With what an instruction sets.
