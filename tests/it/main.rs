@@ -52,6 +52,7 @@ mod run;
 mod serve;
 mod service;
 mod services;
+mod step;
 mod streams;
 mod transfers;
 mod validate;

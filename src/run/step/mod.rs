@@ -438,13 +438,10 @@ impl Workshop {
             loop {
                 let said = worker.hear()?.ok_or_else(|| failed("the process that reads it ended early".to_owned()))?;
                 match serde_json::from_slice(&said).map_err(io::Error::from)? {
-                    Packed::Entry(entry) if matches!(entry.kind, archive::Kind::File { size } if size > 0) => {
-                        writer.file(&entry, &worker.line)?;
-                    }
-                    Packed::Entry(entry) if matches!(entry.kind, archive::Kind::File { .. }) => {
-                        writer.file(&entry, io::empty())?;
-                    }
-                    Packed::Entry(entry) => writer.entry(&entry)?,
+                    Packed::Entry(entry) => match entry.kind {
+                        archive::Kind::File { size } => writer.file(&entry, io::Read::take(&worker.line, size))?,
+                        _ => writer.entry(&entry)?,
+                    },
                     Packed::Failed(why) => return Err(failed(why)),
                     Packed::Done { is_empty, left_out: names } => {
                         (changed, left_out) = (!is_empty, names);

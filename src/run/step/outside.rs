@@ -173,7 +173,8 @@ impl Outside {
     fn spawn<F: Future<Output = ()> + Send + 'static>(
         task: impl FnOnce() -> io::Result<F> + Send + 'static,
     ) -> io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        // The stack waits within a task for what it drops, which one thread alone could not.
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let thread = std::thread::Builder::new().name("network".to_owned()).spawn(move || {
             runtime.block_on(async move {

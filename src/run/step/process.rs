@@ -8,6 +8,7 @@
 //! namespaces can look into the first process, which has no rights left. When the command begins, it has Docker's
 //! capabilities and no file of the host but its streams, and is held to the filter of system calls.
 
+use std::convert::Infallible;
 use std::io::{self, IoSlice, IoSliceMut, Read as _, Write as _};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -298,11 +299,11 @@ struct First<'a> {
     has_range: bool,
 }
 
-/// The first process. Returns what it ends with.
+/// The first process. Returns only what it ends with where it starts no command.
 fn first(first: First<'_>) -> i32 {
     let to = first.to;
     match try_first(first) {
-        Ok(code) => code,
+        Ok(never) => match never {},
         Err(failure) => tell(to, &failure),
     }
 }
@@ -316,7 +317,7 @@ fn tell(mut to: &io::PipeWriter, failure: &Failure) -> i32 {
     }
 }
 
-fn try_first(first: First<'_>) -> Result<i32, Failure> {
+fn try_first(first: First<'_>) -> Result<Infallible, Failure> {
     let First { run, line, group, host, supervisor, filters, packets, to, mut begins, has_range } = first;
     supervisor.die_with_it()?;
     for mut door in &group.doors {
@@ -353,9 +354,11 @@ fn try_first(first: First<'_>) -> Result<i32, Failure> {
                 inheritable: CapabilitySet::empty(),
             };
             rustix::thread::set_capabilities(None, none).map_err(io::Error::from)?;
-            // SAFETY: nothing here uses a file any more.
+            // SAFETY: nothing here uses a file any more, as this ends without giving any back.
             unsafe { libc::syscall(libc::SYS_close_range, 0, u32::MAX, 0) };
-            Ok(reap(child))
+            let code = reap(child);
+            // SAFETY: nothing of this process is to be undone.
+            unsafe { libc::_exit(code) }
         }
     }
 }
@@ -378,7 +381,7 @@ fn become_command(
     group: &Group,
     filters: &Filters,
     input: &OwnedFd,
-) -> Result<std::convert::Infallible, Failure> {
+) -> Result<Infallible, Failure> {
     let command = &run.command;
     let refused = |what: &'static str| move |error: Errno| failed(what, error);
     setsid().map_err(refused("no session could be begun"))?;
