@@ -151,15 +151,24 @@ impl Additions {
         below: &View,
     ) -> Result<(), Error> {
         let mut found = Vec::new();
+        let mut missing = None;
         for pattern in sources {
             let matches = matches(source, pattern)?;
             if matches.is_empty() {
                 let whole = inside(pattern);
                 let is_there = matches!(source, Source::Context { root, .. } if root.join(&whole).exists());
                 let path = pattern.clone();
-                return Err(if is_there { Error::LeftOut { path } } else { Error::Missing { path } });
+                let error = if is_there { Error::LeftOut { path } } else { Error::Missing { path } };
+                if !is_pattern(pattern) {
+                    return Err(error);
+                }
+                missing.get_or_insert(error);
             }
             found.extend(matches.into_iter().map(|path| (pattern.as_str(), path)));
+        }
+        // A pattern may match nothing, where something else is copied.
+        if let (true, Some(error)) = (found.is_empty(), missing) {
+            return Err(error);
         }
         let target = Target::of(placing, below, found.len() > 1)?;
         for (pattern, path) in found {

@@ -40,9 +40,17 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Upon `image`.
+    /// Upon `image`, which has a `PATH` from now on: BuildKit gives it to every stage whose base has none, `scratch` included.
     pub fn upon(image: Image, globals: &Scope) -> Self {
-        let variables = image.config().env().clone().unwrap_or_default();
+        let mut variables = image.config().env().clone().unwrap_or_default();
+        let image = if variables.iter().any(|variable| variable.starts_with("PATH=")) {
+            image
+        } else {
+            variables.push(format!("PATH={PATH}"));
+            image.with_config(|config| {
+                config.set_env(Some(variables.clone()));
+            })
+        };
         let pair = |text: String| text.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
         let scope = globals.stage(variables.into_iter().filter_map(pair).collect());
         let labels = image.config().labels().clone().unwrap_or_default();
@@ -304,10 +312,8 @@ impl Stage {
     /// What a command is given as its environment, but for proxies.
     pub fn variables(&self, home: &str) -> Vec<String> {
         let mut variables = self.scope.variables();
-        for (name, value) in [("PATH", PATH), ("HOME", home)] {
-            if !variables.iter().any(|(known, _)| known == name) {
-                variables.push((name.to_owned(), value.to_owned()));
-            }
+        if !variables.iter().any(|(known, _)| known == "HOME") {
+            variables.push(("HOME".to_owned(), home.to_owned()));
         }
         variables.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
     }
