@@ -243,7 +243,7 @@ fn exchange(ours: Ours, ends: &Ends<'_>, process: &OwnedFd) -> io::Result<()> {
 }
 
 /// The same for a program with a terminal, whose other side is `master`. It reads what is typed if `has_input`.
-pub(in crate::run) fn exchange_with_terminal(
+pub(crate) fn exchange_with_terminal(
     master: &OwnedFd,
     has_input: bool,
     ends: &Ends<'_>,

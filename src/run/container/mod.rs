@@ -16,27 +16,27 @@
 //! a folder whose lock is free belongs to nobody, and is tidied by [`Containers::sweep`]. Commands of builds have other
 //! ones: see [`crate::run::step`], which uses what both need.
 
-pub(in crate::run) mod cgroup;
+pub(crate) mod cgroup;
 pub mod engine;
 mod entry;
 mod error;
 mod forward;
-pub(in crate::run) mod guest;
-pub(in crate::run) mod lifeline;
+pub(crate) mod guest;
+pub(crate) mod lifeline;
 mod line;
 mod log;
-pub(in crate::run) mod probe;
-pub(in crate::run) mod program;
+pub(crate) mod probe;
+pub(crate) mod program;
 mod relay;
-pub(in crate::run) mod rootfs;
+pub(crate) mod rootfs;
 mod runtime;
 mod sealed;
-pub(in crate::run) mod seccomp;
+pub(crate) mod seccomp;
 mod signals;
 mod spec;
 mod state;
 mod supervise;
-pub(in crate::run) mod terminal;
+pub(crate) mod terminal;
 mod trial;
 mod usage;
 
@@ -152,7 +152,7 @@ impl Launcher {
     }
 
     /// Where it lies.
-    pub(in crate::run) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.program
     }
 }
