@@ -439,7 +439,7 @@ fn package_managers_work_and_leave_the_same_bytes() {
     let sources = "cp /usr/share/base-passwd/passwd.master /etc/passwd; cp /usr/share/base-passwd/group.master /etc/group; \
                    touch /etc/shadow /var/lib/dpkg/status; \
                    mkdir -p /var/lib/apt/lists/partial /var/cache/apt/archives/partial /var/log/apt; \
-                   useradd --system --no-create-home _apt";
+                   id _apt || useradd --system --no-create-home _apt";
     let (base, _) = run(&trees, sources);
     let base = base.unwrap();
     let under = workshop.trees(&[layers.as_slice(), &[&base]].concat()).unwrap();
@@ -471,7 +471,8 @@ fn package_managers_work_and_leave_the_same_bytes() {
 fn starter() {
     let Some(folder) = std::env::var_os("EKIBEN_TEST_STEP_STARTER") else { return };
     let (session, workshop) = workshop(Path::new(&folder));
-    let home = Home { session, workshop, folder: tempfile::tempdir().unwrap() };
+    let beside = Path::new(&folder).parent().unwrap();
+    let home = Home { session, workshop, folder: tempfile::tempdir_in(beside).unwrap() };
     let trees = home.trees();
     std::io::stdout().write_all(b"unpacked\n").unwrap();
     let marker = std::env::var("EKIBEN_TEST_STEP_MARKER").unwrap();
