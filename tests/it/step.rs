@@ -426,7 +426,9 @@ fn package_managers_work_and_leave_the_same_bytes() {
         command.network = Network::Outside;
         // The mirror is the one that this machine has.
         let path = "/etc/apt/sources.list.d/debian.sources";
-        for path in [path, "/usr/share/keyrings/debian-archive-keyring.gpg"] {
+        let certificates = "/etc/ssl/certs/ca-certificates.crt";
+        command.env.push(format!("PIP_CERT={certificates}"));
+        for path in [path, "/usr/share/keyrings/debian-archive-keyring.gpg", certificates] {
             let content = std::fs::read(path).unwrap();
             command.files.push(File { target: path.into(), content, mode: 0o644, owner: (0, 0) });
         }
@@ -559,7 +561,11 @@ fn an_ordinary_user_has_all_this_and_the_same_layers() {
         println!("{:?}", digests(&home()));
         return;
     }
-    let Some(user) = user_with_ids().filter(|_| nix::unistd::geteuid().is_root()) else { return };
+    if !nix::unistd::geteuid().is_root() {
+        // All tests of this module are an ordinary user's then.
+        return;
+    }
+    let user = user_with_ids().expect("a user with ids in /etc/subuid, as `useradd` gives them");
     let folder = shared();
     let tests = folder.join("tests");
     install(&std::env::current_exe().unwrap(), &tests);
