@@ -456,7 +456,7 @@ fn package_managers_work_and_leave_the_same_bytes() {
     assert!(lists.contains("Packages"), "{lists}");
     let script = "python3.11 -m pip install --break-system-packages --root-user-action ignore -q iniconfig==2.0.0; \
                   python3.11 -c 'import iniconfig; print(iniconfig.__file__)'; useradd -m someone; \
-                  cp /bin/true /usr/local/bin/bind; setcap cap_net_bind_service+ep /usr/local/bin/bind; getcap /usr/local/bin/bind";
+                  mkdir -p /usr/local/bin; cp /bin/true /usr/local/bin/bind; setcap cap_net_bind_service+ep /usr/local/bin/bind; getcap /usr/local/bin/bind";
     let (one, said) = run(&under, script);
     assert!(said.contains("cap_net_bind_service=ep") && said.contains("iniconfig"), "{said}");
     let (one, two) = (one.unwrap(), run(&under, script).0.unwrap());
