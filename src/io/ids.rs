@@ -203,6 +203,11 @@ impl Worker {
         Ok(worker)
     }
 
+    /// Its number on the host.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Says something to it.
     ///
     /// # Errors

@@ -20,7 +20,7 @@ use ekiben::run::container::Launcher;
 use ekiben::run::step::{Command, Error, File, Ids, Mount, Network, Ran, Sharing, Trees, Workshop};
 
 use crate::home::images::busybox;
-use crate::home::{program, wait_until};
+use crate::home::{self, program, wait_until};
 
 /// Set in the second run of these tests, as an ordinary user: the folder with what they need.
 const AGAIN: &str = "EKIBEN_TEST_STEPS";
@@ -37,6 +37,14 @@ fn shared() -> &'static Path {
         std::fs::set_permissions(&folder, Permissions::from_mode(0o755)).unwrap();
         install(busybox(), &folder.join("busybox"));
         install(program(), &folder.join("ekiben"));
+        // Busybox gives up what it gains.
+        let source = folder.join("whoami.c");
+        let text = "#include <stdio.h>\n#include <unistd.h>\nint main() { printf(\"%d\\n\", geteuid()); }\n";
+        std::fs::write(&source, text).unwrap();
+        let compiled = folder.join(format!("whoami.{}", std::process::id()));
+        let output = Process::new("cc").args(["-static", "-o"]).arg(&compiled).arg(&source).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        std::fs::rename(compiled, folder.join("whoami")).unwrap();
         folder
     })
 }
@@ -52,14 +60,28 @@ fn install(from: &Path, to: &Path) {
 struct Home {
     session: Session,
     workshop: Workshop,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 fn home() -> Home {
     let folder = tempfile::tempdir().unwrap();
-    let session = crate::home::session(&folder.path().join("store"));
+    let (session, workshop) = workshop(&folder.path().join("store"));
+    Home { session, workshop, folder }
+}
+
+fn workshop(store: &Path) -> (Session, Workshop) {
+    // What killed commands of an ordinary user left is removed with its help. The program itself does so in `main`.
+    ekiben::io::ids::register(&shared().join("ekiben"));
+    let session = crate::home::session(store);
     let workshop = Workshop::open(&session, &Launcher::program(shared().join("ekiben"))).unwrap();
-    Home { session, workshop, _folder: folder }
+    (session, workshop)
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        // An ordinary user cannot remove trees of other ids without help.
+        ekiben::io::archive::remove(self.folder.path()).unwrap();
+    }
 }
 
 fn path(text: &str) -> ArchivePath {
@@ -76,11 +98,16 @@ impl Home {
             writer.entry(&Entry { mode: 0o1777, ..Entry::directory(path("tmp")) })?;
             let bytes = std::fs::read(shared().join("busybox"))?;
             writer.file(&Entry::file(path("bin/busybox"), bytes.len() as u64, Mode::Executable), bytes.as_slice())?;
+            let bytes = std::fs::read(shared().join("whoami"))?;
+            writer.file(&Entry::file(path("bin/whoami"), bytes.len() as u64, Mode::Executable), bytes.as_slice())?;
             writer.entry(&Entry::symlink(path("bin/sh"), "busybox"))?;
             let text = "root:x:0:0:root:/root:/bin/sh\nme:x:1000:1000::/home:/bin/sh\n";
             writer.file(&Entry::file(path("etc/passwd"), text.len() as u64, Mode::Plain), text.as_bytes())?;
             for name in ["srv/one", "srv/two"] {
-                writer.file(&Entry { mode: 0o600, ..Entry::file(path(name), 3, Mode::Plain).owned_by(33, 65_534) }, &b"abc"[..])?;
+                writer.file(
+                    &Entry { mode: 0o600, ..Entry::file(path(name), 3, Mode::Plain).owned_by(33, 65_534) },
+                    &b"abc"[..],
+                )?;
             }
             writer.entry(&Entry::directory(path("srv/folder")).owned_by(7, 8))?;
             writer.file(&Entry::file(path("srv/folder/a"), 1, Mode::Plain), &b"a"[..])?;
@@ -170,9 +197,9 @@ fn a_layer_is_what_the_command_changed_alone() {
     let (layer, said) = home.shell(
         &trees,
         "b id -u; b stat -c '%u:%g %a' /srv/one; b cat /srv/one\n\
-         b touch /root/new; b mkdir /srv/made; b chmod 4755 /root/new; b chown 65535:1 /root/new\n\
+         b touch /root/new; b mkdir /srv/made; b chown 65535:1 /root/new; b chmod 4755 /root/new\n\
          b ln /root/new /root/again; b ln -s /srv /root/link; b rm /srv/two; b rm -r /srv/folder; b mkdir /srv/folder\n\
-         b touch /srv/folder/c; b mknod /root/pipe p; b chmod 600 /srv/one",
+         b touch /srv/folder/c; b mknod /root/pipe p",
     );
     assert_eq!(said, "0\n33:65534 600\nabc\n");
     let layer = layer.unwrap();
@@ -182,11 +209,11 @@ fn a_layer_is_what_the_command_changed_alone() {
         "root/link 777 0:0 -> /srv",
         "root/new 4755 65535:1 -> root/again",
         "srv/ 755 0:0",
-        "srv/.wh.two 644 0:0",
         "srv/folder/ 755 0:0",
         "srv/folder/.wh..wh..opq 644 0:0",
         "srv/folder/c 644 0:0",
         "srv/made/ 755 0:0",
+        "srv/.wh.two 644 0:0",
     ];
     assert_eq!(home.members(&layer), expected);
     // The next step sees what the layer says, from the upper folder and from the archive alike.
@@ -205,7 +232,8 @@ fn a_layer_is_what_the_command_changed_alone() {
 fn what_changes_nothing_leaves_no_layer_and_no_stray_mount_points() {
     let home = home();
     let trees = home.trees();
-    let mut command = shell("b ls /etc/hosts /etc/resolv.conf /etc/hostname /deep/a/b /deep/c >/dev/null; b cat /deep/a/b");
+    let mut command =
+        shell("b ls /etc/hosts /etc/resolv.conf /etc/hostname /deep/a/b /deep/c >/dev/null; b cat /deep/a/b");
     let file = File { target: "/deep/a/b".into(), content: b"hello\n".to_vec(), mode: 0o400, owner: (5, 5) };
     command.files.push(file);
     command.mounts.push(Mount::Tmpfs { target: "/deep/c".into(), size: 1 << 20 });
@@ -250,22 +278,22 @@ fn it_has_dockers_capabilities_and_reaches_nothing_of_the_host() {
     for word in ["made", "mounted", "unshared", "reached", "written", "seen"] {
         assert!(!said.lines().any(|line| line == word), "{word} in {said}");
     }
-    assert!(said.lines().any(|line| line == "buildkitsandbox"), "{said}");
+    assert!(said.lines().any(|line| line == "ekiben"), "{said}");
 }
 
 #[test]
 fn with_a_network_it_reaches_others_but_not_this_machine() {
     let home = home();
     let trees = home.trees();
-    let own: Vec<_> = nix::ifaddrs::getifaddrs()
-        .unwrap()
-        .filter_map(|one| Some(one.address?.as_sockaddr_in()?.ip()))
-        .collect();
+    let own: Vec<_> =
+        nix::ifaddrs::getifaddrs().unwrap().filter_map(|one| Some(one.address?.as_sockaddr_in()?.ip())).collect();
     let listener = TcpListener::bind("0.0.0.0:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let port = listener.local_addr().unwrap().port();
     let mut script = String::new();
-    for address in own.iter().map(ToString::to_string).chain(["198.18.0.2".into(), "198.18.0.53".into(), "198.18.0.80".into()]) {
+    for address in
+        own.iter().map(ToString::to_string).chain(["198.18.0.2".into(), "198.18.0.53".into(), "198.18.0.80".into()])
+    {
         script.push_str(&format!("echo hello | b timeout 3 /bin/busybox nc -w 2 {address} {port}; "));
     }
     script.push_str("b cat /etc/resolv.conf; exit 0");
@@ -299,7 +327,8 @@ fn what_would_take_the_machine_down_is_stopped() {
 fn secrets_and_caches_are_in_no_layer() {
     let home = home();
     let trees = home.trees();
-    let secret = File { target: "/run/secrets/token".into(), content: b"TOPSECRET".to_vec(), mode: 0o400, owner: (1000, 1000) };
+    let secret =
+        File { target: "/run/secrets/token".into(), content: b"TOPSECRET".to_vec(), mode: 0o400, owner: (1000, 1000) };
     let cache = |sharing| Mount::Cache {
         key: "c".into(),
         target: "/var/cache/c".into(),
@@ -307,15 +336,18 @@ fn secrets_and_caches_are_in_no_layer() {
         owner: (1000, 1000),
         sharing,
     };
-    let bind = Mount::Bind { trees: trees.clone(), path: "/srv/folder".into(), target: "/mnt/b".into(), writable: true };
-    let mut command = shell("b cat /run/secrets/token; b touch /var/cache/c/kept /mnt/b/gone /home/x; b ls /mnt/b /var/cache/c");
+    let bind =
+        Mount::Bind { trees: trees.clone(), path: "/srv/folder".into(), target: "/mnt/b".into(), writable: true };
+    let mut command =
+        shell("b cat /run/secrets/token; b touch /var/cache/c/kept /mnt/b/gone /home/x; b ls /mnt/b /var/cache/c");
     command.mounts = vec![Mount::Secret(secret), cache(Sharing::Locked), bind];
     let (ran, said) = home.run(&trees, &command);
     assert_eq!(said, "TOPSECRET/mnt/b:\na\nb\ngone\n\n/var/cache/c:\nkept\n");
     let layer = ran.layer.unwrap();
     assert_eq!(home.members(&layer), ["home/ 755 0:0", "home/x 644 0:0"]);
     let mut again = shell("b ls /var/cache/c; b stat -c %u:%a /var/cache/c; b ls /mnt/b");
-    let bind = Mount::Bind { trees: trees.clone(), path: "/srv/folder".into(), target: "/mnt/b".into(), writable: false };
+    let bind =
+        Mount::Bind { trees: trees.clone(), path: "/srv/folder".into(), target: "/mnt/b".into(), writable: false };
     again.mounts = vec![cache(Sharing::Shared), bind];
     let (ran, said) = home.run(&trees, &again);
     assert_eq!(said, "kept\n1000:700\na\nb\n");
@@ -340,7 +372,10 @@ fn volatile_files_are_not_in_the_layer() {
     for name in ["var/lib/apt/lists/x", "tmp/x", "etc/machine-id", "etc/shadow"] {
         assert!(names.iter().any(|other| other == name), "{names:?}");
     }
-    assert!(!names.iter().any(|name| name.ends_with(".deb") || name.contains("pip/x") || name.contains("log/apt/x")), "{names:?}");
+    assert!(
+        !names.iter().any(|name| name.ends_with(".deb") || name.contains("pip/x") || name.contains("log/apt/x")),
+        "{names:?}"
+    );
     assert_eq!(home.text(&layer, "etc/machine-id"), b"");
     assert_eq!(home.text(&layer, "etc/shadow"), b"new:!:3652:0:99999:7:::\n");
 }
@@ -351,23 +386,101 @@ fn another_user_gains_rights_by_programs_that_give_them() {
     if !has_range(&home) {
         return;
     }
-    let (layer, _) = home.shell(&home.trees(), "b cp /bin/busybox /bin/id; b chmod 4755 /bin/id");
+    let (layer, _) = home.shell(&home.trees(), "b chmod 4755 /bin/whoami");
     let trees = home.workshop.trees(&[&home.base(), &layer.unwrap()]).unwrap();
-    let mut command = shell("/bin/id -u; b id -u; b grep CapEff /proc/self/status");
+    let mut command = shell("/bin/whoami; b id -u; b grep CapEff /proc/self/status");
     command.user = (1000, 1000);
     let (_, said) = home.run(&trees, &command);
     assert!(said.contains("\nCapEff:\t0000000000000000") && said.starts_with("0\n1000\n"), "{said}");
 }
 
+/// A Debian root with apt, pip and what packages' scripts count on: the layers of an image, in the home's store.
+fn debian(home: &home::Home) -> Vec<Layer> {
+    const PACKAGES: &str = "apt, dpkg, passwd, adduser, libcap2-bin, python3-pip, coreutils, findutils, grep, sed, tar, gzip, \
+                            login, perl-base, debianutils, diffutils, util-linux, mawk, hostname, bash, init-system-helpers";
+    let project = home.tiny("debian");
+    let manifest = std::fs::read_to_string(project.join("ekiben.yaml")).unwrap();
+    let manifest = manifest.replace("\npython:\n", &format!("\nsystem:\n  packages: [{PACKAGES}]\npython:\n"));
+    std::fs::write(project.join("ekiben.yaml"), manifest).unwrap();
+    std::fs::remove_file(project.join("ekiben.lock")).unwrap();
+    let digest = home.build(&project).parse().unwrap();
+    let store = ekiben::image::store::Store::open(&home.store()).unwrap();
+    ekiben::image::Image::load(&store, &digest).unwrap().layers().to_vec()
+}
+
+#[test]
+fn package_managers_work_and_leave_the_same_bytes() {
+    if std::env::var_os(AGAIN).is_some() {
+        // Its image is built by root.
+        return;
+    }
+    let built = home::Home::warm();
+    let layers = debian(&built);
+    let (session, workshop) = workshop(&built.store());
+    let layers: Vec<_> = layers.iter().collect();
+    let trees = workshop.trees(&layers).unwrap();
+    let run = |trees: &Trees, script: &str| {
+        let args = ["/bin/sh", "-ec", script].map(str::to_owned).into();
+        let mut command = Command::new(args, "a step");
+        command.env.extend(["HOME=/root", "DEBIAN_FRONTEND=noninteractive"].map(str::to_owned));
+        command.network = Network::Outside;
+        // The mirror is the one that this machine has.
+        let path = "/etc/apt/sources.list.d/debian.sources";
+        for path in [path, "/usr/share/keyrings/debian-archive-keyring.gpg"] {
+            let content = std::fs::read(path).unwrap();
+            command.files.push(File { target: path.into(), content, mode: 0o644, owner: (0, 0) });
+        }
+        let mut said = String::new();
+        let ran = workshop.run(trees, &command, &mut |line| said.push_str(&format!("{line}\n"))).unwrap();
+        assert_eq!(ran.exit, 0, "{said}");
+        (ran.layer, said)
+    };
+    // What a base has to begin with where no package's script was run.
+    let sources = "cp /usr/share/base-passwd/passwd.master /etc/passwd; cp /usr/share/base-passwd/group.master /etc/group; \
+                   touch /etc/shadow /var/lib/dpkg/status; \
+                   mkdir -p /var/lib/apt/lists/partial /var/cache/apt/archives/partial /var/log/apt; \
+                   id _apt || useradd --system --no-create-home _apt";
+    let (base, _) = run(&trees, sources);
+    let base = base.unwrap();
+    let under = workshop.trees(&[layers.as_slice(), &[&base]].concat()).unwrap();
+    let apt = "apt-get update -q; apt-get install -qy --no-install-recommends hello; hello";
+    let (first, said) = run(&under, apt);
+    assert!(said.contains("Hello, world!"), "{said}");
+    let lists = run(
+        &workshop.trees(&[layers.as_slice(), &[&base, first.as_ref().unwrap()]].concat()).unwrap(),
+        "ls /var/lib/apt/lists; hello",
+    )
+    .1;
+    assert!(lists.contains("Packages"), "{lists}");
+    let script = "python3.11 -m pip install --break-system-packages --root-user-action ignore -q iniconfig==2.0.0; \
+                  python3.11 -c 'import iniconfig; print(iniconfig.__file__)'; useradd -m someone; \
+                  cp /bin/true /usr/local/bin/bind; setcap cap_net_bind_service+ep /usr/local/bin/bind; getcap /usr/local/bin/bind";
+    let (one, said) = run(&under, script);
+    assert!(said.contains("cap_net_bind_service=ep") && said.contains("iniconfig"), "{said}");
+    let (one, two) = (one.unwrap(), run(&under, script).0.unwrap());
+    assert_eq!(one.digest, two.digest);
+    let (_, said) = run(
+        &workshop.trees(&[layers.as_slice(), &[&base, &two]].concat()).unwrap(),
+        "getcap /usr/local/bin/bind; id someone",
+    );
+    assert!(said.contains("cap_net_bind_service=ep") && said.contains("someone"), "{said}");
+    drop(session);
+    ekiben::io::archive::remove(&built.store()).unwrap();
+}
+
 fn starter() {
     let Some(folder) = std::env::var_os("EKIBEN_TEST_STEP_STARTER") else { return };
-    let session = crate::home::session(Path::new(&folder));
-    let workshop = Workshop::open(&session, &Launcher::program(shared().join("ekiben"))).unwrap();
-    let home = Home { session, workshop, _folder: tempfile::tempdir().unwrap() };
+    let (session, workshop) = workshop(Path::new(&folder));
+    let beside = Path::new(&folder).parent().unwrap();
+    let home = Home { session, workshop, folder: tempfile::tempdir_in(beside).unwrap() };
     let trees = home.trees();
     std::io::stdout().write_all(b"unpacked\n").unwrap();
     let marker = std::env::var("EKIBEN_TEST_STEP_MARKER").unwrap();
-    let _ = home.workshop.run(&trees, &shell(&format!("b touch /root/a; b sleep {marker} & b sleep {marker}")), &mut |_| {});
+    let _ = home.workshop.run(
+        &trees,
+        &shell(&format!("b touch /root/a; b sleep {marker} & b sleep {marker}")),
+        &mut |_| {},
+    );
     std::process::exit(0);
 }
 
@@ -414,9 +527,11 @@ fn nothing_outlives_a_killed_starter() {
     child.wait().unwrap();
     wait_until("nothing runs", || lines().is_empty());
     // The next command removes what they left.
-    let session = crate::home::session(&store);
+    let (session, _) = workshop(&store);
     let left: Vec<_> = crate::home::names(&session.store.root().join("scratch"));
     assert!(left.is_empty(), "{left:?}");
+    drop(session);
+    ekiben::io::archive::remove(&store).unwrap();
 }
 
 /// What several steps leave, by digest.

@@ -19,7 +19,7 @@ use crate::io::finding::Finding;
 
 /// The groups of one container: one folder per version 1 hierarchy, or a single one of version 2.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(in crate::run) struct Cgroup {
+pub(crate) struct Cgroup {
     groups: Vec<Group>,
 }
 
@@ -39,7 +39,7 @@ type Note<'a> = &'a dyn Fn(&Cgroup) -> std::io::Result<()>;
 impl Cgroup {
     /// Makes groups called `name` with `limits` and goes into them. Before each is made, `note` learns of it, so that
     /// whoever tidies up after a killed supervisor knows them all. On failure, says why, and nothing stays.
-    pub(in crate::run) fn enter(&mut self, name: &str, limits: &Limits, note: Note) -> Result<(), String> {
+    pub(crate) fn enter(&mut self, name: &str, limits: &Limits, note: Note) -> Result<(), String> {
         let made = self.make(name, limits, note);
         if made.is_err() {
             self.leave();
@@ -157,7 +157,7 @@ impl Cgroup {
     ///
     /// # Errors
     /// When this user may not move processes there.
-    pub(in crate::run) fn doors(&self, process: u32) -> std::io::Result<Vec<fs::File>> {
+    pub(crate) fn doors(&self, process: u32) -> std::io::Result<Vec<fs::File>> {
         let mounts = fs::read_to_string("/proc/self/mountinfo")?;
         let groups = fs::read_to_string(format!("/proc/{process}/cgroup"))?;
         let folders = parse_hierarchies(&mounts, &groups).into_iter().map(|found| found.mount.join(found.own));
@@ -166,14 +166,14 @@ impl Cgroup {
     }
 
     /// Takes the supervisor back out. Where the system does not let it, it stays.
-    pub(in crate::run) fn leave(&self) {
+    pub(crate) fn leave(&self) {
         for group in &self.groups {
             let _ = go_into(&group.home);
         }
     }
 
     /// Whether the kernel killed a process of the container for want of memory.
-    pub(in crate::run) fn ran_out_of_memory(&self) -> bool {
+    pub(crate) fn ran_out_of_memory(&self) -> bool {
         let kills = |text: String| {
             text.lines().filter_map(|line| line.strip_prefix("oom_kill ")).any(|count| count.trim() != "0")
         };
@@ -206,7 +206,7 @@ impl Cgroup {
 }
 
 /// Removes the groups beside or above this process's whose names `fit`, and kills what is still in them.
-pub(in crate::run) fn remove_named(fit: &dyn Fn(&str) -> bool) {
+pub(crate) fn remove_named(fit: &dyn Fn(&str) -> bool) {
     let mut cgroup = Cgroup::default();
     for hierarchy in hierarchies().unwrap_or_default() {
         let home = hierarchy.mount.join(&hierarchy.own);

@@ -131,7 +131,7 @@ impl Host<'_> {
         }
         let handle = lifeline::process_handle(inside.id())?;
         let exchanged = match files.into_iter().next() {
-            Some(master) => exchange_with_terminal(&master, guest, ends, &handle),
+            Some(master) => exchange_with_terminal(&master, guest.input, ends, &handle),
             None => exchange(ours, ends, &handle),
         };
         if exchanged.is_err() {
@@ -242,15 +242,20 @@ fn exchange(ours: Ours, ends: &Ends<'_>, process: &OwnedFd) -> io::Result<()> {
     flows.iter_mut().take(2).try_for_each(relay::drain)
 }
 
-/// The same for a program with a terminal, whose other side is `master`.
-fn exchange_with_terminal(master: &OwnedFd, guest: &Guest, ends: &Ends<'_>, process: &OwnedFd) -> io::Result<()> {
+/// The same for a program with a terminal, whose other side is `master`. It reads what is typed if `has_input`.
+pub(crate) fn exchange_with_terminal(
+    master: &OwnedFd,
+    has_input: bool,
+    ends: &Ends<'_>,
+    process: &OwnedFd,
+) -> io::Result<()> {
     /// Ctrl-D (termios(3), VEOF).
     const END: &[u8] = b"\x04";
     relay::never_wait(master.as_fd())?;
     let mut flows = vec![Flow::new(master.try_clone()?, ends.output.try_clone_to_owned()?)];
     let mut signals = Heard::start(&[&TOLD[..], &[Signal::SIGWINCH]].concat())?;
-    let _raw = if guest.input { Raw::of(ends.input)? } else { None };
-    if guest.input {
+    let _raw = if has_input { Raw::of(ends.input)? } else { None };
+    if has_input {
         flows.push(Flow::new(ends.input.try_clone_to_owned()?, master.try_clone()?).with_last_words(END));
     }
     let resize = || Size::of_first(&[ends.output, ends.input]).set(master);

@@ -12,14 +12,14 @@ use nix::sys::signal::Signal;
 
 /// The supervisor, as its children know it.
 #[derive(Clone, Debug)]
-pub(in crate::run) struct Supervisor {
+pub(crate) struct Supervisor {
     /// Refers to the process itself, whatever becomes of its number.
     process: Rc<OwnedFd>,
 }
 
 impl Supervisor {
     /// This process.
-    pub(in crate::run) fn this() -> io::Result<Self> {
+    pub(crate) fn this() -> io::Result<Self> {
         Ok(Self { process: Rc::new(process_handle(std::process::id())?) })
     }
 
@@ -27,7 +27,7 @@ impl Supervisor {
     ///
     /// # Errors
     /// When the supervisor has ended already.
-    pub(in crate::run) fn die_with_it(&self) -> io::Result<()> {
+    pub(crate) fn die_with_it(&self) -> io::Result<()> {
         nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
         // It may have ended just before.
         if ends_within(&self.process, Duration::ZERO)? {
@@ -38,7 +38,7 @@ impl Supervisor {
 }
 
 /// A handle to a process (pidfd_open(2), Linux 5.3).
-pub(in crate::run) fn process_handle(id: u32) -> io::Result<OwnedFd> {
+pub(crate) fn process_handle(id: u32) -> io::Result<OwnedFd> {
     // SAFETY: the call takes two numbers, and what it returns belongs to nobody else.
     unsafe {
         let fd = Errno::result(libc::syscall(libc::SYS_pidfd_open, id as libc::pid_t, 0))?;
@@ -47,7 +47,7 @@ pub(in crate::run) fn process_handle(id: u32) -> io::Result<OwnedFd> {
 }
 
 /// Whether a process ends within `time`.
-pub(in crate::run) fn ends_within(process: &OwnedFd, time: Duration) -> io::Result<bool> {
+pub(crate) fn ends_within(process: &OwnedFd, time: Duration) -> io::Result<bool> {
     let milliseconds = u16::try_from(time.as_millis()).unwrap_or(u16::MAX);
     match poll(&mut [PollFd::new(process.as_fd(), PollFlags::POLLIN)], milliseconds) {
         Ok(ready) => Ok(ready > 0),
@@ -57,7 +57,7 @@ pub(in crate::run) fn ends_within(process: &OwnedFd, time: Duration) -> io::Resu
 }
 
 /// Sends a signal to the very process that the handle is for, or to none if it has ended (pidfd_send_signal(2)).
-pub(in crate::run) fn send_signal(process: &OwnedFd, signal: Signal) -> io::Result<()> {
+pub(crate) fn send_signal(process: &OwnedFd, signal: Signal) -> io::Result<()> {
     let no_info = std::ptr::null::<libc::siginfo_t>();
     // SAFETY: the kernel takes the null pointer as the information that kill(2) would send.
     let sent = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), signal as i32, no_info, 0) };

@@ -13,29 +13,30 @@
 //! Invariants: the container's program has no capabilities, can gain none, makes the system calls of Docker's default
 //! profile alone, runs as no root of the host, and sees its layers (which are never written to), its mounts, and folders
 //! in memory, nothing else, and not where those lie on the host; nothing of a container runs when its supervisor does not;
-//! a folder whose lock is free belongs to nobody, and is tidied by [`Containers::sweep`].
+//! a folder whose lock is free belongs to nobody, and is tidied by [`Containers::sweep`]. Commands of builds have other
+//! ones: see [`crate::run::step`], which uses what both need.
 
-pub(in crate::run) mod cgroup;
+pub(crate) mod cgroup;
 pub mod engine;
 mod entry;
 mod error;
 mod forward;
-mod guest;
-pub(in crate::run) mod lifeline;
+pub(crate) mod guest;
+pub(crate) mod lifeline;
 mod line;
 mod log;
-pub(in crate::run) mod probe;
-pub(in crate::run) mod program;
+pub(crate) mod probe;
+pub(crate) mod program;
 mod relay;
-pub(in crate::run) mod rootfs;
+pub(crate) mod rootfs;
 mod runtime;
 mod sealed;
-pub(in crate::run) mod seccomp;
+pub(crate) mod seccomp;
 mod signals;
 mod spec;
 mod state;
 mod supervise;
-mod terminal;
+pub(crate) mod terminal;
 mod trial;
 mod usage;
 
@@ -151,7 +152,7 @@ impl Launcher {
     }
 
     /// Where it lies.
-    pub(in crate::run) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.program
     }
 }

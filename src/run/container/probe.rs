@@ -22,14 +22,14 @@ pub(super) fn knows(map: &str, id: u32) -> bool {
 
 /// The kernel refused namespaces with `error`: finds out which of its settings, or which sandbox around this process,
 /// it was.
-pub(in crate::run) fn refused(error: Errno) -> Failure {
+pub(crate) fn refused(error: Errno) -> Failure {
     let (why, hint) = reason(error, &|path| std::fs::read_to_string(path).ok());
     Failure::NoSandbox { why, hint: hint.to_owned() }
 }
 
 /// The container runtime failed with `message`, though the kernel gave namespaces: finds out whether it was a sandbox
 /// around this process.
-pub(in crate::run) fn explained(message: String) -> Failure {
+pub(crate) fn explained(message: String) -> Failure {
     if is_confined(&|path| std::fs::read_to_string(path).ok()) {
         let (why, hint) = confined(&message);
         return Failure::NoSandbox { why, hint: hint.to_owned() };

@@ -13,7 +13,7 @@ use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use super::Failure;
 
 /// A program that was found in the container, with all that it is given.
-pub(in crate::run) struct Program {
+pub(crate) struct Program {
     file: File,
     name: String,
     args: Vec<CString>,
@@ -33,7 +33,7 @@ impl Program {
     ///
     /// # Errors
     /// [`Failure::Command`] when there is none that could be run.
-    pub(in crate::run) fn find(args: &[String], env: &[String]) -> Result<Self, Failure> {
+    pub(crate) fn find(args: &[String], env: &[String]) -> Result<Self, Failure> {
         let name = args.first().cloned().unwrap_or_default();
         let path = find(&name, env).map_err(|(why, missing)| Failure::Command {
             program: name.clone(),
@@ -50,7 +50,7 @@ impl Program {
     ///
     /// # Errors
     /// [`Failure::Command`] when the arguments or variables cannot be given to a program.
-    pub(in crate::run) fn open(file: OwnedFd, args: &[String], env: &[String]) -> Result<Self, Failure> {
+    pub(crate) fn open(file: OwnedFd, args: &[String], env: &[String]) -> Result<Self, Failure> {
         Self::new(File::Open(file), args.first().cloned().unwrap_or_default(), args, env)
     }
 
@@ -63,7 +63,7 @@ impl Program {
     }
 
     /// Becomes it. Returns only when it cannot be run.
-    pub(in crate::run) fn run(&self) -> Failure {
+    pub(crate) fn run(&self) -> Failure {
         let Err(error) = match &self.file {
             File::Path(path) => nix::unistd::execve(path, &self.args, &self.env),
             File::Open(file) => nix::unistd::execveat(file, c"", &self.args, &self.env, AtFlags::AT_EMPTY_PATH),
@@ -75,7 +75,7 @@ impl Program {
 }
 
 /// Gives signals the meaning that programs expect: this one's ways with them are inherited.
-pub(in crate::run) fn reset_signals() {
+pub(crate) fn reset_signals() {
     // The supervisor blocks signals, and Rust ignores SIGPIPE.
     let _ = SigSet::all().thread_unblock();
     // SAFETY: the default action runs no code of this process.

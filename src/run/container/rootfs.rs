@@ -62,7 +62,7 @@ pub(super) fn assemble(spec: &Spec, in_user_namespace: bool) -> Result<Spec, Fai
 }
 
 /// Makes what the layers lack in `top`, parents first.
-pub(in crate::run) fn make_all(wanted: BTreeSet<(PathBuf, Kind)>, owners: bool) -> Result<(), Failure> {
+pub(crate) fn make_all(wanted: BTreeSet<(PathBuf, Kind)>, owners: bool) -> Result<(), Failure> {
     // Last, so that nothing is made through them.
     let (links, others): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|(_, kind)| matches!(kind, Kind::Link { .. }));
     for (path, kind) in others.into_iter().chain(links) {
@@ -176,7 +176,7 @@ fn overlay(layers: &str, writable: Option<u64>, spec: &Spec, in_user_namespace: 
 
 /// A mount point that the layers lack, or a folder on the way to one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::run) enum Kind {
+pub(crate) enum Kind {
     /// With these permission bits, of this user and group.
     Folder {
         mode: u32,
@@ -212,7 +212,7 @@ fn missing(spec: &Spec, root: &OwnedFd) -> Result<BTreeSet<(PathBuf, Kind)>, Fai
 
 /// Adds what `target` needs to be there: a folder, which has the permissions `mode` where some are given, or a file. Returns
 /// where that is, from the root and through no links.
-pub(in crate::run) fn add_missing(
+pub(crate) fn add_missing(
     root: &OwnedFd,
     target: &Path,
     is_folder: bool,
@@ -306,7 +306,7 @@ fn keep_folders(path: &Path, wanted: &mut BTreeSet<(PathBuf, Kind)>) -> Result<(
     Ok(())
 }
 
-pub(in crate::run) fn inside(root: &OwnedFd, path: &Path) -> nix::Result<OwnedFd> {
+pub(crate) fn inside(root: &OwnedFd, path: &Path) -> nix::Result<OwnedFd> {
     let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(ResolveFlag::RESOLVE_IN_ROOT);
     openat2(root, path, how)
 }
@@ -320,6 +320,6 @@ pub(super) fn can_mount_sys() -> bool {
     mounted && umount2("top", MntFlags::MNT_DETACH).is_ok()
 }
 
-pub(in crate::run) fn failed(what: &str, error: Errno) -> Failure {
+pub(crate) fn failed(what: &str, error: Errno) -> Failure {
     Failure::Io { message: format!("{what}: {}", error.desc()) }
 }

@@ -29,7 +29,7 @@ const PROFILE: &str = include_str!("seccomp/default.json");
 
 /// The programs that the kernel runs before each system call, in the order in which they are installed.
 #[derive(Clone, Debug)]
-pub(in crate::run) struct Filters(Vec<BpfProgram>);
+pub(crate) struct Filters(Vec<BpfProgram>);
 
 impl Filters {
     /// Those of the profile, for this machine and a process without capabilities.
@@ -38,7 +38,7 @@ impl Filters {
     }
 
     /// Those for a process that has `capabilities`, by the names that they have in the profile.
-    pub(in crate::run) fn with_capabilities(capabilities: &[&str]) -> io::Result<Self> {
+    pub(crate) fn with_capabilities(capabilities: &[&str]) -> io::Result<Self> {
         let profile = Profile::read()?;
         let (allowed, refused) = calls(&profile.rules(&Machine::this(), capabilities), profile.default_errno_ret)?;
         let program = |rules, otherwise, then| {
@@ -57,7 +57,7 @@ impl Filters {
 
     /// Holds this thread, which has CAP_SYS_ADMIN, and all that it becomes and starts to the profile: its privileges may
     /// grow later (seccomp(2)).
-    pub(in crate::run) fn install_with_rights(&self) -> Result<(), Failure> {
+    pub(crate) fn install_with_rights(&self) -> Result<(), Failure> {
         for program in &self.0 {
             let length = u16::try_from(program.len()).map_err(io::Error::other)?;
             let filter = nix::libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut().cast() };

@@ -15,14 +15,14 @@ use serde::{Deserialize, Serialize};
 
 /// Rows and columns of a terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Size {
+pub(crate) struct Size {
     rows: u16,
     columns: u16,
 }
 
 impl Size {
     /// That of the first of these which is a terminal; else that of terminals long ago.
-    pub(super) fn of_first(files: &[BorrowedFd<'_>]) -> Self {
+    pub(crate) fn of_first(files: &[BorrowedFd<'_>]) -> Self {
         let known = files.iter().find_map(|file| tcgetwinsize(file).ok()).filter(|size| size.ws_row > 0);
         known.map_or(Self { rows: 24, columns: 80 }, |size| Self { rows: size.ws_row, columns: size.ws_col })
     }
@@ -67,7 +67,7 @@ impl Drop for Raw {
 ///
 /// # Errors
 /// When what lies in the place of the kernel's terminals is something else.
-pub(super) fn make(size: Size) -> io::Result<(OwnedFd, OwnedFd)> {
+pub(crate) fn make(size: Size) -> io::Result<(OwnedFd, OwnedFd)> {
     // What lies there is the container's. It is neither waited for nor followed, and no device of the host's could be
     // there: nothing is mounted with devices.
     let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;

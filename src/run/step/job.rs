@@ -1,12 +1,16 @@
 //! What a process within is told, and what it answers.
 
+use std::io;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use super::Command;
 use crate::io::archive::{Attributes, Entry};
+use crate::io::ids;
 use crate::run::container::Failure;
+use crate::run::container::terminal::Size;
 
 /// The kind of job, for all but the removal of trees.
 pub(super) const JOB: &str = "step";
@@ -18,7 +22,7 @@ pub(super) enum Job {
     Unpack(Unpack),
     /// A command is run.
     Run(Box<Run>),
-    /// `root` is put in order. Answered with whether it holds any change.
+    /// `root` is put in order. Answered with [`Settled`].
     Settle(Pack),
     /// The entries of `root` are told.
     Pack(Pack),
@@ -44,6 +48,8 @@ pub(super) struct Run {
     /// What tells its control group from others.
     pub(super) name: String,
     pub(super) command: Command,
+    /// The command has a terminal, with this size.
+    pub(super) terminal: Option<Size>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -53,18 +59,22 @@ pub(super) struct Pack {
     pub(super) epoch: u64,
 }
 
+/// What is in a folder that was put in order.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Settled {
+    /// There is anything.
+    pub(super) changes: bool,
+    /// What was taken out because no layer holds it, for a person.
+    pub(super) left_out: Vec<String>,
+}
+
 /// What is told of `root`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum Packed {
     /// A member of the layer. The bytes of a file follow.
     Entry(Entry),
     /// That was all.
-    Done {
-        /// There was none that changes anything.
-        is_empty: bool,
-        /// What no layer holds.
-        left_out: Vec<String>,
-    },
+    Done,
     /// It cannot be read.
     Failed(String),
 }
@@ -78,4 +88,9 @@ pub(super) struct Ended {
     pub(super) disk_full: Option<String>,
     /// Why it was not started.
     pub(super) failure: Option<Failure>,
+}
+
+/// Says something.
+pub(super) fn say(line: &UnixStream, what: &impl Serialize) -> io::Result<()> {
+    ids::send(line, &serde_json::to_vec(what)?)
 }

@@ -18,6 +18,7 @@
 //! folder, and of the host's devices those that hold nothing. It reaches no address of this machine. Nothing of it runs
 //! when the process that started it does not. What is a mount point, a secret or a cache is in no layer.
 
+mod host;
 mod job;
 mod link;
 mod outside;
@@ -27,6 +28,7 @@ mod upper;
 mod within;
 
 use std::io::{self, BufRead as _};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -42,8 +44,11 @@ use crate::io::archive::{self, Attributes, Facts};
 use crate::io::digest::{Digest, HashingReader, Mismatch};
 use crate::io::explain::{ErrorKind, Explain, Explanation};
 use crate::io::ids::{self, Worker};
-use crate::run::container::{Failure, Launcher};
-use job::{Ended, Job, Pack, Packed, Run, Unpack};
+use crate::run::container::guest::exchange_with_terminal;
+use crate::run::container::lifeline::process_handle;
+use crate::run::container::terminal::Size;
+use crate::run::container::{Ends, Failure, Launcher};
+use job::{Ended, Job, Pack, Packed, Run, Settled, Unpack};
 
 pub use crate::io::ids::Ids;
 pub use within::take_over;
@@ -260,7 +265,7 @@ impl Command {
             cwd: "/".into(),
             user: (0, 0),
             groups: Vec::new(),
-            hostname: "buildkitsandbox".to_owned(),
+            hostname: "ekiben".to_owned(),
             hosts: Vec::new(),
             network: Network::None,
             input: Vec::new(),
@@ -348,7 +353,8 @@ impl Workshop {
         // One that has failed says why.
         let _ = worker.line.shutdown(std::net::Shutdown::Write);
         let said = worker.hear()?.ok_or_else(|| failed("the process that unpacks it ended early".to_owned()))?;
-        let facts: Facts = serde_json::from_slice::<Result<Facts, String>>(&said).map_err(io::Error::from)?.map_err(failed)?;
+        let facts: Facts =
+            serde_json::from_slice::<Result<Facts, String>>(&said).map_err(io::Error::from)?.map_err(failed)?;
         copied.map_err(layer::Error::from)?;
         let (actual, expected) = (archive.finish(), layer.diff_id);
         if actual != expected {
@@ -365,13 +371,32 @@ impl Workshop {
     pub fn run(&self, below: &Trees, command: &Command, output: &mut dyn FnMut(&str)) -> Result<Ran, Error> {
         let (reader, writer) = io::pipe()?;
         let mut desk = self.desk()?;
-        let (worker, proxied) = self.start(below, command, &mut desk, Some(writer.into()))?;
+        let (worker, _, proxied) = self.start(below, command, &mut desk, Streams::Output(writer.into()))?;
         let ended = attend(worker, reader, output)?;
         drop(proxied);
         let (exit, out_of_memory) = (ended.exit, ended.out_of_memory);
         let packed = if exit == 0 { Some(self.pack(below, command, &desk)?) } else { None };
         let (layer, left_out) = packed.unwrap_or_default();
         Ok(Ran { exit, out_of_memory, layer, left_out })
+    }
+
+    /// Runs `command`, such as a shell, over `below` with a terminal of its own, which a person uses at `ends`, to its end.
+    /// Returns what it said, or 128 and the number of the signal that ended it. What it changed is thrown away.
+    ///
+    /// # Errors
+    /// When it cannot be started, or fills the disk.
+    pub fn shell(&self, below: &Trees, command: &Command, ends: &Ends<'_>) -> Result<i32, Error> {
+        let mut desk = self.desk()?;
+        let size = Size::of_first(&[ends.output, ends.input]);
+        let (mut worker, terminal, proxied) = self.start(below, command, &mut desk, Streams::Terminal(size))?;
+        let Some(terminal) = terminal else {
+            return Err(Error::Within { what: "the command was not started", why: "it has no terminal".to_owned() });
+        };
+        let process = process_handle(worker.id())?;
+        exchange_with_terminal(&terminal, true, ends, &process)?;
+        let ended = ended(&mut worker)?;
+        drop(proxied);
+        Ok(ended.exit)
     }
 
     /// The folder of a step that is about to be done.
@@ -390,8 +415,8 @@ impl Workshop {
         below: &Trees,
         command: &Command,
         desk: &mut Desk,
-        output: Option<std::os::fd::OwnedFd>,
-    ) -> Result<(Worker, Vec<outside::Outside>), Error> {
+        streams: Streams,
+    ) -> Result<(Worker, Option<OwnedFd>, Vec<outside::Outside>), Error> {
         let mut command = command.clone();
         add_missing(&mut command.env, "SOURCE_DATE_EPOCH", &archive::epoch().to_string());
         let way = match command.network {
@@ -410,9 +435,17 @@ impl Workshop {
             caches: desk.caches.iter().map(|cache| cache.folder.clone()).collect(),
             name: desk.name.clone(),
             command,
+            terminal: match &streams {
+                Streams::Terminal(size) => Some(*size),
+                Streams::Output(_) => None,
+            },
+        };
+        let output = match streams {
+            Streams::Output(output) => Some(output),
+            Streams::Terminal(_) => None,
         };
         let mut worker = self.worker(&Job::Run(Box::new(run.clone())), Some(&desk.folder), output)?;
-        let (packets, listeners) = process::ready(&mut worker)?;
+        let process::Assembled { packets, terminal, listeners } = process::ready(&mut worker)?;
         let mut proxied = Vec::new();
         if let (Some(way), Some(packets)) = (way, packets) {
             proxied.push(outside::Outside::network(packets, way)?);
@@ -425,13 +458,15 @@ impl Workshop {
             proxied.push(outside::Outside::socket(listener, socket)?);
         }
         worker.tell(b"go")?;
-        Ok((worker, proxied))
+        Ok((worker, terminal, proxied))
     }
     /// Makes a layer of what a command left.
     fn pack(&self, below: &Trees, command: &Command, desk: &Desk) -> Result<(Option<Layer>, Vec<String>), Error> {
         let told = Pack { lower: below.lower.clone(), epoch: archive::epoch() };
-        let mut left_out = Vec::new();
-        let mut changed = true;
+        let Settled { changes, left_out } = self.settle(&told, desk)?;
+        if !changes {
+            return Ok((None, left_out));
+        }
         let write = |writer: &mut archive::Writer<&mut dyn io::Write>| -> Result<(), Error> {
             let mut worker = self.worker(&Job::Pack(told.clone()), Some(&desk.folder), None)?;
             let failed = |why: String| Error::Within { what: "what the command left cannot be read", why };
@@ -443,32 +478,22 @@ impl Workshop {
                         _ => writer.entry(&entry)?,
                     },
                     Packed::Failed(why) => return Err(failed(why)),
-                    Packed::Done { is_empty, left_out: names } => {
-                        (changed, left_out) = (!is_empty, names);
-                        return Ok(());
-                    }
+                    Packed::Done => return Ok(()),
                 }
             }
         };
-        // Whether there is anything is known only when all was looked at.
-        if !self.has_changes(&told, desk)? {
-            return Ok((None, Vec::new()));
-        }
         let layer = Layer::write(&self.session.store, self.session.making, command.title.clone(), write)?;
-        if !changed {
-            return Ok((None, left_out));
-        }
         self.adopt(below, &layer, desk)?;
         Ok((Some(layer), left_out))
     }
 
-    /// Puts what a command left in order, and says whether there is anything.
-    fn has_changes(&self, told: &Pack, desk: &Desk) -> Result<bool, Error> {
+    /// Puts what a command left in order.
+    fn settle(&self, told: &Pack, desk: &Desk) -> Result<Settled, Error> {
         let mut worker = self.worker(&Job::Settle(told.clone()), Some(&desk.folder), None)?;
         let what = "what the command left cannot be put in order";
         let early = || Error::Within { what, why: "the process that does it ended early".to_owned() };
         let said = worker.hear()?.ok_or_else(early)?;
-        let settled: Result<bool, String> = serde_json::from_slice(&said).map_err(io::Error::from)?;
+        let settled: Result<Settled, String> = serde_json::from_slice(&said).map_err(io::Error::from)?;
         settled.map_err(|why| Error::Within { what, why })
     }
 
@@ -512,10 +537,18 @@ impl Workshop {
         Err(io::Error::other("no cache is free").into())
     }
 
-    fn worker(&self, job: &Job, folder: Option<&Path>, output: Option<std::os::fd::OwnedFd>) -> Result<Worker, Error> {
+    fn worker(&self, job: &Job, folder: Option<&Path>, output: Option<OwnedFd>) -> Result<Worker, Error> {
         let told = serde_json::to_vec(job).map_err(io::Error::from)?;
         Ok(Worker::start(&self.ids, job::JOB, &told, folder, output)?)
     }
+}
+
+/// Where what a command says goes.
+enum Streams {
+    /// All to one pipe.
+    Output(OwnedFd),
+    /// To a terminal of its own.
+    Terminal(Size),
 }
 
 /// The folder of a step.
@@ -576,6 +609,11 @@ fn attend(mut worker: Worker, output: io::PipeReader, to: &mut dyn FnMut(&str)) 
         let text = line.strip_suffix(b"\n").unwrap_or(&line);
         to(&String::from_utf8_lossy(text.strip_suffix(b"\r").unwrap_or(text)));
     }
+    ended(&mut worker)
+}
+
+/// How a command ended.
+fn ended(worker: &mut Worker) -> Result<Ended, Error> {
     match worker.hear()? {
         Some(said) => match serde_json::from_slice(&said).map_err(io::Error::from)? {
             Ended { failure: Some(failure), .. } => Err(failure.into()),

@@ -107,11 +107,8 @@ impl Way {
         };
         let addresses = (host.trim_matches(['[', ']']), port).to_socket_addrs().into_iter().flatten();
         let Some(own) = addresses.into_iter().find(|address| is_own(*address)) else { return value.to_owned() };
-        let address = match own.ip() {
-            IpAddr::V6(_) | IpAddr::V4(_) => own,
-        };
-        self.proxies.push(address);
-        let changed = url.set_ip_host(PROXY.into()).and_then(|()| url.set_port(Some(port)).map_err(|()| ()));
+        self.proxies.push(own);
+        let changed = url.set_ip_host(PROXY.into()).and_then(|()| url.set_port(Some(port)));
         match (changed, has_scheme) {
             (Err(()), _) => value.to_owned(),
             (Ok(()), true) => url.to_string(),
@@ -140,8 +137,14 @@ impl Way {
 fn is_outside(to: SocketAddr) -> bool {
     let is_routed = match to.ip() {
         IpAddr::V4(ip) => {
-            let reserved = ip.octets()[0] == 0 || ip.octets()[0] >= 240 || (ip.octets()[0] == 198 && ip.octets()[1] & 0xfe == 18);
-            !(ip.is_loopback() || ip.is_unspecified() || ip.is_link_local() || ip.is_multicast() || ip.is_broadcast() || reserved)
+            let reserved =
+                ip.octets()[0] == 0 || ip.octets()[0] >= 240 || (ip.octets()[0] == 198 && ip.octets()[1] & 0xfe == 18);
+            !(ip.is_loopback()
+                || ip.is_unspecified()
+                || ip.is_link_local()
+                || ip.is_multicast()
+                || ip.is_broadcast()
+                || reserved)
         }
         IpAddr::V6(ip) => match ip.to_ipv4_mapped() {
             Some(_) => false,
@@ -311,7 +314,7 @@ impl AsyncRead for Device {
             });
             match read {
                 // What this end sends is heard here too.
-                Ok(Ok(_)) if from[OFFSET_OF_KIND] == libc::PACKET_OUTGOING as u8 => {}
+                Ok(Ok(_)) if from[OFFSET_OF_KIND] == libc::PACKET_OUTGOING => {}
                 Ok(Ok(read)) => {
                     buffer.advance(read);
                     return Poll::Ready(Ok(()));

@@ -25,14 +25,13 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
 use nix::sys::statvfs::statvfs;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{ForkResult, Gid, Pid, Uid, dup2_stderr, dup2_stdin, dup2_stdout, fchdir, fork, geteuid};
+use nix::unistd::{ForkResult, Gid, Pid, Uid, dup2_stderr, dup2_stdin, dup2_stdout, fchdir, fchown, fork, geteuid};
 use nix::unistd::{setgroups, setresgid, setresuid, setsid};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
-use super::job::{Ended, Run};
+use super::job::{Ended, Run, say};
 use super::root::{self, Root};
-use super::within::say;
 use super::{Limits, Network, link};
 use crate::io::ids::{self, Worker};
 use crate::run::container::cgroup::{self, Cgroup};
@@ -40,6 +39,7 @@ use crate::run::container::lifeline::{Supervisor, process_handle, send_signal};
 use crate::run::container::program::{self, Program};
 use crate::run::container::rootfs::failed;
 use crate::run::container::seccomp::Filters;
+use crate::run::container::terminal;
 use crate::run::container::{self, Failure};
 
 /// Of control groups: before the number of the process that started the step.
@@ -94,12 +94,22 @@ pub(super) fn remove_group(name: &str) {
     cgroup::remove_named(&|known: &str| known == group);
 }
 
-/// Waits until the root of a command is assembled. Returns the socket of its packets, and those that SSH agents are to
-/// answer on.
+/// What a command is given by who started it.
+#[derive(Default)]
+pub(super) struct Assembled {
+    /// The socket of its packets.
+    pub(super) packets: Option<OwnedFd>,
+    /// The person's side of its terminal.
+    pub(super) terminal: Option<OwnedFd>,
+    /// Sockets that SSH agents are to answer on.
+    pub(super) listeners: Vec<OwnedFd>,
+}
+
+/// Waits until the root of a command is assembled.
 ///
 /// # Errors
 /// Why it is not.
-pub(super) fn ready(worker: &mut Worker) -> Result<(Option<OwnedFd>, Vec<OwnedFd>), super::Error> {
+pub(super) fn ready(worker: &mut Worker) -> Result<Assembled, super::Error> {
     let mut files = Vec::new();
     let mut length = [0; 8];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(24))];
@@ -118,11 +128,12 @@ pub(super) fn ready(worker: &mut Worker) -> Result<(Option<OwnedFd>, Vec<OwnedFd
     }
     let mut text = vec![0; usize::try_from(u64::from_le_bytes(length)).unwrap_or(0).min(1 << 20)];
     worker.line.read_exact(&mut text)?;
-    match serde_json::from_slice::<Result<bool, Ended>>(&text).map_err(io::Error::from)? {
-        Ok(has_network) => {
+    match serde_json::from_slice::<Result<(bool, bool), Ended>>(&text).map_err(io::Error::from)? {
+        Ok((has_network, has_terminal)) => {
             let mut files = files.into_iter();
             let packets = if has_network { files.next() } else { None };
-            Ok((packets, files.collect()))
+            let terminal = if has_terminal { files.next() } else { None };
+            Ok(Assembled { packets, terminal, listeners: files.collect() })
         }
         Err(Ended { failure: Some(failure), .. }) => Err(failure.into()),
         Err(_) => Err(early()),
@@ -130,10 +141,11 @@ pub(super) fn ready(worker: &mut Worker) -> Result<(Option<OwnedFd>, Vec<OwnedFd
 }
 
 /// Says that the root is assembled, and hands files over.
-fn say_ready(line: &UnixStream, packets: Option<&OwnedFd>, listeners: &[OwnedFd]) -> io::Result<()> {
-    let text = serde_json::to_vec(&Ok::<bool, Ended>(packets.is_some()))?;
+fn say_ready(line: &UnixStream, assembled: &Assembled) -> io::Result<()> {
+    let Assembled { packets, terminal, listeners } = assembled;
+    let text = serde_json::to_vec(&Ok::<_, Ended>((packets.is_some(), terminal.is_some())))?;
     let text = [&(text.len() as u64).to_le_bytes(), text.as_slice()].concat();
-    let files: Vec<_> = packets.into_iter().chain(listeners).map(|file| file.as_fd()).collect();
+    let files: Vec<_> = packets.iter().chain(terminal).chain(listeners).map(|file| file.as_fd()).collect();
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(24))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     if !files.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(&files)) {
@@ -155,7 +167,7 @@ pub(super) fn supervise(run: Run, line: &UnixStream) -> io::Result<()> {
     let ended = watch(&run, line, &group, &host, supervisor, matches!(ids, ids::Ids::Range { .. }), &mut is_ready);
     let ended = ended.unwrap_or_else(|failure| Ended { failure: Some(failure), ..Ended::default() });
     // Whoever waits for the root hears of this in its place.
-    if is_ready { say(line, &ended) } else { say(line, &Err::<bool, Ended>(ended)) }
+    if is_ready { say(line, &ended) } else { say(line, &Err::<(bool, bool), Ended>(ended)) }
 }
 
 /// The control groups of a command, which this process is not in.
@@ -222,7 +234,8 @@ fn watch(
         ForkResult::Parent { child } => child,
         ForkResult::Child => {
             drop((failures, begun));
-            let code = first(First { run, line, group, host, supervisor, filters, packets, to: &to, begins, has_range });
+            let code =
+                first(First { run, line, group, host, supervisor, filters, packets, to: &to, begins, has_range });
             // SAFETY: nothing of this process is to be undone.
             unsafe { libc::_exit(code) }
         }
@@ -230,7 +243,9 @@ fn watch(
     drop((to, begins, packets));
     // Whoever reads what the command says waits until nobody could say more.
     let nothing = fs::File::options().read(true).write(true).open("/dev/null")?;
-    dup2_stdout(nothing.file()).and_then(|()| dup2_stderr(nothing.file())).map_err(|error| failed("no stream", error))?;
+    dup2_stdout(nothing.file())
+        .and_then(|()| dup2_stderr(nothing.file()))
+        .map_err(|error| failed("no stream", error))?;
     let handle = process_handle(first.as_raw().unsigned_abs())?;
     let disk_full = attend(&run.command.limits, line, &handle)?;
     let code = match waitpid(first, Some(WaitPidFlag::__WALL)) {
@@ -254,7 +269,8 @@ fn attend(limits: &Limits, line: &UnixStream, first: &OwnedFd) -> Result<Option<
     let least = limits.reserve.max(limits.disk.map_or(0, |most| at_first.saturating_sub(most)));
     let mut disk_full = None;
     loop {
-        let mut waiting = [PollFd::new(first.as_fd(), PollFlags::POLLIN), PollFd::new(line.as_fd(), PollFlags::empty())];
+        let mut waiting =
+            [PollFd::new(first.as_fd(), PollFlags::POLLIN), PollFd::new(line.as_fd(), PollFlags::empty())];
         match poll(&mut waiting, OFTEN) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return Err(failed("the command could not be waited for", error)),
@@ -326,20 +342,22 @@ fn try_first(first: First<'_>) -> Result<Infallible, Failure> {
     // Where there is none, the kernel has no control groups.
     let _ = unshare(CloneFlags::CLONE_NEWCGROUP);
     let Root { listeners, input } = root::assemble(run, host, has_range)?;
-    say_ready(line, packets.as_ref(), &listeners)?;
+    root::become_root()?;
+    let (terminal, own) = run.terminal.map(terminal::make).transpose()?.unzip();
+    let assembled = Assembled { packets, terminal, listeners };
+    say_ready(line, &assembled)?;
     begins.write_all(b"r")?;
-    drop((begins, packets, listeners));
+    drop((begins, assembled));
     if ids::receive(line)?.is_none() {
         return Err(io::Error::other("nobody waits for the command any more").into());
     }
-    root::become_root()?;
     rustix::system::sethostname(run.command.hostname.as_bytes()).map_err(io::Error::from)?;
     // From here on there may be somebody who would look into this.
     nix::sys::prctl::set_dumpable(false).map_err(|error| failed("it could not be hidden", error))?;
     // SAFETY: this process has one thread.
     match unsafe { fork() }.map_err(|error| failed("no process could be started", error))? {
         ForkResult::Child => {
-            let failure = become_command(run, group, &filters, &input);
+            let failure = become_command(run, group, &filters, &input, own);
             let code = match failure {
                 Ok(never) => match never {},
                 Err(failure) => tell(to, &failure),
@@ -381,11 +399,20 @@ fn become_command(
     group: &Group,
     filters: &Filters,
     input: &OwnedFd,
+    terminal: Option<OwnedFd>,
 ) -> Result<Infallible, Failure> {
     let command = &run.command;
     let refused = |what: &'static str| move |error: Errno| failed(what, error);
     setsid().map_err(refused("no session could be begun"))?;
     dup2_stdin(input).map_err(refused("the input could not be set up"))?;
+    if let Some(terminal) = terminal {
+        rustix::process::ioctl_tiocsctty(&terminal).map_err(io::Error::from)?;
+        dup2_stdin(&terminal)
+            .and_then(|()| dup2_stdout(&terminal))
+            .and_then(|()| dup2_stderr(&terminal))
+            .and_then(|()| fchown(&terminal, Some(Uid::from_raw(command.user.0)), None))
+            .map_err(refused("the terminal could not be set up"))?;
+    }
     let how = OpenHow::new()
         .flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
         .resolve(ResolveFlag::RESOLVE_NO_MAGICLINKS);

@@ -19,8 +19,8 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{chdir, pivot_root};
 
+use super::host::{dress, open_all, paths};
 use super::job::Run;
-use super::within::{dress, open_all, paths};
 use super::{File, Mount};
 use crate::io::archive::Attributes;
 use crate::run::container::rootfs::{self, failed};
@@ -127,7 +127,8 @@ pub(super) fn assemble(run: &Run, host: &Host, has_range: bool) -> Result<Root, 
     }
     let input = Path::new("t/input");
     fs::write(input, &run.command.input)?;
-    let input = open(input, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).map_err(|error| failed("no input", error))?;
+    let input =
+        open(input, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).map_err(|error| failed("no input", error))?;
     Ok(Root { listeners, input })
 }
 
@@ -273,8 +274,10 @@ fn tree(
         .map_err(|error| failed("a mount could not be opened", error))?;
     let inner = path.strip_prefix("/").unwrap_or(path);
     let inner = if inner.as_os_str().is_empty() { Path::new(".") } else { inner };
-    let found = rootfs::inside(&root, inner)
-        .map_err(|error| Failure::Mount { target: path.to_owned(), why: format!("it is not there: {}", error.desc()) })?;
+    let found = rootfs::inside(&root, inner).map_err(|error| Failure::Mount {
+        target: path.to_owned(),
+        why: format!("it is not there: {}", error.desc()),
+    })?;
     // Open as long as this process is.
     let source = format!("/proc/self/fd/{}", found.as_raw_fd()).into();
     std::mem::forget(found);
@@ -290,8 +293,11 @@ fn wanted(places: &[Place], mounts: &[Mount]) -> Result<BTreeSet<(PathBuf, rootf
         Mount::Tmpfs { target, .. } => Some((target.as_path(), true)),
         _ => None,
     });
-    let all: Vec<_> =
-        fixed.into_iter().chain(places.iter().map(|place| (place.target.as_path(), place.is_folder))).chain(memory).collect();
+    let all: Vec<_> = fixed
+        .into_iter()
+        .chain(places.iter().map(|place| (place.target.as_path(), place.is_folder)))
+        .chain(memory)
+        .collect();
     for (target, is_folder) in &all {
         // What lies in something that is mounted is made there.
         let is_within = all.iter().any(|(other, _)| target.starts_with(other) && target != other);

@@ -20,7 +20,7 @@
 //! What stays, though it changes: `/tmp`, `/var/tmp` and apt's lists, which later commands of a Dockerfile may need.
 
 use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
@@ -28,12 +28,12 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
+use nix::sys::stat::{Mode, SFlag, mknod};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
 
-use super::job::Packed;
-use super::within::say;
+use super::job::{Packed, Settled, say};
 use crate::base::python::put_in_order;
-use crate::io::archive::{ArchivePath, Entry, Kind, Stack, WHITEOUT, is_opaque};
+use crate::io::archive::{self, ArchivePath, Entry, Kind, Stack, WHITEOUT, is_opaque};
 
 /// Homes in which programs keep caches.
 fn in_home(path: &str) -> Option<&str> {
@@ -76,17 +76,31 @@ fn walk(root: &Path) -> io::Result<Vec<Found>> {
     Ok(found)
 }
 
-/// Puts the upper folder `root` over the trees `lower` in order: all files get the time `epoch`. Says whether it changes
-/// anything.
-pub(super) fn settle(root: &Path, lower: &[PathBuf], epoch: u64) -> io::Result<bool> {
+/// Puts the upper folder `root` over the trees `lower` in order: all files get the time `epoch`, and what no layer holds is
+/// taken out.
+pub(super) fn settle(root: &Path, lower: &[PathBuf], epoch: u64) -> io::Result<Settled> {
     let below = Stack::new(lower);
     let mut changed = false;
     let time = Timespec { tv_sec: epoch.cast_signed(), tv_nsec: 0 };
     let times = Timestamps { last_access: time, last_modification: time };
     let mut folders = Vec::new();
+    let mut left_out = Vec::new();
     for Found { path, metadata } in walk(root)? {
         let real = root.join(&path);
         let kind = metadata.file_type();
+        if let Some(why) = unspeakable(&real, &path, &metadata) {
+            if left_out.iter().any(|(gone, _): &(PathBuf, String)| path.starts_with(gone)) {
+                continue;
+            }
+            archive::remove(&real)?;
+            // What it was in the place of does not come back.
+            if below.entry(&path).is_some() {
+                mknod(&real, SFlag::S_IFCHR, Mode::empty(), 0)?;
+                changed = true;
+            }
+            left_out.push((path, why));
+            continue;
+        }
         if kind.is_dir() {
             changed |= is_opaque(&real) || !is_same_folder(&real, &metadata, below.entry(&path).as_deref());
             folders.push(real);
@@ -126,7 +140,30 @@ pub(super) fn settle(root: &Path, lower: &[PathBuf], epoch: u64) -> io::Result<b
     for folder in folders.iter().chain([&root.to_owned()]) {
         rustix::fs::utimensat(CWD, folder, &times, AtFlags::SYMLINK_NOFOLLOW)?;
     }
-    Ok(changed)
+    let left_out = left_out.into_iter().map(|(_, why)| why).collect();
+    Ok(Settled { changes: changed, left_out })
+}
+
+/// Why no layer holds something, where that is so.
+fn unspeakable(real: &Path, path: &Path, metadata: &std::fs::Metadata) -> Option<String> {
+    let kind = metadata.file_type();
+    let shown = path.display();
+    if let Err(error) = ArchivePath::from_path(path) {
+        return Some(error.to_string());
+    }
+    let what = if kind.is_symlink() {
+        let target = fs::read_link(real).ok()?;
+        return target.to_str().is_none().then(|| format!("`{shown}` is a link to a name that is no UTF-8"));
+    } else if kind.is_socket() {
+        "socket"
+    } else if kind.is_fifo() {
+        "named pipe"
+    } else if (kind.is_char_device() || kind.is_block_device()) && !is_whiteout(metadata) {
+        "device node"
+    } else {
+        return None;
+    };
+    Some(format!("`{shown}` is a {what}"))
 }
 
 fn is_whiteout(metadata: &std::fs::Metadata) -> bool {
@@ -241,90 +278,54 @@ fn everywhere(mut value: Vec<u8>) -> Vec<u8> {
     value
 }
 
-/// Tells the entries of the upper folder `root` over the trees `lower`, and the bytes of files behind each.
+/// Tells the entries of the upper folder `root`, which was put in order, and the bytes of files behind each.
 pub(super) fn tell(root: &Path, lower: &[PathBuf], line: &UnixStream) -> io::Result<()> {
     let below = Stack::new(lower);
-    let mut left_out = Vec::new();
-    let mut is_empty = true;
     let mut first_names: BTreeMap<(u64, u64), ArchivePath> = BTreeMap::new();
+    let named = |path: &Path| ArchivePath::from_path(path).map_err(io::Error::other);
+    let mark =
+        |path: &Path| -> io::Result<Packed> { Ok(Packed::Entry(Entry::file(named(path)?, 0, archive::Mode::Plain))) };
     for Found { path, metadata } in walk(root)? {
         let real = root.join(&path);
         let kind = metadata.file_type();
-        let named = |path: &Path| ArchivePath::from_path(path).map_err(|error| error.to_string());
-        let name = match named(&path) {
-            Ok(name) => name,
-            Err(why) => {
-                left_out.push(why);
-                continue;
-            }
-        };
-        let mode = metadata.mode() & 0o7777;
-        let owner = (metadata.uid(), metadata.gid());
-        let entry = |kind| -> io::Result<Entry> {
-            Ok(Entry { path: name.clone(), mode, owner, kind, attributes: attributes(&real)? })
-        };
         if is_whiteout(&metadata) {
             let file = [WHITEOUT.as_bytes(), path.file_name().unwrap_or_default().as_bytes()].concat();
-            match named(&path.with_file_name(OsStr::from_bytes(&file))) {
-                Ok(name) => {
-                    is_empty = false;
-                    let kind = Kind::File { size: 0 };
-                    let entry = Entry { mode: 0o644, owner: (0, 0), attributes: Vec::new(), path: name, kind };
-                    say(line, &Packed::Entry(entry))?;
-                }
-                Err(why) => left_out.push(why),
-            }
+            say(line, &mark(&path.with_file_name(OsStr::from_bytes(&file)))?)?;
             continue;
         }
+        let name = named(&path)?;
+        let entry = |kind| -> io::Result<Entry> {
+            let (mode, owner) = (metadata.mode() & 0o7777, (metadata.uid(), metadata.gid()));
+            let attributes = if matches!(kind, Kind::Hardlink(_)) { Vec::new() } else { attributes(&real)? };
+            Ok(Entry { path: name.clone(), mode, owner, kind, attributes })
+        };
         if kind.is_dir() {
-            let opaque = is_opaque(&real);
-            is_empty &= !opaque && is_same_folder(&real, &metadata, below.entry(&path).as_deref());
             say(line, &Packed::Entry(entry(Kind::Directory)?))?;
             // Where there is nothing below, it hides nothing.
-            if opaque && below.entry(&path).is_some()
-                && let Ok(name) = named(&path.join(OsString::from(format!("{WHITEOUT}{WHITEOUT}.opq"))))
-            {
-                let kind = Kind::File { size: 0 };
-                let entry = Entry { mode: 0o644, owner: (0, 0), attributes: Vec::new(), path: name, kind };
-                say(line, &Packed::Entry(entry))?;
+            if is_opaque(&real) && below.entry(&path).is_some() {
+                say(line, &mark(&path.join(format!("{WHITEOUT}{WHITEOUT}.opq")))?)?;
             }
             continue;
         }
         let kind = if kind.is_symlink() {
-            match fs::read_link(&real)?.into_os_string().into_string() {
-                Ok(target) => Kind::Symlink(target),
-                Err(_) => {
-                    left_out.push(format!("`{name}` is a link to a name that is no UTF-8"));
-                    continue;
-                }
-            }
+            let target = fs::read_link(&real)?.into_os_string().into_string();
+            Kind::Symlink(
+                target.map_err(|_| io::Error::other(format!("`{name}` is a link to a name that is no UTF-8")))?,
+            )
         } else if kind.is_file() {
-            let inode = (metadata.dev(), metadata.ino());
-            match first_names.get(&inode) {
+            match first_names.get(&(metadata.dev(), metadata.ino())) {
                 Some(first) => Kind::Hardlink(first.clone()),
                 None => {
                     if metadata.nlink() > 1 {
-                        first_names.insert(inode, name.clone());
+                        first_names.insert((metadata.dev(), metadata.ino()), name.clone());
                     }
                     Kind::File { size: metadata.len() }
                 }
             }
         } else {
-            let what = if kind.is_socket() {
-                "socket"
-            } else if kind.is_fifo() {
-                "named pipe"
-            } else {
-                "device node"
-            };
-            left_out.push(format!("`{name}` is a {what}"));
-            continue;
+            return Err(io::Error::other(format!("`{name}` is nothing that a layer holds")));
         };
-        is_empty = false;
-        let mut entry = entry(kind)?;
-        if matches!(entry.kind, Kind::Hardlink(_)) {
-            entry.attributes.clear();
-        }
+        let entry = entry(kind)?;
         say(line, &Packed::Entry(entry.clone()))?;
         if let Kind::File { size } = entry.kind {
             let copied = io::copy(&mut fs::File::open(&real)?.take(size), &mut &*line)?;
@@ -333,7 +334,7 @@ pub(super) fn tell(root: &Path, lower: &[PathBuf], line: &UnixStream) -> io::Res
             }
         }
     }
-    say(line, &Packed::Done { is_empty, left_out })
+    say(line, &Packed::Done)
 }
 
 #[cfg(test)]
@@ -371,9 +372,11 @@ mod tests {
     #[test]
     fn new_lines_of_shadow_have_the_one_day() {
         let before = b"root:*:19000:0:99999:7:::\nold:*:19001::::::\n";
-        let now = b"root:*:19000:0:99999:7:::\nold:!:20000::::::\nnew:!:20000:0:99999:7:::\nmust:!:0::::::\nno:!:::::::\n";
+        let now =
+            b"root:*:19000:0:99999:7:::\nold:!:20000::::::\nnew:!:20000:0:99999:7:::\nmust:!:0::::::\nno:!:::::::\n";
         let dated = String::from_utf8(dated(before, now, 86_400 * 3652 + 5)).unwrap();
-        let expected = "root:*:19000:0:99999:7:::\nold:!:3652::::::\nnew:!:3652:0:99999:7:::\nmust:!:0::::::\nno:!:::::::\n";
+        let expected =
+            "root:*:19000:0:99999:7:::\nold:!:3652::::::\nnew:!:3652:0:99999:7:::\nmust:!:0::::::\nno:!:::::::\n";
         assert_eq!(dated, expected);
     }
 

@@ -6,22 +6,21 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::fd::{FromRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
-use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use fs_err as fs;
-use nix::fcntl::{OFlag, open};
 use nix::libc;
 use nix::sys::stat::{Mode, umask};
 use serde::Serialize;
 
-use super::job::{JOB, Job, Packed, Unpack};
+use super::host::{dress, open_all, paths};
+use super::job::{JOB, Job, Packed, Unpack, say};
 use super::{process, upper};
-use crate::io::archive::{self, Attributes, Below, Facts, Stack};
+use crate::io::archive::{self, Below, Facts, Stack};
 use crate::io::ids;
 
 /// Works within, if this program was started to do so, and returns its exit code. To be called in `main`, before there is
@@ -85,28 +84,9 @@ fn enter_with(line: &UnixStream, paths: &[PathBuf]) -> io::Result<Vec<OwnedFd>> 
     Ok(ids::enter(line, || open_all(paths))?.1)
 }
 
-/// Folders and files of the host, for later.
-pub(super) fn open_all(paths: &[PathBuf]) -> io::Result<Vec<OwnedFd>> {
-    let open = |path: &PathBuf| {
-        open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
-            .map_err(|error| io::Error::other(format!("{} cannot be opened: {}", path.display(), error.desc())))
-    };
-    paths.iter().map(open).collect()
-}
-
-/// Paths to what is open.
-pub(super) fn paths(open: &[OwnedFd]) -> Vec<PathBuf> {
-    open.iter().map(|file| format!("/proc/self/fd/{}", file.as_raw_fd()).into()).collect()
-}
-
 /// Answers with what came of a job.
 fn answer(line: &UnixStream, result: io::Result<impl Serialize>) -> io::Result<()> {
     say(line, &result.map_err(|error| error.to_string()))
-}
-
-/// Says something.
-pub(super) fn say(line: &UnixStream, what: &impl Serialize) -> io::Result<()> {
-    ids::send(line, &serde_json::to_vec(what)?)
 }
 
 fn unpack(line: &UnixStream, told: &Unpack, below: &[OwnedFd]) -> io::Result<Facts> {
@@ -122,14 +102,6 @@ fn unpack(line: &UnixStream, told: &Unpack, below: &[OwnedFd]) -> io::Result<Fac
         dress(root, told.root)?;
     }
     Ok(facts)
-}
-
-/// Gives a folder that is a root the mode and owner that the layers have for it.
-pub(super) fn dress(root: &Path, attributes: Option<Attributes>) -> io::Result<()> {
-    if let Some(attributes) = attributes.filter(|_| ids::has_others()) {
-        chown(root, Some(attributes.owner.0), Some(attributes.owner.1))?;
-    }
-    fs::set_permissions(root, PermissionsExt::from_mode(attributes.map_or(0o755, |root| root.mode)))
 }
 
 fn said_with_causes(error: &dyn std::error::Error) -> String {
