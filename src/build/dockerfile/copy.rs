@@ -110,6 +110,8 @@ pub struct Placing<'a> {
     pub is_excluded: &'a dyn Fn(&Path) -> bool,
     /// The whole target is made anew: nothing is looked at that is in the image.
     pub link: bool,
+    /// What is put takes the place of what is there, also a file that of a folder: so archives are unpacked.
+    pub replaces: bool,
 }
 
 /// What is put at one place.
@@ -279,6 +281,7 @@ impl Additions {
             parents: false,
             is_excluded: &|_| false,
             link: false,
+            replaces: false,
         };
         let target = Target::of(&placing, below, false)?;
         target.make(self, &target.place, &placing, below)
@@ -330,10 +333,13 @@ impl Additions {
     fn put(&mut self, place: PathBuf, found: &Found, placing: &Placing<'_>, below: &View) -> Result<(), Error> {
         let is_folder = found.node == Node::Folder;
         let there = below.entry(&place).filter(|_| !placing.link);
-        let was_folder =
-            self.0.get(&place).map(|it| &it.node).or(there.map(|it| &it.node)).map(|it| *it == Node::Folder);
-        if was_folder.is_some_and(|was_folder| was_folder != is_folder && (was_folder || is_folder)) {
-            return Err(Error::NoFolder { path: shown(&place) });
+        let was = self.0.get(&place).map(|it| &it.node).or(there.map(|it| &it.node));
+        if was.is_some_and(|was| (*was == Node::Folder) != is_folder) {
+            // A link to a folder stays: others of the image go through it.
+            if !placing.replaces || is_folder && matches!(was, Some(Node::Link(_))) {
+                return Err(Error::NoFolder { path: shown(&place) });
+            }
+            self.0.retain(|path, _| !path.starts_with(&place));
         }
         if found.node == Node::Pipe {
             return Err(Error::Pipe { path: shown(&place) });
@@ -551,7 +557,10 @@ fn pivoted(pattern: &str, path: &Path) -> (PathBuf, PathBuf) {
 }
 
 /// What the pattern `text` matches, in order: names with wildcards (Go's `filepath.Match`) one by one.
-fn matches(source: Source<'_>, text: &str) -> Result<BTreeSet<PathBuf>, Error> {
+///
+/// # Errors
+/// When one is no pattern, or a folder cannot be read.
+pub fn matches(source: Source<'_>, text: &str) -> Result<BTreeSet<PathBuf>, Error> {
     let whole = inside(text);
     let mut found = BTreeSet::from([PathBuf::new()]);
     for name in &whole {
@@ -608,7 +617,20 @@ fn is_pattern(name: &str) -> bool {
     false
 }
 
-fn unescaped(name: &str) -> String {
+/// A pattern that matches `name` alone.
+pub fn escaped(name: &str) -> String {
+    let mut text = String::new();
+    for letter in name.chars() {
+        if matches!(letter, '\\' | '*' | '?' | '[') {
+            text.push('\\');
+        }
+        text.push(letter);
+    }
+    text
+}
+
+/// The name that a pattern without wildcards matches.
+pub fn unescaped(name: &str) -> String {
     let mut letters = name.chars();
     let mut text = String::new();
     while let Some(letter) = letters.next() {

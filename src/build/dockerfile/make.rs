@@ -8,7 +8,7 @@ use http::HeaderMap;
 use url::Url;
 
 use super::contents::{self, Archive};
-use super::copy::{Additions, Placing, inside};
+use super::copy::{self, Additions, Placing, inside};
 use super::mode::Mode;
 use super::plan::{self, Origin, Plan};
 use super::scope::Scope;
@@ -215,7 +215,7 @@ impl Making<'_> {
         Ok(Files { view, archives: layers.into_iter().map(Archive::Layer).collect() })
     }
 
-    /// Makes a folder where none is.
+    /// Makes a folder where none is, which is the user's whose turn it is: so BuildKit makes that of `WORKDIR`.
     fn folder(&self, stage: &mut Stage, path: &str, title: &str) -> Result<(), Error> {
         let view = stage.view(self.session)?;
         let place = view.resolve(&inside(path))?;
@@ -224,7 +224,11 @@ impl Making<'_> {
             return Ok(());
         }
         let mut additions = Additions::default();
-        additions.make_folder(path, (0, 0), &view)?;
+        let owner = match stage.user() {
+            user if user.is_empty() => (0, 0),
+            user => stage.accounts(self.session)?.owner(&user)?,
+        };
+        additions.make_folder(path, owner, &view)?;
         self.put(stage, &additions, &[], &view, title)
     }
 
@@ -317,7 +321,7 @@ impl Making<'_> {
         let scope = &stage.scope;
         let mut target = stage.absolute(&scope.local(&copying.target)?);
         if copying.sources.len() + copying.documents.len() > 1 && !target.ends_with('/') && !is_folder(below, &target) {
-            return Err(super::copy::Error::Several { target }.into());
+            return Err(copy::Error::Several { target }.into());
         }
         if copying.sources.len() + copying.documents.len() > 1 && !target.ends_with('/') {
             target.push('/');
@@ -347,6 +351,7 @@ impl Making<'_> {
             parents: copying.parents,
             is_excluded: &is_excluded,
             link: copying.link,
+            replaces: false,
         };
         put(&placing, &|name: &str| scope.value(name))
     }
@@ -384,13 +389,10 @@ impl Making<'_> {
             self.placed(stage, copying, &below, |placing, _| Ok(additions.file(&name, path, 0o600, placing, &below)?))?;
         }
         let mut files = Vec::new();
-        for text in plain {
+        let is_unpacked = copying.from.is_none() && copying.unpack != Some(false);
+        for text in if is_unpacked { self.one_by_one(plain)? } else { plain } {
             // Archives of the context are unpacked, if they are.
-            let path = match copying.from.is_none() && copying.unpack != Some(false) {
-                true => self.archive(&text)?,
-                false => None,
-            };
-            match path {
+            match if is_unpacked { self.archive(&text)? } else { None } {
                 Some(path) => {
                     let digest = contents::digest(&path)?;
                     self.unpacked(
@@ -414,11 +416,28 @@ impl Making<'_> {
         self.put(stage, &additions, &archives, &below, title)
     }
 
+    /// Patterns of the context's files, each replaced by what it matches where an archive is among that.
+    fn one_by_one(&self, patterns: Vec<String>) -> Result<Vec<String>, Error> {
+        let is_left_out = |path: &Path| self.opened.ignore.is_left_out(&path.to_string_lossy());
+        let source = source::Source::Context { root: &self.request.context, is_left_out: &is_left_out };
+        let mut all = Vec::new();
+        for pattern in patterns {
+            let mut each = Vec::new();
+            for path in copy::matches(source, &pattern)? {
+                each.push(copy::escaped(&path.to_string_lossy()));
+            }
+            let mut are_archives = each.iter().map(|path| self.archive(path));
+            let has_archive = are_archives.any(|archive| archive.is_ok_and(|archive| archive.is_some()));
+            all.extend(if has_archive { each } else { vec![pattern] });
+        }
+        Ok(all)
+    }
+
     /// The file of the context that `text` names, where that is an archive.
     fn archive(&self, text: &str) -> Result<Option<PathBuf>, Error> {
         let is_left_out = |path: &Path| self.opened.ignore.is_left_out(&path.to_string_lossy());
         let source = source::Source::Context { root: &self.request.context, is_left_out: &is_left_out };
-        let place = source.resolve(&inside(text))?;
+        let place = source.resolve(&inside(&copy::unescaped(text)))?;
         let path = self.request.context.join(&place);
         let is_there = source.find(&place)?.is_some_and(|found| matches!(found.node, Node::File(_)));
         if !is_there {
@@ -443,7 +462,7 @@ impl Making<'_> {
         let all = [".".to_owned()];
         self.placed(stage, copying, below, |placing, _| {
             let target = format!("{}/", placing.target.trim_end_matches('/'));
-            let placing = Placing { target: &target, ..*placing };
+            let placing = Placing { target: &target, replaces: true, ..*placing };
             Ok(additions.copy(source::Source::View(&view), &all, &placing, below)?)
         })
     }
@@ -691,6 +710,7 @@ impl Making<'_> {
             parents: false,
             is_excluded: &|_| false,
             link: false,
+            replaces: false,
         };
         let (mut additions, view) = (Additions::default(), View::default());
         additions.copy(source, &[path.to_owned()], &placing, &view)?;
