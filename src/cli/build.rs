@@ -9,11 +9,12 @@ use super::printer::Report;
 use super::{Context, Exit, Failure, dockerfile, exec, push};
 use crate::build;
 use crate::build::workflow::{self, Goal, Opened};
+use crate::bundle::apart::Part;
 use crate::image::oci::platform::Platform;
 use crate::image::registry::Reference;
 use crate::image::session::Session;
 use crate::image::store::ImageName;
-use crate::io::compress::Setting;
+use crate::io::compress::{Compression, Setting};
 use crate::io::digest::Digest;
 use crate::io::explain::ErrorKind;
 use crate::run::step::{self, Command, Trees, Workshop};
@@ -95,6 +96,18 @@ fn targets(args: &Args) -> Result<Vec<Reference>, Failure> {
 fn from_dockerfile(context: &Context, session: &Session, args: Args) -> Result<Exit, Failure> {
     let targets = targets(&args)?;
     let Inputs { path, how } = args.inputs;
+    let others = [
+        ("--locked", how.locked),
+        ("--base", how.base.is_some()),
+        ("--lock", how.lock.is_some()),
+        ("--root", how.root.is_some()),
+        ("--compression", args.compression != Setting::from(Compression::None)),
+        ("--without-models and --models-only", args.parts.part() != Part::Whole),
+    ];
+    if let Some((name, _)) = others.into_iter().find(|(_, is_given)| *is_given) {
+        let explanation = ErrorKind::Usage.named("dockerfile/not-for").hint("leave it out, or write a manifest");
+        return Err(Failure::new(explanation, format!("{name} cannot be used with a Dockerfile")));
+    }
     let shell = |workshop: &Workshop, trees: &Trees, failed: &Command| debug_shell(context, workshop, trees, failed);
     let debug: Option<&build::dockerfile::Debug<'_>> = if args.dockerfile.wants_shell() { Some(&shell) } else { None };
     let request = args.dockerfile.request(path, how.no_cache)?;

@@ -25,9 +25,6 @@ use std::time::Instant;
 
 use fs_err as fs;
 
-pub use error::Error;
-pub use stage::EXECUTED;
-
 use super::workflow::{self, Built, Step, Watch};
 use crate::base::BaseName;
 use crate::formats::diagnostic::Source;
@@ -38,16 +35,22 @@ use crate::image::session::{self, Session};
 use crate::image::store::ImageName;
 use crate::image::{Image, index};
 use crate::run::step::{self, Command, Trees, Workshop};
+pub use error::Error;
 use make::Making;
 use plan::Plan;
 use scope::Scope;
-use stage::Stage;
+use stage::{EXECUTED, Stage};
 
 /// Names of a Dockerfile in a folder, the one that is taken before the others first.
 pub const NAMES: [&str; 2] = ["Dockerfile", "Containerfile"];
 
 /// Most bytes of a Dockerfile.
 const MOST: u64 = 16 << 20;
+
+/// How many commands were executed for an image, as it says itself; none where none was.
+pub fn executed(image: &Image) -> Option<u64> {
+    image.config().labels().as_ref()?.get(EXECUTED)?.parse().ok()
+}
 
 /// What commands may do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
