@@ -424,7 +424,10 @@ fn package_managers_work_and_leave_the_same_bytes() {
         let mut command = Command::new(args, "a step");
         command.env.extend(["HOME=/root", "DEBIAN_FRONTEND=noninteractive"].map(str::to_owned));
         command.network = Network::Outside;
-        // The mirror is the one that this machine has.
+        // The mirror is the one that this machine has, and so are those whom it trusts.
+        let trusted = std::fs::read("/etc/ssl/certs/ca-certificates.crt").unwrap();
+        command.files.push(File { target: "/run/trusted.crt".into(), content: trusted, mode: 0o644, owner: (0, 0) });
+        command.env.push("PIP_CERT=/run/trusted.crt".to_owned());
         let path = "/etc/apt/sources.list.d/debian.sources";
         let certificates = "/etc/ssl/certs/ca-certificates.crt";
         command.env.push(format!("PIP_CERT={certificates}"));
