@@ -17,6 +17,7 @@ mod custom;
 mod debian;
 mod deploy;
 mod dockerfile;
+mod dockerfile_build;
 mod doctor;
 mod drafts;
 mod exec;

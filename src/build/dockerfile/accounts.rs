@@ -34,7 +34,7 @@ pub struct Accounts {
 pub struct Account {
     /// User and group.
     pub user: (u32, u32),
-    /// Further groups.
+    /// All its groups, `user`'s first: as containers have it since CVE-2023-25173.
     pub groups: Vec<u32>,
     /// The home of the user; `/` where it has none.
     pub home: String,
@@ -77,10 +77,12 @@ impl Accounts {
                 let is_member = known.is_some_and(|(name, ..)| members.contains(name));
                 is_member.then_some(*number)
             };
-            let groups = self.groups.iter().filter_map(member).collect();
-            return Ok(Account { user: (uid, known.map_or(0, |(_, _, gid, _)| *gid)), groups, home });
+            let own = known.map_or(0, |(_, _, gid, _)| *gid);
+            let more = self.groups.iter().filter_map(member).filter(|group| *group != own);
+            return Ok(Account { user: (uid, own), groups: std::iter::once(own).chain(more).collect(), home });
         };
-        Ok(Account { user: (uid, self.group(group)?), groups: Vec::new(), home })
+        let group = self.group(group)?;
+        Ok(Account { user: (uid, group), groups: vec![group], home })
     }
 
     /// Whom `--chown` means. The group of a name is its own; that of a number is the same number.
@@ -133,12 +135,12 @@ mod tests {
     #[test]
     fn users_are_names_or_numbers() {
         let account = |text: &str| accounts().account(text).map(|it| (it.user, it.groups, it.home)).unwrap();
-        assert_eq!(account(""), ((0, 0), vec![], "/root".to_owned()));
-        assert_eq!(account("app"), ((1000, 1001), vec![100], "/home/app".to_owned()));
-        assert_eq!(account("1000"), ((1000, 1001), vec![100], "/home/app".to_owned()));
-        assert_eq!(account("app:users"), ((1000, 100), vec![], "/home/app".to_owned()));
-        assert_eq!(account("7"), ((7, 0), vec![], "/".to_owned()));
-        assert_eq!(account("7:9"), ((7, 9), vec![], "/".to_owned()));
+        assert_eq!(account(""), ((0, 0), vec![0], "/root".to_owned()));
+        assert_eq!(account("app"), ((1000, 1001), vec![1001, 100], "/home/app".to_owned()));
+        assert_eq!(account("1000"), ((1000, 1001), vec![1001, 100], "/home/app".to_owned()));
+        assert_eq!(account("app:users"), ((1000, 100), vec![100], "/home/app".to_owned()));
+        assert_eq!(account("7"), ((7, 0), vec![0], "/".to_owned()));
+        assert_eq!(account("7:9"), ((7, 9), vec![9], "/".to_owned()));
         let unknown = accounts().account("ap").unwrap_err().to_string();
         assert_eq!(unknown, "/etc/passwd in the image has no `ap`, but `app`");
         assert!(accounts().account("app:nobody").unwrap_err().to_string().starts_with("/etc/group in"));

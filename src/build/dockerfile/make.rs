@@ -536,7 +536,8 @@ impl Making<'_> {
                     env,
                     cwd: folder.into(),
                     user: account.user,
-                    groups: account.groups,
+                    // Whoever has one id alone cannot set groups, and needs none to be root.
+                    groups: if account.groups == [0] { Vec::new() } else { account.groups },
                     network: if outside { step::Network::Outside } else { step::Network::None },
                     files,
                     mounts,

@@ -108,7 +108,7 @@ pub(super) fn for_each(
         if bytes > limits.bytes {
             return Err(Error::TooLarge { limit: format!("{} bytes", limits.bytes) });
         }
-        // A file that is called by no name is none: other readers take it for the root, and leave that as it is.
+        // A file that is called by no name is none: Docker takes it for the root, and leaves that as it is.
         if !entry.path.as_os_str().is_empty() || matches!(entry.kind, Kind::Directory) {
             visit(entry, &mut content)?;
         }
@@ -179,7 +179,7 @@ fn describe<'a>(header: &tar::Header, extension: &'a Extension) -> Result<Descri
             return Err(Error::Kind { path: shown(&path), kind });
         }
     };
-    if path.as_os_str().is_empty() && !matches!(kind, Kind::Directory) {
+    if path.as_os_str().is_empty() && !matches!(kind, Kind::Directory | Kind::File(_)) {
         return Err(Error::Kind { path: "/".to_owned(), kind: "root that is no folder".to_owned() });
     }
     let record = |key: &[u8]| extension.records.iter().rev().find(|(known, _)| known == key).map(|(_, value)| value);
