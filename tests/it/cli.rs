@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Stdio;
 
@@ -131,7 +130,7 @@ fn each_error_has_a_name_of_its_own_and_is_in_the_table() {
 fn who_has_no_operator_is_told_how_to_get_it() {
     let home = Home::empty();
     fs::create_dir(home.path("bin")).unwrap();
-    fs::copy(home::program(), home.path("bin/ekiben")).unwrap();
+    home::install(home::program(), home.path("bin/ekiben"));
     let mut command = std::process::Command::new(home.path("bin/ekiben"));
     command.args(["operator", "manifests"]).env("PATH", home.path("bin")).env("EKIBEN_HOME", home.store());
     ran(&mut command)
@@ -139,9 +138,8 @@ fn who_has_no_operator_is_told_how_to_get_it() {
         .says("`ekiben-operator` cannot be started")
         .says("cargo install ekiben --features operator");
     // What it gets goes on as it is.
-    home.write("bin/ekiben-operator", "#!/bin/sh\necho \"$@\"\n");
-    let executable = fs::Permissions::from_mode(0o755);
-    fs::set_permissions(home.path("bin/ekiben-operator"), executable).unwrap();
+    home.write("script", "#!/bin/sh\necho \"$@\"\n");
+    home::install(home.path("script"), home.path("bin/ekiben-operator"));
     let mut command = std::process::Command::new(home.path("bin/ekiben"));
     command.args(["operator", "run", "--build-here", "--help", "-v"]);
     assert_eq!(ran(&mut command).ok().out, "run --build-here --help -v\n");

@@ -13,7 +13,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use crate::home::images::busybox;
-use crate::home::wait_until;
+use crate::home::{self, wait_until};
 use ekiben::io::explain::Explain as _;
 use ekiben::io::progress::Progress;
 use ekiben::run::container::{
@@ -34,8 +34,8 @@ fn shared() -> &'static Path {
         let bin = folder.join("root/bin");
         std::fs::create_dir_all(&bin).unwrap();
         std::fs::create_dir_all(folder.join("root/etc")).unwrap();
-        install(Path::new(env!("CARGO_BIN_EXE_ekiben")), &folder.join("ekiben"));
-        install(busybox(), &bin.join("busybox"));
+        home::install(Path::new(env!("CARGO_BIN_EXE_ekiben")), folder.join("ekiben"));
+        home::install(busybox(), bin.join("busybox"));
         let calls = folder.join(format!("calls.{}", std::process::id()));
         let compiled =
             Command::new("cc").args(["-static", "-O1", "tests/it/home/calls.c", "-o"]).arg(&calls).output().unwrap();
@@ -55,13 +55,6 @@ fn shared() -> &'static Path {
 /// In the second run it belongs to the user, as a program does that `cargo install` put into their home.
 fn program() -> PathBuf {
     shared().join(if std::env::var_os(AGAIN).is_some() { "their-ekiben" } else { "ekiben" })
-}
-
-/// Copies a program that may be running.
-fn install(from: &Path, to: &Path) {
-    let new = to.with_extension(std::process::id().to_string());
-    std::fs::copy(from, &new).unwrap();
-    std::fs::rename(&new, to).unwrap();
 }
 
 struct Home {
@@ -811,9 +804,9 @@ fn all_this_holds_for_an_ordinary_user() {
     }
     let folder = shared();
     let tests = folder.join("tests");
-    install(&std::env::current_exe().unwrap(), &tests);
+    home::install(std::env::current_exe().unwrap(), &tests);
     let theirs = folder.join("their-ekiben");
-    install(&folder.join("ekiben"), &theirs);
+    home::install(folder.join("ekiben"), &theirs);
     std::os::unix::fs::chown(&theirs, Some(61_034), Some(61_034)).unwrap();
     let temporary = tempfile::tempdir().unwrap();
     std::fs::set_permissions(temporary.path(), Permissions::from_mode(0o777)).unwrap();

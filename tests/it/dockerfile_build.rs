@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::home::engines::buildah;
 use crate::home::images::busybox;
 use crate::home::servers::Server;
-use crate::home::{Home, program, ran};
+use crate::home::{self, Home, program, ran};
 
 struct Case {
     name: &'static str,
@@ -394,7 +394,7 @@ fn bench() -> Home {
     fs::set_permissions(folder.join("context"), Permissions::from_mode(0o755)).unwrap();
     context(&folder.join("context"));
     base(&folder.join("base.tar"));
-    fs::copy(program(), folder.join("ekiben")).unwrap();
+    home::install(program(), folder.join("ekiben"));
     home
 }
 

@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::home::registry::{Registry, is_whole, skopeo_ok};
-use crate::home::{Home, program, ran, tool};
+use crate::home::{self, Home, program, ran, tool};
 use serde_json::Value;
 
 #[test]
@@ -15,7 +15,7 @@ fn the_program_works_in_its_own_image() {
     is_whole(&reference);
     // From another store, and of a program that lies elsewhere.
     let other = Home::warm();
-    fs::copy(program(), other.path("moved")).unwrap();
+    home::install(program(), other.path("moved"));
     let mut moved = tool("env");
     moved.arg(other.path("moved")).args(["self", "image"]).env("EKIBEN_HOME", other.store());
     assert_eq!(ran(&mut moved).ok().out, digest);

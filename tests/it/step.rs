@@ -35,8 +35,8 @@ fn shared() -> &'static Path {
         let folder = std::env::temp_dir().join(format!("ekiben-step-test-{}", nix::unistd::geteuid()));
         std::fs::create_dir_all(&folder).unwrap();
         std::fs::set_permissions(&folder, Permissions::from_mode(0o755)).unwrap();
-        install(busybox(), &folder.join("busybox"));
-        install(program(), &folder.join("ekiben"));
+        home::install(busybox(), folder.join("busybox"));
+        home::install(program(), folder.join("ekiben"));
         // Busybox gives up what it gains.
         let source = folder.join("whoami.c");
         let text = "#include <stdio.h>\n#include <unistd.h>\nint main() { printf(\"%d\\n\", geteuid()); }\n";
@@ -50,13 +50,6 @@ fn shared() -> &'static Path {
 }
 
 /// Copies a program that may be running.
-fn install(from: &Path, to: &Path) {
-    let new = to.with_extension(std::process::id().to_string());
-    std::fs::copy(from, &new).unwrap();
-    std::fs::set_permissions(&new, Permissions::from_mode(0o755)).unwrap();
-    std::fs::rename(&new, to).unwrap();
-}
-
 struct Home {
     session: Session,
     workshop: Workshop,
@@ -429,9 +422,7 @@ fn package_managers_work_and_leave_the_same_bytes() {
         command.files.push(File { target: "/run/trusted.crt".into(), content: trusted, mode: 0o644, owner: (0, 0) });
         command.env.push("PIP_CERT=/run/trusted.crt".to_owned());
         let path = "/etc/apt/sources.list.d/debian.sources";
-        let certificates = "/etc/ssl/certs/ca-certificates.crt";
-        command.env.push(format!("PIP_CERT={certificates}"));
-        for path in [path, "/usr/share/keyrings/debian-archive-keyring.gpg", certificates] {
+        for path in [path, "/usr/share/keyrings/debian-archive-keyring.gpg"] {
             let content = std::fs::read(path).unwrap();
             command.files.push(File { target: path.into(), content, mode: 0o644, owner: (0, 0) });
         }
@@ -571,7 +562,7 @@ fn an_ordinary_user_has_all_this_and_the_same_layers() {
     let user = user_with_ids().expect("a user with ids in /etc/subuid, as `useradd` gives them");
     let folder = shared();
     let tests = folder.join("tests");
-    install(&std::env::current_exe().unwrap(), &tests);
+    home::install(std::env::current_exe().unwrap(), &tests);
     let temporary = tempfile::tempdir().unwrap();
     std::fs::set_permissions(temporary.path(), Permissions::from_mode(0o777)).unwrap();
     let output = Process::new(&tests)

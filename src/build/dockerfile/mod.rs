@@ -39,7 +39,8 @@ pub use error::Error;
 use make::Making;
 use plan::Plan;
 use scope::Scope;
-use stage::{EXECUTED, Stage};
+pub use stage::EXECUTED;
+use stage::Stage;
 
 /// Names of a Dockerfile in a folder, the one that is taken before the others first.
 pub const NAMES: [&str; 2] = ["Dockerfile", "Containerfile"];

@@ -395,6 +395,16 @@ pub fn timed<T>(what: &str, work: impl FnOnce() -> T) -> T {
     result
 }
 
+/// Copies a program that will be started. Another process does so: no process that is started meanwhile has it open to be
+/// written then, while which the kernel would not start it.
+pub fn install(from: impl AsRef<Path>, to: impl AsRef<Path>) {
+    let (from, to) = (from.as_ref(), to.as_ref());
+    let new = to.with_extension(std::process::id().to_string());
+    ran(tool("cp").arg(from).arg(&new)).ok();
+    fs::set_permissions(&new, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    fs::rename(&new, to).unwrap();
+}
+
 /// Asks a service, and gives status and body.
 pub fn ask(address: &str, method: &str, path: &str, body: &str) -> (u16, String) {
     asked(address, method, path, body).unwrap_or_else(|error| panic!("no answer from {address}: {error}"))
