@@ -12,7 +12,7 @@ needed="skopeo:skopeo umoci:umoci podman:podman buildah:buildah runc:runc docker
 prlimit:util-linux taskset:util-linux unshare:util-linux mount:mount script:bsdutils hostname:hostname zstd:zstd tar:tar
 xz:xz-utils busybox:busybox-static strace:strace python3:python3 pip3:python3-pip git:git docker-registry:docker-registry
 htpasswd:apache2-utils openssl:openssl containerd:containerd ctr:containerd ldconfig:libc-bin
-cc:gcc strip:binutils ip:iproute2 flock:util-linux dpkg:dpkg"
+cc:gcc strip:binutils ip:iproute2 flock:util-linux dpkg:dpkg newuidmap:uidmap useradd:passwd"
 
 missing=""
 for pair in $needed; do
@@ -36,6 +36,11 @@ fi
 if [ -n "$missing" ]; then
     echo "the tests need these Debian packages:$missing" >&2
     exit 1
+fi
+
+# Commands of Dockerfiles are tried as an ordinary user, too, who has a range of ids.
+if [ "$(id -u)" = 0 ] && ! [ -s /etc/subuid ]; then
+    useradd --create-home ekiben-tester
 fi
 
 # The Kubernetes of the tests is made while the rest is compiled; it takes minutes, once.

@@ -4,6 +4,7 @@
 //! asked over a network, and the order of the results does not depend on the disk.
 
 pub mod accept;
+mod dockerfile;
 pub mod fix;
 pub mod project_metadata;
 pub mod target;
@@ -53,6 +54,8 @@ pub enum Kind {
     Openapi,
     /// What `ekiben serve` serves.
     Serve,
+    /// A Dockerfile.
+    Dockerfile,
     /// A bundle of Ekiben's.
     Bundle,
     /// A model's file.
@@ -83,6 +86,12 @@ impl Checked {
 ///
 /// A bundle, and a bento's archive, is only recognised: who has a store opens it.
 pub fn of(paths: &[PathBuf]) -> Vec<Checked> {
+    in_context(paths, None)
+}
+
+/// The same, with the folder that Dockerfiles among them are built in; where none is said, the one that each was
+/// probably written for.
+pub fn in_context(paths: &[PathBuf], context: Option<&Path>) -> Vec<Checked> {
     let mut seen = BTreeSet::new();
     let mut things = Vec::new();
     for path in paths {
@@ -92,7 +101,7 @@ pub fn of(paths: &[PathBuf]) -> Vec<Checked> {
             }
         }
     }
-    things.into_iter().map(Thing::judge).collect()
+    things.into_iter().map(|thing| thing.judge(context)).collect()
 }
 
 /// What tells whether a file was changed: its path, the time of its last change, and its size in bytes.
@@ -139,7 +148,7 @@ impl Thing {
         thing
     }
 
-    fn judge(self) -> Checked {
+    fn judge(self, context: Option<&Path>) -> Checked {
         let Self { path, kind, mut found } = self;
         match kind {
             Kind::Unknown | Kind::Bundle => {}
@@ -163,6 +172,7 @@ impl Thing {
                 }
             }
             Kind::Serve => drop(serve::config::Config::read(&path, &mut found)),
+            Kind::Dockerfile => dockerfile::judge(&path, context, &mut found),
             Kind::Model => validate::model::check_file(&path, &mut found),
         }
         Checked { path, kind, diagnostics: found }
@@ -195,7 +205,7 @@ fn recognise(path: &Path) -> Vec<Thing> {
         Some(project) => vec![Thing::new(project, Kind::Project)],
         None if is_document(path) => vec![Thing::new(path, Kind::Project)],
         None => {
-            let help = "name a manifest, a model's file, or a folder that holds some";
+            let help = "name a manifest, a Dockerfile, a model's file, or a folder that holds some";
             vec![Thing::unknown(path, Code::Unrecognised, "the file is nothing that ekiben checks", help)]
         }
     }
@@ -218,6 +228,8 @@ fn by_name(path: &Path) -> Option<Kind> {
         Some(Kind::Openapi)
     } else if serve::config::NAMES.contains(&name) {
         Some(Kind::Serve)
+    } else if dockerfile::is_name(name) {
+        Some(Kind::Dockerfile)
     } else if name.ends_with(".ekiben") {
         Some(Kind::Bundle)
     } else if name.ends_with(".bento") {

@@ -1,21 +1,23 @@
 //! `ekiben build`
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal as _, Write};
 
 use serde::Serialize;
 
 use super::inputs::{Inputs, Parts};
 use super::printer::Report;
-use super::{Context, Exit, Failure, dockerfile, push};
+use super::{Context, Exit, Failure, dockerfile, exec, push};
 use crate::build;
 use crate::build::workflow::{self, Goal, Opened};
+use crate::bundle::apart::Part;
 use crate::image::oci::platform::Platform;
 use crate::image::registry::Reference;
 use crate::image::session::Session;
 use crate::image::store::ImageName;
-use crate::io::compress::Setting;
+use crate::io::compress::{Compression, Setting};
 use crate::io::digest::Digest;
 use crate::io::explain::ErrorKind;
+use crate::run::step::{self, Command, Trees, Workshop};
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben build\n\
@@ -94,13 +96,41 @@ fn targets(args: &Args) -> Result<Vec<Reference>, Failure> {
 fn from_dockerfile(context: &Context, session: &Session, args: Args) -> Result<Exit, Failure> {
     let targets = targets(&args)?;
     let Inputs { path, how } = args.inputs;
+    let others = [
+        ("--locked", how.locked),
+        ("--base", how.base.is_some()),
+        ("--lock", how.lock.is_some()),
+        ("--root", how.root.is_some()),
+        ("--compression", args.compression != Setting::from(Compression::None)),
+        ("--without-models and --models-only", args.parts.part() != Part::Whole),
+    ];
+    if let Some((name, _)) = others.into_iter().find(|(_, is_given)| *is_given) {
+        let explanation = ErrorKind::Usage.named("dockerfile/not-for").hint("leave it out, or write a manifest");
+        return Err(Failure::new(explanation, format!("{name} cannot be used with a Dockerfile")));
+    }
+    let shell = |workshop: &Workshop, trees: &Trees, failed: &Command| debug_shell(context, workshop, trees, failed);
+    let debug: Option<&build::dockerfile::Debug<'_>> = if args.dockerfile.wants_shell() { Some(&shell) } else { None };
     let request = args.dockerfile.request(path, how.no_cache)?;
-    let built = build::dockerfile::built(session, &request, &args.platform, &args.tag, context)?;
+    let built = build::dockerfile::built(session, &request, &args.platform, &args.tag, debug, context)?;
     push::push(context, session, &built.digest, &targets)?;
     let platforms = workflow::platforms_or_host(&args.platform)?;
     let (size, layers) = (built.image.size(), built.image.layers().len());
     context.printer.report(&Image { name: built.name, digest: built.digest, platforms, size, layers })?;
     Ok(Exit::Success)
+}
+
+/// A shell in what was there before a command that failed, where there is a terminal for it.
+fn debug_shell(context: &Context, workshop: &Workshop, trees: &Trees, failed: &Command) -> Result<(), step::Error> {
+    let (input, output, error) = (io::stdin(), io::stdout(), io::stderr());
+    if !input.is_terminal() || !error.is_terminal() {
+        context.printer.warn("--debug-shell needs a terminal, and opens no shell here");
+        return Ok(());
+    }
+    context.printer.status("Failed", &failed.title);
+    context.printer.status("Opening", "a shell in what was there before; `exit` leaves it");
+    let mut command = Command { args: vec!["/bin/sh".to_owned()], ..failed.clone() };
+    command.env.extend(std::env::var("TERM").map(|kind| format!("TERM={kind}")));
+    workshop.shell(trees, &command, &exec::ends(&input, &output, &error)).map(drop)
 }
 
 impl Report for Image {

@@ -38,6 +38,9 @@ pub struct Args {
     /// Execute the commands (RUN) in a sandbox; `network` lets them reach the network, and still not this machine.
     #[arg(long, value_name = "network", num_args = 0..=1, require_equals = true, default_missing_value = "nothing", help_heading = HEADING)]
     allow_run: Option<Reach>,
+    /// Where a command fails, open a shell in what was there before it, as its user and with its variables and mounts.
+    #[arg(long, requires = "allow_run", help_heading = HEADING)]
+    debug_shell: bool,
 }
 
 const HEADING: &str = "Dockerfiles";
@@ -106,6 +109,11 @@ impl Args {
             ("--allow-run", self.allow_run.is_some()),
         ];
         given.into_iter().find(|(_, is_given)| *is_given).map(|(name, _)| name)
+    }
+
+    /// Whether a shell is wanted where a command fails.
+    pub fn wants_shell(&self) -> bool {
+        self.debug_shell
     }
 
     /// As the library takes them, with the context `path`.

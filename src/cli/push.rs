@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::inputs::Parts;
 use super::printer::{NAME, Report, Size, dim_time};
 use super::{Context, Exit, Failure, completions};
-use crate::build::workflow;
+use crate::build::{dockerfile, workflow};
 use crate::bundle::apart::Part;
 use crate::image::Image;
 use crate::image::registry::{self, Pushed, Reference, Registries};
@@ -89,6 +89,9 @@ pub fn push(
 ) -> Result<Vec<Pushed>, Failure> {
     if targets.is_empty() {
         return Ok(Vec::new());
+    }
+    if let Some(commands) = dockerfile::executed(&Image::load(&session.store, digest)?) {
+        context.printer.status("Holding", format!("what commands have left: {commands} were executed for it"));
     }
     let registries = Registries::new(session);
     let mut all = Vec::new();

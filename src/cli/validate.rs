@@ -18,13 +18,15 @@ use crate::io::explain::{ErrorKind, with_causes};
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben validate\n\
 \x20 ekiben validate models/*/ekiben.yaml model.pkl\n\
+\x20 ekiben validate --context . docker/Dockerfile\n\
 \x20 ekiben validate --fix manifest.json\n\
 \x20 ekiben validate --watch\n\
 \x20 ekiben validate --output sarif > ekiben.sarif";
 
 /// Find the mistakes in projects: all at once, each with its place and the way out
 ///
-/// What a file is, is recognised: manifests, locks, bundles, bentos, project metadata, OpenAPI documents, and models.
+/// What a file is, is recognised: manifests, locks, bundles, bentos, Dockerfiles, project metadata, OpenAPI documents, and
+/// models.
 /// None of the model's code is run, no pickle is loaded, and the network is not used.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -32,6 +34,9 @@ pub struct Args {
     /// Folders or files.
     #[arg(value_name = "PATH", default_value = ".")]
     paths: Vec<PathBuf>,
+    /// Folder that Dockerfiles copy from; else the nearest, from their own up to the repository's, that has it all.
+    #[arg(long, value_name = "FOLDER")]
+    context: Option<PathBuf>,
     /// Warnings are errors.
     #[arg(long)]
     strict: bool,
@@ -69,7 +74,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
 
 fn validate(context: &Context, args: &Args, fixed: Vec<String>) -> Result<Exit, Failure> {
     let started = Instant::now();
-    let mut results = check::of(&args.paths);
+    let mut results = check::in_context(&args.paths, args.context.as_deref());
     for result in &mut results {
         match result.kind {
             Kind::Bundle => bundle(context, result)?,

@@ -319,7 +319,7 @@ fn said(config: &Value) -> BTreeMap<&'static str, Value> {
     for name in names {
         let mut value = config["config"][name].clone();
         if let Some(labels) = value.as_object_mut().filter(|_| name == "Labels") {
-            labels.remove(ekiben::build::dockerfile::EXECUTED);
+            labels.remove("io.ekiben.commands.executed");
         }
         let is_empty = match &value {
             Value::Array(values) => values.is_empty(),

@@ -16,6 +16,7 @@ mod convert;
 mod custom;
 mod debian;
 mod deploy;
+mod dockerfile;
 mod dockerfile_build;
 mod doctor;
 mod drafts;

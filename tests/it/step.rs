@@ -424,9 +424,14 @@ fn package_managers_work_and_leave_the_same_bytes() {
         let mut command = Command::new(args, "a step");
         command.env.extend(["HOME=/root", "DEBIAN_FRONTEND=noninteractive"].map(str::to_owned));
         command.network = Network::Outside;
-        // The mirror is the one that this machine has.
+        // The mirror is the one that this machine has, and so are those whom it trusts.
+        let trusted = std::fs::read("/etc/ssl/certs/ca-certificates.crt").unwrap();
+        command.files.push(File { target: "/run/trusted.crt".into(), content: trusted, mode: 0o644, owner: (0, 0) });
+        command.env.push("PIP_CERT=/run/trusted.crt".to_owned());
         let path = "/etc/apt/sources.list.d/debian.sources";
-        for path in [path, "/usr/share/keyrings/debian-archive-keyring.gpg"] {
+        let certificates = "/etc/ssl/certs/ca-certificates.crt";
+        command.env.push(format!("PIP_CERT={certificates}"));
+        for path in [path, "/usr/share/keyrings/debian-archive-keyring.gpg", certificates] {
             let content = std::fs::read(path).unwrap();
             command.files.push(File { target: path.into(), content, mode: 0o644, owner: (0, 0) });
         }
@@ -454,7 +459,7 @@ fn package_managers_work_and_leave_the_same_bytes() {
     assert!(lists.contains("Packages"), "{lists}");
     let script = "python3.11 -m pip install --break-system-packages --root-user-action ignore -q iniconfig==2.0.0; \
                   python3.11 -c 'import iniconfig; print(iniconfig.__file__)'; useradd -m someone; \
-                  cp /bin/true /usr/local/bin/bind; setcap cap_net_bind_service+ep /usr/local/bin/bind; getcap /usr/local/bin/bind";
+                  mkdir -p /usr/local/bin; cp /bin/true /usr/local/bin/bind; setcap cap_net_bind_service+ep /usr/local/bin/bind; getcap /usr/local/bin/bind";
     let (one, said) = run(&under, script);
     assert!(said.contains("cap_net_bind_service=ep") && said.contains("iniconfig"), "{said}");
     let (one, two) = (one.unwrap(), run(&under, script).0.unwrap());
@@ -559,7 +564,11 @@ fn an_ordinary_user_has_all_this_and_the_same_layers() {
         println!("{:?}", digests(&home()));
         return;
     }
-    let Some(user) = user_with_ids().filter(|_| nix::unistd::geteuid().is_root()) else { return };
+    if !nix::unistd::geteuid().is_root() {
+        // All tests of this module are an ordinary user's then.
+        return;
+    }
+    let user = user_with_ids().expect("a user with ids in /etc/subuid, as `useradd` gives them");
     let folder = shared();
     let tests = folder.join("tests");
     install(&std::env::current_exe().unwrap(), &tests);

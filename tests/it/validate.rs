@@ -79,7 +79,7 @@ const ELSEWHERE: [Code; 8] = [
 /// `EKIBEN_BLESS=1 cargo test --test it validate::` writes those anew.
 #[test]
 fn each_mistake_is_explained() {
-    let endings = ["yaml", "json", "json5", "lock", "pkl", "npy", "safetensors", "gguf", "onnx", "h5"];
+    let endings = ["yaml", "json", "json5", "lock", "pkl", "npy", "safetensors", "gguf", "onnx", "h5", "Dockerfile"];
     let mut files: Vec<PathBuf> =
         fs::read_dir("fixtures/invalid").unwrap().map(|entry| entry.unwrap().path()).collect();
     files.retain(|path| path.extension().is_some_and(|e| endings.iter().any(|k| e == *k)));
@@ -970,6 +970,15 @@ fn pre_commit_stops_a_bad_commit() {
     assert!(run(folder.path(), "git", &["add", "."]).0);
     let (bad, said) = run(folder.path(), "git", &["commit", "-m", "bad"]);
     assert!(!bad && said.contains("error[EK0802]: loading the file imports `posix.system`"), "{said}");
+    // What stands beside a Dockerfile is none.
+    folder.write("model.pkl", "N.");
+    folder.write("docker/Dockerfile.gpu", "FROM debian:13\nRUM true\n");
+    folder.write("docker/Dockerfile.gpu.dockerignore", "*\n");
+    folder.write("docker/Dockerfile.j2", "FROM {{ base }}\n");
+    assert!(run(folder.path(), "git", &["add", "."]).0);
+    let (bad, said) = run(folder.path(), "git", &["commit", "-m", "bad"]);
+    assert!(!bad && said.contains("docker/Dockerfile.gpu:2:1: error[EK1002]"), "{said}");
+    assert!(said.contains("1 error") && !said.contains("EK0008"), "{said}");
 }
 
 #[test]

@@ -171,7 +171,7 @@ impl Explain for Error {
             ),
             Self::Failed { .. } => ErrorKind::Failure
                 .named("dockerfile/command-failed")
-                .hint("`--debug-shell` opens a shell in what was there before the command"),
+                .hint("with -v all that commands say is shown; --debug-shell opens a shell in what was there before"),
             Self::OutOfMemory => ErrorKind::Failure.named("dockerfile/out-of-memory"),
             Self::Waited => ErrorKind::Failure.named("dockerfile/waited"),
             Self::Refused(_) => ErrorKind::Invalid.named("dockerfile/refused"),

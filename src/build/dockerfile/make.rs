@@ -14,7 +14,7 @@ use super::plan::{self, Origin, Plan};
 use super::scope::Scope;
 use super::source;
 use super::stage::Stage;
-use super::{Allowed, Context, Error, Opened, Request, error};
+use super::{Allowed, Context, Debug, Error, Opened, Request, error};
 use crate::base;
 use crate::bundle::runtime::Convention;
 use crate::formats::diagnostic::Source;
@@ -51,6 +51,7 @@ pub struct Making<'a> {
     pub plan: &'a Plan,
     pub globals: &'a Scope,
     pub platform: Platform,
+    pub debug: Option<&'a Debug<'a>>,
 }
 
 /// What files are taken from: a view, and the archives that its members are of.
@@ -570,6 +571,11 @@ impl Making<'_> {
                 last.pop_front();
             }
         })?;
+        if let Some(debug) = self.debug.filter(|_| ran.exit != 0) {
+            drop(task);
+            debug(workshop, &trees, command)?;
+            return Err(Error::Failed { code: ran.exit, lines: last.into() });
+        }
         if ran.out_of_memory {
             return Err(Error::OutOfMemory);
         }

@@ -25,9 +25,6 @@ use std::time::Instant;
 
 use fs_err as fs;
 
-pub use error::Error;
-pub use stage::EXECUTED;
-
 use super::workflow::{self, Built, Step, Watch};
 use crate::base::BaseName;
 use crate::formats::diagnostic::Source;
@@ -37,16 +34,23 @@ use crate::image::oci::platform::Platform;
 use crate::image::session::{self, Session};
 use crate::image::store::ImageName;
 use crate::image::{Image, index};
+use crate::run::step::{self, Command, Trees, Workshop};
+pub use error::Error;
 use make::Making;
 use plan::Plan;
 use scope::Scope;
-use stage::Stage;
+use stage::{EXECUTED, Stage};
 
 /// Names of a Dockerfile in a folder, the one that is taken before the others first.
 pub const NAMES: [&str; 2] = ["Dockerfile", "Containerfile"];
 
 /// Most bytes of a Dockerfile.
 const MOST: u64 = 16 << 20;
+
+/// How many commands were executed for an image, as it says itself; none where none was.
+pub fn executed(image: &Image) -> Option<u64> {
+    image.config().labels().as_ref()?.get(EXECUTED)?.parse().ok()
+}
 
 /// What commands may do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -150,8 +154,11 @@ impl Opened {
     }
 }
 
+/// Called where a command has failed, with what there was before it, and the command.
+pub type Debug<'a> = dyn Fn(&Workshop, &Trees, &Command) -> Result<(), step::Error> + Sync + 'a;
+
 /// Builds the image for `platforms`, this machine's where there are none, and gives it the names `names` in the store: the
-/// folder's with the tag `latest`, where there are none.
+/// folder's with the tag `latest`, where there are none. `debug` is called where a command has failed.
 ///
 /// # Errors
 /// See [`Error`].
@@ -160,12 +167,13 @@ pub fn built(
     request: &Request,
     platforms: &[Platform],
     names: &[ImageName],
+    debug: Option<&Debug<'_>>,
     watch: &dyn Watch,
 ) -> Result<Built, Error> {
     let started = Instant::now();
     let opened = Opened::of(request, watch)?;
     let platforms = workflow::platforms_or_host(platforms)?;
-    let images = platforms.iter().map(|platform| build(session, request, &opened, *platform));
+    let images = platforms.iter().map(|platform| build(session, request, &opened, *platform, debug));
     let mut images = images.collect::<Result<Vec<_>, _>>()?;
     let (digest, descriptor) = match images.as_slice() {
         [image] => image.save(&session.store)?,
@@ -198,7 +206,13 @@ fn name_of(folder: &Path) -> ImageName {
 ///
 /// # Errors
 /// See [`Error`].
-pub fn build(session: &Session, request: &Request, opened: &Opened, platform: Platform) -> Result<Image, Error> {
+pub fn build(
+    session: &Session,
+    request: &Request,
+    opened: &Opened,
+    platform: Platform,
+    debug: Option<&Debug<'_>>,
+) -> Result<Image, Error> {
     let host = Platform::host()?;
     let mut globals = Scope::new(request.arguments.clone(), platform, host, request.target.as_deref());
     for instruction in &opened.file.globals {
@@ -212,7 +226,7 @@ pub fn build(session: &Session, request: &Request, opened: &Opened, platform: Pl
     for unused in globals.unused(&|name| is_declared(&opened.file, &plan, name)) {
         session.progress.warn(format!("--build-arg {unused}: no ARG that is needed has this name"));
     }
-    let making = Making { session, request, opened, plan: &plan, globals: &globals, platform };
+    let making = Making { session, request, opened, plan: &plan, globals: &globals, platform, debug };
     making.allow()?;
     let made: BTreeMap<usize, OnceLock<Option<Stage>>> =
         plan.bases.keys().map(|number| (*number, OnceLock::new())).collect();

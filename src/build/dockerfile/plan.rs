@@ -22,6 +22,12 @@ pub enum Error {
     /// The file has no stage at all.
     #[error("the file has no FROM")]
     Empty,
+    /// Files of a stage that comes later.
+    #[error("the stage `{name}` comes after the one that takes files from it")]
+    Later {
+        /// As it is written.
+        name: String,
+    },
     /// A `FROM` names nothing.
     #[error("`FROM {text}` names no image: {why}")]
     NoBase {
@@ -37,6 +43,9 @@ impl Explain for Error {
         match self {
             Self::NoStage { .. } => ErrorKind::Usage.named("dockerfile/no-stage"),
             Self::Empty => ErrorKind::Invalid.named("dockerfile/empty"),
+            Self::Later { .. } => {
+                ErrorKind::Invalid.named("dockerfile/later-stage").hint("put that stage before the other one")
+            }
             Self::NoBase { .. } => ErrorKind::Invalid
                 .named("dockerfile/no-base")
                 .hint("give the variable a value with `--build-arg`, or a default with ARG before the first FROM"),
@@ -83,7 +92,12 @@ impl Plan {
         while let Some(number) = wanted.pop_last() {
             let Some(stage) = file.stages.get(number) else { continue };
             let base = base(file, number, stage, globals)?;
-            let sources = stage.instructions.iter().flat_map(sources).map(|name| origin(file, &name, number));
+            let names: Vec<_> = stage.instructions.iter().flat_map(sources).collect();
+            let mut later = names.iter().filter(|name| self::stage(file, name, number).is_none());
+            if let Some(name) = later.find(|name| self::stage(file, name, file.stages.len()).is_some()) {
+                return Err(Error::Later { name: name.clone() });
+            }
+            let sources = names.iter().map(|name| origin(file, name, number));
             let stages = sources.chain([base.clone()]).filter_map(|origin| match origin {
                 Origin::Stage(number) => Some(number),
                 _ => None,

@@ -15,6 +15,7 @@ use crate::base::BaseName;
 use crate::base::python::{self, Group, Large};
 use crate::build::adopt;
 use crate::build::afar;
+use crate::build::dockerfile;
 use crate::build::input::{self, Input};
 use crate::build::workflow;
 use crate::bundle::import::bento::Bento;
@@ -79,6 +80,9 @@ struct ImageReport {
     env: Vec<String>,
     ports: Vec<String>,
     annotations: BTreeMap<String, String>,
+    /// How many commands of Dockerfiles were executed for it, where any was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    executed: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -284,6 +288,7 @@ fn image(
         env: list(config.env()),
         ports,
         annotations: image.annotations().clone(),
+        executed: dockerfile::executed(image),
         name,
     })
 }
@@ -387,6 +392,9 @@ impl Report for ImageReport {
             true => Ok(()),
             false => writeln!(out, "  {key:<8} {}", plain(&value)),
         };
+        if let Some(commands) = self.executed {
+            row("holds", format!("what commands have left: {commands} were executed for it"))?;
+        }
         row("starts", [self.entrypoint.join(" "), self.command.join(" ")].join(" ").trim().to_owned())?;
         row("user", self.user.clone().unwrap_or_default())?;
         row("ports", self.ports.join(", "))?;

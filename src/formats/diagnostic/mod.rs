@@ -113,13 +113,23 @@ pub struct Diagnostic {
     pub help: Vec<String>,
     /// A safe repair of the text of the primary place, if there is one.
     pub fix: Option<Fix>,
+    /// How bad it is: as bad as the rule, or worse where the text asks for it.
+    severity: Severity,
 }
 
 impl Diagnostic {
     /// `message` about the bytes `span` of `source`.
     pub fn new(code: Code, source: &Arc<Source>, span: Range<usize>, message: impl Into<String>) -> Self {
         let primary = Label { source: source.clone(), span, text: String::new() };
-        Self { code, message: message.into(), primary, secondary: Vec::new(), help: Vec::new(), fix: None }
+        Self {
+            code,
+            message: message.into(),
+            primary,
+            secondary: Vec::new(),
+            help: Vec::new(),
+            fix: None,
+            severity: code.severity(),
+        }
     }
 
     /// `message` about a file of which no text is known.
@@ -155,9 +165,16 @@ impl Diagnostic {
         self
     }
 
+    /// As an error, whatever the rule says.
+    #[must_use]
+    pub fn as_error(mut self) -> Self {
+        self.severity = Severity::Error;
+        self
+    }
+
     /// How bad it is.
     pub fn severity(&self) -> Severity {
-        self.code.severity()
+        self.severity
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
+use std::sync::Arc;
 
-use super::word::{Escapes, ExpansionError, Quotes, Variables, expand_content, words};
+use super::word::{Escapes, ExpansionError, Quotes, Variables, expand_content, missing_in_content, words};
 
 /// A text that was written below its instruction.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,7 +18,7 @@ pub struct Heredoc {
     /// Whether tabs at the beginning of its lines go: it is written `<<-NAME`.
     pub strips_tabs: bool,
     /// The lines as they stand in the file, with the ends that they have there.
-    pub raw: String,
+    pub raw: Arc<str>,
     /// Where its lines stand, in bytes of the file.
     pub span: Range<usize>,
 }
@@ -42,6 +43,11 @@ impl Heredoc {
         }
     }
 
+    /// The variables in it that would be replaced and have no value, and nothing that stands in for one.
+    pub fn missing(&self, variables: &Variables<'_>) -> Vec<String> {
+        if self.expands { missing_in_content(&self.content(), variables) } else { Vec::new() }
+    }
+
     /// What a word begins: none where it is not `<<NAME`. Its lines are still to be read.
     pub(super) fn begun_by(word: &str) -> Option<Self> {
         let (descriptor, rest) = word.split_once("<<")?;
@@ -61,7 +67,7 @@ impl Heredoc {
         let [raw] = <[String; 1]>::try_from(words(rest, Quotes::Kept(Escapes::Removed)).ok()?).ok()?;
         let quotes = |text: &str| text.matches(['\'', '"']).count();
         let expands = quotes(&name) == quotes(&raw);
-        Some(Self { expands, name, descriptor: descriptor.parse().ok(), strips_tabs, raw: String::new(), span: 0..0 })
+        Some(Self { expands, name, descriptor: descriptor.parse().ok(), strips_tabs, raw: Arc::default(), span: 0..0 })
     }
 
     /// All that a line begins. None where its quotes are not in order: it is for a shell to say so.

@@ -52,6 +52,15 @@ impl IgnoreError {
             Self::TooMany => 1,
         }
     }
+
+    /// What is wrong, without the line.
+    pub fn reason(&self) -> String {
+        match self {
+            Self::Pattern { error, .. } => error.to_string(),
+            Self::Nothing { .. } => "nothing follows `!`".to_owned(),
+            Self::TooMany => self.to_string(),
+        }
+    }
 }
 
 impl Explain for IgnoreError {
@@ -163,7 +172,7 @@ mod tests {
             assert_eq!(ignore.is_left_out(path), left_out, "{path}");
         }
         assert!(ignore.is_left_out_as_a_whole("build") && !ignore.is_left_out_as_a_whole("docs"));
-        assert!(ignore.is_left_out_as_a_whole("docs/z") == false && !ignore.is_left_out_as_a_whole("src"));
+        assert!(!ignore.is_left_out_as_a_whole("docs/z") && !ignore.is_left_out_as_a_whole("src"));
     }
 
     #[test]

@@ -165,7 +165,7 @@ impl<'a> Lines<'a> {
             let Some((text, _)) = self.physical()? else { return Ok(false) };
             if heredoc.is_ended_by(text) {
                 heredoc.span = start..end;
-                heredoc.raw = self.text.get(start..end).unwrap_or_default().to_owned();
+                heredoc.raw = self.text.get(start..end).unwrap_or_default().into();
                 return Ok(true);
             }
         }

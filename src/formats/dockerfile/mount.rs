@@ -207,6 +207,18 @@ impl MountFlag {
         self.read(|value| Ok(Word::new(value, self.span(), self.escape).expand(variables)?))
     }
 
+    /// The stage, number or image that it is of: in that, no variables are replaced.
+    pub fn from(&self) -> Option<String> {
+        let fields = fields(&self.text).ok()?;
+        let mut pairs = fields.iter().filter_map(|field| field.split_once('='));
+        pairs.rfind(|(key, _)| key.eq_ignore_ascii_case("from")).map(|(_, from)| from.to_owned())
+    }
+
+    /// The variables in it that have no value, and nothing that stands in for one.
+    pub fn missing(&self, variables: &Variables<'_>) -> Vec<String> {
+        Word::new(&*self.text, self.span(), self.escape).missing(variables)
+    }
+
     /// What can be told before variables are known: all where there are none.
     pub(super) fn check(&self) -> Result<(), MountError> {
         if !self.text.contains(['$', '\'', self.escape.character()]) {
@@ -215,7 +227,7 @@ impl MountFlag {
         for field in fields(&self.text)? {
             let (key, value) = field.split_once('=').unwrap_or((&field, ""));
             let key = key.to_ascii_lowercase();
-            if !KEYS.contains(&key.as_str()) {
+            if !KEYS.contains(&key.as_str()) && key != "z" && key != "relabel" {
                 return Err(unknown(&key));
             }
             if key == "from" && value.strip_suffix('$').unwrap_or(value).contains('$') {
@@ -233,6 +245,10 @@ impl MountFlag {
                 Some((key, value)) => (key.to_ascii_lowercase(), Some(value)),
                 None => (field.to_ascii_lowercase(), None),
             };
+            // What SELinux is to do, in Buildah's and Podman's dialect: no label of it is in an image.
+            if matches!((key.as_str(), value), ("z", None) | ("relabel", Some("shared" | "private"))) {
+                continue;
+            }
             let value = match value {
                 _ if !KEYS.contains(&key.as_str()) => return Err(unknown(&key)),
                 Some(value) => expand(value)?,

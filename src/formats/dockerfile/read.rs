@@ -1,5 +1,6 @@
 //! Instructions, read from lines: the forms that BuildKit's `frontend/dockerfile/instructions` takes.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -172,15 +173,14 @@ impl Reader<'_> {
             let message = "a heredoc is a source, and the target comes after it";
             return Err(Box::new(Diagnostic::new(Code::BadInstruction, self.source, target.span(), message)));
         }
+        // Of those with one name the last one's lines count.
+        let named = self.line.heredocs.iter().map(|heredoc| (heredoc.name.as_str(), heredoc));
+        let named: HashMap<&str, &Heredoc> = named.collect();
         let mut documents = Vec::new();
         let mut files = Vec::new();
         for word in std::iter::once(first).chain(sources) {
             match Heredoc::begun_by(word.text()) {
-                // Those of one name are one: the last one's lines.
-                Some(begun) => match self.line.heredocs.iter().rfind(|heredoc| heredoc.name == begun.name) {
-                    Some(heredoc) => documents.push(heredoc.clone()),
-                    None => documents.push(begun),
-                },
+                Some(begun) => documents.push(named.get(begun.name.as_str()).map_or(begun, |known| (*known).clone())),
                 None => files.push(word.clone()),
             }
         }

@@ -131,6 +131,11 @@ impl Word {
         Ok(self.lexer(variables).until(None, false)?.1)
     }
 
+    /// The variables in it that have no value, and nothing that stands in for one, in their order.
+    pub fn missing(&self, variables: &Variables<'_>) -> Vec<String> {
+        missing(self.lexer(variables))
+    }
+
     fn lexer<'a>(&'a self, variables: &'a Variables<'a>) -> Lexer<'a> {
         Lexer::new(&self.text, self.escape, variables)
     }
@@ -140,6 +145,24 @@ impl Word {
 pub(super) fn expand_content(text: &str, variables: &Variables<'_>) -> Result<String, ExpansionError> {
     let lexer = Lexer { quotes: Quotes::Letters, ..Lexer::new(text, Escape::Backslash, variables) };
     Ok({ lexer }.until(None, false)?.0)
+}
+
+/// The variables in such a text that have no value, and nothing that stands in for one.
+pub(super) fn missing_in_content(text: &str, variables: &Variables<'_>) -> Vec<String> {
+    missing(Lexer { quotes: Quotes::Letters, ..Lexer::new(text, Escape::Backslash, variables) })
+}
+
+fn missing(mut lexer: Lexer<'_>) -> Vec<String> {
+    // Where it ends in a mistake, that is said elsewhere.
+    drop(lexer.until(None, false));
+    let mut names: Vec<String> = Vec::new();
+    for name in lexer.missing {
+        // Parameters of a shell are never set, and a Dockerfile has no use for them.
+        if !names.contains(&name) && name.starts_with(|first: char| first.is_alphabetic() || first == '_') {
+            names.push(name);
+        }
+    }
+    names
 }
 
 /// The words of a line in which nothing is replaced; with their quotes and escapes where `quotes` are kept.
@@ -179,6 +202,8 @@ struct Lexer<'a> {
     /// Whether what escapes stays, at this place.
     keeps_escapes: bool,
     depth: usize,
+    /// Variables that were looked for in vain, where nothing stands in for them.
+    missing: Vec<String>,
 }
 
 /// Words as they come together.
@@ -224,6 +249,7 @@ impl<'a> Lexer<'a> {
             keeps_unset: false,
             keeps_escapes: false,
             depth: 0,
+            missing: Vec::new(),
         }
     }
 
@@ -358,8 +384,10 @@ impl<'a> Lexer<'a> {
         }
         Ok(match (self.variables)(&name) {
             Some(value) => value,
-            None if self.keeps_unset => format!("${name}"),
-            None => String::new(),
+            None => {
+                self.missing.push(name.clone());
+                if self.keeps_unset { format!("${name}") } else { String::new() }
+            }
         })
     }
 
@@ -376,8 +404,10 @@ impl<'a> Lexer<'a> {
             Some('}') => {
                 return Ok(match value(self) {
                     Some(value) => value,
-                    None if self.keeps_unset => format!("${{{name}}}"),
-                    None => String::new(),
+                    None => {
+                        self.missing.push(name.clone());
+                        if self.keeps_unset { format!("${{{name}}}") } else { String::new() }
+                    }
                 });
             }
             Some('/') => return self.replacement(&name),
@@ -396,6 +426,9 @@ impl<'a> Lexer<'a> {
         }
         let (word, _) = self.until(Some('}'), trims)?;
         let value = value(self);
+        if value.is_none() && trims {
+            self.missing.push(name.clone());
+        }
         if value.is_none() && self.keeps_unset {
             return Ok(format!("${{{name}{written}{word}}}"));
         }
@@ -424,6 +457,7 @@ impl<'a> Lexer<'a> {
         let (pattern, _) = self.until(Some('/'), true).map_err(named)?;
         let (instead, _) = self.until(Some('}'), true)?;
         let Some(value) = (self.variables)(name) else {
+            self.missing.push(name.to_owned());
             return Ok(if self.keeps_unset { format!("${{{name}/{pattern}/{instead}}}") } else { String::new() });
         };
         let expression = expression(&pattern, Greed::Longest, Anchor::Anywhere)?;
