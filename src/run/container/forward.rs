@@ -9,9 +9,11 @@ use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::libc;
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Gid, Pid, Uid, fork, setgroups, setresgid, setresuid};
 
 use super::Failure;
@@ -47,6 +49,9 @@ pub struct Switch {
     address: SocketAddr,
     to: Arc<Mutex<Option<Route>>>,
 }
+
+/// How long what a container said last may take to whoever it is for.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Where connections go on to, held by each of them.
 #[derive(Debug, Clone)]
@@ -112,7 +117,7 @@ pub(super) fn loopback_up() -> Result<(), Failure> {
         .map_err(|error| failed("the loopback interface could not be brought up", error))
 }
 
-/// Starts a process that forwards until its parent, the supervisor, ends or kills it.
+/// Starts a process that forwards until its parent, the supervisor, ends, or ends it: see [`end`].
 pub(super) fn spawn(
     listeners: Vec<Listener>,
     supervisor: &super::lifeline::Supervisor,
@@ -140,19 +145,32 @@ fn run(listeners: Vec<Listener>, supervisor: &super::lifeline::Supervisor) -> io
     }
     // After the change of user, which makes the kernel forget it.
     supervisor.die_with_it()?;
-    nix::sys::signal::SigSet::all().thread_unblock()?;
+    SigSet::all().thread_unblock()?;
+    let mut end = SigSet::empty();
+    end.add(Signal::SIGTERM);
+    end.thread_block()?;
     let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
     nix::unistd::dup2_stdin(&null)?;
     nix::unistd::dup2_stdout(&null)?;
     let open = Arc::new(AtomicUsize::new(0));
-    std::thread::scope(|scope| {
-        for listener in &listeners {
-            let open = &open;
-            let inside = Route { to: SocketAddr::from((Ipv4Addr::LOCALHOST, listener.port)), held: Arc::default() };
-            scope.spawn(move || accept(&listener.socket, open, || Some(inside.clone())));
-        }
-    });
+    for listener in listeners {
+        let open = Arc::clone(&open);
+        let inside = Route { to: SocketAddr::from((Ipv4Addr::LOCALHOST, listener.port)), held: Arc::default() };
+        std::thread::spawn(move || accept(&listener.socket, &open, || Some(inside.clone())));
+    }
+    end.wait()?;
+    // What the container has said last is on its way yet.
+    let told = Instant::now();
+    while open.load(Ordering::Acquire) > 0 && told.elapsed() < LAST_WORDS {
+        std::thread::sleep(Duration::from_millis(1));
+    }
     Ok(())
+}
+
+/// Has the forwarder hand on what a container that has ended has said, and end.
+pub(super) fn end(forwarder: Pid) {
+    let _ = kill(forwarder, Signal::SIGTERM);
+    let _ = waitpid(forwarder, None);
 }
 
 /// Accepts connections, each of which goes on to where `to` says at the time; where it says nowhere, it is closed.

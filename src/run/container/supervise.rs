@@ -142,8 +142,7 @@ fn run(spec: &Spec, record: &mut state::Record, cgroup: &mut Cgroup) -> Result<S
     cgroup.leave();
     let code = attend(spec, record, process, signals, output);
     if let Some(forwarder) = forwarder {
-        let _ = kill(forwarder, Signal::SIGKILL);
-        let _ = waitpid(forwarder, None);
+        forward::end(forwarder);
     }
     Ok(Status::Exited { code: code?, out_of_memory: cgroup.ran_out_of_memory() })
 }
