@@ -39,7 +39,11 @@ if [ -n "$missing" ]; then
 fi
 
 # Commands of Dockerfiles are tried as an ordinary user, too, who has a range of ids.
-if [ "$(id -u)" = 0 ] && ! [ -s /etc/subuid ]; then
+has_ids=""
+for name in $(cut -d: -f1 /etc/subuid 2>/dev/null); do
+    if id -u "$name" >/dev/null 2>&1; then has_ids=yes; fi
+done
+if [ "$(id -u)" = 0 ] && [ -z "$has_ids" ]; then
     useradd --create-home ekiben-tester
 fi
 

@@ -542,13 +542,6 @@ fn digests(home: &Home) -> BTreeMap<&'static str, String> {
     scripts.into_iter().map(|(name, script)| (name, digest(script))).collect()
 }
 
-/// The first user who was given ids.
-fn user_with_ids() -> Option<nix::unistd::User> {
-    let given = std::fs::read_to_string("/etc/subuid").unwrap_or_default();
-    let mut names = given.lines().filter_map(|line| line.split(':').next());
-    names.find_map(|name| nix::unistd::User::from_name(name).ok().flatten().filter(|user| !user.uid.is_root()))
-}
-
 #[test]
 fn an_ordinary_user_has_all_this_and_the_same_layers() {
     if std::env::var_os(AGAIN).is_some() {
@@ -559,7 +552,7 @@ fn an_ordinary_user_has_all_this_and_the_same_layers() {
         // All tests of this module are an ordinary user's then.
         return;
     }
-    let user = user_with_ids().expect("a user with ids in /etc/subuid, as `useradd` gives them");
+    let user = home::user_with_ids();
     let folder = shared();
     let tests = folder.join("tests");
     home::install(std::env::current_exe().unwrap(), &tests);

@@ -395,6 +395,14 @@ pub fn timed<T>(what: &str, work: impl FnOnce() -> T) -> T {
     result
 }
 
+/// The first user who was given ids in /etc/subuid, as `useradd` gives them.
+pub fn user_with_ids() -> nix::unistd::User {
+    let given = fs::read_to_string("/etc/subuid").unwrap_or_default();
+    let mut names = given.lines().filter_map(|line| line.split(':').next());
+    let user = |name| nix::unistd::User::from_name(name).ok().flatten().filter(|user| !user.uid.is_root());
+    names.find_map(user).expect("a user in /etc/subuid")
+}
+
 /// Copies a program that will be started. Another process does so: no process that is started meanwhile has it open to be
 /// written then, while which the kernel would not start it.
 pub fn install(from: impl AsRef<Path>, to: impl AsRef<Path>) {
