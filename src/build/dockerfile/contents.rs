@@ -173,12 +173,12 @@ pub fn read(session: &Session, layers: &[Layer], view: &View, path: &str) -> Res
     Ok(bytes)
 }
 
-/// The digest of the file `path`.
+/// The digest of `bytes`.
 ///
 /// # Errors
-/// When it cannot be read.
-pub fn digest(path: &Path) -> io::Result<Digest> {
-    let mut reader = HashingReader::new(fs::File::open(path)?);
+/// When they cannot be read.
+pub fn digest(bytes: impl Read) -> io::Result<Digest> {
+    let mut reader = HashingReader::new(bytes);
     io::copy(&mut reader, &mut io::sink())?;
     Ok(reader.finish())
 }

@@ -17,6 +17,7 @@ use crate::formats::dockerfile::Pattern;
 use crate::image::layer::{self, Layer};
 use crate::image::session::Session;
 use crate::io::archive::{self, ArchivePath, Entry, Kind, Limits, Node, PathError, View};
+use crate::io::content::{self, Content};
 use crate::io::digest::Digest;
 use crate::io::explain::{ErrorKind, Explain, Explanation};
 
@@ -74,6 +75,9 @@ pub enum Error {
     /// What layers hold.
     #[error(transparent)]
     Contents(#[from] contents::Error),
+    /// A file that is another one now.
+    #[error(transparent)]
+    Changed(#[from] content::Error),
 }
 
 impl Explain for Error {
@@ -92,6 +96,7 @@ impl Explain for Error {
             Self::Archive(_) => ErrorKind::Invalid.named("dockerfile/archive"),
             Self::Layer(error) => error.explain(),
             Self::Contents(error) => error.explain(),
+            Self::Changed(error) => error.explain(),
         }
     }
 }
@@ -128,7 +133,10 @@ struct Addition {
 enum Bytes {
     None,
     Text(Vec<u8>),
-    From(Origin),
+    /// As the file was when it was looked at.
+    File(Content),
+    /// The member of that number of that archive.
+    Member(usize, usize),
 }
 
 /// What is put upon an image.
@@ -259,13 +267,13 @@ impl Additions {
     pub fn file(
         &mut self,
         name: &str,
-        path: PathBuf,
+        path: &Path,
         mode: u32,
         placing: &Placing<'_>,
         below: &View,
     ) -> Result<(), Error> {
-        let node = Node::File(fs::metadata(&path)?.len());
-        self.single(name, node, Bytes::From(Origin::File(path)), mode, placing, below)
+        let content = Content::file(path)?;
+        self.single(name, Node::File(content.size()), Bytes::File(content), mode, placing, below)
     }
 
     /// Makes the folder `path`, and those above it, where they are not there.
@@ -302,14 +310,13 @@ impl Additions {
             let is_excluded = from.strip_prefix(top).is_ok_and(|path| (placing.is_excluded)(path));
             let found = source.find(&from)?.filter(|_| !is_excluded);
             if source.is_folder(&from) {
-                let known = self.0.len();
                 if let Some(found) = &found {
                     self.put(to.clone(), found, placing, below)?;
                 }
                 let put = self.0.len();
                 self.contents(source, top, &from, &to, placing, below)?;
                 // Something in a folder that is left out is not.
-                if found.is_none() && self.0.len() > put.max(known) && !self.0.contains_key(&to) {
+                if found.is_none() && self.0.len() > put && !self.0.contains_key(&to) {
                     let mut found = Found {
                         node: Node::Folder,
                         mode: 0o755,
@@ -346,12 +353,18 @@ impl Additions {
         }
         let is_link = matches!(found.node, Node::Link(_));
         let mode = if is_link { 0o777 } else { (placing.mode)(found.mode, is_folder) };
-        let bytes = match found.node {
-            Node::File(_) => Bytes::From(found.origin.clone()),
-            _ => Bytes::None,
+        let (node, bytes) = match (&found.node, &found.origin) {
+            (Node::File(_), Origin::File(path)) => {
+                let content = Content::file(path)?;
+                (Node::File(content.size()), Bytes::File(content))
+            }
+            (Node::File(size), Origin::Member(archive, number)) => {
+                (Node::File(*size), Bytes::Member(*archive, *number))
+            }
+            (node, _) => (node.clone(), Bytes::None),
         };
         let owner = placing.owner.unwrap_or(found.owner);
-        let (node, attributes) = (found.node.clone(), found.attributes.clone());
+        let attributes = found.attributes.clone();
         self.0.insert(place, Addition { node, mode, owner, attributes, bytes });
         Ok(())
     }
@@ -388,10 +401,8 @@ impl Additions {
             let bytes = match bytes {
                 Bytes::None => None,
                 Bytes::Text(bytes) => Some((Digest::of(bytes), 0)),
-                Bytes::From(Origin::File(file)) => Some((contents::digest(file)?, 0)),
-                Bytes::From(Origin::Member(archive, number)) => {
-                    archives.get(*archive).map(|archive| (archive.digest(), *number))
-                }
+                Bytes::File(content) => Some((contents::digest(content.open()?)?, 0)),
+                Bytes::Member(archive, number) => archives.get(*archive).map(|archive| (archive.digest(), *number)),
             };
             parts.push(Part { path, mode: *mode, owner: *owner, node, attributes, bytes });
         }
@@ -440,11 +451,13 @@ impl Additions {
         let mut members: BTreeMap<usize, BTreeMap<usize, Names<'_>>> = BTreeMap::new();
         for (path, addition) in &self.0 {
             match (&addition.node, &addition.bytes) {
-                (Node::File(_), Bytes::From(Origin::Member(archive, number))) => {
+                (Node::File(_), Bytes::Member(archive, number)) => {
                     members.entry(*archive).or_default().entry(*number).or_default().push((path, addition));
                 }
-                (Node::File(size), Bytes::From(Origin::File(file))) => {
-                    writer.file(&addition.entry(path, *size)?, fs::File::open(file)?)?;
+                (Node::File(size), Bytes::File(content)) => {
+                    writer.file(&addition.entry(path, *size)?, content.open()?)?;
+                    // What was hashed is what was written only if nobody wrote to it meanwhile.
+                    content.check()?;
                 }
                 (Node::File(size), Bytes::Text(bytes)) => writer.file(&addition.entry(path, *size)?, &bytes[..])?,
                 (Node::Link(target), _) => {

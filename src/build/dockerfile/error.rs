@@ -19,12 +19,6 @@ pub enum Error {
         /// The folder.
         context: PathBuf,
     },
-    /// It is too long to be one.
-    #[error("{} is longer than 16 MiB", path.display())]
-    TooLong {
-        /// It.
-        path: PathBuf,
-    },
     /// It has mistakes.
     #[error("{} has {}", path.display(), if *errors == 1 { "1 mistake".to_owned() } else { format!("{errors} mistakes") })]
     Mistakes {
@@ -155,7 +149,6 @@ impl Explain for Error {
     fn explain(&self) -> Explanation {
         match self {
             Self::NoFile { .. } => ErrorKind::Usage.named("dockerfile/none").hint("name it with --file"),
-            Self::TooLong { .. } => ErrorKind::Invalid.named("dockerfile/too-long"),
             Self::Mistakes { .. } => ErrorKind::Invalid.named("dockerfile/mistakes"),
             Self::Mount(error) => {
                 let explanation = ErrorKind::Invalid.named("dockerfile/mount");

@@ -218,9 +218,7 @@ impl Making<'_> {
     /// Makes a folder where none is, which is the user's whose turn it is: so BuildKit makes that of `WORKDIR`.
     fn folder(&self, stage: &mut Stage, path: &str, title: &str) -> Result<(), Error> {
         let view = stage.view(self.session)?;
-        let place = view.resolve(&inside(path))?;
-        let is_there = view.entry(&place).is_some_and(|there| there.node == Node::Folder);
-        if is_there || place.as_os_str().is_empty() {
+        if is_folder(&view, path) {
             return Ok(());
         }
         let mut additions = Additions::default();
@@ -244,17 +242,20 @@ impl Making<'_> {
         if additions.is_empty() {
             return Ok(());
         }
+        let layer = self.layer(additions, archives, view, title)?;
+        Ok(stage.add(self.session, layer)?)
+    }
+
+    /// The layer of files, made once.
+    fn layer(&self, additions: &Additions, archives: &[Archive], view: &View, title: &str) -> Result<Layer, Error> {
         let key = additions.key(archives, view)?;
         let known = (!self.request.anew).then(|| self.session.store.cached::<Layer>("copied", &key)).flatten();
-        let layer = match known {
-            Some(layer) => Layer { title: title.to_owned(), ..layer },
-            None => {
-                let layer = additions.layer(self.session, title, archives, view)?;
-                self.session.store.cache("copied", &key, &layer, vec![layer.digest])?;
-                layer
-            }
-        };
-        Ok(stage.add(self.session, layer)?)
+        if let Some(layer) = known {
+            return Ok(Layer { title: title.to_owned(), ..layer });
+        }
+        let layer = additions.layer(self.session, title, archives, view)?;
+        self.session.store.cache("copied", &key, &layer, vec![layer.digest])?;
+        Ok(layer)
     }
 
     fn copy(&self, stage: &mut Stage, number: usize, copying: &Copying, title: &str, made: &Made) -> Result<(), Error> {
@@ -263,15 +264,26 @@ impl Making<'_> {
             sources.push(stage.scope.local(word)?);
         }
         let (mut additions, below) = (Additions::default(), stage.view(self.session)?);
-        self.placed(stage, copying, &below, |placing, scope| {
-            for document in &copying.documents {
-                let text = document.expand(scope)?;
-                additions.text(&document.name, text.into_bytes(), 0o644, placing, &below)?;
-            }
-            Ok(())
-        })?;
+        self.documents(stage, copying, &mut additions, &below)?;
         let archives = self.copied(stage, number, copying, &sources, &mut additions, &below, made)?;
         self.put(stage, &additions, &archives, &below, title)
+    }
+
+    /// Adds the texts that stand in the Dockerfile.
+    fn documents(
+        &self,
+        stage: &Stage,
+        copying: &Copying,
+        additions: &mut Additions,
+        below: &View,
+    ) -> Result<(), Error> {
+        self.placed(stage, copying, below, |placing, scope| {
+            for document in &copying.documents {
+                let text = document.expand(scope)?;
+                additions.text(&document.name, text.into_bytes(), 0o644, placing, below)?;
+            }
+            Ok(())
+        })
     }
 
     /// Adds the files `sources` of what `--from` says.
@@ -320,10 +332,10 @@ impl Making<'_> {
     ) -> Result<(), Error> {
         let scope = &stage.scope;
         let mut target = stage.absolute(&scope.local(&copying.target)?);
-        if copying.sources.len() + copying.documents.len() > 1 && !target.ends_with('/') && !is_folder(below, &target) {
-            return Err(copy::Error::Several { target }.into());
-        }
         if copying.sources.len() + copying.documents.len() > 1 && !target.ends_with('/') {
+            if !is_folder(below, &target) {
+                return Err(copy::Error::Several { target }.into());
+            }
             target.push('/');
         }
         let owner = match copying.chown.as_ref().map(|word| scope.local(word)).transpose()? {
@@ -372,13 +384,7 @@ impl Making<'_> {
         }
         let below = stage.view(self.session)?;
         let (mut additions, mut archives) = (Additions::default(), Vec::new());
-        self.placed(stage, copying, &below, |placing, scope| {
-            for document in &copying.documents {
-                let text = document.expand(scope)?;
-                additions.text(&document.name, text.into_bytes(), 0o644, placing, &below)?;
-            }
-            Ok(())
-        })?;
+        self.documents(stage, copying, &mut additions, &below)?;
         let checksum = copying.checksum.as_ref().map(|word| stage.scope.local(word)).transpose()?;
         for text in remote {
             let (name, path, digest) = self.fetched(&text, checksum.as_deref())?;
@@ -386,7 +392,12 @@ impl Making<'_> {
                 self.unpacked(stage, copying, Archive::File { path, digest }, &mut additions, &mut archives, &below)?;
                 continue;
             }
-            self.placed(stage, copying, &below, |placing, _| Ok(additions.file(&name, path, 0o600, placing, &below)?))?;
+            self.placed(
+                stage,
+                copying,
+                &below,
+                |placing, _| Ok(additions.file(&name, &path, 0o600, placing, &below)?),
+            )?;
         }
         let mut files = Vec::new();
         let is_unpacked = copying.from.is_none() && copying.unpack != Some(false);
@@ -394,7 +405,7 @@ impl Making<'_> {
             // Archives of the context are unpacked, if they are.
             match if is_unpacked { self.archive(&text)? } else { None } {
                 Some(path) => {
-                    let digest = contents::digest(&path)?;
+                    let digest = contents::digest(fs_err::File::open(&path)?)?;
                     self.unpacked(
                         stage,
                         copying,
@@ -715,13 +726,7 @@ impl Making<'_> {
         };
         let (mut additions, view) = (Additions::default(), View::default());
         additions.copy(source, &[path.to_owned()], &placing, &view)?;
-        let key = additions.key(&[], &view)?;
-        if let Some(layer) = self.session.store.cached("copied", &key) {
-            return Ok(layer);
-        }
-        let layer = additions.layer(self.session, "files of the context", &[], &view)?;
-        self.session.store.cache("copied", &key, &layer, vec![layer.digest])?;
-        Ok(layer)
+        self.layer(&additions, &[], &view, "files of the context")
     }
 }
 

@@ -27,9 +27,9 @@ use fs_err as fs;
 
 use super::workflow::{self, Built, Step, Watch};
 use crate::base::BaseName;
-use crate::formats::diagnostic::Source;
+use crate::formats::diagnostic::{Diagnostics, Source};
 use crate::formats::dockerfile::{Dockerfile, Ignore, Instruction, Kind};
-use crate::formats::document::shown;
+use crate::formats::document::{self, shown};
 use crate::image::oci::platform::Platform;
 use crate::image::session::{self, Session};
 use crate::image::store::ImageName;
@@ -44,9 +44,6 @@ use stage::Stage;
 
 /// Names of a Dockerfile in a folder, the one that is taken before the others first.
 pub const NAMES: [&str; 2] = ["Dockerfile", "Containerfile"];
-
-/// Most bytes of a Dockerfile.
-const MOST: u64 = 16 << 20;
 
 /// How many commands were executed for an image, as it says itself; none where none was.
 pub fn executed(image: &Image) -> Option<u64> {
@@ -129,12 +126,10 @@ impl Opened {
     /// When it cannot be read, or has mistakes, which `watch` is shown.
     pub fn of(request: &Request, watch: &dyn Watch) -> Result<Self, Error> {
         let path = request.path()?;
-        if fs::metadata(&path)?.len() > MOST {
-            return Err(Error::TooLong { path });
-        }
-        let text = fs::read_to_string(&path)?;
-        let source = Source::new(shown(&path), text.strip_prefix('\u{feff}').unwrap_or(&text));
-        let file = Dockerfile::parse(&source).map_err(|mistakes| {
+        let mut mistakes = Diagnostics::new();
+        let source = document::read_text(&path, &shown(&path), document::MAX_BYTES, &mut mistakes);
+        let read = source.ok_or(mistakes).and_then(|source| Ok((Dockerfile::parse(&source)?, source)));
+        let (file, source) = read.map_err(|mistakes| {
             watch.diagnostics(&mistakes);
             Error::Mistakes { path: path.clone(), errors: mistakes.errors() }
         })?;
