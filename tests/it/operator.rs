@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -15,27 +16,31 @@ use crate::home::cluster::{Cluster, Namespace, VERSIONS, documents, fits};
 use crate::home::registry::{Registry, skopeo_ok};
 use crate::home::restricted::is_restricted;
 use crate::home::servers::Server;
-use crate::home::{Home, ask, free_port, program, ran, timed, tool, wait_until};
+use crate::home::{Home, ask, free_port, install, program, ran, timed, tool, wait_until};
 
 /// The kind's name for kubectl.
 const KIND: &str = "aideployments.ai.ekiben.dev";
 
-/// The operator, where everybody can read it, beside the program.
+/// A folder that everybody can read, with the program and the operator beside it. Other tests' program has none.
+fn programs() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let folder = program().with_file_name("with-operator");
+        fs::create_dir_all(&folder).unwrap();
+        fs::set_permissions(&folder, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        install(program(), folder.join("ekiben"));
+        install(env!("CARGO_BIN_EXE_ekiben-operator"), folder.join("ekiben-operator"));
+        folder
+    })
+}
+
 fn operator() -> Command {
-    static PLACED: OnceLock<()> = OnceLock::new();
-    let path = program().with_file_name("ekiben-operator");
-    PLACED.get_or_init(|| {
-        let new = path.with_extension(std::process::id().to_string());
-        fs::copy(env!("CARGO_BIN_EXE_ekiben-operator"), &new).unwrap();
-        fs::rename(new, &path).unwrap();
-    });
-    Command::new(path)
+    Command::new(programs().join("ekiben-operator"))
 }
 
 /// What `ekiben operator manifests` prints.
 fn manifests(args: &[&str]) -> String {
-    operator();
-    let mut command = Command::new(program());
+    let mut command = Command::new(programs().join("ekiben"));
     ran(command.args([&["operator", "manifests", "--image", "registry.example/operator:1"], args].concat())).ok().out
 }
 
@@ -622,16 +627,14 @@ fn the_operator_lives_in_its_cluster_and_builds_there() {
 
     // The programs without what debuggers want, which is most of them.
     fs::create_dir(home.path("programs")).unwrap();
-    operator();
     for name in ["ekiben", "ekiben-operator"] {
-        ran(tool("strip").arg("-o").arg(home.path(&format!("programs/{name}"))).arg(program().with_file_name(name)))
-            .ok();
+        ran(tool("strip").arg("-o").arg(home.path(&format!("programs/{name}"))).arg(programs().join(name))).ok();
     }
     let mut own = Command::new(home.path("programs/ekiben"));
     ran(own.args(["self", "image", "-t", "own:1"]).env("EKIBEN_HOME", home.store()).current_dir(home.folder())).ok();
     let image = cluster.import(&home, "own:1");
     let own = ["--image", &image, "--namespace", &namespace.name, "--only", &namespace.name];
-    let mut command = Command::new(program());
+    let mut command = Command::new(programs().join("ekiben"));
     let installed = ran(command.args(["operator", "manifests"]).args(own)).ok().out;
     let is_ours = |one: &Value| one["kind"] != "Namespace" && one["kind"] != "CustomResourceDefinition";
     let mut objects: Vec<_> = documents(&installed).into_iter().filter(is_ours).collect();
