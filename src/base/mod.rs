@@ -322,7 +322,10 @@ impl Base {
     ) -> Result<(LockedBase, Vec<Package>), Error> {
         let (suite, python) = match self {
             Self::Debian { suite, python } => (*suite, *python),
-            Self::Image { place, python } => return lock_image(session, spec, system, place, *python, platform),
+            Self::Image { place, .. } => {
+                let digest = place.resolve(session, platform)?;
+                return lock_image(session, spec, system, &place.to_string(), digest, platform);
+            }
             Self::Scratch => return Ok((LockedBase::Scratch, Vec::new())),
         };
         let base = debian::base_packages(python);
@@ -332,21 +335,24 @@ impl Base {
     }
 }
 
-/// Looks at an image for what the manifest needs of it, and not at all where it needs nothing.
-fn lock_image(
+/// Looks at the image `digest` of the store, which is called `name`, for what the manifest needs of it, and not at all
+/// where it needs nothing; and resolves the Debian packages `system` on top of it.
+///
+/// # Errors
+/// When it lacks what is needed, or a package cannot be had.
+pub fn lock_image(
     session: &Session,
     spec: Spec<'_>,
     system: &[String],
-    place: &Place,
-    python: Option<PythonVersion>,
+    name: &str,
+    digest: Digest,
     platform: Platform,
 ) -> Result<(LockedBase, Vec<Package>), Error> {
-    let digest = place.resolve(session, platform)?;
-    let needs_python = spec.needs_python;
+    let (needs_python, python) = (spec.needs_python, spec.python.map(Written::meant).transpose()?.copied());
     if !needs_python && system.is_empty() {
         return Ok((LockedBase::Image { digest, interpreter: None, glibc: None }, Vec::new()));
     }
-    let lacks = |what: String| Error::Lacks { base: place.to_string(), what };
+    let lacks = |what: String| Error::Lacks { base: name.to_owned(), what };
     let stack = Stack::of(session, &Image::load(&session.store, &digest)?)?;
     let (mut interpreter, mut glibc) = (None, None);
     if needs_python {
@@ -507,6 +513,10 @@ pub fn image(
     user: &User,
 ) -> Result<Image, Error> {
     if let LockedBase::Image { digest, .. } = base {
+        // What commands made is in the store, and nowhere else.
+        if session.store.has_blob(digest) {
+            return Ok(Image::load(&session.store, digest)?);
+        }
         let Base::Image { place, .. } = Base::of(spec)? else {
             return Err(Error::Changed { base: spec.base.to_string() });
         };

@@ -6,6 +6,7 @@
 
 pub mod adopt;
 pub mod afar;
+pub mod commands;
 pub mod dockerfile;
 pub mod ensure;
 pub mod fetch;
@@ -148,6 +149,7 @@ pub fn build(session: &Session, input: &Input, platform: Platform) -> Result<Ima
         platform,
         locked: lock.platforms.keys().map(ToString::to_string).collect(),
     })?;
+    let locked = &*locked.standing();
     let spec = manifest.base_spec();
     let user = bundle.convention().user();
     let target = lock.python.map(|python| base::target(&locked.base, python, platform)).transpose()?;
@@ -187,7 +189,7 @@ pub fn build(session: &Session, input: &Input, platform: Platform) -> Result<Ima
     layers.push(code_layer(session, bundle)?);
     let image = layers.into_iter().fold(base.without_annotations(), Image::with_layer);
     let annotation = match &locked.base {
-        base::LockedBase::Image { digest, .. } => {
+        base::LockedBase::Image { digest, .. } if !manifest.has_commands() => {
             Some(("org.opencontainers.image.base.digest".to_owned(), digest.to_string()))
         }
         _ => None,

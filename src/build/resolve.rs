@@ -6,16 +6,20 @@ use std::path::{Path, PathBuf};
 use crate::base::python::{self, Package, Refusal, StandIn, Target, Uv};
 use crate::base::requirements::{Requirements, required_name};
 use crate::base::{self, Base, LockedBase, Named};
+use crate::build::commands::{self, Commands};
+use crate::build::dockerfile::{Allowed, Found};
+use crate::build::input::Input;
 use crate::build::libraries;
 use crate::bundle::origin::{self, Trust};
 use crate::bundle::runtime::Convention;
 use crate::formats::diagnostic::Diagnostics;
+use crate::formats::python::PythonVersion;
 use crate::image::oci::platform::{Platform, UnknownPlatform};
 use crate::image::session::Session;
 use crate::io::explain::{ErrorKind, Explain, Explanation};
 use crate::io::parallel;
 use crate::project::Project;
-use crate::project::lock::{self, Lock, LockedModel, LockedPlatform};
+use crate::project::lock::{self, Executed, Lock, LockedModel, LockedPlatform};
 use crate::project::manifest::Manifest;
 
 /// Why there is no lock.
@@ -24,6 +28,9 @@ pub enum Error {
     /// The base.
     #[error(transparent)]
     Base(#[from] base::Error),
+    /// What commands make of it.
+    #[error(transparent)]
+    Commands(#[from] commands::Error),
     /// Python packages.
     #[error(transparent)]
     Python(#[from] python::Error),
@@ -75,6 +82,7 @@ impl Explain for Error {
     fn explain(&self) -> Explanation {
         match self {
             Self::Base(error) => error.explain(),
+            Self::Commands(error) => error.explain(),
             Self::Python(error) => error.explain(),
             Self::Origin(error) => error.explain(),
             Self::Requirement { error, .. } => error.explain(),
@@ -130,6 +138,8 @@ pub struct Subject<'a> {
     pub shipped: Option<PathBuf>,
     /// What is done about models that changed.
     pub moved: Moved,
+    /// What commands may do.
+    pub allowed: Allowed,
 }
 
 impl<'a> Subject<'a> {
@@ -146,6 +156,7 @@ impl<'a> Subject<'a> {
             path,
             shipped: None,
             moved: Moved::Stays,
+            allowed: commands::allowed(&project.manifest, Allowed::Nothing),
         }
     }
 }
@@ -169,6 +180,7 @@ pub fn lock(
         [] => vec![Platform::host()?],
         named => named.to_vec(),
     };
+    let mut is_new = false;
     let input = lock::input_digest(subject.manifest, &subject.requirements.texts(), subject.server);
     let mut places = std::iter::once(&subject.path).chain(&subject.shipped);
     let known = match places.find(|path| path.exists()).filter(|_| renewal != Renewal::Always) {
@@ -176,11 +188,34 @@ pub fn lock(
         None => None,
     };
     let fits = |lock: &Lock| !lock.is_stale(&input) && platforms.iter().all(|p| lock.platforms.contains_key(p));
+    let user = subject.convention.user();
+    let commands = Commands { manifest: subject.manifest, root: subject.root, user: &user, allowed: subject.allowed };
+    // What commands lead to, nobody knows before.
+    let known = match known {
+        Some(lock) if subject.manifest.has_commands() && fits(&lock) => {
+            let mut lock = lock;
+            for platform in &platforms {
+                let Some(locked) = lock.platforms.get(platform) else { continue };
+                let ledger = Commands::ledger(Some(locked), renewal);
+                if !commands.still_make(session, locked, *platform, &ledger)? {
+                    if renewal == Renewal::Never {
+                        let text = "its commands make something else now".to_owned();
+                        return Err(Error::Stale { difference: Some(Box::new(Difference { text, next: None })) });
+                    }
+                    let next = resolve(session, subject, &commands, *platform, Some(locked), meanwhile)?;
+                    lock.platforms.insert(*platform, next);
+                    is_new = true;
+                }
+            }
+            Some(lock)
+        }
+        known => known,
+    };
     let models = |known: &[LockedModel]| models(session, subject, known);
     match (known, renewal) {
         (Some(mut lock), _) if fits(&lock) => {
             let now = models(&lock.models)?;
-            let written = now != lock.models;
+            let written = now != lock.models || is_new;
             if written {
                 lock.models = now;
                 lock.write(&subject.path)?;
@@ -194,7 +229,6 @@ pub fn lock(
         }
         (None, Renewal::Never) => Err(Error::Missing),
         (known, _) => {
-            let base = Base::of(subject.manifest.base_spec())?.below(subject.root);
             // What fits, but lacks a platform, is completed.
             let fresh = known.as_ref().filter(|lock| !lock.is_stale(&input));
             let mut locked = fresh.map(|lock| lock.platforms.clone()).unwrap_or_default();
@@ -202,9 +236,10 @@ pub fn lock(
                 platforms.into_iter().filter(|platform| fresh.is_none_or(|lock| !lock.platforms.contains_key(platform)))
             {
                 let before = known.as_ref().and_then(|lock| lock.platforms.get(&platform));
-                locked.insert(platform, resolve(session, subject, &base, platform, before, meanwhile)?);
+                locked.insert(platform, resolve(session, subject, &commands, platform, before, meanwhile)?);
             }
-            let python = locked.values().find_map(|locked| base.python(&locked.base));
+            let base = base(subject)?;
+            let python = locked.values().find_map(|locked| python_of(subject, &base, locked));
             let models = models(known.as_ref().map_or(&[], |lock| &lock.models))?;
             let lock = Lock { lock: 1, input, python, platforms: locked, models };
             lock.write(&subject.path)?;
@@ -301,19 +336,22 @@ fn read(path: &Path) -> Result<Lock, Error> {
 fn resolve(
     session: &Session,
     subject: &Subject<'_>,
-    base: &Base,
+    commands: &Commands<'_>,
     platform: Platform,
     before: Option<&LockedPlatform>,
     meanwhile: &Meanwhile<'_>,
 ) -> Result<LockedPlatform, Error> {
-    let manifest = subject.manifest;
+    let (manifest, base) = (subject.manifest, &base(subject)?);
     let preferred = before.map(|locked| locked.python.as_slice()).unwrap_or_default();
-    let named: Vec<String> = manifest.system.packages.names().map(str::to_owned).collect();
+    let mut named: Vec<String> = manifest.system.packages.names().map(str::to_owned).collect();
+    if matches!(base, Base::Debian { .. }) && !manifest.system.run.is_empty() {
+        named.extend(commands::TOOLS.map(str::to_owned));
+    }
     let downloads = Session { client: session.client.apart(), ..session.clone() };
     let lower = || {
-        let (locked, system) = base.lock(&downloads, manifest.base_spec(), &named, platform)?;
-        meanwhile(&downloads, &locked, platform)?;
-        Ok::<_, Error>((locked, system))
+        let locked = lower(&downloads, subject, base, commands, &named, platform, before)?;
+        meanwhile(&downloads, &locked.standing().base, platform)?;
+        Ok::<_, Error>(locked)
     };
     // Neither uv, which may have to be fetched, nor packages need anything of a base whose Python is known.
     let early = || {
@@ -321,7 +359,7 @@ fn resolve(
             return Ok((None, None));
         }
         let uv = Uv::find(session, StandIn::this())?;
-        let target = base.target(platform);
+        let target = base.target(platform).filter(|_| !manifest.has_commands());
         let packages = target.map(|target| packages(session, subject, &uv, &target, preferred)).transpose()?;
         Ok::<_, Error>((Some(uv), packages))
     };
@@ -335,32 +373,96 @@ fn resolve(
             }
         }))
     };
-    let ((locked_base, system), (uv, early)) = match parallel::both(lower, early)? {
+    let (mut locked, (uv, early)) = match parallel::both(lower, early)? {
         (Err((_, true)), Err(cause)) => return Err(cause),
         (Err((error, _)), _) => return Err(error),
         (Ok(lower), early) => (lower, early?),
     };
-    let python = match (early, base.python(&locked_base)) {
+    locked.python = match (early, python_of(subject, base, &locked)) {
         (Some(packages), _) => packages,
         (None, None) => Vec::new(),
         (None, Some(python)) => {
-            let target = base::target(&locked_base, python, platform)?;
+            let target = base::target(&locked.standing().base, python, platform)?;
             let uv = uv.map_or_else(|| Uv::find(session, StandIn::this()), Ok)?;
             packages(session, subject, &uv, &target, preferred)?
         }
     };
-    let mut locked = LockedPlatform { base: locked_base, system, python };
     if manifest.system.packages.are_found()
-        && let Some(python) = base.python(&locked.base)
+        && let Some(python) = python_of(subject, base, &locked)
     {
-        let target = base::target(&locked.base, python, platform)?;
-        let found = needed(session, subject, &locked, &target)?;
+        let target = base::target(&locked.standing().base, python, platform)?;
+        let found = needed(session, subject, &locked.standing(), &target)?;
         if !found.is_empty() {
             let all: Vec<_> = named.into_iter().chain(found).collect();
-            locked.system = base.lock(session, manifest.base_spec(), &all, platform)?.1;
+            let LockedPlatform { system, executed, .. } =
+                self::lower(session, subject, base, commands, &all, platform, before)?;
+            locked = LockedPlatform { system, executed, ..locked };
         }
     }
     Ok(locked)
+}
+
+/// What the manifest names as its base.
+fn base(subject: &Subject<'_>) -> Result<Base, Error> {
+    Ok(Base::of(subject.manifest.base_spec())?.below(subject.root))
+}
+
+/// The Python that there is for packages. What commands have made tells its own.
+fn python_of(subject: &Subject<'_>, base: &Base, locked: &LockedPlatform) -> Option<PythonVersion> {
+    match subject.manifest.has_commands() {
+        true => locked.standing().base.python(),
+        false => base.python(&locked.base),
+    }
+}
+
+/// What Python packages stand on: the base, the Debian packages `names` upon it, and what commands make of both.
+fn lower(
+    session: &Session,
+    subject: &Subject<'_>,
+    base: &Base,
+    commands: &Commands<'_>,
+    names: &[String],
+    platform: Platform,
+    before: Option<&LockedPlatform>,
+) -> Result<LockedPlatform, Error> {
+    let spec = subject.manifest.base_spec();
+    let ledger = Commands::ledger(before, Renewal::IfNeeded);
+    let (locked, system) = match commands.below(session, platform, &ledger)? {
+        None => base.lock(session, spec, names, platform)?,
+        Some(made) => {
+            let name = subject.manifest.build.file.as_deref().unwrap_or_default();
+            base::lock_image(session, spec, names, name, made, platform)?
+        }
+    };
+    let mut lower = LockedPlatform { base: locked, system, executed: None, python: Vec::new() };
+    if subject.manifest.has_commands() {
+        let made = commands.upon(session, &lower, platform, &ledger)?;
+        let looked = |made| base::lock_image(session, spec, &[], "that system.run makes", made, platform);
+        let base = made.map(looked).transpose()?.map(|(base, _)| base);
+        let Found { images, steps } = ledger.found();
+        lower.executed = Some(Executed { base, images, steps });
+    }
+    Ok(lower)
+}
+
+/// Makes what the commands of a bundle make, for whoever builds it: nothing but what its lock has.
+///
+/// # Errors
+/// As [`Commands::still_make`], and when it is something else.
+pub fn executed(session: &Session, input: &Input, allowed: Allowed, platforms: &[Platform]) -> Result<(), Error> {
+    if !input.manifest.has_commands() {
+        return Ok(());
+    }
+    let user = input.bundle.convention().user();
+    let commands = Commands { manifest: &input.manifest, root: &input.origin, user: &user, allowed };
+    for platform in platforms {
+        let Some(locked) = input.lock.platforms.get(platform) else { continue };
+        let ledger = Commands::ledger(Some(locked), Renewal::Never);
+        if !commands.still_make(session, locked, *platform, &ledger)? {
+            return Err(Error::Stale { difference: None });
+        }
+    }
+    Ok(())
 }
 
 /// The Debian packages that have what the Python packages of `locked` need, and it lacks.

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use fs_err as fs;
 
 use super::adopt;
+use super::commands;
+use super::dockerfile::Allowed;
 use super::input::{self, Input};
 use super::resolve::{self, Moved, Renewal, Subject};
 use crate::base::requirements::Requirements;
@@ -77,6 +79,9 @@ pub enum Error {
     /// What belongs into a project's manifest was given beside it.
     #[error("--root is for models without a project")]
     ForModels,
+    /// What a Dockerfile makes of a folder does not travel in a bundle.
+    #[error("the base of the project is made by its Dockerfile, which does not travel in a bundle")]
+    StaysHere,
     /// What an address leads to is called a bundle or a bento, and is neither.
     #[error("what is at {from} is no bundle and no bento")]
     NotPacked {
@@ -112,6 +117,9 @@ impl Explain for Error {
                 ErrorKind::Usage.named("project/for-bentos").hint("set `base` in the manifest; its lock lies beside it")
             }
             Self::ForModels => ErrorKind::Usage.named("project/for-models").hint("set `service.root` in the manifest"),
+            Self::StaysHere => ErrorKind::Usage
+                .named("project/stays-here")
+                .hint("build it alone with `ekiben build --file`, push it, and name that image as `base`"),
             Self::NotPacked { .. } => ErrorKind::Invalid.named("project/not-packed"),
             Self::Nothing { .. } => ErrorKind::Usage.named("project/nothing"),
         }
@@ -133,6 +141,15 @@ pub trait Watch {
 
     /// A step is done.
     fn done(&self, step: Step<'_>, took: Duration);
+}
+
+/// Who looks away.
+pub struct Nobody;
+
+impl Watch for Nobody {
+    fn diagnostics(&self, _: &Diagnostics) {}
+
+    fn done(&self, _: Step<'_>, _: Duration) {}
 }
 
 /// What is done.
@@ -163,6 +180,8 @@ pub struct Request {
     pub lock: Option<PathBuf>,
     /// Below which path a model without a project answers. None: at the root.
     pub root: Option<String>,
+    /// What commands may do, besides what a project's manifest allows.
+    pub allowed: Allowed,
 }
 
 /// What everything is got together for.
@@ -262,15 +281,26 @@ impl Opened {
         goal: Goal,
         watch: &dyn Watch,
     ) -> Result<Input, Error> {
-        let Request { renewal, hashing, lock: kept, .. } = self.request;
+        if goal == Goal::Bundle && self.manifest().build.file.is_some() {
+            return Err(Error::StaysHere);
+        }
+        let Request { renewal, hashing, lock: kept, allowed, .. } = self.request;
         match self.source {
-            Source::Bundle(input) => Ok(input),
+            Source::Bundle(input) => {
+                let platforms = match goal {
+                    Goal::Bundle => Vec::new(),
+                    Goal::Image => platforms_or_host(platforms)?,
+                };
+                resolve::executed(session, &input, allowed, &platforms)?;
+                Ok(input)
+            }
             Source::Project(project) => {
                 let mut wanted = project.manifest.platforms.clone();
                 if renewal != Renewal::Never {
                     wanted.extend(platforms.iter().filter(|platform| !project.manifest.platforms.contains(platform)));
                 }
-                let subject = Subject { platforms: &wanted, ..Subject::of(&project) };
+                let allowed = commands::allowed(&project.manifest, allowed);
+                let subject = Subject { platforms: &wanted, allowed, ..Subject::of(&project) };
                 let lock = locked(session, &subject, renewal, goal, Convention::Ekiben, watch)?;
                 let input = Input::of_project(session, &project, lock, hashing)?;
                 let found = input.check_fetched(session, &project.path);
@@ -296,6 +326,7 @@ impl Opened {
                     path: kept.unwrap_or_else(beside),
                     shipped: Some(bento.root.join(lock::NAME)),
                     moved: Moved::Stays,
+                    allowed,
                 };
                 let lock = locked(session, &subject, renewal, goal, Convention::Bento, watch)?;
                 Ok(Input::of_bento(session, &bento, manifest, lock, hashing)?)

@@ -110,7 +110,7 @@ fn from_dockerfile(context: &Context, session: &Session, args: Args) -> Result<E
     }
     let shell = |workshop: &Workshop, trees: &Trees, failed: &Command| debug_shell(context, workshop, trees, failed);
     let debug: Option<&build::dockerfile::Debug<'_>> = if args.dockerfile.wants_shell() { Some(&shell) } else { None };
-    let request = args.dockerfile.request(path, how.no_cache)?;
+    let request = args.dockerfile.request(path, how.commands.allowed(), how.no_cache)?;
     let built = build::dockerfile::built(session, &request, &args.platform, &args.tag, debug, context)?;
     push::push(context, session, &built.digest, &targets)?;
     let platforms = workflow::platforms_or_host(&args.platform)?;

@@ -35,25 +35,15 @@ pub struct Args {
     /// An agent of SSH for --mount=type=ssh: default, or NAME=SOCKET. May be repeated.
     #[arg(long, value_name = "default|NAME=SOCKET", help_heading = HEADING)]
     ssh: Vec<String>,
-    /// Execute the commands (RUN) in a sandbox; `network` lets them reach the network, and still not this machine.
-    #[arg(long, value_name = "network", num_args = 0..=1, require_equals = true, default_missing_value = "nothing", help_heading = HEADING)]
-    allow_run: Option<Reach>,
+    /// Execute each command twice, and fail where it does not lead to the same files.
+    #[arg(long, requires = "allow_run", help_heading = HEADING)]
+    verify_run: bool,
     /// Where a command fails, open a shell in what was there before it, as its user and with its variables and mounts.
     #[arg(long, requires = "allow_run", help_heading = HEADING)]
     debug_shell: bool,
 }
 
 const HEADING: &str = "Dockerfiles";
-
-/// What commands reach.
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum Reach {
-    /// Nothing but themselves.
-    #[value(hide = true)]
-    Nothing,
-    /// The network.
-    Network,
-}
 
 /// `id=NAME,src=FILE`
 #[derive(Clone)]
@@ -106,7 +96,7 @@ impl Args {
             ("--build-context", !self.build_context.is_empty()),
             ("--secret", !self.secret.is_empty()),
             ("--ssh", !self.ssh.is_empty()),
-            ("--allow-run", self.allow_run.is_some()),
+            ("--verify-run", self.verify_run),
         ];
         given.into_iter().find(|(_, is_given)| *is_given).map(|(name, _)| name)
     }
@@ -117,7 +107,7 @@ impl Args {
     }
 
     /// As the library takes them, with the context `path`.
-    pub fn request(self, path: PathBuf, anew: bool) -> Result<Request, Failure> {
+    pub fn request(self, path: PathBuf, allowed: Allowed, anew: bool) -> Result<Request, Failure> {
         let usage = |text: String| Failure::new(ErrorKind::Usage.named("dockerfile/argument"), text);
         let mut arguments = BTreeMap::new();
         for text in self.build_arg {
@@ -162,13 +152,8 @@ impl Args {
             };
             agents.insert(name, socket);
         }
-        let allowed = match self.allow_run {
-            None => Allowed::Nothing,
-            Some(Reach::Nothing) => Allowed::Commands,
-            Some(Reach::Network) => Allowed::Network,
-        };
-        let (file, target) = (self.file, self.target);
-        Ok(Request { file, context: path, target, arguments, contexts, secrets, agents, allowed, anew })
+        let (file, target, verify) = (self.file, self.target, self.verify_run);
+        Ok(Request { file, context: path, target, arguments, contexts, secrets, agents, allowed, anew, verify })
     }
 }
 

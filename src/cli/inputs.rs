@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::printer::NAME;
 use super::{Context, Failure, completions};
 use crate::base::BaseName;
+use crate::build::dockerfile::Allowed;
 use crate::build::resolve::Renewal;
 use crate::build::workflow::Request;
 use crate::bundle::Hashing;
@@ -47,6 +48,39 @@ pub struct How {
     /// Below which path a model without a project answers, as `service.root` in a manifest.
     #[arg(long, value_name = "/PATH", value_parser = root)]
     pub root: Option<String>,
+    #[command(flatten)]
+    pub commands: Commands,
+}
+
+/// What commands may do.
+#[derive(clap::Args)]
+#[group(skip)]
+pub struct Commands {
+    /// Execute the commands (RUN of a Dockerfile, `system.run`) in a sandbox; `network` lets them reach the network, and still
+    /// not this machine.
+    #[arg(long, value_name = "network", num_args = 0..=1, require_equals = true, default_missing_value = "nothing")]
+    pub allow_run: Option<Reach>,
+}
+
+/// What commands reach.
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub enum Reach {
+    /// Nothing but themselves.
+    #[value(hide = true)]
+    Nothing,
+    /// The network.
+    Network,
+}
+
+impl Commands {
+    /// As the library takes it.
+    pub fn allowed(&self) -> Allowed {
+        match self.allow_run {
+            None => Allowed::Nothing,
+            Some(Reach::Nothing) => Allowed::Commands,
+            Some(Reach::Network) => Allowed::Network,
+        }
+    }
 }
 
 /// As the manifest's schema has it.
@@ -60,7 +94,7 @@ fn root(text: &str) -> Result<String, String> {
 impl Inputs {
     /// As the library takes it, with the project that [`meant`] finds.
     pub fn request(self, context: &Context) -> Result<Request, Failure> {
-        let How { locked, no_cache, base, lock, root } = self.how;
+        let How { locked, no_cache, base, lock, root, commands } = self.how;
         Ok(Request {
             path: meant(context, self.path)?,
             renewal: if locked { Renewal::Never } else { Renewal::IfNeeded },
@@ -69,6 +103,7 @@ impl Inputs {
             base: base.map(BaseName::absolute).transpose()?,
             lock,
             root,
+            allowed: commands.allowed(),
         })
     }
 }

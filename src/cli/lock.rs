@@ -8,8 +8,8 @@ use serde::Serialize;
 use super::printer::Report;
 use super::{Context, Exit, Failure, inputs};
 use crate::build::resolve::{Moved, Renewal, Subject};
-use crate::build::workflow;
 use crate::build::workflow::Watch as _;
+use crate::build::{commands, workflow};
 use crate::project::lock;
 
 const EXAMPLES: &str = "Examples:\n\
@@ -37,6 +37,8 @@ pub struct Args {
     /// Write nothing; fail when the lock is missing or does not fit.
     #[arg(long, conflicts_with_all = ["update", "upgrade_models"])]
     check: bool,
+    #[command(flatten)]
+    commands: inputs::Commands,
 }
 
 #[derive(Serialize)]
@@ -54,7 +56,8 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         _ => Renewal::IfNeeded,
     };
     let moved = if args.upgrade_models { Moved::IsTaken } else { Moved::Stays };
-    let subject = Subject { moved, ..Subject::of(&project) };
+    let allowed = commands::allowed(&project.manifest, args.commands.allowed());
+    let subject = Subject { moved, allowed, ..Subject::of(&project) };
     let lock = workflow::lock(&session, &subject, renewal, &|_, _, _| Ok(()), context)?;
     if moved == Moved::Stays && !session.client.is_offline() {
         context.diagnostics(&workflow::moved(&session, &project, &lock)?);

@@ -3,6 +3,7 @@
 //! Invariant: a lock names no server, but for the addresses of a model's files, which stand in the manifest. The same lock builds the same image from any mirror and any package index, and
 //! the same manifest with the same lock gives the same bytes.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::path::Path;
@@ -21,7 +22,7 @@ use crate::formats::schema::load;
 use crate::image::oci::platform::Platform;
 use crate::io::atomic;
 use crate::io::digest::Digest;
-use crate::project::manifest::{Manifest, Requirements, SERVER};
+use crate::project::manifest::{Build, Manifest, Requirements, SERVER};
 
 /// The name of the lock, beside the manifest.
 pub const NAME: &str = "ekiben.lock";
@@ -138,6 +139,10 @@ pub fn input_digest(manifest: &Manifest, files: &[&str], server: &[&str]) -> Dig
     if let Some(input) = input.as_object_mut().filter(|_| !models.is_empty()) {
         input.insert("models".to_owned(), serde_json::json!(models));
     }
+    if manifest.has_commands() {
+        let Build { file, target, args, allow_run: _ } = &manifest.build;
+        input["commands"] = serde_json::json!([file, target, args, manifest.system.run]);
+    }
     let more: BTreeSet<_> = server.iter().filter(|package| !SERVER.contains(package)).collect();
     if !more.is_empty() {
         input["server"] = serde_json::json!(more);
@@ -180,7 +185,47 @@ pub struct LockedPlatform {
     /// Debian packages on top of the base.
     #[serde(default)]
     pub system: Vec<debian::Package>,
+    /// What commands led to; none where there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub executed: Option<Executed>,
     /// Python packages.
     #[serde(default)]
     pub python: Vec<python::Package>,
+}
+
+impl LockedPlatform {
+    /// The same as Python packages find it: where commands were executed upon base and Debian packages, what they made is the
+    /// base, and it has those packages.
+    pub fn standing(&self) -> Cow<'_, Self> {
+        match self.executed.as_ref().and_then(|executed| executed.base.as_ref()) {
+            None => Cow::Borrowed(self),
+            Some(base) => Cow::Owned(Self { base: base.clone(), system: Vec::new(), ..self.clone() }),
+        }
+    }
+}
+
+/// What commands led to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Executed {
+    /// What the commands of `system.run` made of base and Debian packages; none where there are no such commands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<base::LockedBase>,
+    /// The images that a Dockerfile names, by the digests of their manifests.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub images: BTreeMap<String, Digest>,
+    /// What each command led to, by the digest of all that went into it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub steps: BTreeMap<Digest, LockedStep>,
+}
+
+/// What a command led to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LockedStep {
+    /// It as it is written, shortened.
+    pub command: String,
+    /// The layer that it left, by the digest of its uncompressed bytes; none where it changed nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layer: Option<Digest>,
 }

@@ -1,5 +1,6 @@
 //! What layers and archives hold, without unpacking them: listed once, and kept.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -181,4 +182,52 @@ pub fn digest(bytes: impl Read) -> io::Result<Digest> {
     let mut reader = HashingReader::new(bytes);
     io::copy(&mut reader, &mut io::sink())?;
     Ok(reader.finish())
+}
+
+/// What is said of the members of a layer, by their paths.
+pub type Members = BTreeMap<PathBuf, Member>;
+
+/// What is said of a member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    header: Vec<u8>,
+    bytes: Digest,
+}
+
+/// The members of a layer that was made here; none where there is none.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn members(session: &Session, layer: Option<&Layer>) -> Result<Members, Error> {
+    let Some(layer) = layer else { return Ok(Members::new()) };
+    let mut archive = tar::Archive::new(Archive::Layer(layer.clone()).open(session)?);
+    let mut members = Members::new();
+    for entry in archive.entries()? {
+        let entry = entry?;
+        let (path, header) = (entry.path()?.into_owned(), entry.header().as_bytes().to_vec());
+        members.insert(path, Member { header, bytes: digest(entry)? });
+    }
+    Ok(members)
+}
+
+/// In which paths two layers differ, and how; of many, the first.
+pub fn differences(first: &Members, second: &Members) -> Vec<String> {
+    const MOST: usize = 20;
+    let paths: BTreeSet<_> = first.keys().chain(second.keys()).collect();
+    let differ = |path: &&PathBuf| first.get(*path) != second.get(*path);
+    let told = |path: &PathBuf| {
+        let what = match (first.get(path), second.get(path)) {
+            (Some(_), None) => "only the first time",
+            (None, _) => "only the second time",
+            (Some(one), Some(other)) if one.bytes != other.bytes => "other bytes",
+            _ => "another mode, owner, time or link",
+        };
+        format!("{}: {what}", path.display())
+    };
+    let differing: Vec<_> = paths.into_iter().filter(differ).collect();
+    let mut lines: Vec<_> = differing.iter().take(MOST).map(|path| told(path)).collect();
+    if differing.len() > MOST {
+        lines.push(format!("and {} more", differing.len() - MOST));
+    }
+    lines
 }

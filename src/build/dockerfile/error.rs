@@ -7,6 +7,7 @@ use super::{Opened, accounts, contents, copy, plan};
 use crate::formats::dockerfile::{ExpansionError, IgnoreError, Instruction, MountError};
 use crate::image::oci::platform::UnknownPlatform;
 use crate::image::{self as images, download, layer, registry, store};
+use crate::io::digest::Digest;
 use crate::io::explain::{ErrorKind, Explain, Explanation};
 use crate::{base, run};
 
@@ -73,6 +74,23 @@ pub enum Error {
     /// A command was killed because of its memory.
     #[error("the command took more memory than it may have")]
     OutOfMemory,
+    /// The lock does not have a command.
+    #[error("the lock does not have what this command leads to")]
+    NotLocked,
+    /// A command led to something else than the lock has.
+    #[error("the command led to {}, and the lock has {}", told(made.as_ref()), told(locked.as_ref()))]
+    OtherLayer {
+        /// By the lock.
+        locked: Option<Digest>,
+        /// Now.
+        made: Option<Digest>,
+    },
+    /// A command led to different files when it was executed again.
+    #[error("the command led to other files when it was executed again:{}", files.iter().map(|file| format!("\n    {file}")).collect::<String>())]
+    NotTheSame {
+        /// Their paths, and in what they differ.
+        files: Vec<String>,
+    },
     /// Another stage failed; never shown.
     #[error("a stage before it failed")]
     Waited,
@@ -124,6 +142,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// That the path of a Dockerfile leads out of the project.
+    pub(in crate::build) fn outside(error: crate::io::archive::PathError) -> Self {
+        Self::Refused(format!("the Dockerfile: {error}"))
+    }
+
     /// That `source` is why `instruction` cannot be done.
     pub(super) fn at(opened: &Opened, instruction: &Instruction, source: impl Into<Self>) -> Self {
         match source.into() {
@@ -134,6 +157,11 @@ impl Error {
             }
         }
     }
+}
+
+/// A layer in a message.
+fn told(layer: Option<&Digest>) -> String {
+    layer.map_or_else(|| "no layer".to_owned(), |digest| format!("the layer {digest}"))
 }
 
 /// A line that is not too long for a message.
@@ -165,6 +193,13 @@ impl Explain for Error {
             Self::Failed { .. } => ErrorKind::Failure
                 .named("dockerfile/command-failed")
                 .hint("with -v all that commands say is shown; --debug-shell opens a shell in what was there before"),
+            Self::NotLocked => ErrorKind::Stale.named("dockerfile/not-locked").hint("renew the lock without --locked, and commit it"),
+            Self::OtherLayer { .. } => ErrorKind::Failure
+                .named("dockerfile/other-layer")
+                .hint("--verify-run names the files that differ each time it is executed; without --locked the lock is renewed"),
+            Self::NotTheSame { .. } => ErrorKind::Failure
+                .named("dockerfile/not-the-same")
+                .hint("what depends on time or chance is best left out, or removed by the same command"),
             Self::OutOfMemory => ErrorKind::Failure.named("dockerfile/out-of-memory"),
             Self::Waited => ErrorKind::Failure.named("dockerfile/waited"),
             Self::Refused(_) => ErrorKind::Invalid.named("dockerfile/refused"),

@@ -14,7 +14,7 @@ use super::plan::{self, Origin, Plan};
 use super::scope::Scope;
 use super::source;
 use super::stage::Stage;
-use super::{Allowed, Context, Debug, Error, Opened, Request, error};
+use super::{Allowed, Context, Debug, Error, Ledger, Opened, Request, error};
 use crate::base;
 use crate::bundle::runtime::Convention;
 use crate::formats::diagnostic::Source;
@@ -51,6 +51,7 @@ pub struct Making<'a> {
     pub plan: &'a Plan,
     pub globals: &'a Scope,
     pub platform: Platform,
+    pub ledger: &'a Ledger,
     pub debug: Option<&'a Debug<'a>>,
 }
 
@@ -181,12 +182,25 @@ impl Making<'_> {
             Some(Context::Image(base)) => {
                 return Ok(base::named_image(self.session, base, platform, &Convention::Ekiben.user())?);
             }
+            Some(Context::Made(image)) => return Ok(Image::clone(image)),
             Some(Context::Folder(_)) => {
                 return Err(Error::Refused(format!("`{name}` is a folder, on which no stage can stand")));
             }
             None => {}
         }
-        if let Ok(query) = name.parse::<ImageQuery>()
+        let image = self.named(name, platform)?;
+        self.ledger.named(name, image.save(&self.session.store)?.0);
+        Ok(image)
+    }
+
+    /// The image that a name is in this store or in a registry; the one that it was, where the lock has it.
+    fn named(&self, name: &str, platform: Platform) -> Result<Image, Error> {
+        let locked = self.ledger.image(name);
+        if let Some(digest) = locked.filter(|digest| self.session.store.has_blob(digest)) {
+            return Ok(Image::load(&self.session.store, &digest)?);
+        }
+        if locked.is_none()
+            && let Ok(query) = name.parse::<ImageQuery>()
             && let Ok(record) = self.session.store.find(&query, None)
         {
             let (_, image) = Image::handed_on(self.session, record)?;
@@ -196,6 +210,7 @@ impl Making<'_> {
             }
         }
         let reference: Reference = name.parse().map_err(|error| Error::Refused(format!("`{name}`: {error}")))?;
+        let reference = locked.map_or(reference.clone(), |digest| reference.at(digest));
         Ok(remote::find(self.session, &reference, platform)?.1)
     }
 
@@ -537,8 +552,9 @@ impl Making<'_> {
         let contents: Vec<_> = files.iter().map(|file| (&file.target, &file.content)).collect();
         let what = (&args, stage.variables(&account.home), &folder, (account.user, &account.groups));
         let key = layer::key(&("executed", RULES, self.platform, diff_ids, what, outside, contents, parts));
-        let known =
-            (!self.request.anew).then(|| self.session.store.cached::<Option<Layer>>("executed", &key)).flatten();
+        self.ledger.check(&key)?;
+        let is_known = !self.request.anew && !self.request.verify;
+        let known = is_known.then(|| self.session.store.cached::<Option<Layer>>("executed", &key)).flatten();
         let layer = match known {
             Some(layer) => layer.map(|layer| Layer { title: title.to_owned(), ..layer }),
             None => {
@@ -555,11 +571,16 @@ impl Making<'_> {
                     ..step::Command::new(args, title)
                 };
                 let layer = self.executed(stage, &workshop, &command)?;
+                if self.request.verify {
+                    let again = self.executed(stage, &workshop, &command)?;
+                    self.compare(layer.as_ref(), again.as_ref())?;
+                }
                 let blobs = layer.iter().map(|layer| layer.digest).collect();
                 self.session.store.cache("executed", &key, &layer, blobs)?;
                 layer
             }
         };
+        self.ledger.led(key, title, layer.as_ref(), &self.session.progress)?;
         stage.has_executed();
         match layer {
             Some(layer) => Ok(stage.add(self.session, layer)?),
@@ -598,6 +619,15 @@ impl Making<'_> {
             self.session.progress.detail(format!("{}: left out of the layer", ran.left_out.join(", ")));
         }
         Ok(ran.layer)
+    }
+
+    /// Whether a command led to the same both times.
+    fn compare(&self, first: Option<&Layer>, second: Option<&Layer>) -> Result<(), Error> {
+        if first.map(|layer| layer.diff_id) == second.map(|layer| layer.diff_id) {
+            return Ok(());
+        }
+        let [first, second] = [first, second].map(|layer| contents::members(self.session, layer));
+        Err(Error::NotTheSame { files: contents::differences(&first?, &second?) })
     }
 
     /// Adds a mount to `mounts`, what of it changes what is made to `parts`, and a secret that is a variable to `env`.

@@ -11,6 +11,7 @@ mod accounts;
 mod contents;
 mod copy;
 mod error;
+mod ledger;
 mod make;
 mod mode;
 mod plan;
@@ -36,6 +37,7 @@ use crate::image::store::ImageName;
 use crate::image::{Image, index};
 use crate::run::step::{self, Command, Trees, Workshop};
 pub use error::Error;
+pub use ledger::{Found, Ledger};
 use make::Making;
 use plan::Plan;
 use scope::Scope;
@@ -69,6 +71,8 @@ pub enum Context {
     Folder(PathBuf),
     /// What a base is called.
     Image(BaseName),
+    /// An image that is there already.
+    Made(Box<Image>),
 }
 
 /// What is to be built.
@@ -92,6 +96,8 @@ pub struct Request {
     pub allowed: Allowed,
     /// Nothing is taken that was made before.
     pub anew: bool,
+    /// Each command is executed twice, and has to lead to the same both times.
+    pub verify: bool,
 }
 
 impl Request {
@@ -144,6 +150,16 @@ impl Opened {
         Ok(Self { source, file, ignore })
     }
 
+    /// Instructions for one stage, upon the image that the context [`BASE`] is.
+    fn upon(source_name: &str, text: &str) -> Result<Self, Error> {
+        let source = Source::new(source_name, format!("FROM {BASE}\n{text}"));
+        let file = Dockerfile::parse(&source).map_err(|mistakes| {
+            let first = mistakes.sorted().first().map(|mistake| mistake.message.clone());
+            Error::Refused(format!("{source_name}: {}", first.unwrap_or_default()))
+        })?;
+        Ok(Self { source, file, ignore: Ignore::default() })
+    }
+
     /// FILE:LINE of an instruction.
     fn place(&self, instruction: &Instruction) -> String {
         format!("{}:{}", self.source.path(), self.source.position(instruction.span.start).0)
@@ -169,7 +185,8 @@ pub fn built(
     let started = Instant::now();
     let opened = Opened::of(request, watch)?;
     let platforms = workflow::platforms_or_host(platforms)?;
-    let images = platforms.iter().map(|platform| build(session, request, &opened, *platform, debug));
+    let ledger = Ledger::default();
+    let images = platforms.iter().map(|platform| build(session, request, &opened, *platform, &ledger, debug));
     let mut images = images.collect::<Result<Vec<_>, _>>()?;
     let (digest, descriptor) = match images.as_slice() {
         [image] => image.save(&session.store)?,
@@ -198,7 +215,27 @@ fn name_of(folder: &Path) -> ImageName {
     name.or_else(|_| "image".parse()).unwrap_or_else(|_| unreachable!("it is a name"))
 }
 
-/// Builds the image for `platform`.
+/// What the image that stands below is called, where instructions have none of their own.
+const BASE: &str = "base";
+
+/// Executes instructions, the lines of a Dockerfile without `FROM`, upon `image`. What they are called in messages is `name`.
+///
+/// # Errors
+/// See [`Error`].
+pub fn upon(
+    session: &Session,
+    image: Image,
+    (name, text): (&str, &str),
+    request: &Request,
+    ledger: &Ledger,
+) -> Result<Image, Error> {
+    let platform = image.platform();
+    let mut request = request.clone();
+    request.contexts.insert(BASE.to_owned(), Context::Made(Box::new(image)));
+    build(session, &request, &Opened::upon(name, text)?, platform, ledger, None)
+}
+
+/// Builds the image for `platform`. What commands lead to, and what names mean, is written into `ledger`.
 ///
 /// # Errors
 /// See [`Error`].
@@ -207,6 +244,7 @@ pub fn build(
     request: &Request,
     opened: &Opened,
     platform: Platform,
+    ledger: &Ledger,
     debug: Option<&Debug<'_>>,
 ) -> Result<Image, Error> {
     let host = Platform::host()?;
@@ -222,7 +260,7 @@ pub fn build(
     for unused in globals.unused(&|name| is_declared(&opened.file, &plan, name)) {
         session.progress.warn(format!("--build-arg {unused}: no ARG that is needed has this name"));
     }
-    let making = Making { session, request, opened, plan: &plan, globals: &globals, platform, debug };
+    let making = Making { session, request, opened, plan: &plan, globals: &globals, platform, ledger, debug };
     making.allow()?;
     let made: BTreeMap<usize, OnceLock<Option<Stage>>> =
         plan.bases.keys().map(|number| (*number, OnceLock::new())).collect();

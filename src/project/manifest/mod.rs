@@ -80,6 +80,9 @@ pub struct Manifest {
     /// `docker-archive:PATH`.
     #[serde(default = "auto")]
     pub base: Written<BaseName>,
+    /// What commands make of the base, or in its place.
+    #[serde(default, skip_serializing_if = "Build::is_empty")]
+    pub build: Build,
     /// Where Debian packages come from, if not from where this machine gets its own.
     #[serde(default, skip_serializing_if = "Debian::is_empty")]
     pub debian: Debian,
@@ -144,6 +147,11 @@ impl Manifest {
             packages: self.system.packages.written(),
             debian: Wanted { mirror: mirror.as_deref(), security: security.as_deref(), snapshot: snapshot.as_deref() },
         }
+    }
+
+    /// Whether commands are executed for its image.
+    pub fn has_commands(&self) -> bool {
+        self.build.file.is_some() || !self.system.run.is_empty()
     }
 
     /// Where the Python packages that the code needs are required.
@@ -310,12 +318,60 @@ pub struct System {
     /// packages need and the base lacks; the lock has them.
     #[serde(default)]
     pub packages: SystemPackages,
+    /// Commands, each as after `RUN` in a Dockerfile, that are executed in a sandbox upon the base and its Debian packages;
+    /// one of several lines ends with the first that fails. They have to be allowed: `allow-run` below `build`, or the option
+    /// `--allow-run`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub run: Vec<String>,
 }
 
 impl System {
     fn is_empty(&self) -> bool {
         *self == Self::default()
     }
+}
+
+/// What commands make.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Build {
+    /// A Dockerfile of the project, whose image stands in the place of the base. Its context is the project's folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// The stage that becomes that image, by name or number. Absent: the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// Values of `ARG`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub args: BTreeMap<String, String>,
+    /// Whether the commands of the Dockerfile and of `system.run` are executed, in a sandbox, when this project is built:
+    /// `network` lets them reach the network from there. Of a bundle it says nothing: whoever builds that decides anew.
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "allow-run")]
+    pub allow_run: Option<AllowRun>,
+}
+
+impl Build {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Whether commands are executed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum AllowRun {
+    /// They are, without a network, or they are not.
+    Commands(bool),
+    /// They are, and reach the network.
+    Network(Reach),
+}
+
+/// The word for commands that reach the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Reach {
+    /// They do.
+    Network,
 }
 
 /// Which Debian packages are wanted.

@@ -2,6 +2,7 @@
 //!
 //! Nothing of the project is run, and nothing is asked over a network.
 
+mod commands;
 pub mod deploy;
 mod entry;
 mod imports;
@@ -63,6 +64,7 @@ pub fn manifest(subject: &Subject<'_>, found: &mut Diagnostics) {
     packed::check(subject, found);
     packages(subject, found);
     base(subject, found);
+    commands::check(subject, found);
     variables(subject, found);
     addresses(subject, found);
     licenses(subject, found);

@@ -17,7 +17,9 @@ use crate::formats::document::Document;
 use crate::formats::document::Written;
 use crate::formats::model::globals::is_listed;
 use crate::io::archive::ArchivePath;
-use crate::project::manifest::{Manifest, Model, Python, Requirements, Service, System, SystemPackages, Test, Version};
+use crate::project::manifest::{
+    Build, Manifest, Model, Python, Requirements, Service, System, SystemPackages, Test, Version,
+};
 
 /// Files of a bento.
 pub struct Files<'a> {
@@ -70,7 +72,8 @@ pub(super) fn manifest(
             version: parts.python.map(Written::from),
             requirements: Requirements::List(requirements),
         }),
-        system: System { packages: SystemPackages::Named(parts.packages) },
+        system: System { packages: SystemPackages::Named(parts.packages), run: Vec::new() },
+        build: Build::default(),
         base: base.map_or_else(|| parts.base.into(), |base| Written::Meant(base.clone())),
         debian: Default::default(),
         include: Vec::new(),
