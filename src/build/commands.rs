@@ -6,9 +6,8 @@
 
 use std::path::Path;
 
+use super::built::Nobody;
 use super::dockerfile::{self, Allowed, Ledger, Request};
-use super::resolve::Renewal;
-use super::workflow::Nobody;
 use crate::base::{self, LockedBase, debian::User};
 use crate::image::Image;
 use crate::image::oci::platform::Platform;
@@ -67,13 +66,11 @@ pub struct Commands<'a> {
 }
 
 impl Commands<'_> {
-    /// What is known of what commands lead to.
-    pub fn ledger(before: Option<&LockedPlatform>, renewal: Renewal) -> Ledger {
-        let Executed { images, steps, .. } = before
-            .filter(|_| renewal != Renewal::Always)
-            .and_then(|locked| locked.executed.clone())
-            .unwrap_or_default();
-        Ledger::new(images, steps, renewal == Renewal::Never)
+    /// What is known of what commands lead to, from a lock; where that `is_binding`, nothing else may come of them.
+    pub fn ledger(before: Option<&LockedPlatform>, is_binding: bool) -> Ledger {
+        let executed = before.and_then(|locked| locked.executed.clone());
+        let Executed { images, steps, .. } = executed.unwrap_or_default();
+        Ledger::new(images, steps, is_binding)
     }
 
     /// The image of the project's Dockerfile, in the store; none where it has no Dockerfile.
@@ -153,7 +150,7 @@ fn whole(session: &Session) -> Session {
 fn kept(session: &Session, image: &Image) -> Result<Digest, dockerfile::Error> {
     let digest = image.save(&session.store)?.0;
     let layers = image.layers().iter().map(|layer| layer.digest);
-    session.store.cache("commands", &digest, &(), layers.chain([digest]).collect())?;
+    session.store.cache("commands", &digest, (), layers.chain([digest]).collect())?;
     Ok(digest)
 }
 

@@ -6,6 +6,7 @@
 
 pub mod adopt;
 pub mod afar;
+pub mod built;
 pub mod commands;
 pub mod dockerfile;
 pub mod ensure;

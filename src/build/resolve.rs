@@ -196,7 +196,7 @@ pub fn lock(
             let mut lock = lock;
             for platform in &platforms {
                 let Some(locked) = lock.platforms.get(platform) else { continue };
-                let ledger = Commands::ledger(Some(locked), renewal);
+                let ledger = Commands::ledger(Some(locked), renewal == Renewal::Never);
                 if !commands.still_make(session, locked, *platform, &ledger)? {
                     if renewal == Renewal::Never {
                         let text = "its commands make something else now".to_owned();
@@ -426,7 +426,7 @@ fn lower(
     before: Option<&LockedPlatform>,
 ) -> Result<LockedPlatform, Error> {
     let spec = subject.manifest.base_spec();
-    let ledger = Commands::ledger(before, Renewal::IfNeeded);
+    let ledger = Commands::ledger(before, false);
     let (locked, system) = match commands.below(session, platform, &ledger)? {
         None => base.lock(session, spec, names, platform)?,
         Some(made) => {
@@ -457,7 +457,7 @@ pub fn executed(session: &Session, input: &Input, allowed: Allowed, platforms: &
     let commands = Commands { manifest: &input.manifest, root: &input.origin, user: &user, allowed };
     for platform in platforms {
         let Some(locked) = input.lock.platforms.get(platform) else { continue };
-        let ledger = Commands::ledger(Some(locked), Renewal::Never);
+        let ledger = Commands::ledger(Some(locked), true);
         if !commands.still_make(session, locked, *platform, &ledger)? {
             return Err(Error::Stale { difference: None });
         }

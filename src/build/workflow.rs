@@ -1,11 +1,12 @@
 //! The way from what a person names to an image in the store: opened and checked, locked, built, named.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use fs_err as fs;
 
 use super::adopt;
+use super::built::{Built, Step, Watch};
 use super::commands;
 use super::dockerfile::Allowed;
 use super::input::{self, Input};
@@ -23,7 +24,6 @@ use crate::image::oci::platform::{Platform, UnknownPlatform};
 use crate::image::session::Session;
 use crate::image::store::{self, ImageName, ImageNameError, ImageQuery, ImageRecord, Store};
 use crate::image::{self, Image};
-use crate::io::digest::Digest;
 use crate::io::explain::{ErrorKind, Explain, Explanation};
 use crate::project::Project;
 use crate::project::lock::{self, Lock};
@@ -132,37 +132,6 @@ impl Error {
         watch.diagnostics(mistakes);
         Self::Mistakes { path: path.to_owned(), errors: mistakes.errors() }
     }
-}
-
-/// Who is told how it goes on.
-pub trait Watch {
-    /// What is to be said of documents: warnings, or the mistakes that end the work.
-    fn diagnostics(&self, found: &Diagnostics);
-
-    /// A step is done.
-    fn done(&self, step: Step<'_>, took: Duration);
-}
-
-/// Who looks away.
-pub struct Nobody;
-
-impl Watch for Nobody {
-    fn diagnostics(&self, _: &Diagnostics) {}
-
-    fn done(&self, _: Step<'_>, _: Duration) {}
-}
-
-/// What is done.
-#[derive(Clone, Copy, Debug)]
-pub enum Step<'a> {
-    /// The project of this name was read and checked.
-    Validated(&'a str),
-    /// The bento of this name was.
-    Read(&'a str),
-    /// A lock was written.
-    Locked(&'a Lock),
-    /// An image was built, or found as it was built before.
-    Built(&'a ImageName, &'a Image),
 }
 
 /// What is built from, and how.
@@ -289,7 +258,7 @@ impl Opened {
             Source::Bundle(input) => {
                 let platforms = match goal {
                     Goal::Bundle => Vec::new(),
-                    Goal::Image => platforms_or_host(platforms)?,
+                    Goal::Image => Platform::named_or_host(platforms)?,
                 };
                 resolve::executed(session, &input, allowed, &platforms)?;
                 Ok(input)
@@ -443,31 +412,6 @@ fn locked(
     lock(session, subject, renewal, &assemble, watch)
 }
 
-/// An image, and what it was built from.
-pub struct Built {
-    /// What it is called in the store.
-    pub name: ImageName,
-    /// Of its manifest, or of the index of several platforms. Others see it only after [`Built::finished`].
-    pub digest: Digest,
-    /// The image, or the first of several.
-    pub image: Image,
-    /// What it was built from, with what the files hold that its tests name; none of an image that was there before.
-    pub manifest: Option<Manifest>,
-}
-
-impl Built {
-    /// The digest of the image as it is handed on: see [`Image::finished`]. Its names are that image's then.
-    ///
-    /// # Errors
-    /// As [`Image::finished`].
-    pub fn finished(&self, session: &Session) -> Result<Digest, Error> {
-        if !self.image.is_draft() {
-            return Ok(self.digest);
-        }
-        Ok(self.image.clone().in_place_of(&session.store, &session.progress, &self.digest)?.0)
-    }
-}
-
 /// Builds the image of `input` for this machine's platform, or an index for several, and gives it the names `names` in
 /// the store (`NAME:VERSION` where there are none).
 ///
@@ -496,7 +440,7 @@ pub fn part(
     watch: &dyn Watch,
 ) -> Result<Built, Error> {
     let started = Instant::now();
-    let platforms = platforms_or_host(platforms)?;
+    let platforms = Platform::named_or_host(platforms)?;
     let build = |platform: &Platform| -> Result<Image, Error> {
         let mut image = super::build(session, &input, *platform)?;
         if part != Part::Whole {
@@ -529,20 +473,6 @@ pub fn part(
     let name = names.first().cloned().unwrap_or(default);
     watch.done(Step::Built(&name, &image), started.elapsed());
     Ok(Built { name, digest, image, manifest: Some(input.manifest) })
-}
-
-/// The platforms that were asked for, each once; this machine's where none was.
-///
-/// # Errors
-/// When images are not built for this machine's processor.
-pub fn platforms_or_host(platforms: &[Platform]) -> Result<Vec<Platform>, UnknownPlatform> {
-    let mut platforms = platforms.to_vec();
-    platforms.sort();
-    platforms.dedup();
-    if platforms.is_empty() {
-        platforms.push(Platform::host()?);
-    }
-    Ok(platforms)
 }
 
 /// The image that `request` means, to be started here: one that is built from what lies at the path, or one of that name in the store.

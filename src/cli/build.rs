@@ -78,7 +78,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     input.bundle.compress_weights(&session, args.compression)?;
     let built = workflow::part(&session, input, &args.platform, args.parts.part(), &args.tag, context)?;
     push::push(context, &session, &built.digest, &targets)?;
-    let platforms = workflow::platforms_or_host(&args.platform)?;
+    let platforms = Platform::named_or_host(&args.platform)?;
     let (size, layers) = (built.image.size(), built.image.layers().len());
     context.printer.report(&Image { name: built.name, digest: built.digest, platforms, size, layers })?;
     Ok(Exit::Success)
@@ -113,7 +113,7 @@ fn from_dockerfile(context: &Context, session: &Session, args: Args) -> Result<E
     let request = args.dockerfile.request(path, how.commands.allowed(), how.no_cache)?;
     let built = build::dockerfile::built(session, &request, &args.platform, &args.tag, debug, context)?;
     push::push(context, session, &built.digest, &targets)?;
-    let platforms = workflow::platforms_or_host(&args.platform)?;
+    let platforms = Platform::named_or_host(&args.platform)?;
     let (size, layers) = (built.image.size(), built.image.layers().len());
     context.printer.report(&Image { name: built.name, digest: built.digest, platforms, size, layers })?;
     Ok(Exit::Success)

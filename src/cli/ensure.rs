@@ -62,7 +62,7 @@ pub struct Ensured {
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let named = push::target(&args.reference)?;
     let session = context.session()?;
-    let platforms = workflow::platforms_or_host(&args.platform)?;
+    let platforms = Platform::named_or_host(&args.platform)?;
     let opened = Opened::open(&session, args.inputs.request(context)?, context)?;
     let input = opened.input(&session, &platforms, Goal::Bundle, context)?;
     let (manifest, version, convention) =

@@ -60,7 +60,7 @@ struct Fetched {
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let expected = fetch::expected(args.expect.as_deref(), args.expect_sha256.into_iter().collect());
     if let Err(fetch::Error::NoList { diagnostics, .. }) = &expected {
-        crate::build::workflow::Watch::diagnostics(context, diagnostics);
+        crate::build::built::Watch::diagnostics(context, diagnostics);
     }
     let others = if args.delete { Others::AreRemoved } else { Others::Stay };
     let wanted = Wanted { addresses: &args.addresses, folder: &args.to, expected: &expected?, others };

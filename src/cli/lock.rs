@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::printer::Report;
 use super::{Context, Exit, Failure, inputs};
+use crate::build::built::Watch as _;
 use crate::build::resolve::{Moved, Renewal, Subject};
-use crate::build::workflow::Watch as _;
 use crate::build::{commands, workflow};
 use crate::project::lock;
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::printer::{DIM, NAME, Output, Time, plain};
 use super::{Context, Failure};
-use crate::build::workflow::Built;
+use crate::build::built::Built;
 use crate::bundle::generate::quoted;
 use crate::formats::package;
 use crate::image::session::Session;

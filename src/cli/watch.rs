@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Context;
 use super::printer::{NAME, Size, dim_time};
 use crate::base::LockedBase;
-use crate::build::workflow::{Step, Watch};
+use crate::build::built::{Step, Watch};
 use crate::formats::diagnostic::{Diagnostics, Rendering};
 use crate::project::lock::Lock;
 

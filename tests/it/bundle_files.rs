@@ -39,7 +39,8 @@ fn lock() -> Lock {
         url: None,
         digests: of.iter().map(Digest::of).collect(),
     };
-    let locked = |python| LockedPlatform { base: base::LockedBase::Scratch, system: Vec::new(), python };
+    let locked =
+        |python| LockedPlatform { base: base::LockedBase::Scratch, system: Vec::new(), executed: None, python };
     let amd64 = locked(vec![package("numpy", "1.26.4", &["amd64"]), package("only-here", "1", &["a"])]);
     let arm64 = locked(vec![package("numpy", "1.26.4", &["arm64"])]);
     let platforms = BTreeMap::from([(Platform::Amd64, amd64), (Platform::Arm64, arm64)]);

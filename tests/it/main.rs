@@ -11,6 +11,7 @@ mod bento;
 mod build;
 mod bundle_files;
 mod cli;
+mod commands;
 mod container;
 mod convert;
 mod custom;

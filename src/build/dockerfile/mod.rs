@@ -26,7 +26,7 @@ use std::time::Instant;
 
 use fs_err as fs;
 
-use super::workflow::{self, Built, Step, Watch};
+use super::built::{Built, Step, Watch};
 use crate::base::BaseName;
 use crate::formats::diagnostic::{Diagnostics, Source};
 use crate::formats::dockerfile::{Dockerfile, Ignore, Instruction, Kind};
@@ -184,7 +184,7 @@ pub fn built(
 ) -> Result<Built, Error> {
     let started = Instant::now();
     let opened = Opened::of(request, watch)?;
-    let platforms = workflow::platforms_or_host(platforms)?;
+    let platforms = Platform::named_or_host(platforms)?;
     let ledger = Ledger::default();
     let images = platforms.iter().map(|platform| build(session, request, &opened, *platform, &ledger, debug));
     let mut images = images.collect::<Result<Vec<_>, _>>()?;

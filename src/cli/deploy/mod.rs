@@ -14,7 +14,6 @@ use serde::Serialize;
 use super::inputs::Inputs;
 use super::printer::{NAME, Report, dim_time};
 use super::{Context, Exit, Failure, push, watch};
-use crate::build::workflow;
 use crate::deploy::kubectl::{Difference, Force, Kubectl};
 use crate::deploy::{self, Object, State};
 use crate::formats::diagnostic::{Diagnostics, Source};
@@ -113,7 +112,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let session = context.session()?;
     let Args { inputs, push, image, models_image, platform, settings, wishes, out, action, passed } = args;
     let place = Place { push: push.as_deref().map(push::target).transpose()?, image, models_image };
-    let platforms = workflow::platforms_or_host(&platform)?;
+    let platforms = Platform::named_or_host(&platform)?;
     let subject = Subject::of(context, &session, inputs, &place, &platforms, &wishes)?;
     let mut found = Diagnostics::new();
     let said = said(settings.as_deref(), &wishes, &mut found);

@@ -47,6 +47,20 @@ impl Platform {
         }
     }
 
+    /// Those of `named`, each once and in order; this machine's where none is.
+    ///
+    /// # Errors
+    /// As [`Platform::host`].
+    pub fn named_or_host(named: &[Self]) -> Result<Vec<Self>, UnknownPlatform> {
+        let mut platforms = named.to_vec();
+        platforms.sort();
+        platforms.dedup();
+        if platforms.is_empty() {
+            platforms.push(Self::host()?);
+        }
+        Ok(platforms)
+    }
+
     /// The OCI (Go) name of the processor, which is Debian's name too.
     pub fn architecture(self) -> &'static str {
         match self {
