@@ -17,6 +17,7 @@ mod plan;
 mod scope;
 mod source;
 mod stage;
+mod upon;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -28,7 +29,7 @@ use fs_err as fs;
 use super::workflow::{self, Built, Step, Watch};
 use crate::base::BaseName;
 use crate::formats::diagnostic::{Diagnostics, Source};
-use crate::formats::dockerfile::{Dockerfile, Ignore, Instruction, Kind};
+use crate::formats::dockerfile::{self, Dockerfile, Ignore, Instruction, Kind};
 use crate::formats::document::{self, shown};
 use crate::image::oci::platform::Platform;
 use crate::image::session::{self, Session};
@@ -41,6 +42,7 @@ use plan::Plan;
 use scope::Scope;
 pub use stage::EXECUTED;
 use stage::Stage;
+pub use upon::{allow, upon};
 
 /// Names of a Dockerfile in a folder, the one that is taken before the others first.
 pub const NAMES: [&str; 2] = ["Dockerfile", "Containerfile"];
@@ -69,6 +71,8 @@ pub enum Context {
     Folder(PathBuf),
     /// What a base is called.
     Image(BaseName),
+    /// An image that is there.
+    Made(Box<Image>),
 }
 
 /// What is to be built.
@@ -117,6 +121,8 @@ pub struct Opened {
     source: Arc<Source>,
     file: Dockerfile,
     ignore: Ignore,
+    /// Where its parts are really written, each with where it begins; none where it is a file.
+    excerpts: Vec<(usize, String)>,
 }
 
 impl Opened {
@@ -141,12 +147,26 @@ impl Opened {
                 .map_err(|error| Error::Ignore { place: format!("{}:{}", shown(path), error.line()), error })?,
             None => Ignore::default(),
         };
-        Ok(Self { source, file, ignore })
+        Ok(Self { source, file, ignore, excerpts: Vec::new() })
     }
 
     /// FILE:LINE of an instruction.
     fn place(&self, instruction: &Instruction) -> String {
+        if let Some((_, place)) = self.excerpts.iter().rev().find(|(start, _)| *start <= instruction.span.start) {
+            return place.clone();
+        }
         format!("{}:{}", self.source.path(), self.source.position(instruction.span.start).0)
+    }
+
+    /// Sees whether the commands of `stages` may be executed.
+    fn allow<'a>(&self, stages: impl Iterator<Item = &'a dockerfile::Stage>, allowed: Allowed) -> Result<(), Error> {
+        if allowed >= Allowed::Commands {
+            return Ok(());
+        }
+        let runs = stages.flat_map(|stage| &stage.instructions).filter(|it| matches!(it.kind, Kind::Run(_)));
+        let told = |it: &Instruction| format!("{} {}", self.place(it), error::shortened(&it.original));
+        let commands: Vec<_> = runs.map(told).collect();
+        if commands.is_empty() { Ok(()) } else { Err(Error::NotAllowed { commands }) }
     }
 }
 
@@ -209,6 +229,21 @@ pub fn build(
     platform: Platform,
     debug: Option<&Debug<'_>>,
 ) -> Result<Image, Error> {
+    let image = made(session, request, opened, platform, debug)?;
+    Ok(match session.making {
+        session::Making::Unpacked => image.finished_before(&session.store),
+        _ => image.finished(&session.store, &session.progress)?,
+    })
+}
+
+/// The same, of which some layers may not be compressed yet.
+fn made(
+    session: &Session,
+    request: &Request,
+    opened: &Opened,
+    platform: Platform,
+    debug: Option<&Debug<'_>>,
+) -> Result<Image, Error> {
     let host = Platform::host()?;
     let mut globals = Scope::new(request.arguments.clone(), platform, host, request.target.as_deref());
     for instruction in &opened.file.globals {
@@ -255,11 +290,7 @@ pub fn build(
     if let Some(error) = first {
         return Err(error);
     }
-    let stage = made.get(&plan.target).and_then(OnceLock::get).cloned().flatten().ok_or(Error::Waited)?;
-    Ok(match session.making {
-        session::Making::Unpacked => stage.image.finished_before(&session.store),
-        _ => stage.image.finished(&session.store, &session.progress)?,
-    })
+    Ok(made.get(&plan.target).and_then(OnceLock::get).cloned().flatten().ok_or(Error::Waited)?.image)
 }
 
 /// Whether an `ARG` that is needed declares `name`.
