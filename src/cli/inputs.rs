@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::printer::NAME;
 use super::{Context, Failure, completions};
 use crate::base::BaseName;
+use crate::build::dockerfile;
 use crate::build::resolve::Renewal;
 use crate::build::workflow::Request;
 use crate::bundle::Hashing;
@@ -69,6 +70,7 @@ impl Inputs {
             base: base.map(BaseName::absolute).transpose()?,
             lock,
             root,
+            commands: dockerfile::Request::default(),
         })
     }
 }
