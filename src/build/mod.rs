@@ -191,7 +191,7 @@ pub fn build(session: &Session, input: &Input, platform: Platform) -> Result<Ima
     // Packages are installed while the base is put together.
     let ((image, library), packages) = parallel::both(lower, packages)?;
     let steps = Steps::of(session, input)?;
-    let image = steps.upon_base(image)?;
+    let image = steps.upon_base(steps.furnished(image, &locked.base)?)?;
     let image = library.into_iter().chain(packages).fold(image, Image::with_layer);
     let image = steps.upon_packages(image)?;
     let weights = bundle.weight_layers(session)?.iter().cloned();

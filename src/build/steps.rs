@@ -10,13 +10,14 @@ use tempfile::TempDir;
 
 use super::dockerfile::{self, Allowed, Request};
 use super::input::Input;
+use crate::base::LockedBase;
 use crate::bundle::import::bento as import;
 use crate::bundle::runtime::Convention;
 use crate::bundle::{self, Bundle};
-use crate::image::layer;
+use crate::image::layer::{self, Layer};
 use crate::image::Image;
 use crate::image::session::Session;
-use crate::io::archive::ArchivePath;
+use crate::io::archive::{self, ArchivePath, Entry};
 use crate::io::content::{self, Opener};
 use crate::io::explain::{ErrorKind, Explain, Explanation};
 use crate::project::manifest::Manifest;
@@ -36,6 +37,9 @@ pub enum Error {
     /// A file could not be written. The message names it.
     #[error(transparent)]
     Io(#[from] io::Error),
+    /// An archive of folders.
+    #[error(transparent)]
+    Archive(#[from] archive::Error),
     /// The store says no.
     #[error(transparent)]
     Layer(#[from] layer::Error),
@@ -52,10 +56,37 @@ impl Explain for Error {
             Self::Bundle(error) => error.explain(),
             Self::Content(error) => error.explain(),
             Self::Io(error) => error.explain(),
+            Self::Archive(error) => error.explain(),
             Self::Layer(error) => error.explain(),
         }
     }
 }
+
+/// Empty folders of Debian's `base-files` ("Filesystem Hierarchy Standard"), those above others first.
+const FOLDERS: [&str; 22] = [
+    "home",
+    "media",
+    "mnt",
+    "opt",
+    "srv",
+    "usr",
+    "usr/local",
+    "usr/local/bin",
+    "usr/local/etc",
+    "usr/local/include",
+    "usr/local/lib",
+    "usr/local/sbin",
+    "usr/local/share",
+    "usr/local/src",
+    "var",
+    "var/backups",
+    "var/cache",
+    "var/lib",
+    "var/lib/misc",
+    "var/local",
+    "var/log",
+    "var/spool",
+];
 
 /// Whether what is done upon the base belongs to that: it is another one than the bento's, and nothing may be executed.
 fn are_in_base(steps: &import::Steps, commands: &Request) -> bool {
@@ -106,6 +137,24 @@ impl<'a> Steps<'a> {
             request.secrets.entry(name.clone()).or_insert_with(|| value.clone().into_bytes());
         }
         Ok(Self { session, manifest, convention: bundle.convention(), steps, request, _files: files })
+    }
+
+    /// The image with the folders that a Debian has for whoever installs something, where it was put together without them.
+    ///
+    /// # Errors
+    /// When their layer cannot be written.
+    pub fn furnished(&self, image: Image, base: &LockedBase) -> Result<Image, Error> {
+        let is_assembled = matches!(base, LockedBase::Debian { .. });
+        if self.steps.are_none() || !is_assembled {
+            return Ok(image);
+        }
+        let layer = Layer::write::<Error>(&self.session.store, self.session.making, "folders of Debian", |writer| {
+            for path in FOLDERS {
+                writer.entry(&Entry::directory(ArchivePath::new(path).map_err(io::Error::other)?))?;
+            }
+            Ok(())
+        })?;
+        Ok(image.with_layer(layer))
     }
 
     /// Those before the Python packages.

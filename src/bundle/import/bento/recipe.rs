@@ -270,14 +270,13 @@ impl Translation<'_> {
         steps
     }
 
-    /// Gives commands what they have with BentoML: the packages that it installs on Debian for whatever may be built, and
-    /// an image of its own choice, where they need what only that has.
+    /// Gives commands what they have with BentoML: the programs that Debian calls essential, and the packages that it installs
+    /// for whatever may be built; and the image of its own choice, where they need what only that has.
     fn equip(&self, parts: &mut Parts) {
         if self.replaced {
             return;
         }
-        let tools = ["bash", "build-essential", "ca-certificates", "curl", "git", "gnupg"];
-        parts.packages.extend(tools.map(str::to_owned));
+        parts.packages.extend(ESSENTIAL.iter().chain(TOOLS_OF_COMMANDS).map(|&name| name.to_owned()));
         let is_script = |path: &&&ArchivePath| path.as_str().starts_with("env/docker/") && path.name() != "Dockerfile";
         let scripts = self.files.names.iter().filter(is_script).filter_map(|path| (self.files.read)(path.as_str()));
         let needs_apt = parts.steps.texts().any(calls_apt) || scripts.into_iter().any(|text| calls_apt(&text));
@@ -414,6 +413,15 @@ fn pip_arguments(text: &str) -> Vec<String> {
 /// is installed here, so nothing of it is needed.
 const TOOLS: &str = "apt-get update && apt-get install -q -y --no-install-recommends --allow-remove-essential \
                      ca-certificates gnupg2 bash build-essential git";
+
+/// What of that and of BentoML to 1.3 commands find.
+const TOOLS_OF_COMMANDS: &[&str] = &["build-essential", "ca-certificates", "curl", "git", "gnupg"];
+
+/// Programs of Debian's essential packages, which bases lack that are put together here.
+const ESSENTIAL: &[&str] = &[
+    "bash", "bsdutils", "coreutils", "debianutils", "diffutils", "findutils", "grep", "gzip", "hostname", "mawk", "passwd",
+    "perl-base", "sed", "tar", "util-linux",
+];
 
 /// The Debian packages that a command installs; none where it does anything else.
 fn apt(command: &str) -> Option<Vec<String>> {
