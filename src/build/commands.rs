@@ -9,6 +9,7 @@ use std::path::Path;
 use super::built::Nobody;
 use super::dockerfile::{self, Allowed, Ledger, Request};
 use crate::base::{self, LockedBase, debian::User};
+use crate::formats::dockerfile::Excerpt;
 use crate::image::Image;
 use crate::image::oci::platform::Platform;
 use crate::image::session::{Making, Session};
@@ -116,7 +117,8 @@ impl Commands<'_> {
         // They see no file of whoever builds.
         let nothing = session.store.scratch().map_err(dockerfile::Error::from)?;
         let request = Request { context: nothing.path().to_owned(), allowed: self.allowed, ..Request::default() };
-        let image = dockerfile::upon(session, image, ("system.run", &instructions(run)), &request, ledger)?;
+        let image = dockerfile::upon(session, &image, None, &instructions(run), &request, ledger)?;
+        let image = image.finished(&session.store, &session.progress).map_err(dockerfile::Error::from)?;
         Ok(Some(kept(session, &image)?))
     }
 
@@ -155,14 +157,15 @@ fn kept(session: &Session, image: &Image) -> Result<Digest, dockerfile::Error> {
 }
 
 /// The instructions that execute `commands`, as root.
-fn instructions(commands: &[String]) -> String {
-    let mut text = "USER 0\n".to_owned();
-    for command in commands {
+fn instructions(commands: &[String]) -> Vec<Excerpt> {
+    let root = Excerpt { place: "system.run".to_owned(), text: "USER 0\n".to_owned() };
+    let runs = commands.iter().enumerate().map(|(number, command)| {
         let command = command.trim();
-        match command.contains('\n') && !command.contains("<<") {
-            true => text.push_str(&format!("RUN {}\n", serde_json::json!(["/bin/sh", "-ec", command]))),
-            false => text.push_str(&format!("RUN {command}\n")),
-        }
-    }
-    text
+        let text = match command.contains('\n') && !command.contains("<<") {
+            true => format!("RUN {}\n", serde_json::json!(["/bin/sh", "-ec", command])),
+            false => format!("RUN {command}\n"),
+        };
+        Excerpt { place: format!("system.run[{number}]"), text }
+    });
+    std::iter::once(root).chain(runs).collect()
 }

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 
+use super::dockerfile::Request as Commands;
 use crate::bundle::generate::{self, Api, Facts};
-use crate::bundle::import::bento::{self as import, BentoFile};
+use crate::bundle::import::bento::{self as import, BentoFile, Recipe, Steps};
 use crate::bundle::origin;
 use crate::bundle::runtime::Convention;
 use crate::bundle::{self, Bundle, Hashing, Weight};
@@ -80,6 +81,10 @@ pub struct Input {
     pub bundle: Bundle,
     /// The project's folder, or the file or folder of the bundle or bento.
     pub origin: PathBuf,
+    /// What has to be executed for the image of a bento.
+    pub steps: Steps,
+    /// What may be executed, and with what.
+    pub commands: Commands,
 }
 
 impl Input {
@@ -140,27 +145,28 @@ impl Input {
         for file in generated {
             bundle.add(path(&file.path)?, Content::Bytes(file.content), Mode::of(file.executable))?;
         }
-        Ok(Self { manifest, lock, bundle, origin: project.root.clone() })
+        let (steps, commands) = Default::default();
+        Ok(Self { manifest, lock, bundle, origin: project.root.clone(), steps, commands })
     }
 
     /// Opens a bundle. The weights are not touched.
     ///
     /// # Errors
     /// When it is no bundle, or what is in it has mistakes.
-    pub fn open(session: &Session, path: &Path) -> Result<Self, Error> {
+    pub fn open(session: &Session, path: &Path, commands: Commands) -> Result<Self, Error> {
         let bundle = Bundle::open(session, path)?;
         let has = |name: &&&str| bundle.members().keys().any(|path| path.as_str() == **name);
-        let manifest = match bundle.convention() {
+        let (manifest, steps) = match bundle.convention() {
             Convention::Ekiben => {
                 let name = manifest::NAMES.iter().find(has).ok_or_else(|| bundle.lacks(manifest::NAMES[0]))?;
-                read(&bundle, path, name)?
+                (read(&bundle, path, name)?, Steps::default())
             }
             Convention::Bento if !has(&&bento::NAME) => return Err(bundle.lacks(manifest::NAMES[0]).into()),
             Convention::Bento => {
                 let names = bundle.members().keys().chain(bundle.weights().iter().map(|weight| &weight.path)).collect();
                 let read = |path: &str| String::from_utf8(bundle.read(path).ok()?).ok();
                 match import::describe(&within(path, bento::NAME), &import::Files { names, read: &read }, None) {
-                    (Some(manifest), mistakes) if !mistakes.has_errors() => manifest,
+                    (Some(recipe), mistakes) if !mistakes.has_errors() => (recipe.manifest, recipe.steps),
                     (_, diagnostics) => {
                         return Err(Error::Malformed {
                             path: path.to_owned(),
@@ -172,25 +178,27 @@ impl Input {
             }
         };
         let lock = read(&bundle, path, lock::NAME)?;
-        Ok(Self { manifest, lock, bundle, origin: path.to_owned() })
+        Ok(Self { manifest, lock, bundle, origin: path.to_owned(), steps, commands })
     }
 
-    /// A bento that BentoML made, with its manifest as [`import::Bento::describe`] has it, and its lock.
+    /// A bento that BentoML made, with its recipe as [`import::Bento::describe`] has it, and its lock.
     ///
     /// # Errors
     /// When a file cannot be read.
     pub fn of_bento(
         session: &Session,
         bento: &import::Bento,
-        manifest: Manifest,
+        recipe: Recipe,
+        commands: Commands,
         lock: Lock,
         hashing: Hashing,
     ) -> Result<Self, Error> {
+        let Recipe { manifest, steps } = recipe;
         let mut bundle = bento_bundle(session, bento, &manifest, hashing)?;
         let text = lock.to_text().map_err(std::io::Error::from)?;
         let path = ArchivePath::relative(lock::NAME).map_err(std::io::Error::other)?;
         bundle.add(path, Content::Bytes(text.into_bytes()), Mode::Plain)?;
-        Ok(Self { manifest, lock, bundle, origin: bento.path.clone() })
+        Ok(Self { manifest, lock, bundle, origin: bento.path.clone(), steps, commands })
     }
 
     /// A bundle that Ekiben wrote as a bento. Gives the same input as the bundle.
@@ -214,7 +222,8 @@ impl Input {
         let path = ArchivePath::relative(lock::NAME).map_err(std::io::Error::other)?;
         bundle.add(path, Content::Bytes(lock_text), Mode::Plain)?;
         bundle.set_version(session, Some(description.version))?;
-        Ok(Self { manifest, lock, bundle, origin: bento.path.clone() })
+        let (steps, commands) = Default::default();
+        Ok(Self { manifest, lock, bundle, origin: bento.path.clone(), steps, commands })
     }
 
     /// What is wrong with the models in it, which lies at `path`. They are read as data, nothing of them is loaded.

@@ -17,6 +17,7 @@ pub mod input;
 pub mod itself;
 pub mod libraries;
 pub mod resolve;
+pub mod steps;
 pub mod toolchain;
 pub mod workflow;
 
@@ -50,6 +51,7 @@ use crate::project::lock::LockedPlatform;
 use crate::project::manifest::Manifest;
 use input::Input;
 use libraries::Installed;
+use steps::Steps;
 use toolchain::Toolchain;
 
 /// Why an image was not built.
@@ -73,6 +75,9 @@ pub enum Error {
     /// A member of the bundle.
     #[error(transparent)]
     Bundle(#[from] bundle::Error),
+    /// What is executed.
+    #[error(transparent)]
+    Steps(#[from] steps::Error),
     /// A file could not be read or written. The message names it.
     #[error(transparent)]
     Io(#[from] std::io::Error),
@@ -115,6 +120,7 @@ impl Explain for Error {
             Self::Python(error) => error.explain(),
             Self::Toolchain(error) => error.explain(),
             Self::Bundle(error) => error.explain(),
+            Self::Steps(error) => error.explain(),
             Self::Io(error) => error.explain(),
             Self::NotLocked { platform, .. } => ErrorKind::Failure
                 .named("lock/no-platform")
@@ -159,15 +165,17 @@ pub fn build(session: &Session, input: &Input, platform: Platform) -> Result<Ima
     let (send, packages_are_there) = mpsc::channel();
     let lower = move || {
         let base = base::image(session, spec, &locked.base, platform, user)?;
-        let mut layers = Vec::new();
-        layers.extend(base::user_layer(session, spec, &locked.base, platform, user)?);
-        layers.extend(base::system_layer(session, spec, &locked.base, platform, user, &locked.system)?);
+        let mut system = Vec::new();
+        system.extend(base::user_layer(session, spec, &locked.base, platform, user)?);
+        system.extend(base::system_layer(session, spec, &locked.base, platform, user, &locked.system)?);
         // Whoever waited is gone if it failed.
         let _ = send.send(());
-        if let Some(target) = target {
-            layers.extend(library_layer(session, toolchain, locked, target, &base)?);
-        }
-        Ok::<_, Error>((base, layers))
+        let library = match target {
+            Some(target) => library_layer(session, toolchain, locked, target, &base)?,
+            None => None,
+        };
+        let image = system.into_iter().fold(base.without_annotations(), Image::with_layer);
+        Ok::<_, Error>((image, library))
     };
     let packages = move || {
         let Some(target) = target else { return Ok(Vec::new()) };
@@ -184,11 +192,13 @@ pub fn build(session: &Session, input: &Input, platform: Platform) -> Result<Ima
         }
     };
     // Packages are installed while the base is put together.
-    let ((base, mut layers), packages) = parallel::both(lower, packages)?;
-    layers.extend(packages);
-    layers.extend_from_slice(bundle.weight_layers(session)?);
-    layers.push(code_layer(session, bundle)?);
-    let image = layers.into_iter().fold(base.without_annotations(), Image::with_layer);
+    let ((image, library), packages) = parallel::both(lower, packages)?;
+    let steps = Steps::of(session, input)?;
+    let image = steps.upon_base(steps.furnished(image, &locked.base)?)?;
+    let image = library.into_iter().chain(packages).fold(image, Image::with_layer);
+    let image = steps.upon_packages(image)?;
+    let weights = bundle.weight_layers(session)?.iter().cloned();
+    let image = weights.chain([code_layer(session, bundle)?]).fold(image, Image::with_layer);
     let annotation = match &locked.base {
         base::LockedBase::Image { digest, .. } if !manifest.has_commands() => {
             Some(("org.opencontainers.image.base.digest".to_owned(), digest.to_string()))
@@ -196,6 +206,7 @@ pub fn build(session: &Session, input: &Input, platform: Platform) -> Result<Ima
         _ => None,
     };
     let image = configured(image, manifest, bundle, bundle.digest(session)?).with_annotations(annotation);
+    let image = steps.upon_all(image)?;
     Ok(match session.making {
         Making::Unpacked => image.finished_before(&session.store),
         Making::Compressed | Making::Both => image.finished(&session.store, &session.progress)?,
@@ -302,6 +313,11 @@ fn check_libraries(
     let Some(lacking) = lacking else { return Ok(()) };
     match libraries::missing(session, spec, locked, platform, &user, &lacking)? {
         None => Ok(()),
+        // What commands bring is not known.
+        Some((missing, _)) if !input.steps.are_none() => {
+            session.progress.warn(missing.to_string());
+            Ok(())
+        }
         Some((missing, packages)) => {
             Err(Error::Libraries { missing, packages, are_found: manifest.system.packages.are_found() })
         }

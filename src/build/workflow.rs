@@ -8,13 +8,13 @@ use fs_err as fs;
 use super::adopt;
 use super::built::{Built, Step, Watch};
 use super::commands;
-use super::dockerfile::Allowed;
+use super::dockerfile;
 use super::input::{self, Input};
 use super::resolve::{self, Moved, Renewal, Subject};
 use crate::base::requirements::Requirements;
 use crate::base::{self, BaseName, LockedBase};
 use crate::bundle::apart::Part;
-use crate::bundle::import::bento::{self as import, Bento};
+use crate::bundle::import::bento::{self as import, Bento, Recipe, Steps};
 use crate::bundle::origin;
 use crate::bundle::runtime::Convention;
 use crate::bundle::{self, Hashing};
@@ -47,6 +47,9 @@ pub enum Error {
     /// A layer.
     #[error(transparent)]
     Build(#[from] super::Error),
+    /// What has to be executed.
+    #[error(transparent)]
+    Steps(#[from] super::steps::Error),
     /// An image that was there before.
     #[error(transparent)]
     Image(#[from] image::Error),
@@ -106,6 +109,7 @@ impl Explain for Error {
             Self::Adopt(error) => error.explain(),
             Self::Resolve(error) => error.explain(),
             Self::Build(error) => error.explain(),
+            Self::Steps(error) => error.explain(),
             Self::Image(error) => error.explain(),
             Self::Part(error) => error.explain(),
             Self::Store(error) => error.explain(),
@@ -149,8 +153,8 @@ pub struct Request {
     pub lock: Option<PathBuf>,
     /// Below which path a model without a project answers. None: at the root.
     pub root: Option<String>,
-    /// What commands may do, besides what a project's manifest allows.
-    pub allowed: Allowed,
+    /// What may be executed, and with what; besides, a project's manifest says what its own commands may do.
+    pub commands: dockerfile::Request,
 }
 
 /// What everything is got together for.
@@ -172,7 +176,7 @@ enum Source {
     Project(Project),
     Bento {
         bento: Bento,
-        manifest: Manifest,
+        recipe: Recipe,
         requirements: Requirements,
     },
     /// A bundle, whose lock is in it.
@@ -201,7 +205,9 @@ impl Opened {
             return Err(Error::ForModels);
         }
         let source = match target {
-            Target::Bundle(path) => Source::Bundle(shown(Input::open(session, &path), watch)?),
+            Target::Bundle(path) => {
+                Source::Bundle(shown(Input::open(session, &path, request.commands.clone()), watch)?)
+            }
             Target::Bento(path) => Source::bento(session, &path, &request, watch)?,
             Target::Model(address) => {
                 let mut found = Diagnostics::new();
@@ -219,9 +225,19 @@ impl Opened {
     pub fn manifest(&self) -> &Manifest {
         match &self.source {
             Source::Project(project) => &project.manifest,
-            Source::Bento { manifest, .. } => manifest,
+            Source::Bento { recipe, .. } => &recipe.manifest,
             Source::Bundle(input) => &input.manifest,
         }
+    }
+
+    /// What has to be executed for the image.
+    pub fn steps(&self) -> Option<&Steps> {
+        let steps = match &self.source {
+            Source::Project(_) => None,
+            Source::Bento { recipe, .. } => Some(&recipe.steps),
+            Source::Bundle(input) => Some(&input.steps),
+        };
+        steps.filter(|steps| !steps.are_none())
     }
 
     /// The manifest, with what the files hold that its tests name.
@@ -253,7 +269,13 @@ impl Opened {
         if goal == Goal::Bundle && self.manifest().build.file.is_some() {
             return Err(Error::StaysHere);
         }
-        let Request { renewal, hashing, lock: kept, allowed, .. } = self.request;
+        if goal == Goal::Image
+            && let Some(steps) = self.steps()
+        {
+            super::steps::allow(steps, &self.request.commands)?;
+        }
+        let Request { renewal, hashing, lock: kept, commands, .. } = self.request;
+        let allowed = commands.allowed;
         match self.source {
             Source::Bundle(input) => {
                 let platforms = match goal {
@@ -279,14 +301,14 @@ impl Opened {
                 watch.diagnostics(&found);
                 Ok(input)
             }
-            Source::Bento { bento, manifest, requirements } => {
+            Source::Bento { bento, recipe, requirements } => {
                 let beside = || {
                     let mut name = bento.path.file_name().unwrap_or_default().to_owned();
                     name.push(".lock");
                     bento.path.with_file_name(name)
                 };
                 let subject = Subject {
-                    manifest: &manifest,
+                    manifest: &recipe.manifest,
                     root: &bento.root,
                     convention: Convention::Bento,
                     requirements: &requirements,
@@ -298,7 +320,7 @@ impl Opened {
                     allowed,
                 };
                 let lock = locked(session, &subject, renewal, goal, Convention::Bento, watch)?;
-                Ok(Input::of_bento(session, &bento, manifest, lock, hashing)?)
+                Ok(Input::of_bento(session, &bento, recipe, commands, lock, hashing)?)
             }
         }
     }
@@ -311,14 +333,14 @@ impl Source {
         if bento.own_manifest().is_some() {
             return Ok(Self::Bundle(shown(Input::of_own_bento(session, &bento, request.hashing), watch)?));
         }
-        let (manifest, mut mistakes) = bento.describe(request.base.as_ref());
+        let (recipe, mut mistakes) = bento.describe(request.base.as_ref());
         bento.check_models(&mut mistakes);
-        let requirements = manifest.as_ref().map(|manifest| bento.requirements(manifest, &mut mistakes));
-        match (manifest, requirements) {
-            (Some(manifest), Some(requirements)) if !mistakes.has_errors() => {
+        let requirements = recipe.as_ref().map(|recipe| bento.requirements(&recipe.manifest, &mut mistakes));
+        match (recipe, requirements) {
+            (Some(recipe), Some(requirements)) if !mistakes.has_errors() => {
                 watch.diagnostics(&mistakes);
-                watch.done(Step::Read(&manifest.name), started.elapsed());
-                Ok(Self::Bento { bento, manifest, requirements })
+                watch.done(Step::Read(&recipe.manifest.name), started.elapsed());
+                Ok(Self::Bento { bento, recipe, requirements })
             }
             _ => Err(Error::mistakes(path, &mistakes, watch)),
         }

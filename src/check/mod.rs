@@ -485,9 +485,9 @@ fn judge_bento(path: &Path, found: &mut Diagnostics) {
 /// All that is wrong with a bento: its description, whether it can be built without running commands, its models, and
 /// the documents in it. Mistakes go to `found`.
 pub fn bento(bento: &import::Bento, found: &mut Diagnostics) {
-    let (manifest, mistakes) = bento.describe(None);
+    let (recipe, mistakes) = bento.describe(None);
     found.extend(mistakes);
-    let Some(manifest) = manifest else { return };
+    let Some(import::Recipe { manifest, .. }) = recipe else { return };
     if bento.has_models() {
         bento.check_models(found);
     }

@@ -4,11 +4,11 @@ use std::io::{self, IsTerminal as _, Write};
 
 use serde::Serialize;
 
-use super::inputs::{Inputs, Parts};
+use super::inputs::{How, Inputs, Parts};
 use super::printer::Report;
 use super::{Context, Exit, Failure, dockerfile, exec, push};
 use crate::build;
-use crate::build::workflow::{self, Goal, Opened};
+use crate::build::workflow::{self, Goal, Opened, Request};
 use crate::bundle::apart::Part;
 use crate::image::oci::platform::Platform;
 use crate::image::registry::Reference;
@@ -68,12 +68,19 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     if args.dockerfile.are_meant(&args.inputs.path) {
         return from_dockerfile(context, &session, args);
     }
-    if let Some(given) = args.dockerfile.first_given() {
+    let targets = targets(&args)?;
+    let given = args.dockerfile.first_given();
+    let is_shell_wanted = args.dockerfile.wants_shell();
+    let How { no_cache, commands, .. } = &args.inputs.how;
+    let commands = args.dockerfile.request(args.inputs.path.clone(), commands.allowed(), *no_cache)?;
+    let opened = Opened::open(&session, Request { commands, ..args.inputs.request(context)? }, context)?;
+    let is_executed = opened.steps().is_some();
+    let given = if is_executed && is_shell_wanted { Some("--debug-shell") } else { given };
+    let is_for_both = |given: &str| is_executed && !["--target", "--debug-shell"].contains(&given);
+    if let Some(given) = given.filter(|given| !is_for_both(given)) {
         let explanation = ErrorKind::Usage.named("dockerfile/not-meant").hint("name the Dockerfile with --file");
         return Err(Failure::new(explanation, format!("{given} is for Dockerfiles, and this is none")));
     }
-    let targets = targets(&args)?;
-    let opened = Opened::open(&session, args.inputs.request(context)?, context)?;
     let mut input = opened.input(&session, &args.platform, Goal::Image, context)?;
     input.bundle.compress_weights(&session, args.compression)?;
     let built = workflow::part(&session, input, &args.platform, args.parts.part(), &args.tag, context)?;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::printer::NAME;
 use super::{Context, Failure, completions};
 use crate::base::BaseName;
-use crate::build::dockerfile::Allowed;
+use crate::build::dockerfile::{self, Allowed};
 use crate::build::resolve::Renewal;
 use crate::build::workflow::Request;
 use crate::bundle::Hashing;
@@ -103,7 +103,7 @@ impl Inputs {
             base: base.map(BaseName::absolute).transpose()?,
             lock,
             root,
-            allowed: commands.allowed(),
+            commands: dockerfile::Request { allowed: commands.allowed(), ..dockerfile::Request::default() },
         })
     }
 }

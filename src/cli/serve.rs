@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::printer::{DIM, NAME, Printer, Report, Time};
 use super::{Context, Exit, Failure, completions, inputs, watch};
-use crate::build::dockerfile::Allowed;
+use crate::build::dockerfile;
 use crate::build::resolve::Renewal;
 use crate::build::workflow::{self, Request};
 use crate::bundle::Hashing;
@@ -187,15 +187,8 @@ fn query(context: &Context, session: &Session, text: &str) -> Result<ImageQuery,
 
 fn build(context: &Context, session: &Session, path: &Path) -> Result<ImageName, workflow::Error> {
     let (renewal, hashing) = (Renewal::IfNeeded, Hashing::IfUnknown);
-    let request = Request {
-        path: path.to_owned(),
-        renewal,
-        hashing,
-        base: None,
-        lock: None,
-        root: None,
-        allowed: Allowed::Nothing,
-    };
+    let commands = dockerfile::Request::default();
+    let request = Request { path: path.to_owned(), renewal, hashing, base: None, lock: None, root: None, commands };
     Ok(workflow::image(session, request, context)?.name)
 }
 

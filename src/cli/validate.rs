@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::printer::{ERROR, NAME, Report, VERB, WARNING, dim_time};
 use super::{Context, Exit, Failure, Format, watch};
+use crate::build::dockerfile;
 use crate::build::input::{self, Input};
 use crate::bundle::import::bento::Bento;
 use crate::check::fix;
@@ -118,7 +119,7 @@ fn validate(context: &Context, args: &Args, fixed: Vec<String>) -> Result<Exit, 
 /// Opens a bundle and looks at what is in it.
 fn bundle(context: &Context, result: &mut Checked) -> Result<(), Failure> {
     let session = context.session()?;
-    match Input::open(&session, &result.path) {
+    match Input::open(&session, &result.path, dockerfile::Request::default()) {
         Ok(input) => result.diagnostics.extend(input.check(&result.path)),
         Err(input::Error::Malformed { diagnostics, .. }) => result.diagnostics.extend(diagnostics),
         Err(error) => broken(result, &error),

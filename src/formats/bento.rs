@@ -150,6 +150,9 @@ pub struct BentoImage {
     /// Commands that are run after the Python packages were installed.
     #[serde(default)]
     pub post_commands: Vec<String>,
+    /// Files of the code that are there by then.
+    #[serde(default)]
+    pub build_include: Vec<String>,
 }
 
 /// A model in a bento.

@@ -69,6 +69,16 @@ def bentofile(kind):
             "docker": {"python_version": "3.13" if BENTOML >= (1, 4) else "3.11", "system_packages": ["libsodium23"]},
             "envs": [{"name": "GREETING", "value": "good day"}, {"name": "MARK", "value": "!"}],
         }
+    if kind == "commands":
+        envs = [{"name": "GREETING", "value": "hello"}, {"name": "TOKEN", "value": "hush", "stage": "build"}]
+        return {"service": "service:Commands", "envs": envs, "docker": {"setup_script": "./setup.sh"}}
+    if kind in ("script", "template"):
+        name, value = ("setup_script", "./setup.sh") if kind == "script" else ("dockerfile_template", "./Dockerfile.template")
+        return {
+            "service": f"service:{kind.capitalize()}",
+            "python": {"packages": SMALL, "lock_packages": False},
+            "docker": {"python_version": "3.11", "env": {"GREETING": "good day"}, name: value},
+        }
     if kind == "extraction":
         # As konfuzio-sdk builds it, which is where the names and the folders come from.
         return {
@@ -102,6 +112,8 @@ def build(kind):
         (folder / "bentofile.yaml").write_text(json.dumps(file))
         if kind == "extraction":
             (folder / "AI_MODEL_NAME").write_text(model)
+        # An image's scripts are looked for from here.
+        os.chdir(folder)
         # 1.4 imports it in this process, and would find the last one's.
         sys.modules.pop("service", None)
         return bentoml.bentos.build_bentofile(str(folder / "bentofile.yaml"), version="1", build_ctx=name)

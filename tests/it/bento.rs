@@ -37,7 +37,7 @@ const NEW: Version = Version {
     name: "1.4.39",
     packages: &["bentoml==1.4.39", "scikit-learn==1.5.2", UV],
     script: "make.py",
-    kinds: &["iris", "iris.tar", "iris.gz", "iris.bz2", "iris.zip", "pair", "listed", "system"],
+    kinds: &["iris", "iris.tar", "iris.gz", "iris.bz2", "iris.zip", "pair", "listed", "system", "commands"],
 };
 
 /// With services, and the first layout.
@@ -52,7 +52,7 @@ const MIDDLE: Version = Version {
         "cloudpickle==3.1.2",
     ],
     script: "make.py",
-    kinds: &["iris", "pair", "listed", "system", "extraction"],
+    kinds: &["iris", "pair", "listed", "system", "extraction", "script", "template"],
 };
 
 /// With runners.

@@ -18,6 +18,7 @@ mod plan;
 mod scope;
 mod source;
 mod stage;
+mod upon;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -29,7 +30,7 @@ use fs_err as fs;
 use super::built::{Built, Step, Watch};
 use crate::base::BaseName;
 use crate::formats::diagnostic::{Diagnostics, Source};
-use crate::formats::dockerfile::{Dockerfile, Ignore, Instruction, Kind};
+use crate::formats::dockerfile::{self, Dockerfile, Ignore, Instruction, Kind};
 use crate::formats::document::{self, shown};
 use crate::image::oci::platform::Platform;
 use crate::image::session::{self, Session};
@@ -43,6 +44,7 @@ use plan::Plan;
 use scope::Scope;
 pub use stage::EXECUTED;
 use stage::Stage;
+pub use upon::{allow, upon};
 
 /// Names of a Dockerfile in a folder, the one that is taken before the others first.
 pub const NAMES: [&str; 2] = ["Dockerfile", "Containerfile"];
@@ -71,7 +73,7 @@ pub enum Context {
     Folder(PathBuf),
     /// What a base is called.
     Image(BaseName),
-    /// An image that is there already.
+    /// An image that is there.
     Made(Box<Image>),
 }
 
@@ -123,6 +125,8 @@ pub struct Opened {
     source: Arc<Source>,
     file: Dockerfile,
     ignore: Ignore,
+    /// Where its parts are really written, each with where it begins; none where it is a file.
+    excerpts: Vec<(usize, String)>,
 }
 
 impl Opened {
@@ -147,22 +151,26 @@ impl Opened {
                 .map_err(|error| Error::Ignore { place: format!("{}:{}", shown(path), error.line()), error })?,
             None => Ignore::default(),
         };
-        Ok(Self { source, file, ignore })
-    }
-
-    /// Instructions for one stage, upon the image that the context [`BASE`] is.
-    fn upon(source_name: &str, text: &str) -> Result<Self, Error> {
-        let source = Source::new(source_name, format!("FROM {BASE}\n{text}"));
-        let file = Dockerfile::parse(&source).map_err(|mistakes| {
-            let first = mistakes.sorted().first().map(|mistake| mistake.message.clone());
-            Error::Refused(format!("{source_name}: {}", first.unwrap_or_default()))
-        })?;
-        Ok(Self { source, file, ignore: Ignore::default() })
+        Ok(Self { source, file, ignore, excerpts: Vec::new() })
     }
 
     /// FILE:LINE of an instruction.
     fn place(&self, instruction: &Instruction) -> String {
+        if let Some((_, place)) = self.excerpts.iter().rev().find(|(start, _)| *start <= instruction.span.start) {
+            return place.clone();
+        }
         format!("{}:{}", self.source.path(), self.source.position(instruction.span.start).0)
+    }
+
+    /// Sees whether the commands of `stages` may be executed.
+    fn allow<'a>(&self, stages: impl Iterator<Item = &'a dockerfile::Stage>, allowed: Allowed) -> Result<(), Error> {
+        if allowed >= Allowed::Commands {
+            return Ok(());
+        }
+        let runs = stages.flat_map(|stage| &stage.instructions).filter(|it| matches!(it.kind, Kind::Run(_)));
+        let told = |it: &Instruction| format!("{} {}", self.place(it), error::shortened(&it.original));
+        let commands: Vec<_> = runs.map(told).collect();
+        if commands.is_empty() { Ok(()) } else { Err(Error::NotAllowed { commands }) }
     }
 }
 
@@ -215,31 +223,27 @@ fn name_of(folder: &Path) -> ImageName {
     name.or_else(|_| "image".parse()).unwrap_or_else(|_| unreachable!("it is a name"))
 }
 
-/// What the image that stands below is called, where instructions have none of their own.
-const BASE: &str = "base";
-
-/// Executes instructions, the lines of a Dockerfile without `FROM`, upon `image`. What they are called in messages is `name`.
-///
-/// # Errors
-/// See [`Error`].
-pub fn upon(
-    session: &Session,
-    image: Image,
-    (name, text): (&str, &str),
-    request: &Request,
-    ledger: &Ledger,
-) -> Result<Image, Error> {
-    let platform = image.platform();
-    let mut request = request.clone();
-    request.contexts.insert(BASE.to_owned(), Context::Made(Box::new(image)));
-    build(session, &request, &Opened::upon(name, text)?, platform, ledger, None)
-}
-
 /// Builds the image for `platform`. What commands lead to, and what names mean, is written into `ledger`.
 ///
 /// # Errors
 /// See [`Error`].
 pub fn build(
+    session: &Session,
+    request: &Request,
+    opened: &Opened,
+    platform: Platform,
+    ledger: &Ledger,
+    debug: Option<&Debug<'_>>,
+) -> Result<Image, Error> {
+    let image = made(session, request, opened, platform, ledger, debug)?;
+    Ok(match session.making {
+        session::Making::Unpacked => image.finished_before(&session.store),
+        _ => image.finished(&session.store, &session.progress)?,
+    })
+}
+
+/// The same, of which some layers may not be compressed yet.
+fn made(
     session: &Session,
     request: &Request,
     opened: &Opened,
@@ -293,11 +297,7 @@ pub fn build(
     if let Some(error) = first {
         return Err(error);
     }
-    let stage = made.get(&plan.target).and_then(OnceLock::get).cloned().flatten().ok_or(Error::Waited)?;
-    Ok(match session.making {
-        session::Making::Unpacked => stage.image.finished_before(&session.store),
-        _ => stage.image.finished(&session.store, &session.progress)?,
-    })
+    Ok(made.get(&plan.target).and_then(OnceLock::get).cloned().flatten().ok_or(Error::Waited)?.image)
 }
 
 /// Whether an `ARG` that is needed declares `name`.

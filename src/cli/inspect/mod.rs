@@ -18,7 +18,7 @@ use crate::build::afar;
 use crate::build::dockerfile;
 use crate::build::input::{self, Input};
 use crate::build::workflow;
-use crate::bundle::import::bento::Bento;
+use crate::bundle::import::bento::{Bento, Recipe};
 use crate::bundle::{Bundle, Hashing};
 use crate::check::target::Target;
 use crate::formats::document::Written;
@@ -221,8 +221,8 @@ fn bento(context: &Context, session: &Session, path: PathBuf, found: &Path) -> R
         let digest = bundle.digest(session)?;
         return contents(session, path, &bundle, Some(digest), None);
     }
-    let (manifest, mistakes) = bento.describe(None);
-    let Some(manifest) = manifest else {
+    let (recipe, mistakes) = bento.describe(None);
+    let Some(Recipe { manifest, .. }) = recipe else {
         return Err(workflow::Error::mistakes(found, &mistakes, context).into());
     };
     watch::show(context, &mistakes);

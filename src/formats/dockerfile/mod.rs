@@ -66,6 +66,15 @@ pub const NAMES: &[&str] = &[
 /// Stages that are read: each is looked at with all variables of the one that it stands on.
 const MOST_STAGES: usize = 1_000;
 
+/// Instructions that stand somewhere else than in a Dockerfile, in its language.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Excerpt {
+    /// Where a person finds them: FILE:LINE.
+    pub place: String,
+    /// The instructions, each with the end of its line.
+    pub text: String,
+}
+
 /// A Dockerfile.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dockerfile {

@@ -6,6 +6,7 @@
 
 mod archive;
 mod recipe;
+mod steps;
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -24,7 +25,8 @@ use crate::io::content::{self, Content};
 use crate::io::explain::{ErrorKind, Explain, Explanation};
 use crate::project::manifest::{self, Manifest};
 
-pub use recipe::Files;
+pub use recipe::{Files, Recipe};
+pub use steps::Steps;
 
 /// What a name begins with that means a bento in BentoML's store.
 pub const SCHEME: &str = "bento:";
@@ -250,8 +252,8 @@ impl Bento {
         String::from_utf8(self.get(path)?.content.read(Kind::Bento.most()).ok()?).ok()
     }
 
-    /// The manifest that follows from its description, with another base where one is named: see [`describe`].
-    pub fn describe(&self, base: Option<&BaseName>) -> (Option<Manifest>, Diagnostics) {
+    /// The recipe that follows from its description, with another base where one is named: see [`describe`].
+    pub fn describe(&self, base: Option<&BaseName>) -> (Option<Recipe>, Diagnostics) {
         let names = self.files.iter().map(|file| &file.path).collect();
         let read = |path: &str| self.text(path);
         describe(&self.shown(crate::formats::bento::NAME), &Files { names, read: &read }, base)
@@ -292,17 +294,17 @@ impl Bento {
     }
 }
 
-/// The manifest that follows from the description among `files`, which a person knows as `shown`; with another base
-/// where one is named. With it come all mistakes in the description, and all that only commands could make; there is
-/// no manifest where the description cannot be read.
-pub fn describe(shown: &str, files: &Files<'_>, base: Option<&BaseName>) -> (Option<Manifest>, Diagnostics) {
+/// The recipe that follows from the description among `files`, which a person knows as `shown`; with another base
+/// where one is named. With it come all mistakes in the description, and all that cannot be made; there is
+/// no recipe where the description cannot be read.
+pub fn describe(shown: &str, files: &Files<'_>, base: Option<&BaseName>) -> (Option<Recipe>, Diagnostics) {
     let mut found = Diagnostics::new();
     let text = (files.read)(crate::formats::bento::NAME).unwrap_or_default();
-    let manifest = read(shown, &text, &mut found).map(|(document, bento)| {
+    let recipe = read(shown, &text, &mut found).map(|(document, bento)| {
         bento.check(&document, &mut found);
-        recipe::manifest(&bento, &document, files, base, &mut found)
+        recipe::recipe(&bento, &document, files, base, &mut found)
     });
-    (manifest, found)
+    (recipe, found)
 }
 
 /// Reads a description; mistakes go to `found`.

@@ -1,7 +1,7 @@
 //! What `bento.yaml` says of its image, as a manifest.
 //!
-//! `bentoml containerize` makes a Dockerfile of it, and runs commands; what can be had without running any is taken,
-//! and all else is named. BentoML to 1.3 writes the sections `docker`, `python` and `conda`, from 1.4 on (`spec: 2`)
+//! `bentoml containerize` makes a Dockerfile of it, and runs commands; what can be had without running any is taken so,
+//! other commands are steps that somebody may allow, and all else is named. BentoML to 1.3 writes the sections `docker`, `python` and `conda`, from 1.4 on (`spec: 2`)
 //! the section `image`.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,8 +11,10 @@ use serde_json::Value as Json;
 
 use crate::base::BaseName;
 use crate::base::requirements::{logical_lines, required_name};
+use crate::bundle::runtime::Convention;
 use crate::formats::bento::{Bento, BentoDocker, BentoImage, BentoVariable};
 use crate::formats::diagnostic::{Code, Diagnostics};
+use crate::formats::dockerfile::Excerpt;
 use crate::formats::document::Document;
 use crate::formats::document::Written;
 use crate::formats::model::globals::is_listed;
@@ -20,6 +22,17 @@ use crate::io::archive::ArchivePath;
 use crate::project::manifest::{
     Build, Manifest, Model, Python, Requirements, Service, System, SystemPackages, Test, Version,
 };
+
+use super::steps::{self, Steps};
+
+/// What the image of a bento is made of.
+#[derive(Clone, Debug)]
+pub struct Recipe {
+    /// All that can be had without executing anything.
+    pub manifest: Manifest,
+    /// What has to be executed.
+    pub steps: Steps,
+}
 
 /// Files of a bento.
 pub struct Files<'a> {
@@ -30,37 +43,49 @@ pub struct Files<'a> {
 }
 
 impl Files<'_> {
+    /// Whether a file is there; where none is known, it may be.
+    fn has(&self, path: &str) -> bool {
+        self.names.is_empty() || self.names.iter().any(|name| name.as_str() == path)
+    }
+
     fn wheels(&self, folder: &str) -> impl Iterator<Item = &str> {
         let inside = move |path: &&str| path.strip_prefix(folder).is_some_and(|name| !name.contains('/'));
         self.names.iter().map(|path| path.as_str()).filter(inside).filter(|path| path.ends_with(".whl"))
     }
 }
 
+/// Who runs a bento's service.
+const USER: &str = "bentoml";
+
 /// The folder in which BentoML to 1.3 puts wheels.
 const WHEELS: &str = "env/python/wheels/";
 
-/// What the image of a bento is made of. What only commands could bring is a mistake, which goes to `found`; with
-/// `base` in place of the bento's own base that is less.
-pub(super) fn manifest(
+/// What the image of a bento is made of, with `base` in place of the bento's own base. What cannot be had is a mistake, which
+/// goes to `found`.
+pub(super) fn recipe(
     bento: &Bento,
     document: &Document,
     files: &Files<'_>,
     base: Option<&BaseName>,
     found: &mut Diagnostics,
-) -> Manifest {
+) -> Recipe {
     let mut recipe = Translation { bento, document, files, replaced: base.is_some(), found };
-    let parts = match &bento.image {
+    let mut parts = match &bento.image {
         Some(image) => recipe.of_image(image),
         None => recipe.of_docker(),
     };
     recipe.refuse_downloads();
+    parts.steps.replaced = base.is_some();
+    if !parts.steps.are_none() {
+        recipe.equip(&mut parts);
+    }
     // BentoML writes down where whoever built the bento had wheels.
     let gone = |line: &String| {
         line.split_once("--find-links ").is_some_and(|(_, place)| place.starts_with('/') && !Path::new(place).exists())
     };
     let requirements: Vec<_> = parts.requirements.into_iter().filter(|line| !gone(line)).collect();
     let labels = bento.labels.iter().flatten().filter_map(|(key, value)| Some((key.clone(), value.clone()?)));
-    Manifest {
+    let manifest = Manifest {
         name: bento.name.clone(),
         version: Some(Version::Text(bento.version.clone())),
         description: None,
@@ -72,7 +97,7 @@ pub(super) fn manifest(
             version: parts.python.map(Written::from),
             requirements: Requirements::List(requirements),
         }),
-        system: System { packages: SystemPackages::Named(parts.packages), run: Vec::new() },
+        system: System { packages: SystemPackages::Named(sorted(parts.packages)), run: Vec::new() },
         build: Build::default(),
         base: base.map_or_else(|| parts.base.into(), |base| Written::Meant(base.clone())),
         debian: Default::default(),
@@ -90,7 +115,8 @@ pub(super) fn manifest(
         deploy: None,
         tests: tests(),
         approximately: None,
-    }
+    };
+    Recipe { manifest, steps: parts.steps }
 }
 
 /// What every bento answers, whatever its model is.
@@ -114,6 +140,7 @@ struct Parts {
     requirements: Vec<String>,
     packages: Vec<String>,
     env: BTreeMap<String, String>,
+    steps: Steps,
 }
 
 struct Translation<'a> {
@@ -139,22 +166,33 @@ impl Translation<'_> {
             // BentoML's own choice, which nobody made: a base with the same Python that is smaller.
             _ => "auto".to_owned(),
         };
-        let mut packages = Vec::new();
+        let (mut packages, mut steps) = (Vec::new(), Steps::default());
+        let own = |name: &str| format!("COPY --chown={USER}:{USER} ./{name} ./{name}/\n");
         for (number, command) in image.commands.iter().enumerate() {
             match apt(command) {
                 Some(names) => packages.extend(names),
-                // What comes before the packages belongs to the base, which is another one.
-                None if self.replaced => {}
-                None => self.command(&format!("/image/commands/{number}"), command),
+                None => {
+                    let at = format!("/image/commands/{number}");
+                    let files = if steps.base.is_empty() { own("env/docker") } else { String::new() };
+                    steps.base.extend(self.command(&at, &files, command));
+                }
             }
         }
         for (number, command) in image.post_commands.iter().enumerate() {
-            self.command(&format!("/image/post_commands/{number}"), command);
+            let at = format!("/image/post_commands/{number}");
+            let mut files = String::new();
+            if steps.packages.is_empty() {
+                files = own("env/docker") + &own("env/python");
+                let included = image.build_include.iter();
+                files.extend(included.map(|name| format!("COPY --chown={USER}:{USER} ./src/{name} ./src/{name}\n")));
+            }
+            steps.packages.extend(self.command(&at, &files, command));
         }
+        steps.secrets = self.secrets().filter_map(|it| Some((it.name.clone(), it.value.clone()?))).collect();
         // Paths in it are meant from the folder of the code.
         let text = (self.files.read)("env/python/requirements.txt").or_else(|| image.python_requirements.clone());
         let requirements = lines(&text.unwrap_or_default(), "src");
-        Parts { base, python, requirements, packages: sorted(packages), env: self.env() }
+        Parts { base, python, requirements, packages, env: self.env(), steps }
     }
 
     /// What loading the models may import. BentoML's own way to save any object is cloudpickle, which writes code into
@@ -189,17 +227,72 @@ impl Translation<'_> {
         }
     }
 
-    fn command(&mut self, at: &str, command: &str) {
-        let shown: String = command.chars().take(80).collect();
-        let help = "commands are not executed: put what they make into a base, and name it with `--base`, or change \
-                    the bento's image";
-        self.refuse(at, format!("the bento's image is made with the command `{shown}`"), help);
+    /// A command as BentoML writes it into a Dockerfile, after `before`; none where it cannot stand there.
+    fn command(&mut self, at: &str, before: &str, command: &str) -> Option<Excerpt> {
+        let (mut mounts, mut exports) = (String::new(), String::new());
+        for BentoVariable { name, .. } in self.secrets() {
+            mounts.push_str(&format!("--mount=type=secret,id={name},required=true "));
+            exports.push_str(&format!("{name}=\"$(cat /run/secrets/{name})\" "));
+        }
+        self.excerpt(at, format!("{before}RUN {mounts}{exports}{command}\n"))
+    }
+
+    /// Variables that only the build has.
+    fn secrets(&self) -> impl Iterator<Item = &BentoVariable> {
+        let envs = self.bento.envs.iter().flatten();
+        envs.filter(|variable| variable.stage.as_deref() == Some("build"))
+    }
+
+    /// Instructions that follow from what stands at `at`; none where they are not any.
+    fn excerpt(&mut self, at: &str, text: String) -> Option<Excerpt> {
+        if let Some(mistake) = steps::mistake(&text) {
+            let help = "BentoML puts it into a Dockerfile, where it means nothing";
+            self.refuse(at, format!("this cannot be executed: {mistake}"), help);
+            return None;
+        }
+        let source = &self.document.source;
+        let (line, _) = source.position(self.document.span_of(at).start);
+        Some(Excerpt { place: format!("{}:{line}", source.path()), text })
+    }
+
+    /// The script of a bento to 1.3, which BentoML executes when all else is done.
+    fn script(&mut self, docker: &BentoDocker) -> Steps {
+        const SCRIPT: &str = "env/docker/setup_script";
+        let mut steps = Steps::default();
+        if docker.setup_script.is_none() {
+            return steps;
+        }
+        let at = "/docker/setup_script";
+        if !self.files.has(SCRIPT) {
+            self.refuse(at, format!("there is no {SCRIPT} in the bento"), "build the bento again");
+            return steps;
+        }
+        let path = format!("{}/{SCRIPT}", Convention::Bento.code());
+        let text = format!("ARG DEBIAN_FRONTEND=noninteractive\nRUN chmod +x {path}\nRUN {path}\n");
+        steps.whole.extend(self.excerpt(at, text));
+        steps
+    }
+
+    /// Gives commands what they have with BentoML: the programs that Debian calls essential, and the packages that it installs
+    /// for whatever may be built; and the image of its own choice, where they need what only that has.
+    fn equip(&self, parts: &mut Parts) {
+        if self.replaced {
+            return;
+        }
+        parts.packages.extend(ESSENTIAL.iter().chain(TOOLS_OF_COMMANDS).map(|&name| name.to_owned()));
+        let is_script = |path: &&&ArchivePath| path.as_str().starts_with("env/docker/") && path.name() != "Dockerfile";
+        let scripts = self.files.names.iter().filter(is_script).filter_map(|path| (self.files.read)(path.as_str()));
+        let needs_apt = parts.steps.texts().any(calls_apt) || scripts.into_iter().any(|text| calls_apt(&text));
+        if let Some(python) = parts.python.as_ref().filter(|_| needs_apt && parts.base == "auto") {
+            parts.base = reference(&format!("python:{python}-slim"));
+        }
     }
 
     /// The layout of 1.0 to 1.3, which 1.4 still writes where the other cannot say what is wanted.
     fn of_docker(&mut self) -> Parts {
         let bento = self.bento;
         let docker = bento.docker.clone().unwrap_or_default();
+        let steps = self.script(&docker);
         let python = docker.python_version.as_deref().map(minor);
         let python = python.or_else(|| (self.files.read)("env/python/version.txt").map(|text| minor(text.trim())));
         let base = self.docker_base(&docker);
@@ -247,19 +340,14 @@ impl Translation<'_> {
             }
             _ => {}
         }
-        Parts { base, python, requirements, packages: sorted(packages), env }
+        Parts { base, python, requirements, packages, env, steps }
     }
 
     fn docker_base(&mut self, docker: &BentoDocker) -> String {
         let replace = "name another base with `--base`; `--base auto` is Debian with the bento's Python";
-        for (key, value) in
-            [("setup_script", &docker.setup_script), ("dockerfile_template", &docker.dockerfile_template)]
-        {
-            if value.is_some() {
-                let help = "neither scripts nor Dockerfiles are executed: put what it makes into a base, and take \
-                            the key out of the bento";
-                self.refuse(&format!("/docker/{key}"), format!("the bento's image is made with `{key}`"), help);
-            }
+        if docker.dockerfile_template.is_some() {
+            let help = "templates are not executed: put what it makes into a base, and take the key out of the bento";
+            self.refuse("/docker/dockerfile_template", "the bento's image is made with a template".to_owned(), help);
         }
         if let Some(base) = &docker.base_image {
             return reference(base);
@@ -329,6 +417,28 @@ fn pip_arguments(text: &str) -> Vec<String> {
 const TOOLS: &str = "apt-get update && apt-get install -q -y --no-install-recommends --allow-remove-essential \
                      ca-certificates gnupg2 bash build-essential git";
 
+/// What of that and of BentoML to 1.3 commands find.
+const TOOLS_OF_COMMANDS: &[&str] = &["build-essential", "ca-certificates", "curl", "git", "gnupg"];
+
+/// Programs of Debian's essential packages, which bases lack that are put together here.
+const ESSENTIAL: &[&str] = &[
+    "bash",
+    "bsdutils",
+    "coreutils",
+    "debianutils",
+    "diffutils",
+    "findutils",
+    "grep",
+    "gzip",
+    "hostname",
+    "mawk",
+    "passwd",
+    "perl-base",
+    "sed",
+    "tar",
+    "util-linux",
+];
+
 /// The Debian packages that a command installs; none where it does anything else.
 fn apt(command: &str) -> Option<Vec<String>> {
     if command.split_whitespace().eq(TOOLS.split_whitespace()) {
@@ -352,6 +462,12 @@ fn apt(command: &str) -> Option<Vec<String>> {
     }
     let plain = |name: &String| name.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b));
     packages.iter().all(plain).then_some(packages)
+}
+
+/// Whether commands call Debian's package manager, which bases do not have that are put together here.
+fn calls_apt(text: &str) -> bool {
+    let is_in_word = |letter: char| letter.is_alphanumeric() || letter == '-' || letter == '_';
+    text.split(|letter| !is_in_word(letter)).any(|word| ["apt", "apt-get", "dpkg"].contains(&word))
 }
 
 /// `-y`, `--no-install-recommends`, and the value of `-o`.
