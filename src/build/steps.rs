@@ -14,8 +14,8 @@ use crate::base::LockedBase;
 use crate::bundle::import::bento as import;
 use crate::bundle::runtime::Convention;
 use crate::bundle::{self, Bundle};
-use crate::image::layer::{self, Layer};
 use crate::image::Image;
+use crate::image::layer::{self, Layer};
 use crate::image::session::Session;
 use crate::io::archive::{self, ArchivePath, Entry};
 use crate::io::content::{self, Opener};
@@ -193,7 +193,8 @@ impl<'a> Steps<'a> {
         let image = image.with_config(|config| {
             config.set_user(None);
         });
-        let image = dockerfile::upon(self.session, &image, self.steps.stages.as_ref(), &self.steps.whole, &self.request)?;
+        let image =
+            dockerfile::upon(self.session, &image, self.steps.stages.as_ref(), &self.steps.whole, &self.request)?;
         Ok(match image.config().user().as_deref().unwrap_or_default() {
             "" => image.with_config(|config| {
                 config.set_user(user);

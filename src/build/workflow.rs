@@ -220,7 +220,9 @@ impl Opened {
             return Err(Error::ForModels);
         }
         let source = match target {
-            Target::Bundle(path) => Source::Bundle(shown(Input::open(session, &path, request.commands.clone()), watch)?),
+            Target::Bundle(path) => {
+                Source::Bundle(shown(Input::open(session, &path, request.commands.clone()), watch)?)
+            }
             Target::Bento(path) => Source::bento(session, &path, &request, watch)?,
             Target::Model(address) => {
                 let mut found = Diagnostics::new();

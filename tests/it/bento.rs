@@ -575,7 +575,10 @@ fn templates_in_bentos_have_no_more_than_they_may() {
     let cases = [
         ("{% include '/etc/passwd' %}", "/etc/passwd"),
         ("{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}", "come to an end"),
-        ("{% set all = namespace(x='xxxxxxxx') %}{% for a in range(60) %}{% set all.x = all.x ~ all.x %}{% endfor %}", "512 MB"),
+        (
+            "{% set all = namespace(x='xxxxxxxx') %}{% for a in range(60) %}{% set all.x = all.x ~ all.x %}{% endfor %}",
+            "512 MB",
+        ),
         ("{% set x %}{% for a in range(9999) %}{{ 'x' * 99999999 }}{% endfor %}{% endset %}", "512 MB"),
     ];
     for (text, said) in cases {

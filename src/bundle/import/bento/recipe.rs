@@ -152,7 +152,7 @@ struct Translation<'a> {
 
 impl Translation<'_> {
     fn refuse(&mut self, at: &str, message: String, help: &str) {
-        self.found.push(self.document.at(Code::NeedsCommands, at, message).help(help));
+        self.found.push(self.document.at(Code::NotMade, at, message).help(help));
     }
 
     /// The layout of 1.4 and later.
@@ -285,8 +285,7 @@ impl Translation<'_> {
         let texts = beside.filter_map(|name| Some((name.to_owned(), (self.files.read)(&format!("{FOLDER}{name}"))?)));
         let python = docker.python_version.as_deref().unwrap_or_default();
         let base = docker.base_image.clone().unwrap_or_else(|| format!("python:{python}-slim"));
-        let template =
-            Template { name: TEMPLATE.to_owned(), texts: texts.collect(), docker: docker.clone(), base };
+        let template = Template { name: TEMPLATE.to_owned(), texts: texts.collect(), docker: docker.clone(), base };
         let rendered = match template.rendered() {
             Ok(rendered) => rendered,
             Err(why) => {
@@ -454,8 +453,21 @@ const TOOLS_OF_COMMANDS: &[&str] = &["build-essential", "ca-certificates", "curl
 
 /// Programs of Debian's essential packages, which bases lack that are put together here.
 const ESSENTIAL: &[&str] = &[
-    "bash", "bsdutils", "coreutils", "debianutils", "diffutils", "findutils", "grep", "gzip", "hostname", "mawk", "passwd",
-    "perl-base", "sed", "tar", "util-linux",
+    "bash",
+    "bsdutils",
+    "coreutils",
+    "debianutils",
+    "diffutils",
+    "findutils",
+    "grep",
+    "gzip",
+    "hostname",
+    "mawk",
+    "passwd",
+    "perl-base",
+    "sed",
+    "tar",
+    "util-linux",
 ];
 
 /// The Debian packages that a command installs; none where it does anything else.

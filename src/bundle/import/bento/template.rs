@@ -241,9 +241,10 @@ fn own_base(text: &str) -> Result<(String, String, String), String> {
     if is_stage || image.contains('$') || image == "scratch" {
         return Err(format!("it stands on `{image}`, which is no image that is known before it is built"));
     }
-    let end = text.get(last.from.span.end..).and_then(|rest| rest.find('\n')).map_or(text.len(), |at| {
-        last.from.span.end + at + 1
-    });
+    let end = text
+        .get(last.from.span.end..)
+        .and_then(|rest| rest.find('\n'))
+        .map_or(text.len(), |at| last.from.span.end + at + 1);
     let part = |range: std::ops::Range<usize>| text.get(range).unwrap_or_default().to_owned();
     Ok((part(0..last.from.span.start), image, part(end..text.len())))
 }
@@ -305,9 +306,7 @@ fn text(template: &Template) -> Result<String, Error> {
     environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
     environment.set_fuel(Some(FUEL));
     environment.set_recursion_limit(64);
-    environment.set_syntax(
-        minijinja::syntax::SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?,
-    );
+    environment.set_syntax(minijinja::syntax::SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
     let own = |name: &str| match name {
         "_macros.j2" => Some(include_str!("templates/_macros.j2")),
         BASE => Some(include_str!("templates/base.j2")),
@@ -331,14 +330,20 @@ fn text(template: &Template) -> Result<String, Error> {
     let options = serde_json::to_value(docker).unwrap_or_default();
     let options = options.as_object().cloned().unwrap_or_default();
     let mut variables: BTreeMap<String, Value> = [
-        "distro", "python_version", "cuda_version", "env", "system_packages", "setup_script", "base_image",
+        "distro",
+        "python_version",
+        "cuda_version",
+        "env",
+        "system_packages",
+        "setup_script",
+        "base_image",
         "dockerfile_template",
     ]
     .map(|name| (format!("__options__{name}"), Value::from(())))
     .into();
-    let given = options.into_iter().map(|(name, value)| {
-        (format!("__options__{name}"), Value::from(minijinja::value::Serde(&value)))
-    });
+    let given = options
+        .into_iter()
+        .map(|(name, value)| (format!("__options__{name}"), Value::from(minijinja::value::Serde(&value))));
     variables.extend(given);
     let user = Convention::Bento.user_name();
     let known = [
@@ -401,7 +406,8 @@ mod tests {
 
     fn rendered_of(text: &str) -> Result<Rendered, String> {
         let docker = BentoDocker { python_version: Some("3.11".to_owned()), ..BentoDocker::default() };
-        let texts = BTreeMap::from([("T".to_owned(), text.to_owned()), ("more.j2".to_owned(), "RUN more\n".to_owned())]);
+        let texts =
+            BTreeMap::from([("T".to_owned(), text.to_owned()), ("more.j2".to_owned(), "RUN more\n".to_owned())]);
         let template = Template { name: "T".to_owned(), texts, docker, base: "python:3.11-slim".to_owned() };
         // The tests' program is another one.
         parts(&template.told()?)
