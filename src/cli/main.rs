@@ -13,5 +13,8 @@ fn main() -> ExitCode {
     if let Some(code) = ekiben::base::python::take_over() {
         return code;
     }
+    if let Some(code) = ekiben::bundle::import::bento::take_over() {
+        return code;
+    }
     ekiben::cli::main()
 }

@@ -496,27 +496,113 @@ fn variables_of_other_stages_are_not_in_the_image() {
     assert_eq!(env("stage: build"), json!({}));
 }
 
+/// A bento whose image is made with commands is built where they may be executed, and answers what they left.
+fn with_commands(version: Version, kind: &str, listed: &[&str], marks: &Value) -> Value {
+    let (bentoml, home) = (BentoMl::new(version), Home::warm());
+    let bento = bentoml.bento(&home, kind);
+    home.run(["validate", &bento]).ok();
+    for command in ["build", "run"] {
+        let refused = home.run([command, &bento]).ends(2).says("--allow-run=network");
+        listed.iter().fold(refused, |ran, line| ran.says(line));
+    }
+    assert!(!Path::new(&format!("{bento}.lock")).exists(), "something was done before it was allowed");
+    let built = home.run(["build", &bento, "--allow-run"]).ok();
+    let digest = built.out;
+    assert_eq!(home.run(["build", &bento, "--allow-run", "--locked"]).ok().out, digest);
+    let image = home.run(["inspect", &format!("{kind}:1"), "--output", "json"]).ok().json();
+    assert_eq!(image["executed"], json!(listed.len()), "{image}");
+    let container = Container::start(&home, &format!("{kind}:1"));
+    let (_, found) = ask(&container.address, "POST", "/marks", "{}");
+    assert_eq!(serde_json::from_str::<Value>(&found).unwrap(), *marks);
+    image
+}
+
 #[test]
-fn what_only_a_build_of_a_dockerfile_could_do_is_named() {
+fn commands_of_a_bento_are_executed_before_and_after_its_packages() {
+    let marks = json!({
+        "first": "/home/bentoml/ /home/bentoml/bento root hush hello\n",
+        "second": "/usr/bin/gcc\nenv/docker\nbentoml\n",
+        "third": "/app/.venv bentoml\na word\n",
+        "token": "none",
+    });
+    with_commands(NEW, "commands", &["sh -c 'mkdir", "chmod +x ./env/dock", "python -c"], &marks);
+}
+
+#[test]
+fn what_a_template_of_a_bento_adds_is_executed_where_its_blocks_are() {
+    let marks = json!({
+        "after": "/app/.venv\nsrc\n",
+        "before": "",
+        "first": "root\n",
+        "folder": "/home/bentoml/bento\n",
+        "last": "bentoml\n",
+        "service": fs::read_to_string(Path::new(SOURCES).join("template/service.py")).unwrap(),
+        "word": "a word\n",
+    });
+    let listed = [
+        "env/docker/Dockerfile.template RUN id -un > /opt/marks/first",
+        "RUN pwd > /opt/marks/folder",
+        "target=/root/.cache/pip  ls -A > /opt/marks/before",
+        "RUN python -c 'import bentoml, sys;",
+        "RUN chown bentoml /opt/marks",
+        "RUN id -un > /opt/marks/last",
+    ];
+    let image = with_commands(MIDDLE, "template", &listed, &marks);
+    let env = image["env"].as_array().unwrap();
+    for variable in ["MARKED=yes, bentoml", "LAST_A=1", "LAST_B=2", "GREETING=good day"] {
+        assert!(env.contains(&json!(variable)), "no {variable} in {env:?}");
+    }
+    assert_eq!(image["ports"], json!(["3000/tcp", "3001/tcp", "8080/tcp"]));
+}
+
+#[test]
+fn the_setup_script_of_a_bento_is_executed_upon_everything() {
+    let marks = json!({
+        "code": "10\n",
+        "folder": "/home/bentoml/bento\n",
+        "gcc": "/usr/bin/gcc\n",
+        "greeting": "good day\n",
+        "python": "/app/.venv\n",
+        "user": "root\n",
+    });
+    let listed = ["RUN chmod +x /home/bentoml/bento/env/docker/setup_script", "RUN /home/bentoml/bento/env"];
+    with_commands(MIDDLE, "script", &listed, &marks);
+}
+
+#[test]
+fn templates_in_bentos_have_no_more_than_they_may() {
+    let home = Home::warm();
+    let cases = [
+        ("{% include '/etc/passwd' %}", "/etc/passwd"),
+        ("{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}", "come to an end"),
+        (
+            "{% set all = namespace(x='xxxxxxxx') %}{% for a in range(60) %}{% set all.x = all.x ~ all.x %}{% endfor %}",
+            "512 MB",
+        ),
+        ("{% set x %}{% for a in range(9999) %}{{ 'x' * 99999999 }}{% endfor %}{% endset %}", "512 MB"),
+    ];
+    for (text, said) in cases {
+        let folder = unpacked(&home, MIDDLE, "template");
+        let block = format!(
+            "{{% extends bento_base_template %}}{{% block SETUP_BENTO_COMPONENTS %}}{text}{{{{ super() }}}}{{% endblock %}}"
+        );
+        fs::write(folder.join("env/docker/Dockerfile.template"), block).unwrap();
+        for command in ["validate", "build"] {
+            home.run([command, folder.to_str().unwrap()]).ends(3).says("EK0905").says(said);
+        }
+    }
+}
+
+#[test]
+fn what_no_build_can_do_for_a_bento_is_named() {
     let home = Home::warm();
     let cases = [
         (MIDDLE, "setup_script: null", "setup_script: ./setup.sh", "setup_script"),
-        (MIDDLE, "dockerfile_template: null", "dockerfile_template: ./Dockerfile.template", "dockerfile_template"),
         (MIDDLE, "distro: debian", "distro: alpine", "alpine"),
         (MIDDLE, "cuda_version: null", "cuda_version: 12.1.1", "cuda"),
         (MIDDLE, "environment_yml: null", "environment_yml: ./environment.yml", "conda"),
-        (
-            NEW,
-            "post_commands: []",
-            "post_commands: ['python -m nltk.downloader punkt']",
-            "python -m nltk.downloader punkt",
-        ),
-        (
-            NEW,
-            "  python_requirements:",
-            "  - curl https://example.invalid | sh\n  python_requirements:",
-            "curl https://example.invalid",
-        ),
+        (NEW, "post_commands: []", "post_commands: ['true', \"true\\nFROM other\"]", "FROM"),
+        (NEW, "post_commands: []", "post_commands: [\"true\\nNOTHING\"]", "NOTHING"),
     ];
     for (version, from, to, said) in cases {
         let folder = with_description(&home, version, "iris", from, to);
@@ -524,7 +610,8 @@ fn what_only_a_build_of_a_dockerfile_could_do_is_named() {
             home.run([command, folder.to_str().unwrap()]).ends(3).says(said).says("EK0905").says("help: ");
         }
     }
-    // Another base takes the place of what is done before the packages, and a bundle has no place to say so.
+    // Another base takes the place of what is done before the packages, where nothing may be executed; and a bundle has no
+    // place to say so.
     let (from, to) = ("  python_requirements:", "  - curl https://example.invalid | sh\n  python_requirements:");
     let folder = with_description(&home, NEW, "iris", from, to);
     let folder = folder.to_str().unwrap();

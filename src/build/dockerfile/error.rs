@@ -58,7 +58,7 @@ pub enum Error {
         source: Box<Self>,
     },
     /// Commands would have to be executed.
-    #[error("{} commands would be executed:{}", commands.len(), commands.iter().map(|command| format!("\n    {command}")).collect::<String>())]
+    #[error("{} would be executed:{}", counted(commands.len()), commands.iter().map(|command| format!("\n    {command}")).collect::<String>())]
     NotAllowed {
         /// Place and text of each.
         commands: Vec<String>,
@@ -157,6 +157,11 @@ impl Error {
             }
         }
     }
+}
+
+/// Commands in a message.
+fn counted(commands: usize) -> String {
+    if commands == 1 { "1 command".to_owned() } else { format!("{commands} commands") }
 }
 
 /// A layer in a message.

@@ -223,8 +223,8 @@ codes! {
     "A service reads its project metadata from `categories_and_labels_data.json5`. The SDK writes `categories_and_label_data.json5`, without the `s`: rename the file."
     "EK0904" BrokenReference Error "a reference leads nowhere"
     "The document refers to a part of itself, or to a file beside it, that is not there."
-    "EK0905" NeedsCommands Error "an image that only commands can make"
-    "BentoML makes the image of this bento by running commands: a setup script, a template of a Dockerfile, shell commands, or another distribution's package manager. Ekiben runs none. Installing Debian packages with apt-get is understood, for anything else the message says what to do."
+    "EK0905" NotMade Error "an image that cannot be made"
+    "BentoML makes the image of this bento in a way that is not done here: with conda, CUDA or another distribution than Debian by name, a template of a Dockerfile that is not BentoML's with additions, or a command that no Dockerfile can have. The message says what, and what to do. Setup scripts, commands and templates are executed with `ekiben build --allow-run`."
     "EK0906" NoDefaultLabelSet Warning "a category has no default label set"
     "The default label set of a category holds what is found once in a document, and has the same id as the category. None of this one's label sets has it: the SDK makes an empty one in its place."
 

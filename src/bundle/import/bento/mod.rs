@@ -7,6 +7,7 @@
 mod archive;
 mod recipe;
 mod steps;
+mod template;
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -27,6 +28,7 @@ use crate::project::manifest::{self, Manifest};
 
 pub use recipe::{Files, Recipe};
 pub use steps::Steps;
+pub use template::take_over;
 
 /// What a name begins with that means a bento in BentoML's store.
 pub const SCHEME: &str = "bento:";

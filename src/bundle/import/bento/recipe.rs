@@ -24,6 +24,7 @@ use crate::project::manifest::{
 };
 
 use super::steps::{self, Steps};
+use super::template::Template;
 
 /// What the image of a bento is made of.
 #[derive(Clone, Debug)]
@@ -154,7 +155,7 @@ struct Translation<'a> {
 
 impl Translation<'_> {
     fn refuse(&mut self, at: &str, message: String, help: &str) {
-        self.found.push(self.document.at(Code::NeedsCommands, at, message).help(help));
+        self.found.push(self.document.at(Code::NotMade, at, message).help(help));
     }
 
     /// The layout of 1.4 and later.
@@ -273,6 +274,38 @@ impl Translation<'_> {
         steps
     }
 
+    /// Adds what a template adds; gives the image that it stands on, where it names another one.
+    fn template(&mut self, docker: &BentoDocker, steps: &mut Steps) -> Option<String> {
+        const FOLDER: &str = "env/docker/";
+        const TEMPLATE: &str = "Dockerfile.template";
+        docker.dockerfile_template.as_ref()?;
+        // Of a description alone it is not known.
+        if self.files.names.is_empty() {
+            return None;
+        }
+        let at = "/docker/dockerfile_template";
+        let beside = self.files.names.iter().filter_map(|path| path.as_str().strip_prefix(FOLDER));
+        let texts = beside.filter_map(|name| Some((name.to_owned(), (self.files.read)(&format!("{FOLDER}{name}"))?)));
+        let python = docker.python_version.as_deref().unwrap_or_default();
+        let base = docker.base_image.clone().unwrap_or_else(|| format!("python:{python}-slim"));
+        let template = Template { name: TEMPLATE.to_owned(), texts: texts.collect(), docker: docker.clone(), base };
+        let rendered = match template.rendered() {
+            Ok(rendered) => rendered,
+            Err(why) => {
+                let help = "a template extends BentoML's, and adds to its blocks; another Dockerfile is built with \
+                            `ekiben build --file`";
+                self.refuse(at, format!("the template of the bento's Dockerfile cannot be used: {why}"), help);
+                return None;
+            }
+        };
+        let line = |text: String| Excerpt { place: format!("{FOLDER}{TEMPLATE}"), text };
+        let some = |text: String| Some(text).filter(|text| !text.trim().is_empty()).map(line);
+        steps.stages = some(rendered.stages);
+        steps.base.extend(some(rendered.below));
+        steps.whole.extend(some(rendered.above));
+        rendered.base
+    }
+
     /// Gives commands what they have with BentoML: the programs that Debian calls essential, and the packages that it installs
     /// for whatever may be built; and the image of its own choice, where they need what only that has.
     fn equip(&self, parts: &mut Parts) {
@@ -292,10 +325,14 @@ impl Translation<'_> {
     fn of_docker(&mut self) -> Parts {
         let bento = self.bento;
         let docker = bento.docker.clone().unwrap_or_default();
-        let steps = self.script(&docker);
+        let mut steps = self.script(&docker);
+        let own_base = self.template(&docker, &mut steps);
         let python = docker.python_version.as_deref().map(minor);
         let python = python.or_else(|| (self.files.read)("env/python/version.txt").map(|text| minor(text.trim())));
-        let base = self.docker_base(&docker);
+        let base = match &own_base {
+            Some(image) => reference(image),
+            None => self.docker_base(&docker),
+        };
         if let Some(conda) = &bento.conda
             && conda.values().any(|value| !is_nothing(value))
         {
@@ -328,7 +365,8 @@ impl Translation<'_> {
             requirements.push("setuptools<81".to_owned());
         }
         // As BentoML, which leaves them out of an image on a base of the person's choice.
-        let packages = docker.system_packages.filter(|_| docker.base_image.is_none()).unwrap_or_default();
+        let is_own = docker.base_image.is_some() || own_base.is_some();
+        let packages = docker.system_packages.filter(|_| !is_own).unwrap_or_default();
         let mut env = self.env();
         match docker.env {
             Some(Json::Object(variables)) => {
@@ -345,10 +383,6 @@ impl Translation<'_> {
 
     fn docker_base(&mut self, docker: &BentoDocker) -> String {
         let replace = "name another base with `--base`; `--base auto` is Debian with the bento's Python";
-        if docker.dockerfile_template.is_some() {
-            let help = "templates are not executed: put what it makes into a base, and take the key out of the bento";
-            self.refuse("/docker/dockerfile_template", "the bento's image is made with a template".to_owned(), help);
-        }
         if let Some(base) = &docker.base_image {
             return reference(base);
         }
