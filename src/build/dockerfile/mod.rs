@@ -11,6 +11,7 @@ mod accounts;
 mod contents;
 mod copy;
 mod error;
+mod hashed;
 mod make;
 mod mode;
 mod plan;
