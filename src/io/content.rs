@@ -69,6 +69,11 @@ impl Content {
         Ok(Self::File(Stamp::new(path)?))
     }
 
+    /// The file at `path`, which is absolute and leads through no link, as it was when `metadata` was read.
+    pub fn looked_at(path: PathBuf, metadata: &std::fs::Metadata) -> Self {
+        Self::File(Stamp::of(path, metadata))
+    }
+
     /// The file or bundle in which the bytes lie; none for what is in memory.
     pub fn place(&self) -> Option<&Path> {
         match self {

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Permissions};
+use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -478,4 +479,60 @@ fn an_ordinary_user_builds_the_same() {
         .uid(user)
         .gid(user))
     .ok();
+}
+
+/// Writes `Dockerfile` upon the busybox of [`bench`], and builds `context` with it: the image's digest.
+fn built_in(folder: &Path, dockerfile: &str, env: &[(&str, &str)]) -> String {
+    fs::write(folder.join("Dockerfile"), dockerfile).unwrap();
+    let mut build = Command::new(folder.join("ekiben"));
+    build.args(["build", "--allow-run=network", "--file"]).arg(folder.join("Dockerfile"));
+    build.arg("--build-context").arg(format!("base=docker-archive:{}", folder.join("base.tar").display()));
+    build.arg(folder.join("context")).envs(env.iter().copied());
+    build.env("EKIBEN_HOME", folder.join("store")).env("HOME", folder).env("NO_COLOR", "1").stdin(Stdio::null());
+    ran(&mut build).ok().out.trim().to_owned()
+}
+
+#[test]
+fn what_goes_over_the_network_of_a_command_arrives_whole() {
+    const BYTES: usize = 48 << 20;
+    let home = bench();
+    let folder = home.folder();
+    let sent: Vec<u8> = (0..BYTES / 4).flat_map(|number| (number as u32).to_le_bytes()).collect();
+    let expected = ekiben::io::digest::Digest::of(&sent).hex();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let received = std::thread::spawn(move || {
+        // First it is told all, slowly heard, and then tells as much.
+        let (mut first, _) = listener.accept().unwrap();
+        first.write_all(&sent).unwrap();
+        drop(first);
+        let (second, _) = listener.accept().unwrap();
+        std::thread::sleep(std::time::Duration::from_secs(1));
+        std::io::copy(&mut std::io::BufReader::new(second), &mut std::io::sink()).unwrap()
+    });
+    let file = format!(
+        "FROM base\nRUN [ \"$(nc 198.18.0.80 {port} </dev/null | (sleep 2; sha256sum))\" = '{expected}  -' ]\n\
+         RUN head -c {BYTES} /dev/zero | nc 198.18.0.80 {port}\nRUN ! nc -w 5 198.18.0.80 1 </dev/null\n"
+    );
+    built_in(folder, &file, &[("http_proxy", &format!("http://127.0.0.1:{port}"))]);
+    assert_eq!(received.join().unwrap(), BYTES as u64);
+}
+
+#[test]
+fn a_file_with_the_size_and_time_of_another_is_another() {
+    let home = bench();
+    let folder = home.folder();
+    let file = folder.join("context/a1.txt");
+    let build = || built_in(folder, "FROM base\nCOPY . /all\n", &[]);
+    let time = fs::metadata(&file).unwrap().modified().unwrap();
+    // Long enough ago that its times tell it from later ones.
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    let before = build();
+    assert_eq!(before, build());
+    fs::write(&file, "other\n").unwrap();
+    fs::File::options().write(true).open(&file).unwrap().set_modified(time).unwrap();
+    let after = build();
+    assert_ne!(before, after);
+    fs::write(&file, "first\n").unwrap();
+    assert_eq!(before, build());
 }

@@ -12,10 +12,12 @@ use fs_err as fs;
 use serde::Serialize;
 
 use super::contents::{self, Archive};
+use super::hashed::Hashed;
 use super::source::{Found, Origin, Source};
 use crate::formats::dockerfile::Pattern;
 use crate::image::layer::{self, Layer};
 use crate::image::session::Session;
+use crate::image::store;
 use crate::io::archive::{self, ArchivePath, Entry, Kind, Limits, Node, PathError, View};
 use crate::io::content::{self, Content};
 use crate::io::digest::Digest;
@@ -75,6 +77,9 @@ pub enum Error {
     /// What layers hold.
     #[error(transparent)]
     Contents(#[from] contents::Error),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] store::Error),
     /// A file that is another one now.
     #[error(transparent)]
     Changed(#[from] content::Error),
@@ -96,6 +101,7 @@ impl Explain for Error {
             Self::Archive(_) => ErrorKind::Invalid.named("dockerfile/archive"),
             Self::Layer(error) => error.explain(),
             Self::Contents(error) => error.explain(),
+            Self::Store(error) => error.explain(),
             Self::Changed(error) => error.explain(),
         }
     }
@@ -305,11 +311,11 @@ impl Additions {
         placing: &Placing<'_>,
         below: &View,
     ) -> Result<(), Error> {
-        for name in source.names(path)? {
+        for (name, is_folder) in source.names(path)? {
             let (from, to) = (path.join(&name), place.join(&name));
             let is_excluded = from.strip_prefix(top).is_ok_and(|path| (placing.is_excluded)(path));
-            let found = source.find(&from)?.filter(|_| !is_excluded);
-            if source.is_folder(&from) {
+            let found = if is_excluded { None } else { source.find(&from)? };
+            if is_folder {
                 if let Some(found) = &found {
                     self.put(to.clone(), found, placing, below)?;
                 }
@@ -354,10 +360,7 @@ impl Additions {
         let is_link = matches!(found.node, Node::Link(_));
         let mode = if is_link { 0o777 } else { (placing.mode)(found.mode, is_folder) };
         let (node, bytes) = match (&found.node, &found.origin) {
-            (Node::File(_), Origin::File(path)) => {
-                let content = Content::file(path)?;
-                (Node::File(content.size()), Bytes::File(content))
-            }
+            (Node::File(size), Origin::Content(content)) => (Node::File(*size), Bytes::File(content.clone())),
             (Node::File(size), Origin::Member(archive, number)) => {
                 (Node::File(*size), Bytes::Member(*archive, *number))
             }
@@ -382,11 +385,11 @@ impl Additions {
         self.0.insert(place.to_owned(), folder);
     }
 
-    /// What identifies the layer of these, where members are of `archives`.
+    /// What identifies the layer of these, where members are of `archives`, and digests of files are `hashed`.
     ///
     /// # Errors
     /// When a file cannot be read.
-    pub fn key(&self, archives: &[Archive], below: &View) -> Result<Digest, Error> {
+    pub fn key(&self, archives: &[Archive], below: &View, hashed: &Hashed<'_>) -> Result<Digest, Error> {
         #[derive(Serialize)]
         struct Part<'a> {
             path: &'a Path,
@@ -396,12 +399,17 @@ impl Additions {
             attributes: &'a [(String, Vec<u8>)],
             bytes: Option<(Digest, usize)>,
         }
+        let files = self.0.values().filter_map(|addition| match &addition.bytes {
+            Bytes::File(content) => Some(content),
+            _ => None,
+        });
+        let mut digests = hashed.digests::<Error>(&files.collect::<Vec<_>>())?.into_iter();
         let mut parts = Vec::new();
         for (path, Addition { node, mode, owner, attributes, bytes }) in &self.0 {
             let bytes = match bytes {
                 Bytes::None => None,
                 Bytes::Text(bytes) => Some((Digest::of(bytes), 0)),
-                Bytes::File(content) => Some((contents::digest(content.open()?)?, 0)),
+                Bytes::File(_) => digests.next().map(|digest| (digest, 0)),
                 Bytes::Member(archive, number) => archives.get(*archive).map(|archive| (archive.digest(), *number)),
             };
             parts.push(Part { path, mode: *mode, owner: *owner, node, attributes, bytes });
@@ -590,7 +598,7 @@ pub fn matches(source: Source<'_>, text: &str) -> Result<BTreeSet<PathBuf>, Erro
             }
             let pattern = Pattern::new(&name).map_err(|error| Error::Pattern(error.to_string()))?;
             let names = source.names(&real)?;
-            let matching = names.into_iter().filter(|name| pattern.is_match(&name.to_string_lossy()));
+            let matching = names.into_keys().filter(|name| pattern.is_match(&name.to_string_lossy()));
             next.extend(matching.map(|name| path.join(name)));
         }
         found = next;
@@ -609,9 +617,9 @@ pub fn matches(source: Source<'_>, text: &str) -> Result<BTreeSet<PathBuf>, Erro
 
 /// Whether anything in a folder is part of the source.
 fn holds(source: Source<'_>, path: &Path) -> io::Result<bool> {
-    for name in source.names(path)? {
+    for (name, is_folder) in source.names(path)? {
         let path = path.join(name);
-        if source.find(&path)?.is_some() || source.is_folder(&path) && holds(source, &path)? {
+        if source.find(&path)?.is_some() || is_folder && holds(source, &path)? {
             return Ok(true);
         }
     }

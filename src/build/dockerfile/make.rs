@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use http::HeaderMap;
 use url::Url;
 
 use super::contents::{self, Archive};
 use super::copy::{self, Additions, Placing, inside};
+use super::hashed::Hashed;
 use super::mode::Mode;
 use super::plan::{self, Origin, Plan};
 use super::scope::Scope;
@@ -57,7 +58,7 @@ pub struct Making<'a> {
 
 /// What files are taken from: a view, and the archives that its members are of.
 struct Files {
-    view: std::sync::Arc<View>,
+    view: Arc<View>,
     archives: Vec<Archive>,
 }
 
@@ -215,10 +216,10 @@ impl Making<'_> {
                 let stage = waited(made, other)?;
                 (stage.view(self.session)?, stage.layers().to_vec())
             }
-            Origin::Scratch => (std::sync::Arc::default(), Vec::new()),
+            Origin::Scratch => (Arc::default(), Vec::new()),
             Origin::Named(name) => {
                 let image = self.image(&name, self.platform)?;
-                (std::sync::Arc::new(contents::view(self.session, image.layers())?), image.layers().to_vec())
+                (Arc::new(contents::view(self.session, image.layers())?), image.layers().to_vec())
             }
         };
         Ok(Files { view, archives: layers.into_iter().map(Archive::Layer).collect() })
@@ -236,7 +237,7 @@ impl Making<'_> {
             user => stage.accounts(self.session)?.owner(&user)?,
         };
         additions.make_folder(path, owner, &view)?;
-        self.put(stage, &additions, &[], &view, title)
+        self.put(stage, &additions, &[], view, title)
     }
 
     /// Puts files on top, unless there are none.
@@ -245,19 +246,22 @@ impl Making<'_> {
         stage: &mut Stage,
         additions: &Additions,
         archives: &[Archive],
-        view: &View,
+        view: Arc<View>,
         title: &str,
     ) -> Result<(), Error> {
         if additions.is_empty() {
             return Ok(());
         }
-        let layer = self.layer(additions, archives, view, title)?;
+        let layer = self.layer(additions, archives, &view, title)?;
+        // The stage goes on with the same one, if it has it for itself.
+        drop(view);
         Ok(stage.add(self.session, layer)?)
     }
 
     /// The layer of files, made once.
     fn layer(&self, additions: &Additions, archives: &[Archive], view: &View, title: &str) -> Result<Layer, Error> {
-        let key = additions.key(archives, view)?;
+        let hashed = Hashed::of(self.session, &self.request.context, title, self.request.anew);
+        let key = additions.key(archives, view, &hashed)?;
         let known = (!self.request.anew).then(|| self.session.store.cached::<Layer>("copied", &key)).flatten();
         if let Some(layer) = known {
             return Ok(Layer { title: title.to_owned(), ..layer });
@@ -275,7 +279,7 @@ impl Making<'_> {
         let (mut additions, below) = (Additions::default(), stage.view(self.session)?);
         self.documents(stage, copying, &mut additions, &below)?;
         let archives = self.copied(stage, number, copying, &sources, &mut additions, &below, made)?;
-        self.put(stage, &additions, &archives, &below, title)
+        self.put(stage, &additions, &archives, below, title)
     }
 
     /// Adds the texts that stand in the Dockerfile.
@@ -324,9 +328,8 @@ impl Making<'_> {
         }
         let nothing = Ignore::default();
         let ignore = if folder.is_some() { &nothing } else { &self.opened.ignore };
-        let is_left_out = |path: &Path| ignore.is_left_out(&path.to_string_lossy());
-        let root = folder.unwrap_or(&self.request.context);
-        let source = source::Source::Context { root, is_left_out: &is_left_out };
+        let root = fs_err::canonicalize(folder.unwrap_or(&self.request.context))?;
+        let source = source::Source::Context { root: &root, ignore };
         self.placed(stage, copying, below, |placing, _| Ok(additions.copy(source, sources, placing, below)?))?;
         Ok(Vec::new())
     }
@@ -433,13 +436,13 @@ impl Making<'_> {
             return Err(Error::Refused("archives and files of a stage cannot be added by one instruction".to_owned()));
         }
         archives.extend(more);
-        self.put(stage, &additions, &archives, &below, title)
+        self.put(stage, &additions, &archives, below, title)
     }
 
     /// Patterns of the context's files, each replaced by what it matches where an archive is among that.
     fn one_by_one(&self, patterns: Vec<String>) -> Result<Vec<String>, Error> {
-        let is_left_out = |path: &Path| self.opened.ignore.is_left_out(&path.to_string_lossy());
-        let source = source::Source::Context { root: &self.request.context, is_left_out: &is_left_out };
+        let root = fs_err::canonicalize(&self.request.context)?;
+        let source = source::Source::Context { root: &root, ignore: &self.opened.ignore };
         let mut all = Vec::new();
         for pattern in patterns {
             let mut each = Vec::new();
@@ -455,8 +458,8 @@ impl Making<'_> {
 
     /// The file of the context that `text` names, where that is an archive.
     fn archive(&self, text: &str) -> Result<Option<PathBuf>, Error> {
-        let is_left_out = |path: &Path| self.opened.ignore.is_left_out(&path.to_string_lossy());
-        let source = source::Source::Context { root: &self.request.context, is_left_out: &is_left_out };
+        let root = fs_err::canonicalize(&self.request.context)?;
+        let source = source::Source::Context { root: &root, ignore: &self.opened.ignore };
         let place = source.resolve(&inside(&copy::unescaped(text)))?;
         let path = self.request.context.join(&place);
         let is_there = source.find(&place)?.is_some_and(|found| matches!(found.node, Node::File(_)));
@@ -729,9 +732,8 @@ impl Making<'_> {
         });
         let nothing = Ignore::default();
         let ignore = if folder.is_some() { &nothing } else { &self.opened.ignore };
-        let is_left_out = |path: &Path| ignore.is_left_out(&path.to_string_lossy());
-        let source =
-            source::Source::Context { root: folder.unwrap_or(&self.request.context), is_left_out: &is_left_out };
+        let root = fs_err::canonicalize(folder.unwrap_or(&self.request.context))?;
+        let source = source::Source::Context { root: &root, ignore };
         let place = inside(path);
         let is_folder = source.is_folder(&source.resolve(&place)?);
         let target = match (is_folder, place.parent()) {

@@ -11,6 +11,7 @@ mod accounts;
 mod contents;
 mod copy;
 mod error;
+mod hashed;
 mod ledger;
 mod make;
 mod mode;

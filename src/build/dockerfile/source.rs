@@ -1,27 +1,26 @@
 //! Where files that are copied come from: a folder of the person's, or what layers show.
 
-use std::collections::BTreeSet;
-use std::ffi::OsString;
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 
-use crate::io::archive::{Node, View, Walk};
-
-/// Says of a path from a context's root whether it is no part of the context.
-pub type LeftOut<'a> = &'a (dyn Fn(&Path) -> bool + Sync);
+use crate::formats::dockerfile::Ignore;
+use crate::io::archive::{Node, Place, View, Walk};
+use crate::io::content::Content;
 
 /// Where files come from. Nothing outside its root is ever read, whatever links say.
 #[derive(Clone, Copy)]
 pub enum Source<'a> {
     /// A folder, but for what is left out of it.
     Context {
-        /// It.
+        /// It: absolute, and through no link.
         root: &'a Path,
         /// What is none of it.
-        is_left_out: LeftOut<'a>,
+        ignore: &'a Ignore,
     },
     /// What layers show.
     View(&'a View),
@@ -43,10 +42,10 @@ pub struct Found {
 }
 
 /// Where the bytes of a file are.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// In this file.
-    File(PathBuf),
+    /// There, as it was when it was looked at.
+    Content(Content),
     /// In a layer of the view, as the member of that number.
     Member(usize, usize),
 }
@@ -92,8 +91,8 @@ impl Source<'_> {
                     Found { node: place.node.clone(), mode: place.mode, owner: place.owner, attributes, origin }
                 }))
             }
-            Self::Context { root, is_left_out } => {
-                if !path.as_os_str().is_empty() && is_left_out(path) {
+            Self::Context { root, ignore } => {
+                if !path.as_os_str().is_empty() && ignore.is_left_out(&path.to_string_lossy()) {
                     return Ok(None);
                 }
                 let real = root.join(path);
@@ -113,24 +112,33 @@ impl Source<'_> {
                     () => return Ok(None),
                 };
                 let mode = metadata.mode() & 0o7777;
-                Ok(Some(Found { node, mode, owner: (0, 0), attributes: Vec::new(), origin: Origin::File(real) }))
+                let origin = Origin::Content(Content::looked_at(real, &metadata));
+                Ok(Some(Found { node, mode, owner: (0, 0), attributes: Vec::new(), origin }))
             }
         }
     }
 
-    /// The names in the folder `path`, in order. In a context, also those that are left out: what is in such a folder may
-    /// not be.
+    /// The names in the folder `path`, in order, and whether each is a folder's. In a context, also those of folders that
+    /// are left out while something in them is not.
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn names(&self, path: &Path) -> io::Result<BTreeSet<OsString>> {
+    pub fn names(&self, path: &Path) -> io::Result<BTreeMap<OsString, bool>> {
         match self {
             Self::View(view) => {
-                let within = view.below(path).filter(|(at, _)| at.parent() == Some(path));
-                Ok(within.filter_map(|(at, _)| at.file_name().map(OsString::from)).collect())
+                let name = |(name, place): (&OsStr, &Place)| (name.to_owned(), place.node == Node::Folder);
+                Ok(view.names(path).map(name).collect())
             }
-            Self::Context { root, .. } => {
-                fs::read_dir(root.join(path))?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<_>>()
+            Self::Context { root, ignore } => {
+                let mut names = BTreeMap::new();
+                for entry in fs::read_dir(root.join(path))? {
+                    let entry = entry?;
+                    let name = entry.file_name();
+                    if !ignore.is_left_out_as_a_whole(&path.join(&name).to_string_lossy()) {
+                        names.insert(name, entry.file_type()?.is_dir());
+                    }
+                }
+                Ok(names)
             }
         }
     }
@@ -141,5 +149,28 @@ impl Source<'_> {
             Self::View(_) => self.find(path).is_ok_and(|found| found.is_some_and(|found| found.node == Node::Folder)),
             Self::Context { root, .. } => fs::symlink_metadata(root.join(path)).is_ok_and(|metadata| metadata.is_dir()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_that_are_left_out_as_a_whole_are_not_looked_into() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        for path in ["data/kept", "data/more", "src"] {
+            fs::create_dir_all(root.join(path)).unwrap();
+        }
+        let names = |rules: &str, path: &str| {
+            let ignore = Ignore::read(rules).unwrap();
+            let names = Source::Context { root, ignore: &ignore }.names(Path::new(path)).unwrap();
+            names.into_keys().map(|name| name.into_string().unwrap()).collect::<Vec<_>>()
+        };
+        assert_eq!(names("data", ""), ["src"]);
+        assert_eq!(names("data\n!data/kept/x", ""), ["data", "src"]);
+        assert_eq!(names("data\n!data/kept/x", "data"), ["kept"]);
+        assert_eq!(names("*\n!**/x", "data"), ["kept", "more"]);
     }
 }

@@ -99,7 +99,11 @@ impl Stage {
     /// # Errors
     /// When it cannot be read.
     pub fn add(&mut self, session: &Session, layer: Layer) -> Result<(), contents::Error> {
-        let known = self.view.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let known = match Arc::get_mut(&mut self.view) {
+            Some(own) => own.get_mut().unwrap_or_else(PoisonError::into_inner).take(),
+            // Another stage begins or ends with the same.
+            None => self.view.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        };
         if let Some(view) = known {
             let mut view = Arc::unwrap_or_clone(view);
             contents::lay(session, &mut view, &contents::Archive::Layer(layer.clone()))?;

@@ -19,7 +19,7 @@ use crate::run::container::Failure;
 pub(super) const ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
 
 /// Where all packets go: nobody has this address.
-const GATEWAY: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 2);
+pub(super) const GATEWAY: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 2);
 
 /// Bytes of a packet, which goes from memory to memory.
 pub(super) const MTU: u16 = 65_000;
@@ -225,6 +225,15 @@ fn packets() -> io::Result<OwnedFd> {
         libc::bind(packets.as_raw_fd(), std::ptr::from_ref(&address).cast(), size_of::<libc::sockaddr_ll>() as _)
     };
     Errno::result(bound)?;
+    // What is sent to the command is not to be heard as well, and to take the room of what it sends (packet(7), Linux 4.20).
+    const PACKET_IGNORE_OUTGOING: libc::c_int = 23;
+    let yes: libc::c_int = 1;
+    // SAFETY: the call reads as many bytes as the number has.
+    unsafe {
+        let value = std::ptr::from_ref(&yes).cast();
+        let length = size_of::<libc::c_int>() as libc::socklen_t;
+        libc::setsockopt(packets.as_raw_fd(), libc::SOL_PACKET, PACKET_IGNORE_OUTGOING, value, length);
+    }
     // Room for what a fast server sends while nobody reads.
     let _ = rustix::net::sockopt::set_socket_recv_buffer_size(&packets, 8 << 20);
     Ok(packets)

@@ -4,7 +4,7 @@
 //! its own ([`crate::io::ids`]): layers are unpacked there with all owners and modes ([`within`]), a command is run over
 //! them ([`process`], in what [`root`] mounts), and what it left in its upper folder is put in order and told entry by
 //! entry ([`upper`]). The way to the network is a pair of devices ([`link`]), behind which this program speaks for the
-//! command with ordinary sockets ([`outside`]).
+//! command with ordinary sockets ([`outside`], [`stack`]).
 //!
 //! | in the folder of a step, in the scratch | what |
 //! |---|---|
@@ -24,6 +24,7 @@ mod link;
 mod outside;
 mod process;
 mod root;
+mod stack;
 mod upper;
 mod within;
 

@@ -1,28 +1,22 @@
 //! The way from a command's packets to the network: this program speaks for the command, with ordinary sockets.
 //!
-//! Packets come from a socket ([`super::link`]) and go through a TCP/IP stack in this process (`ipstack`). Each connection
-//! becomes one of this process's own, so that what the command can reach is what this user can, but for this machine:
+//! Packets come from a socket ([`super::link`]) and go through a TCP/IP stack in this process ([`super::stack`]). Each
+//! connection becomes one of this process's own, so that what the command can reach is what this user can, but for this machine:
 //! neither its loopback nor any address of its interfaces, nor those that are never routed (link-local: the metadata of
 //! clouds). Names are asked of the host's resolver, at [`RESOLVER`]; a proxy of the host's environment that is on this
 //! machine is at [`PROXY`], under its port.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs as _, UdpSocket};
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use ipstack::{IpStack, IpStackConfig, IpStackStream};
-use nix::libc;
-use tokio::io::unix::AsyncFd;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::sync::Semaphore;
 
-use super::link;
+use super::stack::{Asked, Datagrams, Stack, Wanted};
 
 /// Where names are asked for.
 const RESOLVER: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 53);
@@ -177,7 +171,6 @@ impl Outside {
         task: impl FnOnce() -> io::Result<F> + Send + 'static,
     ) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        // The stack waits within a task for what it drops, which one thread alone could not.
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let thread = std::thread::Builder::new().name("network".to_owned()).spawn(move || {
             runtime.block_on(async move {
@@ -195,15 +188,9 @@ impl Outside {
 
     /// For the packets of a command.
     pub(super) fn network(packets: OwnedFd, way: Arc<Way>) -> io::Result<Self> {
-        let destination = link::destination(&packets)?;
         Self::spawn(move || {
-            // SAFETY: what is registered owns its file, and names no other.
-            let packets = unsafe { AsyncFd::register(packets)? };
-            let device = Device { packets, destination };
-            let mut config = IpStackConfig::default();
-            config.mtu_unchecked(link::MTU).udp_timeout(UDP_TIMEOUT);
-            let stack = IpStack::new(config, device);
-            Ok(serve(stack, way))
+            let stack = Stack::new(packets)?;
+            Ok(async move { drop(serve(stack, way).await) })
         })
     }
 
@@ -237,131 +224,48 @@ impl Drop for Outside {
 }
 
 /// Makes a connection of this process's for each of the command's.
-async fn serve(mut stack: IpStack, way: Arc<Way>) {
+async fn serve(stack: Stack, way: Arc<Way>) -> io::Result<()> {
     let places = Arc::new(Semaphore::new(MOST));
-    while let Ok(stream) = stack.accept().await {
-        let (way, places) = (way.clone(), places.clone());
+    loop {
+        let wanted = stack.next().await?;
+        let to = way.leads_to(wanted.to(), matches!(wanted, Wanted::Stream(_)));
         // One too many is dropped, as a router does that has no room.
-        let Ok(place) = places.try_acquire_owned() else { continue };
+        let Ok(place) = places.clone().try_acquire_owned() else { continue };
         tokio::spawn(async move {
             let _place = place;
-            let _ = match stream {
-                IpStackStream::Tcp(stream) => match way.leads_to(stream.peer_addr(), true) {
-                    Some(to) => tcp(stream, to).await,
-                    None => Ok(()),
-                },
-                IpStackStream::Udp(stream) => match way.leads_to(stream.peer_addr(), false) {
-                    Some(to) => udp(stream, to).await,
-                    None => Ok(()),
-                },
-                _ => Ok(()),
-            };
+            match (wanted, to) {
+                (Wanted::Stream(asked), Some(to)) => tcp(asked, to).await,
+                (Wanted::Datagrams(near), Some(to)) => udp(near, to).await,
+                (Wanted::Stream(asked), None) => asked.refuse(),
+                (Wanted::Datagrams(_), None) => Ok(()),
+            }
         });
     }
 }
 
-async fn tcp(mut near: impl AsyncRead + AsyncWrite + Unpin, to: SocketAddr) -> io::Result<()> {
+async fn tcp(asked: Asked, to: SocketAddr) -> io::Result<()> {
     let connected = tokio::time::timeout(CONNECT_TIMEOUT, tokio::net::TcpStream::connect(to)).await;
-    let mut far = connected.map_err(|_| io::ErrorKind::TimedOut)??;
+    let Ok(Ok(mut far)) = connected else { return asked.refuse() };
     far.set_nodelay(true)?;
+    let mut near = asked.accept()?;
     tokio::io::copy_bidirectional_with_sizes(&mut near, &mut far, 128 << 10, 128 << 10).await?;
-    near.shutdown().await
+    Ok(())
 }
 
-async fn udp(mut near: impl AsyncRead + AsyncWrite + Unpin, to: SocketAddr) -> io::Result<()> {
+async fn udp(mut near: Datagrams, to: SocketAddr) -> io::Result<()> {
     let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { std::net::Ipv6Addr::UNSPECIFIED.into() };
     let far = tokio::net::UdpSocket::bind((any, 0)).await?;
     far.connect(to).await?;
-    let (mut out, mut back) = (vec![0; 65_536], vec![0; 65_536]);
+    let mut back = vec![0; 65_536];
     loop {
         tokio::select! {
-            read = near.read(&mut out) => match read? {
-                0 => return Ok(()),
-                length => drop(far.send(&out[..length]).await),
+            datagram = near.next() => match datagram {
+                None => return Ok(()),
+                Some(datagram) => drop(far.send(&datagram).await),
             },
-            received = far.recv(&mut back) => near.write_all(&back[..received?]).await?,
+            received = far.recv(&mut back) => near.answer(&back[..received?]),
             () = tokio::time::sleep(UDP_TIMEOUT) => return Ok(()),
         }
-    }
-}
-
-/// The command's packets, as the stack reads and writes them.
-struct Device {
-    packets: AsyncFd<OwnedFd>,
-    destination: libc::sockaddr_ll,
-}
-
-impl AsyncRead for Device {
-    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        loop {
-            let mut guard = ready!(self.packets.poll_read_ready(context))?;
-            let space = buffer.initialize_unfilled();
-            let mut from = [0u8; size_of::<libc::sockaddr_ll>()];
-            let mut length = from.len() as libc::socklen_t;
-            let read = guard.try_io(|packets| {
-                // SAFETY: the call writes at most as many bytes as the two have.
-                let read = unsafe {
-                    libc::recvfrom(
-                        packets.as_raw_fd(),
-                        space.as_mut_ptr().cast(),
-                        space.len(),
-                        0,
-                        from.as_mut_ptr().cast(),
-                        std::ptr::from_mut(&mut length),
-                    )
-                };
-                usize::try_from(read).map_err(|_| io::Error::last_os_error())
-            });
-            match read {
-                // What this end sends is heard here too.
-                Ok(Ok(_)) if from[OFFSET_OF_KIND] == libc::PACKET_OUTGOING => {}
-                Ok(Ok(read)) => {
-                    buffer.advance(read);
-                    return Poll::Ready(Ok(()));
-                }
-                Ok(Err(error)) => return Poll::Ready(Err(error)),
-                Err(_) => {}
-            }
-        }
-    }
-}
-
-/// Where a packet's address says whether it is one's own.
-const OFFSET_OF_KIND: usize = std::mem::offset_of!(libc::sockaddr_ll, sll_pkttype);
-
-impl AsyncWrite for Device {
-    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, packet: &[u8]) -> Poll<io::Result<usize>> {
-        loop {
-            let mut guard = ready!(self.packets.poll_write_ready(context))?;
-            let sent = guard.try_io(|packets| {
-                // SAFETY: the call reads as many bytes as the two have.
-                let sent = unsafe {
-                    libc::sendto(
-                        packets.as_raw_fd(),
-                        packet.as_ptr().cast(),
-                        packet.len(),
-                        0,
-                        std::ptr::from_ref(&self.destination).cast(),
-                        size_of::<libc::sockaddr_ll>() as _,
-                    )
-                };
-                usize::try_from(sent).map_err(|_| io::Error::last_os_error())
-            });
-            match sent {
-                // The queue is full: a packet is lost, and sent again by whoever misses it.
-                Ok(Err(error)) if error.raw_os_error() == Some(libc::ENOBUFS) => return Poll::Ready(Ok(packet.len())),
-                Ok(result) => return Poll::Ready(result),
-                Err(_) => {}
-            }
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
     }
 }
 

@@ -159,7 +159,17 @@ fn overlay(lower: &[PathBuf], upper: Option<&str>, place: &str) -> Result<(), Fa
         Some(upper) => options.push_str(&format!(",upperdir={upper},workdir=w")),
         None => flags |= MsFlags::MS_RDONLY,
     }
-    mount(Some("overlay"), place, Some("overlay"), flags, Some(options.as_str())).map_err(|error| match error {
+    let mounted = |options: &str| mount(Some("overlay"), place, Some("overlay"), flags, Some(options));
+    let result = match upper {
+        // What a command leaves is no layer before it is read, so nothing needs to wait for the disk: package managers do
+        // for each file. Kernels before 5.10 do not know it.
+        Some(_) => mounted(&format!("{options},volatile")).or_else(|error| match error {
+            Errno::EINVAL => mounted(&options),
+            error => Err(error),
+        }),
+        None => mounted(&options),
+    };
+    result.map_err(|error| match error {
         Errno::ENODEV => Failure::NoSandbox {
             why: "the kernel has no overlay file system".to_owned(),
             hint: "load it with: sudo modprobe overlay".to_owned(),
