@@ -19,7 +19,7 @@ use crate::image::layer::{self, Layer};
 use crate::image::session::Session;
 use crate::io::archive::{self, ArchivePath, Entry};
 use crate::io::content::{self, Opener};
-use crate::io::explain::{ErrorKind, Explain, Explanation};
+use crate::io::explain::{Explain, Explanation};
 use crate::project::manifest::Manifest;
 
 /// Why something was not executed.
@@ -48,10 +48,6 @@ pub enum Error {
 impl Explain for Error {
     fn explain(&self) -> Explanation {
         match self {
-            Self::Dockerfile(dockerfile::Error::NotAllowed { .. }) => ErrorKind::Usage.named("dockerfile/not-allowed").hint(
-                "`ekiben build --allow-run` executes them in a sandbox, with `--allow-run=network` they reach the network \
-                 from there; the image is then run by its name",
-            ),
             Self::Dockerfile(error) => error.explain(),
             Self::Bundle(error) => error.explain(),
             Self::Content(error) => error.explain(),

@@ -18,6 +18,7 @@ mod custom;
 mod debian;
 mod deploy;
 mod dockerfile;
+mod dockerfile_attacks;
 mod dockerfile_build;
 mod doctor;
 mod drafts;
