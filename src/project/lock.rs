@@ -1,7 +1,8 @@
 //! The lock, `ekiben.lock`: what a manifest resolved to, by digest.
 //!
-//! Invariant: a lock names no server, but for the addresses of a model's files, which stand in the manifest. The same lock builds the same image from any mirror and any package index, and
-//! the same manifest with the same lock gives the same bytes.
+//! Invariant: a lock names no server, but for the addresses of a model's files, which stand in the manifest, and for images that
+//! a Dockerfile of the project names. The same lock builds the same image from any mirror and any package index, and the same
+//! manifest with the same lock gives the same bytes, or an error that names the command which led to others.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
