@@ -180,7 +180,6 @@ pub fn lock(
         [] => vec![Platform::host()?],
         named => named.to_vec(),
     };
-    let mut is_new = false;
     let input = lock::input_digest(subject.manifest, &subject.requirements.texts(), subject.server);
     let mut places = std::iter::once(&subject.path).chain(&subject.shipped);
     let known = match places.find(|path| path.exists()).filter(|_| renewal != Renewal::Always) {
@@ -190,10 +189,10 @@ pub fn lock(
     let fits = |lock: &Lock| !lock.is_stale(&input) && platforms.iter().all(|p| lock.platforms.contains_key(p));
     let user = subject.convention.user();
     let commands = Commands { manifest: subject.manifest, root: subject.root, user: &user, allowed: subject.allowed };
-    // What commands lead to, nobody knows before.
+    let before = known.clone();
+    // What commands lead to, nobody knows before: where it is something else, the platform is not locked any more.
     let known = match known {
-        Some(lock) if subject.manifest.has_commands() && fits(&lock) => {
-            let mut lock = lock;
+        Some(mut lock) if subject.manifest.has_commands() && fits(&lock) => {
             for platform in &platforms {
                 let Some(locked) = lock.platforms.get(platform) else { continue };
                 let ledger = Commands::ledger(Some(locked), renewal == Renewal::Never);
@@ -202,9 +201,7 @@ pub fn lock(
                         let text = "its commands make something else now".to_owned();
                         return Err(Error::Stale { difference: Some(Box::new(Difference { text, next: None })) });
                     }
-                    let next = resolve(session, subject, &commands, *platform, Some(locked), meanwhile)?;
-                    lock.platforms.insert(*platform, next);
-                    is_new = true;
+                    lock.platforms.remove(platform);
                 }
             }
             Some(lock)
@@ -215,7 +212,7 @@ pub fn lock(
     match (known, renewal) {
         (Some(mut lock), _) if fits(&lock) => {
             let now = models(&lock.models)?;
-            let written = now != lock.models || is_new;
+            let written = now != lock.models;
             if written {
                 lock.models = now;
                 lock.write(&subject.path)?;
@@ -235,7 +232,7 @@ pub fn lock(
             for platform in
                 platforms.into_iter().filter(|platform| fresh.is_none_or(|lock| !lock.platforms.contains_key(platform)))
             {
-                let before = known.as_ref().and_then(|lock| lock.platforms.get(&platform));
+                let before = before.as_ref().and_then(|lock| lock.platforms.get(&platform));
                 locked.insert(platform, resolve(session, subject, &commands, platform, before, meanwhile)?);
             }
             let base = base(subject)?;

@@ -158,6 +158,12 @@ fn find(path: &Path, found: &mut Diagnostics) -> Option<PathBuf> {
         [name] => Some(path.join(name)),
         [] => {
             let error = Diagnostic::of_file(Code::NoManifest, shown(path), "there is no manifest in the folder");
+            let is_there = |name: &&&str| path.join(name).is_file();
+            let error = match ["Dockerfile", "Containerfile"].iter().find(is_there) {
+                Some(name) => error
+                    .help(format!("`ekiben build` makes an image of its {name}, which `ekiben run` takes by its name")),
+                None => error,
+            };
             found.push(error.help("`ekiben init` writes one"));
             None
         }
