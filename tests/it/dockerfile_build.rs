@@ -535,4 +535,23 @@ fn a_file_with_the_size_and_time_of_another_is_another() {
     assert_ne!(before, after);
     fs::write(&file, "first\n").unwrap();
     assert_eq!(before, build());
+    // So are modes, what is left out, and the modes of folders that are left out while something in them is not.
+    let changed = |path: &str, mode: u32, before_mode: u32| {
+        let path = folder.join("context").join(path);
+        fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        assert_ne!(before, build(), "{}", path.display());
+        fs::set_permissions(&path, Permissions::from_mode(before_mode)).unwrap();
+        assert_eq!(before, build(), "{}", path.display());
+    };
+    changed("a1.txt", 0o755, 0o644);
+    changed("ignored", 0o700, 0o755);
+    changed("folder/deep", 0o700, 0o755);
+    let (ignore, rules) =
+        (folder.join("context/.dockerignore"), "# comment\nignored/*\n!ignored/yes\n*.log\nheredoc.txt.bak\n");
+    fs::write(&ignore, "").unwrap();
+    assert_ne!(before, build());
+    fs::write(&ignore, rules).unwrap();
+    assert_eq!(before, build());
+    fs::remove_file(folder.join("context/folder/b.txt")).unwrap();
+    assert_ne!(before, build());
 }

@@ -1,5 +1,7 @@
 //! Who a name of a user or group is, in an image: passwd(5) and group(5), read as data.
 
+use serde::{Deserialize, Serialize};
+
 use crate::io::explain::{ErrorKind, Explain, Explanation};
 use crate::io::suggest::closest;
 
@@ -30,7 +32,7 @@ pub struct Accounts {
 }
 
 /// Who a program runs as.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Account {
     /// User and group.
     pub user: (u32, u32),

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use fs_err as fs;
@@ -24,7 +25,7 @@ use crate::io::digest::Digest;
 use crate::io::explain::{ErrorKind, Explain, Explanation};
 
 /// Version of what layers of copied files are made of. Raised with each change of that.
-const RULES: u32 = 1;
+pub const RULES: u32 = 1;
 
 /// Why nothing can be copied.
 #[derive(Debug, thiserror::Error)]
@@ -331,8 +332,7 @@ impl Additions {
                         origin: Origin::Member(0, 0),
                     };
                     if let Source::Context { root, .. } = source {
-                        use std::os::unix::fs::MetadataExt as _;
-                        found.mode = fs::metadata(root.join(&from))?.mode() & 0o7777;
+                        found.mode = above(root, &from)?;
                     }
                     self.put(to, &found, placing, below)?;
                 }
@@ -613,6 +613,59 @@ pub fn matches(source: Source<'_>, text: &str) -> Result<BTreeSet<PathBuf>, Erro
         }
     }
     Ok(there)
+}
+
+/// Permission bits of a folder of a context that is left out, while something in it is not.
+fn above(root: &Path, folder: &Path) -> io::Result<u32> {
+    Ok(fs::metadata(root.join(folder))?.permissions().mode() & 0o7777)
+}
+
+/// What stands for all that the patterns `sources` match, as the file system tells it; none where a file was written just
+/// now, which another may look the same as.
+///
+/// # Errors
+/// When one is no pattern, or a folder cannot be read.
+pub fn state(source: Source<'_>, sources: &[String]) -> Result<Option<Digest>, Error> {
+    /// Where, permissions and what of something that is part of the source, and where the bytes are.
+    type Told = (PathBuf, Option<(u32, Node, Option<Content>)>);
+    fn tell(source: Source<'_>, path: PathBuf, is_folder: bool, all: &mut Vec<Told>) -> io::Result<bool> {
+        let mut found = source.find(&path)?;
+        let content = match found.as_mut().map(|found| &mut found.origin) {
+            Some(Origin::Content(content)) => Some(content),
+            _ => None,
+        };
+        let is_settled = content.as_ref().is_none_or(|content| content.is_settled());
+        let content = content.cloned();
+        // Of a folder the times tell nothing: what is in it is told.
+        let told = found.map(|Found { node, mode, .. }| (mode, node, content.filter(|_| !is_folder)));
+        if let (None, true, Source::Context { root, .. }) = (&told, is_folder, source) {
+            // It may be made for what is in it, as it is.
+            all.push((path.clone(), Some((above(root, &path)?, Node::Folder, None))));
+        }
+        all.push((path.clone(), told));
+        if !is_folder {
+            return Ok(is_settled);
+        }
+        for (name, is_folder) in source.names(&path)? {
+            if !tell(source, path.join(name), is_folder, all)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+    let mut all = Vec::new();
+    for pattern in sources {
+        for path in matches(source, pattern)? {
+            let real = source.resolve(&path)?;
+            all.push((path, None));
+            let is_folder = source.is_folder(&real);
+            if !tell(source, real, is_folder, &mut all)? {
+                return Ok(None);
+            }
+        }
+    }
+    // What is no UTF-8 has no state: it is in no layer either.
+    Ok(serde_json::to_vec(&all).ok().map(Digest::of))
 }
 
 /// Whether anything in a folder is part of the source.

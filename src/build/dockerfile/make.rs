@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use http::HeaderMap;
 use url::Url;
 
+use super::accounts::Account;
 use super::contents::{self, Archive};
 use super::copy::{self, Additions, Placing, inside};
 use super::hashed::Hashed;
@@ -227,48 +228,58 @@ impl Making<'_> {
 
     /// Makes a folder where none is, which is the user's whose turn it is: so BuildKit makes that of `WORKDIR`.
     fn folder(&self, stage: &mut Stage, path: &str, title: &str) -> Result<(), Error> {
-        let view = stage.view(self.session)?;
-        if is_folder(&view, path) {
-            return Ok(());
-        }
-        let mut additions = Additions::default();
-        let owner = match stage.user() {
-            user if user.is_empty() => (0, 0),
-            user => stage.accounts(self.session)?.owner(&user)?,
-        };
-        additions.make_folder(path, owner, &view)?;
-        self.put(stage, &additions, &[], view, title)
+        let user = stage.user();
+        let key = stage.key(&("folder", path, &user));
+        let layer = self.once(Some(key), title, || {
+            let view = stage.view(self.session)?;
+            let mut additions = Additions::default();
+            if !is_folder(&view, path) {
+                let owner = if user.is_empty() { (0, 0) } else { stage.accounts(self.session)?.owner(&user)? };
+                additions.make_folder(path, owner, &view)?;
+            }
+            self.layer(&additions, &[], &view, title)
+        })?;
+        stage.put(self.session, layer)
     }
 
-    /// Puts files on top, unless there are none.
-    fn put(
+    /// What `make` makes of what `key` stands for, made once. Nothing is known of what has no key.
+    fn once(
         &self,
-        stage: &mut Stage,
+        key: Option<Digest>,
+        title: &str,
+        make: impl FnOnce() -> Result<Option<Layer>, Error>,
+    ) -> Result<Option<Layer>, Error> {
+        let known = key.filter(|_| !self.request.anew);
+        if let Some(layer) = known.and_then(|key| self.session.store.cached::<Option<Layer>>("placed", &key)) {
+            return Ok(layer.map(|layer| Layer { title: title.to_owned(), ..layer }));
+        }
+        let layer = make()?;
+        if let Some(key) = key {
+            self.session.store.cache("placed", &key, &layer, layer.iter().map(|layer| layer.digest).collect())?;
+        }
+        Ok(layer)
+    }
+
+    /// The layer of files, made once; none, where there are none.
+    fn layer(
+        &self,
         additions: &Additions,
         archives: &[Archive],
-        view: Arc<View>,
+        view: &View,
         title: &str,
-    ) -> Result<(), Error> {
+    ) -> Result<Option<Layer>, Error> {
         if additions.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
-        let layer = self.layer(additions, archives, &view, title)?;
-        // The stage goes on with the same one, if it has it for itself.
-        drop(view);
-        Ok(stage.add(self.session, layer)?)
-    }
-
-    /// The layer of files, made once.
-    fn layer(&self, additions: &Additions, archives: &[Archive], view: &View, title: &str) -> Result<Layer, Error> {
         let hashed = Hashed::of(self.session, &self.request.context, title, self.request.anew);
         let key = additions.key(archives, view, &hashed)?;
         let known = (!self.request.anew).then(|| self.session.store.cached::<Layer>("copied", &key)).flatten();
         if let Some(layer) = known {
-            return Ok(Layer { title: title.to_owned(), ..layer });
+            return Ok(Some(Layer { title: title.to_owned(), ..layer }));
         }
         let layer = additions.layer(self.session, title, archives, view)?;
         self.session.store.cache("copied", &key, &layer, vec![layer.digest])?;
-        Ok(layer)
+        Ok(Some(layer))
     }
 
     fn copy(&self, stage: &mut Stage, number: usize, copying: &Copying, title: &str, made: &Made) -> Result<(), Error> {
@@ -276,10 +287,51 @@ impl Making<'_> {
         for word in &copying.sources {
             sources.push(stage.scope.local(word)?);
         }
-        let (mut additions, below) = (Additions::default(), stage.view(self.session)?);
-        self.documents(stage, copying, &mut additions, &below)?;
-        let archives = self.copied(stage, number, copying, &sources, &mut additions, &below, made)?;
-        self.put(stage, &additions, &archives, below, title)
+        let key = self.copy_key(stage, number, copying, &sources, made)?;
+        let layer = self.once(key, title, || {
+            let (mut additions, below) = (Additions::default(), stage.view(self.session)?);
+            self.documents(stage, copying, &mut additions, &below)?;
+            let archives = self.copied(stage, number, copying, &sources, &mut additions, &below, made)?;
+            self.layer(&additions, &archives, &below, title)
+        })?;
+        stage.put(self.session, layer)
+    }
+
+    /// What stands for all that a `COPY` depends on, without looking into a layer or a file; none where more would have to be
+    /// looked at, or a file was written just now.
+    fn copy_key(
+        &self,
+        stage: &Stage,
+        number: usize,
+        copying: &Copying,
+        sources: &[String],
+        made: &Made,
+    ) -> Result<Option<Digest>, Error> {
+        if copying.parents || !copying.documents.is_empty() {
+            return Ok(None);
+        }
+        let from = copying.from.as_ref().map(|word| stage.scope.local(word)).transpose()?;
+        let state = match from {
+            None => {
+                let root = fs_err::canonicalize(&self.request.context)?;
+                copy::state(source::Source::Context { root: &root, ignore: &self.opened.ignore }, sources)?
+            }
+            Some(from) if self.request.contexts.contains_key(&from) => None,
+            Some(from) => match plan::origin(&self.opened.file, &from, number) {
+                Origin::Stage(other) => Some(waited(made, other)?.key(&"files")),
+                Origin::Scratch | Origin::Named(_) => None,
+            },
+        };
+        let Some(state) = state else { return Ok(None) };
+        let mut words = Vec::new();
+        for word in [Some(&copying.target), copying.chown.as_ref(), copying.chmod.as_ref()] {
+            words.push(word.map(|word| stage.scope.local(word)).transpose()?);
+        }
+        let mut excluded = Vec::new();
+        for word in &copying.exclude {
+            excluded.push(stage.scope.local(word)?);
+        }
+        Ok(Some(stage.key(&("copy", stage.folder(), sources, words, excluded, copying.link, state))))
     }
 
     /// Adds the texts that stand in the Dockerfile.
@@ -436,7 +488,10 @@ impl Making<'_> {
             return Err(Error::Refused("archives and files of a stage cannot be added by one instruction".to_owned()));
         }
         archives.extend(more);
-        self.put(stage, &additions, &archives, below, title)
+        let layer = self.layer(&additions, &archives, &below, title)?;
+        // The stage goes on with the same view, if it has it for itself.
+        drop(below);
+        stage.put(self.session, layer)
     }
 
     /// Patterns of the context's files, each replaced by what it matches where an archive is among that.
@@ -523,7 +578,7 @@ impl Making<'_> {
         if self.request.allowed < Allowed::Commands {
             return Err(Error::NotAllowed { commands: vec![error::shortened(title)] });
         }
-        let account = stage.accounts(self.session)?.account(&stage.user())?;
+        let account = self.account(stage)?;
         let folder = stage.folder();
         self.folder(stage, &folder, &format!("WORKDIR {folder}"))?;
         let mut files = Vec::new();
@@ -579,10 +634,18 @@ impl Making<'_> {
         };
         self.ledger.led(key, title, layer.as_ref(), &self.session.progress)?;
         stage.has_executed();
-        match layer {
-            Some(layer) => Ok(stage.add(self.session, layer)?),
-            None => Ok(()),
+        stage.put(self.session, layer)
+    }
+
+    /// Whom commands run as, found out once.
+    fn account(&self, stage: &Stage) -> Result<Account, Error> {
+        let key = stage.key(&("account", stage.user()));
+        if let Some(known) = self.session.store.cached("account", &key) {
+            return Ok(known);
         }
+        let account = stage.accounts(self.session)?.account(&stage.user())?;
+        self.session.store.cache("account", &key, &account, Vec::new())?;
+        Ok(account)
     }
 
     /// Executes a command over what there is.
@@ -752,7 +815,8 @@ impl Making<'_> {
         };
         let (mut additions, view) = (Additions::default(), View::default());
         additions.copy(source, &[path.to_owned()], &placing, &view)?;
-        self.layer(&additions, &[], &view, "files of the context")
+        let layer = self.layer(&additions, &[], &view, "files of the context")?;
+        layer.ok_or_else(|| Error::Refused(format!("`{path}` holds nothing to mount")))
     }
 }
 

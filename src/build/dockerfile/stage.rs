@@ -3,17 +3,20 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::Error;
 use super::accounts::Accounts;
 use super::contents;
-use super::copy::inside;
+use super::copy::{self, inside};
 use super::scope::Scope;
 use crate::formats::dockerfile::{Check, Command, HealthCheck};
 use crate::image::Image;
-use crate::image::layer::Layer;
+use crate::image::layer::{self, Layer};
 use crate::image::session::Session;
 use crate::io::archive::View;
+use crate::io::digest::Digest;
 
 /// The label of an image for which commands were executed: how many.
 pub const EXECUTED: &str = "io.ekiben.commands.executed";
@@ -94,11 +97,28 @@ impl Stage {
         Ok(Accounts::read(&passwd, &group))
     }
 
+    /// What stands for its layers and `what`.
+    pub fn key(&self, what: &impl Serialize) -> Digest {
+        let layers: Vec<_> = self.layers().iter().map(|layer| layer.diff_id).collect();
+        layer::key(&("stage", copy::RULES, layers, what))
+    }
+
+    /// Puts a layer on top, where there is one.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn put(&mut self, session: &Session, layer: Option<Layer>) -> Result<(), Error> {
+        match layer {
+            Some(layer) => Ok(self.add(session, layer)?),
+            None => Ok(()),
+        }
+    }
+
     /// Puts a layer on top.
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn add(&mut self, session: &Session, layer: Layer) -> Result<(), contents::Error> {
+    fn add(&mut self, session: &Session, layer: Layer) -> Result<(), contents::Error> {
         let known = match Arc::get_mut(&mut self.view) {
             Some(own) => own.get_mut().unwrap_or_else(PoisonError::into_inner).take(),
             // Another stage begins or ends with the same.
