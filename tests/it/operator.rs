@@ -545,9 +545,18 @@ fn what_installs_the_operator_is_restricted_and_enough() {
 #[test]
 fn a_chart_says_the_same() {
     let home = Home::empty();
-    operator();
-    home.run(["operator", "manifests", "--helm", "chart", "--image", "registry.example/operator:1", "--replicas", "2"])
-        .ok();
+    let mut chart = Command::new(programs().join("ekiben"));
+    chart.args([
+        "operator",
+        "manifests",
+        "--helm",
+        "chart",
+        "--image",
+        "registry.example/operator:1",
+        "--replicas",
+        "2",
+    ]);
+    ran(chart.current_dir(home.folder())).ok();
     let values = documents(&fs::read_to_string(home.path("chart/values.yaml")).unwrap()).remove(0);
     let about = documents(&fs::read_to_string(home.path("chart/Chart.yaml")).unwrap()).remove(0);
     assert_eq!((&about["apiVersion"], &about["name"]), (&json!("v2"), &json!("ekiben-operator")));

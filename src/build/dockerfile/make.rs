@@ -260,7 +260,7 @@ impl Making<'_> {
         Ok(layer)
     }
 
-    /// The layer of files, made once; none, where there are none.
+    /// The layer of files; none, where there are none.
     fn layer(
         &self,
         additions: &Additions,
@@ -268,18 +268,21 @@ impl Making<'_> {
         view: &View,
         title: &str,
     ) -> Result<Option<Layer>, Error> {
-        if additions.is_empty() {
-            return Ok(None);
-        }
+        let is_there = !additions.is_empty();
+        is_there.then(|| self.written(additions, archives, view, title)).transpose()
+    }
+
+    /// The layer of files, made once; also of none.
+    fn written(&self, additions: &Additions, archives: &[Archive], view: &View, title: &str) -> Result<Layer, Error> {
         let hashed = Hashed::of(self.session, &self.request.context, title, self.request.anew);
         let key = additions.key(archives, view, &hashed)?;
         let known = (!self.request.anew).then(|| self.session.store.cached::<Layer>("copied", &key)).flatten();
         if let Some(layer) = known {
-            return Ok(Some(Layer { title: title.to_owned(), ..layer }));
+            return Ok(Layer { title: title.to_owned(), ..layer });
         }
         let layer = additions.layer(self.session, title, archives, view)?;
         self.session.store.cache("copied", &key, &layer, vec![layer.digest])?;
-        Ok(Some(layer))
+        Ok(layer)
     }
 
     fn copy(&self, stage: &mut Stage, number: usize, copying: &Copying, title: &str, made: &Made) -> Result<(), Error> {
@@ -815,8 +818,7 @@ impl Making<'_> {
         };
         let (mut additions, view) = (Additions::default(), View::default());
         additions.copy(source, &[path.to_owned()], &placing, &view)?;
-        let layer = self.layer(&additions, &[], &view, "files of the context")?;
-        layer.ok_or_else(|| Error::Refused(format!("`{path}` holds nothing to mount")))
+        self.written(&additions, &[], &view, "files of the context")
     }
 }
 
