@@ -4,6 +4,7 @@
 //! It is made where a project is locked, as what Python packages are for is known only then; made again, where nothing
 //! changed, it is taken from the store, command by command.
 
+use std::io;
 use std::path::Path;
 
 use super::built::Nobody;
@@ -11,9 +12,10 @@ use super::dockerfile::{self, Allowed, Ledger, Request};
 use crate::base::{self, LockedBase, debian::User};
 use crate::formats::dockerfile::Excerpt;
 use crate::image::Image;
+use crate::image::layer::{self, Layer};
 use crate::image::oci::platform::Platform;
 use crate::image::session::{Making, Session};
-use crate::io::archive::ArchivePath;
+use crate::io::archive::{ArchivePath, Entry};
 use crate::io::digest::Digest;
 use crate::project::lock::{Executed, LockedPlatform};
 use crate::project::manifest::{AllowRun, Manifest, Reach};
@@ -38,10 +40,31 @@ impl crate::io::explain::Explain for Error {
     }
 }
 
-/// Debian packages that commands take for granted: those marked as essential (Debian policy 4.7, section 3.8), but for what
-/// installs packages and what starts machines, and the one with `useradd`.
-pub const TOOLS: [&str; 11] =
-    ["bash", "coreutils", "debianutils", "diffutils", "findutils", "grep", "gzip", "hostname", "passwd", "sed", "tar"];
+/// Empty folders of Debian's `base-files` ("Filesystem Hierarchy Standard"), those above others first.
+const FOLDERS: [&str; 22] = [
+    "home",
+    "media",
+    "mnt",
+    "opt",
+    "srv",
+    "usr",
+    "usr/local",
+    "usr/local/bin",
+    "usr/local/etc",
+    "usr/local/include",
+    "usr/local/lib",
+    "usr/local/sbin",
+    "usr/local/share",
+    "usr/local/src",
+    "var",
+    "var/backups",
+    "var/cache",
+    "var/lib",
+    "var/lib/misc",
+    "var/local",
+    "var/log",
+    "var/spool",
+];
 
 /// What the commands of a project may do: what its manifest says, or whoever builds it.
 pub fn allowed(manifest: &Manifest, given: Allowed) -> Allowed {
@@ -113,7 +136,7 @@ impl Commands<'_> {
         let (session, spec) = (&whole(session), self.manifest.base_spec());
         let base = base::image(session, spec, &locked.base, platform, self.user)?;
         let system = base::system_layer(session, spec, &locked.base, platform, self.user, &locked.system)?;
-        let image = system.into_iter().fold(base, Image::with_layer);
+        let image = system.into_iter().fold(furnished(session, base, &locked.base)?, Image::with_layer);
         // They see no file of whoever builds.
         let nothing = session.store.scratch().map_err(dockerfile::Error::from)?;
         let request = Request { context: nothing.path().to_owned(), allowed: self.allowed, ..Request::default() };
@@ -141,6 +164,24 @@ impl Commands<'_> {
         Ok(is(self.below(session, platform, ledger)?, Some(&locked.base))
             && is(self.upon(session, locked, platform, ledger)?, standing))
     }
+}
+
+/// The base `image` with the folders that a Debian has for whoever installs something, where it was put together without them.
+///
+/// # Errors
+/// When their layer cannot be written.
+pub fn furnished(session: &Session, image: Image, base: &LockedBase) -> Result<Image, dockerfile::Error> {
+    if !matches!(base, LockedBase::Debian { .. }) {
+        return Ok(image);
+    }
+    let layer = Layer::write::<dockerfile::Error>(&session.store, session.making, "folders of Debian", |writer| {
+        for path in FOLDERS {
+            let folder = Entry::directory(ArchivePath::new(path).map_err(io::Error::other)?);
+            writer.entry(&folder).map_err(layer::Error::from)?;
+        }
+        Ok(())
+    })?;
+    Ok(image.with_layer(layer))
 }
 
 /// Layers are compressed, as the image is known by its digest.

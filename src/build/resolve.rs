@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use crate::base::debian;
 use crate::base::python::{self, Package, Refusal, StandIn, Target, Uv};
 use crate::base::requirements::{Requirements, required_name};
 use crate::base::{self, Base, LockedBase, Named};
@@ -342,7 +343,7 @@ fn resolve(
     let preferred = before.map(|locked| locked.python.as_slice()).unwrap_or_default();
     let mut named: Vec<String> = manifest.system.packages.names().map(str::to_owned).collect();
     if matches!(base, Base::Debian { .. }) && !manifest.system.run.is_empty() {
-        named.extend(commands::TOOLS.map(str::to_owned));
+        named.extend(debian::ESSENTIAL.map(str::to_owned));
     }
     let downloads = Session { client: session.client.apart(), ..session.clone() };
     let lower = || {

@@ -8,16 +8,18 @@ use std::path::Path;
 use fs_err as fs;
 use tempfile::TempDir;
 
+use super::commands;
 use super::dockerfile::{self, Allowed, Ledger, Request};
 use super::input::Input;
 use crate::base::LockedBase;
 use crate::bundle::import::bento as import;
 use crate::bundle::runtime::Convention;
 use crate::bundle::{self, Bundle};
+use crate::formats::dockerfile::Excerpt;
 use crate::image::Image;
-use crate::image::layer::{self, Layer};
+use crate::image::layer;
 use crate::image::session::Session;
-use crate::io::archive::{self, ArchivePath, Entry};
+use crate::io::archive::{self, ArchivePath};
 use crate::io::content::{self, Opener};
 use crate::io::explain::{Explain, Explanation};
 use crate::project::manifest::Manifest;
@@ -57,32 +59,6 @@ impl Explain for Error {
         }
     }
 }
-
-/// Empty folders of Debian's `base-files` ("Filesystem Hierarchy Standard"), those above others first.
-const FOLDERS: [&str; 22] = [
-    "home",
-    "media",
-    "mnt",
-    "opt",
-    "srv",
-    "usr",
-    "usr/local",
-    "usr/local/bin",
-    "usr/local/etc",
-    "usr/local/include",
-    "usr/local/lib",
-    "usr/local/sbin",
-    "usr/local/share",
-    "usr/local/src",
-    "var",
-    "var/backups",
-    "var/cache",
-    "var/lib",
-    "var/lib/misc",
-    "var/local",
-    "var/log",
-    "var/spool",
-];
 
 /// Whether what is done upon the base belongs to that: it is another one than the bento's, and nothing may be executed.
 fn are_in_base(steps: &import::Steps, commands: &Request) -> bool {
@@ -135,22 +111,12 @@ impl<'a> Steps<'a> {
         Ok(Self { session, manifest, convention: bundle.convention(), steps, request, _files: files })
     }
 
-    /// The image with the folders that a Debian has for whoever installs something, where it was put together without them.
+    /// The image with what commands find in any Debian.
     ///
     /// # Errors
-    /// When their layer cannot be written.
+    /// When a layer cannot be written.
     pub fn furnished(&self, image: Image, base: &LockedBase) -> Result<Image, Error> {
-        let is_assembled = matches!(base, LockedBase::Debian { .. });
-        if self.steps.are_none() || !is_assembled {
-            return Ok(image);
-        }
-        let layer = Layer::write::<Error>(&self.session.store, self.session.making, "folders of Debian", |writer| {
-            for path in FOLDERS {
-                writer.entry(&Entry::directory(ArchivePath::new(path).map_err(io::Error::other)?))?;
-            }
-            Ok(())
-        })?;
-        Ok(image.with_layer(layer))
+        if self.steps.are_none() { Ok(image) } else { Ok(commands::furnished(self.session, image, base)?) }
     }
 
     /// Those before the Python packages.
@@ -162,14 +128,7 @@ impl<'a> Steps<'a> {
             return Ok(image);
         }
         let image = self.surrounded(image, |name| name != "PATH" && name != "VIRTUAL_ENV");
-        Ok(dockerfile::upon(
-            self.session,
-            &image,
-            self.steps.stages.as_ref(),
-            &self.steps.base,
-            &self.request,
-            &Ledger::default(),
-        )?)
+        self.done(&image, &self.steps.base)
     }
 
     /// Those behind them.
@@ -181,14 +140,7 @@ impl<'a> Steps<'a> {
             return Ok(image);
         }
         let image = self.surrounded(image, |_| true);
-        Ok(dockerfile::upon(
-            self.session,
-            &image,
-            self.steps.stages.as_ref(),
-            &self.steps.packages,
-            &self.request,
-            &Ledger::default(),
-        )?)
+        self.done(&image, &self.steps.packages)
     }
 
     /// Those at the end, which may change how the image is started.
@@ -203,20 +155,19 @@ impl<'a> Steps<'a> {
         let image = image.with_config(|config| {
             config.set_user(None);
         });
-        let image = dockerfile::upon(
-            self.session,
-            &image,
-            self.steps.stages.as_ref(),
-            &self.steps.whole,
-            &self.request,
-            &Ledger::default(),
-        )?;
+        let image = self.done(&image, &self.steps.whole)?;
         Ok(match image.config().user().as_deref().unwrap_or_default() {
             "" => image.with_config(|config| {
                 config.set_user(user);
             }),
             _ => image,
         })
+    }
+
+    /// The instructions of `excerpts`, done upon `image`.
+    fn done(&self, image: &Image, excerpts: &[Excerpt]) -> Result<Image, Error> {
+        let stages = self.steps.stages.as_ref();
+        Ok(dockerfile::upon(self.session, image, stages, excerpts, &self.request, &Ledger::default())?)
     }
 
     /// The image as commands find it: they are root's, begin in the bento's folder, and have those of its variables that

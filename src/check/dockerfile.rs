@@ -6,7 +6,7 @@ use std::sync::Arc;
 use fs_err as fs;
 
 use crate::formats::diagnostic::{Code, Diagnostic, Diagnostics, Source};
-use crate::formats::dockerfile::{ContextSource, Dockerfile, Ignore, clean};
+use crate::formats::dockerfile::{ContextSource, Dockerfile, FILES, Ignore, clean};
 use crate::formats::document::{self, shown};
 
 /// Whether a file is called as Dockerfiles are: also `NAME.Dockerfile`, `Dockerfile.NAME` and `Dockerfile_NAME`, and no
@@ -19,7 +19,7 @@ pub(super) fn is_name(name: &str) -> bool {
     if OTHERS.contains(&ending) {
         return false;
     }
-    ["Dockerfile", "Containerfile"].into_iter().any(|known| {
+    FILES.into_iter().any(|known| {
         let plain = known.to_ascii_lowercase();
         match name.strip_prefix(known) {
             Some(rest) if rest.starts_with('.') => true,

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use crate::base::requirements::Requirements;
 use crate::formats::diagnostic::{Code, Diagnostic, Diagnostics, Label};
+use crate::formats::dockerfile;
 use crate::formats::document::{Document, shown};
 use crate::formats::schema::load;
 use crate::formats::source::{Read, function_in};
@@ -159,7 +160,7 @@ fn find(path: &Path, found: &mut Diagnostics) -> Option<PathBuf> {
         [] => {
             let error = Diagnostic::of_file(Code::NoManifest, shown(path), "there is no manifest in the folder");
             let is_there = |name: &&&str| path.join(name).is_file();
-            let error = match ["Dockerfile", "Containerfile"].iter().find(is_there) {
+            let error = match dockerfile::FILES.iter().find(is_there) {
                 Some(name) => error
                     .help(format!("`ekiben build` makes an image of its {name}, which `ekiben run` takes by its name")),
                 None => error,

@@ -37,6 +37,26 @@ pub use mirror::{Source, Wanted};
 pub use resolve::{Request, Resolution, resolve};
 pub use suite::{Suite, UnknownSuite};
 
+/// Packages whose programs commands take for granted: those marked as essential (Debian policy 4.7, section 3.8), but for what
+/// installs packages and what starts machines, and the one with `useradd`.
+pub const ESSENTIAL: [&str; 15] = [
+    "bash",
+    "bsdutils",
+    "coreutils",
+    "debianutils",
+    "diffutils",
+    "findutils",
+    "grep",
+    "gzip",
+    "hostname",
+    "mawk",
+    "passwd",
+    "perl-base",
+    "sed",
+    "tar",
+    "util-linux",
+];
+
 use std::panic::resume_unwind;
 use std::thread::ScopedJoinHandle;
 

@@ -47,9 +47,6 @@ pub use stage::EXECUTED;
 use stage::Stage;
 pub use upon::{allow, upon};
 
-/// Names of a Dockerfile in a folder, the one that is taken before the others first.
-pub const NAMES: [&str; 2] = ["Dockerfile", "Containerfile"];
-
 /// How many commands were executed for an image, as it says itself; none where none was.
 pub fn executed(image: &Image) -> Option<u64> {
     image.config().labels().as_ref()?.get(EXECUTED)?.parse().ok()
@@ -118,7 +115,7 @@ impl Request {
 
 /// The Dockerfile in a folder, where there is one.
 pub fn file_in(folder: &Path) -> Option<PathBuf> {
-    NAMES.iter().map(|name| folder.join(name)).find(|path| path.is_file())
+    dockerfile::FILES.iter().map(|name| folder.join(name)).find(|path| path.is_file())
 }
 
 /// A Dockerfile, read.

@@ -63,6 +63,9 @@ pub const NAMES: &[&str] = &[
     "WORKDIR",
 ];
 
+/// Names of a Dockerfile in a folder, the one that is taken before the others first.
+pub const FILES: [&str; 2] = ["Dockerfile", "Containerfile"];
+
 /// Stages that are read: each is looked at with all variables of the one that it stands on.
 const MOST_STAGES: usize = 1_000;
 

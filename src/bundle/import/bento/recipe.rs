@@ -9,8 +9,8 @@ use std::path::Path;
 
 use serde_json::Value as Json;
 
-use crate::base::BaseName;
 use crate::base::requirements::{logical_lines, required_name};
+use crate::base::{BaseName, debian};
 use crate::bundle::runtime::Convention;
 use crate::formats::bento::{Bento, BentoDocker, BentoImage, BentoVariable};
 use crate::formats::diagnostic::{Code, Diagnostics};
@@ -312,7 +312,7 @@ impl Translation<'_> {
         if self.replaced {
             return;
         }
-        parts.packages.extend(ESSENTIAL.iter().chain(TOOLS_OF_COMMANDS).map(|&name| name.to_owned()));
+        parts.packages.extend(debian::ESSENTIAL.iter().chain(TOOLS_OF_COMMANDS).map(|&name| name.to_owned()));
         let is_script = |path: &&&ArchivePath| path.as_str().starts_with("env/docker/") && path.name() != "Dockerfile";
         let scripts = self.files.names.iter().filter(is_script).filter_map(|path| (self.files.read)(path.as_str()));
         let needs_apt = parts.steps.texts().any(calls_apt) || scripts.into_iter().any(|text| calls_apt(&text));
@@ -453,25 +453,6 @@ const TOOLS: &str = "apt-get update && apt-get install -q -y --no-install-recomm
 
 /// What of that and of BentoML to 1.3 commands find.
 const TOOLS_OF_COMMANDS: &[&str] = &["build-essential", "ca-certificates", "curl", "git", "gnupg"];
-
-/// Programs of Debian's essential packages, which bases lack that are put together here.
-const ESSENTIAL: &[&str] = &[
-    "bash",
-    "bsdutils",
-    "coreutils",
-    "debianutils",
-    "diffutils",
-    "findutils",
-    "grep",
-    "gzip",
-    "hostname",
-    "mawk",
-    "passwd",
-    "perl-base",
-    "sed",
-    "tar",
-    "util-linux",
-];
 
 /// The Debian packages that a command installs; none where it does anything else.
 fn apt(command: &str) -> Option<Vec<String>> {
