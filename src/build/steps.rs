@@ -19,7 +19,7 @@ use crate::formats::dockerfile::Excerpt;
 use crate::image::Image;
 use crate::image::layer;
 use crate::image::session::Session;
-use crate::io::archive::{self, ArchivePath};
+use crate::io::archive::ArchivePath;
 use crate::io::content::{self, Opener};
 use crate::io::explain::{Explain, Explanation};
 use crate::project::manifest::Manifest;
@@ -39,9 +39,6 @@ pub enum Error {
     /// A file could not be written. The message names it.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// An archive of folders.
-    #[error(transparent)]
-    Archive(#[from] archive::Error),
     /// The store says no.
     #[error(transparent)]
     Layer(#[from] layer::Error),
@@ -54,7 +51,6 @@ impl Explain for Error {
             Self::Bundle(error) => error.explain(),
             Self::Content(error) => error.explain(),
             Self::Io(error) => error.explain(),
-            Self::Archive(error) => error.explain(),
             Self::Layer(error) => error.explain(),
         }
     }
