@@ -69,6 +69,21 @@ struct Wish {
     _held: Option<Held>,
 }
 
+/// Holds the head of a request to [`HEAD`](super::HEAD). Whoever reads it stops reading there, but takes a larger one whose
+/// rest happens to come with the last piece.
+///
+/// # Errors
+/// When it is larger (RFC 6585 section 5).
+pub fn check_head(request: &Request<Incoming>) -> Result<(), Refusal> {
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    let lines = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len());
+    if target + lines.sum::<usize>() <= super::HEAD {
+        return Ok(());
+    }
+    let why = format!("the request's head has more than {} KiB", super::HEAD >> 10);
+    Err(Refusal::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "large-head", why))
+}
+
 /// The host that a request is for; none where one of HTTP/1.0 names none.
 ///
 /// # Errors

@@ -692,6 +692,19 @@ fn what_could_be_read_in_two_ways_is_read_once_or_refused() {
         let status = only_status(&request, &answer);
         assert!(statuses.contains(&status), "{head:?} {body:?}: {answer}");
     }
+    // One of which the rest comes in one piece is too large just so, whatever the model thinks of it.
+    let mut connection = connected(&serving.address);
+    let head = format!(
+        "GET /probe/version HTTP/1.1\r\nhost: a\r\nx: {0}\r\ny: {0}\r\nconnection: close\r\n\r\n",
+        &long[..35 << 10]
+    );
+    let (first, rest) = head.split_at(60 << 10);
+    connection.write_all(first.as_bytes()).unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    connection.write_all(rest.as_bytes()).unwrap();
+    let mut answer = String::new();
+    let _ = connection.read_to_string(&mut answer);
+    assert_eq!(only_status("a large head", &answer), 431, "{answer}");
     for (request, statuses) in [
         ("GET /probe/version\r\n\r\n".to_owned(), &[0, 400][..]),
         ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned(), &[0, 400]),

@@ -119,6 +119,7 @@ impl Gate {
         peer: IpAddr,
         since: Instant,
     ) -> Result<Response<Body>, Refusal> {
+        proxy::check_head(&request)?;
         let host = proxy::host_of(&request)?;
         let path = request.uri().path();
         if path == "/-" || path.starts_with("/-/") {
