@@ -1,5 +1,6 @@
 //! What comes of a build, and who is told on the way there.
 
+use std::path::Path;
 use std::time::Duration;
 
 use crate::formats::diagnostic::Diagnostics;
@@ -37,6 +38,8 @@ pub enum Step<'a> {
     Read(&'a str),
     /// A lock was written.
     Locked(&'a Lock),
+    /// The lock of a Dockerfile was written, with its images and commands.
+    DockerfileLocked(&'a Path),
     /// An image was built, or found as it was built before.
     Built(&'a ImageName, &'a Image),
 }

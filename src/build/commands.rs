@@ -17,7 +17,7 @@ use crate::image::oci::platform::Platform;
 use crate::image::session::{Making, Session};
 use crate::io::archive::{ArchivePath, Entry};
 use crate::io::digest::Digest;
-use crate::project::lock::{Executed, LockedPlatform};
+use crate::project::lock::LockedPlatform;
 use crate::project::manifest::{AllowRun, Manifest, Reach};
 
 /// Why commands make no base.
@@ -66,14 +66,14 @@ const FOLDERS: [&str; 22] = [
     "var/spool",
 ];
 
-/// What the commands of a project may do: what its manifest says, or whoever builds it.
-pub fn allowed(manifest: &Manifest, given: Allowed) -> Allowed {
+/// What the commands of a project are given and may do: what its manifest says, or whoever builds it.
+pub fn request(manifest: &Manifest, given: Request) -> Request {
     let own = match manifest.build.allow_run {
         None | Some(AllowRun::Commands(false)) => Allowed::Nothing,
         Some(AllowRun::Commands(true)) => Allowed::Commands,
         Some(AllowRun::Network(Reach::Network)) => Allowed::Network,
     };
-    own.max(given)
+    Request { allowed: own.max(given.allowed), ..given }
 }
 
 /// A project whose base commands make.
@@ -85,16 +85,15 @@ pub struct Commands<'a> {
     pub root: &'a Path,
     /// The user of its image.
     pub user: &'a User,
-    /// What its commands may do.
-    pub allowed: Allowed,
+    /// What its commands are given, and may do.
+    pub request: &'a Request,
 }
 
 impl Commands<'_> {
     /// What is known of what commands lead to, from a lock; where that `is_binding`, nothing else may come of them.
     pub fn ledger(before: Option<&LockedPlatform>, is_binding: bool) -> Ledger {
         let executed = before.and_then(|locked| locked.executed.clone());
-        let Executed { images, steps, .. } = executed.unwrap_or_default();
-        Ledger::new(images, steps, is_binding)
+        Ledger::new(executed.unwrap_or_default(), is_binding)
     }
 
     /// The image of the project's Dockerfile, in the store; none where it has no Dockerfile.
@@ -109,8 +108,7 @@ impl Commands<'_> {
             context: self.root.to_owned(),
             target: build.target.clone(),
             arguments: build.args.clone(),
-            allowed: self.allowed,
-            ..Request::default()
+            ..self.request.clone()
         };
         let session = &whole(session);
         let opened = dockerfile::Opened::of(&request, &Nobody)?;
@@ -139,7 +137,7 @@ impl Commands<'_> {
         let image = system.into_iter().fold(furnished(session, base, &locked.base)?, Image::with_layer);
         // They see no file of whoever builds.
         let nothing = session.store.scratch().map_err(dockerfile::Error::from)?;
-        let request = Request { context: nothing.path().to_owned(), allowed: self.allowed, ..Request::default() };
+        let request = Request { context: nothing.path().to_owned(), ..self.request.clone() };
         let image = dockerfile::upon(session, &image, None, &instructions(run), &request, ledger)?;
         let image = image.finished(&session.store, &session.progress).map_err(dockerfile::Error::from)?;
         Ok(Some(kept(session, &image)?))
@@ -184,8 +182,8 @@ pub fn furnished(session: &Session, image: Image, base: &LockedBase) -> Result<I
     Ok(image.with_layer(layer))
 }
 
-/// Layers are compressed, as the image is known by its digest.
-fn whole(session: &Session) -> Session {
+/// Layers are compressed, as the lock knows them, or the image, by their digests.
+pub(super) fn whole(session: &Session) -> Session {
     Session { making: Making::Both, ..session.clone() }
 }
 

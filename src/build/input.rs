@@ -85,6 +85,17 @@ pub struct Input {
     pub steps: Steps,
     /// What may be executed, and with what.
     pub commands: Commands,
+    /// Where it is written down what that led to; none where nobody does.
+    pub kept: Option<Kept>,
+}
+
+/// Where a lock is kept.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    /// The file.
+    pub path: PathBuf,
+    /// Nothing else may come of it than it says.
+    pub is_binding: bool,
 }
 
 impl Input {
@@ -146,7 +157,7 @@ impl Input {
             bundle.add(path(&file.path)?, Content::Bytes(file.content), Mode::of(file.executable))?;
         }
         let (steps, commands) = Default::default();
-        Ok(Self { manifest, lock, bundle, origin: project.root.clone(), steps, commands })
+        Ok(Self { manifest, lock, bundle, origin: project.root.clone(), steps, commands, kept: None })
     }
 
     /// Opens a bundle. The weights are not touched.
@@ -178,10 +189,11 @@ impl Input {
             }
         };
         let lock = read(&bundle, path, lock::NAME)?;
-        Ok(Self { manifest, lock, bundle, origin: path.to_owned(), steps, commands })
+        Ok(Self { manifest, lock, bundle, origin: path.to_owned(), steps, commands, kept: None })
     }
 
-    /// A bento that BentoML made, with its recipe as [`import::Bento::describe`] has it, and its lock.
+    /// A bento that BentoML made, with its recipe as [`import::Bento::describe`] has it, and its lock. What commands led to is not
+    /// taken along: it is known only behind the first build, which has to give what the second gives.
     ///
     /// # Errors
     /// When a file cannot be read.
@@ -195,10 +207,12 @@ impl Input {
     ) -> Result<Self, Error> {
         let Recipe { manifest, steps } = recipe;
         let mut bundle = bento_bundle(session, bento, &manifest, hashing)?;
-        let text = lock.to_text().map_err(std::io::Error::from)?;
+        let mut taken = lock.clone();
+        taken.platforms.values_mut().for_each(|locked| locked.executed = None);
+        let text = taken.to_text().map_err(std::io::Error::from)?;
         let path = ArchivePath::relative(lock::NAME).map_err(std::io::Error::other)?;
         bundle.add(path, Content::Bytes(text.into_bytes()), Mode::Plain)?;
-        Ok(Self { manifest, lock, bundle, origin: bento.path.clone(), steps, commands })
+        Ok(Self { manifest, lock, bundle, origin: bento.path.clone(), steps, commands, kept: None })
     }
 
     /// A bundle that Ekiben wrote as a bento. Gives the same input as the bundle.
@@ -223,7 +237,7 @@ impl Input {
         bundle.add(path, Content::Bytes(lock_text), Mode::Plain)?;
         bundle.set_version(session, Some(description.version))?;
         let (steps, commands) = Default::default();
-        Ok(Self { manifest, lock, bundle, origin: bento.path.clone(), steps, commands })
+        Ok(Self { manifest, lock, bundle, origin: bento.path.clone(), steps, commands, kept: None })
     }
 
     /// What is wrong with the models in it, which lies at `path`. They are read as data, nothing of them is loaded.

@@ -49,6 +49,7 @@ use crate::io::parallel;
 use crate::io::progress::Unit;
 use crate::project::lock::LockedPlatform;
 use crate::project::manifest::Manifest;
+use dockerfile::Ledger;
 use input::Input;
 use libraries::Installed;
 use steps::Steps;
@@ -150,7 +151,7 @@ pub(crate) const CODE: u32 = 2;
 ///
 /// # Errors
 /// When something that the lock names cannot be had, or a layer not be made.
-pub fn build(session: &Session, input: &Input, platform: Platform) -> Result<Image, Error> {
+pub fn build(session: &Session, input: &Input, platform: Platform, ledger: &Ledger) -> Result<Image, Error> {
     let Input { manifest, lock, bundle, .. } = input;
     let locked = lock.platforms.get(&platform).ok_or_else(|| Error::NotLocked {
         platform,
@@ -193,7 +194,7 @@ pub fn build(session: &Session, input: &Input, platform: Platform) -> Result<Ima
     };
     // Packages are installed while the base is put together.
     let ((image, library), packages) = parallel::both(lower, packages)?;
-    let steps = Steps::of(session, input)?;
+    let steps = Steps::of(session, input, ledger)?;
     let image = steps.upon_base(steps.furnished(image, &locked.base)?)?;
     let image = library.into_iter().chain(packages).fold(image, Image::with_layer);
     let image = steps.upon_packages(image)?;

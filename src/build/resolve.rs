@@ -8,7 +8,7 @@ use crate::base::python::{self, Package, Refusal, StandIn, Target, Uv};
 use crate::base::requirements::{Requirements, required_name};
 use crate::base::{self, Base, LockedBase, Named};
 use crate::build::commands::{self, Commands};
-use crate::build::dockerfile::{Allowed, Found};
+use crate::build::dockerfile::Request;
 use crate::build::input::Input;
 use crate::build::libraries;
 use crate::bundle::origin::{self, Trust};
@@ -139,8 +139,8 @@ pub struct Subject<'a> {
     pub shipped: Option<PathBuf>,
     /// What is done about models that changed.
     pub moved: Moved,
-    /// What commands may do.
-    pub allowed: Allowed,
+    /// What commands are given, and may do.
+    pub commands: Request,
 }
 
 impl<'a> Subject<'a> {
@@ -157,7 +157,7 @@ impl<'a> Subject<'a> {
             path,
             shipped: None,
             moved: Moved::Stays,
-            allowed: commands::allowed(&project.manifest, Allowed::Nothing),
+            commands: commands::request(&project.manifest, Request::default()),
         }
     }
 }
@@ -189,7 +189,8 @@ pub fn lock(
     };
     let fits = |lock: &Lock| !lock.is_stale(&input) && platforms.iter().all(|p| lock.platforms.contains_key(p));
     let user = subject.convention.user();
-    let commands = Commands { manifest: subject.manifest, root: subject.root, user: &user, allowed: subject.allowed };
+    let request = &subject.commands;
+    let commands = Commands { manifest: subject.manifest, root: subject.root, user: &user, request };
     let before = known.clone();
     // What commands lead to, nobody knows before: where it is something else, the platform is not locked any more.
     let known = match known {
@@ -437,8 +438,7 @@ fn lower(
         let made = commands.upon(session, &lower, platform, &ledger)?;
         let looked = |made| base::lock_image(session, spec, &[], "that system.run makes", made, platform);
         let base = made.map(looked).transpose()?.map(|(base, _)| base);
-        let Found { images, steps } = ledger.found();
-        lower.executed = Some(Executed { base, images, steps });
+        lower.executed = Some(Executed { base, ..ledger.found() });
     }
     Ok(lower)
 }
@@ -447,12 +447,12 @@ fn lower(
 ///
 /// # Errors
 /// As [`Commands::still_make`], and when it is something else.
-pub fn executed(session: &Session, input: &Input, allowed: Allowed, platforms: &[Platform]) -> Result<(), Error> {
+pub fn executed(session: &Session, input: &Input, platforms: &[Platform]) -> Result<(), Error> {
     if !input.manifest.has_commands() {
         return Ok(());
     }
     let user = input.bundle.convention().user();
-    let commands = Commands { manifest: &input.manifest, root: &input.origin, user: &user, allowed };
+    let commands = Commands { manifest: &input.manifest, root: &input.origin, user: &user, request: &input.commands };
     for platform in platforms {
         let Some(locked) = input.lock.platforms.get(platform) else { continue };
         let ledger = Commands::ledger(Some(locked), true);

@@ -75,23 +75,24 @@ pub fn allow(steps: &import::Steps, commands: &Request) -> Result<(), Error> {
 
 /// Steps on their way into an image.
 pub struct Steps<'a> {
-    session: &'a Session,
+    session: Session,
     manifest: &'a Manifest,
     convention: Convention,
     steps: &'a import::Steps,
     request: Request,
+    ledger: &'a Ledger,
     /// Where the files lie that they may copy.
     _files: Option<TempDir>,
 }
 
 impl<'a> Steps<'a> {
-    /// Those of `input`.
+    /// Those of `input`. What they lead to is written into `ledger`.
     ///
     /// # Errors
     /// When its files cannot be read.
-    pub fn of(session: &'a Session, input: &'a Input) -> Result<Self, Error> {
-        let Input { manifest, bundle, steps, commands, .. } = input;
-        let mut request = commands.clone();
+    pub fn of(session: &Session, input: &'a Input, ledger: &'a Ledger) -> Result<Self, Error> {
+        let Input { manifest, bundle, steps, commands: request, .. } = input;
+        let mut request = request.clone();
         let files = match steps.are_none() {
             true => None,
             false => {
@@ -104,7 +105,8 @@ impl<'a> Steps<'a> {
         for (name, value) in &steps.secrets {
             request.secrets.entry(name.clone()).or_insert_with(|| value.clone().into_bytes());
         }
-        Ok(Self { session, manifest, convention: bundle.convention(), steps, request, _files: files })
+        let (session, convention) = (commands::whole(session), bundle.convention());
+        Ok(Self { session, manifest, convention, steps, request, ledger, _files: files })
     }
 
     /// The image with what commands find in any Debian.
@@ -112,7 +114,7 @@ impl<'a> Steps<'a> {
     /// # Errors
     /// When a layer cannot be written.
     pub fn furnished(&self, image: Image, base: &LockedBase) -> Result<Image, Error> {
-        if self.steps.are_none() { Ok(image) } else { Ok(commands::furnished(self.session, image, base)?) }
+        if self.steps.are_none() { Ok(image) } else { Ok(commands::furnished(&self.session, image, base)?) }
     }
 
     /// Those before the Python packages.
@@ -163,7 +165,7 @@ impl<'a> Steps<'a> {
     /// The instructions of `excerpts`, done upon `image`.
     fn done(&self, image: &Image, excerpts: &[Excerpt]) -> Result<Image, Error> {
         let stages = self.steps.stages.as_ref();
-        Ok(dockerfile::upon(self.session, image, stages, excerpts, &self.request, &Ledger::default())?)
+        Ok(dockerfile::upon(&self.session, image, stages, excerpts, &self.request, self.ledger)?)
     }
 
     /// The image as commands find it: they are root's, begin in the bento's folder, and have those of its variables that

@@ -7,9 +7,9 @@ use fs_err as fs;
 
 use super::adopt;
 use super::built::{Built, Step, Watch};
-use super::commands;
+use super::commands::{self, Commands};
 use super::dockerfile;
-use super::input::{self, Input};
+use super::input::{self, Input, Kept};
 use super::resolve::{self, Moved, Renewal, Subject};
 use crate::base::requirements::Requirements;
 use crate::base::{self, BaseName, LockedBase};
@@ -26,7 +26,7 @@ use crate::image::store::{self, ImageName, ImageNameError, ImageQuery, ImageReco
 use crate::image::{self, Image};
 use crate::io::explain::{ErrorKind, Explain, Explanation};
 use crate::project::Project;
-use crate::project::lock::{self, Lock};
+use crate::project::lock::{self, Executed, Lock};
 use crate::project::manifest::Manifest;
 
 /// Why there is no image.
@@ -77,7 +77,7 @@ pub enum Error {
         errors: usize,
     },
     /// What belongs into a project's manifest was given beside it.
-    #[error("--base and --lock are for bentos")]
+    #[error("--base is for bentos, and --lock for them and for Dockerfiles")]
     ForBentos,
     /// What belongs into a project's manifest was given beside it.
     #[error("--root is for models without a project")]
@@ -180,7 +180,7 @@ enum Source {
         requirements: Requirements,
     },
     /// A bundle, whose lock is in it.
-    Bundle(Input),
+    Bundle(Box<Input>),
 }
 
 impl Opened {
@@ -206,7 +206,7 @@ impl Opened {
         }
         let source = match target {
             Target::Bundle(path) => {
-                Source::Bundle(shown(Input::open(session, &path, request.commands.clone()), watch)?)
+                Source::Bundle(shown(Input::open(session, &path, request.commands.clone()), watch)?.into())
             }
             Target::Bento(path) => Source::bento(session, &path, &request, watch)?,
             Target::Model(address) => {
@@ -275,23 +275,22 @@ impl Opened {
             super::steps::allow(steps, &self.request.commands)?;
         }
         let Request { renewal, hashing, lock: kept, commands, .. } = self.request;
-        let allowed = commands.allowed;
         match self.source {
             Source::Bundle(input) => {
                 let platforms = match goal {
                     Goal::Bundle => Vec::new(),
                     Goal::Image => Platform::named_or_host(platforms)?,
                 };
-                resolve::executed(session, &input, allowed, &platforms)?;
-                Ok(input)
+                resolve::executed(session, &input, &platforms)?;
+                Ok(*input)
             }
             Source::Project(project) => {
                 let mut wanted = project.manifest.platforms.clone();
                 if renewal != Renewal::Never {
                     wanted.extend(platforms.iter().filter(|platform| !project.manifest.platforms.contains(platform)));
                 }
-                let allowed = commands::allowed(&project.manifest, allowed);
-                let subject = Subject { platforms: &wanted, allowed, ..Subject::of(&project) };
+                let commands = commands::request(&project.manifest, commands);
+                let subject = Subject { platforms: &wanted, commands, ..Subject::of(&project) };
                 let lock = locked(session, &subject, renewal, goal, Convention::Ekiben, watch)?;
                 let input = Input::of_project(session, &project, lock, hashing)?;
                 let found = input.check_fetched(session, &project.path);
@@ -317,10 +316,12 @@ impl Opened {
                     path: kept.unwrap_or_else(beside),
                     shipped: Some(bento.root.join(lock::NAME)),
                     moved: Moved::Stays,
-                    allowed,
+                    commands: commands.clone(),
                 };
                 let lock = locked(session, &subject, renewal, goal, Convention::Bento, watch)?;
-                Ok(Input::of_bento(session, &bento, recipe, commands, lock, hashing)?)
+                let kept = Kept { path: subject.path.clone(), is_binding: renewal == Renewal::Never };
+                let input = Input::of_bento(session, &bento, recipe, commands, lock, hashing)?;
+                Ok(Input { kept: Some(kept), ..input })
             }
         }
     }
@@ -331,7 +332,8 @@ impl Source {
         let started = Instant::now();
         let bento = Bento::open(session, path)?;
         if bento.own_manifest().is_some() {
-            return Ok(Self::Bundle(shown(Input::of_own_bento(session, &bento, request.hashing), watch)?));
+            let input = shown(Input::of_own_bento(session, &bento, request.hashing), watch)?;
+            return Ok(Self::Bundle(Box::new(Input { commands: request.commands.clone(), ..input })));
         }
         let (recipe, mut mistakes) = bento.describe(request.base.as_ref());
         bento.check_models(&mut mistakes);
@@ -463,14 +465,24 @@ pub fn part(
 ) -> Result<Built, Error> {
     let started = Instant::now();
     let platforms = Platform::named_or_host(platforms)?;
-    let build = |platform: &Platform| -> Result<Image, Error> {
-        let mut image = super::build(session, &input, *platform)?;
+    let is_binding = input.kept.as_ref().is_some_and(|kept| kept.is_binding);
+    let mut lock = input.lock.clone();
+    let mut build = |platform: &Platform| -> Result<Image, Error> {
+        let ledger = Commands::ledger(input.lock.platforms.get(platform), is_binding);
+        let mut image = super::build(session, &input, *platform, &ledger)?;
+        if let Some(locked) = lock.platforms.get_mut(platform).filter(|_| input.kept.is_some()) {
+            locked.executed = Some(ledger.found()).filter(|found| *found != Executed::default());
+        }
         if part != Part::Whole {
             image = image.finished(&session.store, &session.progress)?;
         }
         Ok(part.of(session, image)?)
     };
-    let mut images = platforms.iter().map(build).collect::<Result<Vec<_>, _>>()?;
+    let mut images = platforms.iter().map(&mut build).collect::<Result<Vec<_>, _>>()?;
+    if let Some(kept) = input.kept.as_ref().filter(|kept| !kept.is_binding && lock != input.lock) {
+        lock.write(&kept.path)?;
+        watch.done(Step::Locked(&lock), started.elapsed());
+    }
     let (digest, descriptor) = match images.as_slice() {
         [image] => image.save(&session.store)?,
         images => image::index::save(&session.store, images)?,

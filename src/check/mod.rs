@@ -29,7 +29,7 @@ use crate::io::archive::ArchivePath;
 use crate::io::explain::carry;
 use crate::project::Project;
 use crate::project::files::PASSED;
-use crate::project::lock::{self, Lock};
+use crate::project::lock::{self, DockerfileLock, Lock};
 use crate::project::manifest;
 use crate::project::validate;
 use crate::serve;
@@ -40,7 +40,7 @@ use crate::serve;
 pub enum Kind {
     /// A project: its manifest, and all that it names.
     Project,
-    /// A lock.
+    /// A project's lock, or a Dockerfile's.
     Lock,
     /// The manifest of a model for the AI Analytics Runtime.
     Analytics,
@@ -156,6 +156,9 @@ impl Thing {
                 Ok((_, warnings)) => found.extend(warnings),
                 Err(mistakes) => found.extend(mistakes),
             },
+            Kind::Lock if path.file_name().is_some_and(|name| name != lock::NAME) => {
+                drop(DockerfileLock::load(&path, &mut found));
+            }
             Kind::Lock => drop(Lock::load(&path, &mut found)),
             Kind::Analytics => judge_analytics(&path, &mut found),
             Kind::Bento if path.is_dir() || is_document(&path) => judge_bento(&path, &mut found),
@@ -216,7 +219,7 @@ fn by_name(path: &Path) -> Option<Kind> {
     let name = path.file_name()?.to_str()?;
     if manifest::NAMES.contains(&name) {
         Some(Kind::Project)
-    } else if name == lock::NAME {
+    } else if name == lock::NAME || name.strip_suffix(".lock").is_some_and(dockerfile::is_name) {
         Some(Kind::Lock)
     } else if name == bento::NAME {
         Some(Kind::Bento)

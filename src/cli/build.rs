@@ -8,6 +8,7 @@ use super::inputs::{How, Inputs, Parts};
 use super::printer::Report;
 use super::{Context, Exit, Failure, dockerfile, exec, push};
 use crate::build;
+use crate::build::dockerfile::Keeping;
 use crate::build::workflow::{self, Goal, Opened, Request};
 use crate::bundle::apart::Part;
 use crate::image::oci::platform::Platform;
@@ -69,15 +70,18 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         return from_dockerfile(context, &session, args);
     }
     let targets = targets(&args)?;
-    let given = args.dockerfile.first_given();
-    let is_shell_wanted = args.dockerfile.wants_shell();
+    let given = args.dockerfile.given();
     let How { no_cache, commands, .. } = &args.inputs.how;
-    let commands = args.dockerfile.request(args.inputs.path.clone(), commands.allowed(), *no_cache)?;
+    let mut commands = args.dockerfile.request(args.inputs.path.clone(), commands.allowed(), *no_cache)?;
+    commands.cache_from.extend(targets.iter().cloned());
     let opened = Opened::open(&session, Request { commands, ..args.inputs.request(context)? }, context)?;
-    let is_executed = opened.steps().is_some();
-    let given = if is_executed && is_shell_wanted { Some("--debug-shell") } else { given };
-    let is_for_both = |given: &str| is_executed && !["--target", "--debug-shell"].contains(&given);
-    if let Some(given) = given.filter(|given| !is_for_both(given)) {
+    // The manifest of a project says what its own Dockerfile is given.
+    let not_taken: &[&str] = match opened.steps() {
+        Some(_) => &["--target", "--debug-shell"],
+        None => &["--target", "--debug-shell", "--build-arg"],
+    };
+    let has_commands = opened.steps().is_some() || opened.manifest().has_commands();
+    if let Some(given) = given.iter().find(|given| !has_commands || not_taken.contains(given)) {
         let explanation = ErrorKind::Usage.named("dockerfile/not-meant").hint("name the Dockerfile with --file");
         return Err(Failure::new(explanation, format!("{given} is for Dockerfiles, and this is none")));
     }
@@ -104,9 +108,7 @@ fn from_dockerfile(context: &Context, session: &Session, args: Args) -> Result<E
     let targets = targets(&args)?;
     let Inputs { path, how } = args.inputs;
     let others = [
-        ("--locked", how.locked),
         ("--base", how.base.is_some()),
-        ("--lock", how.lock.is_some()),
         ("--root", how.root.is_some()),
         ("--compression", args.compression != Setting::from(Compression::None)),
         ("--without-models and --models-only", args.parts.part() != Part::Whole),
@@ -117,8 +119,10 @@ fn from_dockerfile(context: &Context, session: &Session, args: Args) -> Result<E
     }
     let shell = |workshop: &Workshop, trees: &Trees, failed: &Command| debug_shell(context, workshop, trees, failed);
     let debug: Option<&build::dockerfile::Debug<'_>> = if args.dockerfile.wants_shell() { Some(&shell) } else { None };
-    let request = args.dockerfile.request(path, how.commands.allowed(), how.no_cache)?;
-    let built = build::dockerfile::built(session, &request, &args.platform, &args.tag, debug, context)?;
+    let mut request = args.dockerfile.request(path, how.commands.allowed(), how.no_cache)?;
+    request.cache_from.extend(targets.iter().cloned());
+    let lock = Keeping::open(&request, how.lock, how.locked, context)?;
+    let built = build::dockerfile::built(session, &request, &args.platform, &args.tag, lock.as_ref(), debug, context)?;
     push::push(context, session, &built.digest, &targets)?;
     let platforms = Platform::named_or_host(&args.platform)?;
     let (size, layers) = (built.image.size(), built.image.layers().len());

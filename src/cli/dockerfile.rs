@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use crate::base::BaseName;
 use crate::build::dockerfile::{self, Allowed, Context, Request};
+use crate::image::registry::Reference;
 use crate::io::explain::ErrorKind;
 use crate::project::manifest;
 
@@ -35,6 +36,10 @@ pub struct Args {
     /// An agent of SSH for --mount=type=ssh: default, or NAME=SOCKET. May be repeated.
     #[arg(long, value_name = "default|NAME=SOCKET", help_heading = HEADING)]
     ssh: Vec<String>,
+    /// A repository from which layers are taken that commands led to by the lock, rather than execute them; where --push pushes to
+    /// is one. May be repeated.
+    #[arg(long, value_name = "HOST/NAME", help_heading = HEADING)]
+    cache_from: Vec<Reference>,
     /// Execute each command twice, and fail where it does not lead to the same files.
     #[arg(long, requires = "allow_run", help_heading = HEADING)]
     verify_run: bool,
@@ -88,17 +93,19 @@ impl Args {
         self.file.is_some() || path.is_dir() && !has_manifest() && dockerfile::file_in(path).is_some()
     }
 
-    /// Those that say something of Dockerfiles alone: for whoever builds none.
-    pub fn first_given(&self) -> Option<&'static str> {
+    /// Those that are given for what is executed: for whoever executes nothing, or not in all ways.
+    pub fn given(&self) -> Vec<&'static str> {
         let given = [
             ("--target", self.target.is_some()),
             ("--build-arg", !self.build_arg.is_empty()),
             ("--build-context", !self.build_context.is_empty()),
             ("--secret", !self.secret.is_empty()),
             ("--ssh", !self.ssh.is_empty()),
+            ("--cache-from", !self.cache_from.is_empty()),
             ("--verify-run", self.verify_run),
+            ("--debug-shell", self.debug_shell),
         ];
-        given.into_iter().find(|(_, is_given)| *is_given).map(|(name, _)| name)
+        given.into_iter().filter(|(_, is_given)| *is_given).map(|(name, _)| name).collect()
     }
 
     /// Whether a shell is wanted where a command fails.
@@ -152,8 +159,20 @@ impl Args {
             };
             agents.insert(name, socket);
         }
-        let (file, target, verify) = (self.file, self.target, self.verify_run);
-        Ok(Request { file, context: path, target, arguments, contexts, secrets, agents, allowed, anew, verify })
+        let Self { file, target, cache_from, verify_run: verify, .. } = self;
+        Ok(Request {
+            file,
+            context: path,
+            target,
+            arguments,
+            contexts,
+            secrets,
+            agents,
+            cache_from,
+            allowed,
+            anew,
+            verify,
+        })
     }
 }
 

@@ -33,7 +33,7 @@ pub struct Inputs {
 #[derive(clap::Args)]
 #[group(skip)]
 pub struct How {
-    /// Fail when the lock does not fit the manifest, rather than renew it. For CI.
+    /// Fail when the lock does not fit what is built, rather than renew it. For CI.
     #[arg(long)]
     pub locked: bool,
     /// Read and hash the weights again, even if they look unchanged.
@@ -42,7 +42,8 @@ pub struct How {
     /// What the image of a bento stands on, in place of what the bento says; as `base` in a manifest.
     #[arg(long, value_name = "BASE")]
     pub base: Option<BaseName>,
-    /// Where the lock of a bento is kept. Without it: beside the bento, under its name with `.lock` behind it.
+    /// Where the lock of a bento or a Dockerfile is kept. Without it: beside it, under its name with `.lock` behind it; that of a
+    /// Dockerfile only where there is one.
     #[arg(long, value_name = "FILE")]
     pub lock: Option<PathBuf>,
     /// Below which path a model without a project answers, as `service.root` in a manifest.
@@ -73,6 +74,11 @@ pub enum Reach {
 }
 
 impl Commands {
+    /// What they are given, where that is nothing else.
+    pub fn request(&self) -> dockerfile::Request {
+        dockerfile::Request { allowed: self.allowed(), ..dockerfile::Request::default() }
+    }
+
     /// As the library takes it.
     pub fn allowed(&self) -> Allowed {
         match self.allow_run {
@@ -103,7 +109,7 @@ impl Inputs {
             base: base.map(BaseName::absolute).transpose()?,
             lock,
             root,
-            commands: dockerfile::Request { allowed: commands.allowed(), ..dockerfile::Request::default() },
+            commands: commands.request(),
         })
     }
 }

@@ -56,8 +56,8 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         _ => Renewal::IfNeeded,
     };
     let moved = if args.upgrade_models { Moved::IsTaken } else { Moved::Stays };
-    let allowed = commands::allowed(&project.manifest, args.commands.allowed());
-    let subject = Subject { moved, allowed, ..Subject::of(&project) };
+    let commands = commands::request(&project.manifest, args.commands.request());
+    let subject = Subject { moved, commands, ..Subject::of(&project) };
     let lock = workflow::lock(&session, &subject, renewal, &|_, _, _| Ok(()), context)?;
     if moved == Moved::Stays && !session.client.is_offline() {
         context.diagnostics(&workflow::moved(&session, &project, &lock)?);

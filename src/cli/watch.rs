@@ -7,6 +7,7 @@ use super::printer::{NAME, Size, dim_time};
 use crate::base::LockedBase;
 use crate::build::built::{Step, Watch};
 use crate::formats::diagnostic::{Diagnostics, Rendering};
+use crate::formats::document::shown;
 use crate::project::lock::Lock;
 
 /// Prints diagnostics.
@@ -37,6 +38,7 @@ impl Watch for Context {
             Step::Validated(name) => ("Validated", format!("{NAME}{name}{NAME:#}")),
             Step::Read(name) => ("Read", format!("{NAME}{name}{NAME:#}")),
             Step::Locked(lock) => ("Locked", summary(lock)),
+            Step::DockerfileLocked(path) => ("Locked", format!("{NAME}{}{NAME:#}", shown(path))),
             Step::Built(name, image) => {
                 let (layers, size) = (image.layers().len(), Size(image.size()));
                 let how = if image.is_draft() { " unpacked" } else { "" };

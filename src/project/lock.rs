@@ -10,6 +10,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::base;
@@ -56,11 +57,7 @@ impl Lock {
     ///
     /// Mistakes go to `found`; none where there is one. Whether the file is there is for the caller to know.
     pub fn load(path: &Path, found: &mut Diagnostics) -> Option<Self> {
-        let mut own = Diagnostics::new();
-        let lock = load::file::<Self>(path, &mut own).and_then(load::Loaded::whole);
-        let is_right = !own.has_errors();
-        found.extend(own);
-        lock.map(|(_, lock)| lock).filter(|_| is_right)
+        read(path, found)
     }
 
     /// Whether it was made for another input: see [`input_digest`].
@@ -73,7 +70,7 @@ impl Lock {
     /// # Errors
     /// None that is known; the writer of JSON reserves them.
     pub fn to_text(&self) -> serde_json::Result<String> {
-        Ok(serde_json::to_string_pretty(self)? + "\n")
+        text(self)
     }
 
     /// Writes the file `path`, whole or not at all.
@@ -81,8 +78,7 @@ impl Lock {
     /// # Errors
     /// When the folder cannot be written to; then what was there before is still there.
     pub fn write(&self, path: &Path) -> io::Result<()> {
-        let text = self.to_text()?;
-        atomic::write(path, |file| file.write_all(text.as_bytes()))
+        write(path, &self.to_text()?)
     }
 }
 
@@ -90,14 +86,34 @@ impl load::Described for Lock {
     const KIND: Kind = Kind::Lock;
 
     fn of_other_version(document: &Document) -> Option<Diagnostic> {
-        match &document.root.get("lock")?.value {
-            Value::Number(number) if number.as_u64() != Some(VERSION.into()) => {
-                let message = format!("the lock has format {number}, and this ekiben reads format {VERSION}");
-                let error = document.at(Code::NewerLock, "/lock", message);
-                Some(error.help("update ekiben").help("or renew the lock: `ekiben lock`"))
-            }
-            _ => None,
+        of_other_version(document).map(|error| error.help("or renew the lock: `ekiben lock`"))
+    }
+}
+
+fn read<T: load::Described + DeserializeOwned>(path: &Path, found: &mut Diagnostics) -> Option<T> {
+    let mut own = Diagnostics::new();
+    let lock = load::file::<T>(path, &mut own).and_then(load::Loaded::whole);
+    let is_right = !own.has_errors();
+    found.extend(own);
+    lock.map(|(_, lock)| lock).filter(|_| is_right)
+}
+
+fn text(lock: &impl Serialize) -> serde_json::Result<String> {
+    Ok(serde_json::to_string_pretty(lock)? + "\n")
+}
+
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    atomic::write(path, |file| file.write_all(text.as_bytes()))
+}
+
+/// What is wrong with a lock of another format than this one.
+fn of_other_version(document: &Document) -> Option<Diagnostic> {
+    match &document.root.get("lock")?.value {
+        Value::Number(number) if number.as_u64() != Some(VERSION.into()) => {
+            let message = format!("the lock has format {number}, and this ekiben reads format {VERSION}");
+            Some(document.at(Code::NewerLock, "/lock", message).help("update ekiben"))
         }
+        _ => None,
     }
 }
 
@@ -226,7 +242,66 @@ pub struct Executed {
 pub struct LockedStep {
     /// It as it is written, shortened.
     pub command: String,
-    /// The layer that it left, by the digest of its uncompressed bytes; none where it changed nothing.
+    /// The layer that it left; none where it changed nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub layer: Option<Digest>,
+    pub layer: Option<LockedLayer>,
+}
+
+impl LockedStep {
+    /// Of the layer that it left.
+    pub fn diff_id(&self) -> Option<Digest> {
+        self.layer.as_ref().map(|layer| layer.diff_id)
+    }
+}
+
+/// A layer that a command left.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LockedLayer {
+    /// Of its uncompressed bytes: the same files are the same here.
+    pub diff_id: Digest,
+    /// Of its bytes as registries have them.
+    pub digest: Digest,
+    /// Of these, in bytes.
+    pub size: u64,
+}
+
+/// The lock of a Dockerfile that belongs to no project, `Dockerfile.lock` beside `Dockerfile`: what the images that it names are,
+/// and what its commands led to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DockerfileLock {
+    /// Version of this format: 1.
+    #[schemars(range(min = 1, max = 1))]
+    pub lock: u32,
+    /// What it resolved to, by platform.
+    pub platforms: BTreeMap<Platform, Executed>,
+}
+
+impl DockerfileLock {
+    /// Without anything.
+    pub fn new(platforms: BTreeMap<Platform, Executed>) -> Self {
+        Self { lock: VERSION, platforms }
+    }
+
+    /// Reads the lock in the file `path`. Mistakes go to `found`; none where there is one.
+    pub fn load(path: &Path, found: &mut Diagnostics) -> Option<Self> {
+        read(path, found)
+    }
+
+    /// Writes the file `path`, whole or not at all.
+    ///
+    /// # Errors
+    /// As [`Lock::write`].
+    pub fn write(&self, path: &Path) -> io::Result<()> {
+        write(path, &text(self)?)
+    }
+}
+
+impl load::Described for DockerfileLock {
+    const KIND: Kind = Kind::DockerfileLock;
+
+    fn of_other_version(document: &Document) -> Option<Diagnostic> {
+        of_other_version(document).map(|error| error.help("or remove it: the next build writes another with `--lock`"))
+    }
 }

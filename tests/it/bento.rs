@@ -511,6 +511,15 @@ fn with_commands(version: Version, kind: &str, listed: &[&str], marks: &Value) -
     assert_eq!(home.run(["build", &bento, "--allow-run", "--locked"]).ok().out, digest);
     let image = home.run(["inspect", &format!("{kind}:1"), "--output", "json"]).ok().json();
     assert_eq!(image["executed"], json!(listed.len()), "{image}");
+    // Its lock says what they led to, and with that the image is what it was without.
+    let kept = fs::read_to_string(format!("{bento}.lock")).unwrap();
+    let mut lock: Value = serde_json::from_str(&kept).unwrap();
+    let locked = lock["platforms"].as_object_mut().unwrap().values_mut().next().unwrap().as_object_mut().unwrap();
+    assert_eq!(locked.remove("executed").unwrap()["steps"].as_object().unwrap().len(), listed.len());
+    fs::write(format!("{bento}.lock"), lock.to_string()).unwrap();
+    home.run(["build", &bento, "--allow-run", "--locked"]).ends(7).says("does not have what this command leads to");
+    assert_eq!(home.run(["build", &bento, "--allow-run"]).ok().out, digest);
+    assert_eq!(fs::read_to_string(format!("{bento}.lock")).unwrap(), kept);
     let container = Container::start(&home, &format!("{kind}:1"));
     let (_, found) = ask(&container.address, "POST", "/marks", "{}");
     assert_eq!(serde_json::from_str::<Value>(&found).unwrap(), *marks);

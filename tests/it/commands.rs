@@ -1,6 +1,7 @@
 //! Projects whose base commands make: what they led to is in the lock, and whoever builds decides whether they are executed.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use serde_json::{Value, json};
 
@@ -55,6 +56,9 @@ fn commands_stand_between_the_packages_and_the_model() {
     other.run(["pack", "tiny", "--locked", "--allow-run"]).ok();
     other.run(["build", "tiny-1.ekiben"]).ends(2).says("2 commands would be executed");
     assert_eq!(other.run(["build", "tiny-1.ekiben", "--allow-run"]).ok().out, digest);
+    other.run(["pack", "tiny", "--locked", "--allow-run", "-o", "tiny.bento"]).ok();
+    other.run(["build", "tiny.bento"]).ends(2).says("2 commands would be executed");
+    other.run(["build", "tiny.bento", "--allow-run"]).ok();
 
     // Another command is another lock.
     let path = home.path("tiny/ekiben.yaml");
@@ -136,15 +140,7 @@ fn a_dockerfile_stands_in_the_place_of_the_base() {
 fn an_image_that_a_dockerfile_names_stays_the_one_that_was_locked() {
     let registry = Registry::start();
     let home = Home::warm();
-    let reference = registry.reference("base:1");
-    let put = |change: &str| {
-        let home = Home::warm();
-        docker_archive(&home.folder().join("base.tar"));
-        home.write("Dockerfile", format!("FROM base\nLABEL change={change}\n"));
-        let archive = format!("base=docker-archive:{}", home.path("base.tar"));
-        home.run(["build", "-t", &reference, "--push", "--build-context", &archive, "."]).ok();
-    };
-    put("one");
+    let reference = base(&registry, "one");
     let manifest = json!({"name": "box", "version": "1", "build": {"file": "Dockerfile"}, "model": {"files": ["w"]},
         "service": {"command": ["/bin/busybox", "httpd", "-f"]}});
     home.write("box/ekiben.json", manifest.to_string());
@@ -152,7 +148,7 @@ fn an_image_that_a_dockerfile_names_stays_the_one_that_was_locked() {
     home.write("box/Dockerfile", format!("FROM {reference}\nENV A=b\n"));
     let digest = home.run(["build", "box"]).ok().out;
     assert_eq!(here(&lock(&home, "box"))["executed"]["images"].as_object().unwrap().len(), 1);
-    put("two");
+    base(&registry, "two");
     let other = Home::warm();
     for name in ["ekiben.json", "ekiben.lock", "w", "Dockerfile"] {
         other.write(&format!("box/{name}"), fs::read(home.path(&format!("box/{name}"))).unwrap());
@@ -183,4 +179,100 @@ fn commands_that_lead_to_other_files_each_time_are_told() {
     // It was executed twice, and is not remembered.
     build(text).ends(1);
     home.run(["build", "c", "--verify-run"]).ends(2).says("--allow-run");
+}
+
+/// An image with a busybox, which the registry has as `base:1`, another one each time.
+fn base(registry: &Registry, change: &str) -> String {
+    let (home, reference) = (Home::warm(), registry.reference("base:1"));
+    docker_archive(&home.folder().join("base.tar"));
+    home.write("Dockerfile", format!("FROM base\nLABEL change={change}\n"));
+    let archive = format!("base=docker-archive:{}", home.path("base.tar"));
+    home.run(["build", "-t", &reference, "--push", "--build-context", &archive, "."]).ok();
+    reference
+}
+
+#[test]
+fn by_the_lock_of_a_dockerfile_nothing_is_executed_again_anywhere() {
+    let registry = Registry::start();
+    let (home, below, name) = (Home::warm(), base(&registry, "one"), registry.reference("tool:1"));
+    let chance = "RUN /bin/busybox cat /proc/sys/kernel/random/uuid > /chance\n";
+    let file = format!("FROM {below}\n{chance}COPY code /code\nRUN /bin/busybox wc -c /code > /size\nRUN true\n");
+    home.write("c/Dockerfile", &file);
+    home.write("c/code", "code");
+    let build = |home: &Home, more: &[&str]| {
+        home.run(["build", "c", "--allow-run", "-t", &name].iter().chain(more).copied().collect::<Vec<_>>())
+    };
+    build(&home, &["--locked"]).ends(7).says("there is no lock at c/Dockerfile.lock").says("--lock c/Dockerfile.lock");
+    let built = build(&home, &["--lock", "c/Dockerfile.lock", "--push"]).ok().says("Locked c/Dockerfile.lock");
+    let locked: Value = serde_json::from_slice(&fs::read(home.path("c/Dockerfile.lock")).unwrap()).unwrap();
+    let steps = here(&locked)["steps"].as_object().unwrap();
+    let layers = steps.values().filter(|step| step["layer"]["diff_id"].is_string()).count();
+    assert_eq!((steps.len(), layers, here(&locked)["images"].as_object().unwrap().len()), (3, 2, 1), "{locked}");
+    home.run(["validate", "c", "c/Dockerfile.lock"]).ok();
+    assert_eq!(build(&home, &[]).ok().out, built.out);
+
+    // Elsewhere, with another image at that name, by the lock alone: as root and as anybody.
+    base(&registry, "two");
+    for other in [Home::warm(), Home::warm().of_a_user()] {
+        for file in ["Dockerfile", "Dockerfile.lock", "code"] {
+            other.write(&format!("c/{file}"), fs::read(home.path(&format!("c/{file}"))).unwrap());
+        }
+        fs::set_permissions(other.path("c"), PermissionsExt::from_mode(0o777)).unwrap();
+        build(&other, &["--locked"]).ends(1).says("random/uuid").says("and the lock has the layer sha256:");
+        let there = build(&other, &["--locked", "--push"]).ok();
+        assert_eq!(there.out, built.out);
+        assert!(!there.err.contains("Executed"), "{}", there.err);
+        // What comes after it finds the layers.
+        other.write("c/Dockerfile", format!("{file}RUN /bin/busybox cat /chance /size > /both\n"));
+        build(&other, &["--locked", "--push"]).ends(7).says("c/Dockerfile:6");
+        build(&other, &[]).ok().says("Executed").says("Locked c/Dockerfile.lock");
+        let both =
+            |home: &Home, files: &str| home.run(["run", &name, "--", "/bin/busybox", "sh", "-c", files]).ok().out;
+        let mine = both(&home, "/bin/busybox cat /chance /size");
+        assert_eq!(both(&other, "/bin/busybox cat /both"), mine);
+        assert!(mine.ends_with("4 /code\n"), "{mine}");
+    }
+
+    // From where the person says; and from nowhere, which is told.
+    let other = Home::warm();
+    for file in ["Dockerfile", "Dockerfile.lock", "code"] {
+        other.write(&format!("c/{file}"), fs::read(home.path(&format!("c/{file}"))).unwrap());
+    }
+    let nowhere = build(&other, &["--cache-from", "127.0.0.1:9/nothing"]).ok();
+    nowhere
+        .says("no layers are taken from 127.0.0.1:9/nothing")
+        .says("Executed")
+        .says("another layer than the lock has");
+    fs::copy(home.path("c/Dockerfile.lock"), other.path("c/Dockerfile.lock")).unwrap();
+    let repository = registry.reference("tool");
+    let taken = build(&other, &["--cache-from", &repository, "--no-cache"]).ok();
+    assert!(taken.err.contains("Executed"), "--no-cache executes: {}", taken.err);
+
+    // A lock that says nothing of an image, and one that is none.
+    let lock = json!({"lock": 1, "platforms": {}});
+    home.write("c/Dockerfile.lock", lock.to_string());
+    build(&home, &["--locked"]).ends(7).says("the lock does not have the image").says("base:1");
+    home.write("c/Dockerfile.lock", "{\"lock\": 1, \"platform\": {}}");
+    build(&home, &[]).ends(3).says("c/Dockerfile.lock:1:").says("platform");
+    home.write("c/Dockerfile.lock", "{\"lock\": 2}");
+    home.run(["validate", "c/Dockerfile.lock"]).ends(3).says("format 2");
+}
+
+#[test]
+fn commands_of_a_project_are_given_secrets_and_tried_twice() {
+    let home = Home::warm();
+    home.build(home.tiny("plain"));
+    tiny(&home, "build: {file: Dockerfile}\n");
+    let secret = "RUN --mount=type=secret,id=word,required read word </run/secrets/word; test $word = open\n";
+    home.write("tiny/Dockerfile", format!("FROM tiny:1\nUSER 0\n{secret}"));
+    home.write("word", "open\n");
+    home.run(["build", "tiny", "--allow-run"]).ends(3).says("there is no secret `word`");
+    home.run(["build", "tiny", "--allow-run", "--secret", "id=word,src=word"]).ok();
+    for (option, value) in [("--target", "x"), ("--build-arg", "A=b")] {
+        home.run(["build", "tiny", "--allow-run", option, value]).ends(2).says(option);
+    }
+    home.run(["build", "plain", "--secret", "id=word,src=word"]).ends(2).says("--secret is for Dockerfiles");
+    let chance = "RUN python3.11 -c \"import uuid; print(uuid.uuid4())\" > /chance\n";
+    home.write("tiny/Dockerfile", format!("FROM tiny:1\nUSER 0\n{chance}"));
+    home.run(["build", "tiny", "--allow-run", "--verify-run"]).ends(1).says("chance: other bytes");
 }

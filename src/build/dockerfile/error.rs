@@ -74,6 +74,18 @@ pub enum Error {
     /// A command was killed because of its memory.
     #[error("the command took more memory than it may have")]
     OutOfMemory,
+    /// There is no lock.
+    #[error("there is no lock at {}", path.display())]
+    NoLock {
+        /// Where it would be.
+        path: PathBuf,
+    },
+    /// The lock does not have an image.
+    #[error("the lock does not have the image `{name}`")]
+    ImageNotLocked {
+        /// As it is written.
+        name: String,
+    },
     /// The lock does not have a command.
     #[error("the lock does not have what this command leads to")]
     NotLocked,
@@ -198,7 +210,10 @@ impl Explain for Error {
             Self::Failed { .. } => ErrorKind::Failure
                 .named("dockerfile/command-failed")
                 .hint("with -v all that commands say is shown; --debug-shell opens a shell in what was there before"),
-            Self::NotLocked => ErrorKind::Stale.named("dockerfile/not-locked").hint("renew the lock without --locked, and commit it"),
+            Self::NoLock { path } => ErrorKind::Stale
+                .named("dockerfile/no-lock")
+                .hint(format!("`--lock {}` writes one", path.display())),
+            Self::ImageNotLocked { .. } | Self::NotLocked => ErrorKind::Stale.named("dockerfile/not-locked").hint("renew the lock without --locked, and commit it"),
             Self::OtherLayer { .. } => ErrorKind::Failure
                 .named("dockerfile/other-layer")
                 .hint("--verify-run names the files that differ each time it is executed; without --locked the lock is renewed"),

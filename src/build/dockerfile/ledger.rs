@@ -3,7 +3,6 @@
 //! A command is known by the digest of all that goes into it; what it leaves is known only once it was executed. The lock
 //! has both, so that the same lock is the same image, or an error that names the command.
 
-use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::Error;
@@ -11,40 +10,36 @@ use super::error::shortened;
 use crate::image::layer::Layer;
 use crate::io::digest::Digest;
 use crate::io::progress::Progress;
-use crate::project::lock::LockedStep;
+use crate::project::lock::{Executed, LockedLayer, LockedStep};
 
 /// What is known before a build, and what comes of it.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    images: BTreeMap<String, Digest>,
-    steps: BTreeMap<Digest, LockedStep>,
+    known: Executed,
     is_binding: bool,
-    found: Mutex<Found>,
-}
-
-/// What came of a build.
-#[derive(Clone, Debug, Default)]
-pub struct Found {
-    /// The images that were named, by the digests of their manifests.
-    pub images: BTreeMap<String, Digest>,
-    /// What each command led to.
-    pub steps: BTreeMap<Digest, LockedStep>,
+    found: Mutex<Executed>,
 }
 
 impl Ledger {
     /// With what a lock has. Where that `is_binding`, nothing else may come of the same.
-    pub fn new(images: BTreeMap<String, Digest>, steps: BTreeMap<Digest, LockedStep>, is_binding: bool) -> Self {
-        Self { images, steps, is_binding, found: Mutex::default() }
+    pub fn new(known: Executed, is_binding: bool) -> Self {
+        Self { known, is_binding, found: Mutex::default() }
     }
 
     /// What came of the builds.
-    pub fn found(&self) -> Found {
+    pub fn found(&self) -> Executed {
         self.book().clone()
     }
 
     /// The image that `name` was.
-    pub(super) fn image(&self, name: &str) -> Option<Digest> {
-        self.images.get(name).copied()
+    ///
+    /// # Errors
+    /// When the lock is binding and does not have it.
+    pub(super) fn image(&self, name: &str) -> Result<Option<Digest>, Error> {
+        match self.known.images.get(name) {
+            None if self.is_binding => Err(Error::ImageNotLocked { name: name.to_owned() }),
+            known => Ok(known.copied()),
+        }
     }
 
     /// Takes note of the image that `name` is.
@@ -52,12 +47,15 @@ impl Ledger {
         self.book().images.insert(name.to_owned(), digest);
     }
 
-    /// Whether the command with this key may be executed.
+    /// What the command with this key led to.
     ///
     /// # Errors
-    /// When the lock is binding and does not have it.
-    pub(super) fn check(&self, key: &Digest) -> Result<(), Error> {
-        if self.is_binding && !self.steps.contains_key(key) { Err(Error::NotLocked) } else { Ok(()) }
+    /// When the lock is binding and does not have it: the command may not be executed.
+    pub(super) fn step(&self, key: &Digest) -> Result<Option<&LockedStep>, Error> {
+        match self.known.steps.get(key) {
+            None if self.is_binding => Err(Error::NotLocked),
+            known => Ok(known),
+        }
     }
 
     /// Takes note of what a command led to.
@@ -71,10 +69,18 @@ impl Ledger {
         layer: Option<&Layer>,
         progress: &Progress,
     ) -> Result<(), Error> {
-        let step = LockedStep { command: shortened(title), layer: layer.map(|layer| layer.diff_id) };
-        if let Some(locked) = self.steps.get(&key).filter(|locked| locked.layer != step.layer) {
+        let layer = layer.map(|Layer { diff_id, digest, size, .. }| LockedLayer {
+            diff_id: *diff_id,
+            digest: *digest,
+            size: *size,
+        });
+        let step = LockedStep { command: shortened(title), layer };
+        let made = step.diff_id();
+        if let Some(locked) = self.known.steps.get(&key).map(LockedStep::diff_id)
+            && locked != made
+        {
             if self.is_binding {
-                return Err(Error::OtherLayer { locked: locked.layer, made: step.layer });
+                return Err(Error::OtherLayer { locked, made });
             }
             progress.warn(format!("`{}` led to another layer than the lock has", step.command));
         }
@@ -82,7 +88,7 @@ impl Ledger {
         Ok(())
     }
 
-    fn book(&self) -> MutexGuard<'_, Found> {
+    fn book(&self) -> MutexGuard<'_, Executed> {
         self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

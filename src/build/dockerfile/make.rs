@@ -25,13 +25,15 @@ use crate::formats::dockerfile::{
 };
 use crate::image::layer::{self, Layer};
 use crate::image::oci::platform::Platform;
-use crate::image::registry::Reference;
+use crate::image::registry::{self, Reference};
 use crate::image::session::Session;
 use crate::image::store::ImageQuery;
 use crate::image::{Image, download, remote};
 use crate::io::archive::{Node, View};
+use crate::io::compress::Compression;
 use crate::io::digest::Digest;
 use crate::io::progress::Unit;
+use crate::project::lock::{LockedLayer, LockedStep};
 use crate::run::container::Launcher;
 use crate::run::step::{self, Workshop};
 
@@ -191,7 +193,7 @@ impl Making<'_> {
 
     /// The image that a name is in this store or in a registry; the one that it was, where the lock has it.
     fn named(&self, name: &str, platform: Platform) -> Result<Image, Error> {
-        let locked = self.ledger.image(name);
+        let locked = self.ledger.image(name)?;
         if let Some(digest) = locked.filter(|digest| self.session.store.has_blob(digest)) {
             return Ok(Image::load(&self.session.store, &digest)?);
         }
@@ -607,10 +609,9 @@ impl Making<'_> {
         let contents: Vec<_> = files.iter().map(|file| (&file.target, &file.content)).collect();
         let what = (&args, stage.variables(&account.home), &folder, (account.user, &account.groups));
         let key = layer::key(&("executed", RULES, self.platform, diff_ids, what, outside, contents, parts));
-        self.ledger.check(&key)?;
+        let locked = self.ledger.step(&key)?;
         let is_known = !self.request.anew && !self.request.verify;
-        let known = is_known.then(|| self.session.store.cached::<Option<Layer>>("executed", &key)).flatten();
-        let layer = match known {
+        let layer = match if is_known { self.made_before(&key, locked)? } else { None } {
             Some(layer) => layer.map(|layer| Layer { title: title.to_owned(), ..layer }),
             None => {
                 env.extend(self.globals.proxies().into_iter().map(|(name, value)| format!("{name}={value}")));
@@ -640,6 +641,28 @@ impl Making<'_> {
         stage.put(self.session, layer)
     }
 
+    /// What a command led to before: what the lock says, where that can be had, else what it was here.
+    fn made_before(&self, key: &Digest, locked: Option<&LockedStep>) -> Result<Option<Option<Layer>>, Error> {
+        let here = self.session.store.cached::<Option<Layer>>("executed", key);
+        let diff_id = |layer: &Option<Layer>| layer.as_ref().map(|layer| layer.diff_id);
+        match locked {
+            Some(step) if here.as_ref().map(diff_id) != Some(step.diff_id()) => Ok(self.locked(step)?.or(here)),
+            _ => Ok(here),
+        }
+    }
+
+    /// What a command led to by the lock, where it need not be executed: its layer is here, or in a registry.
+    fn locked(&self, step: &LockedStep) -> Result<Option<Option<Layer>>, Error> {
+        let Some(LockedLayer { diff_id, digest, size }) = step.layer else {
+            // That it changed nothing is believed together with the layers of others.
+            return Ok(Some(None).filter(|_| !self.request.cache_from.is_empty()));
+        };
+        let title = step.command.clone();
+        let layer = Layer { compression: Compression::Gzip, digest, size, diff_id, title, pending: None };
+        let has = registry::find_layer(self.session, &layer, &self.request.cache_from)?;
+        Ok(has.then_some(Some(layer)))
+    }
+
     /// Whom commands run as, found out once.
     fn account(&self, stage: &Stage) -> Result<Account, Error> {
         let key = stage.key(&("account", stage.user()));
@@ -653,7 +676,7 @@ impl Making<'_> {
 
     /// Executes a command over what there is.
     fn executed(&self, stage: &Stage, workshop: &Workshop, command: &step::Command) -> Result<Option<Layer>, Error> {
-        crate::image::registry::fetch(self.session, stage.layers())?;
+        registry::fetch(self.session, stage.layers())?;
         let layers: Vec<_> = stage.layers().iter().collect();
         let trees = workshop.trees(&layers)?;
         let title = error::shortened(&command.title);
@@ -727,7 +750,7 @@ impl Making<'_> {
                     }
                     from => vec![self.context_layer(from.as_deref(), mount.source.as_deref().unwrap_or("."))?],
                 };
-                crate::image::registry::fetch(self.session, &layers)?;
+                registry::fetch(self.session, &layers)?;
                 let trees = workshop.trees(&layers.iter().collect::<Vec<_>>())?;
                 let (path, target) = (inside(mount.source.as_deref().unwrap_or("/")), target(None)?);
                 let diff_ids = layers.iter().map(|layer| layer.diff_id).collect();

@@ -12,6 +12,7 @@ mod contents;
 mod copy;
 mod error;
 mod hashed;
+mod keeping;
 mod ledger;
 mod make;
 mod mode;
@@ -34,12 +35,14 @@ use crate::formats::diagnostic::{Diagnostics, Source};
 use crate::formats::dockerfile::{self, Dockerfile, Ignore, Instruction, Kind};
 use crate::formats::document::{self, shown};
 use crate::image::oci::platform::Platform;
+use crate::image::registry::Reference;
 use crate::image::session::{self, Session};
 use crate::image::store::ImageName;
 use crate::image::{Image, index};
 use crate::run::step::{self, Command, Trees, Workshop};
 pub use error::Error;
-pub use ledger::{Found, Ledger};
+pub use keeping::Keeping;
+pub use ledger::Ledger;
 use make::Making;
 use plan::Plan;
 use scope::Scope;
@@ -92,6 +95,8 @@ pub struct Request {
     pub secrets: BTreeMap<String, Vec<u8>>,
     /// Sockets of agents, for `--mount=type=ssh`, by id.
     pub agents: BTreeMap<String, PathBuf>,
+    /// Repositories from which the layers are taken that commands led to before, where the lock has them.
+    pub cache_from: Vec<Reference>,
     /// What commands may do.
     pub allowed: Allowed,
     /// Nothing is taken that was made before.
@@ -176,7 +181,8 @@ impl Opened {
 pub type Debug<'a> = dyn Fn(&Workshop, &Trees, &Command) -> Result<(), step::Error> + Sync + 'a;
 
 /// Builds the image for `platforms`, this machine's where there are none, and gives it the names `names` in the store: the
-/// folder's with the tag `latest`, where there are none. `debug` is called where a command has failed.
+/// folder's with the tag `latest`, where there are none. What its images and commands lead to is that of `lock`, or written there.
+/// `debug` is called where a command has failed.
 ///
 /// # Errors
 /// See [`Error`].
@@ -185,15 +191,24 @@ pub fn built(
     request: &Request,
     platforms: &[Platform],
     names: &[ImageName],
+    lock: Option<&Keeping>,
     debug: Option<&Debug<'_>>,
     watch: &dyn Watch,
 ) -> Result<Built, Error> {
     let started = Instant::now();
     let opened = Opened::of(request, watch)?;
     let platforms = Platform::named_or_host(platforms)?;
-    let ledger = Ledger::default();
-    let images = platforms.iter().map(|platform| build(session, request, &opened, *platform, &ledger, debug));
-    let mut images = images.collect::<Result<Vec<_>, _>>()?;
+    let (mut images, mut found) = (Vec::new(), BTreeMap::new());
+    for platform in platforms {
+        let ledger = lock.map_or_else(Ledger::default, |lock| lock.ledger(platform));
+        images.push(build(session, request, &opened, platform, &ledger, debug)?);
+        found.insert(platform, ledger.found());
+    }
+    if let Some(lock) = lock
+        && lock.write(found)?
+    {
+        watch.done(Step::DockerfileLocked(lock.path()), started.elapsed());
+    }
     let (digest, descriptor) = match images.as_slice() {
         [image] => image.save(&session.store)?,
         images => index::save(&session.store, images)?,

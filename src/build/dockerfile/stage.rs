@@ -124,7 +124,9 @@ impl Stage {
             // Another stage begins or ends with the same.
             None => self.view.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         };
-        if let Some(view) = known {
+        // One that is in a registry is fetched when somebody asks what it holds.
+        let is_here = layer::origin(&session.store, &layer.digest)?.is_none();
+        if let Some(view) = known.filter(|_| is_here) {
             let mut view = Arc::unwrap_or_clone(view);
             contents::lay(session, &mut view, &contents::Archive::Layer(layer.clone()))?;
             self.view = Arc::new(Mutex::new(Some(Arc::new(view))));

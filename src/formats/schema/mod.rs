@@ -17,6 +17,8 @@ pub enum Kind {
     Manifest,
     /// `ekiben.lock`.
     Lock,
+    /// `Dockerfile.lock`.
+    DockerfileLock,
     /// `manifest.json` of the AI Analytics Runtime.
     Analytics,
     /// `bento.yaml`.
@@ -48,9 +50,10 @@ pub struct Schema {
 
 impl Kind {
     /// Every kind there is.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Manifest,
         Self::Lock,
+        Self::DockerfileLock,
         Self::Analytics,
         Self::Bento,
         Self::Bentofile,
@@ -66,6 +69,7 @@ impl Kind {
         match self {
             Self::Manifest => "manifest",
             Self::Lock => "lock",
+            Self::DockerfileLock => "dockerfile-lock",
             Self::Analytics => "analytics",
             Self::Bento => "bento",
             Self::Bentofile => "bentofile",
@@ -81,7 +85,7 @@ impl Kind {
     /// written by programs, so they may be large.
     pub fn most(self) -> u64 {
         match self {
-            Self::Lock | Self::Metadata | Self::Openapi => 16 << 20,
+            Self::Lock | Self::DockerfileLock | Self::Metadata | Self::Openapi => 16 << 20,
             _ => crate::formats::document::MAX_BYTES,
         }
     }
@@ -91,6 +95,7 @@ impl Kind {
         match self {
             Self::Manifest => include_str!("../../../schemas/manifest.schema.json"),
             Self::Lock => include_str!("../../../schemas/lock.schema.json"),
+            Self::DockerfileLock => include_str!("../../../schemas/dockerfile-lock.schema.json"),
             Self::Analytics => include_str!("../../../schemas/analytics.schema.json"),
             Self::Bento => include_str!("../../../schemas/bento.schema.json"),
             Self::Bentofile => include_str!("../../../schemas/bentofile.schema.json"),
@@ -123,6 +128,7 @@ mod tests {
         let schema = match kind {
             Kind::Manifest => generator.into_root_schema_for::<crate::project::manifest::Manifest>(),
             Kind::Lock => generator.into_root_schema_for::<crate::project::lock::Lock>(),
+            Kind::DockerfileLock => generator.into_root_schema_for::<crate::project::lock::DockerfileLock>(),
             Kind::Analytics => generator.into_root_schema_for::<crate::formats::analytics::AnalyticsManifest>(),
             Kind::Bento => generator.into_root_schema_for::<crate::formats::bento::Bento>(),
             Kind::Bentofile => generator.into_root_schema_for::<crate::formats::bento::Bentofile>(),

@@ -18,7 +18,7 @@ mod upload;
 
 pub use credentials::Credential;
 pub use error::Error;
-pub use pull::{Found, fetch, find};
+pub use pull::{Found, fetch, find, find_layer};
 pub use push::{Pushed, copy, push};
 pub use reference::{Reference, ReferenceError};
 pub use registries::{Registries, logout};

@@ -87,6 +87,31 @@ fn choose<'a>(index: &'a Index, platform: Platform, reference: &Reference) -> Re
     })
 }
 
+/// Whether the layer is in the store, or in one of `repositories`, from which it can be fetched then. A registry that does not
+/// answer has none.
+///
+/// # Errors
+/// When the store cannot be written.
+pub fn find_layer(session: &Session, layer: &Layer, repositories: &[Reference]) -> Result<bool, Error> {
+    if session.store.has_content(&layer.digest) {
+        return Ok(true);
+    }
+    let registries = Registries::new(session);
+    for reference in repositories {
+        let repository = registries.repository(reference);
+        match repository.offers(&layer.digest) {
+            Ok(false) => {}
+            Ok(true) => {
+                crate::image::layer::keep_origin(&session.store, &layer.digest, &reference.place())?;
+                mounts::note(session, &repository, &layer.digest)?;
+                return Ok(true);
+            }
+            Err(error) => session.progress.warn(format!("no layers are taken from {}: {error}", reference.place())),
+        }
+    }
+    Ok(false)
+}
+
 /// Downloads those of `layers` whose bytes are still in a registry.
 ///
 /// # Errors

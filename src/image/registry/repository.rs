@@ -184,7 +184,21 @@ impl Repository {
         }
     }
 
-    /// Whether a blob is there.
+    /// Whether a blob can be had there.
+    ///
+    /// # Errors
+    /// When the registry does not answer, or refuses to.
+    pub(super) fn offers(&self, digest: &Digest) -> Result<bool, Error> {
+        let path = format!("blobs/{digest}");
+        let answer = self.client().retrying(|| self.ask(&path, &mut Request::new(Method::HEAD)))?;
+        match answer.status {
+            200 => Ok(true),
+            404 => Ok(false),
+            _ => Err(self.refusal(answer)),
+        }
+    }
+
+    /// Whether a blob is there, asked by whoever may put it there.
     pub(super) fn has_blob(&self, digest: &Digest) -> Result<bool, Error> {
         let target = self.below(&format!("blobs/{digest}"));
         let ask = || self.ask_to_push(&target, &mut Request::new(Method::HEAD), None);
