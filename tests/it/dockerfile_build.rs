@@ -452,6 +452,23 @@ fn what_no_pattern_matches_is_named() {
 }
 
 #[test]
+fn files_of_a_later_stage_are_taken_and_a_circle_is_named() {
+    let home = Home::empty();
+    home.write("one", "1");
+    let build = |text: &str| {
+        home.write("Dockerfile", text);
+        home.run(["build", "."])
+    };
+    let in_order = build("FROM scratch AS later\nCOPY one /1\nFROM scratch AS first\nCOPY --from=later /1 /2\n").ok();
+    let text = "FROM scratch AS first\nCOPY --from=later /1 /2\nFROM scratch AS later\nCOPY one /1\nFROM first\n";
+    assert_eq!(build(text).ok().out, in_order.out);
+    build(&text.replace("--from=later", "--from=1")).ok();
+    let circle = "FROM scratch AS a\nCOPY --from=b /1 /\nFROM scratch AS b\nCOPY --from=a /1 /\nFROM a\n";
+    build(circle).ends(3).says("the stages `a` and `b` need each other");
+    build("FROM scratch AS a\nCOPY --from=a /1 /\n").ends(3).says("the stage `a` needs itself");
+}
+
+#[test]
 fn an_ordinary_user_builds_the_same() {
     if !nix::unistd::geteuid().is_root() {
         return;

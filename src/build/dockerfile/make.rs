@@ -93,23 +93,17 @@ impl Making<'_> {
             let source = Source::new("the base's ONBUILD", trigger.as_str());
             let instruction = Instruction::parse(&source)
                 .map_err(|_| Error::Refused(format!("the base has `ONBUILD {trigger}`, which is no instruction")))?;
-            self.instruction(&mut stage, number, &instruction, made)
+            self.instruction(&mut stage, &instruction, made)
                 .map_err(|source| Error::Trigger { trigger, source: Box::new(source) })?;
         }
         for instruction in &written.instructions {
-            self.instruction(&mut stage, number, instruction, made)
+            self.instruction(&mut stage, instruction, made)
                 .map_err(|source| Error::at(self.opened, instruction, source))?;
         }
         Ok(stage)
     }
 
-    fn instruction(
-        &self,
-        stage: &mut Stage,
-        number: usize,
-        instruction: &Instruction,
-        made: &Made,
-    ) -> Result<(), Error> {
+    fn instruction(&self, stage: &mut Stage, instruction: &Instruction, made: &Made) -> Result<(), Error> {
         let layers = stage.layers().len();
         match &instruction.kind {
             Kind::Arg(arguments) => {
@@ -164,9 +158,9 @@ impl Making<'_> {
             Kind::HealthCheck(check) => stage.health(check),
             Kind::OnBuild(trigger) => stage.trigger(&trigger.expression),
             Kind::Maintainer(name) => stage.label("maintainer", name),
-            Kind::Copy(copying) => self.copy(stage, number, copying, &instruction.original, made)?,
-            Kind::Add(copying) => self.add(stage, number, copying, &instruction.original, made)?,
-            Kind::Run(run) => self.run(stage, number, run, &instruction.original, made)?,
+            Kind::Copy(copying) => self.copy(stage, copying, &instruction.original, made)?,
+            Kind::Add(copying) => self.add(stage, copying, &instruction.original, made)?,
+            Kind::Run(run) => self.run(stage, run, &instruction.original, made)?,
         }
         if stage.layers().len() == layers {
             stage.note(&instruction.original);
@@ -213,8 +207,8 @@ impl Making<'_> {
     }
 
     /// What `from` names, to take files from.
-    fn files(&self, number: usize, from: &str, made: &Made) -> Result<Files, Error> {
-        let (view, layers) = match plan::origin(&self.opened.file, from, number) {
+    fn files(&self, from: &str, made: &Made) -> Result<Files, Error> {
+        let (view, layers) = match plan::origin(&self.opened.file, from) {
             Origin::Stage(other) => {
                 let stage = waited(made, other)?;
                 (stage.view(self.session)?, stage.layers().to_vec())
@@ -287,16 +281,16 @@ impl Making<'_> {
         Ok(layer)
     }
 
-    fn copy(&self, stage: &mut Stage, number: usize, copying: &Copying, title: &str, made: &Made) -> Result<(), Error> {
+    fn copy(&self, stage: &mut Stage, copying: &Copying, title: &str, made: &Made) -> Result<(), Error> {
         let mut sources = Vec::new();
         for word in &copying.sources {
             sources.push(stage.scope.local(word)?);
         }
-        let key = self.copy_key(stage, number, copying, &sources, made)?;
+        let key = self.copy_key(stage, copying, &sources, made)?;
         let layer = self.once(key, title, || {
             let (mut additions, below) = (Additions::default(), stage.view(self.session)?);
             self.documents(stage, copying, &mut additions, &below)?;
-            let archives = self.copied(stage, number, copying, &sources, &mut additions, &below, made)?;
+            let archives = self.copied(stage, copying, &sources, &mut additions, &below, made)?;
             self.layer(&additions, &archives, &below, title)
         })?;
         stage.put(self.session, layer)
@@ -307,7 +301,6 @@ impl Making<'_> {
     fn copy_key(
         &self,
         stage: &Stage,
-        number: usize,
         copying: &Copying,
         sources: &[String],
         made: &Made,
@@ -322,7 +315,7 @@ impl Making<'_> {
                 copy::state(source::Source::Context { root: &root, ignore: &self.opened.ignore }, sources)?
             }
             Some(from) if self.request.contexts.contains_key(&from) => None,
-            Some(from) => match plan::origin(&self.opened.file, &from, number) {
+            Some(from) => match plan::origin(&self.opened.file, &from) {
                 Origin::Stage(other) => Some(waited(made, other)?.key(&"files")),
                 Origin::Scratch | Origin::Named(_) => None,
             },
@@ -361,7 +354,6 @@ impl Making<'_> {
     fn copied(
         &self,
         stage: &Stage,
-        number: usize,
         copying: &Copying,
         sources: &[String],
         additions: &mut Additions,
@@ -377,7 +369,7 @@ impl Making<'_> {
             _ => None,
         });
         if let (Some(from), None) = (&from, folder) {
-            let files = self.files(number, from, made)?;
+            let files = self.files(from, made)?;
             self.placed(stage, copying, below, |placing, _| {
                 Ok(additions.copy(source::Source::View(&files.view), sources, placing, below)?)
             })?;
@@ -437,7 +429,7 @@ impl Making<'_> {
         put(&placing, &|name: &str| scope.value(name))
     }
 
-    fn add(&self, stage: &mut Stage, number: usize, copying: &Copying, title: &str, made: &Made) -> Result<(), Error> {
+    fn add(&self, stage: &mut Stage, copying: &Copying, title: &str, made: &Made) -> Result<(), Error> {
         let (mut plain, mut remote) = (Vec::new(), Vec::new());
         for word in &copying.sources {
             let text = stage.scope.local(word)?;
@@ -488,7 +480,7 @@ impl Making<'_> {
             }
         }
         let known = archives.len();
-        let more = self.copied(stage, number, copying, &files, &mut additions, &below, made)?;
+        let more = self.copied(stage, copying, &files, &mut additions, &below, made)?;
         if known > 0 && !more.is_empty() {
             return Err(Error::Refused("archives and files of a stage cannot be added by one instruction".to_owned()));
         }
@@ -570,7 +562,7 @@ impl Making<'_> {
         Ok((name, self.session.store.blob_path(&digest), digest))
     }
 
-    fn run(&self, stage: &mut Stage, number: usize, run: &Run, title: &str, made: &Made) -> Result<(), Error> {
+    fn run(&self, stage: &mut Stage, run: &Run, title: &str, made: &Made) -> Result<(), Error> {
         if let Security::Insecure(_) = run.security {
             return Err(Error::Refused("--security=insecure: no command leaves the sandbox".to_owned()));
         }
@@ -602,7 +594,7 @@ impl Making<'_> {
         let (mut mounts, mut parts) = (Vec::new(), Vec::new());
         for mount in &run.mounts {
             let mount = mount.expand(&|name: &str| stage.scope.value(name))?;
-            self.mount(stage, number, &mount, &workshop, made, &mut mounts, &mut parts, &mut env)?;
+            self.mount(stage, &mount, &workshop, made, &mut mounts, &mut parts, &mut env)?;
         }
         let outside = self.request.allowed == Allowed::Network && run.network == Network::Default;
         let diff_ids: Vec<Digest> = stage.layers().iter().map(|layer| layer.diff_id).collect();
@@ -721,7 +713,6 @@ impl Making<'_> {
     fn mount(
         &self,
         stage: &Stage,
-        number: usize,
         mount: &Mount,
         workshop: &Workshop,
         made: &Made,
@@ -739,7 +730,7 @@ impl Making<'_> {
             MountKind::Bind => {
                 let layers = match &mount.from {
                     Some(from) if !matches!(self.request.contexts.get(from), Some(Context::Folder(_))) => {
-                        let archives = self.files(number, from, made)?.archives;
+                        let archives = self.files(from, made)?.archives;
                         archives
                             .into_iter()
                             .filter_map(|archive| match archive {

@@ -22,11 +22,11 @@ pub enum Error {
     /// The file has no stage at all.
     #[error("the file has no FROM")]
     Empty,
-    /// Files of a stage that comes later.
-    #[error("the stage `{name}` comes after the one that takes files from it")]
-    Later {
-        /// As it is written.
-        name: String,
+    /// Stages that wait for each other.
+    #[error("{}", if let [name] = names.as_slice() { format!("the stage {name} needs itself") } else { format!("the stages {} need each other", names.join(" and ")) })]
+    Circle {
+        /// What they are called, or their numbers.
+        names: Vec<String>,
     },
     /// A `FROM` names nothing.
     #[error("`FROM {text}` names no image: {why}")]
@@ -43,9 +43,7 @@ impl Explain for Error {
         match self {
             Self::NoStage { .. } => ErrorKind::Usage.named("dockerfile/no-stage"),
             Self::Empty => ErrorKind::Invalid.named("dockerfile/empty"),
-            Self::Later { .. } => {
-                ErrorKind::Invalid.named("dockerfile/later-stage").hint("put that stage before the other one")
-            }
+            Self::Circle { .. } => ErrorKind::Invalid.named("dockerfile/circle").hint("take files from earlier stages"),
             Self::NoBase { .. } => ErrorKind::Invalid
                 .named("dockerfile/no-base")
                 .hint("give the variable a value with `--build-arg`, or a default with ARG before the first FROM"),
@@ -56,7 +54,7 @@ impl Explain for Error {
 /// What files come from, or a stage stands on.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Origin {
-    /// An earlier stage, by its number from 0.
+    /// A stage, by its number from 0.
     Stage(usize),
     /// Nothing.
     Scratch,
@@ -87,23 +85,37 @@ impl Plan {
                 Error::NoStage { name: name.to_owned(), similar: closest(name, &names).map(str::to_owned) }
             })?,
         };
-        let mut bases = BTreeMap::new();
+        let (mut bases, mut needs) = (BTreeMap::new(), BTreeMap::new());
         let mut wanted = BTreeSet::from([target]);
         while let Some(number) = wanted.pop_last() {
             let Some(stage) = file.stages.get(number) else { continue };
             let base = base(file, number, stage, globals)?;
-            let names: Vec<_> = stage.instructions.iter().flat_map(sources).collect();
-            let mut later = names.iter().filter(|name| self::stage(file, name, number).is_none());
-            if let Some(name) = later.find(|name| self::stage(file, name, file.stages.len()).is_some()) {
-                return Err(Error::Later { name: name.clone() });
-            }
-            let sources = names.iter().map(|name| origin(file, name, number));
+            let sources = stage.instructions.iter().flat_map(sources).map(|name| origin(file, &name));
             let stages = sources.chain([base.clone()]).filter_map(|origin| match origin {
                 Origin::Stage(number) => Some(number),
                 _ => None,
             });
+            let stages: BTreeSet<usize> = stages.collect();
             bases.insert(number, base);
-            wanted.extend(stages.filter(|number| !bases.contains_key(number)));
+            wanted.extend(stages.iter().filter(|number| !bases.contains_key(number)));
+            needs.insert(number, stages);
+        }
+        // Those that wait for no other are taken away, until none is left.
+        while let Some(number) = needs.iter().find_map(|(number, stages)| stages.is_empty().then_some(*number)) {
+            needs.remove(&number);
+            needs.values_mut().for_each(|stages| stages.retain(|needed| *needed != number));
+        }
+        // Nor are those part of a circle that no other waits for.
+        let idle = |needs: &BTreeMap<usize, BTreeSet<usize>>| {
+            needs.keys().find(|number| !needs.values().any(|stages| stages.contains(number))).copied()
+        };
+        while let Some(number) = idle(&needs) {
+            needs.remove(&number);
+        }
+        if !needs.is_empty() {
+            let called = |number: &usize| file.stages.get(*number).and_then(|stage| stage.from.name.clone());
+            let names = needs.keys().map(|number| called(number).unwrap_or_else(|| number.to_string()));
+            return Err(Error::Circle { names: names.map(|name| format!("`{name}`")).collect() });
         }
         Ok(Self { bases, target })
     }
@@ -124,9 +136,9 @@ fn base(file: &Dockerfile, number: usize, stage: &Stage, globals: &Scope) -> Res
     }
 }
 
-/// What `--from` or `from=` means in the stage `number`.
-pub fn origin(file: &Dockerfile, text: &str, number: usize) -> Origin {
-    match stage(file, text, number) {
+/// What `--from` or `from=` means, in any stage: later ones are known too, as BuildKit has it.
+pub fn origin(file: &Dockerfile, text: &str) -> Origin {
+    match stage(file, text, file.stages.len()) {
         Some(number) => Origin::Stage(number),
         None => Origin::Named(text.to_owned()),
     }

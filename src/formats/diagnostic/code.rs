@@ -239,7 +239,7 @@ codes! {
     "EK1005" UnsetInFrom Error "a variable in FROM that nothing declares"
     "In `FROM`, only variables are known that an `ARG` before the first `FROM` declares, and those of the platforms (`BUILDPLATFORM`, `TARGETARCH` and their like). One that belongs to a stage is not."
     "EK1006" NoStage Error "a stage that cannot be meant"
-    "`--from` names an earlier stage, its number from 0, or an image. A stage cannot take files from itself, nor two stages from each other, and there is no stage of a number that is not lower than their count."
+    "`--from` names a stage, its number from 0, or an image. A stage cannot take files from itself, nor two stages from each other, and there is no stage of a number that is not lower than their count."
     "EK1007" NoSource Error "what is copied is not in the context"
     "Sources of `COPY` and `ADD` are paths in the context, which is the folder that a build is given: nothing outside of it can be reached. The folder of the Dockerfile is looked at, or the nearest one above it, up to the root of the repository, that has all sources; `--context` names another one."
     "EK1008" InsecureStep Error "a step that asks not to be locked in"
