@@ -8,7 +8,7 @@
 //! root within is the ordinary user who started this. It is never the host's root.
 
 use std::ffi::OsStr;
-use std::io::{self, Read as _, Write as _};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -238,7 +238,7 @@ impl Drop for Worker {
 ///
 /// # Errors
 /// When the other side has ended.
-pub fn send(mut line: &UnixStream, text: &[u8]) -> io::Result<()> {
+pub fn send(mut line: impl io::Write, text: &[u8]) -> io::Result<()> {
     line.write_all(&(text.len() as u64).to_le_bytes())?;
     line.write_all(text)
 }
@@ -247,7 +247,7 @@ pub fn send(mut line: &UnixStream, text: &[u8]) -> io::Result<()> {
 ///
 /// # Errors
 /// When it says too much, or half of something.
-pub fn receive(mut line: &UnixStream) -> io::Result<Option<Vec<u8>>> {
+pub fn receive(mut line: impl io::Read) -> io::Result<Option<Vec<u8>>> {
     let mut length = [0; 8];
     match line.read_exact(&mut length) {
         Err(error) if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) => {

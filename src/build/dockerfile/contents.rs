@@ -18,6 +18,9 @@ use crate::io::explain::{ErrorKind, Explain, Explanation};
 /// Version of the listings that are kept. Raised with each change of what they say.
 const RULES: u32 = 1;
 
+/// As many members as make it worth while to keep what layers show together.
+const MANY: usize = 1000;
+
 /// Most bytes of a file that is read into memory.
 const MOST: u64 = 16 << 20;
 
@@ -131,26 +134,42 @@ impl Archive {
     }
 }
 
-/// What `layers` show together, the lowest first. Those that are in a registry are fetched.
+/// What `layers` show together, the lowest first; `known` is what the first of them do, and how many these are. Those that are
+/// in a registry are fetched.
 ///
 /// # Errors
 /// When one cannot be had.
-pub fn view(session: &Session, layers: &[Layer]) -> Result<View, Error> {
+pub fn view(session: &Session, layers: &[Layer], known: Option<(View, usize)>) -> Result<View, Error> {
     registry::fetch(session, layers)?;
-    let mut view = View::default();
-    for layer in layers {
-        lay(session, &mut view, &Archive::Layer(layer.clone()))?;
+    let keys: Vec<_> = (1..=layers.len()).map(|count| view_key(&layers[..count])).collect();
+    let kept = || {
+        let kept =
+            |count: usize| Some((View::from_bytes(&session.store.cached_bytes("view", keys.get(count - 1)?)?)?, count));
+        (1..=layers.len()).rev().find_map(kept)
+    };
+    let (mut view, count) = known.or_else(kept).unwrap_or_default();
+    let mut members = 0;
+    for layer in layers.iter().skip(count) {
+        members += lay(session, &mut view, &Archive::Layer(layer.clone()))?;
+    }
+    if let Some(key) = keys.last().filter(|_| members > MANY) {
+        session.store.cache_bytes("view", key, &view.to_bytes())?;
     }
     Ok(view)
 }
 
-/// Lays what one more archive holds over what `view` shows.
+fn view_key(layers: &[Layer]) -> Digest {
+    layer::key(&("view", RULES, layers.iter().map(|layer| layer.diff_id).collect::<Vec<_>>()))
+}
+
+/// Lays what one more archive holds over what `view` shows. Says how many members that has.
 ///
 /// # Errors
 /// When it cannot be had.
-pub fn lay(session: &Session, view: &mut View, archive: &Archive) -> Result<(), Error> {
+pub fn lay(session: &Session, view: &mut View, archive: &Archive) -> Result<usize, Error> {
     let listing = archive.listing(session)?;
-    view.lay(&listing).map_err(|source| archive.malformed(archive::Error::Read { at: None, source }))
+    view.lay(&listing).map_err(|source| archive.malformed(archive::Error::Read { at: None, source }))?;
+    Ok(listing.members())
 }
 
 /// The bytes of the file that `path` leads to in what `layers` show; none where there is no file. Of a long one, none.

@@ -216,7 +216,7 @@ impl Making<'_> {
             Origin::Scratch => (Arc::default(), Vec::new()),
             Origin::Named(name) => {
                 let image = self.image(&name, self.platform)?;
-                (Arc::new(contents::view(self.session, image.layers())?), image.layers().to_vec())
+                (Arc::new(contents::view(self.session, image.layers(), None)?), image.layers().to_vec())
             }
         };
         Ok(Files { view, archives: layers.into_iter().map(Archive::Layer).collect() })
@@ -235,7 +235,8 @@ impl Making<'_> {
             }
             self.layer(&additions, &[], &view, title)
         })?;
-        stage.put(self.session, layer)
+        stage.put(layer);
+        Ok(())
     }
 
     /// What `make` makes of what `key` stands for, made once. Nothing is known of what has no key.
@@ -293,7 +294,8 @@ impl Making<'_> {
             let archives = self.copied(stage, copying, &sources, &mut additions, &below, made)?;
             self.layer(&additions, &archives, &below, title)
         })?;
-        stage.put(self.session, layer)
+        stage.put(layer);
+        Ok(())
     }
 
     /// What stands for all that a `COPY` depends on, without looking into a layer or a file; none where more would have to be
@@ -486,9 +488,8 @@ impl Making<'_> {
         }
         archives.extend(more);
         let layer = self.layer(&additions, &archives, &below, title)?;
-        // The stage goes on with the same view, if it has it for itself.
-        drop(below);
-        stage.put(self.session, layer)
+        stage.put(layer);
+        Ok(())
     }
 
     /// Patterns of the context's files, each replaced by what it matches where an archive is among that.
@@ -630,7 +631,8 @@ impl Making<'_> {
         };
         self.ledger.led(key, title, layer.as_ref(), &self.session.progress)?;
         stage.has_executed();
-        stage.put(self.session, layer)
+        stage.put(layer);
+        Ok(())
     }
 
     /// What a command led to before: what the lock says, where that can be had, else what it was here.

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::Error;
 use super::accounts::Accounts;
 use super::contents;
 use super::copy::{self, inside};
@@ -27,6 +26,9 @@ const SHELL: [&str; 2] = ["/bin/sh", "-c"];
 /// Where programs are looked for, where an image says nothing.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// What the first of a stage's layers show, and how many these are.
+type Shown = (Arc<View>, usize);
+
 /// A stage.
 #[derive(Clone)]
 pub struct Stage {
@@ -38,8 +40,8 @@ pub struct Stage {
     has_command: bool,
     /// How many commands were executed, here and in what it stands on.
     executed: usize,
-    /// What its layers show, once somebody asked.
-    view: Arc<Mutex<Option<Arc<View>>>>,
+    /// Once somebody asked.
+    view: Arc<Mutex<Option<Shown>>>,
 }
 
 impl Stage {
@@ -77,11 +79,13 @@ impl Stage {
     /// When one cannot be had.
     pub fn view(&self, session: &Session) -> Result<Arc<View>, contents::Error> {
         let mut known = self.view.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(view) = &*known {
+        let count = self.layers().len();
+        if let Some((view, _)) = known.as_ref().filter(|(_, known)| *known == count) {
             return Ok(Arc::clone(view));
         }
-        let view = Arc::new(contents::view(session, self.layers())?);
-        *known = Some(Arc::clone(&view));
+        let before = known.take().map(|(view, count)| (Arc::unwrap_or_clone(view), count));
+        let view = Arc::new(contents::view(session, self.layers(), before)?);
+        *known = Some((Arc::clone(&view), count));
         Ok(view)
     }
 
@@ -104,37 +108,14 @@ impl Stage {
     }
 
     /// Puts a layer on top, where there is one.
-    ///
-    /// # Errors
-    /// When it cannot be read.
-    pub fn put(&mut self, session: &Session, layer: Option<Layer>) -> Result<(), Error> {
-        match layer {
-            Some(layer) => Ok(self.add(session, layer)?),
-            None => Ok(()),
-        }
-    }
-
-    /// Puts a layer on top.
-    ///
-    /// # Errors
-    /// When it cannot be read.
-    fn add(&mut self, session: &Session, layer: Layer) -> Result<(), contents::Error> {
-        let known = match Arc::get_mut(&mut self.view) {
-            Some(own) => own.get_mut().unwrap_or_else(PoisonError::into_inner).take(),
+    pub fn put(&mut self, layer: Option<Layer>) {
+        let Some(layer) = layer else { return };
+        if Arc::get_mut(&mut self.view).is_none() {
             // Another stage begins or ends with the same.
-            None => self.view.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-        };
-        // One that is in a registry is fetched when somebody asks what it holds.
-        let is_here = layer::origin(&session.store, &layer.digest)?.is_none();
-        if let Some(view) = known.filter(|_| is_here) {
-            let mut view = Arc::unwrap_or_clone(view);
-            contents::lay(session, &mut view, &contents::Archive::Layer(layer.clone()))?;
-            self.view = Arc::new(Mutex::new(Some(Arc::new(view))));
-        } else {
-            self.view = Arc::default();
+            let known = self.view.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            self.view = Arc::new(Mutex::new(known));
         }
         self.image = self.image.clone().with_layer(layer);
-        Ok(())
     }
 
     /// Takes note of a step that made no layer.

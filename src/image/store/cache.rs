@@ -6,7 +6,7 @@ use fs_err as fs;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{Error, Store};
+use super::{Error, Flush, Store};
 use crate::io::digest::Digest;
 
 /// A result, and the blobs that have to be kept for it to be of use.
@@ -36,7 +36,29 @@ impl Store {
         }
         let damaged = |error: serde_json::Error| Error::Damaged { path: path.clone(), source: error.into() };
         let text = serde_json::to_vec(&Record { blobs, value }).map_err(damaged)?;
-        self.replace(&path, &text)
+        // Of what a loss of power took the end of, nothing is read.
+        self.replace(&path, &text, Flush::No)
+    }
+
+    /// As [`Store::cached`], of bytes that need no blobs.
+    pub fn cached_bytes(&self, kind: &str, key: &Digest) -> Option<Vec<u8>> {
+        fs::read(self.bytes_path(kind, key)).ok()
+    }
+
+    /// Remembers bytes that came out of work, and that need no blobs. Whoever reads them sees whether they are whole.
+    ///
+    /// # Errors
+    /// When writing fails.
+    pub fn cache_bytes(&self, kind: &str, key: &Digest, bytes: &[u8]) -> Result<(), Error> {
+        let path = self.bytes_path(kind, key);
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        self.replace(&path, bytes, Flush::Yes)
+    }
+
+    fn bytes_path(&self, kind: &str, key: &Digest) -> PathBuf {
+        self.cache_path(kind, key).with_extension("bin")
     }
 
     fn cache_path(&self, kind: &str, key: &Digest) -> PathBuf {

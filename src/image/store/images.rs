@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use fs_err as fs;
 use serde::Serialize;
 
-use super::{Error, Store};
+use super::{Error, Flush, Store};
 use crate::image::oci::{self, Descriptor, Index};
 use crate::io::digest::Digest;
 use crate::io::explain::{ErrorKind, Explain, Explanation};
@@ -300,7 +300,7 @@ impl Store {
         let mut images = self.images()?.into_iter().map(|image| (image.name.to_string(), image.descriptor)).collect();
         change(&mut images);
         let index = Index { manifests: images.into_values().collect(), ..Index::default() };
-        self.replace(&self.root().join("index.json"), &index.write())
+        self.replace(&self.root().join("index.json"), &index.write(), Flush::Yes)
     }
 }
 

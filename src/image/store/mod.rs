@@ -166,7 +166,7 @@ impl Store {
         let store = Self { inner: Arc::new(Inner { root, scratch: OnceLock::new(), lock }) };
         let layout = store.root().join("oci-layout");
         if !layout.exists() {
-            store.replace(&layout, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+            store.replace(&layout, br#"{"imageLayoutVersion":"1.0.0"}"#, Flush::Yes)?;
         }
         scratch::sweep(&store.root().join("scratch"))?;
         Ok(store)
@@ -205,12 +205,21 @@ impl Store {
         self.inner.scratch.get().map(Scratch::path).ok_or(Error::Homeless)
     }
 
-    /// Writes a whole file, or nothing: under another name first, flushed to the disk, renamed.
-    fn replace(&self, path: &Path, content: &[u8]) -> Result<(), Error> {
+    /// Writes a whole file, or nothing: under another name first, renamed.
+    fn replace(&self, path: &Path, content: &[u8], flush: Flush) -> Result<(), Error> {
         let mut file = tempfile::NamedTempFile::new_in(self.scratch_root()?)?;
         file.write_all(content)?;
-        file.as_file().sync_all()?;
+        if flush == Flush::Yes {
+            file.as_file().sync_all()?;
+        }
         file.persist(path).map_err(|error| error.error)?;
         Ok(())
     }
+}
+
+/// Whether a file is on the disk before it has its name, so that it is whole after a loss of power too.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Flush {
+    Yes,
+    No,
 }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
-use super::{Error, Store};
+use super::{Error, Flush, Store};
 use crate::io::archive::ArchivePath;
 use crate::io::content::Content;
 use crate::io::digest::Digest;
@@ -77,7 +77,7 @@ impl Store {
     /// When writing fails.
     pub fn put_recipe(&self, digest: &Digest, recipe: &Recipe) -> Result<(), Error> {
         let text = serde_json::to_vec(recipe).map_err(io::Error::from)?;
-        self.replace(&self.recipe_path(digest), &text)
+        self.replace(&self.recipe_path(digest), &text, Flush::Yes)
     }
 }
 

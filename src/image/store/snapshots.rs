@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
-use super::{Error, Store};
+use super::{Error, Flush, Store};
 use crate::io::archive::Entry;
 use crate::io::digest::Digest;
 
@@ -120,6 +120,6 @@ impl Store {
     /// # Errors
     /// When writing fails.
     pub fn keep_members(&self, layer: &Digest, members: &Members) -> Result<(), Error> {
-        self.replace(&self.snapshot_path(&tree_key(layer, None)).join(MEMBERS), &members.text()?)
+        self.replace(&self.snapshot_path(&tree_key(layer, None)).join(MEMBERS), &members.text()?, Flush::Yes)
     }
 }

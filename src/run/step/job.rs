@@ -1,7 +1,6 @@
 //! What a process within is told, and what it answers.
 
 use std::io;
-use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -14,6 +13,9 @@ use crate::run::container::terminal::Size;
 
 /// The kind of job, for all but the removal of trees.
 pub(super) const JOB: &str = "step";
+
+/// Bytes of what a command left that are handed over at once.
+pub(super) const PIECE: usize = 256 << 10;
 
 /// What is to be done, in the current folder.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -91,6 +93,6 @@ pub(super) struct Ended {
 }
 
 /// Says something.
-pub(super) fn say(line: &UnixStream, what: &impl Serialize) -> io::Result<()> {
+pub(super) fn say(line: impl io::Write, what: &impl Serialize) -> io::Result<()> {
     ids::send(line, &serde_json::to_vec(what)?)
 }

@@ -49,7 +49,7 @@ use crate::run::container::guest::exchange_with_terminal;
 use crate::run::container::lifeline::process_handle;
 use crate::run::container::terminal::Size;
 use crate::run::container::{Ends, Failure, Launcher};
-use job::{Ended, Job, Pack, Packed, Run, Settled, Unpack};
+use job::{Ended, Job, PIECE, Pack, Packed, Run, Settled, Unpack};
 
 pub use crate::io::ids::Ids;
 pub use within::take_over;
@@ -469,13 +469,15 @@ impl Workshop {
             return Ok((None, left_out));
         }
         let write = |writer: &mut archive::Writer<&mut dyn io::Write>| -> Result<(), Error> {
-            let mut worker = self.worker(&Job::Pack(told.clone()), Some(&desk.folder), None)?;
+            let worker = self.worker(&Job::Pack(told.clone()), Some(&desk.folder), None)?;
             let failed = |why: String| Error::Within { what: "what the command left cannot be read", why };
+            let mut line = io::BufReader::with_capacity(PIECE, &worker.line);
             loop {
-                let said = worker.hear()?.ok_or_else(|| failed("the process that reads it ended early".to_owned()))?;
+                let said = ids::receive(&mut line)?
+                    .ok_or_else(|| failed("the process that reads it ended early".to_owned()))?;
                 match serde_json::from_slice(&said).map_err(io::Error::from)? {
                     Packed::Entry(entry) => match entry.kind {
-                        archive::Kind::File { size } => writer.file(&entry, io::Read::take(&worker.line, size))?,
+                        archive::Kind::File { size } => writer.file(&entry, io::Read::take(&mut line, size))?,
                         _ => writer.entry(&entry)?,
                     },
                     Packed::Failed(why) => return Err(failed(why)),

@@ -24,7 +24,6 @@ use std::ffi::OsStr;
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
@@ -244,12 +243,12 @@ fn source_of(path: &Path) -> Option<PathBuf> {
 
 /// The extended attributes that belong into a layer.
 fn attributes(path: &Path) -> io::Result<Vec<(String, Vec<u8>)>> {
-    let mut names = vec![0; 64 << 10];
-    let length = match rustix::fs::llistxattr(path, &mut names[..]) {
-        Ok(length) => length,
-        // Of what has none, or on a file system that has none.
-        Err(_) => return Ok(Vec::new()),
+    // Most have none, and some file systems have none at all.
+    let mut names = match rustix::fs::llistxattr(path, &mut [0u8; 0][..]) {
+        Ok(length) if length > 0 => vec![0; 64 << 10],
+        _ => return Ok(Vec::new()),
     };
+    let length = rustix::fs::llistxattr(path, &mut names[..])?;
     let mut found = Vec::new();
     for name in names[..length].split(|&byte| byte == 0).filter_map(|name| std::str::from_utf8(name).ok()) {
         let belongs = name == "security.capability" || name.starts_with("user.") && !name.starts_with("user.overlay.");
@@ -279,7 +278,7 @@ fn everywhere(mut value: Vec<u8>) -> Vec<u8> {
 }
 
 /// Tells the entries of the upper folder `root`, which was put in order, and the bytes of files behind each.
-pub(super) fn tell(root: &Path, lower: &[PathBuf], line: &UnixStream) -> io::Result<()> {
+pub(super) fn tell(root: &Path, lower: &[PathBuf], line: &mut impl io::Write) -> io::Result<()> {
     let below = Stack::new(lower);
     let mut first_names: BTreeMap<(u64, u64), ArchivePath> = BTreeMap::new();
     let named = |path: &Path| ArchivePath::from_path(path).map_err(io::Error::other);
@@ -290,7 +289,7 @@ pub(super) fn tell(root: &Path, lower: &[PathBuf], line: &UnixStream) -> io::Res
         let kind = metadata.file_type();
         if is_whiteout(&metadata) {
             let file = [WHITEOUT.as_bytes(), path.file_name().unwrap_or_default().as_bytes()].concat();
-            say(line, &mark(&path.with_file_name(OsStr::from_bytes(&file)))?)?;
+            say(&mut *line, &mark(&path.with_file_name(OsStr::from_bytes(&file)))?)?;
             continue;
         }
         let name = named(&path)?;
@@ -300,10 +299,10 @@ pub(super) fn tell(root: &Path, lower: &[PathBuf], line: &UnixStream) -> io::Res
             Ok(Entry { path: name.clone(), mode, owner, kind, attributes })
         };
         if kind.is_dir() {
-            say(line, &Packed::Entry(entry(Kind::Directory)?))?;
+            say(&mut *line, &Packed::Entry(entry(Kind::Directory)?))?;
             // Where there is nothing below, it hides nothing.
             if is_opaque(&real) && below.entry(&path).is_some() {
-                say(line, &mark(&path.join(format!("{WHITEOUT}{WHITEOUT}.opq")))?)?;
+                say(&mut *line, &mark(&path.join(format!("{WHITEOUT}{WHITEOUT}.opq")))?)?;
             }
             continue;
         }
@@ -326,15 +325,15 @@ pub(super) fn tell(root: &Path, lower: &[PathBuf], line: &UnixStream) -> io::Res
             return Err(io::Error::other(format!("`{name}` is nothing that a layer holds")));
         };
         let entry = entry(kind)?;
-        say(line, &Packed::Entry(entry.clone()))?;
+        say(&mut *line, &Packed::Entry(entry.clone()))?;
         if let Kind::File { size } = entry.kind {
-            let copied = io::copy(&mut fs::File::open(&real)?.take(size), &mut &*line)?;
+            let copied = io::copy(&mut fs::File::open(&real)?.take(size), line)?;
             if copied != size {
                 return Err(io::Error::other(format!("`{name}` has become shorter")));
             }
         }
     }
-    say(line, &Packed::Done)
+    say(&mut *line, &Packed::Done)
 }
 
 #[cfg(test)]

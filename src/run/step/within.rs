@@ -5,7 +5,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Write as _};
 use std::os::fd::{FromRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::net::UnixStream;
@@ -18,7 +18,7 @@ use nix::sys::stat::{Mode, umask};
 use serde::Serialize;
 
 use super::host::{dress, open_all, paths};
-use super::job::{JOB, Job, Packed, Unpack, say};
+use super::job::{JOB, Job, PIECE, Packed, Unpack, say};
 use super::{process, upper};
 use crate::io::archive::{self, Below, Facts, Stack};
 use crate::io::ids;
@@ -68,8 +68,11 @@ fn work(job: &str, line: &UnixStream) -> io::Result<()> {
         }
         Job::Pack(told) => {
             let lower = enter_with(line, &told.lower)?;
-            let told = upper::tell(Path::new("root"), &paths(&lower), line);
-            told.or_else(|error| say(line, &Packed::Failed(error.to_string())))
+            // An entry is a few bytes, and so are most files.
+            let mut line = io::BufWriter::with_capacity(PIECE, line);
+            let told = upper::tell(Path::new("root"), &paths(&lower), &mut line);
+            told.or_else(|error| say(&mut line, &Packed::Failed(error.to_string())))?;
+            line.flush()
         }
         Job::Clear => {
             ids::enter(line, || Ok(()))?;
