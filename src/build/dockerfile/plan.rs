@@ -97,6 +97,9 @@ impl Plan {
             if let Some(name) = later.find(|name| self::stage(file, name, file.stages.len()).is_some()) {
                 return Err(Error::Later { name: name.clone() });
             }
+            // What a variable says is known when it is made: it may be any of those before.
+            let unknown = names.iter().any(|name| name.contains('$'));
+            wanted.extend((0..number).filter(|before| unknown && !bases.contains_key(before)));
             let sources = names.iter().map(|name| origin(file, name, number));
             let stages = sources.chain([base.clone()]).filter_map(|origin| match origin {
                 Origin::Stage(number) => Some(number),
