@@ -192,7 +192,7 @@ def main():
     with tempfile.TemporaryDirectory(prefix="compare-", dir=args.folder) as name:
         folder = pathlib.Path(name).resolve()
         docker, registry = Docker(folder), Registry(folder)
-        # BentoML 1.2 fails over its own `--opt`.
+        # Builds have the host's network, whichever BentoML starts them: the daemon has no bridge.
         (folder / "bin").mkdir()
         own = folder / "bin/docker"
         own.write_text(f'#!/bin/sh\ncase "$1 $2" in\nbuild*) shift; set -- build --network=host "$@";;\n'
