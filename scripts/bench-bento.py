@@ -11,146 +11,25 @@ leaves to be written to the disk is written before the next begins.
 """
 
 import argparse
-import contextlib
-import http.server
 import os
 import pathlib
 import platform
 import re
 import shutil
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-import urllib.error
 import urllib.request
+
+from containerized import BASE, Docker, free_port, make_base, proxy, run
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 EKIBEN = str(ROOT / "target/release/ekiben")
 PAGE = ROOT / "docs/benchmarks.md"
 PYTHON = ROOT / "target/tmp/bentos/1.4.39/venv/bin/python"
-BASE = "python:3.11-slim"
-SUITE = "bookworm"
 REQUEST = b'{"features": [[1.4, 0.2]]}'
-
-
-def run(*command, **more):
-    """Runs a command, which must succeed; gives its seconds and what it printed."""
-    # What the command before has left to write is no matter of this one's.
-    os.sync()
-    started = time.perf_counter()
-    done = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, **more)
-    seconds = time.perf_counter() - started
-    if done.returncode:
-        sys.exit(f"{command} ended with {done.returncode}:\n{done.stdout.decode()}{done.stderr.decode()}")
-    return seconds, done.stdout.decode().strip()
-
-
-class Proxy(http.server.BaseHTTPRequestHandler):
-    """Keeps what it fetched once."""
-
-    protocol_version = "HTTP/1.1"
-    kept: dict = {}
-
-    def do_GET(self):
-        if self.path not in self.kept:
-            direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-            try:
-                with direct.open(self.path, timeout=60) as answer:
-                    self.kept[self.path] = (answer.status, answer.read())
-            except urllib.error.HTTPError as error:
-                self.kept[self.path] = (error.code, b"")
-        status, body = self.kept[self.path]
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_):
-        pass
-
-
-@contextlib.contextmanager
-def proxy():
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-
-
-def builder():
-    """A docker that builds with BuildKit."""
-    for folder in [*os.environ["PATH"].split(":"), "/usr/bin"]:
-        program = pathlib.Path(folder, "docker")
-        if program.is_file():
-            version = run(program, "--version")[1]
-            buildx = subprocess.run([program, "buildx", "version"], capture_output=True).returncode == 0
-            if buildx or "version 20.10" in version:
-                return program
-    sys.exit("no docker here builds with BuildKit: install Debian's docker.io, or buildx")
-
-
-class Docker:
-    """A daemon with storage of its own."""
-
-    def __init__(self, folder):
-        self.folder, self.program = folder, builder()
-        self.host = f"unix://{folder}/docker.sock"
-        options = ["--bridge=none", "--iptables=false", "--ip6tables=false", f"--host={self.host}"]
-        places = [f"--data-root={folder}/docker", f"--exec-root={folder}/docker-run", f"--pidfile={folder}/docker.pid"]
-        log = open(folder / "dockerd.log", "wb")
-        self.daemon = subprocess.Popen(["dockerd", *options, *places], stdout=log, stderr=log)
-        self.env = {**os.environ, "DOCKER_HOST": self.host, "DOCKER_BUILDKIT": "1"}
-        self.env["PATH"] = f"{self.program.parent}:{os.environ['PATH']}"
-        for _ in range(300):
-            if subprocess.run([self.program, "version"], env=self.env, capture_output=True).returncode == 0:
-                break
-            time.sleep(0.1)
-        else:
-            self.stop()
-            sys.exit("dockerd does not answer: " + (folder / "dockerd.log").read_text()[-2000:])
-
-    def __call__(self, *args, **more):
-        return run(self.program, *args, env=self.env, **more)
-
-    def size(self, image):
-        return int(self("image", "inspect", "--format", "{{.Size}}", image)[1])
-
-    def forget(self, image):
-        """All that was built, but not what lies in the mounts for caches."""
-        subprocess.run([self.program, "image", "rm", "--force", image], env=self.env, capture_output=True)
-        for kind in ("regular", "source.local", "internal", "frontend"):
-            self("builder", "prune", "--all", "--force", "--filter", f"type={kind}")
-
-    def stop(self):
-        self.daemon.terminate()
-        self.daemon.wait()
-        subprocess.run(["umount", self.folder / "docker-run/netns/default"], capture_output=True)
-
-
-def make_base(docker, folder, through):
-    """Debian with Python and pip, as the official image has them, and this host's certificates."""
-    root = folder / "base"
-    packages = "python3,python3-pip,python3-venv,ca-certificates,netbase,tzdata"
-    options = ["--variant=minbase", f"--include={packages}", f'--aptopt=Acquire::http::Proxy "{through}"']
-    run("mmdebstrap", *options, SUITE, root)
-    (root / "etc/apt/apt.conf.d/99proxy").write_text(f'Acquire::http::Proxy "{through}";\n')
-    for mark in root.glob("usr/lib/python3*/EXTERNALLY-MANAGED"):
-        mark.unlink()
-    shutil.copyfile("/etc/ssl/certs/ca-certificates.crt", root / "etc/ssl/certs/ca-certificates.crt")
-    # uv asks this variable for them.
-    change = "ENV SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt"
-    run("sh", "-c", f"tar -C '{root}' -c . | '{docker.program}' import --change '{change}' - {BASE}", env=docker.env)
-    shutil.rmtree(root)
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 def until_answer(command, port, env, stop):

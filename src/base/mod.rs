@@ -605,7 +605,13 @@ fn layered(
     let title = format!("Debian packages, {}", packages.len());
     made_once(session, session.making, spec, &key, packages, &title, |writer| {
         let libraries = libraries_of_base(session, spec, base, platform, user)?.libraries;
-        Ok(debian::packages_layer(session, packages, platform, &libraries, writer)?)
+        let book = match base {
+            LockedBase::Image { .. } => {
+                Stack::of(session, &image(session, spec, base, platform, user)?)?.text("/var/lib/dpkg/status")?
+            }
+            _ => String::new(),
+        };
+        Ok(debian::packages_layer(session, packages, platform, &libraries, &book, writer)?)
     })
 }
 

@@ -72,6 +72,15 @@ def bentofile(kind):
     if kind == "commands":
         envs = [{"name": "GREETING", "value": "hello"}, {"name": "TOKEN", "value": "hush", "stage": "build"}]
         return {"service": "service:Commands", "envs": envs, "docker": {"setup_script": "./setup.sh"}}
+    if kind == "installs":
+        if BENTOML >= (1, 4):
+            return {"service": "service:Installs"}
+        docker = {"setup_script": "./setup.sh", "dockerfile_template": "./Dockerfile.template"}
+        return {
+            "service": "service:Installs",
+            "python": {"packages": SMALL, "lock_packages": False},
+            "docker": {**docker, "python_version": "3.11", "system_packages": ["libsodium23"], "env": {"GREETING": "good day"}},
+        }
     if kind in ("script", "template"):
         name, value = ("setup_script", "./setup.sh") if kind == "script" else ("dockerfile_template", "./Dockerfile.template")
         return {

@@ -612,6 +612,12 @@ fn what_no_build_can_do_for_a_bento_is_named() {
         (MIDDLE, "environment_yml: null", "environment_yml: ./environment.yml", "conda"),
         (NEW, "post_commands: []", "post_commands: ['true', \"true\\nFROM other\"]", "FROM"),
         (NEW, "post_commands: []", "post_commands: [\"true\\nNOTHING\"]", "NOTHING"),
+        (
+            NEW,
+            "post_commands: []",
+            "post_commands: [chmod +x ./env/docker/script__0a && ./env/docker/script__0a]",
+            "script__0a",
+        ),
     ];
     for (version, from, to, said) in cases {
         let folder = with_description(&home, version, "iris", from, to);

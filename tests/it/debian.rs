@@ -147,7 +147,7 @@ fn system_packages_are_a_layer_of_their_own() {
     assert_eq!(names, ["libblas3", "libgfortran5", "libgomp1", "liblapack3", "libquadmath0"]);
     fetch(&session, &source, &lock.system).unwrap();
     let mut writer = Writer::new(HashingWriter::new(Vec::new()));
-    packages_layer(&session, &lock.system, Platform::Amd64, &Libraries::default(), &mut writer).unwrap();
+    packages_layer(&session, &lock.system, Platform::Amd64, &Libraries::default(), "", &mut writer).unwrap();
     let (layer, ..) = writer.finish().unwrap().finish();
     let (paths, _) = listing(&layer);
     for path in [
@@ -251,7 +251,7 @@ fn the_index_of_libraries_is_the_one_that_ldconfig_writes() {
         assert!(own.len() > 2_000 && own == theirs, "the index of {suite} for {platform} is another one");
 
         let mut layer = Writer::new(Vec::new());
-        packages_layer(&session, &lock.system, platform, &libraries, &mut layer).unwrap();
+        packages_layer(&session, &lock.system, platform, &libraries, "", &mut layer).unwrap();
         let archive = root.with_extension("tar");
         fs_err::write(&archive, layer.finish().unwrap()).unwrap();
         assert!(Command::new("tar").arg("-xf").arg(&archive).arg("-C").arg(&root).status().unwrap().success());
@@ -301,7 +301,7 @@ fn the_index_of_libraries_is_the_one_that_ldconfig_writes() {
         let lock = resolve(&session, &source, &request).unwrap();
         fetch(&session, &source, &lock.system).unwrap();
         let mut layer = Writer::new(Vec::new());
-        packages_layer(&session, &lock.system, platform, &libraries, &mut layer).unwrap();
+        packages_layer(&session, &lock.system, platform, &libraries, "", &mut layer).unwrap();
         assert!(!listing(&layer.finish().unwrap()).0.contains("etc/ld.so.cache"));
     }
 }

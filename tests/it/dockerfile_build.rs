@@ -605,3 +605,17 @@ fn what_layers_show_is_kept_and_made_again_where_it_is_not_whole() {
     fs::remove_dir_all(memory.join("view")).unwrap();
     again("gone");
 }
+
+#[test]
+fn a_variable_can_say_which_stage_files_are_from() {
+    let home = Home::empty();
+    home.write("context/a", "one");
+    home.write("context/b", "two");
+    let dockerfile = "ARG WHICH=a\nFROM scratch AS from-a\nCOPY a /x\nFROM scratch AS from-b\nCOPY b /x\n\
+                      FROM scratch\nARG WHICH\nCOPY --from=from-${WHICH} /x /y\n";
+    home.write("context/Dockerfile", dockerfile);
+    let built = |options: &[&str]| home.run([&["build", "context"], options].concat()).ok().out;
+    assert_eq!(built(&[]), built(&["--build-arg", "WHICH=a"]));
+    assert_ne!(built(&[]), built(&["--build-arg", "WHICH=b"]));
+    home.run(["build", "context", "--build-arg", "WHICH=c"]).ends(5).says("from-c");
+}

@@ -3,7 +3,7 @@
 //! The base layer is a whole small system: packages, merged /usr, users, mount points. A layer of further packages is
 //! only what those bring. Same packages, same bytes: entries go by path, and nothing of the host is asked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufWriter, Read, Seek as _, SeekFrom, Write};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ use crate::io::progress::Unit;
 
 /// The number of the rules by which packages become a layer: another one may make other bytes of the same packages, so
 /// it belongs into the key under which a layer is remembered.
-pub const RULES: u32 = 2;
+pub const RULES: u32 = 3;
 
 /// The user that an image's program runs as.
 #[derive(Clone, Debug)]
@@ -65,6 +65,7 @@ pub fn base_layer<W: Write>(
     writer: &mut Writer<W>,
 ) -> Result<Libraries, Error> {
     let mut tree = Tree::read(session, packages)?;
+    tree.leave_notes()?;
     tree.configure(session)?;
     tree.furnish(platform, user)?;
     let libraries = tree.libraries(platform)?;
@@ -74,8 +75,8 @@ pub fn base_layer<W: Write>(
 }
 
 /// Writes a layer of `packages`, which are in the store, to lie upon a base that has all else that they need, and the
-/// libraries `base`. It has the loader's index of those and its own, where that is another one than the base has. Gives
-/// the libraries of both.
+/// libraries `base`. It has the loader's index of those and its own, where that is another one than the base has; and they are
+/// noted in `book`, which dpkg keeps in the base. Gives the libraries of both.
 ///
 /// # Errors
 /// As [`base_layer`].
@@ -84,9 +85,14 @@ pub fn packages_layer<W: Write>(
     packages: &[Package],
     platform: Platform,
     base: &Libraries,
+    book: &str,
     writer: &mut Writer<W>,
 ) -> Result<Libraries, Error> {
     let mut tree = Tree::read(session, packages)?;
+    match book {
+        "" => tree.leave_notes()?,
+        _ => tree.note_in(book)?,
+    }
     tree.configure(session)?;
     let own = tree.libraries(platform)?;
     let all = base.below(&own);
@@ -114,6 +120,15 @@ fn placed(path: &ArchivePath) -> Result<ArchivePath, crate::io::archive::PathErr
         }
     }
     Ok(path.clone())
+}
+
+/// Where something of a package lies in dpkg's folder.
+fn in_book(package: &Package, folder: &str, name: &str) -> Result<ArchivePath, Error> {
+    let failed = |error: crate::io::archive::PathError| Error::Deb {
+        package: package.name.clone(),
+        source: DebError::Format(error.to_string()),
+    };
+    Ok(fixed("var/lib/dpkg").join(&ArchivePath::new(format!("{folder}/{name}")).map_err(failed)?))
 }
 
 /// A package that was read, with the contents of its files in a file of its own.
@@ -241,20 +256,47 @@ impl<'a> Tree<'a> {
         self.pieces.entry(path).or_insert(Piece { entry, content: Content::Made(bytes), owner: None });
     }
 
+    /// Notes the packages where scanners look for them in images without dpkg: one file for each.
+    fn leave_notes(&mut self) -> Result<(), Error> {
+        let mut notes = Vec::new();
+        for (package, unpacked) in self.packages.iter().zip(&self.unpacked) {
+            let place = in_book(package, "status.d", &package.name)?;
+            notes.push((place, format!("{}\n", unpacked.deb.control.trim_end())));
+        }
+        notes.into_iter().for_each(|(place, note)| self.add_file(place, note.into_bytes()));
+        Ok(())
+    }
+
+    /// Notes the packages as dpkg does (deb822(5), dpkg-query(1)): in its `book`, in place of other versions of them, and in
+    /// a list of files for each. Else apt would install them again, and take what needs them for broken.
+    fn note_in(&mut self, book: &str) -> Result<(), Error> {
+        let field = |text: &str, name: &str| -> Option<String> {
+            let control = deb822::paragraphs(text).next()?;
+            control.get(name).map(str::to_owned)
+        };
+        let name_of = |text: &str| (field(text, "Package"), field(text, "Architecture").filter(|name| name != "all"));
+        let controls: Vec<_> = self.unpacked.iter().map(|unpacked| unpacked.deb.control.trim().to_owned()).collect();
+        let own: BTreeSet<_> = controls.iter().map(|control| name_of(control)).collect();
+        let there = book.split("\n\n").map(str::trim).filter(|text| !text.is_empty() && !own.contains(&name_of(text)));
+        let mut text: String = there.map(|paragraph| format!("{paragraph}\n\n")).collect();
+        for (number, (package, control)) in self.packages.iter().zip(&controls).enumerate() {
+            let (first, rest) = control.split_once('\n').unwrap_or((control, ""));
+            text.push_str(&format!("{first}\nStatus: install ok installed\n{rest}\n\n"));
+            // One that is there for several processors is told by its own.
+            let architecture = field(control, "Architecture")
+                .filter(|_| field(control, "Multi-Arch").is_some_and(|kind| kind == "same"));
+            let name = architecture.map_or_else(|| package.name.clone(), |own| format!("{}:{own}", package.name));
+            let files = self.pieces.iter().filter(|(_, piece)| piece.owner == Some(number));
+            let files: String = files.map(|(path, _)| format!("/{path}\n")).collect();
+            let place = in_book(package, "info", &format!("{name}.list"))?;
+            self.add_file(place, format!("/.\n{files}").into_bytes());
+        }
+        self.add_file(fixed("var/lib/dpkg/status"), text.into_bytes());
+        Ok(())
+    }
+
     /// Makes what the maintainer scripts of the packages would have made.
     fn configure(&mut self, session: &Session) -> Result<(), Error> {
-        let mut statuses = Vec::new();
-        for (package, unpacked) in self.packages.iter().zip(&self.unpacked) {
-            // Where scanners look for packages in images without dpkg, one file for each.
-            let name = ArchivePath::new(&package.name).map_err(|error| Error::Deb {
-                package: package.name.clone(),
-                source: DebError::Format(error.to_string()),
-            })?;
-            statuses.push((name, format!("{}\n", unpacked.deb.control.trim_end())));
-        }
-        for (name, status) in statuses {
-            self.add_file(fixed("var/lib/dpkg/status.d").join(&name), status.into_bytes());
-        }
         self.configure_alternatives(session);
         self.configure_certificates()?;
         if let Some(bytes) = self.content(&fixed("usr/share/libc-bin/nsswitch.conf"))? {
@@ -517,6 +559,11 @@ mod tests {
     type Members = BTreeMap<String, (Entry, String)>;
 
     fn layer(mirror: &Mirror, packages: &[Package], base: bool) -> Result<Members, Error> {
+        layer_upon(mirror, packages, base, "")
+    }
+
+    /// Upon a base in which dpkg keeps `book`.
+    fn layer_upon(mirror: &Mirror, packages: &[Package], base: bool, book: &str) -> Result<Members, Error> {
         let home = tempfile::tempdir().unwrap();
         let session = session(home.path(), Network::Online);
         fetch(&session, &mirror.source(None), packages)?;
@@ -524,7 +571,9 @@ mod tests {
         let user = User { name: "ekiben".to_owned(), uid: 1034, gid: 1034, home: path("home/ekiben") };
         match base {
             true => drop(base_layer(&session, packages, Platform::Amd64, Some(&user), &mut writer)?),
-            false => drop(packages_layer(&session, packages, Platform::Amd64, &Libraries::default(), &mut writer)?),
+            false => {
+                drop(packages_layer(&session, packages, Platform::Amd64, &Libraries::default(), book, &mut writer)?)
+            }
         }
         let bytes = writer.finish().unwrap();
         let mut members = Members::new();
@@ -628,6 +677,30 @@ mod tests {
             "var/lib/dpkg/status.d/a",
         ];
         assert_eq!(paths, expected);
+    }
+
+    #[test]
+    fn packages_are_noted_in_the_book_of_a_base_that_has_dpkg() {
+        let mut mirror = Mirror::new();
+        let packages = [
+            add(&mut mirror, "a", "Multi-Arch: same\nDescription: new", "", &[file("lib/a.so", "a")]),
+            add(&mut mirror, "b", "", "", &[file("usr/bin/b", "b")]),
+        ];
+        let book = "Package: a\nStatus: install ok installed\nArchitecture: amd64\nVersion: 0\n\n\
+                    Package: a\nStatus: install ok installed\nArchitecture: i386\nVersion: 0\n\n\
+                    Package: other\nStatus: deinstall ok config-files\nConffiles:\n /etc/o 1\nVersion: 2\n";
+        let members = layer_upon(&mirror, &packages, false, book).unwrap();
+        let text = |name: &str| members[name].1.as_str();
+        assert_eq!(
+            text("var/lib/dpkg/status"),
+            "Package: a\nStatus: install ok installed\nArchitecture: i386\nVersion: 0\n\n\
+             Package: other\nStatus: deinstall ok config-files\nConffiles:\n /etc/o 1\nVersion: 2\n\n\
+             Package: a\nStatus: install ok installed\nVersion: 1\nArchitecture: amd64\nMulti-Arch: same\nDescription: new\n\n\
+             Package: b\nStatus: install ok installed\nVersion: 1\nArchitecture: amd64\n\n"
+        );
+        assert_eq!(text("var/lib/dpkg/info/a:amd64.list"), "/.\n/usr/lib/a.so\n");
+        assert_eq!(text("var/lib/dpkg/info/b.list"), "/.\n/usr/bin/b\n");
+        assert!(!members.keys().any(|path| path.contains("status.d")));
     }
 
     #[test]

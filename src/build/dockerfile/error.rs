@@ -11,6 +11,9 @@ use crate::io::digest::Digest;
 use crate::io::explain::{ErrorKind, Explain, Explanation};
 use crate::{base, run};
 
+/// What a shell ends with where its command got SIGKILL.
+const KILLED: i32 = 128 + 9;
+
 /// Why a Dockerfile becomes no image.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -70,6 +73,8 @@ pub enum Error {
         code: i32,
         /// What it said last.
         lines: Vec<String>,
+        /// Why it had no other user than root, where it had none.
+        alone: Option<String>,
     },
     /// A command was killed because of its memory.
     #[error("the command took more memory than it may have")]
@@ -207,9 +212,11 @@ impl Explain for Error {
             Self::NotAllowed { .. } => ErrorKind::Usage.named("dockerfile/not-allowed").hint(
                 "with --allow-run they are executed in a sandbox, with --allow-run=network they reach the network from there",
             ),
-            Self::Failed { .. } => ErrorKind::Failure
-                .named("dockerfile/command-failed")
-                .hint("with -v all that commands say is shown; --debug-shell opens a shell in what was there before"),
+            Self::Failed { code, alone, .. } => ErrorKind::Failure.named("dockerfile/command-failed").hint(match (alone, code) {
+                (Some(why), _) => format!("it had no user but root, so changing owners fails, and apt with that: {why}"),
+                (None, &KILLED) => "137 is what a process ends with that is killed, as when memory runs out".to_owned(),
+                _ => "with -v all that commands say is shown; --debug-shell opens a shell in what was there before".to_owned(),
+            }),
             Self::NoLock { path } => ErrorKind::Stale
                 .named("dockerfile/no-lock")
                 .hint(format!("`--lock {}` writes one", path.display())),

@@ -32,6 +32,7 @@ use crate::image::{Image, download, remote};
 use crate::io::archive::{Node, View};
 use crate::io::compress::Compression;
 use crate::io::digest::Digest;
+use crate::io::ids::Ids;
 use crate::io::progress::Unit;
 use crate::project::lock::{LockedLayer, LockedStep};
 use crate::run::container::Launcher;
@@ -676,6 +677,13 @@ impl Making<'_> {
         let title = error::shortened(&command.title);
         let task = self.session.progress.task("Running", title.clone(), Unit::Items, None);
         let mut last = std::collections::VecDeque::new();
+        let failed = |code, last: std::collections::VecDeque<_>| {
+            let alone = match workshop.ids() {
+                Ids::One { why } => Some(why.clone()),
+                Ids::Range { .. } => None,
+            };
+            Error::Failed { code, lines: last.into(), alone }
+        };
         let ran = workshop.run(&trees, command, &mut |line| {
             self.session.progress.detail(line);
             last.push_back(line.to_owned());
@@ -686,13 +694,13 @@ impl Making<'_> {
         if let Some(debug) = self.debug.filter(|_| ran.exit != 0) {
             drop(task);
             debug(workshop, &trees, command)?;
-            return Err(Error::Failed { code: ran.exit, lines: last.into() });
+            return Err(failed(ran.exit, last));
         }
         if ran.out_of_memory {
             return Err(Error::OutOfMemory);
         }
         if ran.exit != 0 {
-            return Err(Error::Failed { code: ran.exit, lines: last.into() });
+            return Err(failed(ran.exit, last));
         }
         task.finish(format!("Executed {title}"));
         if !ran.left_out.is_empty() {

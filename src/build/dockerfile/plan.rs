@@ -90,12 +90,15 @@ impl Plan {
         while let Some(number) = wanted.pop_last() {
             let Some(stage) = file.stages.get(number) else { continue };
             let base = base(file, number, stage, globals)?;
-            let sources = stage.instructions.iter().flat_map(sources).map(|name| origin(file, &name));
+            let names: Vec<_> = stage.instructions.iter().flat_map(sources).collect();
+            // What a variable says is known when it is made: it may be any of those before.
+            let unknown = (0..number).filter(|_| names.iter().any(|name| name.contains('$')));
+            let sources = names.iter().map(|name| origin(file, name));
             let stages = sources.chain([base.clone()]).filter_map(|origin| match origin {
                 Origin::Stage(number) => Some(number),
                 _ => None,
             });
-            let stages: BTreeSet<usize> = stages.collect();
+            let stages: BTreeSet<usize> = stages.chain(unknown).collect();
             bases.insert(number, base);
             wanted.extend(stages.iter().filter(|number| !bases.contains_key(number)));
             needs.insert(number, stages);

@@ -230,12 +230,25 @@ impl Translation<'_> {
 
     /// A command as BentoML writes it into a Dockerfile, after `before`; none where it cannot stand there.
     fn command(&mut self, at: &str, before: &str, command: &str) -> Option<Excerpt> {
+        if let Some(script) = self.lost_script(command) {
+            let help = "BentoML loses the scripts of `run_script` in a service's image: name the file in `build_include`, and call it \
+                        with `run`";
+            self.refuse(at, format!("there is no {script} in the bento"), help);
+            return None;
+        }
         let (mut mounts, mut exports) = (String::new(), String::new());
         for BentoVariable { name, .. } in self.secrets() {
             mounts.push_str(&format!("--mount=type=secret,id={name},required=true "));
             exports.push_str(&format!("{name}=\"$(cat /run/secrets/{name})\" "));
         }
         self.excerpt(at, format!("{before}RUN {mounts}{exports}{command}\n"))
+    }
+
+    /// A script that a command calls and that is not there: BentoML 1.4 loses those of `run_script` where the image is that of a
+    /// service (`attrs.evolve` forgets `Image.scripts`).
+    fn lost_script<'a>(&self, command: &'a str) -> Option<&'a str> {
+        let mut words = command.split_whitespace().filter_map(|word| word.strip_prefix("./"));
+        words.find(|word| word.starts_with("env/docker/script__") && !self.files.has(word))
     }
 
     /// Variables that only the build has.
@@ -482,7 +495,10 @@ fn apt(command: &str) -> Option<Vec<String>> {
 /// Whether commands call Debian's package manager, which bases do not have that are put together here.
 fn calls_apt(text: &str) -> bool {
     let is_in_word = |letter: char| letter.is_alphanumeric() || letter == '-' || letter == '_';
-    text.split(|letter| !is_in_word(letter)).any(|word| ["apt", "apt-get", "dpkg"].contains(&word))
+    let mut words = text.split(|letter| !is_in_word(letter));
+    words.any(|word| {
+        ["apt", "aptitude", "dpkg"].contains(&word) || word.starts_with("apt-") || word.starts_with("dpkg-")
+    })
 }
 
 /// `-y`, `--no-install-recommends`, and the value of `-o`.
@@ -537,6 +553,16 @@ mod tests {
         assert_eq!(apt("curl example.org | sh"), None);
         assert_eq!(apt("apt-get install -y git; rm -rf /"), None);
         assert_eq!(apt("apt-get install -y git || true"), None);
+    }
+
+    #[test]
+    fn scripts_that_call_a_package_manager_are_known() {
+        for text in
+            ["apt-get update", "x=$(dpkg-query -W sl)", "echo y|apt install sl", "apt-mark hold sl", "dpkg -i a.deb"]
+        {
+            assert!(calls_apt(text), "{text}");
+        }
+        assert!(!calls_apt("adapt-get; cat aptly /opt/my-apt dpkg_list"));
     }
 
     #[test]
