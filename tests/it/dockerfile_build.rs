@@ -555,3 +555,36 @@ fn a_file_with_the_size_and_time_of_another_is_another() {
     fs::remove_file(folder.join("context/folder/b.txt")).unwrap();
     assert_ne!(before, build());
 }
+
+#[test]
+fn what_layers_show_is_kept_and_made_again_where_it_is_not_whole() {
+    let home = bench();
+    let folder = home.folder();
+    // The second layer is the target of links, and has other modes and a folder more than the first.
+    let file = "FROM base\nRUN mkdir -p /many/deep && cd /many && for n in $(seq 1100); do : >$n; done && chmod 1770 deep && \
+                ln -s many /link\nCOPY a1.txt folder /link/deep/\nRUN rm /many/7 && chown 3:4 /many && mkdir /many/8x\n\
+                COPY a2.txt /many/7\nCOPY folder /link/8x/\n";
+    let first = built_in(folder, file, &[]);
+    let memory = folder.join("store/memory");
+    let kept = || fs::read_dir(memory.join("view")).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
+    assert!(!kept().is_empty());
+    let again = |what: &str| {
+        for of_copies in ["placed", "copied"] {
+            fs::remove_dir_all(memory.join(of_copies)).unwrap();
+        }
+        assert_eq!(built_in(folder, file, &[]), first, "{what}");
+        assert!(!kept().is_empty(), "{what}");
+    };
+    again("kept");
+    for path in kept() {
+        let bytes = fs::read(&path).unwrap();
+        fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+    }
+    again("cut");
+    for path in kept() {
+        fs::write(&path, "").unwrap();
+    }
+    again("empty");
+    fs::remove_dir_all(memory.join("view")).unwrap();
+    again("gone");
+}
