@@ -12,9 +12,10 @@ use std::os::unix::fs::MetadataExt as _;
 
 use crate::io::archive;
 
-/// Has ext4 look for room for each folder that is made in `path` where there is most, as it does below the root: else all
-/// that is made here lies close to where other work was just removed, and an ext4 without a journal passes over each inode
-/// that was used within the last minutes, for each file anew. Other file systems know nothing of it.
+/// Has ext4 put each folder that is made in `path` where there are fewest others, as it does below the root: else all that is
+/// made here lies close to where other work was just removed, and an ext4 without a journal passes over each inode that was
+/// freed within the last minutes, for each file anew. It makes that rarer, and does not rule it out. Other file systems know
+/// nothing of it.
 fn set_apart(path: &Path) {
     if let Ok(folder) = fs::File::open(path)
         && let Ok(flags) = rustix::fs::ioctl_getflags(&folder)
