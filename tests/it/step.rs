@@ -314,6 +314,15 @@ fn what_would_take_the_machine_down_is_stopped() {
     let (_, said) = home.run(&trees, &command);
     assert!(!said.contains("all"), "{said}");
     assert!(started.elapsed() < Duration::from_secs(15), "processes outlived it");
+
+    // Where the machine's memory ends, it is killed before anything else is; control groups are root's here.
+    assert_eq!(home.shell(&trees, "b cat /proc/self/oom_score_adj").1, "1000\n");
+    let mut command = shell("x=0123456789abcdef; while :; do x=$x$x; done");
+    command.limits.memory = Some(32 << 20);
+    if nix::unistd::geteuid().is_root() {
+        let (ran, said) = home.run(&trees, &command);
+        assert!(ran.out_of_memory && ran.exit != 0, "{} {said}", ran.exit);
+    }
 }
 
 #[test]

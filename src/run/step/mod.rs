@@ -136,7 +136,7 @@ pub enum Network {
 /// What a command may use up.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Limits {
-    /// Bytes of memory. It holds where this user may make control groups.
+    /// Bytes of memory. It holds where this user may make control groups; and where the machine's own ends, the command goes first.
     pub memory: Option<u64>,
     /// Processes and threads.
     pub pids: u64,
@@ -148,8 +148,15 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { memory: None, pids: 16_384, reserve: 512 << 20, disk: None }
+        Self { memory: Some(most_memory()), pids: 16_384, reserve: 512 << 20, disk: None }
     }
+}
+
+/// What of this machine's memory is left, where the others are to have enough to go on.
+fn most_memory() -> u64 {
+    let info = rustix::system::sysinfo();
+    let all = info.totalram.saturating_mul(u64::from(info.mem_unit));
+    all - all / 16
 }
 
 /// A file that a command sees, which can only be read and is in no layer.

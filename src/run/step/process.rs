@@ -336,6 +336,8 @@ fn tell(mut to: &io::PipeWriter, failure: &Failure) -> i32 {
 fn try_first(first: First<'_>) -> Result<Infallible, Failure> {
     let First { run, line, group, host, supervisor, filters, packets, to, mut begins, has_range } = first;
     supervisor.die_with_it()?;
+    // Where the machine runs out of memory, what is executed here is to be killed before all else.
+    fs::write("/proc/self/oom_score_adj", "1000")?;
     for mut door in &group.doors {
         door.write_all(b"0").map_err(|error| Failure::Unheld { why: error.to_string() })?;
     }
