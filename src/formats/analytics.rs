@@ -25,15 +25,16 @@ pub struct AnalyticsManifest {
     /// Words to find it by.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
-    /// Its version: a positive integer.
+    /// Its version: a positive integer, greater than the last one. Absent: one more than the last one, and 1 at first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
-    pub version: u64,
+    pub version: Option<u64>,
     /// Where its data come from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub input: Option<Phases>,
+    pub input: Option<Input>,
     /// Where its results go.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub output: Option<Phases>,
+    pub output: Option<Output>,
     /// What it is made of.
     pub model_data: ModelData,
 }
@@ -42,63 +43,151 @@ impl Described for AnalyticsManifest {
     const KIND: Kind = Kind::Analytics;
 }
 
-/// What flows while a model is trained, and while it is asked.
+/// Where the data of a model come from.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Phases {
-    /// While it is trained.
+pub struct Input {
+    /// What it is trained with.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub training: Vec<Channel>,
-    /// While it is asked.
+    pub training: Vec<TrainingInput>,
+    /// What it is asked.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub prediction: Vec<Channel>,
+    pub prediction: Vec<PredictionInput>,
 }
 
-/// A way that data flow.
+/// Where the results of a model go.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Output {
+    /// The statistics of a training.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub training: Vec<Results>,
+    /// Its answers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub prediction: Vec<Results>,
+}
+
+/// What a model is trained with.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", content = "payload", rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum Channel {
-    /// Data that were kept.
+pub enum TrainingInput {
+    /// A data set that is there before the model is.
     HistoricData(HistoricData),
-    /// Messages.
-    MessageBus(MessageBus),
-    /// Requests.
-    RestApi(RestApi),
+    /// Messages, collected.
+    MessageBus(TrainingBus),
 }
 
-/// Data that were kept.
+/// What a model is asked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "type", content = "payload", rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum PredictionInput {
+    /// Requests.
+    RestApi(RestApi),
+    /// Messages.
+    MessageBus(MessageBus),
+}
+
+/// Where results go.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "type", content = "payload", rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Results {
+    /// Messages.
+    MessageBus(MessageBus),
+}
+
+/// A data set that is there before the model is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct HistoricData {
-    /// What keeps them, as `STORAGE`.
-    pub data_source: String,
-    /// The file with them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub file_name: Option<String>,
-    /// The query that selects them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub query: Option<String>,
+    /// What keeps it.
+    pub data_source: DataSource,
+    /// What it is called there.
+    #[schemars(length(min = 1))]
+    pub file_name: String,
+}
+
+/// What keeps data sets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum DataSource {
+    /// The storage of whoever runs the model.
+    Storage,
+}
+
+/// Messages that a model is trained with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct TrainingBus {
+    /// By which they are routed.
+    #[schemars(length(min = 1))]
+    pub routing_keys: Vec<RoutingKey>,
+    /// How many are collected before they are trained with.
+    #[serde(default = "buffer")]
+    #[schemars(range(min = 1))]
+    pub buffer: u64,
+    /// Whether the model learns from each message rather than from all that were collected.
+    #[serde(default, skip_serializing_if = "Online::is_not")]
+    pub online: Online,
+}
+
+/// As many messages as are collected where nobody says.
+fn buffer() -> u64 {
+    1000
+}
+
+/// Yes or no, also as a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Online {
+    /// As such.
+    Flag(bool),
+    /// As a text.
+    Text(OnlineText),
+}
+
+/// Yes or no, as a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OnlineText {
+    /// Yes.
+    True,
+    /// No.
+    False,
+}
+
+impl Default for Online {
+    fn default() -> Self {
+        Self::Flag(false)
+    }
+}
+
+impl Online {
+    /// Whether it is yes.
+    pub fn is(self) -> bool {
+        matches!(self, Self::Flag(true) | Self::Text(OnlineText::True))
+    }
+
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+    fn is_not(&self) -> bool {
+        !self.is()
+    }
 }
 
 /// Messages.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct MessageBus {
-    /// By which messages are routed.
+    /// By which they are routed.
     #[schemars(length(min = 1))]
     pub routing_keys: Vec<RoutingKey>,
-    /// How many messages are collected before they are handed on.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1))]
-    pub buffer: Option<u64>,
 }
 
 /// By which messages are routed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RoutingKey {
-    /// The key.
-    #[schemars(length(min = 1))]
+    /// The key: words with dots between them (AMQP 0-9-1, 3.1.3.3).
+    #[schemars(length(min = 1, max = 255))]
     pub name: String,
 }
 
@@ -139,24 +228,19 @@ pub enum ModelData {
     DockerLayers(LayersModel),
 }
 
-/// A pickle and the packages that it needs.
+/// What Python code and its packages make.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct PythonModel {
     /// The packages.
     #[serde(default)]
     pub dependencies: Vec<Dependency>,
-    /// How it was trained.
+    /// With what it is trained.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub hyperparameters: BTreeMap<String, serde_json::Value>,
-    /// The pickle, beside the manifest.
+    /// What training makes: an archive need not have it.
+    #[schemars(length(min = 1))]
     pub model_file: String,
-    /// Variables of the environment.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub env_vars: BTreeMap<String, String>,
-    /// The description of what it answers, beside the manifest.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub openapi: Option<String>,
 }
 
 /// A Python package.
@@ -175,90 +259,256 @@ pub struct Dependency {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct H2oModel {
-    /// The model, beside the manifest.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub model_file: Option<String>,
-    /// The program that asks it, beside the manifest.
+    /// The program that asks it.
+    #[schemars(length(min = 1))]
     pub jar_file: String,
-    /// How it was trained.
+    /// With what it is trained.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub hyperparameters: BTreeMap<String, serde_json::Value>,
-    /// Variables of the environment.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub env_vars: BTreeMap<String, String>,
-    /// The description of what it answers, beside the manifest.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub openapi: Option<String>,
 }
 
-/// Layers of an image.
+/// What a Dockerfile makes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct LayersModel {
-    /// Their archives, beside the manifest, the lowest first.
+    /// Stages of the Dockerfile, or what the image is called.
     #[schemars(length(min = 1))]
-    pub layers: Vec<String>,
-    /// How it was trained.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub hyperparameters: BTreeMap<String, serde_json::Value>,
+    pub layers: Vec<NamedLayer>,
     /// Variables of the environment.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub env_vars: BTreeMap<String, String>,
-    /// The description of what it answers, beside the manifest.
+    #[serde(default, skip_serializing_if = "EnvVars::are_none")]
+    pub env_vars: EnvVars,
+    /// The description of what it answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub openapi: Option<String>,
+    pub openapi: Option<Openapi>,
+}
+
+/// A layer by its name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NamedLayer {
+    /// The name.
+    #[schemars(length(min = 1))]
+    pub name: String,
+}
+
+/// Variables of the environment, either way that they are written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum EnvVars {
+    /// By name.
+    Named(BTreeMap<String, String>),
+    /// In order.
+    Listed(Vec<EnvVar>),
+}
+
+/// A variable of the environment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EnvVar {
+    /// What it is called.
+    #[schemars(length(min = 1))]
+    pub name: String,
+    /// What it is.
+    pub value: String,
+}
+
+impl Default for EnvVars {
+    fn default() -> Self {
+        Self::Listed(Vec::new())
+    }
+}
+
+impl EnvVars {
+    /// All of them.
+    pub fn pairs(&self) -> Vec<(&str, &str)> {
+        match self {
+            Self::Named(named) => named.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect(),
+            Self::Listed(listed) => listed.iter().map(|one| (one.name.as_str(), one.value.as_str())).collect(),
+        }
+    }
+
+    fn are_none(&self) -> bool {
+        self.pairs().is_empty()
+    }
+}
+
+/// A description in OpenAPI.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Openapi {
+    /// A file, beside the manifest.
+    File(String),
+    /// Itself.
+    Inline(BTreeMap<String, serde_json::Value>),
 }
 
 impl AnalyticsManifest {
-    /// The files beside the manifest that hold the model, each with where it is named, as a JSON pointer.
+    /// Files beside the manifest that it names, each with where, as a JSON pointer. That of the model need not be there yet.
     pub fn files(&self) -> Vec<(String, &str)> {
         let at = |key: &str| format!("/modelData/payload/{key}");
         match &self.model_data {
             ModelData::Python(python) => vec![(at("modelFile"), &python.model_file)],
-            ModelData::H2o(h2o) => {
-                let model = h2o.model_file.as_deref().map(|file| (at("modelFile"), file));
-                model.into_iter().chain([(at("jarFile"), h2o.jar_file.as_str())]).collect()
+            ModelData::H2o(h2o) => vec![(at("jarFile"), &h2o.jar_file)],
+            ModelData::DockerLayers(LayersModel { openapi: Some(Openapi::File(file)), .. }) => {
+                vec![(at("openapi"), file)]
             }
-            ModelData::DockerLayers(layers) => {
-                let layers = layers.layers.iter().enumerate();
-                layers.map(|(number, layer)| (at(&format!("layers/{number}")), layer.as_str())).collect()
-            }
+            ModelData::DockerLayers(_) => Vec::new(),
         }
     }
 
     /// Looks for mistakes of meaning; they go to `found`.
     pub fn check(&self, document: &Document, found: &mut Diagnostics) {
-        for (side, phases) in [("input", &self.input), ("output", &self.output)] {
-            let Some(phases) = phases else { continue };
-            for (phase, channels) in [("training", &phases.training), ("prediction", &phases.prediction)] {
-                for (number, channel) in channels.iter().enumerate() {
-                    channel.check(document, &format!("/{side}/{phase}/{number}/payload"), found);
+        self.check_inputs(document, found);
+        self.check_keys(document, found);
+        match &self.model_data {
+            ModelData::Python(python) => python.check(document, found),
+            ModelData::H2o(_) => {}
+            ModelData::DockerLayers(layers) => layers.check(document, found),
+        }
+    }
+
+    /// What can be there once.
+    fn check_inputs(&self, document: &Document, found: &mut Diagnostics) {
+        let Some(input) = &self.input else { return };
+        let sets = input.training.iter().enumerate();
+        let sets = sets.filter(|(_, input)| matches!(input, TrainingInput::HistoricData(_))).skip(1);
+        for (number, _) in sets {
+            let message = "a model is trained with one data set";
+            found.push(document.at(Code::NameTwice, &format!("/input/training/{number}"), message));
+        }
+        let apis = input.prediction.iter().enumerate().filter_map(|(number, input)| match input {
+            PredictionInput::RestApi(api) => Some((format!("/input/prediction/{number}"), api)),
+            PredictionInput::MessageBus(_) => None,
+        });
+        for (number, (at, api)) in apis.enumerate() {
+            if number > 0 {
+                found.push(document.at(
+                    Code::NameTwice,
+                    &at,
+                    "a model answers on one REST API, with all its parameters",
+                ));
+            }
+            api.check(self, document, &format!("{at}/payload"), found);
+        }
+    }
+
+    /// Routing keys: each once for its purpose, and none that a model's results come back by.
+    fn check_keys(&self, document: &Document, found: &mut Diagnostics) {
+        let keys = |at: String, keys: &'_ [RoutingKey]| -> Vec<(String, String)> {
+            let at = |(number, key): (usize, &RoutingKey)| (format!("{at}/{number}/name"), key.name.clone());
+            keys.iter().enumerate().map(at).collect()
+        };
+        let (mut training, mut prediction) = (Vec::new(), Vec::new());
+        for (number, input) in self.input.iter().flat_map(|input| &input.training).enumerate() {
+            if let TrainingInput::MessageBus(bus) = input {
+                training.extend(keys(format!("/input/training/{number}/payload/routingKeys"), &bus.routing_keys));
+            }
+        }
+        for (number, input) in self.input.iter().flat_map(|input| &input.prediction).enumerate() {
+            if let PredictionInput::MessageBus(bus) = input {
+                prediction.extend(keys(format!("/input/prediction/{number}/payload/routingKeys"), &bus.routing_keys));
+            }
+        }
+        let results = |phase: &str, results: &[Results]| -> Vec<(String, String)> {
+            let all = results.iter().enumerate().flat_map(|(number, Results::MessageBus(bus))| {
+                keys(format!("/output/{phase}/{number}/payload/routingKeys"), &bus.routing_keys)
+            });
+            all.collect()
+        };
+        let output = self.output.clone().unwrap_or_default();
+        let (statistics, answers) = (results("training", &output.training), results("prediction", &output.prediction));
+        for keys in [&training, &prediction, &statistics, &answers] {
+            let mut seen = BTreeSet::new();
+            for (at, name) in keys {
+                if !seen.insert(name) {
+                    found.push(document.at(Code::NameTwice, at, format!("the routing key `{name}` is there twice")));
                 }
             }
         }
-        if let ModelData::Python(python) = &self.model_data {
-            let mut names = BTreeSet::new();
-            for (number, dependency) in python.dependencies.iter().enumerate() {
-                let at = format!("/modelData/payload/dependencies/{number}");
-                if !names.insert(dependency.name.to_lowercase().replace(['_', '.'], "-")) {
-                    let message = format!("the package `{}` is there twice", dependency.name);
-                    found.push(document.at(Code::NameTwice, &format!("{at}/name"), message));
-                }
-                if let Some(version) = &dependency.version
-                    && let Err(error) = version.parse::<pep440_rs::Version>()
-                {
-                    let message = format!("`{version}` is no version of a Python package: {error}");
-                    let error = document.at(Code::BadRequirement, &format!("{at}/version"), message);
-                    found.push(error.help("as `1.5.2`: one version, without `==`"));
-                }
+        for (at, name) in statistics.iter().chain(&answers) {
+            if name.split('.').any(|word| ["*", "#"].contains(&word)) {
+                let message = format!("`{name}` stands for several keys, and a message has one");
+                found.push(document.at(Code::Inconsistent, at, message));
+            }
+            if let Some((_, input)) = training.iter().chain(&prediction).find(|(_, input)| is_matched(input, name)) {
+                let message = format!("what goes out by `{name}` comes in again by `{input}`, and so without end");
+                found.push(document.at(Code::Inconsistent, at, message));
             }
         }
     }
 }
 
-impl Channel {
-    fn check(&self, document: &Document, at: &str, found: &mut Diagnostics) {
-        let mut twice = |names: Vec<(String, &str)>, what: &str| {
+/// Whether a topic exchange hands what has the key `key` to who is bound by `pattern` (AMQP 0-9-1, 3.1.3.3): `*` stands for
+/// one word, `#` for any number of them.
+fn is_matched(pattern: &str, key: &str) -> bool {
+    let words: Vec<_> = key.split('.').collect();
+    // How many of the words can be taken up by what was read of the pattern.
+    let mut taken = vec![false; words.len() + 1];
+    taken[0] = true;
+    for part in pattern.split('.') {
+        let before = taken.clone();
+        for count in 0..taken.len() {
+            taken[count] = match part {
+                "#" => before[..=count].contains(&true),
+                _ => count > 0 && before[count - 1] && (part == "*" || part == words[count - 1]),
+            };
+        }
+    }
+    taken[words.len()]
+}
+
+impl RestApi {
+    fn check(&self, manifest: &AnalyticsManifest, document: &Document, at: &str, found: &mut Diagnostics) {
+        let mut seen = BTreeSet::new();
+        for (number, Parameter { name, .. }) in self.parameters.iter().enumerate() {
+            let at = format!("{at}/parameters/{number}/name");
+            if !seen.insert(name) {
+                found.push(document.at(Code::NameTwice, &at, format!("the parameter `{name}` is there twice")));
+            }
+            if matches!(manifest.model_data, ModelData::Python(_)) && !is_identifier(name) {
+                let message = format!("`{name}` cannot be a parameter of a function in Python");
+                found.push(document.at(Code::Inconsistent, &at, message));
+            }
+        }
+        let mut positions: Vec<u32> = self.parameters.iter().map(|parameter| parameter.position).collect();
+        positions.sort_unstable();
+        if positions.iter().zip(1..).any(|(position, expected)| *position != expected) {
+            let message = "the positions of the parameters do not count from 1 without gaps";
+            found.push(document.at_key(Code::Inconsistent, &format!("{at}/parameters"), message));
+        }
+    }
+}
+
+/// Letters, digits and `_`, and no digit first.
+fn is_identifier(name: &str) -> bool {
+    let mut letters = name.chars();
+    letters.next().is_some_and(|first| first.is_alphabetic() || first == '_')
+        && letters.all(|letter| letter.is_alphanumeric() || letter == '_')
+}
+
+impl PythonModel {
+    fn check(&self, document: &Document, found: &mut Diagnostics) {
+        let mut names = BTreeSet::new();
+        for (number, dependency) in self.dependencies.iter().enumerate() {
+            let at = format!("/modelData/payload/dependencies/{number}");
+            if !names.insert(dependency.name.to_lowercase().replace(['_', '.'], "-")) {
+                let message = format!("the package `{}` is there twice", dependency.name);
+                found.push(document.at(Code::NameTwice, &format!("{at}/name"), message));
+            }
+            if let Some(version) = &dependency.version
+                && let Err(error) = version.parse::<pep440_rs::Version>()
+            {
+                let message = format!("`{version}` is no version of a Python package: {error}");
+                let error = document.at(Code::BadRequirement, &format!("{at}/version"), message);
+                found.push(error.help("as `1.5.2`: one version, without `==`"));
+            }
+        }
+    }
+}
+
+impl LayersModel {
+    fn check(&self, document: &Document, found: &mut Diagnostics) {
+        let mut twice = |what: &str, names: Vec<(String, &str)>| {
             let mut seen = BTreeSet::new();
             for (at, name) in names {
                 if !seen.insert(name) {
@@ -266,27 +516,38 @@ impl Channel {
                 }
             }
         };
-        match self {
-            Self::HistoricData(_) => {}
-            Self::MessageBus(bus) => twice(
-                bus.routing_keys
-                    .iter()
-                    .enumerate()
-                    .map(|(number, key)| (format!("{at}/routingKeys/{number}/name"), key.name.as_str()))
-                    .collect(),
-                "routing key",
-            ),
-            Self::RestApi(api) => {
-                let parameters = || api.parameters.iter().enumerate();
-                let names = parameters().map(|(number, p)| (format!("{at}/parameters/{number}/name"), p.name.as_str()));
-                twice(names.collect(), "parameter");
-                let mut positions: Vec<u32> = api.parameters.iter().map(|parameter| parameter.position).collect();
-                positions.sort_unstable();
-                if positions.iter().zip(1..).any(|(position, expected)| *position != expected) {
-                    let message = "the positions of the parameters do not count from 1 without gaps";
-                    found.push(document.at_key(Code::Inconsistent, &format!("{at}/parameters"), message));
-                }
-            }
+        let at = |list: &str, number: usize| format!("/modelData/payload/{list}/{number}/name");
+        let layers = self.layers.iter().enumerate().map(|(number, layer)| (at("layers", number), layer.name.as_str()));
+        twice("layer", layers.collect());
+        if let EnvVars::Listed(listed) = &self.env_vars {
+            let names = listed.iter().enumerate().map(|(number, one)| (at("envVars", number), one.name.as_str()));
+            twice("variable", names.collect());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_matched;
+
+    #[test]
+    fn keys_are_matched_as_a_topic_exchange_does() {
+        let yes = [
+            ("a.b", "a.b"),
+            ("a.*", "a.b"),
+            ("*.*", "a.b"),
+            ("#", "a.b"),
+            ("#", ""),
+            ("a.#", "a"),
+            ("a.#.d", "a.b.c.d"),
+        ];
+        let no = [("a.b", "a.c"), ("a.*", "a"), ("*", "a.b"), ("a.#.d", "a.b.c"), ("a.*.#", "a"), ("a", "A")];
+        for (pattern, key) in yes {
+            assert!(is_matched(pattern, key), "{pattern} {key}");
+        }
+        for (pattern, key) in no {
+            assert!(!is_matched(pattern, key), "{pattern} {key}");
+        }
+        assert!(!is_matched(&format!("{}b", "#.a.".repeat(60)), &"a.".repeat(120)), "and that at once");
     }
 }
