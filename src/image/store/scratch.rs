@@ -79,10 +79,12 @@ pub(super) fn sweep(parent: &Path) -> io::Result<()> {
         let lock = lock.into_parts().0;
         if lock.try_lock().is_ok() {
             match archive::remove(&lock_path.with_extension("")) {
-                // A child of the dead process is about to follow it, but still writes. The next sweep takes the rest.
-                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => continue,
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
+                // A child of the dead process is about to follow it, but still writes, or removes what it wrote. The next sweep
+                // takes the rest, which it knows by the lock.
+                Err(error) if [io::ErrorKind::DirectoryNotEmpty, io::ErrorKind::NotFound].contains(&error.kind()) => {
+                    continue;
+                }
+                result => drop(result?),
             }
             match fs::remove_file(&lock_path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -108,5 +110,32 @@ mod tests {
         assert!(!parent.path().join("dead").exists() && !parent.path().join("dead.lock").exists());
         drop(living);
         assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_a_dying_child_still_changes_is_removed_in_the_end() {
+        let parent = tempfile::tempdir().unwrap();
+        let dead = parent.path().join("dead");
+        for _ in 0..100 {
+            fs::create_dir(&dead).unwrap();
+            fs::write(dead.with_extension("lock"), "").unwrap();
+            std::thread::scope(|scope| {
+                let child = scope.spawn(|| {
+                    for number in 0..200 {
+                        // All of it fails where the folder is gone.
+                        let folder = dead.join((number % 3).to_string());
+                        let _ = fs::create_dir(&folder);
+                        let _ = fs::write(folder.join("file"), "");
+                        let _ = fs::remove_file(folder.join("file"));
+                        let _ = fs::remove_dir(&folder);
+                    }
+                });
+                while !child.is_finished() {
+                    sweep(parent.path()).unwrap();
+                }
+            });
+            sweep(parent.path()).unwrap();
+            assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 0);
+        }
     }
 }

@@ -387,6 +387,19 @@ pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
+/// Waits until there is nothing of what `left` says; names what there is where that takes too long.
+pub fn wait_until_none(what: &str, mut left: impl FnMut() -> Vec<String>) {
+    let started = Instant::now();
+    loop {
+        let left = left();
+        if left.is_empty() {
+            return;
+        }
+        assert!(started.elapsed() < PATIENCE, "{what}: {left:#?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 /// Tells how long a part of a test took.
 pub fn timed<T>(what: &str, work: impl FnOnce() -> T) -> T {
     let started = Instant::now();
