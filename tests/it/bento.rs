@@ -45,6 +45,8 @@ const MIDDLE: Version = Version {
     name: "1.2.20",
     packages: &[
         "bentoml==1.2.20",
+        // What its commands ask of click, later ones do not have.
+        "click<8.2",
         "scikit-learn==1.5.2",
         "setuptools<80",
         "pydantic<2.9",
