@@ -23,7 +23,7 @@ use crate::io::content::{self, Content};
 use crate::io::explain::{ErrorKind, Explain, Explanation, carry};
 use crate::project::Project;
 use crate::project::lock::{self, Lock};
-use crate::project::manifest::{self, Manifest};
+use crate::project::manifest::{self, Manifest, Version};
 
 /// Why there is no input.
 #[derive(Debug, thiserror::Error)]
@@ -139,7 +139,7 @@ impl Input {
 
         let read = |file: &str| fs::read(project.root.join(file));
         let api = Api::new(&manifest, &read)?;
-        bundle.set_version(session, manifest.version.as_ref().map(ToString::to_string))?;
+        bundle.set_version(session, manifest.version.as_ref().and_then(Version::written))?;
         let version = bundle.version().to_owned();
         let code: Vec<_> = code.into_iter().collect();
         let weights: Vec<_> = bundle.weights().iter().map(|weight| weight.path.clone()).collect();
@@ -299,7 +299,7 @@ pub fn bento_bundle(
 ) -> Result<Bundle, Error> {
     let weight = |file: &BentoFile| bundle::weighs(&file.path, file.content.size()).then(|| file.path.clone());
     let mut bundle = bundled(bento, &manifest.name, Convention::Bento, hashing, weight)?;
-    bundle.set_version(session, manifest.version.as_ref().map(ToString::to_string))?;
+    bundle.set_version(session, manifest.version.as_ref().and_then(Version::written))?;
     Ok(bundle)
 }
 

@@ -10,6 +10,7 @@ use crate::formats::diagnostic::{Code, Diagnostics};
 use crate::formats::document::Document;
 use crate::formats::schema::Kind;
 use crate::formats::schema::load::Described;
+use crate::formats::topic;
 
 /// A model of the AI Analytics Runtime.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -417,44 +418,8 @@ impl AnalyticsManifest {
         };
         let output = self.output.clone().unwrap_or_default();
         let (statistics, answers) = (results("training", &output.training), results("prediction", &output.prediction));
-        for keys in [&training, &prediction, &statistics, &answers] {
-            let mut seen = BTreeSet::new();
-            for (at, name) in keys {
-                if !seen.insert(name) {
-                    found.push(document.at(Code::NameTwice, at, format!("the routing key `{name}` is there twice")));
-                }
-            }
-        }
-        for (at, name) in statistics.iter().chain(&answers) {
-            if name.split('.').any(|word| ["*", "#"].contains(&word)) {
-                let message = format!("`{name}` stands for several keys, and a message has one");
-                found.push(document.at(Code::Inconsistent, at, message));
-            }
-            if let Some((_, input)) = training.iter().chain(&prediction).find(|(_, input)| is_matched(input, name)) {
-                let message = format!("what goes out by `{name}` comes in again by `{input}`, and so without end");
-                found.push(document.at(Code::Inconsistent, at, message));
-            }
-        }
+        topic::check(&topic::Keys { training, prediction, statistics, answers }, document, found);
     }
-}
-
-/// Whether a topic exchange hands what has the key `key` to who is bound by `pattern` (AMQP 0-9-1, 3.1.3.3): `*` stands for
-/// one word, `#` for any number of them.
-fn is_matched(pattern: &str, key: &str) -> bool {
-    let words: Vec<_> = key.split('.').collect();
-    // How many of the words can be taken up by what was read of the pattern.
-    let mut taken = vec![false; words.len() + 1];
-    taken[0] = true;
-    for part in pattern.split('.') {
-        let before = taken.clone();
-        for count in 0..taken.len() {
-            taken[count] = match part {
-                "#" => before[..=count].contains(&true),
-                _ => count > 0 && before[count - 1] && (part == "*" || part == words[count - 1]),
-            };
-        }
-    }
-    taken[words.len()]
 }
 
 impl RestApi {
@@ -523,31 +488,5 @@ impl LayersModel {
             let names = listed.iter().enumerate().map(|(number, one)| (at("envVars", number), one.name.as_str()));
             twice("variable", names.collect());
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_matched;
-
-    #[test]
-    fn keys_are_matched_as_a_topic_exchange_does() {
-        let yes = [
-            ("a.b", "a.b"),
-            ("a.*", "a.b"),
-            ("*.*", "a.b"),
-            ("#", "a.b"),
-            ("#", ""),
-            ("a.#", "a"),
-            ("a.#.d", "a.b.c.d"),
-        ];
-        let no = [("a.b", "a.c"), ("a.*", "a"), ("*", "a.b"), ("a.#.d", "a.b.c"), ("a.*.#", "a"), ("a", "A")];
-        for (pattern, key) in yes {
-            assert!(is_matched(pattern, key), "{pattern} {key}");
-        }
-        for (pattern, key) in no {
-            assert!(!is_matched(pattern, key), "{pattern} {key}");
-        }
-        assert!(!is_matched(&format!("{}b", "#.a.".repeat(60)), &"a.".repeat(120)), "and that at once");
     }
 }

@@ -16,3 +16,4 @@ pub mod python;
 pub mod requirement;
 pub mod schema;
 pub mod source;
+pub mod topic;

@@ -89,7 +89,7 @@ pub fn select(root: &Path, manifest: &Manifest, document: &Document, found: &mut
             selection.add(role, text, &pointer(steps.iter().copied().chain([number.as_str()])));
         }
     }
-    for entry in manifest.service.entries() {
+    for entry in manifest.entries() {
         // The function's file is taken even where the ignore file names it: there is no service without it.
         if let Some(file) = selection.file(entry.file, &entry.pointer) {
             selection.with_folder(file, &entry.pointer);
@@ -102,7 +102,7 @@ pub fn select(root: &Path, manifest: &Manifest, document: &Document, found: &mut
             }
         }
     }
-    for named in manifest.service.command_paths() {
+    for named in manifest.command_paths() {
         selection.command(&named);
     }
     let requirements = match manifest.python.as_ref().map(|python| &python.requirements) {
@@ -355,7 +355,7 @@ impl Selection<'_> {
                 if at == "/python/requirements" {
                     error = error.help(format!("a requirement itself stands in a list: [{path}]"));
                 }
-                if at.starts_with("/service/command/") {
+                if at.contains("/command/") {
                     let help = "the command runs where the packed files lie; further ones are named in `include`";
                     error = error.help(help);
                 }

@@ -19,7 +19,7 @@ use crate::formats::source::{Read, function_in};
 use crate::io::digest::Digest;
 use files::Files;
 use lock::Lock;
-use manifest::{FORMS, Manifest, NAMES, SERVER};
+use manifest::{FORMS, MESSAGES, Manifest, NAMES, SERVER};
 use validate::Subject;
 
 /// Rules that are broken by what a manifest does not say.
@@ -131,7 +131,8 @@ pub fn server(manifest: &Manifest, read: &Read<'_>) -> Vec<&'static str> {
         annotations.filter_map(|parameter| parameter.annotation).any(|of| of.takes_files())
     };
     let forms = manifest.service.entries().iter().any(takes_files).then_some(FORMS);
-    SERVER.into_iter().chain(forms).collect()
+    let messages = manifest.takes_messages().then_some(MESSAGES);
+    SERVER.into_iter().chain(forms).chain(messages).collect()
 }
 
 /// The lock in a file, if there is one. Whether it is right is for those to say who use it.

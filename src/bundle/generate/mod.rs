@@ -19,6 +19,7 @@ use serde_json::{Map, Value, json};
 use crate::bundle::runtime;
 use crate::formats::document::Written;
 use crate::io::archive::{ArchivePath, Entry, Mode};
+use crate::project::manifest::training::{Messages, Training};
 use crate::project::manifest::{Manifest, Mlflow, Period, Size};
 
 /// A file that is generated.
@@ -135,6 +136,12 @@ fn settings(manifest: &Manifest, version: &str, api: &Api) -> Value {
         "mlflow": api.mlflow.as_ref().map(|route| mlflow(manifest, route)),
         "openai": (!openai.is_empty()).then_some(openai),
         "root": service.root,
+        "messages": service.messages.as_ref().map(messages),
+        "trained": manifest.training.as_ref().map(|training| json!({
+            "file": training.output,
+            "packed": format!("{}/{}", runtime::MODELS, manifest.name),
+        })),
+        "training": manifest.training.as_ref().map(training),
     });
     for (key, value) in without_null(told) {
         settings[key] = value;
@@ -155,6 +162,31 @@ fn function(manifest: &Manifest, route: &Route) -> Value {
         settings["batch"] = json!({ "size": batch.size, "wait": wait, "over": batch.over });
     }
     settings
+}
+
+/// What the service is told of the messages that ask its function.
+fn messages(messages: &Messages) -> Value {
+    let Messages { subscribe, publish, prefetch } = messages;
+    let told = json!({ "function": "/predict", "subscribe": subscribe, "publish": publish, "prefetch": prefetch });
+    without_null(told).into()
+}
+
+/// What the service is told of how the model is trained.
+fn training(training: &Training) -> Value {
+    let entries = training.entries();
+    let told = |name: &str| {
+        let entry = entries.iter().find(|entry| entry.name == name)?;
+        Some(json!({ "file": entry.file, "function": entry.function }))
+    };
+    without_null(json!({
+        "train": told("train"),
+        "partial": told("partial"),
+        "command": (!training.command.is_empty()).then_some(&training.command),
+        "data": training.data,
+        "parameters": training.parameters,
+        "messages": training.messages,
+    }))
+    .into()
 }
 
 /// What the service is told of a model of MLflow's.

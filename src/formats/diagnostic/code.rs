@@ -156,6 +156,9 @@ codes! {
     "EK0410" NotSuited Error "a function is not suited for what is said of it"
     "`service.batch` names functions that Ekiben serves, by the names of their paths, and `over` names parameters of theirs. A function that answers in parts cannot be given several requests as one. `service.kserve` names one of these functions, too. The signature of `service.mlflow` is one as `MLmodel` has it: columns or tensors, all with names or none, whose types say what they hold."
 
+    "EK0411" Untrainable Error "the model cannot be trained, or asked by messages, as the manifest says"
+    "`training` has a function, as `src/train.py:train`, or a command, and the file that the model becomes. Where it learns from each message (`online`) it names `partial`. `service.messages` asks the function `predict`. `train` is given `data` and `hyperparameters`, `partial_train` the model and a record, by their order: what else they need has defaults."
+
     "EK0501" BadRequirement Error "a Python requirement cannot be read"
     "Requirements are written as PEP 508 says: a name, then versions, as `scikit-learn==1.5.2` or `pandas>=2,<3`."
     "EK0502" BadPackageName Error "not a name of a Debian package"

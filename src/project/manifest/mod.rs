@@ -4,7 +4,9 @@
 //! comments of their fields are what an editor shows. How they are read, with positions, is
 //! [`crate::formats::document`], [`crate::formats::schema::load`] and [`crate::project::validate`].
 
+mod command;
 pub mod deploy;
+pub mod training;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,6 +15,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use base64::Engine as _;
+pub use command::CommandPath;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -44,6 +47,9 @@ pub const SERVER: [&str; 6] = [
 /// What the service needs besides where a function takes files: it reads forms.
 pub const FORMS: &str = "python-multipart>=0.0.18";
 
+/// What it needs besides where the model takes messages.
+pub const MESSAGES: &str = "aio-pika>=9.0";
+
 /// A model, what it needs, and how it answers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -52,7 +58,8 @@ pub struct Manifest {
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^([a-z0-9]([a-z0-9._-]*[a-z0-9])?)?$"))]
     #[schemars(extend("patternErrorMessage" = "only lowercase letters, digits, `-`, `_` and `.`, the first and last a letter or digit"))]
     pub name: String,
-    /// Version of the model: a semantic version or a positive integer. Absent: derived from the content.
+    /// Version of the model: a semantic version or a positive integer. `next`: one more than the last one that is here, or in the
+    /// registry that it is pushed to; the layers have no word of it. Absent: derived from the content.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<Version>,
     /// What the model does, in a sentence.
@@ -92,6 +99,9 @@ pub struct Manifest {
     pub include: Vec<String>,
     /// How the model answers.
     pub service: Service,
+    /// How it is trained (`ekiben train`). Absent: its files are there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub training: Option<training::Training>,
     /// Variables of the container's environment.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
@@ -169,6 +179,27 @@ impl Manifest {
         own.or(self.approximately.map(Nearness::from)).unwrap_or(Nearness::USUAL)
     }
 
+    /// Whether it takes messages.
+    pub fn takes_messages(&self) -> bool {
+        let trained_by = self.training.as_ref().is_some_and(|training| training.messages.is_some());
+        self.service.messages.is_some() || trained_by
+    }
+
+    /// What its commands may name of the project.
+    pub fn command_paths(&self) -> Vec<CommandPath> {
+        let mut paths = command::paths(&self.service.command, "/service/command");
+        let training = self.training.iter();
+        paths.extend(training.flat_map(|training| command::paths(&training.command, "/training/command")));
+        paths
+    }
+
+    /// All functions of the project that are named.
+    pub fn entries(&self) -> Vec<Entry<'_>> {
+        let mut entries = self.service.entries();
+        entries.extend(self.training.iter().flat_map(training::Training::entries));
+        entries
+    }
+
     /// Whether the image needs a Python.
     pub fn needs_python(&self) -> bool {
         self.python.is_some() || self.serves_functions()
@@ -185,11 +216,11 @@ fn auto() -> Written<BaseName> {
 pub enum Version {
     /// A positive integer.
     Number(#[schemars(range(min = 1))] u64),
-    /// A semantic version; the parts after the first may be left out.
+    /// A semantic version, whose parts after the first may be left out; or `next`.
     Text(
         #[schemars(
             length(max = 63),
-            regex(pattern = r"^[0-9]+(\.[0-9]+){0,2}(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$"),
+            regex(pattern = r"^(next|[0-9]+(\.[0-9]+){0,2}(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?)$"),
             extend("patternErrorMessage" = "numbers with dots between them, as \"1.0\" or \"1.2.0-rc.1\"")
         )]
         String,
@@ -202,6 +233,18 @@ impl fmt::Display for Version {
             Self::Number(number) => write!(f, "{number}"),
             Self::Text(text) => f.write_str(text),
         }
+    }
+}
+
+impl Version {
+    /// What is written; none where that is found out when an image is built.
+    pub fn written(&self) -> Option<String> {
+        (!self.is_next()).then(|| self.to_string())
+    }
+
+    /// Whether it is one more than the last one.
+    pub fn is_next(&self) -> bool {
+        matches!(self, Self::Text(text) if text == "next")
     }
 }
 
@@ -516,6 +559,9 @@ pub struct Service {
     /// `/health` and `/version`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mlflow: Option<Mlflow>,
+    /// Messages that `predict` answers as well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub messages: Option<training::Messages>,
     /// Below which path all is served, as `/NAME/api`; health and metrics are answered without it as well. Absent: at the
     /// root. The paths of tests begin behind it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -608,71 +654,6 @@ impl Service {
                 Some(Entry { name, file, function, pointer })
             })
             .collect()
-    }
-}
-
-/// What a word of a command may name of the project.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CommandPath {
-    /// The path, relative to the manifest.
-    pub path: String,
-    /// Where the manifest names it, as a JSON pointer.
-    pub pointer: String,
-    /// Whether the command fails without it: it is the script that a Python is given, or the program itself.
-    pub is_needed: bool,
-}
-
-impl Service {
-    /// The paths that the words of the command may stand for, in their order. They are meant from the folder that the code
-    /// lies in (`/app`): as they are, behind `--option=`, as modules (`-m server`, `server:app`), and in a shell's line.
-    pub fn command_paths(&self) -> Vec<CommandPath> {
-        let program = self.command.first().and_then(|word| word.rsplit('/').next()).unwrap_or_default();
-        let is_python =
-            program.strip_prefix("python").is_some_and(|rest| rest.chars().all(|c| "0123456789.".contains(c)));
-        let mut before = "";
-        let mut script_is_next = is_python;
-        let mut paths = Vec::new();
-        for (number, word) in self.command.iter().enumerate() {
-            let pointer = format!("/service/command/{number}");
-            let mut add = |path: String, is_needed: bool| {
-                let path = path.strip_prefix("/app/").unwrap_or(&path);
-                let path = path.strip_prefix("./").unwrap_or(path);
-                if !path.is_empty() && !path.starts_with(['/', '-']) {
-                    paths.push(CommandPath { path: path.to_owned(), pointer: pointer.clone(), is_needed });
-                }
-            };
-            let module = |name: &str| {
-                let is_name = !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '.'));
-                let path = name.replace('.', "/");
-                ["", "/__main__", "/__init__"].map(|end| format!("{path}{end}.py")).into_iter().filter(move |_| is_name)
-            };
-            if number == 0 {
-                if word.contains('/') {
-                    add(word.clone(), word.starts_with("./"));
-                }
-            } else if script_is_next && before == "-m" {
-                module(word).for_each(|path| add(path, false));
-                script_is_next = false;
-            } else if script_is_next && matches!(before, "-W" | "-X") {
-                // How Python runs, and no path.
-            } else if script_is_next && before != "-c" && !word.starts_with('-') {
-                add(word.clone(), word.ends_with(".py"));
-                script_is_next = false;
-            } else {
-                script_is_next &= before != "-c";
-                for piece in word.split(|c: char| c.is_whitespace() || ";|&()'\"`".contains(c)) {
-                    let piece =
-                        piece.split_once('=').filter(|_| piece.starts_with("--")).map_or(piece, |(_, value)| value);
-                    add(piece.to_owned(), false);
-                    if let Some((name, _)) = piece.split_once(':') {
-                        add(name.to_owned(), false);
-                        module(name).for_each(|path| add(path, false));
-                    }
-                }
-            }
-            before = word;
-        }
-        paths
     }
 }
 
@@ -1250,28 +1231,6 @@ mod tests {
         assert!(!holds(coarse(), json!({ "approximately": 0 }), 8.0, 8.1));
         assert!(!holds(coarse(), json!({ "tolerance": 0 }), 8.0, 8.1));
         assert!(holds(nothing(), json!({ "approximately": { "absolute": 1 }, "tolerance": 0 }), 8.0, 9.0));
-    }
-
-    #[test]
-    fn what_a_command_may_name_is_known_by_its_words() {
-        let of = |words: &[&str]| {
-            let command = words.iter().map(|word| (*word).to_owned()).collect();
-            let paths = Service { command, ..Service::default() }.command_paths();
-            paths.into_iter().map(|named| named.path + if named.is_needed { "!" } else { "" }).collect::<Vec<_>>()
-        };
-        assert_eq!(of(&["python", "-u", "server.py", "data.csv"]), ["server.py!", "data.csv"]);
-        assert_eq!(of(&["python3.11", "-X", "dev", "./a/b.py"]), ["a/b.py!"]);
-        assert_eq!(
-            of(&["python", "-m", "my.server"]),
-            ["my/server.py", "my/server/__main__.py", "my/server/__init__.py"]
-        );
-        assert_eq!(of(&["./start.sh"]), ["start.sh!"]);
-        assert_eq!(of(&["python", "/app/server.py"]), ["server.py!"]);
-        assert_eq!(of(&["/usr/bin/serve", "--config=c/x.yaml", "/etc/x"]), ["c/x.yaml"]);
-        let uvicorn = of(&["uvicorn", "server:app"]);
-        assert!(uvicorn.contains(&"server.py".to_owned()), "{uvicorn:?}");
-        assert!(of(&["sh", "-c", "cd src; exec python 'x.py'"]).contains(&"x.py".to_owned()));
-        assert_eq!(of(&["python", "-c", "import this"]), ["import", "this"]);
     }
 
     #[test]

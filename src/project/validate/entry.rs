@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::Subject;
+use super::{Subject, training};
 use crate::formats::diagnostic::{Code, Diagnostic, Diagnostics, Source};
 use crate::formats::document::{MAX_BYTES, pointer, read_text};
 use crate::formats::source::{self, ParameterKind, Position, Signature, Unwritten};
@@ -14,6 +14,7 @@ use crate::io::archive::ArchivePath;
 use crate::io::explain::Explain as _;
 use crate::io::suggest::{closest, did_you_mean};
 use crate::project::manifest::Entry;
+use crate::project::manifest::training::Training;
 
 /// Checks them; mistakes go to `found`.
 pub fn check(subject: &Subject<'_>, found: &mut Diagnostics) {
@@ -24,29 +25,26 @@ pub fn check(subject: &Subject<'_>, found: &mut Diagnostics) {
     // What cannot be read may take anything.
     let mut open = false;
     for entry in &entries {
-        let text = texts.entry(entry.file).or_insert_with(|| read(subject, entry.file, found));
+        let text = texts.entry(entry.file).or_insert_with(|| read(subject, entry.file, found)).clone();
         let Some(text) = text else {
             open = true;
             continue;
         };
-        match source::function(text.text(), entry.function) {
+        match declared(subject, entry, &text, found) {
             Ok(signature) => {
                 open |= signature.decorated;
-                if let Some(Unwritten { text: what, position }) = &signature.unwritten {
-                    let message = match what.as_str() {
-                        "" => format!("the function `{}` is still to be written", signature.name),
-                        what => format!("the function `{}` is still to be written: {what}", signature.name),
-                    };
-                    let warning = Diagnostic::new(Code::Unwritten, text, span(text, *position, "raise"), message);
-                    found.push(warning.help("put what answers in the place of this line"));
-                }
                 batch(subject, entry, &signature, found);
-                functions.push((text.clone(), signature));
+                functions.push((text, signature));
             }
-            Err(error) => {
-                open |= !matches!(error, source::Error::Missing { .. });
-                found.push(explain(subject, entry, text, &error));
-            }
+            Err(error) => open |= !matches!(error, source::Error::Missing { .. }),
+        }
+    }
+    for entry in subject.manifest.training.iter().flat_map(Training::entries) {
+        let text = texts.entry(entry.file).or_insert_with(|| read(subject, entry.file, found)).clone();
+        if let Some(text) = text
+            && let Ok(signature) = declared(subject, &entry, &text, found)
+        {
+            training::function(subject, &entry, &text, &signature, found);
         }
     }
     if functions.is_empty() || open {
@@ -77,6 +75,29 @@ pub fn check(subject: &Subject<'_>, found: &mut Diagnostics) {
         }
         found.push(error);
     }
+}
+
+/// What a function declares; what stands against it is said.
+fn declared(
+    subject: &Subject<'_>,
+    entry: &Entry<'_>,
+    text: &Arc<Source>,
+    found: &mut Diagnostics,
+) -> Result<Signature, source::Error> {
+    let signature = source::function(text.text(), entry.function);
+    match &signature {
+        Ok(Signature { unwritten: Some(Unwritten { text: what, position }), name, .. }) => {
+            let message = match what.as_str() {
+                "" => format!("the function `{name}` is still to be written"),
+                what => format!("the function `{name}` is still to be written: {what}"),
+            };
+            let warning = Diagnostic::new(Code::Unwritten, text, span(text, *position, "raise"), message);
+            found.push(warning.help("put what answers in the place of this line"));
+        }
+        Ok(_) => {}
+        Err(error) => found.push(explain(subject, entry, text, error)),
+    }
+    signature
 }
 
 /// The names in `service.batch` and `service.kserve` are those of functions.

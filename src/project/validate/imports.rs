@@ -31,8 +31,8 @@ pub fn check(subject: &Subject<'_>, found: &mut Diagnostics) {
         return;
     }
     let mut imports = Modules::new(subject);
-    let command = manifest.service.command_paths().into_iter().map(|named| named.path);
-    let starts = manifest.service.entries().into_iter().map(|entry| entry.file.to_owned()).chain(command);
+    let command = manifest.command_paths().into_iter().map(|named| named.path);
+    let starts = manifest.entries().into_iter().map(|entry| entry.file.to_owned()).chain(command);
     starts.filter_map(|path| ArchivePath::relative(&path).ok()).for_each(|path| imports.start(&path));
     let known = Known::new(subject, imports.elsewhere);
     // Of what one package brings, the first is enough.

@@ -10,6 +10,7 @@ pub mod model;
 mod packed;
 mod requirements;
 mod signature;
+mod training;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -57,6 +58,7 @@ pub fn manifest(subject: &Subject<'_>, found: &mut Diagnostics) {
     service(subject, found);
     entry::check(subject, found);
     signature::check(subject, found);
+    training::check(subject, found);
     imports::check(subject, found);
     python(subject, found);
     requirements::check(subject, found);

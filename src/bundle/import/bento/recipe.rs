@@ -109,6 +109,7 @@ pub(super) fn recipe(
             ready: "/readyz".to_owned(),
             ..Service::default()
         },
+        training: None,
         env: parts.env,
         metadata: Vec::new(),
         platforms: Vec::new(),
