@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use fs_err as fs;
 
 use super::fit::{self, Fit};
+use crate::bundle::import::analytics::{self, Archive};
 use crate::bundle::origin::{self, Trust};
 use crate::formats::diagnostic::Diagnostics;
 use crate::image::session::Session;
@@ -45,6 +46,9 @@ pub enum Error {
         /// Why.
         why: init::Error,
     },
+    /// The archive cannot be read, or has mistakes.
+    #[error(transparent)]
+    Archive(#[from] analytics::Error),
     /// The store says no.
     #[error(transparent)]
     Store(#[from] store::Error),
@@ -75,6 +79,7 @@ impl Explain for Error {
                 }
                 why => why.explain(),
             },
+            Self::Archive(error) => error.explain(),
             Self::Store(error) => error.explain(),
             Self::Io(error) => error.explain(),
             Self::Unfinished { from, .. } => ErrorKind::Failure
@@ -212,6 +217,26 @@ pub fn packed(session: &Session, address: &Address) -> Result<Option<PathBuf>, E
         Ok(()) => {}
     }
     Ok(Some(path))
+}
+
+/// The project of an archive of the AI Analytics Runtime: that of before, where it is the same one. What is wrong with it goes to
+/// `found`.
+///
+/// # Errors
+/// When it cannot be read, or has mistakes.
+pub fn archive(session: &Session, path: &Path, found: &mut Diagnostics) -> Result<PathBuf, Error> {
+    let archive = Archive::open(path)?;
+    let parent = session.store.root().join(PROJECTS);
+    fs::create_dir_all(&parent)?;
+    let kept = parent.join(Digest::of(format!("archive {}", archive.digest()?)).hex());
+    if kept.is_dir() {
+        return Ok(kept);
+    }
+    match atomic::folder(&kept, |folder| archive.write(folder, found).map_err(Error::from)) {
+        // Another process was faster.
+        Err(Error::Io(error)) if error.kind() == std::io::ErrorKind::AlreadyExists && kept.is_dir() => Ok(kept),
+        result => result.map(|()| kept),
+    }
 }
 
 /// What tells the files of a folder from other ones: their names, sizes, and when they were written.

@@ -215,6 +215,12 @@ impl Opened {
                 watch.diagnostics(&found);
                 Source::Project(project(&made?, watch)?)
             }
+            Target::Archive(path) => {
+                let mut found = Diagnostics::new();
+                let made = adopt::archive(session, &path, &mut found);
+                watch.diagnostics(&found);
+                Source::Project(project_known_as(&made?, Some(&path), watch)?)
+            }
             // What is not there, the project says best.
             Target::Project(_) | Target::Name(_) => Source::Project(project(&request.path, watch)?),
         };
@@ -362,14 +368,23 @@ fn shown(input: Result<Input, input::Error>, watch: &dyn Watch) -> Result<Input,
 /// # Errors
 /// When it has mistakes.
 pub fn project(path: &Path, watch: &dyn Watch) -> Result<Project, Error> {
+    project_known_as(path, None, watch)
+}
+
+/// The same, where people know the folder by another name.
+fn project_known_as(path: &Path, known_as: Option<&Path>, watch: &dyn Watch) -> Result<Project, Error> {
     let started = Instant::now();
+    let renamed = |found: Diagnostics| match known_as {
+        Some(shown) => found.known_as(&path.display().to_string(), &shown.display().to_string()),
+        None => found,
+    };
     match Project::load(path) {
         Ok((project, warnings)) => {
-            watch.diagnostics(&warnings);
+            watch.diagnostics(&renamed(warnings));
             watch.done(Step::Validated(&project.manifest.name), started.elapsed());
             Ok(project)
         }
-        Err(mistakes) => Err(Error::mistakes(path, &mistakes, watch)),
+        Err(mistakes) => Err(Error::mistakes(known_as.unwrap_or(path), &renamed(mistakes), watch)),
     }
 }
 

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use fs_err as fs;
 use ignore::WalkBuilder;
 
+use crate::bundle::import::analytics::{self as analytics_archive, Archive};
 use crate::bundle::import::bento as import;
 use crate::formats::analytics;
 use crate::formats::bento::{self, Bentofile};
@@ -26,7 +27,7 @@ use crate::formats::openapi::OpenApi;
 use crate::formats::schema;
 use crate::formats::schema::load;
 use crate::io::archive::ArchivePath;
-use crate::io::explain::carry;
+use crate::io::explain::{carry, with_causes};
 use crate::project::Project;
 use crate::project::files::PASSED;
 use crate::project::lock::{self, DockerfileLock, Lock};
@@ -284,6 +285,7 @@ fn by_content(path: &Path) -> Option<Kind> {
     let model = model::inspect(&Origin::File(path), &path.to_string_lossy(), size).ok()?;
     match model.format {
         _ if size == 0 => None,
+        Format::Zip if analytics_archive::is_archive(path) => Some(Kind::Analytics),
         // What is compressed may be either.
         Format::Zip | Format::CompressedPickle if import::is_archive(path) => Some(Kind::Bento),
         Format::Other => matches!(import::find(path), Ok(Some(_))).then_some(Kind::Bento),
@@ -439,7 +441,24 @@ fn read<T: load::Described>(path: &Path, found: &mut Diagnostics) -> Option<(Doc
     load::file(path, found)?.whole()
 }
 
+/// An archive, or a manifest with what lies beside it. One may travel apart from all else.
 fn judge_analytics(path: &Path, found: &mut Diagnostics) {
+    let beside = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let has = |names: &[&str]| names.iter().any(|name| beside.join(name).exists());
+    let is_alone = || !has(&["src", "Dockerfile"]) || has(&manifest::NAMES);
+    let archive = match is_document(path) {
+        true if path.file_name().is_none_or(|name| name != analytics_archive::NAME) || is_alone() => None,
+        true => Some(beside),
+        false => Some(path),
+    };
+    match archive.map(Archive::open) {
+        Some(Ok(archive)) => return archive.judge(found),
+        Some(Err(error)) => {
+            found.push(Diagnostic::of_file(Code::Unreadable, shown(path), with_causes(&error)));
+            return;
+        }
+        None => {}
+    }
     let Some((document, manifest)) = read::<analytics::AnalyticsManifest>(path, found) else { return };
     manifest.check(&document, found);
     let folder = path.parent().unwrap_or(Path::new(""));

@@ -91,7 +91,7 @@ pub fn open(session: &Session, path: &Path, found: &mut Diagnostics) -> Result<O
             true => path.join(one_of(&path, below(&path))?),
             false => path,
         },
-        Target::Model(_) | Target::Name(_) => return Err(Error::Missing(path.to_owned())),
+        Target::Archive(_) | Target::Model(_) | Target::Name(_) => return Err(Error::Missing(path.to_owned())),
     };
     found.extend(metadata::not_found_by_service(&file, &shown(&file)));
     Ok(load::file(&file, found).and_then(located))

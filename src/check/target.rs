@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::bundle;
-use crate::bundle::import::bento as import;
+use crate::bundle::import::{analytics, bento as import};
 use crate::project::address::Address;
 use crate::project::init::proposal;
 use crate::project::manifest;
@@ -15,6 +15,8 @@ pub enum Target {
     Bundle(PathBuf),
     /// A bento's archive or folder. One in BentoML's store is found there.
     Bento(PathBuf),
+    /// A model of the AI Analytics Runtime: its archive or folder.
+    Archive(PathBuf),
     /// Any other file or folder: of a project, if anything.
     Project(PathBuf),
     /// A model without a project: at an address, or a folder as a framework saved it.
@@ -31,6 +33,9 @@ impl Target {
     pub fn of(path: &Path) -> Result<Self, import::Error> {
         if bundle::is_bundle(path) {
             return Ok(Self::Bundle(path.to_owned()));
+        }
+        if analytics::is_archive(path) {
+            return Ok(Self::Archive(path.to_owned()));
         }
         if let Some(bento) = import::find(path)? {
             return Ok(Self::Bento(bento));

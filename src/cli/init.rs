@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use fs_err as fs;
 use serde::Serialize;
 
 use super::convert::{hardware, reasons};
@@ -10,10 +11,14 @@ use super::printer::{HINT, Report, Size};
 use super::{Context, Exit, Failure, watch};
 use crate::build::adopt;
 use crate::build::fit::{self, Fit, Loosened};
+use crate::bundle::import::analytics::{self, Archive};
 use crate::formats::diagnostic::{Diagnostics, Json};
+use crate::io::atomic;
+use crate::project::Project;
 use crate::project::address::Address;
 use crate::project::init::proposal::Proposal;
 use crate::project::init::{self, Placed, Placing, Rules, Start};
+use crate::project::manifest::NAMES;
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben init                                   models are looked for here\n\
@@ -33,7 +38,8 @@ pub struct Args {
     /// The project's folder. It is made, if it is not there.
     #[arg(value_name = "PATH", default_value = ".")]
     path: PathBuf,
-    /// The model: a file, or a folder as MLflow, transformers, spaCy, TensorFlow and others save one. One that lies elsewhere is linked
+    /// The model: a file, a folder as MLflow, transformers, spaCy, TensorFlow and others save one, or an archive with `manifest.json`
+    /// (docs/analytics.md). One that lies elsewhere is linked
     /// into the project (a hard link), where that is on the same file system, else copied. Without it, models are looked
     /// for in the project's folder.
     #[arg(long, value_name = "MODEL")]
@@ -77,6 +83,9 @@ struct Brought {
 }
 
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
+    if let Some(archive) = args.from.as_ref().or(Some(&args.path)).filter(|path| analytics::is_archive(path)) {
+        return from_archive(context, archive, &args);
+    }
     let Args { path, from, name, allow, copy, gpu } = args;
     let placing = if copy { Placing::Copy } else { Placing::Link };
     let rules = Rules { allow, placing, hardware: hardware(gpu) };
@@ -134,6 +143,55 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         diagnostics: found.sorted().into_iter().map(Json::from).collect(),
     })?;
     Ok(Exit::Success)
+}
+
+#[derive(Serialize)]
+struct Translated<'a> {
+    /// The project's folder as a command names it: nothing where that is the current one.
+    #[serde(skip)]
+    folder: String,
+    #[serde(skip)]
+    is_trained: bool,
+    written: Vec<PathBuf>,
+    diagnostics: Vec<Json<'a>>,
+}
+
+/// Makes a project of an archive of the AI Analytics Runtime; of a folder of that format in its place, where no other is named.
+fn from_archive(context: &Context, archive: &Path, args: &Args) -> Result<Exit, Failure> {
+    let mut found = Diagnostics::new();
+    let mut make = || -> Result<Vec<PathBuf>, adopt::Error> {
+        let opened = Archive::open(archive)?;
+        let is_same = fs::canonicalize(archive).ok() == fs::canonicalize(&args.path).ok();
+        let manifest = args.path.join(NAMES[0]);
+        let manifest = manifest.strip_prefix(".").unwrap_or(&manifest).to_owned();
+        if is_same {
+            let text = opened.translated(&mut found)?;
+            fs::File::create_new(&manifest)?.write_all(text.as_bytes())?;
+        } else {
+            atomic::folder(&args.path, |folder| opened.write(folder, &mut found))?;
+        }
+        Ok(vec![manifest])
+    };
+    let made = make();
+    if context.printer.output() == super::Output::Human {
+        watch::show(context, &found);
+    }
+    let written = made.map_err(|error| Failure::from(error).with_diagnostics(found.clone()))?;
+    let is_trained = Project::manifest_in(&args.path).is_some_and(|manifest| manifest.training.is_some());
+    let folder = if args.path.as_os_str() == "." { String::new() } else { format!(" {}", args.path.display()) };
+    let diagnostics = found.sorted().into_iter().map(Json::from).collect();
+    context.printer.report(&Translated { folder, is_trained, written, diagnostics })?;
+    Ok(Exit::Success)
+}
+
+impl Report for Translated<'_> {
+    fn human(&self, out: &mut dyn Write) -> io::Result<()> {
+        for path in &self.written {
+            writeln!(out, "{}", path.display())?;
+        }
+        let verb = if self.is_trained { "train" } else { "test" };
+        writeln!(out, "{HINT}next{HINT:#}: `ekiben {verb}{}`", self.folder)
+    }
 }
 
 /// Tries the requirements of a new project, and says what became of those that cannot be had. Nobody waits for an index that

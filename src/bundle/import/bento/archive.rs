@@ -1,14 +1,14 @@
 //! Archives of bentos: tar in any compression, or zip. The name says nothing, the first bytes do.
 
 use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 
 use super::Error;
+use crate::bundle::import::unpacked::{limits, readable, unzip};
 use crate::image::session::Session;
-use crate::io::archive::{self, ArchivePath, Limits};
+use crate::io::archive;
 use crate::io::compress;
 use crate::io::content::Stamp;
 use crate::io::digest::Digest;
@@ -42,11 +42,6 @@ pub(super) fn holds_bento(path: &Path) -> bool {
     read.is_ok() && begin.get(USTAR) == Some(b"ustar")
 }
 
-/// What an archive of `size` bytes may hold: models that are mostly zeros shrink to a hundredth, bombs to much less.
-fn limits(size: u64) -> Limits {
-    Limits { members: 1_000_000, bytes: (1 << 30) + size.saturating_mul(200) }
-}
-
 /// The folder of the store in which the archive at `path` lies unpacked.
 pub(super) fn unpacked(session: &Session, path: &Path) -> Result<PathBuf, Error> {
     let malformed = |source| Error::Malformed { path: path.to_owned(), source };
@@ -71,7 +66,7 @@ pub(super) fn unpacked(session: &Session, path: &Path) -> Result<PathBuf, Error>
         let is_zip = file.read_exact(&mut begin).is_ok() && begin == ZIP;
         let file = fs::File::open(path)?;
         let result = match is_zip {
-            true => unzip(file, folder, limits(stamp.size)),
+            true => unzip(file, folder, limits(stamp.size), &|name| Some(name.to_owned())),
             false => {
                 let reader = compress::decoder(task.reading(file))?;
                 archive::unpack(reader, folder, limits(stamp.size)).map_err(Into::into)
@@ -82,57 +77,6 @@ pub(super) fn unpacked(session: &Session, path: &Path) -> Result<PathBuf, Error>
     })
 }
 
-/// Lets everybody read what was unpacked, as it can be read in the image: a container of root's runs as another user,
-/// and sees these files.
-fn readable(folder: &Path) -> io::Result<()> {
-    for entry in ignore::WalkBuilder::new(folder).standard_filters(false).build() {
-        let entry = entry.map_err(io::Error::other)?;
-        let metadata = entry.metadata().map_err(io::Error::other)?;
-        if metadata.is_file() {
-            let mode = if metadata.permissions().mode() & 0o100 != 0 { 0o755 } else { 0o644 };
-            fs::set_permissions(entry.path(), PermissionsExt::from_mode(mode))?;
-        }
-    }
-    Ok(())
-}
-
 fn shown(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
-}
-
-/// Unpacks a zip archive below `folder`, an empty folder that nobody else writes to.
-fn unzip(file: fs::File, folder: &Path, limits: Limits) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let too_much = |limit: String| archive::Error::TooLarge { limit };
-    let mut zip = zip::ZipArchive::new(io::BufReader::new(file))?;
-    if zip.len() as u64 > limits.members {
-        return Err(too_much(format!("{} members", limits.members)).into());
-    }
-    // What it says of its sizes may be less than is true; what it admits need not be written to be refused.
-    let mut left = limits.bytes;
-    if zip.decompressed_size().is_some_and(|size| size > u128::from(left)) {
-        return Err(too_much(format!("{left} bytes")).into());
-    }
-    for index in 0..zip.len() {
-        let mut member = zip.by_index(index)?;
-        let path = ArchivePath::relative(member.name()?)?;
-        if member.is_symlink() {
-            return Err(archive::Error::Kind { path: path.to_string(), kind: "link".to_owned() }.into());
-        }
-        let place = path.under(folder);
-        if member.is_dir() {
-            fs::create_dir_all(place)?;
-            continue;
-        }
-        if let Some(parent) = place.parent() {
-            fs::create_dir_all(parent)?;
-        }
-        // A later member of the same name is an error.
-        let mut out = fs::File::create_new(&place)?;
-        let copied = io::copy(&mut (&mut member).take(left.saturating_add(1)), &mut out)?;
-        if member.unix_mode().is_some_and(|mode| mode & 0o100 != 0) {
-            out.set_permissions(PermissionsExt::from_mode(0o755))?;
-        }
-        left = left.checked_sub(copied).ok_or_else(|| too_much(format!("{} bytes", limits.bytes)))?;
-    }
-    Ok(())
 }
