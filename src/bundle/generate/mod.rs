@@ -76,6 +76,7 @@ pub fn service(manifest: &Manifest, version: &str, api: &Api) -> Vec<GeneratedFi
             copied!("ekiben_service/files.py"),
             copied!("ekiben_service/function.py"),
             copied!("ekiben_service/job.py"),
+            copied!("ekiben_service/listener.py"),
             copied!("ekiben_service/load.py"),
             copied!("ekiben_service/log.py"),
             copied!("ekiben_service/metrics.py"),

@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from . import _given, body, log
 from .body import Refusal, refusal
@@ -39,26 +39,11 @@ logger = logging.getLogger("ekiben")
 Answer = Callable[[Request], Awaitable[Response]]
 
 
-def application(settings: dict[str, Any], root: Path, state: State) -> Service:
-    """Everything, with the model's code imported."""
-    load = Load(settings)
-
-    async def measured(_: Request) -> Response:
-        state.set(("waiting",), load.waiting)
-        return Response(metrics.text(), media_type=CONTENT_TYPE)
-
-    async def healthy(_: Request) -> Response:
-        return JSONResponse({"status": "ok"})
-
-    async def ready(_: Request) -> Response:
-        return JSONResponse({"status": state.status}, 200 if state.status == "ok" else 503)
-
-    async def described(_: Request) -> Response:
-        return FileResponse(HERE / "openapi.json", media_type="application/json")
-
+def application(settings: dict[str, Any], root: Path, state: State, is_offered: bool = True) -> Service:
+    """Everything, with the model's code imported; without the ways to the functions where they are not offered."""
     answers: Dict[str, Answer] = {}
     endpoints: Dict[str, Endpoint] = {}
-    service = Service(answers, load, settings, state)
+    service = Service(answers, Load(settings), settings, state)
     for entry in settings["functions"]:
         function = Function(root, entry, settings)
         kind = Endpoint
@@ -83,16 +68,32 @@ def application(settings: dict[str, Any], root: Path, state: State) -> Service:
 
         more += mlflow.routes(service, root, settings)
     answers.update((route.path, route.endpoint) for route in more if "POST" in route.methods)
-    routes = [Route("/healthz", healthy), Route("/livez", healthy), Route("/readyz", ready)]
-    routes += [Route("/metrics", measured), Route("/openapi.json", described), *documentation(service.root)]
-    routes += more
-    routes += [Route(path, answer, methods=["POST"]) for path, answer in answers.items()]
-    routes.append(Route(f"{LATER}{{name}}", service.later, methods=["GET", "DELETE"]))
-    metrics = service.metrics = Metrics(state, (route.path for route in routes))
-    others = service.others = Starlette(routes=routes, exception_handlers={HTTPException: told, Exception: broken})
-    # They would lead out of the root.
-    others.router.redirect_slashes = not service.root
+    if not is_offered:
+        answers.clear()
+        more.clear()
+    service.offer(more)
     return service
+
+
+def standing(service: Service) -> list[Route]:
+    """What every service answers."""
+    state = service.state
+
+    async def measured(_: Request) -> Response:
+        state.set(("waiting",), service.load.waiting)
+        return Response(service.metrics.text(), media_type=CONTENT_TYPE)
+
+    async def healthy(_: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def ready(_: Request) -> Response:
+        return JSONResponse({"status": service.status}, 200 if service.status == "ok" else 503)
+
+    async def described(_: Request) -> Response:
+        return FileResponse(HERE / "openapi.json", media_type="application/json")
+
+    routes = [Route("/healthz", healthy), Route("/livez", healthy), Route("/readyz", ready)]
+    return [*routes, Route("/metrics", measured), Route("/openapi.json", described), *documentation(service.root)]
 
 
 class Endpoint:
@@ -220,7 +221,7 @@ def documentation(root: str) -> list[Route]:
 class Service:
     """Gives each request an id, finds who answers it, measures it, and logs it with what broke."""
 
-    others: ASGIApp
+    others: Starlette
     metrics: Metrics
 
     def __init__(self, answers: Dict[str, Answer], load: Load, settings: dict[str, Any], state: State) -> None:
@@ -232,6 +233,21 @@ class Service:
         self.peers: Any = None
         # Those of the functions, by their paths.
         self.endpoints: Dict[str, Endpoint] = {}
+
+    def offer(self, more: list[Route]) -> None:
+        """Finds these routes from now on, and all that it has."""
+        routes = standing(self) + more
+        routes += [Route(path, answer, methods=["POST"]) for path, answer in self.answers.items()]
+        routes.append(Route(f"{LATER}{{name}}", self.later, methods=["GET", "DELETE"]))
+        self.metrics = Metrics(self.state, (route.path for route in routes))
+        others = self.others = Starlette(routes=routes, exception_handlers={HTTPException: told, Exception: broken})
+        # They would lead out of the root.
+        others.router.redirect_slashes = not self.root
+
+    @property
+    def status(self) -> str:
+        """`ok` where requests are answered."""
+        return self.state.told
 
     @cached_property
     def deferred(self) -> Any:
@@ -270,7 +286,7 @@ class Service:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message.get("headers", []), (b"x-request-id", request_id.encode())]
-                if self.state.draining:
+                if self.state.draining or self.state.retiring:
                     message["headers"].append((b"connection", b"close"))
             await send(message)
 

@@ -26,10 +26,10 @@ from . import _given, app, log, processors
 from .body import Refusal, refusal
 from .files import UNKNOWN
 from .function import FILE_NAME, HELD, Function, largest
+from .listener import GRACE
 from .load import Busy
 from .records import FORMATS, Input, Record, Unreadable, media_type
 from .results import Kept, Output, Result, appear
-from .server import GRACE
 from .state import State
 
 HERE = Path(__file__).parent

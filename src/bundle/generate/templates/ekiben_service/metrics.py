@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections import defaultdict
-from typing import Dict, Iterable, Iterator, List, Tuple
+from itertools import chain
+from typing import Callable, Dict, Iterable, Iterator, List, Tuple
 
 from .state import State
 
@@ -21,6 +22,8 @@ class Metrics:
         # Their numbers stand for them in the names that all workers read.
         self.paths = ["other", *dict.fromkeys(paths)]
         self.places = {path: place for place, path in enumerate(self.paths)}
+        # What others tell besides.
+        self.more: List[Callable[[], Iterator[str]]] = []
 
     def observe(self, method: str, path: str, status: int, seconds: float) -> None:
         place, add = self.places.get(path, 0), self.state.add
@@ -29,7 +32,7 @@ class Metrics:
         add(("s", place), seconds)
 
     def text(self) -> str:
-        return "\n".join(self.lines()) + "\n"
+        return "\n".join(chain(self.lines(), *(lines() for lines in self.more))) + "\n"
 
     def lines(self) -> Iterator[str]:
         requests: Dict[Tuple[str, str, int], int] = {}

@@ -1,7 +1,8 @@
 """The server around the application: where it listens, and how it ends.
 
 After SIGTERM what is in hand is answered, up to a time of grace, and what comes newly is refused: whoever sends requests
-here learns of the end later than we do.
+here learns of the end later than we do. A server that retires leaves what comes to another one at the same listener, and ends
+when the last of its connections has.
 """
 
 from __future__ import annotations
@@ -16,11 +17,10 @@ from typing import Any, Optional
 import uvicorn
 
 from .app import Service
+from .listener import BACKLOG, GRACE
 
-# Seconds that requests in hand have after SIGTERM, where the manifest says nothing: less than the ten that Docker gives.
-GRACE = 8
-# Connections that wait to be taken.
-BACKLOG = 2048
+# Seconds in which connections that were taken last are known.
+SETTLED = 0.3
 
 
 class Server(uvicorn.Server):
@@ -28,9 +28,7 @@ class Server(uvicorn.Server):
         # Where workers share a listener, each takes one connection at a time, so that one does not take them all.
         shared = service.state.workers > 1
         super().__init__(
-            uvicorn.Config(
-                service, lifespan="off", ws="none", log_config=None, access_log=False, backlog=1 if shared else BACKLOG
-            )
+            uvicorn.Config(service, lifespan="off", ws="none", log_config=None, access_log=False, backlog=1 if shared else BACKLOG)
         )
         self.service = service
         self.grace: float = settings.get("grace", GRACE)
@@ -40,6 +38,16 @@ class Server(uvicorn.Server):
         # Of a worker: what ends with the process that keeps the workers, and the way to the other workers.
         self.parent: Optional[int] = None
         self.peers: Any = None
+        # What asks the functions besides: messages of a broker.
+        self.messages: Any = None
+        if "messages" in settings and settings["messages"]["function"] in service.endpoints:
+            from . import broker
+
+            if broker.is_given():
+                from .messages import Predictions
+
+                self.messages = Predictions(settings, service)
+        self.retired: Optional[float] = None
 
     def answer(self, listener: socket.socket) -> None:
         """Until SIGTERM."""
@@ -56,6 +64,8 @@ class Server(uvicorn.Server):
             asyncio.get_running_loop().add_reader(self.parent, self.orphaned)
             self.service.peers = self.peers
             self.peers.listen(self.service.state.worker, lambda *asked: self.service.deferred.told(*asked))
+        if self.messages is not None:
+            self.messages.start()
         self.service.state.set(("ready",), 1)
 
     def orphaned(self) -> None:
@@ -79,32 +89,34 @@ class Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         state = self.service.state
         state.set(("waiting",), self.service.load.waiting)
+        if state.retiring and self.retired is None:
+            self.retired = time.monotonic()
+            # The listener itself goes on: others have it as well.
+            for server in self.servers:
+                server.close()
+        if self.messages is not None and (state.retiring or state.draining):
+            self.messages.stop()
+        is_idle = not state.get(("in_progress",)) and (self.messages is None or self.messages.is_done)
         if self.end is not None:
             left = self.end - time.monotonic()
-            if left > 0 and not self.is_closing and not state.get(("in_progress",)):
+            if left > 0 and not self.is_closing and is_idle:
                 # Who is connected already is told before we go; the kernel takes nobody more for us. (A listener that is
                 # closed resets those who wait at it.)
                 self.is_closing = True
                 for listener in self.listeners:
                     listener.listen(0)
-            elif left <= 0 or not state.get(("in_progress",)):
+            elif left <= 0 or is_idle:
                 self.should_exit = True
                 self.config.timeout_graceful_shutdown = max(left, 0.1)  # type: ignore[assignment]
+        elif (
+            self.retired is not None and is_idle and not self.server_state.connections and time.monotonic() > self.retired + SETTLED
+        ):
+            # Those that are kept open without a request, uvicorn closes after some seconds.
+            self.should_exit = True
         return await super().on_tick(counter)
 
-
-def listen(port: int) -> socket.socket:
-    """All addresses, those of IPv6 as well where the machine has any.
-
-    The protocol is named, as asyncio sets TCP_NODELAY only then: else every answer on a kept connection waits 40 ms.
-    """
-    try:
-        listener = socket.socket(socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-        listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(("::", port))
-    except OSError:
-        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(("0.0.0.0", port))
-    return listener
+    async def shutdown(self, sockets: Optional[list[socket.socket]] = None) -> None:
+        if self.messages is not None:
+            self.messages.stop()
+            await self.messages.ended(self.config.timeout_graceful_shutdown)
+        await super().shutdown(sockets)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import mmap
+import os
 from collections import defaultdict
 from typing import Dict, Tuple, Union
 
@@ -21,12 +22,16 @@ Key = Tuple[Union[str, int], ...]
 
 
 class State:
-    """The numbers of all workers, as one of them (from 0) sees them; memory alone where there is one."""
+    """The numbers of all workers, as one of them (from 0) sees them; memory alone where there is one. A `descriptor` is of memory
+    that other programs share.
+    """
 
-    def __init__(self, workers: int = 1) -> None:
+    def __init__(self, workers: int = 1, descriptor: int = -1) -> None:
         size = (1 + workers * RECORDS) * RECORD
+        if descriptor >= 0:
+            os.ftruncate(descriptor, size)
         # Pages that nobody has written take no memory.
-        self.memory = mmap.mmap(-1, size)
+        self.memory = mmap.mmap(descriptor, size)
         self.numbers = memoryview(self.memory).cast("d")
         self.workers = workers
         self.become(0)
@@ -46,6 +51,23 @@ class State:
 
     def drain(self) -> None:
         self.numbers[0] = 1
+
+    @property
+    def retiring(self) -> bool:
+        """Whether another process takes what comes."""
+        return self.numbers[2] != 0
+
+    def retire(self) -> None:
+        self.numbers[2] = 1
+
+    def hold(self, is_held: bool) -> None:
+        """While this is so nobody is told that it is ready."""
+        self.numbers[3] = is_held
+
+    @property
+    def told(self) -> str:
+        """The status as others are told."""
+        return "starting" if self.status == "ok" and self.numbers[3] else self.status
 
     @property
     def status(self) -> str:

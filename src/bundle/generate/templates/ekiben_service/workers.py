@@ -44,10 +44,10 @@ class Worker:
 
 
 class Workers:
-    def __init__(self, settings: dict[str, Any], port: int) -> None:
-        self.settings, self.port = settings, port
+    def __init__(self, settings: dict[str, Any], port: int, kept: Any = None, is_offered: bool = True) -> None:
+        self.settings, self.port, self.kept, self.is_offered = settings, port, kept, is_offered
         count = settings["workers"]
-        self.state = State(count)
+        self.state = State(count, kept.state if kept else -1)
         self.workers = [Worker(number) for number in range(count)]
         self.service: Any = None
         # Its other end is closed when this process dies, however it does.
@@ -55,12 +55,12 @@ class Workers:
         self.peers = Peers(count)
 
     def run(self) -> int:
-        from .server import GRACE, listen
+        from .listener import GRACE, listen
 
         if not self.load():
             return 1
         try:
-            self.listener = listen(self.port)
+            self.listener = self.kept.listener() if self.kept else listen(self.port)
         except OSError as error:
             logger.error("port %d cannot be listened on: %s", self.port, error)
             return 1
@@ -85,7 +85,7 @@ class Workers:
         try:
             from .app import application
 
-            service = application(self.settings, HERE.parent, self.state)
+            service = application(self.settings, HERE.parent, self.state, self.is_offered)
         except (Exception, SystemExit):
             logger.exception("the model's code could not be imported")
             return False
@@ -99,7 +99,7 @@ class Workers:
         logger.info("the workers cannot share the model, as its process %s", reason)
         os.environ[APART] = "1"
         os.chdir(HERE.parent)
-        os.execv(sys.executable, [sys.executable, "-m", __package__])
+        os.execv(sys.executable, [sys.executable, "-m", __package__, *sys.argv[1:]])
 
     def start(self, worker: Worker) -> None:
         worker.started, worker.due = time.monotonic(), None
@@ -127,7 +127,7 @@ class Workers:
             from .app import application
 
             try:
-                self.service = application(self.settings, HERE.parent, self.state)
+                self.service = application(self.settings, HERE.parent, self.state, self.is_offered)
             except (Exception, SystemExit):
                 logger.exception("the model's code could not be imported")
                 return 1
@@ -143,7 +143,7 @@ class Workers:
         """Until all are to end; the exit status."""
         end: Optional[float] = None
         status = 0
-        while end is None or any(worker.process for worker in self.workers):
+        while end is None and not self.state.retiring or any(worker.process for worker in self.workers):
             now = time.monotonic()
             if end is not None and now >= end:
                 self.signal(signal.SIGKILL)
@@ -161,7 +161,7 @@ class Workers:
                 self.signal(signal.SIGTERM)
                 end = end or time.monotonic() + grace + 2
             for worker in self.ended():
-                if end is not None:
+                if end is not None or self.state.retiring or self.state.draining:
                     continue
                 if not worker.was_ready:
                     logger.error("worker %d ended before it was ready", worker.number)
