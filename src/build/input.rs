@@ -105,7 +105,7 @@ impl Input {
     /// # Errors
     /// When a file cannot be read, or two would lie at the same path.
     pub fn of_project(session: &Session, project: &Project, lock: Lock, hashing: Hashing) -> Result<Self, Error> {
-        let manifest = project.manifest.clone();
+        let manifest = lock.settled(project.manifest.clone());
         let weights = project
             .files
             .model
@@ -188,8 +188,16 @@ impl Input {
                 }
             }
         };
-        let lock = read(&bundle, path, lock::NAME)?;
-        Ok(Self { manifest, lock, bundle, origin: path.to_owned(), steps, commands, kept: None })
+        let lock: Lock = read(&bundle, path, lock::NAME)?;
+        Ok(Self {
+            manifest: lock.settled(manifest),
+            lock,
+            bundle,
+            origin: path.to_owned(),
+            steps,
+            commands,
+            kept: None,
+        })
     }
 
     /// A bento that BentoML made, with its recipe as [`import::Bento::describe`] has it, and its lock. What commands led to is not
@@ -206,6 +214,7 @@ impl Input {
         hashing: Hashing,
     ) -> Result<Self, Error> {
         let Recipe { manifest, steps } = recipe;
+        let manifest = lock.settled(manifest);
         let mut bundle = bento_bundle(session, bento, &manifest, hashing)?;
         let mut taken = lock.clone();
         taken.platforms.values_mut().for_each(|locked| locked.executed = None);
@@ -227,7 +236,8 @@ impl Input {
         let name = bento.own_manifest().map_or(manifest::NAMES[0], |file| file.path.as_str());
         let manifest: Manifest = parse(&bento.path, name, &read(name, Kind::Manifest)?)?;
         let lock_text = read(lock::NAME, Kind::Lock)?;
-        let lock = parse(&bento.path, lock::NAME, &lock_text)?;
+        let lock: Lock = parse(&bento.path, lock::NAME, &lock_text)?;
+        let manifest = lock.settled(manifest);
         let description: bento::Bento = parse(&bento.path, bento::NAME, &read(bento::NAME, Kind::Bento)?)?;
         let folder = format!("{}/{}/{}", bundle::WEIGHTS, manifest.name, description.version);
         let folder = ArchivePath::relative(folder).map_err(std::io::Error::other)?;

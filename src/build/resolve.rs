@@ -1,16 +1,17 @@
 //! From a manifest to its lock.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use crate::base::debian;
-use crate::base::python::{self, Package, Refusal, StandIn, Target, Uv};
-use crate::base::requirements::{Requirements, required_name};
-use crate::base::{self, Base, LockedBase, Named};
+use crate::base::debian::{self, Suite};
+use crate::base::python::{self, Aim, Package, Refusal, StandIn, Target, Uv};
+use crate::base::requirements::{Relaxed, Requirements, Wanted, required_name};
+use crate::base::{self, Base, LockedBase, Named, official_python};
 use crate::build::commands::{self, Commands};
 use crate::build::dockerfile::Request;
 use crate::build::input::Input;
 use crate::build::libraries;
+use crate::build::pins::{self, Trial};
 use crate::bundle::origin::{self, Trust};
 use crate::bundle::runtime::Convention;
 use crate::formats::diagnostic::Diagnostics;
@@ -19,9 +20,11 @@ use crate::image::oci::platform::{Platform, UnknownPlatform};
 use crate::image::session::Session;
 use crate::io::explain::{ErrorKind, Explain, Explanation};
 use crate::io::parallel;
+use crate::io::progress::Unit;
 use crate::project::Project;
 use crate::project::lock::{self, Executed, Lock, LockedModel, LockedPlatform};
 use crate::project::manifest::Manifest;
+use crate::project::validate::{PYTHONS, PYTHONS_OF_IMAGES};
 
 /// Why there is no lock.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +58,17 @@ pub enum Error {
         /// Why not.
         error: python::Error,
     },
+    /// Pins have no wheels, and nothing else may be taken.
+    #[error("{error}")]
+    Pins {
+        /// The first that was refused.
+        error: Box<Error>,
+        /// Which are in the way, and what would help.
+        #[source]
+        ways: Option<Box<Difference>>,
+        /// Whether there are versions that work together.
+        are_near: bool,
+    },
     /// The lock is for another manifest, or lacks a platform, and must not be renewed.
     #[error("{} does not fit the manifest any more", lock::NAME)]
     Stale {
@@ -67,13 +81,21 @@ pub enum Error {
     Missing,
 }
 
-/// Something in which a lock differs from its manifest. Each is told in a line of its own, as causes are.
+/// Something in which a lock differs from its manifest, or what stands in the way of one. Each is told in a line of its own, as
+/// causes are.
 #[derive(Debug, thiserror::Error)]
 #[error("{text}")]
 pub struct Difference {
     text: String,
     #[source]
     next: Option<Box<Difference>>,
+}
+
+impl Difference {
+    /// The first of several.
+    fn chain(all: Vec<String>) -> Option<Box<Self>> {
+        all.into_iter().rev().fold(None, |next, text| Some(Box::new(Self { text, next })))
+    }
 }
 
 /// What helps where there is no lock that fits.
@@ -87,6 +109,13 @@ impl Explain for Error {
             Self::Python(error) => error.explain(),
             Self::Origin(error) => error.explain(),
             Self::Requirement { error, .. } => error.explain(),
+            Self::Pins { error, are_near: false, .. } => error.explain(),
+            Self::Pins { error, .. } => Explanation {
+                hint: Some(
+                    "`--relax-pins` takes the versions that work together, and writes them into the lock".to_owned(),
+                ),
+                ..error.explain()
+            },
             Self::Io(error) => error.explain(),
             Self::Platform(error) => error.explain(),
             Self::Malformed(_) => {
@@ -139,6 +168,8 @@ pub struct Subject<'a> {
     pub shipped: Option<PathBuf>,
     /// What is done about models that changed.
     pub moved: Moved,
+    /// Whether pins give way that have no wheels.
+    pub relax: bool,
     /// What commands are given, and may do.
     pub commands: Request,
 }
@@ -157,6 +188,7 @@ impl<'a> Subject<'a> {
             path,
             shipped: None,
             moved: Moved::Stays,
+            relax: false,
             commands: commands::request(&project.manifest, Request::default()),
         }
     }
@@ -222,29 +254,191 @@ pub fn lock(
             Ok((lock, written))
         }
         (Some(lock), Renewal::Never) => {
-            let all = differences(subject, &platforms, &lock).into_iter().rev();
-            let difference = all.fold(None, |next, text| Some(Box::new(Difference { text, next })));
-            Err(Error::Stale { difference })
+            Err(Error::Stale { difference: Difference::chain(differences(subject, &platforms, &lock)) })
         }
         (None, Renewal::Never) => Err(Error::Missing),
         (known, _) => {
             // What fits, but lacks a platform, is completed.
             let fresh = known.as_ref().filter(|lock| !lock.is_stale(&input));
-            let mut locked = fresh.map(|lock| lock.platforms.clone()).unwrap_or_default();
-            for platform in
-                platforms.into_iter().filter(|platform| fresh.is_none_or(|lock| !lock.platforms.contains_key(platform)))
-            {
-                let before = before.as_ref().and_then(|lock| lock.platforms.get(&platform));
-                locked.insert(platform, resolve(session, subject, &commands, platform, before, meanwhile)?);
-            }
-            let base = base(subject)?;
-            let python = locked.values().find_map(|locked| python_of(subject, &base, locked));
+            let locked = fresh.map(|lock| lock.platforms.clone()).unwrap_or_default();
+            let lacking: Vec<Platform> =
+                platforms.into_iter().filter(|platform| !locked.contains_key(platform)).collect();
+            let of_before = |platform| before.as_ref().and_then(|lock| lock.platforms.get(&platform));
+            let all = |choice: &Choice| resolved(session, subject, choice, &lacking, &of_before, meanwhile);
+            let kept = fresh.map_or_else(Choice::default, Choice::of);
+            let (found, choice) = match all(&kept) {
+                Err(error) if fresh.is_none() && error.is_about_wheels() => {
+                    let choice = choice(session, subject, &lacking, error)?;
+                    (all(&choice)?, choice)
+                }
+                found => (found?, kept),
+            };
+            let (more, python) = found;
+            let python = fresh.and_then(|lock| lock.python).or(python);
             let models = models(known.as_ref().map_or(&[], |lock| &lock.models))?;
-            let lock = Lock { lock: 1, input, python, platforms: locked, models };
+            let platforms = locked.into_iter().chain(more).collect();
+            let lock = Lock { lock: 1, input, python, relaxed: choice.relaxed, platforms, models };
             lock.write(&subject.path)?;
             Ok((lock, true))
         }
     }
+}
+
+/// What is taken in the place of what a project says, or leaves open.
+#[derive(Clone, Debug, Default)]
+struct Choice {
+    /// None: the usual one, or the one that is asked for.
+    python: Option<PythonVersion>,
+    relaxed: Vec<Relaxed>,
+}
+
+impl Choice {
+    fn of(lock: &Lock) -> Self {
+        Self { python: lock.python, relaxed: lock.relaxed.clone() }
+    }
+}
+
+/// What `subject` comes to on each of `platforms`, and its Python.
+fn resolved<'b>(
+    session: &Session,
+    subject: &Subject<'_>,
+    choice: &Choice,
+    platforms: &[Platform],
+    before: &dyn Fn(Platform) -> Option<&'b LockedPlatform>,
+    meanwhile: &Meanwhile<'_>,
+) -> Result<(BTreeMap<Platform, LockedPlatform>, Option<PythonVersion>), Error> {
+    let manifest = subject.manifest.clone();
+    let manifest = &choice.python.map_or_else(|| manifest.clone(), |python| manifest.clone().with_python(python));
+    let requirements = &subject.requirements.clone().relaxed(&choice.relaxed);
+    let chosen = &Subject { manifest, requirements, ..subject.clone() };
+    let user = subject.convention.user();
+    let commands = &Commands { manifest, root: subject.root, user: &user, request: &subject.commands };
+    let mut found = BTreeMap::new();
+    for platform in platforms {
+        let locked = resolve(session, chosen, commands, *platform, before(*platform), meanwhile)?;
+        found.insert(*platform, locked);
+    }
+    let base = base(chosen)?;
+    let python = found.values().find_map(|locked| python_of(chosen, &base, locked));
+    Ok((found, python))
+}
+
+impl Error {
+    /// Whether the index has something, but no wheel of it for this Python.
+    fn is_about_wheels(&self) -> bool {
+        match self {
+            Self::Python(python::Error::Refused(refusal))
+            | Self::Requirement { error: python::Error::Refused(refusal), .. } => refusal.is_about_wheels(),
+            _ => false,
+        }
+    }
+}
+
+/// What is taken where the Python that was tried first has no wheels for all of `subject` on `platforms`: another Python that
+/// bases have which are put together here, or, where that is asked for, the nearest versions that work together.
+///
+/// # Errors
+/// `refused`, with what is in the way and what would help.
+fn choice(session: &Session, subject: &Subject<'_>, platforms: &[Platform], refused: Error) -> Result<Choice, Error> {
+    if session.client.is_offline() {
+        return Err(refused);
+    }
+    let task = session.progress.task("Looking", "for what has wheels for all requirements", Unit::Items, None);
+    let uv = Uv::find(session, StandIn::this())?;
+    let root = std::path::absolute(subject.root)?;
+    let trial = Trial { uv: &uv, session, root, requirements: subject.requirements, server: subject.server };
+    let is_open = subject.manifest.is_python_open();
+    let on = |python, glibc| {
+        let target = |platform: &Platform| Target { python, platform: *platform, glibc };
+        platforms.iter().map(target).collect::<Vec<_>>()
+    };
+    // Those that may be taken, the usual one first.
+    let mut open: Vec<Vec<Target>> = Vec::new();
+    match is_open {
+        true => open.extend(Suite::preferred().map(|suite| on(suite.python(), suite.glibc()))),
+        false => open.push(targets(session, subject, platforms)?),
+    }
+    let Some(usual) = open.first().and_then(|targets| targets.first()).cloned() else { return Err(refused) };
+    for targets in open.iter().skip(1) {
+        let fits = trial.have_wheels(targets) && targets.iter().all(|target| trial.whole(&[], target).is_ok());
+        if let Some(target) = targets.first().filter(|_| fits) {
+            let pins = named(&trial.in_the_way(&usual));
+            let python = target.python;
+            task.finish(format!("Found wheels for Python {python}"));
+            let why = if pins.is_empty() { "not all requirements have wheels".to_owned() } else { pins };
+            let usual = usual.python;
+            session.progress.warn(format!("Python {python} is taken, as Python {usual} has no wheel of {why}"));
+            return Ok(Choice { python: Some(python), relaxed: Vec::new() });
+        }
+    }
+    let near = open.iter().filter_map(|targets| Some((targets.first()?.python, trial.relaxed(targets)?)));
+    // Of those that are equally near, the one that comes first.
+    let nearest = near.min_by_key(|(_, relaxed)| pins::distance(relaxed));
+    if let Some((python, relaxed)) = nearest.clone().filter(|_| subject.relax) {
+        task.finish(format!("Found versions that work together on Python {python}"));
+        return Ok(Choice { python: Some(python).filter(|_| is_open), relaxed });
+    }
+    drop(task);
+    let mut ways = Vec::new();
+    let in_the_way = trial.in_the_way(&usual);
+    if !in_the_way.is_empty() {
+        let who = match is_open {
+            true => "none of Debian's Pythons".to_owned(),
+            false => format!("Python {}", usual.python),
+        };
+        let verb = if is_open { "has wheels of all pins: in the way are" } else { "has no wheel of" };
+        ways.push(format!("{who} {verb} {}", placed_names(&in_the_way)));
+    }
+    let tried: Vec<PythonVersion> = open.iter().flatten().map(|target| target.python).collect();
+    let others = (PYTHONS_OF_IMAGES.start().minor()..=PYTHONS.end().minor()).map(|minor| PythonVersion::new(3, minor));
+    let others = others.filter(|python| !tried.contains(python));
+    let others: Vec<_> = others.filter(|python| trial.have_wheels(&on(*python, usual.glibc))).collect();
+    if let Some(newest) = others.last() {
+        let pythons = pins::pythons_text(&others);
+        let how = match Suite::with_python(*newest) {
+            Some(suite) => format!("`base: debian:{suite}` has Python {newest}"),
+            None => format!(
+                "write `version: \"{newest}\"` below `python`, and `base: {}` or a copy of it in your registry",
+                official_python(*newest)
+            ),
+        };
+        ways.push(format!("all have wheels for Python {pythons}: {how}"));
+    }
+    if let Some((python, relaxed)) = &nearest {
+        let after: Vec<&str> = relaxed.iter().map(|one| one.after.as_str()).collect();
+        ways.push(format!("on Python {python} the nearest that work together are {}", after.join(", ")));
+    }
+    Err(Error::Pins { error: Box::new(refused), ways: Difference::chain(ways), are_near: nearest.is_some() })
+}
+
+/// What Python packages are for on each of `platforms`.
+fn targets(session: &Session, subject: &Subject<'_>, platforms: &[Platform]) -> Result<Vec<Target>, Error> {
+    let (base, user) = (base(subject)?, subject.convention.user());
+    let (manifest, root, request) = (subject.manifest, subject.root, &subject.commands);
+    let commands = Commands { manifest, root, user: &user, request };
+    let mut found = Vec::new();
+    for platform in platforms {
+        if let Some(target) = base.target(*platform).filter(|_| !manifest.has_commands()) {
+            found.push(target);
+            continue;
+        }
+        // It was there a moment ago.
+        let locked = lower(session, subject, &base, &commands, &[], *platform, None)?;
+        if let Some(python) = python_of(subject, &base, &locked) {
+            found.push(base::target(&locked.standing().base, python, *platform)?);
+        }
+    }
+    Ok(found)
+}
+
+/// Pins in words.
+fn named(pins: &[Wanted]) -> String {
+    pins.iter().map(|pin| format!("`{}`", pin.text)).collect::<Vec<_>>().join(", ")
+}
+
+/// The same with their places.
+fn placed_names(pins: &[Wanted]) -> String {
+    pins.iter().map(|pin| format!("`{}` ({})", pin.text, pin.place())).collect::<Vec<_>>().join(", ")
 }
 
 /// The files of the model that live elsewhere: those of the lock where they stay, else those that are there now.
@@ -296,7 +490,8 @@ fn differences(subject: &Subject<'_>, platforms: &[Platform], lock: &Lock) -> Ve
             }
             _ => {}
         }
-        for wanted in subject.requirements.wanted.iter().filter(|wanted| wanted.marker.is_empty()) {
+        let wanted = &subject.requirements.clone().relaxed(&lock.relaxed).wanted;
+        for wanted in wanted.iter().filter(|wanted| wanted.marker.is_empty()) {
             let version =
                 one.python.iter().find(|package| package.name == wanted.name).map(|package| &*package.version);
             match version
@@ -500,7 +695,8 @@ fn packages(
     let scratch = session.store.scratch().map_err(python::Error::from)?;
     let root = std::path::absolute(subject.root)?;
     let requirements = subject.requirements.clone().and(subject.server.iter().copied());
-    let asked = python::Resolution { requirements: &requirements, target, project: &root, preferred };
+    let aim = Aim::Newest;
+    let asked = python::Resolution { requirements: &requirements, target, project: &root, preferred, aim };
     python::resolve(uv, &asked, scratch.path(), &session.progress).map_err(|error| placed(error, subject))
 }
 

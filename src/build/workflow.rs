@@ -26,6 +26,7 @@ use crate::image::store::{self, ImageName, ImageNameError, ImageQuery, ImageReco
 use crate::image::{self, Image};
 use crate::io::explain::{ErrorKind, Explain, Explanation};
 use crate::project::Project;
+use crate::project::init::is_pickle;
 use crate::project::lock::{self, Executed, Lock};
 use crate::project::manifest::Manifest;
 
@@ -153,6 +154,8 @@ pub struct Request {
     pub lock: Option<PathBuf>,
     /// Below which path a model without a project answers. None: at the root.
     pub root: Option<String>,
+    /// Whether pins give way that have no wheels.
+    pub relax: bool,
     /// What may be executed, and with what; besides, a project's manifest says what its own commands may do.
     pub commands: dockerfile::Request,
 }
@@ -272,6 +275,18 @@ impl Opened {
         goal: Goal,
         watch: &dyn Watch,
     ) -> Result<Input, Error> {
+        let input = self.together(session, platforms, goal, watch)?;
+        tell_relaxed(session, &input.lock, input.bundle.weights().iter().map(|weight| weight.path.as_str()));
+        Ok(input)
+    }
+
+    fn together(
+        self,
+        session: &Session,
+        platforms: &[Platform],
+        goal: Goal,
+        watch: &dyn Watch,
+    ) -> Result<Input, Error> {
         if goal == Goal::Bundle && self.manifest().build.file.is_some() {
             return Err(Error::StaysHere);
         }
@@ -280,7 +295,7 @@ impl Opened {
         {
             super::steps::allow(steps, &self.request.commands)?;
         }
-        let Request { renewal, hashing, lock: kept, commands, .. } = self.request;
+        let Request { renewal, hashing, lock: kept, relax, commands, .. } = self.request;
         match self.source {
             Source::Bundle(input) => {
                 let platforms = match goal {
@@ -296,7 +311,7 @@ impl Opened {
                     wanted.extend(platforms.iter().filter(|platform| !project.manifest.platforms.contains(platform)));
                 }
                 let commands = commands::request(&project.manifest, commands);
-                let subject = Subject { platforms: &wanted, commands, ..Subject::of(&project) };
+                let subject = Subject { platforms: &wanted, relax, commands, ..Subject::of(&project) };
                 let lock = locked(session, &subject, renewal, goal, Convention::Ekiben, watch)?;
                 let input = Input::of_project(session, &project, lock, hashing)?;
                 let found = input.check_fetched(session, &project.path);
@@ -322,6 +337,7 @@ impl Opened {
                     path: kept.unwrap_or_else(beside),
                     shipped: Some(bento.root.join(lock::NAME)),
                     moved: Moved::Stays,
+                    relax,
                     commands: commands.clone(),
                 };
                 let lock = locked(session, &subject, renewal, goal, Convention::Bento, watch)?;
@@ -409,6 +425,21 @@ pub fn lock(
         watch.done(Step::Locked(&lock), started.elapsed());
     }
     Ok(lock)
+}
+
+/// Says which pins gave way in a lock, and which of the model's `files` may not be read with other versions.
+pub fn tell_relaxed<'a>(session: &Session, lock: &Lock, files: impl Iterator<Item = &'a str>) {
+    if lock.relaxed.is_empty() {
+        return;
+    }
+    let all = lock.relaxed.iter().map(|one| format!("{} became {} ({})", one.before, one.after, one.why));
+    let all = all.collect::<Vec<_>>().join(", ");
+    session.progress.warn(format!("the lock has other versions than the requirements pin: {all}"));
+    let pickles: Vec<String> = files.filter(|file| is_pickle(file)).map(|file| format!("`{file}`")).collect();
+    if !pickles.is_empty() {
+        let whose = pickles.join(", ");
+        session.progress.warn(format!("{whose} may not load with other versions, or answer something else"));
+    }
 }
 
 /// Which files of the project's model have changed where they live since the lock was made.

@@ -110,6 +110,7 @@ fn from_dockerfile(context: &Context, session: &Session, args: Args) -> Result<E
     let others = [
         ("--base", how.base.is_some()),
         ("--root", how.root.is_some()),
+        ("--relax-pins", how.pins.relax_pins),
         ("--compression", args.compression != Setting::from(Compression::None)),
         ("--without-models and --models-only", args.parts.part() != Part::Whole),
     ];

@@ -9,8 +9,9 @@ use serde::Serialize;
 use super::convert::{hardware, reasons};
 use super::printer::{HINT, Report, Size};
 use super::{Context, Exit, Failure, watch};
+use crate::base::requirements::Relaxed;
 use crate::build::adopt;
-use crate::build::fit::{self, Fit, Loosened};
+use crate::build::fit::{self, Fit};
 use crate::bundle::import::analytics::{self, Archive};
 use crate::formats::diagnostic::{Diagnostics, Json};
 use crate::io::atomic;
@@ -68,7 +69,7 @@ struct Started<'a> {
     kept: Vec<PathBuf>,
     placed: Vec<Brought>,
     /// Requirements that were changed, as the index has no such wheels.
-    loosened: Vec<Loosened>,
+    loosened: Vec<Relaxed>,
     /// Bytes of the model's files.
     size: u64,
     proposal: Proposal,
@@ -196,7 +197,7 @@ impl Report for Translated<'_> {
 
 /// Tries the requirements of a new project, and says what became of those that cannot be had. Nobody waits for an index that
 /// does not answer.
-fn try_requirements(context: &Context, project: &Path, proposal: &mut Proposal) -> Vec<Loosened> {
+fn try_requirements(context: &Context, project: &Path, proposal: &mut Proposal) -> Vec<Relaxed> {
     // Whoever has no place for a store has a project all the same.
     let Ok(session) = context.session() else { return Vec::new() };
     match fit::fit(&session, project, fit::PATIENCE) {

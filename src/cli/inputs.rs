@@ -50,7 +50,19 @@ pub struct How {
     #[arg(long, value_name = "/PATH", value_parser = root)]
     pub root: Option<String>,
     #[command(flatten)]
+    pub pins: Pins,
+    #[command(flatten)]
     pub commands: Commands,
+}
+
+/// What becomes of pins.
+#[derive(clap::Args)]
+#[group(skip)]
+pub struct Pins {
+    /// Where pinned versions have no wheels for any Python that there is, take the nearest that work together. They are written
+    /// into the lock, and said with every build; requirements stay as they are. A lock that fits is used as it is.
+    #[arg(long)]
+    pub relax_pins: bool,
 }
 
 /// What commands may do.
@@ -100,7 +112,7 @@ fn root(text: &str) -> Result<String, String> {
 impl Inputs {
     /// As the library takes it, with the project that [`meant`] finds.
     pub fn request(self, context: &Context) -> Result<Request, Failure> {
-        let How { locked, no_cache, base, lock, root, commands } = self.how;
+        let How { locked, no_cache, base, lock, root, pins, commands } = self.how;
         Ok(Request {
             path: meant(context, self.path)?,
             renewal: if locked { Renewal::Never } else { Renewal::IfNeeded },
@@ -109,6 +121,7 @@ impl Inputs {
             base: base.map(BaseName::absolute).transpose()?,
             lock,
             root,
+            relax: pins.relax_pins,
             commands: commands.request(),
         })
     }

@@ -38,6 +38,8 @@ pub struct Args {
     #[arg(long, conflicts_with_all = ["update", "upgrade_models"])]
     check: bool,
     #[command(flatten)]
+    pins: inputs::Pins,
+    #[command(flatten)]
     commands: inputs::Commands,
 }
 
@@ -57,8 +59,10 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     };
     let moved = if args.upgrade_models { Moved::IsTaken } else { Moved::Stays };
     let commands = commands::request(&project.manifest, args.commands.request());
-    let subject = Subject { moved, commands, ..Subject::of(&project) };
+    let subject = Subject { moved, relax: args.pins.relax_pins, commands, ..Subject::of(&project) };
     let lock = workflow::lock(&session, &subject, renewal, &|_, _, _| Ok(()), context)?;
+    let files = project.files.model.iter().map(|file| file.path.as_str());
+    workflow::tell_relaxed(&session, &lock, files);
     if moved == Moved::Stays && !session.client.is_offline() {
         context.diagnostics(&workflow::moved(&session, &project, &lock)?);
     }

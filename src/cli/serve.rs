@@ -188,7 +188,8 @@ fn query(context: &Context, session: &Session, text: &str) -> Result<ImageQuery,
 fn build(context: &Context, session: &Session, path: &Path) -> Result<ImageName, workflow::Error> {
     let (renewal, hashing) = (Renewal::IfNeeded, Hashing::IfUnknown);
     let commands = dockerfile::Request::default();
-    let request = Request { path: path.to_owned(), renewal, hashing, base: None, lock: None, root: None, commands };
+    let request =
+        Request { path: path.to_owned(), renewal, hashing, base: None, lock: None, root: None, relax: false, commands };
     Ok(workflow::image(session, request, context)?.name)
 }
 

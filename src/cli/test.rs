@@ -42,7 +42,7 @@ pub struct Args {
     ///
     /// Nothing is built or started; PATH says where the example requests stand. Credentials go to this host alone.
     #[arg(long, value_name = "ADDRESS", conflicts_with_all = [
-        "locked", "no_cache", "base", "lock", "root", "engine", "memory", "cpus", "pids_limit", "read_only", "env",
+        "locked", "no_cache", "base", "lock", "root", "relax_pins", "engine", "memory", "cpus", "pids_limit", "read_only", "env",
         "env_file", "volume", "gpus", "timeout",
     ])]
     url: Option<String>,

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::base;
 use crate::base::debian;
 use crate::base::python;
+use crate::base::requirements::Relaxed;
 use crate::formats::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::formats::document::{Document, Value};
 use crate::formats::python::PythonVersion;
@@ -45,6 +46,9 @@ pub struct Lock {
     /// The Python that the packages are for, as `3.11`; none for an image without Python.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub python: Option<PythonVersion>,
+    /// Pins of the project that gave way to other versions, as `--relax-pins` asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub relaxed: Vec<Relaxed>,
     /// What it resolved to, by platform.
     pub platforms: BTreeMap<Platform, LockedPlatform>,
     /// The files of the model that are fetched.
@@ -58,6 +62,14 @@ impl Lock {
     /// Mistakes go to `found`; none where there is one. Whether the file is there is for the caller to know.
     pub fn load(path: &Path, found: &mut Diagnostics) -> Option<Self> {
         read(path, found)
+    }
+
+    /// The manifest with the Python that was chosen for it, where it leaves that open and the usual one has no wheels.
+    pub fn settled(&self, manifest: Manifest) -> Manifest {
+        match self.python {
+            Some(python) => manifest.with_python(python),
+            None => manifest,
+        }
     }
 
     /// Whether it was made for another input: see [`input_digest`].

@@ -105,7 +105,8 @@ impl Project {
             files: &files,
             requirements: &requirements,
             locked: &locked,
-            lock_fits: lock.is_some_and(|lock| !lock.is_stale(&input)),
+            relaxed: lock.as_ref().map_or(&[], |lock| &lock.relaxed),
+            lock_fits: lock.as_ref().is_some_and(|lock| !lock.is_stale(&input)),
         };
         validate::manifest(&subject, &mut meant);
         // What an unknown key was meant to say may be just what is missed.

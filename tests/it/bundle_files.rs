@@ -44,7 +44,14 @@ fn lock() -> Lock {
     let amd64 = locked(vec![package("numpy", "1.26.4", &["amd64"]), package("only-here", "1", &["a"])]);
     let arm64 = locked(vec![package("numpy", "1.26.4", &["arm64"])]);
     let platforms = BTreeMap::from([(Platform::Amd64, amd64), (Platform::Arm64, arm64)]);
-    Lock { lock: 1, input: Digest::of(""), python: Some("3.11".parse().unwrap()), platforms, models: Vec::new() }
+    Lock {
+        lock: 1,
+        input: Digest::of(""),
+        python: Some("3.11".parse().unwrap()),
+        platforms,
+        relaxed: Vec::new(),
+        models: Vec::new(),
+    }
 }
 
 fn api(manifest: &Manifest) -> Api {

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::home::{Home, session};
 use ekiben::base::python::Package;
 use ekiben::base::python::{
-    self, Files, Installation, Loader, Refusal, Resolution, Runner, StandIn, Stored, Target, Uv, bytecode,
+    self, Aim, Files, Installation, Loader, Refusal, Resolution, Runner, StandIn, Stored, Target, Uv, bytecode,
 };
 use ekiben::base::requirements::{Asked, Requirements};
 use ekiben::formats::diagnostic::Diagnostics;
@@ -51,7 +51,8 @@ impl Place {
         let requirements = Requirements::read(Asked::List(&list), self.home.path(), None, &mut found);
         assert!(found.is_empty(), "{found:?}");
         let scratch = self.session.store.scratch().unwrap();
-        let asked = Resolution { requirements: &requirements, target, project: self.home.path(), preferred };
+        let asked =
+            Resolution { requirements: &requirements, target, project: self.home.path(), preferred, aim: Aim::Newest };
         python::resolve(&self.uv, &asked, scratch.path(), &self.session.progress)
     }
 
@@ -263,7 +264,8 @@ fn settings_in_the_projects_folder_count_and_those_above_it_do_not() {
     let resolve = |project: &Path| {
         let scratch = place.session.store.scratch().unwrap();
         let requirements = Requirements::read(named, project, None, &mut Diagnostics::new());
-        let asked = Resolution { requirements: &requirements, target: &target, project, preferred: &[] };
+        let asked =
+            Resolution { requirements: &requirements, target: &target, project, preferred: &[], aim: Aim::Newest };
         python::resolve(&place.uv, &asked, scratch.path(), &Progress::silent())
     };
     assert_eq!(resolve(&project).unwrap().len(), 1);
@@ -287,7 +289,13 @@ fn a_pyproject_is_resolved_and_its_packages_installed_from_its_indexes() {
     assert!(found.is_empty(), "{found:?}");
     let target = target(Platform::Amd64);
     let scratch = || place.session.store.scratch().unwrap();
-    let asked = Resolution { requirements: &requirements, target: &target, project: &project, preferred: &[] };
+    let asked = Resolution {
+        requirements: &requirements,
+        target: &target,
+        project: &project,
+        preferred: &[],
+        aim: Aim::Newest,
+    };
     let packages = python::resolve(&place.uv, &asked, scratch().path(), &Progress::silent()).unwrap();
     assert_eq!(packages.iter().map(|package| package.name.as_str()).collect::<Vec<_>>(), ["aa", "h11"]);
     let asked = Installation {

@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use crate::home::session;
-use ekiben::base::python::{self, Installation, Resolution, StandIn, Target, Uv};
+use ekiben::base::python::{self, Aim, Installation, Resolution, StandIn, Target, Uv};
 use ekiben::base::requirements::Requirements;
 use ekiben::bundle::generate::{self, Api};
 use ekiben::image::oci::platform::Platform;
@@ -43,7 +43,7 @@ pub(crate) fn installed<'a>(requirements: impl IntoIterator<Item = &'a str>) -> 
     let target = Target { python: version, platform: Platform::host().unwrap(), glibc: (2, 31) };
     let requirements = Requirements::default().and(requirements);
     let (scratch, project) = (session.store.scratch().unwrap(), home.path());
-    let asked = Resolution { requirements: &requirements, target: &target, project, preferred: &[] };
+    let asked = Resolution { requirements: &requirements, target: &target, project, preferred: &[], aim: Aim::Newest };
     let packages = python::resolve(&uv, &asked, scratch.path(), &session.progress).unwrap();
     let asked = Installation {
         packages: &packages,

@@ -535,6 +535,7 @@ fn a_lock_is_read_as_it_was_written() {
         input: ekiben::project::lock::input_digest(&project.manifest, &[], &[]),
         python: None,
         platforms: Default::default(),
+        relaxed: Vec::new(),
         models: Vec::new(),
     };
     let path = folder.path().join(ekiben::project::lock::NAME);
@@ -747,8 +748,14 @@ fn bundle(folder: &Folder, name: &str, manifest: &str, end: &[u8]) -> PathBuf {
         vec![Weight { path: path("w.pkl"), content }],
         Hashing::IfUnknown,
     );
-    let lock =
-        Lock { lock: 1, input: Digest::of("x"), python: None, platforms: Default::default(), models: Vec::new() };
+    let lock = Lock {
+        lock: 1,
+        input: Digest::of("x"),
+        python: None,
+        platforms: Default::default(),
+        relaxed: Vec::new(),
+        models: Vec::new(),
+    };
     for (name, text) in [("ekiben.yaml", manifest.to_owned()), ("ekiben.lock", lock.to_text().unwrap())] {
         bundle.add(path(name), Content::Bytes(text.into_bytes()), Mode::Plain).unwrap();
     }

@@ -24,7 +24,7 @@ pub use install::{Installation, install, site_packages};
 pub use interpreter::{Loader, Runner, StandIn, take_over};
 pub use pyc::put_in_order;
 pub use refusal::Refusal;
-pub use resolve::{Resolution, resolve};
+pub use resolve::{Aim, Resolution, resolve};
 pub use savings::{Large, large};
 pub use split::{Files, Group, Stored, files, owners, split};
 pub use unmet::{Unmet, unmet};
@@ -70,6 +70,16 @@ pub struct Target {
 }
 
 impl Target {
+    /// The release of its Python that packages have to fit. Of series that have ended it is the last one, which images have:
+    /// packages of that time ask for more than the first.
+    fn release(&self) -> String {
+        match self.python.minor() {
+            6 => "3.6.15".to_owned(),
+            7 => "3.7.17".to_owned(),
+            _ => self.python.to_string(),
+        }
+    }
+
     /// uv's name of the platform.
     fn uv_platform(&self) -> String {
         /// Newest that uv knows; wheels for it run on later ones too (PEP 600).

@@ -122,6 +122,18 @@ impl Explain for Refusal {
 }
 
 impl Refusal {
+    /// Whether another Python, or another version, may be had where this cannot: what is there has no wheel for this one.
+    pub fn is_about_wheels(&self) -> bool {
+        /// uv's words for what the index has, but not for this Python.
+        const WORDS: [&str; 4] =
+            ["no usable wheels", "no wheels with a matching", "Python version (", "no wheels are available"];
+        match self {
+            Self::NoWheel { .. } => true,
+            Self::Conflict { words } => WORDS.iter().any(|part| words.contains(part)),
+            _ => false,
+        }
+    }
+
     /// Tells apart what uv wrote when it failed.
     pub(super) fn of(stderr: &[u8], target: &str) -> Self {
         let words = words(stderr);

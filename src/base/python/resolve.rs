@@ -14,6 +14,17 @@ use crate::base::requirements::Requirements;
 use crate::io::digest::Digest;
 use crate::io::progress::{Progress, Unit};
 
+/// Which of the versions are taken that will do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aim {
+    /// The newest.
+    Newest,
+    /// Of what is required the oldest, of what that requires the newest.
+    Oldest,
+    /// The newest of what is required, and nothing of what that requires.
+    Alone,
+}
+
 /// What is to be resolved.
 #[derive(Clone, Copy, Debug)]
 pub struct Resolution<'a> {
@@ -25,6 +36,8 @@ pub struct Resolution<'a> {
     pub project: &'a Path,
     /// Packages of an earlier lock: their versions stay where they still meet the requirements.
     pub preferred: &'a [Package],
+    /// Which versions are taken.
+    pub aim: Aim,
 }
 
 /// Resolves; `scratch` is an empty folder. The packages are sorted by name.
@@ -53,7 +66,12 @@ pub fn resolve(uv: &Uv, asked: &Resolution<'_>, scratch: &Path, progress: &Progr
     let command = uv
         .pip("compile", scratch)?
         .args(["--format", "pylock.toml", "--no-header", "--no-annotate", "--only-binary", ":all:"])
-        .args(["--python-version", &asked.target.python.to_string(), "--python-platform", &asked.target.uv_platform()])
+        .args(["--python-version", &asked.target.release(), "--python-platform", &asked.target.uv_platform()])
+        .args(match asked.aim {
+            Aim::Newest => [].as_slice(),
+            Aim::Oldest => &["--resolution", "lowest-direct"],
+            Aim::Alone => &["--no-deps"],
+        })
         .args(["--quiet", "--constraints", "constraints.txt", "--output-file", "pylock.toml"])
         .args(files);
     let output = command.run(scratch)?;

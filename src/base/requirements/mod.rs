@@ -7,6 +7,7 @@
 
 mod file;
 mod line;
+mod pin;
 mod project;
 mod settings;
 
@@ -23,6 +24,7 @@ use crate::io::archive::ArchivePath;
 use crate::io::digest::Digest;
 
 pub use line::{logical_lines, required_name};
+pub use pin::Relaxed;
 
 /// Where requirements stand.
 #[derive(Clone, Copy, Debug)]

@@ -107,6 +107,17 @@ pub enum Named {
     Otherwise,
 }
 
+/// Whether a file is called as pickles are, which need the packages that they were made with.
+pub fn is_pickle(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    let Some((stem, ending)) = name.rsplit_once('.') else { return false };
+    let ending = if COMPRESSED.contains(&ending) { stem.rsplit('.').next() } else { Some(ending) };
+    matches!(ending, Some("pkl" | "pickle" | "joblib"))
+}
+
+/// The ways in which joblib compresses.
+const COMPRESSED: [&str; 5] = ["z", "gz", "bz2", "xz", "lzma"];
+
 /// What the name of a file says of it.
 pub fn named(name: &str) -> Named {
     const SURE: [&str; 15] = [
@@ -129,11 +140,9 @@ pub fn named(name: &str) -> Named {
     const PERHAPS: [&str; 14] =
         ["json", "txt", "bin", "model", "xgb", "lgb", "hdf5", "ckpt", "kv", "vec", "w2v", "wordvectors", "d2v", "lda"];
     let name = name.to_ascii_lowercase();
-    let Some((stem, ending)) = name.rsplit_once('.') else { return Named::Otherwise };
-    // joblib compresses in these ways.
-    if matches!(ending, "z" | "gz" | "bz2" | "xz" | "lzma") {
-        let inner = stem.rsplit_once('.').map(|(_, inner)| inner);
-        return if matches!(inner, Some("pkl" | "pickle" | "joblib")) { Named::Model } else { Named::Otherwise };
+    let Some((_, ending)) = name.rsplit_once('.') else { return Named::Otherwise };
+    if COMPRESSED.contains(&ending) {
+        return if is_pickle(&name) { Named::Model } else { Named::Otherwise };
     }
     match ending {
         ending if SURE.contains(&ending) => Named::Model,

@@ -19,8 +19,9 @@ pub use command::CommandPath;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::base::debian::{Suite, Wanted};
 use crate::base::requirements::Asked;
-use crate::base::{self, BaseName, debian::Wanted};
+use crate::base::{self, BaseName, Named};
 use crate::formats::document::Written;
 use crate::formats::python::PythonVersion;
 use crate::formats::schema::Kind;
@@ -157,6 +158,23 @@ impl Manifest {
             packages: self.system.packages.written(),
             debian: Wanted { mirror: mirror.as_deref(), security: security.as_deref(), snapshot: snapshot.as_deref() },
         }
+    }
+
+    /// Whether another Python may be taken than the usual one: it names none, and its base is put together as that needs.
+    pub fn is_python_open(&self) -> bool {
+        let is_named = self.python.as_ref().is_some_and(|python| python.version.is_some());
+        let is_auto = self.base.meant().is_ok_and(|base| *base.named() == Named::Auto);
+        self.needs_python() && !is_named && is_auto && self.build.file.is_none()
+    }
+
+    /// The same for `python`, where it leaves open which one, and that is another than the usual one.
+    #[must_use]
+    pub fn with_python(self, python: PythonVersion) -> Self {
+        if !self.is_python_open() || python == Suite::DEFAULT.python() {
+            return self;
+        }
+        let requirements = self.python.map(|python| python.requirements).unwrap_or_default();
+        Self { python: Some(Python { version: Some(Written::Meant(python)), requirements }), ..self }
     }
 
     /// Whether commands are executed for its image.

@@ -18,7 +18,7 @@ use std::path::Path;
 use pep440_rs::Version;
 
 use crate::base::debian::Suite;
-use crate::base::requirements::Requirements;
+use crate::base::requirements::{Relaxed, Requirements};
 use crate::base::{Named, official_python};
 use crate::formats::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::formats::document::{Document, pointer};
@@ -30,6 +30,10 @@ use crate::project::manifest::Manifest;
 
 /// Versions of Python that there are bases and wheels for.
 pub const PYTHONS: std::ops::RangeInclusive<PythonVersion> = PythonVersion::new(3, 8)..=PythonVersion::new(3, 15);
+
+/// The same where the base is an image: older ones, for which Ekiben's service has a small form.
+pub const PYTHONS_OF_IMAGES: std::ops::RangeInclusive<PythonVersion> =
+    PythonVersion::new(3, 6)..=PythonVersion::new(3, 15);
 
 /// What a service answers without being told to: its methods and paths beside those of the functions.
 pub const ROUTES: [&str; 7] = ["/healthz", "/livez", "/readyz", "/metrics", "/openapi.json", "/docs", "/"];
@@ -49,6 +53,8 @@ pub struct Subject<'a> {
     pub requirements: &'a Requirements,
     /// The versions of Python packages that the lock has, by normalised name; empty where there is no lock.
     pub locked: &'a BTreeMap<String, Version>,
+    /// The pins that gave way in it.
+    pub relaxed: &'a [Relaxed],
     /// Whether the lock is that of the manifest: then these are all packages that there will be.
     pub lock_fits: bool,
 }

@@ -67,7 +67,8 @@ fn satisfiable<'a>(all: impl IntoIterator<Item = &'a VersionSpecifiers> + Clone)
 fn locked_otherwise(subject: &Subject<'_>, wanted: &[Wanted], found: &mut Diagnostics) {
     for wanted in wanted.iter().filter(|wanted| wanted.marker.is_empty()) {
         let Some(locked) = subject.locked.get(&wanted.name) else { continue };
-        if !wanted.versions.contains(locked) {
+        let is_relaxed = subject.relaxed.iter().any(|one| one.before == wanted.text);
+        if !is_relaxed && !wanted.versions.contains(locked) {
             let message = format!("the lock has {} {locked}, which `{}` excludes", wanted.name, wanted.text);
             let warning = Diagnostic::new(Code::LockedOtherwise, &wanted.source, wanted.span.clone(), message);
             found.push(warning.help("renew the lock: `ekiben lock`"));
