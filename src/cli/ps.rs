@@ -38,6 +38,8 @@ struct Row {
     /// Seconds since 1970.
     created: u64,
     addresses: Vec<String>,
+    /// What it reaches beyond itself.
+    reaches: Vec<String>,
 }
 
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
@@ -64,6 +66,7 @@ fn row(state: State) -> Row {
         exit_code,
         created: state.created,
         addresses: state.published.iter().map(|publish| format!("http://{}", publish.host)).collect(),
+        reaches: state.ways.iter().map(ToString::to_string).collect(),
         name: state.name,
     }
 }
@@ -78,8 +81,10 @@ impl Report for Containers {
             let model = row.model.as_ref().map(|model| format!(" for {model}")).unwrap_or_default();
             let image = row.image.clone().unwrap_or_default() + &model;
             let status = format!("{}{code}", row.status);
-            [row.name.clone(), image, status, moment(row.created), row.addresses.join(" ")]
+            let (addresses, reaches) = (row.addresses.join(" "), row.reaches.join(" "));
+            [row.name.clone(), image, status, moment(row.created), addresses, reaches]
         });
-        Table { headings: ["NAME", "IMAGE", "STATUS", "STARTED", "ADDRESS"], rows: rows.collect() }.write(out)
+        Table { headings: ["NAME", "IMAGE", "STATUS", "STARTED", "ADDRESS", "REACHES"], rows: rows.collect() }
+            .write(out)
     }
 }

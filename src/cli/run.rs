@@ -21,6 +21,7 @@ const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben run fixtures/iris -p 8080\n\
 \x20 ekiben run --watch                  each save is answered within the time of a start\n\
 \x20 ekiben run --gpus all               with the GPUs of this machine\n\
+\x20 ekiben run --connect broker:5672    it reaches that port of that machine, and nothing else\n\
 \x20 ekiben run iris:1.0 --detach        then: ekiben ps, ekiben logs, ekiben stop\n\
 \x20 ekiben run iris:1.0 -- python -c 'print(1)'";
 
@@ -70,10 +71,19 @@ enum Network {
 struct Started {
     name: String,
     address: String,
+    /// What it reaches beyond itself.
+    reaches: Vec<String>,
 }
 
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let session = context.session_for_running()?;
+    if args.network == Network::Host && !args.how.connect.is_empty() {
+        let explanation = ErrorKind::Usage.named("run/connect-host").hint("leave out `--connect`, or `--network host`");
+        return Err(Failure::new(
+            explanation,
+            "with `--network host` the container reaches all that this machine does",
+        ));
+    }
     if args.watch {
         if args.network == Network::Host {
             let explanation = ErrorKind::Usage.named("run/watch-host").hint("leave out `--network host`");
@@ -109,7 +119,8 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         let name = running.container.name();
         context.printer.advise(&format!("`ekiben logs --follow {name}` shows its log, `ekiben stop {name}` stops it"));
         let (name, address) = (running.container.name().to_owned(), running.service.url().to_owned());
-        context.printer.report(&Started { name, address })?;
+        let reaches = running.container.state()?.ways.iter().map(ToString::to_string).collect();
+        context.printer.report(&Started { name, address, reaches })?;
         return Ok(Exit::Success);
     }
     foreground(context, &mut running, &built, serves, args.how.timeout)

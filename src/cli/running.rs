@@ -14,7 +14,7 @@ use crate::formats::package;
 use crate::image::session::Session;
 use crate::io::size;
 use crate::project::manifest::{Manifest, Resources};
-use crate::run::container::{self, Container, Life, Limits, LogReader, Publish};
+use crate::run::container::{self, Container, Life, Limits, LogReader, Publish, Way};
 use crate::run::devices::{self, Devices, Specifications};
 use crate::run::ended::EndedLogs;
 use crate::run::service::{
@@ -51,6 +51,12 @@ pub struct How {
     /// A file of such variables, as docker reads it; may be repeated. --env comes after it.
     #[arg(long, value_name = "FILE")]
     pub env_file: Vec<PathBuf>,
+    /// Where the container may connect to, beyond itself; may be repeated.
+    ///
+    /// The program in the container reaches HOST:PORT under that name and that port, and nothing else: ekiben makes the
+    /// connection, as this machine makes it. 127.0.0.1 and localhost are then this machine's, at that port alone.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub connect: Vec<Way>,
     /// A file or folder of this machine that the container sees, and writes to unless `:ro` stands behind it; may be repeated.
     #[arg(long, value_name = "HOST:CONTAINER[:ro]")]
     pub volume: Vec<String>,
@@ -120,6 +126,7 @@ impl How {
             name: None,
             publish: Vec::new(),
             host_network: false,
+            ways: once_each(&self.connect),
             limits: Limits {
                 memory: self.memory.or(from_manifest),
                 cpus: self.cpus.or(resources.and_then(|resources| resources.cpus)),
@@ -136,6 +143,12 @@ impl How {
             labels: BTreeMap::new(),
         })
     }
+}
+
+/// The ways, in the order in which they were given.
+fn once_each(ways: &[Way]) -> Vec<Way> {
+    let is_new = |(number, way): &(usize, &Way)| !ways.iter().take(*number).any(|earlier| earlier == *way);
+    ways.iter().enumerate().filter(is_new).map(|(_, way)| way.clone()).collect()
 }
 
 /// A service that runs.

@@ -33,7 +33,9 @@ use crate::io::archive::Stack;
 use crate::io::content::Content;
 use crate::io::explain::{ErrorKind, Explain, Explanation};
 use crate::io::progress::Unit;
-use container::{Container, Containers, Engine, Launcher, Life, Limits, Mount, Name, Network, Publish, Spec, engine};
+use container::{
+    Container, Containers, Engine, Launcher, Life, Limits, Mount, Name, Network, Publish, Spec, Way, engine,
+};
 use devices::Devices;
 use user::User;
 use volume::Volume;
@@ -75,6 +77,12 @@ pub enum Error {
         /// Of this machine.
         host: String,
     },
+    /// Ways out are asked for of an engine that has its own networks.
+    #[error("{engine} opens no single way out of a container")]
+    Ways {
+        /// The engine.
+        engine: String,
+    },
     /// The image says who its program runs as, and does not know them.
     #[error("the image's user `{user}` is not in its {book}")]
     User {
@@ -99,6 +107,9 @@ impl Explain for Error {
             Self::Platform { host, .. } => ErrorKind::Failure
                 .named("run/platform")
                 .hint(format!("build it with `--platform {host}`; nothing is emulated")),
+            Self::Ways { .. } => ErrorKind::Usage
+                .named("run/ways")
+                .hint("leave out `--engine`, or take runc or crun: `--connect` opens that way and no other there"),
             Self::User { .. } => ErrorKind::Failure.named("run/user"),
         }
     }
@@ -113,6 +124,8 @@ pub struct Options {
     pub publish: Vec<Publish>,
     /// The container shares the host's network.
     pub host_network: bool,
+    /// What it reaches beyond itself.
+    pub ways: Vec<Way>,
     /// What it may use up.
     pub limits: Limits,
     /// It can write into temporary folders alone, and not wherever its user may.
@@ -170,6 +183,10 @@ pub fn start(
     let host = crate::image::oci::platform::Platform::host().map(|host| host.to_string()).unwrap_or_default();
     if image.platform().to_string() != host {
         return Err(Error::Platform { image: image.platform().to_string(), host });
+    }
+    let manager = options.engine.as_deref().filter(|engine| engine::MANAGERS.contains(engine));
+    if let Some(engine) = manager.filter(|_| !options.ways.is_empty()) {
+        return Err(Error::Ways { engine: engine.to_owned() });
     }
     let config = image.config();
     let given = |list: &Option<Vec<String>>| list.clone().unwrap_or_default();
@@ -234,7 +251,7 @@ pub fn start(
     spec.keep = options.keep;
     spec.network = match options.host_network {
         true => Network::Host,
-        false => Network::Isolated { publish: options.publish.clone() },
+        false => Network::Isolated { publish: options.publish.clone(), ways: options.ways.clone() },
     };
     spec.labels = options.labels.clone();
     spec.labels.insert(IMAGE.to_owned(), image_name.to_string());

@@ -16,6 +16,7 @@ use crate::formats::schema::load::{self, Described};
 use crate::image::store::ImageQuery;
 use crate::io::size;
 use crate::project::manifest::deploy::Strategy;
+use crate::run::container::Way;
 use crate::run::devices::Wanted;
 use crate::run::volume::Volume;
 
@@ -125,6 +126,9 @@ pub struct Model {
     /// Files and folders of this machine that it sees: `HOST:CONTAINER[:ro]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<String>,
+    /// Where it may connect to, as `ekiben run --connect` has it: `broker:5672`. It reaches nothing else.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub connect: Vec<String>,
     /// GPUs or other devices that it gets, as `ekiben run --gpus` has them: `all`, `1`, `device=0`, `nvidia.com/gpu=0`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gpus: Vec<String>,
@@ -230,6 +234,11 @@ impl Config {
                     wrong(&["volumes", &number.to_string()], error.to_string());
                 }
             }
+            for (number, text) in model.connect.iter().enumerate() {
+                if let Err(error) = text.parse::<Way>() {
+                    wrong(&["connect", &number.to_string()], error.to_string());
+                }
+            }
             for (number, text) in model.gpus.iter().enumerate() {
                 if let Err(error) = text.parse::<Wanted>() {
                     wrong(&["gpus", &number.to_string()], error.to_string());
@@ -273,6 +282,7 @@ impl Model {
             cpus: None,
             env: BTreeMap::new(),
             volumes: Vec::new(),
+            connect: Vec::new(),
             gpus: Vec::new(),
             schedule: None,
         }

@@ -585,6 +585,7 @@ impl Version {
             name: None,
             publish: vec![run::any_port(port)],
             host_network: false,
+            ways: model.connect.iter().filter_map(|text| text.parse().ok()).collect(),
             limits: Limits { memory: self.memory(), cpus: model.cpus.or(self.own().cpus), ..Limits::default() },
             read_only: false,
             volumes,

@@ -20,6 +20,8 @@ use ekiben::run::container::{
     Containers, Engine, Error, Failure, Launcher, Life, Mount, Name, Network, Output, Publish, Spec, Status, engine,
 };
 
+mod ways;
+
 /// Set in the second run of these tests, as an ordinary user: the folder with what they need.
 const AGAIN: &str = "EKIBEN_TEST_FOLDER";
 
@@ -385,7 +387,10 @@ fn server(answer: &str) -> Spec {
     let mut spec = shell(&format!(
         "echo ready; while true; do printf 'HTTP/1.0 200 OK\\r\\n\\r\\n{answer}' | nc -l -p 3000 > /dev/null; done"
     ));
-    spec.network = Network::Isolated { publish: vec![Publish { host: ([127, 0, 0, 1], 0).into(), container: 3000 }] };
+    spec.network = Network::Isolated {
+        publish: vec![Publish { host: ([127, 0, 0, 1], 0).into(), container: 3000 }],
+        ways: Vec::new(),
+    };
     spec.grace = 300;
     spec
 }
@@ -419,7 +424,7 @@ fn published_ports_answer_until_the_end_and_two_run_at_once() {
     assert!(home.containers.in_use().unwrap().contains(&shared().join("root").canonicalize().unwrap()));
 
     let mut taken = server("three");
-    taken.network = Network::Isolated { publish: vec![Publish { host: first, container: 3000 }] };
+    taken.network = Network::Isolated { publish: vec![Publish { host: first, container: 3000 }], ways: Vec::new() };
     match home.containers.start(&taken, Life::Tied) {
         Err(Error::Start(Failure::Address { address, in_use: true, .. })) => assert_eq!(address, first),
         other => panic!("{other:?}"),
@@ -441,7 +446,10 @@ fn published_ports_answer_until_the_end_and_two_run_at_once() {
 fn half_closed_connections_get_their_whole_answer() {
     let home = home();
     let mut spec = shell("nc -l -p 3000 -e sh -c 'cat | wc -c'");
-    spec.network = Network::Isolated { publish: vec![Publish { host: ([127, 0, 0, 1], 0).into(), container: 3000 }] };
+    spec.network = Network::Isolated {
+        publish: vec![Publish { host: ([127, 0, 0, 1], 0).into(), container: 3000 }],
+        ways: Vec::new(),
+    };
     let container = home.containers.start(&spec, Life::Tied).unwrap();
     let address = container.state().unwrap().published[0].host;
     let sent = vec![b'x'; 8 << 20];
@@ -518,7 +526,10 @@ fn a_killed_supervisor_takes_all_with_it_and_the_next_sweep_tidies() {
     let home = home();
     let marker = format!("{}.5", 70_000 + std::process::id());
     let mut spec = shell(&format!("sleep {marker} & sleep {marker}"));
-    spec.network = Network::Isolated { publish: vec![Publish { host: ([127, 0, 0, 1], 0).into(), container: 3000 }] };
+    spec.network = Network::Isolated {
+        publish: vec![Publish { host: ([127, 0, 0, 1], 0).into(), container: 3000 }],
+        ways: Vec::new(),
+    };
     spec.limits.memory = Some(64 << 20);
     let container = home.containers.start(&spec, Life::Detached).unwrap();
     let address = container.state().unwrap().published[0].host;
@@ -759,7 +770,10 @@ fn start_times() {
     });
     let mut plain = spec(&["true"]);
     median("to its end", &|| to_its_end(&plain));
-    plain.network = Network::Isolated { publish: vec![Publish { host: ([127, 0, 0, 1], 0).into(), container: 1 }] };
+    plain.network = Network::Isolated {
+        publish: vec![Publish { host: ([127, 0, 0, 1], 0).into(), container: 1 }],
+        ways: Vec::new(),
+    };
     plain.limits.memory = Some(1 << 30);
     median("to its end, with a limit and a published port", &|| to_its_end(&plain));
 

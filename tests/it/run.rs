@@ -551,3 +551,50 @@ fn libraries_are_found_by_their_names() {
         assert_eq!(said, "libsndfile.so.1 libFLAC.so.12 libsqlite3.so.0 libc.so.6 None\nTrue\n");
     }
 }
+
+#[test]
+fn a_way_out_is_opened_shown_and_the_only_one() {
+    for home in homes() {
+        let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let way = server.local_addr().unwrap();
+        std::thread::spawn(move || {
+            server.incoming().for_each(|connection| {
+                let _ = std::io::Write::write_all(&mut connection.unwrap(), b"from outside");
+            })
+        });
+        let way = format!("LocalHost:{}", way.port());
+        let script = format!(
+            "import socket; print(socket.create_connection(('localhost', {})).recv(99).decode())",
+            way.rsplit(':').next().unwrap()
+        );
+        let with = home.run(["run", "tiny:1", "--connect", &way, "--", "python", "-c", &script]).ok();
+        assert_eq!(with.out, "from outside\n");
+        let without = home.run(["run", "tiny:1", "--", "python", "-c", &script]).ends(1);
+        assert!(without.out.contains("ConnectionRefused"), "{}", without.out);
+
+        let way = way.to_ascii_lowercase();
+        let args = ["run", "tiny:1", "--detach", "-p", "0", "--connect", &way, "--connect", &way];
+        let started = home.run(args.iter().chain(&["--output", "json"])).ok().json();
+        assert_eq!(started["reaches"], serde_json::json!([way]), "{started}");
+        let rows = home.run(["ps", "--output", "json"]).ok().json();
+        assert_eq!(rows["containers"][0]["reaches"], serde_json::json!([way]), "{rows}");
+        let table = home.run(["ps"]).ok().out;
+        assert!(table.contains(&format!("\t{way}\n")), "{table}");
+        home.run(["stop", "--all", "--remove"]).ok();
+    }
+}
+
+#[test]
+fn a_way_out_that_cannot_be_is_an_error() {
+    let home = built();
+    home.run(["run", "tiny:1", "--connect", "broker"]).ends(2).says("has no port").says("broker.example:5672");
+    home.run(["run", "tiny:1", "--connect", "broker:1", "--network", "host"]).ends(2).says("leave out `--connect`");
+    home.run(["run", "tiny:1", "--connect", "broker:1", "--engine", "docker"])
+        .ends(2)
+        .says("docker opens no single way");
+    home.run(["run", "tiny:1", "--connect", "broker:3000"])
+        .ends(1)
+        .says("itself answers at port 3000")
+        .says("PORT=3001");
+    assert_eq!(home.stored("containers"), [""; 0]);
+}

@@ -148,7 +148,7 @@ fn manager_args(spec: &Spec, state: &State, image: &str, is_podman: bool) -> Vec
     }
     match &spec.network {
         Network::Host => add("--network", &"host"),
-        Network::Isolated { publish } if publish.is_empty() => add("--network", &"none"),
+        Network::Isolated { publish, .. } if publish.is_empty() => add("--network", &"none"),
         // Their networks that can be published from can also be left.
         Network::Isolated { .. } => {
             for port in &state.published {
@@ -243,6 +243,7 @@ mod tests {
             created: 0,
             status: Status::Starting,
             published: Vec::new(),
+            ways: Vec::new(),
             lower: Vec::new(),
             args: Vec::new(),
             labels: Default::default(),
@@ -272,7 +273,7 @@ mod tests {
         assert!(said.ends_with("--entrypoint python --read-only iris:1.0 -V"), "{said}");
 
         let publish = vec![Publish { host: ([127, 0, 0, 1], 0).into(), container: 3000 }];
-        spec.network = Network::Isolated { publish };
+        spec.network = Network::Isolated { publish, ways: Vec::new() };
         state.published = vec![Publish { host: ([127, 0, 0, 1], 4711).into(), container: 3000 }];
         let said = line(&spec, &state);
         assert!(said.contains("--publish 127.0.0.1:4711:3000") && !said.contains("--network"), "{said}");

@@ -165,6 +165,16 @@ pub enum Failure {
         /// What the kernel said.
         why: String,
     },
+    /// A way out cannot be opened.
+    #[error("the way to {way} cannot be opened: {why}")]
+    Way {
+        /// As it is written: `HOST:PORT`.
+        way: String,
+        /// Why not.
+        why: String,
+        /// What to do about it.
+        hint: Option<String>,
+    },
     /// The program cannot be run.
     #[error("cannot run `{program}` in the container: {why}")]
     Command {
@@ -243,6 +253,7 @@ impl Explain for Failure {
                 .named("container/address")
                 .hint("ports below 1024 are for root: choose another one with `-p`"),
             Self::Address { .. } => ErrorKind::Failure.named("container/address"),
+            Self::Way { hint, .. } => ErrorKind::Failure.named("container/way").maybe(hint.clone()),
             Self::Command { .. } => ErrorKind::Failure.named("container/command"),
             Self::Mount { .. } => ErrorKind::Failure.named("container/mount"),
             Self::Limits { .. } => ErrorKind::Failure.named("container/limits").hint(

@@ -17,6 +17,7 @@ use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Gid, Pid, Uid, fork, setgroups, setresgid, setresuid};
 
 use super::Failure;
+use super::lifeline::Supervisor;
 use super::rootfs::failed;
 use super::spec::Publish;
 
@@ -118,25 +119,39 @@ pub(super) fn loopback_up() -> Result<(), Failure> {
 }
 
 /// Starts a process that forwards until its parent, the supervisor, ends, or ends it: see [`end`].
-pub(super) fn spawn(
-    listeners: Vec<Listener>,
-    supervisor: &super::lifeline::Supervisor,
-) -> Result<Option<Pid>, Failure> {
+pub(super) fn spawn(listeners: Vec<Listener>, supervisor: &Supervisor) -> Result<Option<Pid>, Failure> {
     if listeners.is_empty() {
         return Ok(None);
     }
+    start(supervisor, || run(listeners)).map(Some)
+}
+
+fn run(listeners: Vec<Listener>) -> io::Result<()> {
+    let open = Arc::new(AtomicUsize::new(0));
+    for listener in listeners {
+        let open = Arc::clone(&open);
+        let inside = Route { to: SocketAddr::from((Ipv4Addr::LOCALHOST, listener.port)), held: Arc::default() };
+        std::thread::spawn(move || accept(&listener.socket, &open, || Some(inside.clone())));
+    }
+    wait_for_end(&open)
+}
+
+/// Starts a process that only copies bytes: without rights, and with no open file of the supervisor's but those that `run`
+/// has. It ends with the supervisor.
+pub(super) fn start(supervisor: &Supervisor, run: impl FnOnce() -> io::Result<()>) -> Result<Pid, Failure> {
     // SAFETY: the supervisor has one thread.
     match unsafe { fork() }.map_err(|error| failed("no process could be started", error))? {
-        ForkResult::Parent { child } => Ok(Some(child)),
+        ForkResult::Parent { child } => Ok(child),
         ForkResult::Child => {
-            let status = i32::from(run(listeners, supervisor).is_err());
+            let status = i32::from(lower(supervisor).and_then(|()| run()).is_err());
             std::process::exit(status)
         }
     }
 }
 
-fn run(listeners: Vec<Listener>, supervisor: &super::lifeline::Supervisor) -> io::Result<()> {
-    // What copies foreign bytes needs no rights. In a user namespace there is nobody else to be.
+/// Gives up what copying foreign bytes does not need. From then on SIGTERM waits for [`wait_for_end`].
+fn lower(supervisor: &Supervisor) -> io::Result<()> {
+    // In a user namespace there is nobody else to be.
     if Uid::effective().is_root() {
         const NOBODY: u32 = 65534;
         setgroups(&[])?;
@@ -146,20 +161,23 @@ fn run(listeners: Vec<Listener>, supervisor: &super::lifeline::Supervisor) -> io
     // After the change of user, which makes the kernel forget it.
     supervisor.die_with_it()?;
     SigSet::all().thread_unblock()?;
-    let mut end = SigSet::empty();
-    end.add(Signal::SIGTERM);
-    end.thread_block()?;
+    end_signal().thread_block()?;
     let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
     nix::unistd::dup2_stdin(&null)?;
     nix::unistd::dup2_stdout(&null)?;
-    let open = Arc::new(AtomicUsize::new(0));
-    for listener in listeners {
-        let open = Arc::clone(&open);
-        let inside = Route { to: SocketAddr::from((Ipv4Addr::LOCALHOST, listener.port)), held: Arc::default() };
-        std::thread::spawn(move || accept(&listener.socket, &open, || Some(inside.clone())));
-    }
-    end.wait()?;
-    // What the container has said last is on its way yet.
+    Ok(())
+}
+
+fn end_signal() -> SigSet {
+    let mut end = SigSet::empty();
+    end.add(Signal::SIGTERM);
+    end
+}
+
+/// Waits until this process is to end, and then a moment for the connections that are `open`: what the container has said
+/// last is on its way yet.
+pub(super) fn wait_for_end(open: &AtomicUsize) -> io::Result<()> {
+    end_signal().wait()?;
     let told = Instant::now();
     while open.load(Ordering::Acquire) > 0 && told.elapsed() < LAST_WORDS {
         std::thread::sleep(Duration::from_millis(1));

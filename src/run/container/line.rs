@@ -1,4 +1,5 @@
-//! The line between this program and the one that it has go into a container: bytes, and open files with them.
+//! A line between two processes of this program, such as the one that it has go into a container: bytes, and open files with
+//! them.
 //!
 //! unix(7), `SCM_RIGHTS`. Files come with the first bytes, and are open for nobody but who receives them.
 
@@ -12,7 +13,7 @@ use rustix::net::{
 };
 
 /// Files that one message brings: more are not taken.
-const MOST_FILES: usize = 24;
+pub(super) const MOST_FILES: usize = 72;
 
 /// Bytes that one side says: arguments and variables of a program, which the kernel holds to 6 MiB.
 const MOST_BYTES: usize = 16 << 20;

@@ -17,6 +17,7 @@
 //! ones: see [`crate::run::step`], which uses what both need.
 
 pub(crate) mod cgroup;
+mod connect;
 pub mod engine;
 mod entry;
 mod error;
@@ -25,6 +26,7 @@ pub(crate) mod guest;
 pub(crate) mod lifeline;
 mod line;
 mod log;
+pub(crate) mod netlink;
 pub(crate) mod probe;
 pub(crate) mod program;
 mod relay;
@@ -39,6 +41,7 @@ mod supervise;
 pub(crate) mod terminal;
 mod trial;
 mod usage;
+mod way;
 
 pub use error::{Error, Failure};
 pub use forward::{Rest, Switch};
@@ -48,6 +51,7 @@ pub use signals::PassedOn;
 pub use spec::{Engine, File, Limits, Link, Mount, Name, Network, Publish, Spec, Streams, Tmpfs};
 pub use state::{State, Status};
 pub use usage::Usage;
+pub use way::{NotAWay, Way};
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -169,13 +173,15 @@ pub struct Containers {
 fn names(spec: &Spec, folder: &Path) -> io::Result<Vec<Mount>> {
     const HOSTS: &str = "/etc/hosts";
     let mount = |source: PathBuf, target: &str| Mount { source, target: target.into(), writable: false };
-    if spec.network == Network::Host {
+    let Network::Isolated { ways, .. } = &spec.network else {
         let there = [HOSTS, "/etc/resolv.conf"].into_iter().filter(|path| Path::new(path).is_file());
         return there.map(|path| Ok(mount(fs::canonicalize(path)?, path))).collect();
-    }
+    };
     let hosts = folder.join("names").join("hosts");
     fs::create_dir(folder.join("names"))?;
-    fs::write(&hosts, format!("127.0.0.1 localhost {}\n::1 localhost\n", spec.hostname))?;
+    // Of two lines with a name, the first counts.
+    let text = format!("{}127.0.0.1 localhost {}\n::1 localhost\n", way::hosts(ways), spec.hostname);
+    fs::write(&hosts, text)?;
     // The container's user reads it, whatever the umask.
     fs::set_permissions(&hosts, PermissionsExt::from_mode(0o644))?;
     Ok(vec![mount(fs::canonicalize(hosts)?, HOSTS)])
@@ -416,6 +422,10 @@ impl Containers {
             created,
             status: Status::Starting,
             published: Vec::new(),
+            ways: match &spec.network {
+                Network::Isolated { ways, .. } => ways.clone(),
+                Network::Host => Vec::new(),
+            },
             lower: spec.lower.clone(),
             args: spec.args.clone(),
             labels: spec.labels.clone(),

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::way::Way;
 use crate::io::archive::Attributes;
 
 /// A container to be started.
@@ -113,10 +114,13 @@ pub struct Tmpfs {
 /// What a container can reach, and who can reach it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Network {
-    /// Only itself. Others reach it by what is published.
+    /// Only itself and where `ways` lead. Others reach it by what is published.
     Isolated {
         /// Ports of the container that answer on addresses of the host.
         publish: Vec<Publish>,
+        /// What it reaches beyond itself.
+        #[serde(default)]
+        ways: Vec<Way>,
     },
     /// All that the host can reach.
     Host,
@@ -207,7 +211,7 @@ impl Spec {
             user: (1034, 1034),
             groups: Vec::new(),
             hostname: "ekiben".to_owned(),
-            network: Network::Isolated { publish: Vec::new() },
+            network: Network::Isolated { publish: Vec::new(), ways: Vec::new() },
             limits: Limits::default(),
             writable: None,
             tmpfs: vec![tmpfs("/tmp", 1 << 30), tmpfs("/run", 64 << 20), tmpfs("/dev/shm", 1 << 30)],

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cgroup::Cgroup;
 use super::spec::Publish;
+use super::way::Way;
 use super::{Failure, lifeline};
 
 /// What is known of a container.
@@ -25,6 +26,9 @@ pub struct State {
     pub status: Status,
     /// Where it answers, with the ports that were found for port 0.
     pub published: Vec<Publish>,
+    /// What it reaches beyond itself.
+    #[serde(default)]
+    pub ways: Vec<Way>,
     /// The layers that it is made of.
     pub lower: Vec<PathBuf>,
     /// What it was asked to run.
@@ -46,6 +50,7 @@ impl State {
             created: 0,
             status,
             published: Vec::new(),
+            ways: Vec::new(),
             lower: Vec::new(),
             args: Vec::new(),
             labels,

@@ -26,12 +26,14 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, Uid, getegid, geteuid, setgroups, setsid};
 
 use super::cgroup::{self, Cgroup};
+use super::connect::{self, Connector};
 use super::lifeline::{Supervisor, process_handle};
 use super::log::LogWriter;
 use super::rootfs::{self, failed};
 use super::runtime::{self, Streams};
 use super::spec::{self, Engine, Network, Spec};
 use super::state::{self, Status};
+use super::way::Way;
 use super::{Failure, engine, forward, probe, relay};
 
 /// Supervises the container whose folder is `folder`, to its end.
@@ -83,13 +85,18 @@ fn run(spec: &Spec, record: &mut state::Record, cgroup: &mut Cgroup) -> Result<S
     let supervisor = Supervisor::this()?;
     record.state.supervisor = Some(state::Process::this()?);
 
-    let publish: &[spec::Publish] = match &spec.network {
-        Network::Isolated { publish } => publish,
-        Network::Host => &[],
+    let (publish, ways): (&[spec::Publish], &[Way]) = match &spec.network {
+        Network::Isolated { publish, ways } => (publish, ways),
+        Network::Host => (&[], &[]),
     };
+    // While this process is in the host's network, and has nothing open that its child should not have.
+    let connector = connect::spawn(ways, publish, &supervisor)?;
     let (listeners, published) = forward::listen(publish)?;
     record.state.published = published;
     if let Engine::Manager { program, archive, image, .. } = &spec.engine {
+        if let Some(way) = ways.first() {
+            return Err(connect::failure(way, "podman and docker have networks of their own"));
+        }
         // The manager listens itself, on the addresses that have just been found to be free.
         drop(listeners);
         if !record.state.published.is_empty() {
@@ -126,6 +133,9 @@ fn run(spec: &Spec, record: &mut state::Record, cgroup: &mut Cgroup) -> Result<S
     let configuration = configuration.map_err(io::Error::other)?;
     configuration.save("config.json").map_err(io::Error::other)?;
     let (streams, output) = pipes(spec)?;
+    if let Some(connector) = &connector {
+        connector.open(ways, streams.error.as_fd())?;
+    }
     let process = match &spec.engine {
         Engine::Runtime { program } => engine::start_runtime(program, streams, &supervisor)?,
         _ => {
@@ -141,9 +151,7 @@ fn run(spec: &Spec, record: &mut state::Record, cgroup: &mut Cgroup) -> Result<S
     record.process = state::Process::with_id(process.as_raw().unsigned_abs()).ok();
     cgroup.leave();
     let code = attend(spec, record, process, signals, output);
-    if let Some(forwarder) = forwarder {
-        forward::end(forwarder);
-    }
+    forwarder.into_iter().chain(connector.map(Connector::process)).for_each(forward::end);
     Ok(Status::Exited { code: code?, out_of_memory: cgroup.ran_out_of_memory() })
 }
 

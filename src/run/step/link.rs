@@ -7,13 +7,14 @@
 
 use std::io;
 use std::net::Ipv4Addr;
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd as _, OwnedFd};
 
 use nix::errno::Errno;
 use nix::libc;
 use nix::sched::{CloneFlags, setns, unshare};
 
 use crate::run::container::Failure;
+use crate::run::container::netlink::{Message, NEW, request, socket};
 
 /// The command's own address.
 pub(super) const ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
@@ -72,45 +73,12 @@ fn namespace() -> io::Result<OwnedFd> {
     Ok(std::fs::File::open("/proc/self/ns/net")?.into())
 }
 
-fn socket(family: libc::c_int, kind: libc::c_int, protocol: libc::c_int) -> io::Result<OwnedFd> {
-    // SAFETY: the call takes numbers, and what it returns belongs to nobody else.
-    unsafe {
-        let fd = Errno::result(libc::socket(family, kind | libc::SOCK_CLOEXEC, protocol))?;
-        Ok(OwnedFd::from_raw_fd(fd))
-    }
-}
-
-/// A message of netlink that grows: attributes are padded to four bytes.
-#[derive(Default)]
-struct Message(Vec<u8>);
-
-impl Message {
-    fn attribute(&mut self, kind: u16, value: &[u8]) {
-        let start = self.begin(kind);
-        self.0.extend_from_slice(value);
-        self.end(start);
-    }
-
-    fn begin(&mut self, kind: u16) -> usize {
-        let start = self.0.len();
-        self.0.extend_from_slice(&[0, 0]);
-        self.0.extend_from_slice(&kind.to_ne_bytes());
-        start
-    }
-
-    fn end(&mut self, start: usize) {
-        let length = (self.0.len() - start) as u16;
-        self.0[start..start + 2].copy_from_slice(&length.to_ne_bytes());
-        self.0.resize(self.0.len().next_multiple_of(4), 0);
-    }
-}
-
 /// Makes the pair: one end here, the other in the namespace `other`.
 fn make_pair(other: &OwnedFd) -> io::Result<()> {
     const VETH_INFO_PEER: u16 = 1;
     const INTERFACE: usize = size_of::<libc::ifinfomsg>();
     let name = |name: &str| [name.as_bytes(), &[0]].concat();
-    let mut message = Message(vec![0; INTERFACE]);
+    let mut message = Message::with_header(vec![0; INTERFACE]);
     message.attribute(libc::IFLA_IFNAME, &name(DEVICE));
     message.attribute(libc::IFLA_ADDRESS, &HARDWARE);
     message.attribute(libc::IFLA_MTU, &u32::from(MTU).to_ne_bytes());
@@ -118,35 +86,14 @@ fn make_pair(other: &OwnedFd) -> io::Result<()> {
     message.attribute(libc::IFLA_INFO_KIND, &name("veth"));
     let data = message.begin(libc::IFLA_INFO_DATA);
     let peer = message.begin(VETH_INFO_PEER);
-    message.0.extend_from_slice(&[0; INTERFACE]);
+    message.append(&[0; INTERFACE]);
     message.attribute(libc::IFLA_IFNAME, &name(PEER));
     message.attribute(libc::IFLA_MTU, &u32::from(MTU).to_ne_bytes());
     message.attribute(libc::IFLA_NET_NS_FD, &other.as_raw_fd().to_ne_bytes());
     message.end(peer);
     message.end(data);
     message.end(info);
-    let flags = libc::NLM_F_REQUEST | libc::NLM_F_ACK | libc::NLM_F_CREATE | libc::NLM_F_EXCL;
-    request(libc::RTM_NEWLINK, flags as u16, &message.0)
-}
-
-/// Asks the kernel, and waits for its answer.
-fn request(kind: u16, flags: u16, payload: &[u8]) -> io::Result<()> {
-    let netlink = socket(libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_ROUTE)?;
-    let header = size_of::<libc::nlmsghdr>();
-    let mut text = ((header + payload.len()) as u32).to_ne_bytes().to_vec();
-    text.extend_from_slice(&kind.to_ne_bytes());
-    text.extend_from_slice(&flags.to_ne_bytes());
-    text.extend_from_slice(&[1, 0, 0, 0, 0, 0, 0, 0]);
-    text.extend_from_slice(payload);
-    rustix::net::send(&netlink, &text, rustix::net::SendFlags::empty())?;
-    let mut answer = [0; 4096];
-    let (length, _) = rustix::net::recv(&netlink, &mut answer[..], rustix::net::RecvFlags::empty())?;
-    let error = answer[..length].get(header..header + 4).and_then(|bytes| bytes.first_chunk().copied());
-    match error.map(i32::from_ne_bytes) {
-        Some(0) => Ok(()),
-        Some(error) => Err(io::Error::from_raw_os_error(-error)),
-        None => Err(io::Error::other("the kernel gives no answer")),
-    }
+    request(libc::RTM_NEWLINK, NEW, &message)
 }
 
 /// A request of netdevice(7) for the device `name`.
