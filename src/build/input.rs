@@ -20,10 +20,12 @@ use crate::formats::schema::load;
 use crate::image::session::Session;
 use crate::io::archive::{ArchivePath, Mode};
 use crate::io::content::{self, Content};
+use crate::io::digest::Digest;
 use crate::io::explain::{ErrorKind, Explain, Explanation, carry};
 use crate::project::Project;
 use crate::project::lock::{self, Lock};
 use crate::project::manifest::{self, Manifest, Version};
+use crate::project::trained::LockedTraining;
 
 /// Why there is no input.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +45,14 @@ pub enum Error {
     /// A file could not be read or written. The message names it.
     #[error(transparent)]
     Io(#[from] std::io::Error),
+    /// The lock names a model that was trained elsewhere.
+    #[error("{file}, as it was trained ({}), is not on this machine", digest.short())]
+    NotTrainedHere {
+        /// The model's file.
+        file: String,
+        /// Of its bytes.
+        digest: Digest,
+    },
     /// The manifest or the lock in the bundle has mistakes.
     #[error("`{name}` in {} has mistakes", path.display())]
     Malformed {
@@ -63,6 +73,9 @@ impl Explain for Error {
             Self::Origin(error) => error.explain(),
             Self::Generate(error) => error.explain(),
             Self::Io(error) => error.explain(),
+            Self::NotTrainedHere { .. } => ErrorKind::Failure
+                .named("model/not-trained-here")
+                .hint("train it again with `ekiben train`, or take a bundle or an image from where it was trained"),
             Self::Malformed { .. } => {
                 ErrorKind::Invalid.named("bundle/mistakes").hint("pack the project again with this version of ekiben")
             }
@@ -113,11 +126,16 @@ impl Input {
             .map(|file| Ok(Weight { path: file.path.clone(), content: Content::file(&file.host)? }));
         let mut weights = weights.collect::<Result<Vec<_>, Error>>()?;
         weights.extend(fetched(session, &manifest, &lock)?);
+        if let Some(trained) = trained(session, &lock)? {
+            weights.retain(|weight| weight.path != trained.path);
+            weights.push(trained);
+        }
         let mut bundle = Bundle::new(&manifest.name, Convention::Ekiben, weights, hashing);
         let manifest_name = project.path.file_name().unwrap_or_default();
         let path = |text: &str| ArchivePath::relative(text).map_err(std::io::Error::other);
         bundle.add(path(&manifest_name.to_string_lossy())?, Content::file(&project.path)?, Mode::Plain)?;
-        let lock_text = lock.to_text().map_err(std::io::Error::from)?;
+        let taken = Lock { trained: lock.trained.as_ref().map(LockedTraining::without_times), ..lock.clone() };
+        let lock_text = taken.to_text().map_err(std::io::Error::from)?;
         bundle.add(path(lock::NAME)?, Content::Bytes(lock_text.into_bytes()), Mode::Plain)?;
 
         let mut code = BTreeSet::new();
@@ -295,6 +313,16 @@ fn fetched(session: &Session, manifest: &Manifest, lock: &Lock) -> Result<Vec<We
         }
     }
     Ok(weights)
+}
+
+/// The model that training made.
+fn trained(session: &Session, lock: &Lock) -> Result<Option<Weight>, Error> {
+    let Some(LockedTraining { file, digest, .. }) = &lock.trained else { return Ok(None) };
+    if !session.store.has_blob(digest) {
+        return Err(Error::NotTrainedHere { file: file.clone(), digest: *digest });
+    }
+    let path = ArchivePath::relative(file).map_err(std::io::Error::other)?;
+    Ok(Some(Weight { path, content: Content::file(&session.store.blob_path(digest))? }))
 }
 
 /// What is in a bento that BentoML made, without a lock.

@@ -20,6 +20,7 @@ pub mod pins;
 pub mod resolve;
 pub mod steps;
 pub mod toolchain;
+pub mod train;
 pub mod workflow;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

@@ -215,10 +215,14 @@ pub fn lock(
     };
     let input = lock::input_digest(subject.manifest, &subject.requirements.texts(), subject.server);
     let mut places = std::iter::once(&subject.path).chain(&subject.shipped);
-    let known = match places.find(|path| path.exists()).filter(|_| renewal != Renewal::Always) {
+    let kept = match places.find(|path| path.exists()) {
+        Some(path) if renewal == Renewal::Always => read(path).ok(),
         Some(path) => Some(read(path)?),
         None => None,
     };
+    // No new versions make a model other than it is.
+    let trained = kept.as_ref().and_then(|lock| lock.trained.clone());
+    let known = kept.filter(|_| renewal != Renewal::Always);
     let fits = |lock: &Lock| !lock.is_stale(&input) && platforms.iter().all(|p| lock.platforms.contains_key(p));
     let user = subject.convention.user();
     let request = &subject.commands;
@@ -277,7 +281,7 @@ pub fn lock(
             let python = fresh.and_then(|lock| lock.python).or(python);
             let models = models(known.as_ref().map_or(&[], |lock| &lock.models))?;
             let platforms = locked.into_iter().chain(more).collect();
-            let lock = Lock { lock: 1, input, python, relaxed: choice.relaxed, platforms, models };
+            let lock = Lock { lock: 1, input, python, relaxed: choice.relaxed, platforms, models, trained };
             lock.write(&subject.path)?;
             Ok((lock, true))
         }

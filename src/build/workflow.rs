@@ -29,6 +29,7 @@ use crate::project::Project;
 use crate::project::init::is_pickle;
 use crate::project::lock::{self, Executed, Lock};
 use crate::project::manifest::Manifest;
+use crate::project::trained;
 
 /// Why there is no image.
 #[derive(Debug, thiserror::Error)]
@@ -156,8 +157,27 @@ pub struct Request {
     pub root: Option<String>,
     /// Whether pins give way that have no wheels.
     pub relax: bool,
+    /// Whether it is built to be trained: without a model that was trained before.
+    pub untrained: bool,
     /// What may be executed, and with what; besides, a project's manifest says what its own commands may do.
     pub commands: dockerfile::Request,
+}
+
+impl Request {
+    /// What lies at `path`, with what is usual for all else.
+    pub fn of(path: PathBuf) -> Self {
+        Self {
+            path,
+            renewal: Renewal::IfNeeded,
+            hashing: Hashing::IfUnknown,
+            base: None,
+            lock: None,
+            root: None,
+            relax: false,
+            untrained: false,
+            commands: dockerfile::Request::default(),
+        }
+    }
 }
 
 /// What everything is got together for.
@@ -239,6 +259,14 @@ impl Opened {
         }
     }
 
+    /// The project, if it is one.
+    pub fn project(&self) -> Option<&Project> {
+        match &self.source {
+            Source::Project(project) => Some(project),
+            Source::Bento { .. } | Source::Bundle(_) => None,
+        }
+    }
+
     /// What has to be executed for the image.
     pub fn steps(&self) -> Option<&Steps> {
         let steps = match &self.source {
@@ -295,7 +323,7 @@ impl Opened {
         {
             super::steps::allow(steps, &self.request.commands)?;
         }
-        let Request { renewal, hashing, lock: kept, relax, commands, .. } = self.request;
+        let Request { renewal, hashing, lock: kept, relax, untrained, commands, .. } = self.request;
         match self.source {
             Source::Bundle(input) => {
                 let platforms = match goal {
@@ -312,7 +340,11 @@ impl Opened {
                 }
                 let commands = commands::request(&project.manifest, commands);
                 let subject = Subject { platforms: &wanted, relax, commands, ..Subject::of(&project) };
-                let lock = locked(session, &subject, renewal, goal, Convention::Ekiben, watch)?;
+                let mut lock = locked(session, &subject, renewal, goal, Convention::Ekiben, watch)?;
+                lock.trained = lock.trained.filter(|_| !untrained);
+                if !untrained {
+                    tell_of_training(session, &project, &lock)?;
+                }
                 let input = Input::of_project(session, &project, lock, hashing)?;
                 let found = input.check_fetched(session, &project.path);
                 if found.has_errors() {
@@ -369,6 +401,28 @@ impl Source {
             _ => Err(Error::mistakes(path, &mistakes, watch)),
         }
     }
+}
+
+/// Says where a model is not trained yet, or was trained by other code.
+fn tell_of_training(session: &Session, project: &Project, lock: &Lock) -> Result<(), Error> {
+    let Some(training) = &project.manifest.training else { return Ok(()) };
+    let read = |file: &str| fs::read(project.root.join(file));
+    let code = trained::code(&project.manifest, &read)?;
+    match &lock.trained {
+        Some(trained) if Some(trained.code) != code => {
+            session
+                .progress
+                .warn("what trains the model was changed since it was trained: `ekiben train` makes it anew");
+        }
+        None if !project.files.model.iter().any(|file| file.path.as_str() == training.output) => {
+            session.progress.warn(format!(
+                "{} is not trained yet, and is answered for with 503 until it is: `ekiben train`",
+                training.output
+            ));
+        }
+        _ => {}
+    }
+    Ok(())
 }
 
 /// An input whose documents' mistakes are shown.

@@ -15,7 +15,6 @@ use crate::io::explain::ErrorKind;
 use crate::project::manifest::Manifest;
 use crate::run::batch::{Batch, Start};
 use crate::run::container::Life;
-use crate::run::service::Transcript;
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben batch iris rows.csv -o answers.jsonl\n\
@@ -115,26 +114,8 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
             return Err(failure);
         }
     };
-    let _signals = running.container.pass_on_signals()?;
-    let (mut open, mut counted, mut transcript) = (Vec::new(), Counted::default(), Transcript::default());
-    let running::Running { container, refusals, ended_logs, service, .. } = &mut running;
-    let exit = container.wait(&mut |bytes| {
-        transcript.take(bytes);
-        refusals.look_at(context, bytes);
-        open.extend_from_slice(bytes);
-        let Some(end) = open.iter().rposition(|byte| *byte == b'\n') else { return };
-        let rest = open.split_off(end + 1);
-        let said = String::from_utf8_lossy(&std::mem::replace(&mut open, rest)).into_owned();
-        let lines: Vec<_> = said.lines().filter(|line| !counted.takes(line)).collect();
-        running::show_lines(context, &lines);
-    })?;
-    transcript.end();
-    if let Some(logs) = ended_logs {
-        running::keep_log(context, logs, container.name(), &transcript, service.credentials());
-    }
-    if exit.out_of_memory {
-        context.printer.warn("the kernel killed processes of the container, as it used up its memory");
-    }
+    let mut counted = Counted::default();
+    let exit = running.follow(context, &mut |line| counted.takes(line))?;
     let Some(output) = batch.end()? else {
         context.printer.advise("what is answered is kept where there is anything: `--resume` goes on");
         return Ok(Exit::Container(exit.code));

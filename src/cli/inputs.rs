@@ -122,6 +122,7 @@ impl Inputs {
             lock,
             root,
             relax: pins.relax_pins,
+            untrained: false,
             commands: commands.request(),
         })
     }

@@ -6,6 +6,7 @@ mod build;
 mod completions;
 mod convert;
 mod copy;
+mod data;
 mod deploy;
 mod df;
 mod dockerfile;
@@ -46,6 +47,7 @@ mod shell;
 mod stop;
 mod tag;
 mod test;
+mod train;
 mod unpack;
 mod validate;
 mod watch;
@@ -201,6 +203,8 @@ enum Command {
     Test(test::Args),
     Invoke(invoke::Args),
     Batch(batch::Args),
+    Train(train::Args),
+    Data(data::Args),
     Inspect(inspect::Args),
     Images(images::Args),
     Tag(tag::Args),
@@ -294,6 +298,8 @@ pub fn main() -> ExitCode {
         Command::Test(args) => test::run(&context, args),
         Command::Invoke(args) => invoke::run(&context, args),
         Command::Batch(args) => batch::run(&context, args),
+        Command::Train(args) => train::run(&context, args),
+        Command::Data(args) => data::run(&context, args),
         Command::Inspect(args) => inspect::run(&context, args),
         Command::Images(args) => images::run(&context, args),
         Command::Tag(args) => tag::run(&context, args),

@@ -309,6 +309,35 @@ impl Running {
         Err(Failure::from(error).with_remedy(remedy))
     }
 
+    /// Shows what is said, but for lines that `takes` takes, until it has ended by itself. Its log is kept.
+    pub fn follow(
+        &mut self,
+        context: &Context,
+        takes: &mut dyn FnMut(&str) -> bool,
+    ) -> Result<container::Exit, Failure> {
+        let _signals = self.container.pass_on_signals()?;
+        let Self { container, refusals, ended_logs, service, .. } = self;
+        let (mut open, mut transcript) = (Vec::new(), Transcript::default());
+        let exit = container.wait(&mut |bytes| {
+            transcript.take(bytes);
+            refusals.look_at(context, bytes);
+            open.extend_from_slice(bytes);
+            let Some(end) = open.iter().rposition(|byte| *byte == b'\n') else { return };
+            let rest = open.split_off(end + 1);
+            let said = String::from_utf8_lossy(&std::mem::replace(&mut open, rest)).into_owned();
+            let lines: Vec<_> = said.lines().filter(|line| !takes(line)).collect();
+            show_lines(context, &lines);
+        })?;
+        transcript.end();
+        if let Some(logs) = ended_logs {
+            keep_log(context, logs, container.name(), &transcript, service.credentials());
+        }
+        if exit.out_of_memory {
+            context.printer.warn("the kernel killed processes of the container, as it used up its memory");
+        }
+        Ok(exit)
+    }
+
     /// Asks an example. What is said of it in the log is there once the container has ended: see [`Running::said`].
     pub fn ask(&mut self, example: Example<'_>) -> (Outcome, RequestId) {
         let id = self.begin();

@@ -8,10 +8,7 @@ use serde::Serialize;
 
 use super::printer::{DIM, NAME, Printer, Report, Time};
 use super::{Context, Exit, Failure, completions, inputs, watch};
-use crate::build::dockerfile;
-use crate::build::resolve::Renewal;
 use crate::build::workflow::{self, Request};
-use crate::bundle::Hashing;
 use crate::check::target::Target;
 use crate::image::session::Session;
 use crate::image::store::{ImageName, ImageQuery};
@@ -186,11 +183,7 @@ fn query(context: &Context, session: &Session, text: &str) -> Result<ImageQuery,
 }
 
 fn build(context: &Context, session: &Session, path: &Path) -> Result<ImageName, workflow::Error> {
-    let (renewal, hashing) = (Renewal::IfNeeded, Hashing::IfUnknown);
-    let commands = dockerfile::Request::default();
-    let request =
-        Request { path: path.to_owned(), renewal, hashing, base: None, lock: None, root: None, relax: false, commands };
-    Ok(workflow::image(session, request, context)?.name)
+    Ok(workflow::image(session, Request::of(path.to_owned()), context)?.name)
 }
 
 /// Where what a container said can be read.

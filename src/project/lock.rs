@@ -26,6 +26,7 @@ use crate::image::oci::platform::Platform;
 use crate::io::atomic;
 use crate::io::digest::Digest;
 use crate::project::manifest::{Build, Manifest, Requirements, SERVER};
+use crate::project::trained::LockedTraining;
 
 /// The name of the lock, beside the manifest.
 pub const NAME: &str = "ekiben.lock";
@@ -54,6 +55,9 @@ pub struct Lock {
     /// The files of the model that are fetched.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub models: Vec<LockedModel>,
+    /// The model that `ekiben train` made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trained: Option<LockedTraining>,
 }
 
 impl Lock {

@@ -5,6 +5,7 @@ pub mod files;
 pub mod init;
 pub mod lock;
 pub mod manifest;
+pub mod trained;
 pub mod validate;
 
 use std::collections::BTreeMap;

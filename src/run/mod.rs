@@ -13,6 +13,7 @@ pub mod named;
 pub mod service;
 pub mod shell;
 pub mod step;
+pub mod training;
 mod user;
 pub mod volume;
 

@@ -8,6 +8,7 @@
 //! | `recipes/` | layers whose bytes are made or fetched when somebody asks: see [`Recipe`] |
 //! | `trees/` | layers unpacked to be run, by diff id; of those that were made here maybe all that there is |
 //! | `memory/` | results of earlier work, by the digest of what went into it |
+//! | `kept/` | the names of data sets and of trained models, which are blobs |
 //! | `caches/` | what other programs keep, whose person has no home that can be written to |
 //! | `containers/` | state of containers: see [`crate::run::container`] |
 //! | `scratch/` | work under way; what a killed process left here is removed by the next one |
@@ -19,6 +20,7 @@ mod blobs;
 mod cache;
 mod health;
 mod images;
+mod kept;
 mod prune;
 mod recipe;
 mod scratch;
@@ -26,6 +28,7 @@ mod snapshots;
 
 pub use blobs::BlobWriter;
 pub use images::{ImageName, ImageNameError, ImageQuery, ImageRecord};
+pub use kept::{Kept, Purpose as KeptAs};
 pub use prune::{Kind, Pruned, Purpose, Reach, Removed, Usage};
 pub use recipe::{LayerFile, Recipe};
 pub use scratch::Scratch;

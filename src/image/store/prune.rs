@@ -50,7 +50,7 @@ enum Need {
     Nobody,
     /// It makes the next build or start faster.
     Speed,
-    /// An image, or a container that runs.
+    /// An image, a container that runs, or a person who keeps it.
     Images,
 }
 
@@ -174,6 +174,7 @@ impl Store {
         for image in self.images()? {
             self.reach_manifest(image.digest, &mut of_images, &mut layers)?;
         }
+        of_images.extend(self.kept()?.into_iter().map(|kept| kept.digest));
         let mut of_results = HashSet::new();
         self.reach_cache(&mut of_results)?;
         let (mut trees_of_images, mut trees_of_results) = (HashSet::new(), HashSet::new());
