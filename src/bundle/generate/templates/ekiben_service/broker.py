@@ -80,6 +80,12 @@ def queue(settings: Dict[str, Any], kind: str, key: str) -> str:
     return name
 
 
+def learnt(settings: Dict[str, Any]) -> List[str]:
+    """The keys of messages that the model is trained with."""
+    keys: List[str] = settings.get("training", {}).get("messages", {}).get("subscribe", [])
+    return keys
+
+
 def dead(settings: Dict[str, Any]) -> str:
     """That of messages which cannot be used."""
     return f"{settings['name']}:dead"
@@ -88,5 +94,4 @@ def dead(settings: Dict[str, Any]) -> str:
 def queues(settings: Dict[str, Any]) -> List[str]:
     """All that messages come from."""
     found = [queue(settings, "predict", key) for key in settings.get("messages", {}).get("subscribe", [])]
-    learnt = settings.get("training", {}).get("messages", {}).get("subscribe", [])
-    return found + [queue(settings, "train", key) for key in learnt]
+    return found + [queue(settings, "train", key) for key in learnt(settings)]

@@ -108,8 +108,10 @@ class Keeper:
         self.pause, self.learner_pause = PAUSE, PAUSE
         self.due = self.learner_due = 0.0
         # What the process that learns counts, for the services to tell.
-        self.learns = mode == "serve" and "messages" in settings["training"] and broker.is_given()
+        self.learns = mode == "serve" and bool(broker.learnt(settings)) and broker.is_given()
         self.counts = os.memfd_create("ekiben-learner") if self.learns else -1
+        if self.learns:
+            State(1, self.counts)
 
     def run(self) -> int:
         try:

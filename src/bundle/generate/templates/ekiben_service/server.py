@@ -18,6 +18,7 @@ import uvicorn
 
 from .app import Service
 from .listener import BACKLOG, GRACE
+from .state import State
 
 # Seconds in which connections that were taken last are known.
 SETTLED = 0.3
@@ -40,14 +41,22 @@ class Server(uvicorn.Server):
         self.peers: Any = None
         # What asks the functions besides: messages of a broker.
         self.messages: Any = None
-        if "messages" in settings and settings["messages"]["function"] in service.endpoints:
-            from . import broker
-
-            if broker.is_given():
-                from .messages import Predictions
-
-                self.messages = Predictions(settings, service)
+        if "messages" in settings or "messages" in settings.get("training", {}):
+            self.heed(settings)
         self.retired: Optional[float] = None
+
+    def heed(self, settings: dict[str, Any]) -> None:
+        """Takes messages, where there is a broker, and tells of them."""
+        from . import broker
+        from .counts import Counts
+
+        service = self.service
+        counts = Counts(service.state, settings, learnt() if "trained" in settings else None)
+        service.metrics.more.append(counts.lines)
+        if "messages" in settings and settings["messages"]["function"] in service.endpoints and broker.is_given():
+            from .messages import Predictions
+
+            self.messages = Predictions(settings, service, counts)
 
     def answer(self, listener: socket.socket) -> None:
         """Until SIGTERM."""
@@ -120,3 +129,11 @@ class Server(uvicorn.Server):
             self.messages.stop()
             await self.messages.ended(self.config.timeout_graceful_shutdown)
         await super().shutdown(sockets)
+
+
+def learnt() -> Optional[State]:
+    """What the process that learns counts, where one is kept beside this one."""
+    from .keeper import Kept
+
+    kept = Kept.found()
+    return State(1, kept.learner) if kept is not None and kept.learner >= 0 else None

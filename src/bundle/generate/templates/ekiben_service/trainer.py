@@ -23,7 +23,8 @@ def main() -> int:
     task = json.loads(os.environ.pop(TASK))
     training, file = task["training"], Path(task["file"])
     processors.limit_threads()
-    call = imported(training["file"], training["function"])
+    name = training["train"]["function"]
+    call = imported(training["train"])
     if call is None:
         return IMPORT
     given: Dict[str, Any] = {"hyperparameters": task["parameters"]}
@@ -31,37 +32,37 @@ def main() -> int:
         given["data"] = os.environ["EKIBEN_DATA"]
     arguments, missing = fitting(call, given)
     if missing == "data":
-        failed(DATA, f"{training['function']} wants data, and no data set is given: --data says where it lies, or EKIBEN_DATA")
+        failed(DATA, f"{name} wants data, and no data set is given: --data says where it lies, or EKIBEN_DATA")
         return DATA
     if missing:
-        failed(FUNCTION, f"{training['function']} wants {missing}, but training gives data and hyperparameters alone")
+        failed(FUNCTION, f"{name} wants {missing}, but training gives data and hyperparameters alone")
         return FUNCTION
     try:
         result = call(**arguments)
         if inspect.iscoroutine(result):
             result = asyncio.run(result)
     except (Exception, SystemExit) as error:
-        failed(FUNCTION, f"{training['function']} raised {type(error).__name__}: {error}", exc_info=error)
+        failed(FUNCTION, f"{name} raised {type(error).__name__}: {error}", exc_info=error)
         return FUNCTION
     try:
         statistics = taken(result, file)
         if statistics is not None:
             (Path(task["notes"]) / "statistics.json").write_bytes(as_json(statistics))
     except Exception as error:
-        failed(OUTPUT, f"what {training['function']} returned cannot be written: {error}", exc_info=error)
+        failed(OUTPUT, f"what {name} returned cannot be written: {error}", exc_info=error)
         return OUTPUT
     return 0
 
 
-def imported(file: str, function: str) -> Optional[Callable[..., Any]]:
+def imported(entry: Dict[str, str]) -> Optional[Callable[..., Any]]:
     """The function; None, with a line in the log, where it cannot be had."""
     try:
         from .function import load
 
-        call: Callable[..., Any] = getattr(load(Path.cwd(), file), function)
+        call: Callable[..., Any] = getattr(load(Path.cwd(), entry["file"]), entry["function"])
         return call
     except (Exception, SystemExit) as error:
-        failed(IMPORT, f"{file} could not be imported: {type(error).__name__}: {error}", exc_info=error)
+        failed(IMPORT, f"{entry['file']} could not be imported: {type(error).__name__}: {error}", exc_info=error)
         return None
 
 
