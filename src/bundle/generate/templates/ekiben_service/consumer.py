@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random
+import signal
 import time
 from typing import Any, Dict, List, Optional, Set
 
@@ -26,13 +28,15 @@ class Consumer:
     """What comes is handed to `take`, of a class that knows what to do with it."""
 
     kind = ""
+    # Messages at once of a queue.
+    prefetch = 1
 
     def __init__(self, settings: Dict[str, Any], keys: List[str], counts: Counts) -> None:
         self.settings, self.counts = settings, counts
         self.queues = {broker.queue(settings, self.kind, key): key for key in keys}
         # Those that have to have a consumer.
         self.watched: Set[str] = set()
-        self.stopping = asyncio.Event()
+        self.stopping: Any = None
         self.task: Optional[asyncio.Task[None]] = None
         # Messages that somebody works on.
         self.busy = 0
@@ -40,7 +44,15 @@ class Consumer:
         self.default: Any = None
 
     def start(self) -> None:
+        self.stopping = asyncio.Event()
         self.task = asyncio.get_running_loop().create_task(self.run())
+        self.task.add_done_callback(self.over)
+
+    def over(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            # Who keeps this process starts another.
+            logger.error("messages are not taken any more", exc_info=task.exception())
+            os.kill(os.getpid(), signal.SIGTERM)
 
     def stop(self) -> None:
         """Takes nothing more; what is in hand is done."""
@@ -129,10 +141,6 @@ class Consumer:
     async def declare(self, channel: Any, name: str) -> Any:
         self.watched.add(name)
         return await channel.declare_queue(name, durable=True)
-
-    @property
-    def prefetch(self) -> int:
-        raise NotImplementedError
 
     async def channel(self, connection: Any, prefetch: int, closed: Any) -> Any:
         channel = await connection.channel()

@@ -11,7 +11,7 @@ from .state import Key, State
 COUNTERS = {
     "received": "Messages taken up.",
     "redelivered": "Deliveries of messages that had been delivered before.",
-    "published": "Answers and statistics that the broker has confirmed.",
+    "published": "Answers that the broker has confirmed.",
     "failed": "Times that a function failed at a message.",
     "dead": "Messages put aside, as they cannot be used.",
 }

@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 import time
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, Tuple
 
 from pydantic_core import from_json
 from starlette.exceptions import HTTPException
@@ -42,13 +42,10 @@ class Predictions(Consumer):
     def __init__(self, settings: Dict[str, Any], service: app.Service, counts: Counts) -> None:
         told = settings["messages"]
         super().__init__(settings, told["subscribe"], counts)
+        self.prefetch = told.get("prefetch", PREFETCH)
         self.keys = told.get("publish", [])
         self.endpoint = service.endpoints[told["function"]]
         self.scope = {"type": "http", "method": "POST", "path": told["function"], "query_string": b""}
-
-    @property
-    def prefetch(self) -> int:
-        return int(self.settings["messages"].get("prefetch", PREFETCH))
 
     async def begin(self, connection: Any, closed: Any) -> Any:
         found = await super().begin(connection, closed)

@@ -106,8 +106,18 @@ def parameters(settings: Dict[str, Any]) -> Dict[str, Any]:
     return {**settings["training"].get("parameters", {}), **given}
 
 
-def run(settings: Dict[str, Any], data: Optional[Data], parameters: Dict[str, Any], folder: Path, **more: Any) -> Dict[str, Any]:
-    """Trains, and writes the model's file and what is known of it, `more` as well, into a folder. Raises Failed and OSError."""
+def run(
+    settings: Dict[str, Any],
+    data: Optional[Data],
+    parameters: Dict[str, Any],
+    folder: Path,
+    started: Callable[[Any], None] = lambda _: None,
+    **more: Any,
+) -> Dict[str, Any]:
+    """Trains, and writes the model's file and what is known of it, `more` as well, into a folder. Raises Failed and OSError.
+
+    `started` is given the process.
+    """
     training, file = settings["training"], settings["trained"]["file"]
     if data is None and training.get("data"):
         raise Failed(DATA, f"the data set {training['data']} is not given: --data says where it lies, or EKIBEN_DATA")
@@ -116,7 +126,7 @@ def run(settings: Dict[str, Any], data: Optional[Data], parameters: Dict[str, An
     work = working_folder(HERE.parent, file, None)
     notes = Path(tempfile.mkdtemp(prefix="ekiben-"))
     try:
-        status = spawned(training, data, parameters, work, notes, file)
+        status = spawned(training, data, parameters, work, notes, file, started)
         if status:
             # A process of ours says which step it was, and has told more of it.
             is_told = not training.get("command") and status in STEPS
@@ -165,7 +175,15 @@ def described(data: Optional[Data]) -> Optional[Dict[str, Any]]:
     return {"name": data.name, "sha256": digest.hexdigest(), "size": size}
 
 
-def spawned(training: Dict[str, Any], data: Optional[Data], parameters: Dict[str, Any], work: Path, notes: Path, file: str) -> int:
+def spawned(
+    training: Dict[str, Any],
+    data: Optional[Data],
+    parameters: Dict[str, Any],
+    work: Path,
+    notes: Path,
+    file: str,
+    started: Callable[[Any], None],
+) -> int:
     """Runs the training in its own process, and waits; how it ended. Raises Failed where it cannot begin."""
     environment = {**os.environ, "PYTHONHASHSEED": "0", "EKIBEN_HYPERPARAMETERS": json.dumps(parameters)}
     environment["EKIBEN_OUTPUT"] = str(work / file)
@@ -181,6 +199,7 @@ def spawned(training: Dict[str, Any], data: Optional[Data], parameters: Dict[str
     except OSError as error:
         raise Failed(IMPORT, f"{command[0]} cannot be run: {error.strerror}") from None
     try:
+        started(process)
         return process.wait()
     finally:
         # What it has started ends with it.
