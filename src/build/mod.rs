@@ -232,7 +232,8 @@ fn library_layer(
         return Ok(known);
     }
     let library = base::library(session, &locked.base, base, target.python)?;
-    let layer = match library.uncompiled.is_empty() {
+    // Python 3.6 compares the times of sources, which are the image's.
+    let layer = match library.uncompiled.is_empty() || target.python.minor() == 6 {
         true => None,
         false => compiled(session, toolchain, target, &library)?,
     };

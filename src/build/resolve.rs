@@ -23,7 +23,7 @@ use crate::io::parallel;
 use crate::io::progress::Unit;
 use crate::project::Project;
 use crate::project::lock::{self, Executed, Lock, LockedModel, LockedPlatform};
-use crate::project::manifest::Manifest;
+use crate::project::manifest::{Manifest, SERVED};
 use crate::project::validate::{PYTHONS, PYTHONS_OF_IMAGES};
 
 /// Why there is no lock.
@@ -69,6 +69,12 @@ pub enum Error {
         /// Whether there are versions that work together.
         are_near: bool,
     },
+    /// The base has a Python that the usual service does not run on, and the manifest does not say so.
+    #[error("the base has Python {python}, and the manifest does not say so")]
+    Unsaid {
+        /// Its Python.
+        python: PythonVersion,
+    },
     /// The lock is for another manifest, or lacks a platform, and must not be renewed.
     #[error("{} does not fit the manifest any more", lock::NAME)]
     Stale {
@@ -109,6 +115,9 @@ impl Explain for Error {
             Self::Python(error) => error.explain(),
             Self::Origin(error) => error.explain(),
             Self::Requirement { error, .. } => error.explain(),
+            Self::Unsaid { python } => ErrorKind::Failure
+                .named("lock/python-unsaid")
+                .hint(format!("write `version: \"{python}\"` below `python`: the service has a small form for it")),
             Self::Pins { error, are_near: false, .. } => error.explain(),
             Self::Pins { error, .. } => Explanation {
                 hint: Some(
@@ -376,6 +385,7 @@ fn choice(session: &Session, subject: &Subject<'_>, platforms: &[Platform], refu
         }
     }
     let near = open.iter().filter_map(|targets| Some((targets.first()?.python, trial.relaxed(targets)?)));
+    let near = near.filter(|(_, relaxed)| !relaxed.is_empty());
     // Of those that are equally near, the one that comes first.
     let nearest = near.min_by_key(|(_, relaxed)| pins::distance(relaxed));
     if let Some((python, relaxed)) = nearest.clone().filter(|_| subject.relax) {
@@ -576,7 +586,11 @@ fn resolve(
         (Err((error, _)), _) => return Err(error),
         (Ok(lower), early) => (lower, early?),
     };
-    locked.python = match (early, python_of(subject, base, &locked)) {
+    let python = python_of(subject, base, &locked);
+    if let Some(python) = python.filter(|python| *python < SERVED && !subject.server.is_empty()) {
+        return Err(Error::Unsaid { python });
+    }
+    locked.python = match (early, python) {
         (Some(packages), _) => packages,
         (None, None) => Vec::new(),
         (None, Some(python)) => {

@@ -124,7 +124,7 @@ impl Project {
 
 /// The packages that the service of a manifest needs, whose files `read` gives: one that takes files reads forms.
 pub fn server(manifest: &Manifest, read: &Read<'_>) -> Vec<&'static str> {
-    if !manifest.serves_functions() {
+    if !manifest.serves_functions() || manifest.is_small() {
         return Vec::new();
     }
     let takes_files = |entry: &manifest::Entry<'_>| {

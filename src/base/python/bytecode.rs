@@ -1,8 +1,8 @@
 //! Bytecode, compiled ahead: it halves the start of a service, and a read-only container cannot write it later.
 //!
 //! Invariant: the bytes depend on the source, the Python and the place in the image alone (see [`super::pyc`]). `.pyc`
-//! files are checked by nobody at run time (PEP 552, "unchecked hash"), as the image is immutable; they do not depend on
-//! the processor, so any platform's packages are compiled by the host platform's build of the same Python.
+//! files are checked by nobody at run time (PEP 552, "unchecked hash"), as the image is immutable (Python 3.6 compares the time
+//! and the size of the source, which follow from the image as well); they do not depend on the processor, so any platform's packages are compiled by the host platform's build of the same Python.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead as _, BufReader, BufWriter, Read, Write as _};
@@ -14,7 +14,7 @@ use fs_err as fs;
 use super::refusal::words;
 use super::{Error, Files, Runner, Stored, pyc};
 use crate::formats::python::PythonVersion;
-use crate::io::archive::{ArchivePath, Entry, Mode};
+use crate::io::archive::{ArchivePath, Entry, Mode, epoch};
 use crate::io::parallel;
 use crate::io::progress::Progress;
 
@@ -51,7 +51,8 @@ pub fn compile<'a>(
     let wanted = |(path, _): &(&ArchivePath, &Path)| !is_test(path) && place_of(path, python).is_some();
     let paths = gather(sources.into_iter().filter(wanted), place, &work)?;
     let text = work.to_str().ok_or_else(|| Error::Compile(format!("{} is not UTF-8", work.display())))?;
-    let output = runner.python(&["-s", "-S", "-c", SCRIPT, text], &work).map_err(Error::Runner)?;
+    let output =
+        runner.python(&["-s", "-S", "-c", SCRIPT, text, &epoch().to_string()], &work).map_err(Error::Runner)?;
     if !output.stdout.trim_ascii_end().ends_with(b"compiled") || !output.status.success() {
         return Err(Error::Compile(format!("{}: {}", output.status, words(&output.stderr))));
     }

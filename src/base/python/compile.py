@@ -1,5 +1,6 @@
-"""Compiles Python ahead. The argument is a folder with two files: `sources`, one source after the other, and `index`,
-which says of each where it begins there, how many bytes it has, and the name that its bytecode knows it by.
+"""Compiles Python ahead. The first argument is a folder with two files: `sources`, one source after the other, and `index`,
+which says of each where it begins there, how many bytes it has, and the name that its bytecode knows it by. The second is
+the time that the sources will have, which Python 3.6 asks for.
 
 Writes files `compiled.N`: for each source its place in the index, the size of its .pyc, both in 4 bytes with the lowest
 first, and the .pyc. Sources that are no Python of this version (templates, tests of parsers) are left out. Nothing is
@@ -11,8 +12,15 @@ import marshal
 import os
 import sys
 
-# PEP 552: the bytecode is never checked against its source.
-HEADER = importlib.util.MAGIC_NUMBER + (1).to_bytes(4, "little")
+
+def header(source):
+    if hasattr(importlib.util, "source_hash"):
+        # PEP 552: the bytecode is never checked against its source.
+        flags, rest = 1, importlib.util.source_hash(source)
+    else:
+        flags, rest = int(sys.argv[2]), (len(source) & 0xFFFFFFFF).to_bytes(4, "little")
+    return importlib.util.MAGIC_NUMBER + flags.to_bytes(4, "little") + rest
+
 
 folder = sys.argv[1]
 sources = os.open(f"{folder}/sources", os.O_RDONLY)
@@ -27,7 +35,7 @@ def compiled(start, size, name):
         code = marshal.dumps(compile(source, name, "exec", dont_inherit=True))
     except Exception:
         return None
-    return HEADER + importlib.util.source_hash(source) + code
+    return header(source) + code
 
 
 # Each processor has a process, which takes the place of the next source from a pipe.

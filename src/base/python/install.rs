@@ -95,7 +95,7 @@ fn unpack(uv: &Uv, asked: &Installation<'_>, packages: &[Package], site: &Path, 
     let command = uv
         .pip("install", scratch)?
         .args(["--no-deps", "--require-hashes", "--only-binary", ":all:", "--no-compile-bytecode", "--quiet"])
-        .args(["--python-version", &asked.target.python.to_string(), "--python-platform", &asked.target.uv_platform()])
+        .args(["--python-version", &asked.target.release(), "--python-platform", &asked.target.uv_platform()])
         .args(["--requirements", "requirements.lock.txt", "--target"])
         .args([site])
         .may_write(site);

@@ -14,8 +14,10 @@ use std::collections::HashMap;
 
 use crate::io::digest::Digest;
 
-/// The first bytes of a `.pyc` before its object: magic number, flags, hash of the source.
-const HEADER: usize = 16;
+/// Bytes before the object: magic number, flags, hash of the source.
+const HASHED: usize = 16;
+/// The same before PEP 552: magic number, time and size of the source.
+const TIMED: usize = 12;
 /// The flags of bytecode that is never checked against its source.
 const UNCHECKED_HASH: [u8; 4] = [1, 0, 0, 0];
 /// What marks an object that something refers to.
@@ -30,14 +32,19 @@ const UNREAD: u8 = 0;
 /// pairs of parentheses.
 const DEEPEST: usize = 500;
 
-/// Makes the bytes of `pyc`, as CPython 3.8 to 3.14 wrote them, those that any other run would have come to; false when
+/// Makes the bytes of `pyc`, as CPython 3.6 to 3.14 wrote them, those that any other run would have come to; false when
 /// they are nothing of the kind, and stay.
 pub fn put_in_order(pyc: &mut Vec<u8>) -> bool {
-    let Some(fields) = Fields::of(pyc).filter(|_| pyc.get(4..8) == Some(&UNCHECKED_HASH)) else { return false };
-    let mut reader = Reader { bytes: pyc, at: HEADER, fields, graph: Graph::default(), marked: Vec::new() };
+    let is_unchecked = |fields: &Fields| fields.header == TIMED || pyc.get(4..8) == Some(&UNCHECKED_HASH);
+    let Some(fields) = Fields::of(pyc).filter(is_unchecked) else { return false };
+    let mut reader = Reader { bytes: pyc, at: fields.header, fields, graph: Graph::default(), marked: Vec::new() };
     let Some(top) = reader.object(0).filter(|_| reader.at == pyc.len()) else { return false };
     let graph = reader.graph;
-    let mut writer = Writer { uses: graph.uses(top), written: pyc[..HEADER].to_vec(), ..Writer::default() };
+    let mut writer = Writer {
+        uses: graph.uses(top),
+        written: pyc.get(..fields.header).unwrap_or_default().to_vec(),
+        ..Writer::default()
+    };
     writer.object(&graph, top);
     *pyc = writer.written;
     true
@@ -46,6 +53,8 @@ pub fn put_in_order(pyc: &mut Vec<u8>) -> bool {
 /// Which fields a code object has, in the order in which they are written.
 #[derive(Clone, Copy)]
 struct Fields {
+    /// Bytes of the file before its object.
+    header: usize,
     /// Numbers of 4 bytes at its beginning.
     numbers: usize,
     /// Objects before the number of its first line.
@@ -59,10 +68,14 @@ impl Fields {
     fn of(pyc: &[u8]) -> Option<Self> {
         let [low, high, b'\r', b'\n', ..] = pyc else { return None };
         match u16::from_le_bytes([*low, *high]) {
+            // 3.6
+            3370..3390 => Some(Self { header: TIMED, numbers: 5, before: 8, behind: 1 }),
+            // 3.7
+            3390..3400 => Some(Self { header: HASHED, numbers: 5, before: 8, behind: 1 }),
             // 3.8 to 3.10
-            3400..3450 => Some(Self { numbers: 6, before: 8, behind: 1 }),
+            3400..3450 => Some(Self { header: HASHED, numbers: 6, before: 8, behind: 1 }),
             // 3.11 to 3.14
-            3450..3650 => Some(Self { numbers: 5, before: 8, behind: 2 }),
+            3450..3650 => Some(Self { header: HASHED, numbers: 5, before: 8, behind: 2 }),
             _ => None,
         }
     }
@@ -234,7 +247,7 @@ impl<'a> Reader<'a> {
     }
 
     fn code(&mut self, depth: usize) -> Option<Vec<Part<'a>>> {
-        let Fields { numbers, before, behind } = self.fields;
+        let Fields { numbers, before, behind, .. } = self.fields;
         let mut parts = vec![Part::Bytes(self.take(4 * numbers)?)];
         for _ in 0..before {
             parts.push(Part::Object(self.object(depth + 1)?));
@@ -305,7 +318,7 @@ mod tests {
 
     fn ordered(bytes: &[u8]) -> Option<Vec<u8>> {
         let mut pyc = pyc(bytes);
-        put_in_order(&mut pyc).then(|| pyc.split_off(HEADER))
+        put_in_order(&mut pyc).then(|| pyc.split_off(HASHED))
     }
 
     #[test]

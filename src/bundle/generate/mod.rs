@@ -57,6 +57,9 @@ macro_rules! copied {
     ($path:literal) => {
         GeneratedFile::new($path, include_bytes!(concat!("templates/", $path)))
     };
+    ($path:literal as $other:literal) => {
+        GeneratedFile::new($other, include_bytes!(concat!("templates/", $path)))
+    };
 }
 
 /// The files that lie below [`crate::bundle::runtime::CODE`] in the image beside the person's own: the entrypoint and,
@@ -64,8 +67,24 @@ macro_rules! copied {
 pub fn service(manifest: &Manifest, version: &str, api: &Api) -> Vec<GeneratedFile> {
     let mut files = vec![entrypoint(manifest, api)];
     if api.is_served() {
+        // What runs on any Python.
         files.extend([
             copied!("ekiben_service/__init__.py"),
+            copied!("ekiben_service/context.py"),
+            copied!("ekiben_service/log.py"),
+            copied!("ekiben_service/modules.py"),
+            GeneratedFile::new("ekiben_service/openapi.json", document(manifest, version, api).to_string()),
+            GeneratedFile::new("ekiben_service/service.json", settings(manifest, version, api).to_string()),
+        ]);
+    }
+    if api.is_served() && manifest.is_small() {
+        files.extend([
+            copied!("ekiben_service_small/__main__.py" as "ekiben_service/__main__.py"),
+            copied!("ekiben_service_small/function.py" as "ekiben_service/function.py"),
+            copied!("ekiben_service_small/server.py" as "ekiben_service/server.py"),
+        ]);
+    } else if api.is_served() {
+        files.extend([
             copied!("ekiben_service/__main__.py"),
             copied!("ekiben_service/answer.py"),
             copied!("ekiben_service/app.py"),
@@ -78,15 +97,12 @@ pub fn service(manifest: &Manifest, version: &str, api: &Api) -> Vec<GeneratedFi
             copied!("ekiben_service/job.py"),
             copied!("ekiben_service/listener.py"),
             copied!("ekiben_service/load.py"),
-            copied!("ekiben_service/log.py"),
             copied!("ekiben_service/metrics.py"),
             copied!("ekiben_service/processors.py"),
             copied!("ekiben_service/records.py"),
             copied!("ekiben_service/results.py"),
             copied!("ekiben_service/values.py"),
-            GeneratedFile::new("ekiben_service/openapi.json", document(manifest, version, api).to_string()),
             copied!("ekiben_service/server.py"),
-            GeneratedFile::new("ekiben_service/service.json", settings(manifest, version, api).to_string()),
             copied!("ekiben_service/state.py"),
         ]);
         if manifest.service.kserve.is_some() {

@@ -45,6 +45,9 @@ pub const SERVER: [&str; 6] = [
     "uvicorn>=0.22",
 ];
 
+/// The oldest Python that [`SERVER`] is for.
+pub const SERVED: PythonVersion = PythonVersion::new(3, 8);
+
 /// What the service needs besides where a function takes files: it reads forms.
 pub const FORMS: &str = "python-multipart>=0.0.18";
 
@@ -175,6 +178,12 @@ impl Manifest {
         }
         let requirements = self.python.map(|python| python.requirements).unwrap_or_default();
         Self { python: Some(Python { version: Some(Written::Meant(python)), requirements }), ..self }
+    }
+
+    /// Whether its functions are served by the standard library alone: no packages of the service run on its Python.
+    pub fn is_small(&self) -> bool {
+        let version = self.python.as_ref().and_then(|python| python.version.as_ref()?.meant().ok());
+        self.serves_functions() && version.is_some_and(|version| *version < SERVED)
     }
 
     /// Whether commands are executed for its image.

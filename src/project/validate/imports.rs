@@ -166,7 +166,7 @@ impl Known {
     fn new(subject: &Subject<'_>, elsewhere: bool) -> Self {
         let manifest = subject.manifest;
         let wanted = &subject.requirements.wanted;
-        let server = if manifest.serves_functions() { &SERVER[..] } else { &[] };
+        let server = if manifest.serves_functions() && !manifest.is_small() { &SERVER[..] } else { &[] };
         let names = wanted.iter().map(|wanted| wanted.name.as_str());
         let named: Vec<&str> = names.chain(server.iter().filter_map(|line| line.split(['>', ';']).next())).collect();
         let locked = subject.locked.keys().cloned();

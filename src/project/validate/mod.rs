@@ -10,6 +10,7 @@ pub mod model;
 mod packed;
 mod requirements;
 mod signature;
+mod small;
 mod training;
 
 use std::collections::BTreeMap;
@@ -130,17 +131,31 @@ fn service(&Subject { manifest, document, .. }: &Subject<'_>, found: &mut Diagno
     }
 }
 
-fn python(&Subject { manifest, document, .. }: &Subject<'_>, found: &mut Diagnostics) {
+fn python(subject: &Subject<'_>, found: &mut Diagnostics) {
+    let Subject { manifest, document, .. } = *subject;
     let Some(written) = manifest.python.as_ref().and_then(|python| python.version.as_ref()) else { return };
     let at = "/python/version";
     let version = match written.meant() {
         Ok(version) if PYTHONS.contains(version) => *version,
+        // What a Dockerfile makes is an image too.
+        Ok(version) if PYTHONS_OF_IMAGES.contains(version) => {
+            let is_image = manifest.base.meant().is_ok_and(|base| matches!(base.named(), Named::Image(_)));
+            if is_image || manifest.build.file.is_some() {
+                return small::check(subject, *version, found);
+            }
+            let message = format!("Python {version} is there on images alone");
+            let image = official_python(*version);
+            let error = document.at(Code::UnknownPython, at, message);
+            found.push(error.help(format!("write `base: {image}`, or a copy of it in your registry")));
+            return;
+        }
         _ => {
             let message = match written.meant() {
-                Ok(version) if version < PYTHONS.start() => format!("Python {version} is not supported"),
+                Ok(version) if version < PYTHONS_OF_IMAGES.start() => format!("Python {version} is not supported"),
                 _ => format!("there is no Python `{written}` to build with"),
             };
-            let known = format!("known are {} to {}", PYTHONS.start(), PYTHONS.end());
+            let (start, end, older) = (PYTHONS.start(), PYTHONS.end(), PYTHONS_OF_IMAGES.start());
+            let known = format!("known are {start} to {end}, and on images {older} and later");
             found.push(document.at(Code::UnknownPython, at, message).help(known));
             return;
         }

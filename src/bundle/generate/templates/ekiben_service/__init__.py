@@ -1,8 +1,9 @@
 """Serves the functions of a model over HTTP. Written by Ekiben; `python -m ekiben_service` starts it."""
 
 from collections.abc import Mapping
-from contextvars import ContextVar
 from typing import Dict, Iterator
+
+from .context import ContextVar
 
 _given: "ContextVar[Dict[str, str]]" = ContextVar("credentials", default={})
 

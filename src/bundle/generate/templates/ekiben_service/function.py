@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import inspect
 import logging
 import os
-import sys
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Callable, Dict, List
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -23,6 +19,7 @@ from typing_extensions import Annotated, NotRequired, Required, TypedDict, get_a
 from . import answer, body
 from .body import Refusal, refusal
 from .files import Held, Upload
+from .modules import load
 from .values import (
     Field,
     checkable,
@@ -188,32 +185,6 @@ def sole_file(required: List[str], fields: Dict[str, Field]) -> str:
     known = [fields.get(name, Field()) for name in required]
     is_one = len(known) == 1 and known[0].is_file and not known[0].is_list
     return required[0] if is_one else ""
-
-
-def load(root: Path, file: str) -> ModuleType:
-    """Imports a file by its path. What lies beside it, and below the root, can be imported from it."""
-    path = root / file
-    folder, names = path.parent, [path.stem]
-    while (folder / "__init__.py").is_file() and folder != root:
-        names.insert(0, folder.name)
-        folder = folder.parent
-    for place in (str(root), str(folder)):
-        if place not in sys.path:
-            sys.path.insert(0, place)
-    name = ".".join(names)
-    if len(names) > 1:
-        return importlib.import_module(name)
-    known = sys.modules.get(name)
-    if known is not None and getattr(known, "__file__", None) == str(path):
-        return known
-    # By its path, not its name: a module of the library may have the same.
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{file} is no Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def type_hints(function: Callable[..., Any]) -> Dict[str, Any]:

@@ -4,9 +4,10 @@ import json
 import logging
 import os
 import time
-from contextvars import ContextVar
 
-request_id: ContextVar[str] = ContextVar("request_id", default="")
+from .context import ContextVar
+
+request_id: "ContextVar[str]" = ContextVar("request_id", default="")
 
 
 class Line(logging.Formatter):
