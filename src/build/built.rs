@@ -54,6 +54,8 @@ pub struct Built {
     pub image: Image,
     /// What it was built from, with what the files hold that its tests name; none of an image that was there before.
     pub manifest: Option<Manifest>,
+    /// The version that it was given, where its manifest leaves that open.
+    pub version: Option<u64>,
 }
 
 impl Built {

@@ -17,6 +17,7 @@ use crate::formats::bento;
 use crate::formats::diagnostic::Diagnostics;
 use crate::formats::schema::Kind;
 use crate::formats::schema::load;
+use crate::image::registry::Reference;
 use crate::image::session::Session;
 use crate::io::archive::{ArchivePath, Mode};
 use crate::io::content::{self, Content};
@@ -100,6 +101,9 @@ pub struct Input {
     pub commands: Commands,
     /// Where it is written down what that led to; none where nobody does.
     pub kept: Option<Kept>,
+    /// Where it is pushed to, if it gets a version of its own: one more than the last one there and here, where the manifest says
+    /// so.
+    pub versioned: Option<Vec<Reference>>,
 }
 
 /// Where a lock is kept.
@@ -175,7 +179,7 @@ impl Input {
             bundle.add(path(&file.path)?, Content::Bytes(file.content), Mode::of(file.executable))?;
         }
         let (steps, commands) = Default::default();
-        Ok(Self { manifest, lock, bundle, origin: project.root.clone(), steps, commands, kept: None })
+        Ok(Self { manifest, lock, bundle, origin: project.root.clone(), steps, commands, kept: None, versioned: None })
     }
 
     /// Opens a bundle. The weights are not touched.
@@ -215,6 +219,7 @@ impl Input {
             steps,
             commands,
             kept: None,
+            versioned: None,
         })
     }
 
@@ -239,7 +244,7 @@ impl Input {
         let text = taken.to_text().map_err(std::io::Error::from)?;
         let path = ArchivePath::relative(lock::NAME).map_err(std::io::Error::other)?;
         bundle.add(path, Content::Bytes(text.into_bytes()), Mode::Plain)?;
-        Ok(Self { manifest, lock, bundle, origin: bento.path.clone(), steps, commands, kept: None })
+        Ok(Self { manifest, lock, bundle, origin: bento.path.clone(), steps, commands, kept: None, versioned: None })
     }
 
     /// A bundle that Ekiben wrote as a bento. Gives the same input as the bundle.
@@ -265,7 +270,7 @@ impl Input {
         bundle.add(path, Content::Bytes(lock_text), Mode::Plain)?;
         bundle.set_version(session, Some(description.version))?;
         let (steps, commands) = Default::default();
-        Ok(Self { manifest, lock, bundle, origin: bento.path.clone(), steps, commands, kept: None })
+        Ok(Self { manifest, lock, bundle, origin: bento.path.clone(), steps, commands, kept: None, versioned: None })
     }
 
     /// What is wrong with the models in it, which lies at `path`. They are read as data, nothing of them is loaded.

@@ -16,6 +16,7 @@ pub mod follow;
 pub mod input;
 pub mod itself;
 pub mod libraries;
+pub mod next;
 pub mod pins;
 pub mod resolve;
 pub mod steps;

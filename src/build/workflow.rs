@@ -10,6 +10,7 @@ use super::built::{Built, Step, Watch};
 use super::commands::{self, Commands};
 use super::dockerfile;
 use super::input::{self, Input, Kept};
+use super::next;
 use super::resolve::{self, Moved, Renewal, Subject};
 use crate::base::requirements::Requirements;
 use crate::base::{self, BaseName, LockedBase};
@@ -28,7 +29,7 @@ use crate::io::explain::{ErrorKind, Explain, Explanation};
 use crate::project::Project;
 use crate::project::init::is_pickle;
 use crate::project::lock::{self, Executed, Lock};
-use crate::project::manifest::Manifest;
+use crate::project::manifest::{Manifest, Version};
 use crate::project::trained;
 
 /// Why there is no image.
@@ -67,6 +68,9 @@ pub enum Error {
     /// This machine's processor is none that images are built for.
     #[error(transparent)]
     Platform(#[from] UnknownPlatform),
+    /// Which version it is cannot be told.
+    #[error(transparent)]
+    Next(#[from] next::Error),
     /// What the image would be called cannot be a name.
     #[error(transparent)]
     Name(#[from] ImageNameError),
@@ -114,6 +118,7 @@ impl Explain for Error {
             Self::Steps(error) => error.explain(),
             Self::Image(error) => error.explain(),
             Self::Part(error) => error.explain(),
+            Self::Next(error) => error.explain(),
             Self::Store(error) => error.explain(),
             Self::Io(error) => error.explain(),
             Self::Platform(error) => error.explain(),
@@ -567,11 +572,19 @@ pub fn part(
     let platforms = Platform::named_or_host(platforms)?;
     let is_binding = input.kept.as_ref().is_some_and(|kept| kept.is_binding);
     let mut lock = input.lock.clone();
+    let is_next = input.manifest.version.as_ref().is_some_and(Version::is_next);
+    let assigned = match &input.versioned {
+        Some(targets) if is_next => Some(next::version(session, &input, names, targets)?),
+        _ => None,
+    };
     let mut build = |platform: &Platform| -> Result<Image, Error> {
         let ledger = Commands::ledger(input.lock.platforms.get(platform), is_binding);
         let mut image = super::build(session, &input, *platform, &ledger)?;
         if let Some(locked) = lock.platforms.get_mut(platform).filter(|_| input.kept.is_some()) {
             locked.executed = Some(ledger.found()).filter(|found| *found != Executed::default());
+        }
+        if let Some(version) = assigned {
+            image = next::versioned(image, version);
         }
         if part != Part::Whole {
             image = image.finished(&session.store, &session.progress)?;
@@ -588,7 +601,10 @@ pub fn part(
         images => image::index::save(&session.store, images)?,
     };
     let image = images.swap_remove(0);
-    let version = input.bundle.version().replace('+', "_");
+    let version = assigned.map_or_else(|| input.bundle.version().replace('+', "_"), |version| version.to_string());
+    let renamed: Vec<_> =
+        assigned.iter().flat_map(|to| names.iter().filter_map(|name| next::named(name, *to))).collect();
+    let names = if assigned.is_some() { &renamed } else { names };
     let default = format!("{}:{version}{}", input.bundle.name(), part.suffix()).parse()?;
     let names = if names.is_empty() { std::slice::from_ref(&default) } else { names };
     let origin = fs::canonicalize(&input.origin)?;
@@ -606,7 +622,7 @@ pub fn part(
     }
     let name = names.first().cloned().unwrap_or(default);
     watch.done(Step::Built(&name, &image), started.elapsed());
-    Ok(Built { name, digest, image, manifest: Some(input.manifest) })
+    Ok(Built { name, digest, image, manifest: Some(input.manifest), version: assigned })
 }
 
 /// The image that `request` means, to be started here: one that is built from what lies at the path, or one of that name in the store.
@@ -618,7 +634,7 @@ pub fn image(session: &Session, request: Request, watch: &dyn Watch) -> Result<B
         let query = text.parse().map_err(|why| Error::Nothing { text, why })?;
         let record = find(&session.store, &query)?;
         let image = Image::of_record(&session.store, &record)?;
-        return Ok(Built { name: record.name, digest: record.digest, image, manifest: None });
+        return Ok(Built { name: record.name, digest: record.digest, image, manifest: None, version: None });
     }
     let opened = Opened::open(session, request, watch)?;
     let manifest = opened.with_files()?;
@@ -632,7 +648,10 @@ pub fn image(session: &Session, request: Request, watch: &dyn Watch) -> Result<B
 /// # Errors
 /// As [`Store::find`].
 pub fn find(store: &Store, query: &ImageQuery) -> Result<ImageRecord, store::Error> {
-    let here = || Project::manifest_in(Path::new(".")).filter(|manifest| manifest.name == query.repository());
-    let version = here().and_then(|manifest| Some(manifest.version?.to_string().replace('+', "_")));
+    let here = Project::manifest_in(Path::new(".")).filter(|manifest| manifest.name == query.repository());
+    let version = match here.and_then(|manifest| manifest.version) {
+        Some(version) if version.is_next() => next::last(store, query.repository())?,
+        version => version.map(|version| version.to_string().replace('+', "_")),
+    };
     store.find(query, version.as_deref())
 }

@@ -9,6 +9,7 @@ use super::printer::Report;
 use super::{Context, Exit, Failure, dockerfile, exec, push};
 use crate::build;
 use crate::build::dockerfile::Keeping;
+use crate::build::next;
 use crate::build::workflow::{self, Goal, Opened, Request};
 use crate::bundle::apart::Part;
 use crate::image::oci::platform::Platform;
@@ -87,7 +88,14 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     }
     let mut input = opened.input(&session, &args.platform, Goal::Image, context)?;
     input.bundle.compress_weights(&session, args.compression)?;
+    input.versioned = Some(targets.clone());
     let built = workflow::part(&session, input, &args.platform, args.parts.part(), &args.tag, context)?;
+    // The word for the version is none that a registry has.
+    let version = |target: &Reference| target.tag().filter(|tag| *tag == next::TAG).and(built.version);
+    let targets: Vec<_> = targets
+        .iter()
+        .map(|target| version(target).map_or_else(|| target.clone(), |to| target.tagged(to.to_string())))
+        .collect();
     push::push(context, &session, &built.digest, &targets)?;
     let platforms = Platform::named_or_host(&args.platform)?;
     let (size, layers) = (built.image.size(), built.image.layers().len());

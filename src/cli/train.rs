@@ -109,7 +109,8 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     };
     plan.write(&session, &trained)?;
     // With what came of it.
-    let input = Opened::open(&session, request, context)?.input(&session, &[], Goal::Image, context)?;
+    let mut input = Opened::open(&session, request, context)?.input(&session, &[], Goal::Image, context)?;
+    input.versioned = Some(Vec::new());
     let bundle = match args.out {
         None => None,
         Some(path) => {

@@ -222,7 +222,7 @@ pub fn built(
     }
     let name = names.first().cloned().unwrap_or(default);
     watch.done(Step::Built(&name, &image), started.elapsed());
-    Ok(Built { name, digest, image, manifest: None })
+    Ok(Built { name, digest, image, manifest: None, version: None })
 }
 
 /// What an image is called that was built in a folder.

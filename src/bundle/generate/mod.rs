@@ -121,6 +121,39 @@ pub fn service(manifest: &Manifest, version: &str, api: &Api) -> Vec<GeneratedFi
         if manifest.service.workers.is_some_and(|workers| workers > 1) {
             files.push(copied!("ekiben_service/workers.py"));
         }
+        files.extend(around_training(manifest));
+    }
+    files
+}
+
+/// The parts of the service that train the model, and take messages.
+fn around_training(manifest: &Manifest) -> Vec<GeneratedFile> {
+    let mut files = Vec::new();
+    if manifest.training.is_some() {
+        files.extend([
+            copied!("ekiben_service/bare.py"),
+            copied!("ekiben_service/keeper.py"),
+            copied!("ekiben_service/trained.py"),
+            copied!("ekiben_service/trainer.py"),
+            copied!("ekiben_service/training.py"),
+        ]);
+    }
+    if manifest.training.is_some() || manifest.takes_messages() {
+        files.push(copied!("ekiben_service/broker.py"));
+    }
+    if manifest.takes_messages() {
+        files.extend([
+            copied!("ekiben_service/consumer.py"),
+            copied!("ekiben_service/counts.py"),
+            copied!("ekiben_service/messages.py"),
+        ]);
+    }
+    if manifest.training.as_ref().is_some_and(|training| training.messages.is_some()) {
+        files.extend([
+            copied!("ekiben_service/learner.py"),
+            copied!("ekiben_service/online.py"),
+            copied!("ekiben_service/spool.py"),
+        ]);
     }
     files
 }

@@ -27,6 +27,9 @@ pub struct Repository {
     name: String,
 }
 
+/// Pages of tags that are read.
+const MOST_PAGES: usize = 1000;
+
 impl Repository {
     pub(super) fn new(host: Arc<Host>, name: &str) -> Self {
         Self { host, name: name.to_owned() }
@@ -117,6 +120,43 @@ impl Repository {
             404 => Ok(None),
             _ => Err(self.refusal(answer)),
         }
+    }
+
+    /// All tags that there are (distribution specification 1.1, "Listing Tags"), in pages as large as the registry likes; none
+    /// where there is no such repository.
+    ///
+    /// # Errors
+    /// When the registry does not answer, refuses to, or never comes to an end.
+    pub fn tags(&self) -> Result<Vec<String>, Error> {
+        #[derive(serde::Deserialize)]
+        struct Page {
+            tags: Option<Vec<String>>,
+        }
+        let mut tags: Vec<String> = Vec::new();
+        for _ in 0..MOST_PAGES {
+            // One page goes on behind the last tag of another, whatever its `Link` says of servers.
+            let behind = tags.last().map(|last| format!("?last={last}")).unwrap_or_default();
+            let (page, is_more, url) = self.client().retrying(|| {
+                let mut request = Request::new(Method::GET).about(self.about("tags"));
+                let answer = self.ask(&format!("tags/list{behind}"), &mut request)?;
+                match answer.status {
+                    200 => {}
+                    404 => return Ok((b"{}".to_vec(), false, String::new())),
+                    _ => return Err(self.refusal(answer)),
+                }
+                let (is_more, url) = (answer.header("link").is_some(), shown(&answer.url));
+                Ok((answer.bytes(oci::LARGEST)?, is_more, url))
+            })?;
+            let page: Page = serde_json::from_slice(&page)
+                .map_err(|error| Error::Protocol { url: url.clone(), why: error.to_string() })?;
+            let before = tags.len();
+            tags.extend(page.tags.unwrap_or_default());
+            if !is_more || tags.len() == before {
+                return Ok(tags);
+            }
+        }
+        let why = format!("it has more than {MOST_PAGES} pages of tags");
+        Err(Error::Protocol { url: self.name.clone(), why })
     }
 
     /// The manifest or index that `wanted` is.

@@ -24,11 +24,15 @@ pub fn check(subject: &Subject<'_>, python: PythonVersion, found: &mut Diagnosti
         ("deferred", "answers that are asked for later", service.deferred.is_some()),
         ("openai", "routes of OpenAI's API", service.openai.is_some()),
         ("kserve", "routes of KServe's protocol", service.kserve.is_some()),
+        ("messages", "messages", service.messages.is_some()),
         ("mlflow", "routes of MLflow's scoring server", service.mlflow.is_some()),
     ] {
         if is_asked {
             refuse(&format!("/service/{key}"), what);
         }
+    }
+    if manifest.training.is_some() {
+        refuse("/training", "training");
     }
     let read = |file: &str| std::fs::read_to_string(root.join(file)).ok();
     for entry in service.entries() {
