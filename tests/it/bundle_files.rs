@@ -50,6 +50,7 @@ fn lock() -> Lock {
         python: Some("3.11".parse().unwrap()),
         platforms,
         relaxed: Vec::new(),
+        trained: None,
         models: Vec::new(),
     }
 }

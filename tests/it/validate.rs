@@ -536,6 +536,7 @@ fn a_lock_is_read_as_it_was_written() {
         python: None,
         platforms: Default::default(),
         relaxed: Vec::new(),
+        trained: None,
         models: Vec::new(),
     };
     let path = folder.path().join(ekiben::project::lock::NAME);
@@ -754,6 +755,7 @@ fn bundle(folder: &Folder, name: &str, manifest: &str, end: &[u8]) -> PathBuf {
         python: None,
         platforms: Default::default(),
         relaxed: Vec::new(),
+        trained: None,
         models: Vec::new(),
     };
     for (name, text) in [("ekiben.yaml", manifest.to_owned()), ("ekiben.lock", lock.to_text().unwrap())] {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Archive;
+use super::{Archive, PREDICT, TRAIN};
 use crate::formats::analytics::{
     AnalyticsManifest, H2oModel, LayersModel, ModelData, PredictionInput, PythonModel, RestApi, TrainingInput,
 };
@@ -12,11 +12,6 @@ use crate::formats::source::{self, ParameterKind, Signature};
 use crate::io::archive::ArchivePath;
 use crate::io::suggest::{closest, did_you_mean};
 use crate::project::manifest::NAMES;
-
-/// What asks the model, and what trains it.
-pub const PREDICT: &str = "src/predict.py";
-/// As [`PREDICT`].
-pub const TRAIN: &str = "src/train.py";
 
 /// Looks for what is missing, or does not fit; it goes to `found`.
 pub fn check(archive: &Archive, document: &Document, manifest: &AnalyticsManifest, found: &mut Diagnostics) {
@@ -183,7 +178,7 @@ fn parameters(
 }
 
 fn h2o_model(archive: &Archive, document: &Document, model: &H2oModel, found: &mut Diagnostics) {
-    if ArchivePath::relative(&model.jar_file).is_ok() && super::translate::jar(archive, &model.jar_file).is_none() {
+    if ArchivePath::relative(&model.jar_file).is_ok() && archive.jar(&model.jar_file).is_none() {
         let at = "/modelData/payload/jarFile";
         let error = document.at(Code::NoFile, at, format!("there is no file `{}`", model.jar_file));
         found.push(missing(archive, error, &model.jar_file));

@@ -27,6 +27,12 @@ use crate::project::manifest::NAMES;
 /// What the manifest is called.
 pub const NAME: &str = "manifest.json";
 
+/// What asks the model.
+const PREDICT: &str = "src/predict.py";
+
+/// What trains it.
+const TRAIN: &str = "src/train.py";
+
 /// Raised when an archive becomes another project.
 const RULES: u32 = 1;
 
@@ -183,6 +189,11 @@ impl Archive {
 
     fn has(&self, path: &str) -> bool {
         ArchivePath::relative(path).is_ok_and(|path| self.files.contains_key(&path))
+    }
+
+    /// Where a jar lies that is called so: there, or below `src`.
+    fn jar(&self, name: &str) -> Option<String> {
+        [name.to_owned(), format!("src/{name}")].into_iter().find(|path| self.has(path))
     }
 
     /// What tells it from all others: names and contents.

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value as Json, json};
 
-use super::Archive;
-use super::check::{PREDICT, TRAIN};
+use super::{Archive, PREDICT, TRAIN};
 use crate::formats::analytics::{
     AnalyticsManifest, H2oModel, LayersModel, ModelData, PredictionInput, PythonModel, RestApi, Results, RoutingKey,
     TrainingInput,
@@ -13,11 +12,6 @@ use crate::formats::analytics::{
 use crate::formats::document::{yaml, yaml_with_notes};
 use crate::formats::source;
 use crate::project::init;
-
-/// The class that `java -jar` needs of a jar is not looked for: where the jar itself lies, or below `src`.
-pub fn jar(archive: &Archive, name: &str) -> Option<String> {
-    [name.to_owned(), format!("src/{name}")].into_iter().find(|path| archive.has(path))
-}
 
 /// Sections, in the order in which a person reads them; before each stands an empty line.
 const SECTIONS: [&str; 9] = ["labels", "model", "python", "system", "build", "include", "env", "service", "training"];
@@ -135,7 +129,7 @@ impl Parts {
     }
 
     fn h2o(&mut self, archive: &Archive, manifest: &AnalyticsManifest, model: &H2oModel) {
-        let predict = jar(archive, &model.jar_file).unwrap_or_else(|| model.jar_file.clone());
+        let predict = archive.jar(&model.jar_file).unwrap_or_else(|| model.jar_file.clone());
         self.say("system", json!({ "packages": ["openjdk-17-jre-headless"] }), "What runs the jar.");
         self.include(archive, manifest, &["src"], None);
         let parameters: Vec<String> = rest(manifest).map(|(_, name, _)| name.to_owned()).collect();
@@ -143,7 +137,7 @@ impl Parts {
         add(&mut service, "inputs", inputs(manifest));
         add(&mut service, "messages", asked(manifest));
         self.say("service", service, "How it is asked: `java -jar` with these, in their order.");
-        if let Some(train) = jar(archive, "train.jar") {
+        if let Some(train) = archive.jar("train.jar") {
             let training = json!({ "command": ["java", "-jar", train, "{parameters}"] });
             self.training(training, manifest, &model.hyperparameters, "model");
         }
