@@ -73,8 +73,14 @@ class RabbitMQ:
                 self.process.wait()
             self.process = None
 
-    def restart(self):
-        self.stop()
+    def kill(self):
+        """As a machine that fails does."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        self.process = None
+
+    def restart(self, is_killed=False):
+        self.kill() if is_killed else self.stop()
         self.start()
 
     def close(self):

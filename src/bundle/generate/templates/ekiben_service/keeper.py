@@ -255,6 +255,9 @@ class Keeper:
         now = time.monotonic()
         if isinstance(one, Generation):
             one.close()
+        if self.next is not None and one is self.next and one.state.status == "ok":
+            # It had been ready, which nobody has seen yet.
+            self.take_over(one)
         if one is self.learner:
             self.learner, self.learner_due = None, now + self.learner_pause
             self.learner_pause = PAUSE if now - one.started > LONGEST_PAUSE else min(self.learner_pause * 2, LONGEST_PAUSE)
