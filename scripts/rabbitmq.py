@@ -87,6 +87,8 @@ class RabbitMQ:
         self.stop()
         self.mapper.terminate()
         self.mapper.wait()
+        # The broker starts one too, where ours was not there yet.
+        subprocess.run([shutil.which("epmd"), "-port", str(self.mapper_port), "-kill"], env=self.environment, capture_output=True)
 
     def __enter__(self):
         return self.start()

@@ -121,13 +121,13 @@ pub fn service(manifest: &Manifest, version: &str, api: &Api) -> Vec<GeneratedFi
         if manifest.service.workers.is_some_and(|workers| workers > 1) {
             files.push(copied!("ekiben_service/workers.py"));
         }
-        files.extend(around_training(manifest));
+        files.extend(training_and_messages(manifest));
     }
     files
 }
 
-/// The parts of the service that train the model, and take messages.
-fn around_training(manifest: &Manifest) -> Vec<GeneratedFile> {
+/// What trains a model and takes messages, where it is to.
+fn training_and_messages(manifest: &Manifest) -> Vec<GeneratedFile> {
     let mut files = Vec::new();
     if manifest.training.is_some() {
         files.extend([
@@ -142,11 +142,10 @@ fn around_training(manifest: &Manifest) -> Vec<GeneratedFile> {
         files.push(copied!("ekiben_service/broker.py"));
     }
     if manifest.takes_messages() {
-        files.extend([
-            copied!("ekiben_service/consumer.py"),
-            copied!("ekiben_service/counts.py"),
-            copied!("ekiben_service/messages.py"),
-        ]);
+        files.extend([copied!("ekiben_service/consumer.py"), copied!("ekiben_service/counts.py")]);
+    }
+    if manifest.service.messages.is_some() {
+        files.push(copied!("ekiben_service/messages.py"));
     }
     if manifest.training.as_ref().is_some_and(|training| training.messages.is_some()) {
         files.extend([
@@ -263,7 +262,9 @@ fn without_null(object: Value) -> Map<String, Value> {
 fn entrypoint(manifest: &Manifest, api: &Api) -> GeneratedFile {
     let python = format!("{}/bin/python", runtime::VENV);
     let text = match api.is_served() {
-        true => include_str!("templates/env/docker/functions.sh").replace("@PYTHON@", &python),
+        true => include_str!("templates/env/docker/functions.sh")
+            .replace("@PYTHON@", &python)
+            .replace("@MODES@", &modes(manifest).join(" | ")),
         false => {
             let command = match manifest.service.command.as_slice() {
                 [] => format!("{python} -m ekiben_service"),
@@ -273,6 +274,19 @@ fn entrypoint(manifest: &Manifest, api: &Api) -> GeneratedFile {
         }
     };
     GeneratedFile::new("env/docker/entrypoint.sh", text).executable()
+}
+
+/// What the image of functions can be told to do beside to serve them.
+fn modes(manifest: &Manifest) -> Vec<&'static str> {
+    let training = manifest.training.as_ref();
+    let known = [
+        ("''", true),
+        ("batch", true),
+        ("train", training.is_some()),
+        ("learn", training.is_some_and(|training| training.messages.is_some())),
+        ("consume", manifest.service.messages.is_some()),
+    ];
+    known.into_iter().filter(|(_, has)| *has).map(|(mode, _)| mode).collect()
 }
 
 /// Starts the service of a bento, with the arguments and variables that BentoML's own entrypoint knows.

@@ -47,6 +47,7 @@ class Learner(Consumer):
     def __init__(self, settings: Dict[str, Any], counts: Counts) -> None:
         super().__init__(settings, broker.learnt(settings), counts)
         self.told = settings["training"]["messages"]
+        self.buffer: int = self.told.get("buffer", BUFFER)
         self.models = Models(settings)
         self.group: List[Tuple[Record, asyncio.Future[None]]] = []
         # The process of a training.
@@ -86,7 +87,9 @@ class Learner(Consumer):
         before = ""
         while not self.stopping.is_set():
             try:
-                self.spool = await asyncio.get_running_loop().run_in_executor(None, Spool, self.models.folder / "spool")
+                self.spool = await asyncio.get_running_loop().run_in_executor(
+                    None, Spool, self.models.folder / "spool", self.buffer
+                )
                 self.measure()
                 return True
             except (Locked, OSError, ValueError) as error:
@@ -160,15 +163,17 @@ class Learner(Consumer):
             from .online import Online
 
             return await Online(self).run()
-        buffer, tries = self.told.get("buffer", BUFFER), 0
+        tries = 0
         while not self.stopping.is_set():
             self.kept.clear()
-            if self.spool.count < buffer:
+            if self.spool.count < self.buffer:
                 await self.kept.wait()
                 continue
             async with self.lock:
-                self.spool.roll()
-                begin, end = self.spool.begin, self.spool.end
+                # All at once that is there so many times, so that this keeps up with what comes.
+                begin, end = self.spool.begin, self.spool.full
+                if end - begin < self.buffer:
+                    end = self.spool.end
             try:
                 await self.train(begin, end)
                 tries = 0

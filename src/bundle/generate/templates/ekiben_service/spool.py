@@ -16,8 +16,6 @@ from typing import Any, BinaryIO, Dict, Iterator, List, NamedTuple, Optional, Se
 from .trained import synced
 
 NAME = re.compile(r"[0-9]{16}\.records")
-# Records in a file.
-MOST = 10_000
 # Where those lie that no model can be made of.
 ASIDE = "aside"
 
@@ -34,9 +32,9 @@ class Locked(Exception):
 
 
 class Spool:
-    def __init__(self, folder: Path) -> None:
-        """Raises Locked and OSError."""
-        self.folder = folder
+    def __init__(self, folder: Path, most: int) -> None:
+        """With so many records in a file. Raises Locked and OSError."""
+        self.folder, self.most = folder, most
         folder.mkdir(parents=True, exist_ok=True)
         self.lock = open(folder / "lock", "ab")
         try:
@@ -47,7 +45,8 @@ class Spool:
         # The number of each file's first record, and their ids.
         self.files: Dict[int, List[str]] = {}
         self.known: Set[str] = set()
-        self.end = 0
+        # Those before `done` are not wanted any more, whatever lies there.
+        self.end = self.done = 0
         for path in sorted(one for one in folder.iterdir() if NAME.fullmatch(one.name)):
             self.recover(path)
         self.file: Optional[BinaryIO] = None
@@ -69,47 +68,54 @@ class Spool:
     @property
     def begin(self) -> int:
         """The number of the first record that is here."""
-        return min(self.files, default=self.end)
+        return max(min(self.files, default=self.end), self.done)
+
+    @property
+    def full(self) -> int:
+        """The number after the last that lies in a full file."""
+        return max((first + len(ids) for first, ids in self.files.items() if len(ids) >= self.most), default=self.begin)
 
     @property
     def count(self) -> int:
         return self.end - self.begin
 
     def append(self, records: List[Record]) -> int:
-        """Writes those that are not here yet, to the disk itself; how many they were. Raises OSError, and has none of them then."""
+        """Writes those that are not here yet, to the disk itself; how many they were. Raises OSError."""
         fresh: Dict[str, Record] = {}
         for place, record in enumerate(records):
             if record.id not in self.known:
                 fresh.setdefault(record.id or f"\0{place}", record)
-        if not fresh:
-            return 0
-        file, begin = self.opened()
-        size = file.seek(0, os.SEEK_END)
-        try:
-            file.write(b"".join(line(record) for record in fresh.values()))
-            os.fdatasync(file.fileno())
-        except OSError:
-            file.truncate(size)
-            raise
-        ids = [record.id for record in fresh.values()]
-        self.files[begin] += ids
-        self.known.update(one for one in ids if one)
-        self.end += len(ids)
-        return len(ids)
+        left = list(fresh.values())
+        while left:
+            file, ids = self.opened()
+            part = left[: self.most - len(ids)]
+            size = file.seek(0, os.SEEK_END)
+            try:
+                file.write(b"".join(line(record) for record in part))
+                os.fdatasync(file.fileno())
+            except OSError:
+                file.truncate(size)
+                raise
+            ids += (record.id for record in part)
+            self.known.update(record.id for record in part if record.id)
+            self.end += len(part)
+            left = left[len(part) :]
+        return len(fresh)
 
-    def opened(self) -> Tuple[BinaryIO, int]:
-        """The last file, and the number of its first record."""
-        last = max(self.files, default=self.end)
-        if self.file is None or len(self.files.get(last, [])) >= MOST:
+    def opened(self) -> Tuple[BinaryIO, List[str]]:
+        """The last file, which has room, and the ids of its records."""
+        if self.file is None or len(self.files[max(self.files)]) >= self.most:
             self.roll()
-            last = self.end
-            self.files[last] = []
+            last = max(self.files, default=self.end)
+            if len(self.files.get(last, "")) >= self.most or last < self.done:
+                last = self.end
             self.file = open(self.path(last), "ab", buffering=0)
+            self.files.setdefault(last, [])
             synced(self.folder)
-        return self.file, last
+        return self.file, self.files[max(self.files)]
 
     def roll(self) -> None:
-        """What comes from now on goes into another file."""
+        """Closes the file that is written to."""
         if self.file is not None:
             self.file.close()
             self.file = None
@@ -128,9 +134,15 @@ class Spool:
 
     def drop(self, end: int) -> None:
         """Is done with all before a number: removes the files that hold no other. Raises OSError."""
+        self.done = max(self.done, end)
         for first, ids in sorted(self.files.items()):
-            if first + len(ids) > end or first + len(ids) == self.end and self.file is not None:
+            if first + len(ids) > end:
+                if first < end:
+                    # What comes goes into a file of its own, which is not kept for what is done.
+                    self.roll()
                 break
+            if first + len(ids) == self.end:
+                self.roll()
             self.path(first).unlink(missing_ok=True)
             self.known.difference_update(ids)
             del self.files[first]

@@ -57,7 +57,7 @@ def main() -> int:
 def imported(entry: Dict[str, str]) -> Optional[Callable[..., Any]]:
     """The function; None, with a line in the log, where it cannot be had."""
     try:
-        from .function import load
+        from .modules import load
 
         call: Callable[..., Any] = getattr(load(Path.cwd(), entry["file"]), entry["function"])
         return call

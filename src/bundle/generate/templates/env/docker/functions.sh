@@ -1,10 +1,10 @@
 #!/bin/sh
-# Without arguments, or with `serve`: serves the model on $PORT. `batch` answers the records of files, `train` trains the model,
-# `consume` answers messages alone, and `learn` trains with messages.
-# With any others: runs them instead.
+# Without arguments, or with `serve`: serves the model on $PORT. With `batch` and its arguments: answers the records of files; with
+# `train`, `learn` and `consume`, where the model has these: trains it, does so with messages, is asked by messages alone. With any
+# others: runs them instead.
 set -eu
 case "${1-}" in
-'' | batch | consume | learn | train) exec @PYTHON@ -m ekiben_service "$@" ;;
+@MODES@) exec @PYTHON@ -m ekiben_service "$@" ;;
 serve) exec @PYTHON@ -m ekiben_service ;;
 esac
 exec "$@"
