@@ -49,6 +49,7 @@ mod openai;
 #[cfg(feature = "operator")]
 mod operator;
 mod origins;
+mod pins;
 mod pod;
 mod python;
 mod registry;

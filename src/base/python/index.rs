@@ -181,41 +181,27 @@ struct Settings {
 }
 
 impl Settings {
-    /// uv's variables and files first, then pip's; then what pip would ask by itself.
+    /// Those of the runtime for analytics models first, then uv's variables and files, then pip's; then what pip would ask by
+    /// itself.
     fn of_person() -> Self {
         let mut settings = Self::default();
-        let mut bare = Collected::default();
-        bare.take(&|name| std::env::var(format!("UV_{}", name.to_uppercase().replace('-', "_"))).ok());
-        bare.take(&|name| std::env::var(format!("PIP_{}", name.to_uppercase().replace('-', "_"))).ok());
-        for file in uv_files() {
-            let table = fs::read_to_string(file).ok().and_then(|text| text.parse::<toml::Table>().ok());
-            for table in
-                table.iter().flat_map(|table| [Some(table), table.get("pip").and_then(toml::Value::as_table)]).flatten()
-            {
-                bare.take(&|name| words(table.get(name)?));
-                for index in table.get("index").and_then(toml::Value::as_array).into_iter().flatten() {
-                    bare.indexes.extend(index.get("url").and_then(toml::Value::as_str).map(str::to_owned));
-                    bare.is_default |= index.get("default").and_then(toml::Value::as_bool) == Some(true);
-                }
-            }
+        let (uv, pip) = (Collected::of_uv(), Collected::of_pip());
+        let (is_default, is_closed) = (uv.is_default() || pip.is_default(), uv.is_closed || pip.is_closed);
+        let mut indexes: Vec<String> = registry(&variable).into_iter().collect();
+        for bare in [uv, pip] {
+            indexes.extend(bare.further.into_iter().chain(bare.defaults));
+            settings.folders.extend(bare.folders.iter().map(PathBuf::from).filter(|folder| folder.is_absolute()));
+            settings.authorities.extend(bare.authorities.iter().map(PathBuf::from).filter(|file| file.is_file()));
         }
-        for file in pip_files() {
-            let text = fs::read_to_string(file).unwrap_or_default();
-            for section in ["global", "download", "install"] {
-                bare.take(&|name| ini(&text, section, name));
-            }
+        if !is_default {
+            indexes.push(default_index());
         }
-        if !bare.is_default && !bare.is_closed {
-            bare.indexes.push(default_index());
-        }
-        for address in bare.indexes.iter().filter(|_| !bare.is_closed) {
+        for address in indexes.iter().filter(|_| !is_closed) {
             // `NAME=URL`, as UV_INDEX has it.
             let address = address.split_once("=http").map_or(address.clone(), |(_, rest)| format!("http{rest}"));
             let url = Url::parse(&format!("{}/", address.trim_end_matches('/')));
             settings.indexes.extend(url.ok().filter(|url| !settings.indexes.contains(url) && url.has_host()));
         }
-        settings.folders = bare.folders.iter().map(PathBuf::from).filter(|folder| folder.is_absolute()).collect();
-        settings.authorities = bare.authorities.iter().map(PathBuf::from).filter(|file| file.is_file()).collect();
         settings.netrc = Netrc::of_person();
         settings
     }
@@ -235,29 +221,100 @@ impl Settings {
 /// Settings as they are written.
 #[derive(Default)]
 struct Collected {
-    indexes: Vec<String>,
+    /// The index of all packages: the first counts.
+    defaults: Vec<String>,
+    further: Vec<String>,
     folders: Vec<String>,
     authorities: Vec<String>,
-    /// The index of all is replaced.
-    is_default: bool,
     /// No index is asked.
     is_closed: bool,
 }
 
 impl Collected {
+    /// What uv reads itself.
+    fn of_uv() -> Self {
+        let mut bare = Self::default();
+        bare.take(&|name| variable(&format!("UV_{}", name.to_uppercase().replace('-', "_"))));
+        for file in uv_files() {
+            let table = fs::read_to_string(file).ok().and_then(|text| text.parse::<toml::Table>().ok());
+            for table in
+                table.iter().flat_map(|table| [Some(table), table.get("pip").and_then(toml::Value::as_table)]).flatten()
+            {
+                bare.take(&|name| words(table.get(name)?));
+                for index in table.get("index").and_then(toml::Value::as_array).into_iter().flatten() {
+                    let is_default = index.get("default").and_then(toml::Value::as_bool) == Some(true);
+                    let url = index.get("url").and_then(toml::Value::as_str).map(str::to_owned);
+                    if is_default { &mut bare.defaults } else { &mut bare.further }.extend(url);
+                }
+            }
+        }
+        bare
+    }
+
+    /// What pip would read.
+    fn of_pip() -> Self {
+        let mut bare = Self::default();
+        bare.take(&|name| variable(&format!("PIP_{}", name.to_uppercase().replace('-', "_"))));
+        for file in pip_files() {
+            let text = fs::read_to_string(file).unwrap_or_default();
+            for section in ["global", "download", "install"] {
+                bare.take(&|name| ini(&text, section, name));
+            }
+        }
+        bare
+    }
+
+    /// Whether another index takes the place of that of all packages.
+    fn is_default(&self) -> bool {
+        !self.defaults.is_empty()
+    }
+
     fn take(&mut self, get: &dyn Fn(&str) -> Option<String>) {
         let several =
             |name: &str| get(name).unwrap_or_default().split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-        for name in ["default-index", "index-url"] {
-            let given = several(name);
-            self.is_default |= !given.is_empty();
-            self.indexes.extend(given);
-        }
-        self.indexes.extend(several("index").into_iter().chain(several("extra-index-url")));
+        self.defaults.extend(several("default-index").into_iter().chain(several("index-url")));
+        self.further.extend(several("index").into_iter().chain(several("extra-index-url")));
         self.folders.extend(several("find-links"));
         self.authorities.extend(several("cert"));
         self.is_closed |= get("no-index").is_some_and(|value| matches!(value.as_str(), "1" | "true" | "yes" | "on"));
     }
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// The index that the runtime for analytics models is given by its own variables, with name and password.
+fn registry(variable: &dyn Fn(&str) -> Option<String>) -> Option<String> {
+    let text = variable("REGISTRY_PIP_URL").filter(|text| !text.trim().is_empty())?;
+    let text = text.trim();
+    let text = if text.contains("://") { text.to_owned() } else { format!("https://{text}") };
+    let Ok(mut url) = Url::parse(&text) else { return Some(text) };
+    let named = variable("REGISTRY_PIP_USERNAME").filter(|name| !name.is_empty());
+    let password = variable("REGISTRY_PIP_PASSWORD").filter(|password| !password.is_empty());
+    // An address that has both itself is whole.
+    if url.username().is_empty() && url.password().is_none() {
+        let _ = url.set_username(named.as_deref().unwrap_or_default());
+        let _ = url.set_password(password.as_deref());
+    }
+    Some(url.to_string())
+}
+
+/// What uv is told of indexes that it would not find itself, as its variables: those of the runtime for analytics models before
+/// all others, those of pip behind them. Where uv has an index of all packages, pip's is none.
+pub(super) fn for_uv() -> Vec<(&'static str, String)> {
+    told(&Collected::of_uv(), Collected::of_pip(), registry(&variable), variable("UV_INDEX"))
+}
+
+fn told(uv: &Collected, pip: Collected, registry: Option<String>, own: Option<String>) -> Vec<(&'static str, String)> {
+    let all = pip.defaults.into_iter().next().filter(|_| !uv.is_default());
+    let mut variables: Vec<_> = all.map(|all| ("UV_DEFAULT_INDEX", all)).into_iter().collect();
+    if registry.is_some() || !pip.further.is_empty() {
+        let own = own.filter(|own| !own.trim().is_empty());
+        let indexes: Vec<String> = registry.into_iter().chain(own).chain(pip.further).collect();
+        variables.push(("UV_INDEX", indexes.join(" ")));
+    }
+    variables
 }
 
 /// A text, a truth or a list of texts, as words.
@@ -418,6 +475,43 @@ mod tests {
         fs::write(place.join("index.py"), source).unwrap();
         let found: Vec<_> = sources_of_pip(folder.path()).iter().filter_map(|file| index_of_pip(file)).collect();
         assert_eq!(found, ["https://i.example/simple/"]);
+    }
+
+    #[test]
+    fn uv_is_told_what_only_pip_and_the_runtime_know() {
+        let of = |pairs: &'static [(&str, &str)]| {
+            move |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+        };
+        let named = registry(&of(&[
+            ("REGISTRY_PIP_URL", "i.example/simple/"),
+            ("REGISTRY_PIP_USERNAME", "me"),
+            ("REGISTRY_PIP_PASSWORD", "p@ss/word"),
+        ]));
+        assert_eq!(named.as_deref(), Some("https://me:p%40ss%2Fword@i.example/simple/"));
+        assert_eq!(registry(&of(&[("REGISTRY_PIP_URL", " ")])), None);
+        assert_eq!(
+            registry(&of(&[("REGISTRY_PIP_URL", "http://a:b@h/s"), ("REGISTRY_PIP_USERNAME", "me")])).as_deref(),
+            Some("http://a:b@h/s")
+        );
+        let pip = || Collected {
+            defaults: vec!["https://p.example/simple".to_owned(), "https://q.example".to_owned()],
+            further: vec!["https://x.example/simple".to_owned()],
+            ..Collected::default()
+        };
+        let found = told(
+            &Collected::default(),
+            pip(),
+            Some("https://r.example".to_owned()),
+            Some("mine=https://u.example".to_owned()),
+        );
+        let expected = [
+            ("UV_DEFAULT_INDEX", "https://p.example/simple".to_owned()),
+            ("UV_INDEX", "https://r.example mine=https://u.example https://x.example/simple".to_owned()),
+        ];
+        assert_eq!(found, expected);
+        let has_default = pip();
+        let pip = Collected { further: Vec::new(), ..pip() };
+        assert!(told(&has_default, pip, None, Some("https://u.example".to_owned())).is_empty());
     }
 
     #[test]

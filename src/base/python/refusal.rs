@@ -149,6 +149,9 @@ impl Refusal {
         }
         if has("network was disabled") || has("network connectivity is disabled") {
             Self::Offline { words }
+        } else if has("a lack of valid authentication credentials") {
+            // Whether the package is there, nobody says then.
+            Self::Unauthorized { words }
         } else if has(" was not found in the package registry") {
             let package = tidy(before(" was not found in the package registry").unwrap_or_default());
             Self::NotFound { package, words }
@@ -189,11 +192,24 @@ pub(super) fn words(stderr: &[u8]) -> String {
             }
             continue;
         }
-        let _ = write!(line, "{}{word}", if line.is_empty() { "" } else { " " });
+        let _ = write!(line, "{}{}", if line.is_empty() { "" } else { " " }, without_credentials(word));
     }
     let line = line.replace("dependencies:: ", "dependencies: ");
     let shortened: String = line.chars().take(MOST).collect();
     if shortened.len() < line.len() { shortened + " …" } else { shortened }
+}
+
+/// A word without the name and password of a URL in it.
+fn without_credentials(word: &str) -> String {
+    let mut plain = String::new();
+    let mut rest = word;
+    while let Some((before, after)) = rest.split_once("://") {
+        let end = after.find(['/', '?', '#', '`', '\'', '"', ')']).unwrap_or(after.len());
+        let (authority, behind) = after.split_at(end);
+        plain = plain + before + "://" + authority.rsplit('@').next().unwrap_or_default();
+        rest = behind;
+    }
+    plain + rest
 }
 
 /// Takes off terminal control sequences (ECMA-48, 5.4) and other control characters.
@@ -283,6 +299,8 @@ mod tests {
     fn colours_and_warnings_go() {
         let text = "warning: old\n\u{1b}[1m\u{1b}[31merror\u{1b}[39m\u{1b}[0m: bad\u{7} thing\n  cause: rotten";
         assert_eq!(words(text.as_bytes()), "bad thing: rotten");
+        let text = "error: `https://me:p@ss@i.example/simple/x` (http://u@h) a@b://c";
+        assert_eq!(words(text.as_bytes()), "`https://i.example/simple/x` (http://h) a@b://c");
     }
 
     proptest! {

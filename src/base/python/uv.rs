@@ -140,6 +140,7 @@ impl Uv {
             .may_start(stand_in)
             .may_write(&self.cache)
             .network(self.network);
+        uv = index::for_uv().into_iter().fold(uv, |uv, (name, value)| uv.env(name, value));
         // The machine's certificates, as the rest of Ekiben uses them, where the person has not chosen: a company's own
         // authority is among them. The second name is the one that uv had before 0.12.
         if Path::new("/etc/ssl/certs/ca-certificates.crt").exists() {
