@@ -355,7 +355,8 @@ impl Model {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Python {
-    /// Which Python, as `3.11`. Absent: that of the base.
+    /// Which Python, as `3.11`. Absent: that of the base; with `base: auto`, one of Debian's that all requirements have wheels
+    /// for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("pattern" = r"^[0-9]\.[0-9]{1,2}$", "patternErrorMessage" = "two numbers, as \"3.11\""))]
     pub version: Option<Written<PythonVersion>>,
