@@ -612,6 +612,26 @@ fn a_private_index_is_known_by_the_settings_of_uv_and_pip_and_no_secret_stays() 
 }
 
 #[test]
+fn an_address_with_a_password_is_locked_without_it() {
+    let home = Home::warm();
+    let index = Index::start(&home);
+    let place = tempfile::tempdir().unwrap();
+    project(&home, &format!("z-utils @ http://${{ROBOT}}@{}/{WHEEL}\n", index.files.0), "");
+    let run = |args: &[&str], cache: &str| {
+        let mut command = home.command(args);
+        let ran = ran(command.env("UV_CACHE_DIR", place.path().join(cache)).env("ROBOT", "me:hunter2")).ok();
+        assert!(!format!("{}{}", ran.out, ran.err).contains("hunter2"), "{}\n{}", ran.out, ran.err);
+    };
+    run(&["lock", "p", "-v"], "a");
+    index.files.1.lock().unwrap().clear();
+    // It is fetched with it all the same.
+    run(&["build", "p", "--locked", "-v"], "b");
+    assert!(index.files.1.lock().unwrap().iter().all(|(_, given)| given.is_some()));
+    assert!(!index.files.1.lock().unwrap().is_empty());
+    assert_eq!(leaks(home.folder(), &["hunter2"]), Vec::<PathBuf>::new());
+}
+
+#[test]
 fn an_index_that_refuses_is_told_without_what_it_was_given() {
     let home = Home::warm();
     let index = Index::start(&home);

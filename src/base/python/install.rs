@@ -12,7 +12,7 @@ use fs_err::os::unix::fs::{OpenOptionsExt as _, symlink};
 use std::io::Write as _;
 
 use super::record::{self, Line};
-use super::refusal::Refusal;
+use super::refusal::{Refusal, without_credentials};
 use super::{Error, Target, Uv};
 use crate::base::python::Package;
 use crate::base::requirements::Requirements;
@@ -88,7 +88,7 @@ fn unpack(uv: &Uv, asked: &Installation<'_>, packages: &[Package], site: &Path, 
     }
     let mut text = asked.requirements.options_text();
     for package in packages {
-        text += &requirement(package, asked.project);
+        text += &requirement(package, asked);
     }
     fs::write(scratch.join("requirements.lock.txt"), text)?;
     fs::write(scratch.join("uv.toml"), asked.requirements.locations_text())?;
@@ -108,12 +108,16 @@ fn unpack(uv: &Uv, asked: &Installation<'_>, packages: &[Package], site: &Path, 
 }
 
 /// A line of a requirements file with hashes.
-fn requirement(package: &Package, project: &Path) -> String {
+fn requirement(package: &Package, asked: &Installation<'_>) -> String {
     let Package { name, version, url, digests } = package;
     let mut line = match url {
         None => format!("{name}=={version}"),
-        Some(url) if url.contains("://") => format!("{name} @ {url}"),
-        Some(path) => format!("{name} @ file://{}", project.join(path).display()),
+        Some(url) if url.contains("://") => {
+            // With what the project says of who may fetch it.
+            let whole = asked.requirements.address(name).filter(|whole| without_credentials(whole) == *url);
+            format!("{name} @ {}", whole.unwrap_or(url))
+        }
+        Some(path) => format!("{name} @ file://{}", asked.project.join(path).display()),
     };
     digests.iter().for_each(|digest| line += &format!(" --hash={digest}"));
     line + "\n"

@@ -200,7 +200,7 @@ pub(super) fn words(stderr: &[u8]) -> String {
 }
 
 /// A word without the name and password of a URL in it.
-fn without_credentials(word: &str) -> String {
+pub(super) fn without_credentials(word: &str) -> String {
     let mut plain = String::new();
     let mut rest = word;
     while let Some((before, after)) = rest.split_once("://") {

@@ -8,7 +8,7 @@ use std::path::Path;
 use fs_err as fs;
 use serde::Deserialize;
 
-use super::refusal::Refusal;
+use super::refusal::{Refusal, without_credentials};
 use super::{Error, Package, Target, Uv};
 use crate::base::requirements::Requirements;
 use crate::io::digest::Digest;
@@ -179,7 +179,8 @@ fn read_package(package: LockedPackage, project: &Path, folder: &Path) -> Result
 /// Where an archive that a requirement names lies: a URL, or a path relative to the project.
 fn place(name: &str, archive: &PylockFile, project: &Path, folder: &Path) -> Result<String, Error> {
     match (&archive.url, &archive.path) {
-        (Some(url), _) => Ok(url.clone()),
+        // A lock names who may fetch it as little as where from.
+        (Some(url), _) => Ok(without_credentials(url)),
         (None, Some(path)) => {
             let path = fs::canonicalize(folder.join(path))?;
             let inside = path.strip_prefix(fs::canonicalize(project)?).ok().and_then(Path::to_str);
@@ -202,6 +203,9 @@ mod tests {
         assert!(matches!(of("archive = { url = 'https://h.example/a.tar.gz' }"), Err(Error::NotAWheel { .. })));
         assert!(matches!(of("wheels = [{ url = 'x', hashes = {} }]"), Err(Error::Answer(_))));
         assert!(matches!(of(""), Err(Error::Answer(_))));
+        let archive = "archive = { url = 'https://me:p@h.example/a-1-py3-none-any.whl', hashes = { sha256 = 'HASH' } }";
+        let packages = of(&archive.replace("HASH", &Digest::of("").hex())).unwrap();
+        assert_eq!(packages[0].url.as_deref(), Some("https://h.example/a-1-py3-none-any.whl"));
     }
 
     proptest! {

@@ -162,6 +162,12 @@ impl Requirements {
         project.into_iter().chain([&self.settings]).any(overrules)
     }
 
+    /// The address that a package is required by, with what is written in it of name and password.
+    pub fn address(&self, package: &str) -> Option<&str> {
+        let lines = self.wanted.iter().filter(|wanted| wanted.name == package);
+        lines.filter_map(|wanted| wanted.line.split_once(" @ ")?.1.split([' ', '#']).next()).next()
+    }
+
     /// The digests that are pinned for the wheels of `package`; none where any will do.
     pub fn pinned(&self, package: &str) -> Option<BTreeSet<Digest>> {
         let mut pins: BTreeMap<&str, BTreeSet<Digest>> = BTreeMap::new();
