@@ -15,6 +15,7 @@ use crate::bundle::runtime::Convention;
 use crate::bundle::{self, Bundle, Hashing, Weight};
 use crate::formats::bento;
 use crate::formats::diagnostic::Diagnostics;
+use crate::formats::mojo::Mojo;
 use crate::formats::schema::Kind;
 use crate::formats::schema::load;
 use crate::image::registry::Reference;
@@ -25,6 +26,7 @@ use crate::io::digest::Digest;
 use crate::io::explain::{ErrorKind, Explain, Explanation, carry};
 use crate::project::Project;
 use crate::project::lock::{self, Lock};
+use crate::project::manifest::java::Java;
 use crate::project::manifest::{self, Manifest, Version};
 use crate::project::trained::LockedTraining;
 
@@ -160,7 +162,9 @@ impl Input {
         let requirements = project.requirements.texts();
 
         let read = |file: &str| fs::read(project.root.join(file));
-        let api = Api::new(&manifest, &read)?;
+        // What stands against it, the check of the project says.
+        let mojo = manifest.service.java.as_ref().and_then(Java::mojo).map(|file| Mojo::read(&project.root.join(file)));
+        let api = Api::new(&manifest, &read, mojo.and_then(Result::ok).as_ref())?;
         bundle.set_version(session, manifest.version.as_ref().and_then(Version::written))?;
         let version = bundle.version().to_owned();
         let code: Vec<_> = code.into_iter().collect();

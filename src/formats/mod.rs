@@ -10,6 +10,7 @@ pub mod dockerfile;
 pub mod document;
 pub mod metadata;
 pub mod model;
+pub mod mojo;
 pub mod openapi;
 pub mod package;
 pub mod python;

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::java;
 use super::schema::media_types;
 use crate::formats::document::Written;
+use crate::formats::mojo::Mojo;
 use crate::formats::source::{self, Parameter, ParameterKind, Signature, Type};
 use crate::io::explain::{ErrorKind, Explain, Explanation};
 use crate::project::manifest::{FunctionRef, Manifest, NoFunctionRef, OpenAi};
@@ -93,11 +95,12 @@ const RESERVED: [&str; 6] = ["docs", "healthz", "livez", "metrics", "openapi.jso
 const MLFLOW: [&str; 4] = ["health", "invocations", "ping", "version"];
 
 impl Api {
-    /// Reads the declared parameters of the manifest's functions; `read` gives what is in a file of the project.
+    /// Reads the declared parameters of the manifest's functions; `read` gives what is in a file of the project, and `mojo` is what
+    /// is known of a model in Java.
     ///
     /// # Errors
     /// See [`Error`].
-    pub fn new(manifest: &Manifest, read: &Read) -> Result<Self, Error> {
+    pub fn new(manifest: &Manifest, read: &Read, mojo: Option<&Mojo>) -> Result<Self, Error> {
         if !manifest.service.command.is_empty() {
             return Ok(Self::default());
         }
@@ -110,6 +113,10 @@ impl Api {
                 return Err(Error::Reserved(name.to_owned()));
             }
             routes.push(Route::new(format!("/{name}"), written.meant()?, read)?);
+        }
+        if let Some(java) = &manifest.service.java {
+            routes.push(java::route(java, mojo));
+            routes.sort_by(|one, other| one.path.cmp(&other.path));
         }
         let mut openai = Vec::new();
         for (name, path, written) in manifest.service.openai.iter().flat_map(OpenAi::functions) {

@@ -7,6 +7,7 @@
 mod api;
 mod bundle;
 mod invocations;
+mod java;
 mod openapi;
 mod schema;
 
@@ -105,6 +106,12 @@ pub fn service(manifest: &Manifest, version: &str, api: &Api) -> Vec<GeneratedFi
             copied!("ekiben_service/server.py"),
             copied!("ekiben_service/state.py"),
         ]);
+        if let Some(java) = &manifest.service.java {
+            files.push(copied!("ekiben_service/java.py"));
+            if java.model.is_some() {
+                files.push(copied!("ekiben_service/Score.java"));
+            }
+        }
         if manifest.service.kserve.is_some() {
             files.push(copied!("ekiben_service/kserve.py"));
         }
@@ -206,6 +213,9 @@ fn settings(manifest: &Manifest, version: &str, api: &Api) -> Value {
 /// What the service is told of a function.
 fn function(manifest: &Manifest, route: &Route) -> Value {
     let mut settings = route.settings(manifest);
+    if let Some(java) = manifest.service.java.as_ref().filter(|_| route.path.trim_start_matches('/') == java::NAME) {
+        settings["java"] = java::settings(manifest, java);
+    }
     if let Some(batch) = manifest.service.batch.get(route.path.trim_start_matches('/')) {
         let wait = batch.wait.meant().map_or(0.0, Period::seconds);
         settings["batch"] = json!({ "size": batch.size, "wait": wait, "over": batch.over });

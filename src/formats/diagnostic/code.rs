@@ -159,6 +159,9 @@ codes! {
     "EK0411" Untrainable Error "the model cannot be trained, or asked by messages, as the manifest says"
     "`training` has a function, as `src/train.py:train`, or a command, and the file that the model becomes. Where it learns from each message (`online`) it names `partial`. `service.messages` asks the function `predict`. `train` is given `data` and `hyperparameters`, `partial_train` the model and a record, by their order: what else they need has defaults."
 
+    "EK0412" NoJava Error "the model in Java cannot answer as the manifest says"
+    "`service.java` names a program (`jar`), whose manifest says which class is to be run, or a model that h2o exported (`model`: a MOJO, `model.zip`, or a POJO, `Model.java`) with the library that reads it, `h2o-genmodel.jar`. The image needs a Java: upon Debian, `system.packages` has `openjdk-17-jre-headless`."
+
     "EK0501" BadRequirement Error "a Python requirement cannot be read"
     "Requirements are written as PEP 508 says: a name, then versions, as `scikit-learn==1.5.2` or `pandas>=2,<3`."
     "EK0502" BadPackageName Error "not a name of a Debian package"

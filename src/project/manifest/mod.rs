@@ -6,6 +6,7 @@
 
 mod command;
 pub mod deploy;
+pub mod java;
 pub mod training;
 
 use std::collections::BTreeMap;
@@ -217,6 +218,8 @@ impl Manifest {
         let mut paths = command::paths(&self.service.command, "/service/command");
         let training = self.training.iter();
         paths.extend(training.flat_map(|training| command::paths(&training.command, "/training/command")));
+        let made = self.training.as_ref().map(|training| training.output.as_str());
+        paths.extend(self.service.java.iter().flat_map(|java| java.paths(made)));
         paths
     }
 
@@ -537,6 +540,9 @@ pub struct Service {
         }
     ))]
     pub functions: BTreeMap<String, Written<FunctionRef>>,
+    /// What answers `POST /predict` in Java, in the place of `predict`: a program, or a model that h2o exported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub java: Option<java::Java>,
     /// A command that starts a server of its own, instead of `predict` and `functions`. What it names of the project is
     /// packed, with its folder.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

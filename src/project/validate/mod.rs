@@ -6,6 +6,7 @@ mod commands;
 pub mod deploy;
 mod entry;
 mod imports;
+mod java;
 pub mod model;
 mod packed;
 mod requirements;
@@ -65,6 +66,7 @@ pub fn manifest(subject: &Subject<'_>, found: &mut Diagnostics) {
     service(subject, found);
     entry::check(subject, found);
     signature::check(subject, found);
+    java::check(subject, found);
     training::check(subject, found);
     imports::check(subject, found);
     python(subject, found);
@@ -84,7 +86,9 @@ pub fn manifest(subject: &Subject<'_>, found: &mut Diagnostics) {
 fn service(&Subject { manifest, document, .. }: &Subject<'_>, found: &mut Diagnostics) {
     let service = &manifest.service;
     let openai = service.openai.iter().any(|openai| openai.functions().next().is_some());
-    let functions = service.predict.is_some() || !service.functions.is_empty() || openai || service.mlflow.is_some();
+    let java = service.java.is_some();
+    let named = service.predict.is_some() || !service.functions.is_empty();
+    let functions = named || openai || java || service.mlflow.is_some();
     match (functions, service.command.is_empty()) {
         (true, true) | (false, false) => {}
         (true, false) => {
@@ -92,6 +96,7 @@ fn service(&Subject { manifest, document, .. }: &Subject<'_>, found: &mut Diagno
             let other = match (service.predict.is_some(), service.functions.is_empty()) {
                 (true, _) => "/service/predict",
                 (false, false) => "/service/functions",
+                (false, true) if java => "/service/java",
                 (false, true) if openai => "/service/openai",
                 (false, true) => "/service/mlflow",
             };
@@ -113,6 +118,11 @@ fn service(&Subject { manifest, document, .. }: &Subject<'_>, found: &mut Diagno
         let message = "inputs are described, and there is no function that takes them";
         found.push(document.at_key(Code::ServiceKind, "/service/inputs", message));
     }
+    if java && service.predict.is_some() {
+        let (message, first) = ("two things would answer `/predict`", document.key_span_of("/service/predict"));
+        let error = document.at_key(Code::RouteTaken, "/service/java", message);
+        found.push(error.also(&document.source, first, "the other one").help("leave one of them out"));
+    }
     for name in service.functions.keys() {
         let at = pointer(["service", "functions", name.as_str()]);
         let route = format!("/{name}");
@@ -120,8 +130,8 @@ fn service(&Subject { manifest, document, .. }: &Subject<'_>, found: &mut Diagno
             let who = if ROUTES.contains(&route.as_str()) { "every service" } else { "a service with `mlflow`" };
             let message = format!("the function `{name}` would answer `{route}`, which {who} answers itself");
             found.push(document.at_key(Code::RouteTaken, &at, message).help("give it another name"));
-        } else if name == "predict" && service.predict.is_some() {
-            let first = document.key_span_of("/service/predict");
+        } else if name == "predict" && (service.predict.is_some() || java) {
+            let first = document.key_span_of(if java { "/service/java" } else { "/service/predict" });
             found.push(document.at_key(Code::RouteTaken, &at, "two functions would answer `/predict`").also(
                 &document.source,
                 first,
@@ -284,12 +294,12 @@ fn is_spdx(text: &str) -> bool {
 
 fn tests(&Subject { manifest, document, .. }: &Subject<'_>, found: &mut Diagnostics) {
     let service = &manifest.service;
-    let entries = service.entries();
+    let mut routes: Vec<String> = service.entries().iter().map(|entry| format!("/{}", entry.name)).collect();
+    routes.extend(service.java.iter().map(|_| "/predict".to_owned()));
     // A server of its own answers what it likes.
-    if entries.is_empty() {
+    if routes.is_empty() {
         return;
     }
-    let mut routes: Vec<String> = entries.iter().map(|entry| format!("/{}", entry.name)).collect();
     routes.extend(ROUTES.map(str::to_owned));
     routes.extend(service.openai.iter().map(|_| "/v1/models".to_owned()));
     routes.extend(service.mlflow.iter().flat_map(|_| signature::ROUTES.map(str::to_owned)));

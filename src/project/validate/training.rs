@@ -18,7 +18,7 @@ pub fn check(subject: &Subject<'_>, found: &mut Diagnostics) {
     let mut wrong = |at: &str, message: &str, help: &str| {
         found.push(document.at_key(Code::Untrainable, at, message).help(help));
     };
-    if manifest.service.messages.is_some() && manifest.service.predict.is_none() {
+    if manifest.service.messages.is_some() && manifest.service.predict.is_none() && manifest.service.java.is_none() {
         let help = "name it: `predict: src/predict.py:predict`";
         wrong("/service/messages", "messages are answered by `predict`, and there is no such function", help);
     }

@@ -45,7 +45,12 @@ def application(settings: dict[str, Any], root: Path, state: State, is_offered: 
     endpoints: Dict[str, Endpoint] = {}
     service = Service(answers, Load(settings), settings, state)
     for entry in settings["functions"]:
-        function = Function(root, entry, settings)
+        if "java" in entry:
+            from . import java
+
+            function = java.function(root, entry, settings)
+        else:
+            function = Function(root, entry, settings)
         kind = Endpoint
         if "batch" in entry:
             from .batch import Endpoint as kind

@@ -59,9 +59,7 @@ class Function:
         self.places = [p.name for p in parameters if p.kind is p.POSITIONAL_ONLY]
         self.arguments = adapter(parameters, hints, entry.get("accept", {}))
         self.is_async = inspect.iscoroutinefunction(self.call) or inspect.isasyncgenfunction(self.call)
-        # Bytes of a request's body, and of one file in it.
-        self.largest = largest(settings)
-        self.largest_file = min(settings.get("limits", {}).get("file", self.largest), self.largest)
+        self.limit(settings)
         # Only functions that take files read more than JSON.
         hinted = {p.name: hints[p.name] for p in parameters if p.name in hints}
         takes_files = any(map(holds_files, hinted.values()))
@@ -72,6 +70,26 @@ class Function:
         beside = get_args(returns)[1:] if get_origin(returns) is Annotated else ()
         self.kinds = media_types(beside)
         self.plain = partial(plain, orient=orient(beside))
+
+    def prepare(
+        self,
+        entry: Dict[str, Any],
+        settings: Dict[str, Any],
+        arguments: TypeAdapter[Dict[str, Any]],
+        call: Callable[..., Any],
+    ) -> None:
+        """Of one that is no function of the code: it takes `arguments` by name, and answers with JSON when `call` is awaited."""
+        self.name, self.call, self.arguments = entry["function"], call, arguments
+        self.hints, self.fields, self.whole = {}, {}, ""
+        self.names, self.required, self.places = [], [], []
+        self.is_open, self.is_async, self.is_json = False, True, True
+        self.kinds, self.plain = media_types(()), partial(plain, orient=orient(()))
+        self.limit(settings)
+
+    def limit(self, settings: Dict[str, Any]) -> None:
+        # Bytes of a request's body, and of one file in it.
+        self.largest = largest(settings)
+        self.largest_file = min(settings.get("limits", {}).get("file", self.largest), self.largest)
         self.nan: str = settings.get("nan", "null")
         self.has_warned = False
 
