@@ -506,7 +506,9 @@ fn configured(image: Image, manifest: &Manifest, bundle: &Bundle, digest: Digest
     let mut labels: HashMap<_, _> = about.iter().cloned().collect();
     labels.extend(manifest.labels.clone());
     let convention = bundle.convention();
-    let env = convention.environment(manifest).into_iter().map(|(name, value)| format!("{name}={value}"));
+    let inherits = manifest.service.inherit;
+    let own = if inherits { manifest.env.clone() } else { convention.environment(manifest) };
+    let env = own.into_iter().map(|(name, value)| format!("{name}={value}"));
     // What the base says stays, unless it is said anew: `CUDA_VERSION`, `LD_LIBRARY_PATH`.
     let mut env = env.collect::<Vec<_>>();
     let name = |variable: &str| variable.split('=').next().unwrap_or_default().to_owned();
@@ -515,14 +517,16 @@ fn configured(image: Image, manifest: &Manifest, bundle: &Bundle, digest: Digest
     env.splice(0..0, inherited.into_iter().filter(|variable| !own.contains(&name(variable))));
     // What the base would have been asked whether it is well is not there.
     image.with_annotations(about).with_extensions(BTreeMap::new()).with_config(|config| {
-        config.set_user(Some(format!("{0}:{0}", runtime::USER)));
         config.set_env(Some(env));
-        config.set_entrypoint(Some(vec![runtime::ENTRYPOINT.to_owned()]));
-        config.set_working_dir(Some(convention.code().to_owned()));
         let ports = convention.ports(manifest);
         config.set_exposed_ports(Some(ports.iter().map(|port| format!("{port}/tcp")).collect()));
-        config.set_stop_signal(Some("SIGTERM".to_owned()));
-        config.set_cmd(None);
+        if !inherits {
+            config.set_user(Some(format!("{0}:{0}", runtime::USER)));
+            config.set_entrypoint(Some(vec![runtime::ENTRYPOINT.to_owned()]));
+            config.set_working_dir(Some(convention.code().to_owned()));
+            config.set_stop_signal(Some("SIGTERM".to_owned()));
+            config.set_cmd(None);
+        }
         let inherited = config.labels().clone().unwrap_or_default();
         config.set_labels(Some(inherited.into_iter().chain(labels).collect()));
     })

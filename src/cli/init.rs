@@ -19,7 +19,6 @@ use crate::project::Project;
 use crate::project::address::Address;
 use crate::project::init::proposal::Proposal;
 use crate::project::init::{self, Placed, Placing, Rules, Start};
-use crate::project::manifest::NAMES;
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben init                                   models are looked for here\n\
@@ -163,15 +162,18 @@ fn from_archive(context: &Context, archive: &Path, args: &Args) -> Result<Exit, 
     let mut make = || -> Result<Vec<PathBuf>, adopt::Error> {
         let opened = Archive::open(archive)?;
         let is_same = fs::canonicalize(archive).ok() == fs::canonicalize(&args.path).ok();
-        let manifest = args.path.join(NAMES[0]);
-        let manifest = manifest.strip_prefix(".").unwrap_or(&manifest).to_owned();
+        let shown = |path: &str| args.path.strip_prefix(".").unwrap_or(&args.path).join(path);
+        let written = opened.translated(&mut found)?;
+        let paths = written.iter().map(|(path, _)| shown(path)).collect();
         if is_same {
-            let text = opened.translated(&mut found)?;
-            fs::File::create_new(&manifest)?.write_all(text.as_bytes())?;
+            for (path, text) in written {
+                fs::File::create_new(args.path.join(path))?.write_all(text.as_bytes())?;
+            }
         } else {
-            atomic::folder(&args.path, |folder| opened.write(folder, &mut found))?;
+            // What is wrong with it was said.
+            atomic::folder(&args.path, |folder| opened.write(folder, &mut Diagnostics::new()))?;
         }
-        Ok(vec![manifest])
+        Ok(paths)
     };
     let made = make();
     if context.printer.output() == super::Output::Human {

@@ -165,7 +165,7 @@ pub fn input_digest(manifest: &Manifest, files: &[&str], server: &[&str]) -> Dig
         "python": python,
         "system": manifest.system.packages.words().collect::<BTreeSet<_>>(),
         "platforms": manifest.platforms.iter().collect::<BTreeSet<_>>(),
-        "served": manifest.service.command.is_empty(),
+        "served": manifest.serves_functions(),
     });
     let models: BTreeSet<_> =
         manifest.model.remote().map(|(_, one, address)| (address.to_string(), one.sha256.clone())).collect();

@@ -101,7 +101,7 @@ impl Api {
     /// # Errors
     /// See [`Error`].
     pub fn new(manifest: &Manifest, read: &Read, mojo: Option<&Mojo>) -> Result<Self, Error> {
-        if !manifest.service.command.is_empty() {
+        if !manifest.serves_functions() {
             return Ok(Self::default());
         }
         let mut named: BTreeMap<&str, &Written<FunctionRef>> = BTreeMap::new();

@@ -66,7 +66,10 @@ macro_rules! copied {
 /// The files that lie below [`crate::bundle::runtime::CODE`] in the image beside the person's own: the entrypoint and,
 /// unless the manifest names a command of its own, the service. `version` is that of the model.
 pub fn service(manifest: &Manifest, version: &str, api: &Api) -> Vec<GeneratedFile> {
-    let mut files = vec![entrypoint(manifest, api)];
+    let mut files = Vec::new();
+    if !manifest.service.inherit {
+        files.push(entrypoint(manifest, api));
+    }
     if api.is_served() {
         // What runs on any Python.
         files.extend([

@@ -149,7 +149,7 @@ impl Manifest {
 
     /// Whether Ekiben serves functions, rather than the person's own command.
     pub fn serves_functions(&self) -> bool {
-        self.service.command.is_empty()
+        self.service.command.is_empty() && !self.service.inherit
     }
 
     /// What it asks of a base.
@@ -547,6 +547,9 @@ pub struct Service {
     /// packed, with its folder.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,
+    /// Whether the base, or what `build` makes in its place, starts the server, as its image says.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub inherit: bool,
     /// What the functions are given, in words; names that the functions do not have are errors.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub inputs: Vec<Input>,

@@ -89,6 +89,10 @@ fn service(&Subject { manifest, document, .. }: &Subject<'_>, found: &mut Diagno
     let java = service.java.is_some();
     let named = service.predict.is_some() || !service.functions.is_empty();
     let functions = named || openai || java || service.mlflow.is_some();
+    if service.inherit {
+        inherited(manifest, document, functions, found);
+        return;
+    }
     match (functions, service.command.is_empty()) {
         (true, true) | (false, false) => {}
         (true, false) => {
@@ -138,6 +142,21 @@ fn service(&Subject { manifest, document, .. }: &Subject<'_>, found: &mut Diagno
                 "the other one",
             ));
         }
+    }
+}
+
+/// The base starts the server: then nothing else does, and the base is one that can.
+fn inherited(manifest: &Manifest, document: &Document, functions: bool, found: &mut Diagnostics) {
+    let at = "/service/inherit";
+    if functions || !manifest.service.command.is_empty() {
+        let message = "the base starts the server, and the service has a way to answer of its own";
+        found.push(document.at_key(Code::ServiceKind, at, message).help("leave one of them out"));
+    }
+    let is_image = manifest.base.meant().map_or(true, |base| matches!(base.named(), Named::Image(_)));
+    if manifest.build.file.is_none() && !is_image {
+        let message = "the base starts nothing: it is no image of somebody else, and no Dockerfile makes one";
+        let help = "name an image as `base`, or a Dockerfile: `build: {file: Dockerfile}`";
+        found.push(document.at_key(Code::ServiceKind, at, message).help(help));
     }
 }
 

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use fs_err as fs;
 
 use super::unpacked::{limits, readable, unzip};
-use crate::formats::analytics::AnalyticsManifest;
+use crate::formats::analytics::{AnalyticsManifest, LayersModel, ModelData, Openapi};
 use crate::formats::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::formats::document::{Document, shown};
 use crate::formats::schema::Kind;
@@ -32,6 +32,9 @@ const PREDICT: &str = "src/predict.py";
 
 /// What trains it.
 const TRAIN: &str = "src/train.py";
+
+/// What a manifest itself says of the answers of an image, as a file.
+const OPENAPI: &str = "openapi.json";
 
 /// Raised when an archive becomes another project.
 const RULES: u32 = 1;
@@ -230,15 +233,20 @@ impl Archive {
         }
     }
 
-    /// The text of Ekiben's manifest for it. What is wrong with it goes to `found`.
+    /// What is written besides its own files: Ekiben's manifest last. What is wrong with it goes to `found`.
     ///
     /// # Errors
     /// When it has mistakes.
-    pub fn translated(&self, found: &mut Diagnostics) -> Result<String, Error> {
-        match self.manifest(found).filter(|_| !found.has_errors()) {
-            Some((_, manifest)) => Ok(translate::text(self, &manifest)),
-            None => Err(Error::Mistakes(self.shown.clone().into())),
+    pub fn translated(&self, found: &mut Diagnostics) -> Result<Vec<(&'static str, String)>, Error> {
+        let Some((_, manifest)) = self.manifest(found).filter(|_| !found.has_errors()) else {
+            return Err(Error::Mistakes(self.shown.clone().into()));
+        };
+        let mut written = Vec::new();
+        if let ModelData::DockerLayers(LayersModel { openapi: Some(Openapi::Inline(api)), .. }) = &manifest.model_data {
+            written.push((OPENAPI, serde_json::to_string_pretty(api).map_err(io::Error::from)? + "\n"));
         }
+        written.push((NAMES[0], translate::text(self, &manifest)));
+        Ok(written)
     }
 
     /// Makes the folder a project: its files, and the manifest that it becomes. What is wrong with it goes to `found`.
@@ -246,7 +254,7 @@ impl Archive {
     /// # Errors
     /// When it has mistakes, or the disk says no.
     pub fn write(&self, folder: &Path, found: &mut Diagnostics) -> Result<(), Error> {
-        let text = self.translated(found)?;
+        let written = self.translated(found)?;
         for (path, host) in &self.files {
             let target = path.under(folder);
             fs::create_dir_all(target.parent().unwrap_or(folder))?;
@@ -255,7 +263,9 @@ impl Archive {
             }
         }
         fs::create_dir_all(folder)?;
-        fs::File::create_new(folder.join(NAMES[0]))?.write_all(text.as_bytes())?;
+        for (path, text) in written {
+            fs::File::create_new(folder.join(path))?.write_all(text.as_bytes())?;
+        }
         Ok(())
     }
 }

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value as Json, json};
 
-use super::{Archive, PREDICT, TRAIN};
+use super::{Archive, OPENAPI, PREDICT, TRAIN};
+use crate::bundle::runtime::CODE;
 use crate::formats::analytics::{
-    AnalyticsManifest, H2oModel, LayersModel, ModelData, PredictionInput, PythonModel, RestApi, Results, RoutingKey,
-    TrainingInput,
+    AnalyticsManifest, H2oModel, LayersModel, ModelData, Openapi, PredictionInput, PythonModel, RestApi, Results,
+    RoutingKey, TrainingInput,
 };
 use crate::formats::document::{yaml, yaml_with_notes};
 use crate::formats::source;
@@ -19,11 +20,12 @@ const SECTIONS: [&str; 9] = ["labels", "model", "python", "system", "build", "in
 /// The text of the manifest.
 pub fn text(archive: &Archive, manifest: &AnalyticsManifest) -> String {
     let mut parts = Parts::of(archive, manifest);
-    let mut labels = json!({ "org.opencontainers.image.title": manifest.name });
+    let mut labels = std::mem::take(&mut parts.labels);
+    labels.insert("org.opencontainers.image.title".to_owned(), manifest.name.as_str().into());
     if !manifest.tags.is_empty() {
-        labels["io.ekiben.tags"] = manifest.tags.join(",").into();
+        labels.insert("io.ekiben.tags".to_owned(), manifest.tags.join(",").into());
     }
-    parts.say("labels", labels, "");
+    parts.say("labels", labels.into(), "");
     let name = Some(init::plain(&manifest.name)).filter(|name| !name.is_empty());
     let mut text = yaml(&json!({ "name": name.as_deref().unwrap_or("model") }));
     // One that the archive does not say follows from those that there are.
@@ -44,6 +46,7 @@ pub fn text(archive: &Archive, manifest: &AnalyticsManifest) -> String {
 #[derive(Default)]
 struct Parts {
     said: Map<String, Json>,
+    labels: Map<String, Json>,
     notes: BTreeMap<String, String>,
 }
 
@@ -133,13 +136,19 @@ impl Parts {
         self.say("system", json!({ "packages": ["openjdk-17-jre-headless"] }), "What runs the jar.");
         self.include(archive, manifest, &["src"], None);
         let parameters: Vec<String> = rest(manifest).map(|(_, name, _)| name.to_owned()).collect();
-        let mut service = json!({ "java": { "jar": predict, "parameters": parameters } });
+        let is_model = predict.ends_with(".zip") || predict.ends_with(".java");
+        let java = match is_model {
+            true => json!({ "model": predict, "genmodel": archive.jar("h2o-genmodel.jar") }),
+            false => json!({ "jar": predict, "parameters": parameters }),
+        };
+        let mut service = json!({ "java": java });
         add(&mut service, "inputs", inputs(manifest));
         add(&mut service, "messages", asked(manifest));
-        self.say("service", service, "How it is asked: `java -jar` with these, in their order.");
+        self.say("service", service, "How it is asked: a program with these, in their order, or a model of h2o's.");
         if let Some(train) = archive.jar("train.jar") {
             let training = json!({ "command": ["java", "-jar", train, "{parameters}"] });
-            self.training(training, manifest, &model.hyperparameters, "model");
+            let output = if is_model { predict.as_str() } else { "model.zip" };
+            self.training(training, manifest, &model.hyperparameters, output);
         }
     }
 
@@ -156,6 +165,21 @@ impl Parts {
         if !env.is_empty() {
             self.say("env", env.into(), "");
         }
+        if let Some(path) = description(model) {
+            self.say("include", json!([escaped(path)]), "What it answers, in OpenAPI.");
+            self.labels.insert("io.ekiben.openapi".to_owned(), format!("{CODE}/{path}").into());
+        }
+        let mut service = json!({ "inherit": true, "ready": "/" });
+        add(&mut service, "port", port(&text).into());
+        self.say("service", service, "The image starts its server itself.");
+    }
+}
+
+/// The file that describes what an image answers: one of the archive, or what the manifest itself says.
+pub fn description(model: &LayersModel) -> Option<&str> {
+    match model.openapi.as_ref()? {
+        Openapi::File(path) => Some(path),
+        Openapi::Inline(_) => Some(OPENAPI),
     }
 }
 
@@ -166,6 +190,15 @@ fn has_stage(text: &str, name: &str) -> bool {
         let is_from = words.first().is_some_and(|word| word.eq_ignore_ascii_case("from"));
         let named = words.iter().rev().nth(1).is_some_and(|word| word.eq_ignore_ascii_case("as"));
         is_from && named && words.last().is_some_and(|last| last.eq_ignore_ascii_case(name))
+    })
+}
+
+/// The port that a Dockerfile names.
+fn port(text: &str) -> Option<u16> {
+    text.lines().find_map(|line| {
+        let (word, rest) = line.trim().split_once(char::is_whitespace)?;
+        let port = rest.split_whitespace().next()?.split('/').next()?;
+        word.eq_ignore_ascii_case("expose").then(|| port.parse().ok())?
     })
 }
 
