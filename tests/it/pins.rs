@@ -541,8 +541,8 @@ fn leaks(folder: &Path, secrets: &[&str]) -> Vec<PathBuf> {
                 folders.push(entry.path());
             } else if kind.is_file() {
                 let bytes = fs::read(entry.path()).unwrap();
-                let holds = |secret: &&str| bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
-                found.extend(secrets.iter().any(|secret| holds(&secret)).then(|| entry.path()));
+                let holds = |secret: &str| bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
+                found.extend(secrets.iter().any(|secret| holds(secret)).then(|| entry.path()));
             }
         }
     }
