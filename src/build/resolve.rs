@@ -407,16 +407,18 @@ fn choice(session: &Session, subject: &Subject<'_>, platforms: &[Platform], refu
     let others = (PYTHONS_OF_IMAGES.start().minor()..=PYTHONS.end().minor()).map(|minor| PythonVersion::new(3, minor));
     let others = others.filter(|python| !tried.contains(python));
     let others: Vec<_> = others.filter(|python| trial.have_wheels(&on(*python, usual.glibc))).collect();
-    if let Some(newest) = others.last() {
-        let pythons = pins::pythons_text(&others);
-        let how = match Suite::with_python(*newest) {
-            Some(suite) => format!("`base: debian:{suite}` has Python {newest}"),
-            None => format!(
-                "write `version: \"{newest}\"` below `python`, and `base: {}` or a copy of it in your registry",
-                official_python(*newest)
-            ),
+    // Best one that Debian has: it needs no registry.
+    let ours = Suite::preferred().map(Suite::python).find(|python| others.contains(python));
+    if let Some(python) = ours.or(others.last().copied()) {
+        let image = official_python(python);
+        let base = match ours {
+            Some(_) => "`base: auto`, which has it".to_owned(),
+            None => format!("`base: {image}` or a copy of it in your registry"),
         };
-        ways.push(format!("all have wheels for Python {pythons}: {how}"));
+        let pythons = pins::pythons_text(&others);
+        ways.push(format!(
+            "all have wheels for Python {pythons}: write `version: \"{python}\"` below `python`, and {base}"
+        ));
     }
     if let Some((python, relaxed)) = &nearest {
         let after: Vec<&str> = relaxed.iter().map(|one| one.after.as_str()).collect();

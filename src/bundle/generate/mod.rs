@@ -87,6 +87,14 @@ pub fn service(manifest: &Manifest, version: &str, api: &Api) -> Vec<GeneratedFi
             copied!("ekiben_service_small/function.py" as "ekiben_service/function.py"),
             copied!("ekiben_service_small/server.py" as "ekiben_service/server.py"),
         ]);
+        if manifest.training.is_some() {
+            files.extend([
+                copied!("ekiben_service/processors.py"),
+                copied!("ekiben_service/trained.py"),
+                copied!("ekiben_service/trainer.py"),
+                copied!("ekiben_service/training.py"),
+            ]);
+        }
     } else if api.is_served() {
         files.extend([
             copied!("ekiben_service/__main__.py"),

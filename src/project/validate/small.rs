@@ -26,6 +26,8 @@ pub fn check(subject: &Subject<'_>, python: PythonVersion, found: &mut Diagnosti
         ("kserve", "routes of KServe's protocol", service.kserve.is_some()),
         ("messages", "messages", service.messages.is_some()),
         ("mlflow", "routes of MLflow's scoring server", service.mlflow.is_some()),
+        ("messages", "messages of a broker", service.messages.is_some()),
+        ("java", "models in Java", service.java.is_some()),
     ] {
         if is_asked {
             refuse(&format!("/service/{key}"), what);
@@ -33,6 +35,15 @@ pub fn check(subject: &Subject<'_>, python: PythonVersion, found: &mut Diagnosti
     }
     if manifest.training.is_some() {
         refuse("/training", "training");
+    }
+    if let Some(training) = &manifest.training {
+        if training.messages.is_some() {
+            refuse("/training/messages", "messages of a broker");
+        }
+        // What trains is written for the Pythons behind it.
+        if python.minor() < 7 {
+            refuse("/training", "training");
+        }
     }
     let read = |file: &str| std::fs::read_to_string(root.join(file)).ok();
     for entry in service.entries() {

@@ -105,8 +105,13 @@ def write(model: Any, file: Path) -> None:
 
 def as_json(value: Any) -> bytes:
     """As answers are written: with numpy's numbers, and null for what JSON does not have."""
-    from pydantic_core import to_json
+    try:
+        from pydantic_core import to_json
+    except ImportError:
+        # Beside the small service, which writes it itself.
+        from .function import cleaned, written
 
+        return written(cleaned(value, [], "null"))
     from .values import plain
 
     return to_json(value, fallback=plain, inf_nan_mode="null")

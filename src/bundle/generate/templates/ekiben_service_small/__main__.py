@@ -7,10 +7,14 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Any, Dict
 
 from . import log
 
 HERE = Path(__file__).parent
+
+
+logger = logging.getLogger("ekiben")
 
 
 def main() -> int:
@@ -18,25 +22,36 @@ def main() -> int:
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR1)
     log.configure()
-    logger = logging.getLogger("ekiben")
     settings = json.loads((HERE / "service.json").read_text("utf-8"))
-    if sys.argv[1:2] == ["batch"]:
-        logger.error("records of files are not answered on this Python")
-        return 1
+    mode = (sys.argv[1:2] or ["serve"])[0]
+    if mode == "train":
+        from . import training
+
+        return training.main(settings, sys.argv[2:])
+    if mode != "serve":
+        logger.error("there is no %s on this Python", mode)
+        return 2
     try:
         port = int(os.environ.get("PORT") or settings["port"])
     except ValueError:
         logger.error("PORT is no number: %s", os.environ["PORT"])
         return 1
-    try:
-        from .server import Service
+    if "trained" not in settings:
+        return serve(settings, port, True)
+    from . import trained
 
-        service = Service(settings, HERE.parent)
+    with trained.entered(settings, HERE.parent) as is_trained:
+        return serve(settings, port, is_trained)
+
+
+def serve(settings: Dict[str, Any], port: int, is_trained: bool) -> int:
+    from .server import Service, listen
+
+    try:
+        service = Service(settings, HERE.parent, is_trained)
     except (Exception, SystemExit):
         logger.exception("the model's code could not be imported")
         return 1
-    from .server import listen
-
     try:
         server = listen(port, service)
     except OSError as error:

@@ -43,8 +43,11 @@ Answer = Tuple[int, bytes, Dict[str, str]]
 class Service:
     """Finds who answers a request, measures it, and logs it with what broke."""
 
-    def __init__(self, settings: Dict[str, Any], root: Path) -> None:
-        self.functions = {entry["path"]: Function(root, entry, settings) for entry in settings["functions"]}
+    def __init__(self, settings: Dict[str, Any], root: Path, is_trained: bool = True) -> None:
+        self.paths = [entry["path"] for entry in settings["functions"]]
+        self.is_trained = is_trained
+        functions = settings["functions"] if is_trained else []
+        self.functions = {entry["path"]: Function(root, entry, settings) for entry in functions}
         self.description = (HERE / "openapi.json").read_bytes()
         # Before all paths, as `/NAME/api`.
         self.root = settings.get("root", "")  # type: str
@@ -54,7 +57,7 @@ class Service:
         self.most = settings.get("concurrency") or THREADS
         self.room = self.most + settings.get("queue", QUEUE)
         self.pool = ThreadPoolExecutor(self.most)
-        self.metrics = Metrics([*self.functions, *QUIET, "/openapi.json"])
+        self.metrics = Metrics([*self.paths, *QUIET, "/openapi.json"])
         self.lock = threading.Lock()
         # Requests under way, and those of them that are given to the pool.
         self.in_progress = self.taken = 0
@@ -83,16 +86,21 @@ class Service:
 
     @property
     def status(self) -> str:
-        return "ending" if self.ended else "ok" if self.is_ready else "starting"
+        if self.ended:
+            return "ending"
+        return "untrained" if not self.is_trained else "ok" if self.is_ready else "starting"
 
     def reply(self, method: str, path: str, request: "Request") -> Answer:
         """The answer to a request, whatever becomes of it."""
         if self.ended and path not in QUIET:
             return failed(503, "the service ends", {"retry-after": "1"})
         try:
-            function = self.functions.get(path)
-            if function is not None:
-                return self.call(function, request) if method == "POST" else wrong_method("POST")
+            if path in self.paths:
+                if method != "POST":
+                    return wrong_method("POST")
+                if not self.is_trained:
+                    return failed(503, "the model is not trained yet", {"retry-after": "10"})
+                return self.call(self.functions[path], request)
             content = {
                 "/healthz": lambda: {"status": "ok"},
                 "/livez": lambda: {"status": "ok"},
