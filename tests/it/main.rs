@@ -40,6 +40,7 @@ mod kubernetes;
 mod layers;
 mod libraries;
 mod load;
+mod messages;
 mod metadata;
 mod mlflow;
 mod models;

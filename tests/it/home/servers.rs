@@ -112,3 +112,55 @@ impl Mlflow {
         said.lines().filter(|line| !line.contains("at: http")).map(|line| format!("{line}\n")).collect()
     }
 }
+
+/// A broker of messages: Debian's RabbitMQ, with all that it keeps in the test's folder.
+pub struct RabbitMq {
+    pub port: u16,
+    broker: Option<Server>,
+    folder: PathBuf,
+    mapper: Server,
+}
+
+impl RabbitMq {
+    /// The one in `sbin` would change users.
+    const PROGRAM: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
+
+    pub fn start(home: &Home) -> Self {
+        let port = free_port();
+        let folder = home.write("rabbitmq/plugins", "[].\n").parent().unwrap().to_owned();
+        home.write("rabbitmq/rabbitmq.conf", format!("listeners.tcp.1 = 127.0.0.1:{port}\n"));
+        let mapper_port = free_port();
+        let mut command = tool("epmd");
+        command.args(["-address", "127.0.0.1", "-port", &mapper_port.to_string()]);
+        let mapper = Server::start(command, mapper_port);
+        let mut rabbit = Self { port, broker: None, folder, mapper };
+        rabbit.restart();
+        rabbit
+    }
+
+    /// Kills it, and starts it with what it had kept.
+    pub fn restart(&mut self) {
+        self.broker = None;
+        let mut command = Command::new(Self::PROGRAM);
+        let name = format!("ekiben{}@localhost", self.port);
+        let place = |name: &str| self.folder.join(name);
+        command
+            .env("HOME", &self.folder)
+            .env("RABBITMQ_NODENAME", name)
+            .env("RABBITMQ_MNESIA_BASE", place("data"))
+            .env("RABBITMQ_LOG_BASE", place("log"))
+            .env("RABBITMQ_CONFIG_FILE", place("rabbitmq.conf"))
+            .env("RABBITMQ_ENABLED_PLUGINS_FILE", place("plugins"))
+            .env("RABBITMQ_PID_FILE", place("pid"))
+            .env("RABBITMQ_DIST_PORT", free_port().to_string())
+            .env("ERL_EPMD_ADDRESS", "127.0.0.1")
+            .env("ERL_EPMD_PORT", self.mapper.port.to_string())
+            .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "-kernel inet_dist_use_interface {127,0,0,1}");
+        self.broker = Some(Server::start(command, self.port));
+    }
+
+    /// Where it is, and who may come there.
+    pub fn url(&self) -> String {
+        format!("amqp://guest:guest@127.0.0.1:{}/", self.port)
+    }
+}
