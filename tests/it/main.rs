@@ -3,6 +3,7 @@
 
 #![allow(clippy::expect_used, clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used)]
 
+mod analytics;
 mod answers;
 mod apart;
 mod architecture;

@@ -195,7 +195,11 @@ fn no_message_is_lost_whatever_ends() {
         }
     }
     let said: Value = serde_json::from_slice(&peer.wait_with_output().unwrap().stdout).unwrap();
-    assert_eq!((&said["answered"], &said["learnt"], &said["wrong"]), (&json!(1000), &json!(1000), &json!([])), "{said:#}");
+    assert_eq!(
+        (&said["answered"], &said["learnt"], &said["wrong"]),
+        (&json!(1000), &json!(1000), &json!([])),
+        "{said:#}"
+    );
     let dead = said["dead"].as_object().unwrap();
     let why = |id: &str| dead[id].as_str().unwrap();
     assert_eq!(dead.len(), 4, "{said:#}");
