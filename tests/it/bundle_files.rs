@@ -57,7 +57,7 @@ fn lock() -> Lock {
 
 fn api(manifest: &Manifest) -> Api {
     let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/iris");
-    Api::new(manifest, &|file| std::fs::read(project.join(file))).unwrap()
+    Api::new(manifest, &|file| std::fs::read(project.join(file)), None).unwrap()
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn a_command_takes_the_place_of_the_service() {
 fn functions_that_the_service_cannot_serve_are_refused() {
     let refused = |service| {
         let manifest = Manifest { service: serde_json::from_value(service).unwrap(), ..iris() };
-        Api::new(&manifest, &|_| Ok(b"def predict(): ...".to_vec())).unwrap_err()
+        Api::new(&manifest, &|_| Ok(b"def predict(): ...".to_vec()), None).unwrap_err()
     };
     let error = refused(json!({ "functions": { "docs": "src/predict.py:predict" } }));
     assert!(matches!(error, generate::Error::Reserved(_)), "{error}");

@@ -388,6 +388,49 @@ fn the_small_service_answers_what_is_in_hand_before_it_ends() {
 }
 
 #[test]
+fn a_model_is_trained_beside_the_small_service() {
+    let code = "import pickle\ndef train(data=None, hyperparameters=None):\n    return {'statistics': 1, **hyperparameters}\n\
+                def predict(x):\n    return [x, pickle.load(open('m.pkl', 'rb'))]\n";
+    let manifest = json!({
+        "name": "x", "python": { "version": "3.7" }, "base": "registry.example/python:3.7",
+        "service": { "predict": "src/p.py:predict" },
+        "training": { "function": "src/p.py:train", "parameters": { "n": 2.5 }, "output": "m.pkl" },
+    });
+    // The modules that train are written for Python 3.7 and later.
+    for python in pythons().into_iter().filter(|python| !python.display().to_string().contains("/3.6.")) {
+        let manifest = serde_json::from_value(manifest.clone()).unwrap();
+        let (root, _) = written(&manifest, &[("src/p.py", code)]);
+        let trained = root.path().join("trained");
+        fs::create_dir(&trained).unwrap();
+        let command = |args: &[&str], port: u16| {
+            let mut command = Command::new(&python);
+            command.args(["-m", "ekiben_service"]).args(args).current_dir(root.path());
+            command.env("EKIBEN_TRAINED", &trained).env("PORT", port.to_string());
+            command
+        };
+        let serving = |wanted: u16| {
+            let port = free_port();
+            let mut process = command(&[], port).spawn().unwrap();
+            let address = format!("127.0.0.1:{port}");
+            wait_until("the small service", || is_ready(&address, "/healthz"));
+            let found = (ask(&address, "GET", "/readyz", ""), ask(&address, "POST", "/predict", r#"{"x": 1}"#));
+            process.kill().unwrap();
+            process.wait().unwrap();
+            assert_eq!(found.1.0, wanted, "{found:?}");
+            found
+        };
+        let (ready, answer) = serving(503);
+        assert_eq!(ready, (503, r#"{"status":"untrained"}"#.to_owned()));
+        assert!(answer.1.contains("the model is not trained yet"), "{answer:?}");
+        ran(&mut command(&["train"], 0)).ok();
+        let (ready, answer) = serving(200);
+        assert_eq!((ready.0, answer.1.as_str()), (200, r#"[1,{"statistics":1,"n":2.5}]"#));
+        // There is no broker.
+        ran(&mut command(&["learn"], 0)).ends(2).says("there is no learn on this Python");
+    }
+}
+
+#[test]
 fn the_small_service_is_python_3_6() {
     let manifest = json!({
         "name": "x", "python": { "version": "3.6" }, "base": "registry.example/python:3.6", "service": { "predict": "p.py:f" },

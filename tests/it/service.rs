@@ -92,7 +92,7 @@ pub fn written(manifest: &Manifest, files: &[(&str, &str)]) -> (tempfile::TempDi
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, text).unwrap();
     }
-    let api = Api::new(manifest, &|file| std::fs::read(root.path().join(file))).unwrap();
+    let api = Api::new(manifest, &|file| std::fs::read(root.path().join(file)), None).unwrap();
     for file in generate::service(manifest, "1", &api) {
         let path = root.path().join(&file.path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
