@@ -31,7 +31,7 @@ def train(data=None, hyperparameters=None):
     if how == "nothing":
         return None
     if how == "file":
-        pathlib.Path("model.pkl").write_bytes(b"\x80\x04K\x07.")
+        pathlib.Path("model.pkl").write_bytes(b"no model")
         return {"of": "a file"}
     records = [json.loads(line) for line in open(data)] if data else []
     return {"how": how, "records": len(records)}, {"records": len(records), "numbers": [one["number"] for one in records]}
@@ -164,7 +164,12 @@ fn train(home: &Home, how: &str, more: &[&str]) -> Ran {
 fn start(home: &Home, more: &[&str]) -> String {
     let args = ["run", "trained:1", "--detach", "-p", "0", "--name", "w", "--volume", "models:/trained"];
     let started = home.run(args.iter().chain(more).chain(&["--output", "json"])).ok().json();
-    started["url"].as_str().unwrap_or_else(|| panic!("{started:#}")).to_owned()
+    started["address"].as_str().unwrap_or_else(|| panic!("{started:#}")).to_owned()
+}
+
+/// All that a command, or a container, says.
+fn words(ran: &Ran) -> String {
+    format!("{}{}", ran.out, ran.err)
 }
 
 fn facts(home: &Home) -> Value {
@@ -206,8 +211,11 @@ fn no_message_is_lost_whatever_ends() {
     assert!(why("poison1").contains("Invalid JSON") && why("poison2").contains("this one fails"), "{said:#}");
     assert!(why("poison3").contains("5 times") && why("poison4").contains("no JSON"), "{said:#}");
     // Its own numbers, and the model that was made of messages.
-    let told = ask(&address, "GET", "/metrics", "").1;
-    assert!(told.contains("\nekiben_messages_waiting{queue=\"trained:predict:test.in.*\"} 0\n"), "{told}");
+    let metrics = || ask(&address, "GET", "/metrics", "").1;
+    wait_until("nothing waits", || {
+        metrics().contains("\nekiben_messages_waiting{queue=\"trained:predict:test.in.@2A\"} 0\n")
+    });
+    let told = metrics();
     assert!(told.contains("\nekiben_broker_connections 2\n") && told.contains("\nekiben_trainings_total "), "{told}");
     let records = facts(&home)["records"].as_u64().unwrap();
     assert!(records >= 100 && records % 100 == 0, "{records}");
@@ -215,8 +223,8 @@ fn no_message_is_lost_whatever_ends() {
         let answer: Value = serde_json::from_str(&ask(&address, "POST", "/predict", "{\"number\": 1}").1).unwrap();
         answer["records"] == records
     });
-    let log = home.run(["logs", "w"]).ok();
-    assert!(!format!("{}{}", log.out, log.err).contains("guest"), "{}", log.err);
+    let log = words(&home.run(["logs", "w"]).ok());
+    assert!(log.contains("messages come from") && !log.contains("guest"), "{log}");
     home.run(["stop", "w"]).ok();
 }
 
@@ -258,7 +266,8 @@ fn a_new_model_takes_over_and_no_request_is_lost() {
         let failed: Vec<_> = answers.iter().filter(|(status, _)| *status != 200).collect();
         assert!(answers.len() > 100 && failed.is_empty(), "{failed:?}");
     });
-    home.run(["logs", "w"]).ok().says("could not be loaded");
+    let log = words(&home.run(["logs", "w"]).ok());
+    assert!(log.contains("could not be loaded"), "{log}");
     home.run(["stop", "w"]).ok();
 }
 
@@ -273,7 +282,8 @@ fn an_untrained_model_says_so_until_it_is_trained() {
         ("nothing", &[], 6, "output"),
         ("well", &["--what"], 2, ""),
     ] {
-        train(&home, how, more).ends(status).says(step);
+        let said = words(&train(&home, how, more).ends(status));
+        assert!(said.contains(&format!("\"step\": \"{step}\"")) || step.is_empty(), "{said}");
         assert!(!home.folder().join("models/current").exists());
     }
     // The same bytes whenever it is trained with the same.
@@ -283,7 +293,8 @@ fn an_untrained_model_says_so_until_it_is_trained() {
     };
     assert_eq!(model(), model());
     for mode in ["consume", "learn"] {
-        home.run(["run", "trained:1", "--", mode]).ends(2).says("EKIBEN_AMQP_URL");
+        let said = words(&home.run(["run", "trained:1", "--", mode]).ends(2));
+        assert!(said.contains("EKIBEN_AMQP_URL"), "{said}");
     }
 }
 

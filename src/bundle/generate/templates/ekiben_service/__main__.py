@@ -16,7 +16,18 @@ from typing import Any, Dict, List
 from . import log, processors
 
 HERE = Path(__file__).parent
+# What the manifest has to have for each.
+MODES = {"train": "training", "learn": "training.messages", "consume": "service.messages"}
 logger = logging.getLogger("ekiben")
+
+
+def needed(settings: Dict[str, Any], key: str) -> bool:
+    found: Any = {**settings, "service": settings}
+    for name in key.split("."):
+        found = found.get(name)
+        if found is None:
+            return False
+    return True
 
 
 def main() -> int:
@@ -28,6 +39,9 @@ def main() -> int:
     mode, arguments = (sys.argv[1:2] or ["serve"])[0], sys.argv[2:]
     if mode == "batch":
         return batch(settings, arguments)
+    if mode in MODES and not needed(settings, MODES[mode]):
+        logger.error("%s: the manifest has no `%s`", mode, MODES[mode])
+        return 2
     if mode == "train":
         from . import training
 

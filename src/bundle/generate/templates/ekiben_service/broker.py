@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import re
 import ssl
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Match, Optional
 from urllib.parse import quote, urlsplit
 
 # Every broker has it, durable.
@@ -18,8 +19,9 @@ EXCHANGE = "amq.topic"
 URL, USERNAME, PASSWORD, CA = (f"EKIBEN_AMQP_{name}" for name in ("URL", "USERNAME", "PASSWORD", "CA"))
 # Seconds in which a connection has to be there.
 CONNECT = 15.0
-# Bytes of a queue's name.
+# Bytes of a queue's name, and what it has not, as clients of the protocol see it: `*` of a key for one.
 LONGEST = 255
+FOREIGN = re.compile("[^A-Za-z0-9_.:#,/-]")
 
 
 def is_given() -> bool:
@@ -74,10 +76,14 @@ class Broker:
 
 def queue(settings: Dict[str, Any], kind: str, key: str) -> str:
     """The name of the queue of a routing key: the same for all versions of the model."""
-    name = f"{settings['name']}:{kind}:{key}"
+    name = f"{settings['name']}:{kind}:{FOREIGN.sub(escaped, key)}"
     if len(name.encode()) + len(":again") > LONGEST:
         name = f"{settings['name']}:{kind}:{hashlib.sha256(key.encode()).hexdigest()}"
     return name
+
+
+def escaped(found: Match[str]) -> str:
+    return "".join(f"@{byte:02X}" for byte in found[0].encode())
 
 
 def learnt(settings: Dict[str, Any]) -> List[str]:

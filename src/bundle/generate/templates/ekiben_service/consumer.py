@@ -101,6 +101,8 @@ class Consumer:
             if not lost.done():
                 lost.set_exception(error if isinstance(error, Exception) else ConnectionError("the connection was closed"))
 
+        # Else asyncio says that nobody has looked.
+        lost.add_done_callback(lambda future: future.cancelled() or future.exception())
         connection.close_callbacks.add(closed)
         stopping = asyncio.ensure_future(self.stopping.wait())
         watching: Optional[asyncio.Task[None]] = None
@@ -116,8 +118,6 @@ class Consumer:
                 await queue.cancel(tag)
             await self.finish(lost)
         finally:
-            # Else asyncio says that nobody has looked.
-            lost.done() and lost.exception()
             for task in (stopping, watching):
                 task is not None and task.cancel()
             try:
