@@ -12,7 +12,7 @@ import re
 import ssl
 from pathlib import Path
 from typing import Any, Dict, List, Match, Optional
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 # Every broker has it, durable.
 EXCHANGE = "amq.topic"
@@ -54,7 +54,8 @@ class Broker:
         host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
         query = f"?{parts.query}" if parts.query else ""
         self.url = f"{parts.scheme}://{user}:{secret}@{host}:{port}{parts.path}{query}"
-        self.secrets = [one for one in (secret, password, old_password) if one and one != "guest"]
+        known = (secret, password, old_password, unquote(old_password))
+        self.secrets = [one for one in known if one and one != "guest"]
         self.ca = os.environ.get(CA)
 
     async def connect(self, name: str) -> Any:
