@@ -3,6 +3,7 @@
 //! Invariant: what is listed is there, until it is taken off the list; nothing else removes it.
 
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
@@ -50,7 +51,10 @@ impl Store {
     pub fn put_file(&self, path: &Path) -> Result<(Digest, u64), Error> {
         let mut blob = self.blob_writer()?;
         io::copy(&mut fs::File::open(path)?, &mut blob)?;
-        blob.commit()
+        let (digest, size) = blob.commit()?;
+        // A container of root's runs as another user, and is shown the file itself.
+        fs::set_permissions(self.blob_path(&digest), PermissionsExt::from_mode(0o644))?;
+        Ok((digest, size))
     }
 
     /// Puts something on the list, whose bytes are a blob here. A data set takes the place of one of its name.
