@@ -220,13 +220,15 @@ class Learner(Consumer):
         """A model of all records before a number is in its place. Raises OSError."""
         self.counts.learner("trainings", 1)
         self.counts.learner("trained", count)
-        await self.tell(id)
-        async with self.lock:
-            self.spool.drop(end)
-        self.measure()
+        is_told = await self.tell(id)
+        # Else the model is trained with them once more, and tells of it. A model that learns online would learn twice.
+        if is_told or self.told.get("online"):
+            async with self.lock:
+                self.spool.drop(end)
+            self.measure()
 
-    async def tell(self, id: str) -> None:
-        """Publishes the statistics of a training."""
+    async def tell(self, id: str) -> bool:
+        """Publishes the statistics of a training, unless this is to end before."""
         facts = self.models.facts(id)
         body = as_json(facts["statistics"] or {})
         headers = {"x-model": id, "x-records": facts["records"], "x-seconds": str(facts["seconds"])}
@@ -242,6 +244,9 @@ class Learner(Consumer):
                 except Exception as error:
                     logger.debug("the statistics of %s are not published yet: %s", id, error)
                     await self.pause(1)
+            else:
+                return False
+        return True
 
     async def refused(self, number: int, reason: str) -> None:
         """Keeps a record apart that the model cannot be trained with."""
