@@ -63,6 +63,21 @@ fn read_link<'a>(words: impl Iterator<Item = &'a str>) -> Option<Link> {
     Some(Link { link: plain(link)?, name, path: plain(path)? })
 }
 
+/// What a Java of Debian's lists in `/usr/lib/jvm/….jinfo` (java-common, update-java-alternatives(8)): its priority, and for each
+/// command a line of its kind, its name and where it lies.
+pub(super) fn of_java(list: &str) -> Vec<Alternative> {
+    let priority =
+        list.lines().find_map(|line| line.strip_prefix("priority=")?.trim().parse().ok()).unwrap_or_default();
+    let commands = list.lines().filter_map(|line| {
+        let words: Vec<_> = line.split_ascii_whitespace().collect();
+        let &[_, name, path] = words.as_slice() else { return None };
+        let is_command = path.strip_suffix(name).is_some_and(|folder| folder.ends_with("/bin/"));
+        let main = read_link([&format!("/usr/bin/{name}"), name, path].into_iter())?;
+        is_command.then_some(Alternative { priority, main, along: Vec::new() })
+    });
+    commands.collect()
+}
+
 /// Of each choice the alternative with the highest priority, of equal ones the first.
 pub(super) fn best(all: impl IntoIterator<Item = Alternative>) -> impl Iterator<Item = Alternative> {
     let mut best = BTreeMap::<ArchivePath, Alternative>::new();

@@ -23,7 +23,7 @@ use crate::io::progress::Unit;
 
 /// The number of the rules by which packages become a layer: another one may make other bytes of the same packages, so
 /// it belongs into the key under which a layer is remembered.
-pub const RULES: u32 = 3;
+pub const RULES: u32 = 4;
 
 /// The user that an image's program runs as.
 #[derive(Clone, Debug)]
@@ -299,17 +299,24 @@ impl<'a> Tree<'a> {
     fn configure(&mut self, session: &Session) -> Result<(), Error> {
         self.configure_alternatives(session);
         self.configure_certificates()?;
-        if let Some(bytes) = self.content(&fixed("usr/share/libc-bin/nsswitch.conf"))? {
-            self.add_file(fixed("etc/nsswitch.conf"), bytes);
+        // The second is R's: its script fills in the size of paper, of which the file says itself what it is otherwise.
+        for (from, to) in [
+            ("usr/share/libc-bin/nsswitch.conf", "etc/nsswitch.conf"),
+            ("usr/lib/R/etc/Renviron.ucf", "etc/R/Renviron"),
+        ] {
+            if let Some(bytes) = self.content(&fixed(from))? {
+                self.add_file(fixed(to), bytes);
+            }
         }
         Ok(())
     }
 
     fn configure_alternatives(&mut self, session: &Session) {
-        let mut all = Vec::new();
+        let mut all = self.java();
+        let has_java = !all.is_empty();
         for (package, unpacked) in self.packages.iter().zip(&self.unpacked) {
             let registered = alternatives::read(&unpacked.deb.postinst);
-            if registered.contains(&None) {
+            if registered.contains(&None) && !(has_java && package.name.starts_with("openjdk-")) {
                 session.progress.warn(format!(
                     "the package `{}` works out some of its links in a script, which ekiben does not run: commands that \
                      it names through /etc/alternatives may be missing",
@@ -327,6 +334,14 @@ impl<'a> Tree<'a> {
                 self.add(Entry::symlink(chosen, format!("/{}", link.path)));
             }
         }
+    }
+
+    /// The commands of a Java, which its scripts register one by one from a list that it brings.
+    fn java(&self) -> Vec<alternatives::Alternative> {
+        let folder = fixed("usr/lib/jvm");
+        let is_list = |path: &&ArchivePath| path.below(&folder).is_some() && path.as_str().ends_with(".jinfo");
+        let lists = self.pieces.keys().filter(is_list).filter_map(|path| self.content(path).ok().flatten());
+        lists.flat_map(|list| alternatives::of_java(&String::from_utf8_lossy(&list))).collect()
     }
 
     /// The bundle of all certificates, as `update-ca-certificates` puts it together, and OpenSSL's default names for it:
@@ -624,6 +639,7 @@ mod tests {
             file("usr/share/doc/sh/changelog", "x"),
             file("usr/share/doc/sh/copyright", "free"),
             file("usr/share/libc-bin/nsswitch.conf", "hosts: files dns\n"),
+            file("usr/lib/R/etc/Renviron.ucf", "R_LIBS=x\n"),
         ];
         let postinst = "update-alternatives --install /usr/lib/x/libblas.so.3 libblas.so.3-x /usr/lib/x/libblas/libblas.so.3 10\n\
                         update-alternatives --install /usr/bin/gone gone /usr/bin/gone.real 10\n";
@@ -637,6 +653,7 @@ mod tests {
         assert_eq!(text("usr/bin/sh"), "shell");
         assert_eq!(text("etc/ssl/certs/ca-certificates.crt"), "A\nB\n");
         assert_eq!(text("etc/nsswitch.conf"), "hosts: files dns\n");
+        assert_eq!(text("etc/R/Renviron"), "R_LIBS=x\n");
         assert_eq!(text("etc/passwd"), "root:*:0:0::/root:/bin/sh\nekiben:*:1034:1034::/home/ekiben:/bin/sh\n");
         assert_eq!(text("etc/group"), "root:*:0:\nekiben:*:1034:\n");
         assert_eq!(members["home/ekiben"].0.owner, (1034, 1034));
@@ -658,6 +675,24 @@ mod tests {
             members.contains_key("usr/share/doc/sh/copyright") && !members.contains_key("usr/share/doc/sh/changelog")
         );
         assert!(!members.contains_key("etc/alternatives/gone"));
+    }
+
+    #[test]
+    fn the_commands_of_a_java_are_in_the_path() {
+        let mut mirror = Mirror::new();
+        let list = "name=java-17\npriority=1711\nsection=main\n\nhl java /usr/lib/jvm/17/bin/java\n\
+                    jdkhl javac /usr/lib/jvm/17/bin/javac\nhl jexec /usr/lib/jvm/17/lib/jexec\n";
+        let files = [
+            file("usr/lib/jvm/.java-17.jinfo", list),
+            file("usr/lib/jvm/17/bin/java", "java"),
+            file("usr/lib/jvm/17/lib/jexec", ""),
+        ];
+        let postinst = "for i in java; do update-alternatives --install /usr/bin/$i $i $basedir/bin/$i 1; done\n";
+        let packages = [add(&mut mirror, "openjdk-17-jre-headless", "", postinst, &files)];
+        let members = layer(&mirror, &packages, false).unwrap();
+        assert_eq!(target(&members, "usr/bin/java").as_deref(), Some("/etc/alternatives/java"));
+        assert_eq!(target(&members, "etc/alternatives/java").as_deref(), Some("/usr/lib/jvm/17/bin/java"));
+        assert!(!members.contains_key("usr/bin/javac") && !members.contains_key("usr/bin/jexec"));
     }
 
     #[test]

@@ -115,7 +115,12 @@ impl Api {
             routes.push(Route::new(format!("/{name}"), written.meant()?, read)?);
         }
         if let Some(java) = &manifest.service.java {
-            routes.push(java::route(java, mojo));
+            routes.push(Route {
+                path: format!("/{}", java::NAME),
+                file: java.jar.as_ref().or(java.model.as_ref()).cloned().unwrap_or_default(),
+                function: java::NAME.to_owned(),
+                signature: Some(java::declared(java, mojo)),
+            });
             routes.sort_by(|one, other| one.path.cmp(&other.path));
         }
         let mut openai = Vec::new();

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::Route;
 use crate::bundle::runtime;
 use crate::formats::mojo::{Column, Mojo};
 use crate::formats::source::{Class, Form, Member, Parameter, ParameterKind, Position, Signature, Type};
@@ -20,9 +19,9 @@ pub const NAME: &str = "predict";
 /// What several rows are given as.
 const ROWS: &str = "rows";
 
-/// The route of `java`; `mojo` is what is known of its model.
-pub fn route(java: &Java, mojo: Option<&Mojo>) -> Route {
-    let signature = match (java.model.is_some(), mojo) {
+/// What `java` takes and gives; `mojo` is what is known of its model.
+pub fn declared(java: &Java, mojo: Option<&Mojo>) -> Signature {
+    match (java.model.is_some(), mojo) {
         (false, _) => {
             let parameters = java.parameters.iter().map(|name| parameter(name.clone(), Type::Any, true)).collect();
             signature(parameters, None, BTreeMap::new())
@@ -33,9 +32,7 @@ pub fn route(java: &Java, mojo: Option<&Mojo>) -> Route {
             signature(vec![any], None, BTreeMap::new())
         }
         (true, Some(mojo)) => of_columns(mojo),
-    };
-    let file = java.jar.as_ref().or(java.model.as_ref()).cloned().unwrap_or_default();
-    Route { path: format!("/{NAME}"), file, function: NAME.to_owned(), signature: Some(signature) }
+    }
 }
 
 /// What the service is told of it.

@@ -64,9 +64,8 @@ def java() -> str:
 
 
 def environment() -> Dict[str, str]:
-    """Java takes arguments and names of files by the language's letters."""
-    named = next((os.environ[name] for name in ("LC_ALL", "LC_CTYPE", "LANG") if os.environ.get(name)), "")
-    return dict(os.environ) if "utf" in named.lower() else {**os.environ, "LC_ALL": "C.UTF-8"}
+    """Java takes arguments and names of files by the language's letters, which are ASCII where nothing is said."""
+    return dict(os.environ) if "utf" in os.environ.get("LC_ALL", "").lower() else {**os.environ, "LC_ALL": "C.UTF-8"}
 
 
 def options() -> List[str]:
@@ -79,11 +78,11 @@ class Program(Function):
 
     def __init__(self, root: Path, entry: Dict[str, Any], settings: Dict[str, Any]) -> None:
         told = entry["java"]
-        self.jar, self.names = str(root / told["jar"]), list(told["parameters"])
+        self.jar, names = str(root / told["jar"]), list(told["parameters"])
         self.command = [java(), *options(), *SHORT, *told.get("options", []), "-jar", self.jar]
-        fields: Dict[str, Any] = {name: Required[Any] for name in self.names}
+        fields: Dict[str, Any] = {name: Required[Any] for name in names}
         self.prepare(entry, settings, adapter("request", fields), self.run)
-        self.required = self.names
+        self.names = self.required = names
         # More at once would only take turns.
         self.most = max(math.ceil(processors.available(settings.get("workers", 1))), 1) + 1
         self.turns: Optional[asyncio.Semaphore] = None
