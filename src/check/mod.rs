@@ -288,6 +288,8 @@ fn by_content(path: &Path) -> Option<Kind> {
         Format::Zip if analytics_archive::is_archive(path) => Some(Kind::Analytics),
         // What is compressed may be either.
         Format::Zip | Format::CompressedPickle if import::is_archive(path) => Some(Kind::Bento),
+        // Whoever packed it so meant one.
+        Format::Zip if path.extension().is_some_and(|ending| ending == "zip") => Some(Kind::Analytics),
         Format::Other => matches!(import::find(path), Ok(Some(_))).then_some(Kind::Bento),
         _ => Some(Kind::Model),
     }
