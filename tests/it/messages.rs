@@ -54,7 +54,7 @@ def predict(number: int) -> dict:
 /// Sends so many messages of both kinds, and those that nobody can use; waits until all is answered and learnt, whatever happens
 /// meanwhile; and says what came.
 const PEER: &str = r#"
-import asyncio, collections, json, logging, sys, time
+import asyncio, collections, json, logging, os, sys, time
 import aio_pika
 
 URL, COUNT = sys.argv[1], int(sys.argv[2])
@@ -131,6 +131,8 @@ async def main():
     wrong = [m.message_id for m in got["a"] if f"p{json.loads(m.body)['number']}" != m.message_id or m.correlation_id != f"c{m.message_id}"]
     dead = {message.message_id: message.headers["x-reason"] for message in got["trained:dead"]}
     print(json.dumps({"answered": len(answered), "learnt": len(learnt), "wrong": wrong, "dead": dead}), flush=True)
+    # Without what aio-pika says of connections that end with it.
+    os._exit(0)
 
 
 asyncio.run(main())
