@@ -23,6 +23,7 @@ use crate::formats::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::formats::document::{self, Document, shown};
 use crate::formats::metadata::{self, ProjectMetadata};
 use crate::formats::model::{self, Format, Origin};
+use crate::formats::mojo::Mojo;
 use crate::formats::openapi::OpenApi;
 use crate::formats::schema;
 use crate::formats::schema::load;
@@ -288,8 +289,10 @@ fn by_content(path: &Path) -> Option<Kind> {
         Format::Zip if analytics_archive::is_archive(path) => Some(Kind::Analytics),
         // What is compressed may be either.
         Format::Zip | Format::CompressedPickle if import::is_archive(path) => Some(Kind::Bento),
-        // Whoever packed it so meant one.
-        Format::Zip if path.extension().is_some_and(|ending| ending == "zip") => Some(Kind::Analytics),
+        // Whoever packed it so meant one, unless h2o did.
+        Format::Zip if path.extension().is_some_and(|ending| ending == "zip") && Mojo::read(path).is_err() => {
+            Some(Kind::Analytics)
+        }
         Format::Other => matches!(import::find(path), Ok(Some(_))).then_some(Kind::Bento),
         _ => Some(Kind::Model),
     }
