@@ -14,6 +14,7 @@ xz:xz-utils busybox:busybox-static strace:strace python3:python3 pip3:python3-pi
 htpasswd:apache2-utils openssl:openssl containerd:containerd ctr:containerd ldconfig:libc-bin
 cc:gcc strip:binutils ip:iproute2 flock:util-linux dpkg:dpkg newuidmap:uidmap useradd:passwd rabbitmq-server:rabbitmq-server epmd:erlang-base"
 cc:gcc strip:binutils ip:iproute2 flock:util-linux dpkg:dpkg newuidmap:uidmap useradd:passwd
+cc:gcc strip:binutils ip:iproute2 flock:util-linux dpkg:dpkg newuidmap:uidmap useradd:passwd rabbitmq-server:rabbitmq-server epmd:erlang-base
 java:openjdk-17-jre-headless"
 
 missing=""
