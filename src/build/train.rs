@@ -182,7 +182,7 @@ impl Plan {
     pub fn keep(&self, session: &Session, built: &Built, path: &Path, facts: Facts) -> Result<LockedTraining, Error> {
         let (digest, size) = session.store.put_file(path)?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let bundle = bundle(built).unwrap_or_else(|| built.digest);
+        let bundle = bundle(built).unwrap_or(built.digest);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is bounded on both sides")]
         let took = (facts.seconds.clamp(0.0, 1e12) * 1000.0) as u64;
         let locked = LockedTraining {

@@ -10,15 +10,18 @@ use zip::write::SimpleFileOptions;
 
 use crate::home::{Home, Ran};
 
+/// Names and contents.
+type Files = Vec<(String, Vec<u8>)>;
+
 /// The files of the format's own example.
-fn example() -> Vec<(String, Vec<u8>)> {
+fn example() -> Files {
     ["manifest.json", "src/predict.py", "src/train.py"]
         .map(|name| (name.to_owned(), fs::read(format!("fixtures/analytics/{name}")).unwrap()))
         .to_vec()
 }
 
 /// The same with another content of some files, or more of them; without those of which there is none.
-fn with(changes: &[(&str, Option<&str>)]) -> Vec<(String, Vec<u8>)> {
+fn with(changes: &[(&str, Option<&str>)]) -> Files {
     let mut files = example();
     for (name, content) in changes {
         files.retain(|(other, _)| other != name);
@@ -101,7 +104,7 @@ fn what_is_wrong_with_an_archive_is_said_with_its_place() {
     let imports = format!("import requests\n{predict}");
     let online = manifest(|manifest| manifest["input"]["training"][1]["payload"]["online"] = json!("true"));
     let needs = "def train(data, hyperparameters, epochs):\n    return 1\n";
-    let cases: Vec<(&str, Vec<(String, Vec<u8>)>, &str)> = vec![
+    let cases: Vec<(&str, Files, &str)> = vec![
         ("curly quotes", with(&[("manifest.json", Some(&curly))]), "manifest.json:1"),
         ("no predict.py", with(&[("src/predict.py", None)]), "there is no `src/predict.py`"),
         (

@@ -224,7 +224,7 @@ impl Archive {
             let folder = tempfile::tempdir()?;
             let place = folder.path().join("project");
             self.write(&place, &mut Diagnostics::new())?;
-            let (Ok((_, all)) | Err(all)) = crate::project::Project::load(&place).map(|(project, all)| (project, all));
+            let (Ok((_, all)) | Err(all)) = crate::project::Project::load(&place);
             Ok(all.known_as(&place.display().to_string(), &self.shown))
         };
         match made() {
