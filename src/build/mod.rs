@@ -202,7 +202,7 @@ pub fn build(session: &Session, input: &Input, platform: Platform, ledger: &Ledg
     let image = library.into_iter().chain(packages).fold(image, Image::with_layer);
     let image = steps.upon_packages(image)?;
     let weights = bundle.weight_layers(session)?.iter().cloned();
-    let image = weights.chain([code_layer(session, bundle)?]).fold(image, Image::with_layer);
+    let image = weights.chain([code_layer(session, bundle, manifest)?]).fold(image, Image::with_layer);
     let annotation = match &locked.base {
         base::LockedBase::Image { digest, .. } if !manifest.has_commands() => {
             Some(("org.opencontainers.image.base.digest".to_owned(), digest.to_string()))
@@ -462,7 +462,7 @@ fn requirements(
 }
 
 /// All files but the weights: code, service and metadata. The bundle can be had back from the image.
-fn code_layer(session: &Session, bundle: &Bundle) -> Result<Layer, Error> {
+fn code_layer(session: &Session, bundle: &Bundle, manifest: &Manifest) -> Result<Layer, Error> {
     let convention = bundle.convention();
     let top = ArchivePath::new(convention.code()).map_err(std::io::Error::other)?;
     let members: Vec<_> =
@@ -478,6 +478,11 @@ fn code_layer(session: &Session, bundle: &Bundle) -> Result<Layer, Error> {
             let entry = Entry::file(top.join(path), member.content.size(), Mode::of(member.executable));
             folders.above(&entry.path, writer)?;
             writer.file(&entry, bundle.open_member(member, &mut opener)?)?;
+        }
+        if manifest.training.is_some() {
+            // What is mounted there takes its owner from here.
+            let folder = ArchivePath::new(runtime::TRAINED).map_err(std::io::Error::other)?;
+            writer.entry(&Entry::directory(folder).owned_by(runtime::USER, runtime::USER))?;
         }
         if !own.is_empty() {
             let path = ArchivePath::new(runtime::ENTRYPOINT).map_err(std::io::Error::other)?;
@@ -520,6 +525,9 @@ fn configured(image: Image, manifest: &Manifest, bundle: &Bundle, digest: Digest
         config.set_env(Some(env));
         let ports = convention.ports(manifest);
         config.set_exposed_ports(Some(ports.iter().map(|port| format!("{port}/tcp")).collect()));
+        if manifest.training.is_some() {
+            config.set_volumes(Some(vec![runtime::TRAINED.to_owned()]));
+        }
         if !inherits {
             config.set_user(Some(format!("{0}:{0}", runtime::USER)));
             config.set_entrypoint(Some(vec![runtime::ENTRYPOINT.to_owned()]));

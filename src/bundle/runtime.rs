@@ -19,6 +19,8 @@ pub const SERVICE: &str = "/app/ekiben_service";
 pub const ENTRYPOINT: &str = "/app/env/docker/entrypoint.sh";
 /// The models: each has a folder of its name.
 pub const MODELS: &str = "/models";
+/// The folder of models that are trained where the image runs: a volume of its user's.
+pub const TRAINED: &str = "/trained";
 /// User and group, by number, as bentos have them.
 pub const USER: u32 = 1034;
 /// Their name.
