@@ -4,11 +4,13 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io::{Cursor, Write as _};
 use std::path::PathBuf;
+use std::process::Command;
 
 use serde_json::{Value, json};
 use zip::write::SimpleFileOptions;
 
-use crate::home::{Home, Ran};
+use crate::home::servers::RabbitMq;
+use crate::home::{Home, Ran, python_programs, ran};
 
 /// Names and contents.
 type Files = Vec<(String, Vec<u8>)>;
@@ -284,4 +286,61 @@ fn a_training_that_fails_says_where_and_keeps_its_log() {
         home.run(["logs", log]).ok();
         assert!(!fs::read_to_string(project.join("ekiben.lock")).unwrap().contains("trained_model"));
     }
+}
+
+/// Sends 1,000 readings, waits for what is said of the training, asks by a message, and tells both.
+const PEER: &str = r#"
+import asyncio, json, sys
+import aio_pika
+
+
+async def main():
+    connection = await aio_pika.connect(sys.argv[1])
+    channel = await connection.channel()
+    exchange = await channel.get_exchange("amq.topic")
+    came = {}
+    for key in ("bearing_training_output_1", "bearing_prediction_output_1"):
+        queue = await channel.declare_queue(exclusive=True)
+        await queue.bind(exchange, key)
+        came[key] = asyncio.get_running_loop().create_future()
+        await queue.consume(lambda message, key=key: came[key].done() or came[key].set_result(message), no_ack=True)
+
+    async def send(key, value, **more):
+        message = aio_pika.Message(json.dumps(value).encode(), delivery_mode=2, **more)
+        await exchange.publish(message, key)
+
+    for number in range(1000):
+        a, b = number % 17, number % 5
+        reading = {"axial": a, "radial": 2 * a + b / 100, "tangential": b}
+        await send("bearing_training_input_1", reading, message_id=f"t{number}")
+    statistics = await asyncio.wait_for(came["bearing_training_output_1"], 120)
+    question = {"json_data": [{"axial": 3, "radial": 6.02, "tangential": 2}]}
+    await send("bearing_prediction_input_1", question, message_id="q", correlation_id="c")
+    answer = await asyncio.wait_for(came["bearing_prediction_output_1"], 60)
+    print(json.dumps({"statistics": json.loads(statistics.body), "answer": json.loads(answer.body), "to": answer.correlation_id}))
+
+
+asyncio.run(main())
+"#;
+
+#[test]
+fn an_archive_learns_from_messages_and_answers_them() {
+    let home = Home::fetched();
+    home.write("bearing.zip", zip(&example()));
+    home.write("measured.csv", readings());
+    home.run(["train", "bearing.zip", "--data", "measured.csv"]).ok();
+    let rabbit = RabbitMq::start(&home);
+    let (at, url) = (format!("127.0.0.1:{}", rabbit.port), format!("EKIBEN_AMQP_URL={}", rabbit.url()));
+    let run = ["run", "bearing.zip", "--detach", "--name", "bearing", "-p", "0", "--connect", &at, "-e", &url];
+    home.run(run).ok();
+    let reaches = home.run(["ps", "--output", "json"]).ok().json()["containers"][0]["reaches"].clone();
+    assert_eq!(reaches, json!([at]));
+    let script = home.write("peer.py", PEER);
+    let python = python_programs("uvicorn", &["uvicorn", "fastapi", "aio-pika"]).with_file_name("python");
+    let said = ran(Command::new(python).arg(script).arg(rabbit.url())).ok().json();
+    assert_eq!(said["statistics"], json!({"components": 2, "records": 1000}), "{said}");
+    assert_eq!((&said["to"], said["answer"]["wear"].as_array().map(Vec::len)), (&json!("c"), Some(1)), "{said}");
+    // What was learnt answers requests as well.
+    assert_eq!(asked(&home, "bearing")["wear"], said["answer"]["wear"]);
+    home.run(["stop", "bearing"]).ok();
 }
