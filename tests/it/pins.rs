@@ -191,11 +191,20 @@ fn pythons_of_images_are_named_with_an_image_and_with_what_their_service_can_do(
     assert!(!manifest("3.8", image, service).1.contains("the service has no"));
 }
 
+/// Where pyenv keeps Pythons, where somebody has it: Debian has none of the old ones.
+fn versions() -> Vec<PathBuf> {
+    let root = std::env::var_os("PYENV_ROOT").map(PathBuf::from);
+    let root = root.unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap()).join(".pyenv"));
+    let folder = root.join("versions");
+    if !folder.is_dir() {
+        return Vec::new();
+    }
+    names(&folder).into_iter().filter(|name| name.starts_with("3.")).map(|name| folder.join(name)).collect()
+}
+
 /// The Pythons of this machine, the one that tests use anyway among them.
 fn pythons() -> Vec<PathBuf> {
-    let folder = PathBuf::from(std::env::var_os("HOME").unwrap()).join(".pyenv/versions");
-    let found = names(&folder).into_iter().filter(|name| name.starts_with("3."));
-    let mut pythons: Vec<_> = found.map(|name| folder.join(name).join("bin/python3")).collect();
+    let mut pythons: Vec<_> = versions().into_iter().map(|version| version.join("bin/python3")).collect();
     pythons.retain(|python| python.is_file());
     pythons.push(home::tool("python3").get_program().into());
     pythons
@@ -448,12 +457,12 @@ fn the_small_service_is_python_3_6() {
 
 #[test]
 fn old_pins_run_as_they_stand_on_a_python_that_an_image_brings() {
-    let versions = PathBuf::from(std::env::var_os("HOME").unwrap()).join(".pyenv/versions");
-    let Some(version) = names(&versions).into_iter().find(|name| name.starts_with("3.7.")) else {
+    let is_old = |version: &PathBuf| version.file_name().is_some_and(|name| name.to_string_lossy().starts_with("3.7."));
+    let Some(python) = versions().into_iter().find(is_old) else {
         eprintln!("no Python 3.7 is here, so nothing was tried on it");
         return;
     };
-    let (home, registry, python) = (Home::warm(), Registry::start(), versions.join(version));
+    let (home, registry) = (Home::warm(), Registry::start());
     // Debian with what this Python needs, and the Python where official images have theirs.
     let packages = "[libssl3, libffi8, zlib1g, libbz2-1.0, liblzma5, libexpat1]";
     let service = "service: {command: [/bin/true]}";
