@@ -106,6 +106,8 @@ pub struct Input {
     /// Where it is pushed to, if it gets a version of its own: one more than the last one there and here, where the manifest says
     /// so.
     pub versioned: Option<Vec<Reference>>,
+    /// The files that were generated for a project.
+    pub generated: BTreeSet<ArchivePath>,
 }
 
 /// Where a lock is kept.
@@ -179,11 +181,24 @@ impl Input {
             requirements: requirements.first().copied(),
         };
         let generated = generate::service(&manifest, &version, &api).into_iter().chain(generate::bundle(&facts));
+        let mut names = BTreeSet::new();
         for file in generated {
-            bundle.add(path(&file.path)?, Content::Bytes(file.content), Mode::of(file.executable))?;
+            let path = path(&file.path)?;
+            names.insert(path.clone());
+            bundle.add(path, Content::Bytes(file.content), Mode::of(file.executable))?;
         }
         let (steps, commands) = Default::default();
-        Ok(Self { manifest, lock, bundle, origin: project.root.clone(), steps, commands, kept: None, versioned: None })
+        Ok(Self {
+            manifest,
+            lock,
+            bundle,
+            origin: project.root.clone(),
+            steps,
+            commands,
+            kept: None,
+            versioned: None,
+            generated: names,
+        })
     }
 
     /// Opens a bundle. The weights are not touched.
@@ -224,6 +239,7 @@ impl Input {
             commands,
             kept: None,
             versioned: None,
+            generated: BTreeSet::new(),
         })
     }
 
@@ -248,7 +264,17 @@ impl Input {
         let text = taken.to_text().map_err(std::io::Error::from)?;
         let path = ArchivePath::relative(lock::NAME).map_err(std::io::Error::other)?;
         bundle.add(path, Content::Bytes(text.into_bytes()), Mode::Plain)?;
-        Ok(Self { manifest, lock, bundle, origin: bento.path.clone(), steps, commands, kept: None, versioned: None })
+        Ok(Self {
+            manifest,
+            lock,
+            bundle,
+            origin: bento.path.clone(),
+            steps,
+            commands,
+            kept: None,
+            versioned: None,
+            generated: BTreeSet::new(),
+        })
     }
 
     /// A bundle that Ekiben wrote as a bento. Gives the same input as the bundle.
@@ -274,7 +300,17 @@ impl Input {
         bundle.add(path, Content::Bytes(lock_text), Mode::Plain)?;
         bundle.set_version(session, Some(description.version))?;
         let (steps, commands) = Default::default();
-        Ok(Self { manifest, lock, bundle, origin: bento.path.clone(), steps, commands, kept: None, versioned: None })
+        Ok(Self {
+            manifest,
+            lock,
+            bundle,
+            origin: bento.path.clone(),
+            steps,
+            commands,
+            kept: None,
+            versioned: None,
+            generated: BTreeSet::new(),
+        })
     }
 
     /// What is wrong with the models in it, which lies at `path`. They are read as data, nothing of them is loaded.

@@ -103,6 +103,30 @@ impl Bundle {
         })
     }
 
+    /// Writes those of its files, without weights, that are `wanted` into the folder `path`; else as [`Bundle::unpack`]. How many
+    /// they are.
+    ///
+    /// # Errors
+    /// As [`Bundle::unpack`].
+    pub fn unpack_some(
+        &self,
+        session: &Session,
+        path: &Path,
+        wanted: &dyn Fn(&ArchivePath) -> bool,
+    ) -> Result<usize, Error> {
+        let wanted: Vec<_> = self.members.iter().filter(|(path, _)| wanted(path)).collect();
+        let bytes = wanted.iter().map(|(_, member)| member.content.size()).sum();
+        let task = session.progress.task("Unpacking", self.file_name(), Unit::Bytes, Some(bytes));
+        atomic::folder(path, |folder| {
+            let mut opener = Opener::default();
+            for (path, member) in &wanted {
+                let mut file = create(folder, path, member.executable)?;
+                check(path, member, &mut opener, &task, &mut file)?;
+            }
+            Ok::<_, Error>(wanted.len())
+        })
+    }
+
     /// Calls `read` for each of the weights, and verifies what it hands to the hasher.
     fn each_weight(
         &self,

@@ -236,6 +236,13 @@ fn an_archive_is_trained_and_answers() {
     let wear = asked(&home, "bearing-wear-model:1");
     assert!(wear["wear"][0].as_f64().unwrap() >= 0.0, "{wear}");
 
+    // What Ekiben writes around it can be seen.
+    home.run(["unpack", "--generated", "bearing.zip", "made"]).ok();
+    let made = home.folder().join("made");
+    assert!(made.join("ekiben_service/keeper.py").is_file() && made.join("env/docker/entrypoint.sh").is_file());
+    assert!(!made.join("src").exists() && !made.join("ekiben.yaml").exists());
+    home.run(["inspect", "bearing.zip"]).ends(2).says("ekiben init --from bearing.zip");
+
     // It is known what comes of it; trained anew it comes to the same.
     let known = train(&[]).ok().json();
     assert_eq!((&known["digest"], &known["seconds"]), (&first["digest"], &first["seconds"]));

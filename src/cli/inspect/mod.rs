@@ -163,6 +163,12 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         context.printer.report(&AddressReport::new(afar))?;
         return Ok(if is_well { Exit::Success } else { Exit::Error(ErrorKind::Invalid) });
     }
+    if let Target::Archive(path) = &target {
+        let explanation = ErrorKind::Usage
+            .named("inspect/archive")
+            .hint(format!("`ekiben init --from {} NEW-FOLDER` shows what it becomes", path.display()));
+        return Err(Failure::new(explanation, "an archive with a manifest.json is no image and no bundle yet"));
+    }
     if let Target::Bento(found) = target {
         if args.verify {
             let explanation = ErrorKind::Usage
