@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use crate::base::debian::User;
 use crate::io::archive::ArchivePath;
 use crate::project::manifest::Manifest;
+pub use crate::project::manifest::training::TRAINED;
 
 /// Root of the code, and working directory: `src/predict.py` of a project lies at `/app/src/predict.py`.
 pub const CODE: &str = "/app";
@@ -19,8 +20,6 @@ pub const SERVICE: &str = "/app/ekiben_service";
 pub const ENTRYPOINT: &str = "/app/env/docker/entrypoint.sh";
 /// The models: each has a folder of its name.
 pub const MODELS: &str = "/models";
-/// The folder of models that are trained where the image runs: a volume of its user's.
-pub const TRAINED: &str = "/trained";
 /// User and group, by number, as bentos have them.
 pub const USER: u32 = 1034;
 /// Their name.

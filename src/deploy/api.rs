@@ -25,7 +25,7 @@ const LARGEST: u64 = 32 << 20;
 const PATIENCE: Patience = Patience::within(Duration::from_secs(60));
 
 /// Between two looks at what is waited for.
-const PAUSE: Duration = Duration::from_millis(500);
+pub const PAUSE: Duration = Duration::from_millis(500);
 
 /// The API server of a cluster, and who asks it.
 #[derive(Clone, Debug)]
@@ -168,7 +168,7 @@ impl Api {
     fn pods(&self, object: &Object) -> Option<String> {
         let mut url = self.url.clone();
         url.set_path(&format!("api/v1/namespaces/{}/pods", self.namespace_of(object)));
-        url.query_pairs_mut().append_pair("labelSelector", &object.instance()?);
+        url.query_pairs_mut().append_pair("labelSelector", &object.of_pods()?);
         let pods = self.ask(&Method::GET, &url, None).ok()??;
         let reasons: Vec<_> = pods["items"].as_array()?.iter().filter_map(reason).collect();
         (!reasons.is_empty()).then(|| reasons.join("; "))
@@ -252,15 +252,17 @@ fn becomes_ready(object: &Object) -> bool {
 
 /// How far an object is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Progress {
+pub enum Progress {
+    /// It is ready.
     Ready,
+    /// It may become so.
     NotYet,
     /// It will not be: for this reason.
     Never(String),
 }
 
 /// How far `object` is by what the server has `found` of it: as `kubectl rollout status` and `kubectl wait` see it.
-fn progress(object: &Object, found: &Value) -> Progress {
+pub fn progress(object: &Object, found: &Value) -> Progress {
     let status = &found["status"];
     let condition = |kind: &str| {
         let all = status["conditions"].as_array().into_iter().flatten();

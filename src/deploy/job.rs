@@ -1,5 +1,7 @@
 //! A model that works off records: Job and CronJob.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value, json};
 
 use super::object::{Metadata, Object};
@@ -35,19 +37,43 @@ pub fn args(batch: &Records) -> Vec<String> {
 /// The Job. What it runs cannot be changed in Kubernetes, so its name has a digest of it: another one is another Job.
 pub fn job(target: &Target, settings: &Settings<'_>, metadata: &Metadata) -> Object {
     let Pod { spec, notes } = pod::of(target, settings, Role::Ends, Extent::Whole);
-    let parts = settings.deploy.batch.as_ref().and_then(|batch| batch.parts);
-    once(spec, &notes, parts, settings, metadata)
+    once(spec, &notes, &Course::of_records(settings), settings, metadata)
+}
+
+/// How a Job goes on.
+#[derive(Clone, Copy, Debug)]
+pub struct Course<'a> {
+    /// Into how many parts it is divided.
+    pub parts: Option<u32>,
+    /// How the program ends where another run would end the same way.
+    pub given_up: &'a [u8],
+    /// The labels of its pods; none are those of the Job.
+    pub labels: Option<&'a BTreeMap<String, String>>,
+    /// Seconds after its end for which it is there; none is until it is deleted.
+    pub kept: Option<u64>,
+}
+
+impl Course<'_> {
+    /// That of what is worked off.
+    fn of_records(settings: &Settings<'_>) -> Self {
+        let batch = settings.deploy.batch.as_ref();
+        let given_up: &[u8] = if batch.is_some() { &GIVEN_UP } else { &[] };
+        Self { parts: batch.and_then(|batch| batch.parts), given_up, ..Self::PLAIN }
+    }
+
+    /// That of a program of which nothing is known.
+    pub const PLAIN: Self = Self { parts: None, given_up: &[], labels: None, kept: Some(KEPT) };
 }
 
 /// A Job of this pod, whose name has a digest of what it does.
 pub fn once(
     pod: Map<String, Value>,
-    notes: &std::collections::BTreeMap<String, String>,
-    parts: Option<u32>,
+    notes: &BTreeMap<String, String>,
+    course: &Course<'_>,
     settings: &Settings<'_>,
     metadata: &Metadata,
 ) -> Object {
-    let mut spec = template(pod, parts, settings, metadata);
+    let mut spec = template(pod, course, settings, metadata);
     let digest = Digest::of(spec.to_string()).hex();
     let name = format!("{}-{}", metadata.name.get(..54).unwrap_or(&metadata.name), &digest[..8]);
     if settings.state == State::Stopped {
@@ -61,7 +87,6 @@ pub fn once(
 /// The CronJob.
 pub fn cron_job(target: &Target, settings: &Settings<'_>, metadata: &Metadata) -> Object {
     let Pod { spec, notes } = pod::of(target, settings, Role::Ends, Extent::Whole);
-    let parts = settings.deploy.batch.as_ref().and_then(|batch| batch.parts);
     let schedule = match &settings.deploy.schedule {
         Some(Schedule::At(text)) => text.as_str(),
         _ => "",
@@ -75,7 +100,7 @@ pub fn cron_job(target: &Target, settings: &Settings<'_>, metadata: &Metadata) -
             "suspend": settings.state == State::Stopped,
             "jobTemplate": {
                 "metadata": {"labels": metadata.labels},
-                "spec": template(spec, parts, settings, metadata),
+                "spec": template(spec, &Course::of_records(settings), settings, metadata),
             },
         },
     });
@@ -88,11 +113,11 @@ pub fn cron_job(target: &Target, settings: &Settings<'_>, metadata: &Metadata) -
 }
 
 /// The `spec` of a Job.
-fn template(mut pod: Map<String, Value>, parts: Option<u32>, settings: &Settings<'_>, metadata: &Metadata) -> Value {
-    let failure = (settings.deploy.kubernetes() >= TELLS_FAILURES && settings.deploy.batch.is_some()).then(|| {
+fn template(mut pod: Map<String, Value>, course: &Course<'_>, settings: &Settings<'_>, metadata: &Metadata) -> Value {
+    let failure = (settings.deploy.kubernetes() >= TELLS_FAILURES && !course.given_up.is_empty()).then(|| {
         // With such a policy a pod is never started again itself: another one takes its place, and goes on behind what is done.
         pod.insert("restartPolicy".to_owned(), json!("Never"));
-        let given_up = json!({"containerName": "model", "operator": "In", "values": GIVEN_UP});
+        let given_up = json!({"containerName": "model", "operator": "In", "values": course.given_up});
         json!({"rules": [
             {"action": "FailJob", "onExitCodes": given_up},
             {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
@@ -100,16 +125,18 @@ fn template(mut pod: Map<String, Value>, parts: Option<u32>, settings: &Settings
     });
     let mut spec = json!({
         "backoffLimit": 3,
-        "ttlSecondsAfterFinished": KEPT,
-        "template": {"metadata": {"labels": metadata.labels}, "spec": pod},
+        "template": {"metadata": {"labels": course.labels.unwrap_or(&metadata.labels)}, "spec": pod},
     });
+    if let Some(kept) = course.kept {
+        spec["ttlSecondsAfterFinished"] = json!(kept);
+    }
     if !settings.deploy.annotations.is_empty() {
         spec["template"]["metadata"]["annotations"] = json!(settings.deploy.annotations);
     }
     if let Some(failure) = failure {
         spec["podFailurePolicy"] = failure;
     }
-    if let Some(parts) = parts {
+    if let Some(parts) = course.parts {
         spec["completions"] = json!(parts);
         spec["parallelism"] = json!(parts);
         spec["completionMode"] = json!("Indexed");

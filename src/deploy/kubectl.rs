@@ -6,10 +6,14 @@ use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::api::{PAUSE, Progress, progress};
+use super::learning;
 use super::object::{Object, documents, resource};
+use super::pod::Role;
 use crate::io::explain::{ErrorKind, Explain, Explanation};
 use crate::io::http;
 use crate::io::tied::tied;
@@ -230,13 +234,28 @@ impl Kubectl {
     pub fn prune(&self, objects: &[Object]) -> Result<Vec<String>, Error> {
         let gone = OPTIONAL.iter().filter(|(kind, _)| !objects.iter().any(|object| object.kind() == *kind));
         let kinds: Vec<_> = gone.map(|(_, plural)| *plural).collect();
-        let Some(first) = objects.first().filter(|_| !kinds.is_empty()) else { return Ok(Vec::new()) };
+        let Some(first) = objects.first() else { return Ok(Vec::new()) };
         let selector = format!("{},app.kubernetes.io/managed-by=ekiben", first.instance().unwrap_or_default());
-        let kinds = kinds.join(",");
-        let args = ["delete", &kinds, "--selector", &selector, "--ignore-not-found"];
-        let lines = lines(self.run(&within(&args, first.namespace()), None)?)?;
+        let mut said = self.prune_parts(objects, first, &selector)?;
+        if !kinds.is_empty() {
+            let args = ["delete", &kinds.join(","), "--selector", &selector, "--ignore-not-found"];
+            said.extend(lines(self.run(&within(&args, first.namespace()), None)?)?);
+        }
         // It says this where there is nothing.
-        Ok(lines.into_iter().filter(|line| line != "No resources found").collect())
+        Ok(said.into_iter().filter(|line| line != "No resources found").collect())
+    }
+
+    /// The same of what trains a model and takes its messages: of these there are several, and a Job of what was trained before.
+    fn prune_parts(&self, objects: &[Object], first: &Object, selector: &str) -> Result<Vec<String>, Error> {
+        let parts: Vec<_> = learning::PARTS.into_iter().filter_map(Role::command).collect();
+        let selector = format!("{selector},{} in ({})", learning::COMPONENT, parts.join(","));
+        let mut kept: Vec<_> = objects.iter().map(|object| format!("metadata.name!={}", object.name())).collect();
+        kept.sort();
+        kept.dedup();
+        let kept = kept.join(",");
+        let kinds = "deployments,jobs,networkpolicies";
+        let args = ["delete", kinds, "--selector", &selector, "--field-selector", &kept, "--ignore-not-found"];
+        lines(self.run(&within(&args, first.namespace()), None)?)
     }
 
     /// What would change.
@@ -274,7 +293,10 @@ impl Kubectl {
             let name = format!("{}/{}", resource(object), object.name());
             let args = match object.kind() {
                 "Deployment" => vec!["rollout", "status", &name, &timeout],
-                "Job" => vec!["wait", "--for=condition=complete", &name, &timeout],
+                "Job" => {
+                    self.wait_for_job(object, &name, seconds)?;
+                    continue;
+                }
                 "InferenceService" => vec!["wait", "--for=condition=Ready", &name, &timeout],
                 "Service" if object.value()["apiVersion"] != "v1" => {
                     vec!["wait", "--for=condition=Ready", &name, &timeout]
@@ -291,9 +313,26 @@ impl Kubectl {
         Ok(())
     }
 
+    /// Unlike `kubectl wait`, this ends when the Job has failed.
+    fn wait_for_job(&self, job: &Object, name: &str, seconds: u64) -> Result<(), Error> {
+        let until = Instant::now() + Duration::from_secs(seconds);
+        let never = |why: String| {
+            let why = self.pods(job, job.namespace()).unwrap_or(why);
+            Err(Error::NotReady { what: name.to_owned(), why })
+        };
+        loop {
+            match progress(job, &self.find(job)?.unwrap_or_default()) {
+                Progress::Ready => return Ok(()),
+                Progress::Never(why) => return never(why),
+                Progress::NotYet if Instant::now() >= until => return never(format!("{seconds} s were not enough")),
+                Progress::NotYet => std::thread::sleep(PAUSE),
+            }
+        }
+    }
+
     /// What the pods of an object wait for.
     fn pods(&self, object: &Object, namespace: Option<&str>) -> Option<String> {
-        let selector = object.instance()?;
+        let selector = object.of_pods()?;
         let output = self.run(&within(&["get", "pods", "-l", &selector, "-o", "json"], namespace), None).ok()?;
         let pods: Value = serde_json::from_slice(&output.stdout).ok()?;
         let reasons: Vec<_> = pods["items"].as_array()?.iter().filter_map(reason).collect();

@@ -8,6 +8,7 @@ mod expose;
 pub mod follower;
 mod job;
 pub mod kubectl;
+mod learning;
 mod object;
 mod pod;
 mod scaled;
@@ -21,10 +22,12 @@ use serde_json::{Value, json};
 
 pub use cluster::{Cluster, Way};
 pub use object::{Metadata, Object, documents, kustomization};
-pub use target::{Endpoint, Ready, Target, Weight};
+pub use target::{Endpoint, Ready, Target, Weight, is_trained};
 
 use crate::io::explain::{ErrorKind, Explain, Explanation};
-use crate::project::manifest::deploy::{Deploy, Kind, Models, Secret};
+use crate::project::manifest::deploy::{Deploy, Kind, Models, Resources, Secret};
+use crate::project::validate::deploy::seconds_to_start;
+use pod::Role;
 
 /// What is wished of a deployment.
 #[derive(Clone, Copy, Debug)]
@@ -58,12 +61,13 @@ pub fn objects(target: &Target, deploy: &Deploy, state: State) -> Vec<Object> {
         objects.push(Object::new("v1", "ServiceAccount", metadata, body).annotated(&annotations));
     }
     objects.extend(storage::objects(target, settings, metadata));
+    objects.extend(learning::before(target, settings, metadata));
     match deploy.kind() {
         Kind::Service => {
             objects.extend(service::objects(target, settings, metadata));
             objects.extend(expose::objects(target, settings, metadata));
         }
-        Kind::Worker => objects.push(service::deployment(target, settings, metadata)),
+        Kind::Worker => objects.push(service::deployment(target, settings, Role::Works, metadata)),
         Kind::Keda => {
             objects.extend(service::objects(target, settings, metadata));
             objects.extend(expose::objects(target, settings, metadata));
@@ -74,7 +78,16 @@ pub fn objects(target: &Target, deploy: &Deploy, state: State) -> Vec<Object> {
         Kind::Knative => objects.push(scaled::knative(target, settings, metadata)),
         Kind::KServe => objects.push(scaled::kserve(target, settings, metadata)),
     }
+    objects.extend(learning::beside(target, settings, metadata));
     objects
+}
+
+/// Seconds for which each of the objects of `target` is waited for: what a node needs to pull the image, what the model needs to become
+/// ready, and to be trained where it is.
+pub fn patience(target: &Target, deploy: &Deploy) -> u64 {
+    let settings = &Settings { deploy, state: State::Running, name: &deploy.name_for(&target.name) };
+    let training = if settings.is_trained_there(target) { learning::seconds(deploy) } else { 0 };
+    pod::PULLED + seconds_to_start(deploy, target.bytes()) + training
 }
 
 /// Knative starts a pod for whoever asks: it has no state in which it does not.
@@ -102,18 +115,45 @@ impl Settings<'_> {
     /// The labels of all objects (Kubernetes' "recommended labels"), and those of the person's.
     fn labels(&self, target: &Target) -> BTreeMap<String, String> {
         let mut labels = self.deploy.labels.clone();
-        labels.extend(self.selector(target));
+        labels.extend(self.selector(target, Role::Serves));
         labels.insert("app.kubernetes.io/component".to_owned(), "model".to_owned());
         labels.insert("app.kubernetes.io/managed-by".to_owned(), "ekiben".to_owned());
         labels.insert("app.kubernetes.io/version".to_owned(), label(&target.version));
         labels
     }
 
-    /// What pods are known by. It never changes, so it is small.
-    fn selector(&self, target: &Target) -> BTreeMap<String, String> {
-        [("name", label(&target.name)), ("instance", self.name.to_owned())]
+    /// What pods are known by. It never changes, so it is small. Those that nobody sends requests to are of another instance.
+    fn selector(&self, target: &Target, role: Role) -> BTreeMap<String, String> {
+        [("name", label(&target.name)), ("instance", self.named(role))]
             .map(|(key, value)| (format!("app.kubernetes.io/{key}"), value))
             .into()
+    }
+
+    /// What is called after what these pods do.
+    fn named(&self, role: Role) -> String {
+        role.command().map_or_else(|| self.name.to_owned(), |command| format!("{}-{command}", self.name))
+    }
+
+    /// Whether the model is one that lies on a claim when it is trained: a job or messages train it in the cluster.
+    fn is_trained_there(&self, target: &Target) -> bool {
+        matches!(self.deploy.kind(), Kind::Service | Kind::Keda) && (self.has_job(target) || target.duties.learns)
+    }
+
+    /// Whether a job trains it.
+    fn has_job(&self, target: &Target) -> bool {
+        let asked = self.deploy.training.as_ref().and_then(|training| training.job);
+        target.duties.trains && asked.unwrap_or(!target.is_trained)
+    }
+
+    /// Whether it may run without a model.
+    fn is_untrained(&self, target: &Target) -> bool {
+        self.is_trained_there(target) && !target.is_trained
+    }
+
+    /// What such a pod gets.
+    fn resources(&self, role: Role) -> Option<&Resources> {
+        let own = self.deploy.training.as_ref().and_then(|training| training.resources.as_ref());
+        own.filter(|_| matches!(role, Role::Trains | Role::Learns)).or(self.deploy.resources.as_ref())
     }
 
     /// The name of the pods' service account.
@@ -122,7 +162,10 @@ impl Settings<'_> {
     }
 
     /// How many pods, where it is not something else that decides.
-    fn replicas(&self) -> Option<u32> {
+    fn replicas(&self, role: Role) -> Option<u32> {
+        if let Some(count) = self.workers(role) {
+            return Some(if self.state == State::Stopped { 0 } else { count });
+        }
         match (self.state, self.deploy.scaling(), self.deploy.kind()) {
             // It is told to pause.
             (_, _, Kind::Keda) => None,
@@ -132,8 +175,20 @@ impl Settings<'_> {
         }
     }
 
+    /// How many pods there are that messages are for.
+    fn workers(&self, role: Role) -> Option<u32> {
+        match role {
+            Role::Consumes => Some(self.deploy.messages.as_ref().and_then(|broker| broker.replicas).unwrap_or(1)),
+            Role::Learns => Some(1),
+            Role::Serves | Role::Works | Role::Ends | Role::Trains => None,
+        }
+    }
+
     /// Whether there may be several pods at once, for as long as nothing goes wrong.
-    fn is_several(&self) -> bool {
+    fn is_several(&self, role: Role) -> bool {
+        if let Some(count) = self.workers(role) {
+            return count > 1;
+        }
         let scaling = self.deploy.scaling();
         scaling.map_or(self.deploy.replicas.unwrap_or(1), |scaling| *scaling.pods.end()) > 1
     }

@@ -117,10 +117,14 @@ impl Object {
         self.value["apiVersion"].as_str().and_then(|version| version.split_once('/')).map_or("", |(group, _)| group)
     }
 
-    /// The selector of the pods that belong to it.
+    /// The selector of all objects of its model.
     pub fn instance(&self) -> Option<String> {
-        const KEY: &str = "app.kubernetes.io/instance";
-        Some(format!("{KEY}={}", self.value["metadata"]["labels"].get(KEY)?.as_str()?))
+        selected(&self.value["metadata"])
+    }
+
+    /// The selector of the pods that belong to it.
+    pub fn of_pods(&self) -> Option<String> {
+        selected(&self.value["spec"]["template"]["metadata"]).or_else(|| self.instance())
     }
 
     /// What the file of it is called: `deployment-iris.yaml`.
@@ -132,6 +136,11 @@ impl Object {
     pub fn yaml(&self) -> String {
         yaml_with_notes(&self.value, &self.notes)
     }
+}
+
+fn selected(metadata: &Value) -> Option<String> {
+    const KEY: &str = "app.kubernetes.io/instance";
+    Some(format!("{KEY}={}", metadata["labels"].get(KEY)?.as_str()?))
 }
 
 /// What kubectl calls an object's kind, with its group where others have the same.

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::Settings;
 use super::target::Target;
+use super::{Settings, learning};
 use crate::bundle::runtime::{Convention, USER};
 use crate::io::digest::Digest;
 use crate::io::size;
@@ -23,6 +23,9 @@ const UNROUTED: u64 = 5;
 /// The first version that has the action `sleep` before a container ends.
 const SLEEPS: KubernetesVersion = KubernetesVersion(30);
 
+/// Seconds that a node has to pull an image.
+pub const PULLED: u64 = 300;
+
 /// What a pod is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -32,6 +35,34 @@ pub enum Role {
     Works,
     /// The same, until it has done it.
     Ends,
+    /// It answers messages.
+    Consumes,
+    /// It trains the model with messages.
+    Learns,
+    /// It trains the model once.
+    Trains,
+}
+
+impl Role {
+    /// What the image is told to do; nothing where it is settings that say it.
+    pub fn command(self) -> Option<&'static str> {
+        match self {
+            Self::Serves | Self::Works | Self::Ends => None,
+            Self::Consumes => Some("consume"),
+            Self::Learns => Some("learn"),
+            Self::Trains => Some("train"),
+        }
+    }
+
+    /// Whether it answers at its port: all, or for its health alone.
+    fn listens(self) -> bool {
+        matches!(self, Self::Serves | Self::Consumes | Self::Learns)
+    }
+
+    /// Whether what is trained concerns it.
+    pub fn is_of_training(self) -> bool {
+        !matches!(self, Self::Works | Self::Ends)
+    }
 }
 
 /// What a pod is made of, and what is said of its numbers.
@@ -77,15 +108,17 @@ pub fn of(target: &Target, settings: &Settings<'_>, role: Role, extent: Extent) 
         );
         pod.note(["volumes"], "Workers of PyTorch's pass tensors through shm, which counts as memory of the pod.");
     }
-    let before = weights(target, settings, &mut volumes);
+    let weights = weights(target, settings, &mut volumes);
+    let more = learning::of_pod(target, settings, role, &mut volumes, &mut pod);
+    let before: Vec<_> = weights.into_iter().chain(more.before).collect();
 
     pod.note(["containers", "0", "image"], format!("{} {}", target.name, target.version));
     let mut container = json!({
         "name": "model",
         "image": target.image.to_string(),
         "imagePullPolicy": "IfNotPresent",
-        "env": environment(target, settings),
-        "resources": resources(target, deploy.resources.as_ref(), &mut pod),
+        "env": environment(target, settings, more.variables),
+        "resources": resources(target, settings.resources(role), &mut pod),
         "securityContext": locked_in(),
         "volumeMounts": volumes.mounts,
     });
@@ -93,14 +126,14 @@ pub fn of(target: &Target, settings: &Settings<'_>, role: Role, extent: Extent) 
     if !secrets.is_empty() {
         container["envFrom"] = json!(secrets);
     }
-    let args = settings.args();
+    let args = role.command().map_or_else(|| settings.args(), |command| vec![command.to_owned()]);
     if !args.is_empty() {
         container["args"] = json!(args);
     }
-    if role == Role::Serves {
-        serving(&mut container, target, settings, extent, &mut pod);
+    if role.listens() {
+        serving(&mut container, target, settings, role, extent, &mut pod);
     }
-    if let Some(initial) = before {
+    if !before.is_empty() {
         let is_s5cmd = deploy.fetcher.as_ref().is_some_and(|fetcher| fetcher.program == Some(FetchProgram::S5cmd));
         if is_s5cmd {
             pod.note(
@@ -109,7 +142,7 @@ pub fn of(target: &Target, settings: &Settings<'_>, role: Role, extent: Extent) 
                  (peak/s5cmd#769). `ekiben fetch` does both.",
             );
         }
-        pod.spec.insert("initContainers".to_owned(), json!([initial]));
+        pod.spec.insert("initContainers".to_owned(), json!(before));
     }
     pod.spec.insert("containers".to_owned(), json!([container]));
     pod.spec.insert("volumes".to_owned(), json!(volumes.volumes));
@@ -132,37 +165,45 @@ fn whole(pod: &mut Pod, target: &Target, settings: &Settings<'_>, role: Role) {
     pod.spec.insert("securityContext".to_owned(), security());
     let grace = match role {
         Role::Serves => UNROUTED + target.service.grace + PERIOD,
+        Role::Consumes | Role::Learns => target.service.grace + PERIOD,
         Role::Works | Role::Ends => 60,
+        Role::Trains => PERIOD,
     };
     pod.spec.insert("terminationGracePeriodSeconds".to_owned(), json!(grace));
     pod.note(
         ["terminationGracePeriodSeconds"],
         match role {
             Role::Serves => "Time to be taken out of the Service, to answer what came before, and to end.",
+            Role::Consumes => "Time to answer the messages that were taken, and to end.",
+            Role::Learns => "Time to write down the records that were taken, and to end.",
             Role::Works | Role::Ends => "Time to finish the records that were begun.",
+            Role::Trains => "A training that is ended begins anew.",
         },
     );
     if !deploy.nodes.is_empty() {
         pod.spec.insert("nodeSelector".to_owned(), json!(deploy.nodes));
     }
+    if role.is_of_training() {
+        learning::together(pod, target, settings);
+    }
     if !deploy.tolerations.is_empty() {
         pod.spec.insert("tolerations".to_owned(), json!(deploy.tolerations));
     }
-    if role == Role::Ends {
+    if matches!(role, Role::Ends | Role::Trains) {
         pod.spec.insert("restartPolicy".to_owned(), json!("OnFailure"));
-    } else if settings.is_several() {
+    } else if settings.is_several(role) {
         let spread = json!([{
             "maxSkew": 1,
             "topologyKey": "kubernetes.io/hostname",
             "whenUnsatisfiable": "ScheduleAnyway",
-            "labelSelector": {"matchLabels": settings.selector(target)},
+            "labelSelector": {"matchLabels": settings.selector(target, role)},
         }]);
         pod.spec.insert("topologySpreadConstraints".to_owned(), spread);
     }
 }
 
 /// Port, probes and the way to the end.
-fn serving(container: &mut Value, target: &Target, settings: &Settings<'_>, extent: Extent, pod: &mut Pod) {
+fn serving(container: &mut Value, target: &Target, settings: &Settings<'_>, role: Role, extent: Extent, pod: &mut Pod) {
     let service = &target.service;
     let port = if extent == Extent::Whole { json!("http") } else { json!(service.port) };
     let name = if extent == Extent::Whole { "http" } else { "http1" };
@@ -177,14 +218,18 @@ fn serving(container: &mut Value, target: &Target, settings: &Settings<'_>, exte
     };
     let seconds = seconds_to_start(settings.deploy, target.bytes());
     let failures = seconds.div_ceil(PERIOD).max(1);
-    container["startupProbe"] = probe(&service.ready, PERIOD, failures);
+    let untrained = service.live.as_ref().filter(|_| settings.is_untrained(target) || role != Role::Serves);
+    container["startupProbe"] = probe(untrained.unwrap_or(&service.ready), PERIOD, failures);
     let weights = match target.bytes() / 1_000_000 {
         0 => String::new(),
         megabytes => format!(", with {megabytes} MB of weights"),
     };
     pod.note(
         ["containers", "0", "startupProbe"],
-        format!("{} s to become ready{weights}: `start` says otherwise.", failures * PERIOD),
+        match untrained {
+            Some(_) => "It asks the server, not the model, which may be trained later.".to_owned(),
+            None => format!("{} s to become ready{weights}: `start` says otherwise.", failures * PERIOD),
+        },
     );
     container["readinessProbe"] = probe(&service.ready, PERIOD, 3);
     match &service.live {
@@ -200,7 +245,8 @@ fn serving(container: &mut Value, target: &Target, settings: &Settings<'_>, exte
             "No livenessProbe: nothing is known of a path that answers while the model is at work.",
         ),
     }
-    if extent == Extent::Knative {
+    // Whoever is asked for its health alone is not routed to.
+    if extent == Extent::Knative || role != Role::Serves {
         return;
     }
     let pause = if settings.deploy.kubernetes() >= SLEEPS {
@@ -277,7 +323,7 @@ pub fn filling(target: &Target, settings: &Settings<'_>, fetcher: &Fetcher, from
     let volume = json!({"name": "models", "persistentVolumeClaim": {"claimName": claim}});
     let scratch = json!({"name": "tmp", "emptyDir": {}});
     let mount = json!({"name": "models", "mountPath": target.folder, "subPath": folder});
-    let container = fetching(target, settings, fetcher, from, mount);
+    let container = fetching(target, settings, fetcher, &Fetched::weights(target, from), mount);
     pod.spec.insert("containers".to_owned(), json!([container]));
     pod.spec.insert("volumes".to_owned(), json!([volume, scratch]));
     pod.spec.insert("serviceAccountName".to_owned(), json!(settings.account()));
@@ -288,28 +334,54 @@ pub fn filling(target: &Target, settings: &Settings<'_>, fetcher: &Fetcher, from
     pod
 }
 
-/// The container that fetches what is at `from` to where the weights lie.
-fn fetching(target: &Target, settings: &Settings<'_>, fetcher: &Fetcher, from: &str, mount: Value) -> Value {
+/// What is fetched.
+pub struct Fetched<'a> {
+    /// What the container is called.
+    pub name: &'a str,
+    /// The address.
+    pub from: &'a str,
+    /// The folder.
+    pub to: &'a str,
+    /// Files with the digests that they have to have.
+    pub expected: Vec<(&'a str, Digest)>,
+}
+
+impl<'a> Fetched<'a> {
+    /// The weights, where they lie.
+    fn weights(target: &'a Target, from: &'a str) -> Self {
+        let expected = target.weights.iter().filter_map(|(path, weight)| Some((path.as_str(), weight.digest?)));
+        Self { name: "weights", from, to: &target.folder, expected: expected.collect() }
+    }
+}
+
+/// The container that fetches what is somewhere else.
+pub fn fetching(
+    target: &Target,
+    settings: &Settings<'_>,
+    fetcher: &Fetcher,
+    fetched: &Fetched<'_>,
+    mount: Value,
+) -> Value {
+    let Fetched { name, from, to, expected } = fetched;
     let args: Vec<String> = match fetcher.program.unwrap_or_default() {
         FetchProgram::Ekiben => {
-            let mut args = ["fetch", from, "--to", &target.folder].map(str::to_owned).to_vec();
-            for (path, weight) in &target.weights {
-                let Some(digest) = weight.digest else { continue };
+            let mut args = ["fetch", from, "--to", to].map(str::to_owned).to_vec();
+            for (path, digest) in expected {
                 args.extend(["--expect-sha256".to_owned(), format!("{path}={}", digest.hex())]);
             }
             args
         }
         FetchProgram::S5cmd => {
             let all = format!("{}/*", from.trim_end_matches('/'));
-            ["sync", &all, &format!("{}/", target.folder)].map(str::to_owned).to_vec()
+            ["sync", &all, &format!("{to}/")].map(str::to_owned).to_vec()
         }
     };
     let mut container = json!({
-        "name": "weights",
+        "name": name,
         "image": fetcher.image,
         "imagePullPolicy": "IfNotPresent",
         "args": args,
-        "env": environment(target, settings),
+        "env": environment(target, settings, BTreeMap::new()),
         "resources": {"requests": {"cpu": "500m", "memory": "256Mi"}, "limits": {"memory": "256Mi"}},
         "securityContext": locked_in(),
         "volumeMounts": [mount, {"name": "tmp", "mountPath": "/tmp"}],
@@ -321,8 +393,8 @@ fn fetching(target: &Target, settings: &Settings<'_>, fetcher: &Fetcher, from: &
     container
 }
 
-/// The variables of the container, by name.
-fn environment(target: &Target, settings: &Settings<'_>) -> Vec<Value> {
+/// The variables of the container, by name, with `more`.
+fn environment(target: &Target, settings: &Settings<'_>, more: BTreeMap<String, Value>) -> Vec<Value> {
     let deploy = settings.deploy;
     // The root cannot be written to, and libraries keep things in the home folder.
     let mut all = BTreeMap::from([
@@ -341,6 +413,7 @@ fn environment(target: &Target, settings: &Settings<'_>) -> Vec<Value> {
     }
     all.extend(deploy.env.iter().map(|(name, value)| (name.clone(), json!({"value": value}))));
     all.extend(settings.variables(target).into_iter().map(|(name, value)| (name, json!({"value": value}))));
+    all.extend(more);
     let named = |(name, value): (String, Value)| {
         let mut variable = value;
         variable["name"] = json!(name);
@@ -373,7 +446,7 @@ fn weights(target: &Target, settings: &Settings<'_>, volumes: &mut Volumes) -> O
             );
             let mount = json!({"name": "models", "mountPath": target.folder});
             let fetcher = settings.deploy.fetcher.as_ref()?;
-            Some(fetching(target, settings, fetcher, &from, mount))
+            Some(fetching(target, settings, fetcher, &Fetched::weights(target, &from), mount))
         }
         Models::Claim(_) => {
             let claim = settings.claim()?;
@@ -383,26 +456,28 @@ fn weights(target: &Target, settings: &Settings<'_>, volumes: &mut Volumes) -> O
                 json!({"persistentVolumeClaim": {"claimName": claim, "readOnly": true}}),
                 json!({"mountPath": target.folder, "subPath": folder, "readOnly": true}),
             );
-            (settings.deploy.fill.is_some() && target.has_python).then(|| waiting(target, &folder))
+            let mount = json!({"name": "models", "mountPath": target.folder, "subPath": folder, "readOnly": true});
+            let files = target.weights.keys().map(|path| format!("{}/{path}", target.folder));
+            let is_filled = settings.deploy.fill.is_some() && target.has_python;
+            is_filled.then(|| waiting(target, "weights", files, mount))
         }
     }
 }
 
-/// The container that waits until a job has brought all weights: each file appears whole.
-fn waiting(target: &Target, folder: &str) -> Value {
+/// The container that waits until somebody has brought all files: each appears whole.
+pub fn waiting(target: &Target, name: &str, files: impl IntoIterator<Item = String>, mount: Value) -> Value {
     let program = "import os, sys, time\n\
         while not all(map(os.path.exists, sys.argv[1:])):\n    time.sleep(1)\n";
-    let files = target.weights.keys().map(|path| format!("{}/{path}", target.folder));
     let mut command = vec!["python".to_owned(), "-c".to_owned(), program.to_owned()];
     command.extend(files);
     json!({
-        "name": "weights",
+        "name": name,
         "image": target.image.to_string(),
         "imagePullPolicy": "IfNotPresent",
         "args": command,
         "resources": {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "64Mi"}},
         "securityContext": locked_in(),
-        "volumeMounts": [{"name": "models", "mountPath": target.folder, "subPath": folder, "readOnly": true}],
+        "volumeMounts": [mount],
     })
 }
 
@@ -416,7 +491,7 @@ fn volume_name(kind: &str, object: &str) -> String {
 }
 
 /// The volumes of a pod, and where its container sees them.
-struct Volumes {
+pub struct Volumes {
     volumes: Vec<Value>,
     mounts: Vec<Value>,
 }
@@ -429,7 +504,8 @@ impl Volumes {
         volumes
     }
 
-    fn add(&mut self, name: &str, volume: Value, mount: Value) {
+    /// Adds one.
+    pub fn add(&mut self, name: &str, volume: Value, mount: Value) {
         let named = |mut value: Value| {
             value["name"] = json!(name);
             value
@@ -454,7 +530,8 @@ impl Volumes {
 }
 
 impl Pod {
-    fn note<'a>(&mut self, steps: impl IntoIterator<Item = &'a str>, note: impl Into<String>) {
+    /// Adds a comment above what `steps` lead to.
+    pub fn note<'a>(&mut self, steps: impl IntoIterator<Item = &'a str>, note: impl Into<String>) {
         self.notes.insert(crate::formats::document::pointer(steps), note.into());
     }
 }

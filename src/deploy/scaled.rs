@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::object::{Metadata, Object};
-use super::pod::{self, Extent, Pod, Role};
+use super::pod::{self, Extent, PULLED, Pod, Role};
 use super::service::rollout;
 use super::target::Target;
 use super::{Settings, State};
@@ -23,9 +23,6 @@ const WINDOW: (u64, u64) = (6, 60);
 
 /// Seconds after which Knative gives up a model that does not become ready, where nothing is said.
 const PROGRESS: u64 = 600;
-
-/// Seconds that a node has to pull an image.
-const PULLED: u64 = 300;
 
 /// Whole seconds that a model without requests keeps its pods.
 fn patience(deploy: &Deploy) -> u64 {

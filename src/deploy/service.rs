@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::object::{Metadata, Object};
 use super::pod::{self, Extent, Pod, Role};
 use super::target::Target;
-use super::{Settings, State};
+use super::{Settings, State, learning};
 use crate::project::manifest::deploy::{Deploy, Kind, Metric, Models, NetworkAccess, Scaling, UsedMetric};
 
 /// Percent of the processors that a pod has requested, above which there are to be more pods.
@@ -14,45 +14,60 @@ const BUSY: u32 = 70;
 /// The objects of a service.
 pub fn objects(target: &Target, settings: &Settings<'_>, metadata: &Metadata) -> Vec<Object> {
     let deploy = settings.deploy;
-    let mut objects = vec![deployment(target, settings, metadata), service(target, settings, metadata)];
+    let mut objects = vec![deployment(target, settings, Role::Serves, metadata), service(target, settings, metadata)];
     let scaling = deploy.scaling().filter(|_| deploy.kind() == Kind::Service);
     // Of one pod, or none, a budget would keep nodes from being emptied.
     if scaling.as_ref().map_or(deploy.replicas.unwrap_or(1), |scaling| *scaling.pods.start()) > 1 {
-        let body = json!({"spec": {"maxUnavailable": 1, "selector": {"matchLabels": settings.selector(target)}}});
+        let body = json!({"spec": {"maxUnavailable": 1, "selector": {"matchLabels": settings.selector(target, Role::Serves)}}});
         objects.push(Object::new("policy/v1", "PodDisruptionBudget", metadata, body));
     }
     objects.extend(scaling.filter(|_| settings.state == State::Running).map(|scaling| autoscaler(&scaling, metadata)));
     if deploy.network == Some(NetworkAccess::Closed) {
-        objects.push(policy(target, settings, metadata));
+        let fetches = matches!(deploy.models(), Models::S3(_));
+        objects.push(policy(
+            target,
+            settings,
+            Role::Serves,
+            if fetches { Reach::Fetches } else { Reach::Nobody },
+            metadata,
+        ));
     }
     objects
 }
 
-/// The Deployment.
-pub fn deployment(target: &Target, settings: &Settings<'_>, metadata: &Metadata) -> Object {
+/// The Deployment of pods of this role.
+pub fn deployment(target: &Target, settings: &Settings<'_>, role: Role, metadata: &Metadata) -> Object {
     let deploy = settings.deploy;
-    let role = if deploy.kind() == Kind::Worker { Role::Works } else { Role::Serves };
     let Pod { spec, notes } = pod::of(target, settings, role, Extent::Whole);
     let (strategy, note) = rollout(deploy);
-    let mut template = json!({"metadata": {"labels": metadata.labels}, "spec": spec});
+    let strategy = if role == Role::Learns { json!({"type": "Recreate"}) } else { strategy };
+    let mut labels = metadata.labels.clone();
+    labels.extend(settings.selector(target, role));
+    let mut template = json!({"metadata": {"labels": labels}, "spec": spec});
     if !deploy.annotations.is_empty() {
         template["metadata"]["annotations"] = json!(deploy.annotations);
     }
     let mut body = json!({
         "spec": {
-            "selector": {"matchLabels": settings.selector(target)},
+            "selector": {"matchLabels": settings.selector(target, role)},
             "revisionHistoryLimit": 3,
             "strategy": strategy,
             "template": template,
         },
     });
     // Where something else decides how many there are, this says nothing: it would set them back with each apply.
-    if let Some(replicas) = settings.replicas() {
+    if let Some(replicas) = settings.replicas(role) {
         body["spec"]["replicas"] = json!(replicas);
     }
-    Object::new("apps/v1", "Deployment", metadata, body)
-        .noted(["spec", "strategy", "rollingUpdate"], note)
-        .noted_within(["spec", "template", "spec"], &notes)
+    if role == Role::Serves && settings.is_untrained(target) {
+        body["spec"]["progressDeadlineSeconds"] = json!(learning::seconds(deploy) + pod::PULLED);
+    }
+    let object = Object::new("apps/v1", "Deployment", metadata, body);
+    let object = match role {
+        Role::Learns => object.noted(["spec", "strategy"], "One alone has the records that are to be trained with."),
+        _ => object.noted(["spec", "strategy", "rollingUpdate"], note),
+    };
+    object.noted_within(["spec", "template", "spec"], &notes)
 }
 
 /// How new pods take the place of old ones, and why so.
@@ -70,7 +85,7 @@ fn service(target: &Target, settings: &Settings<'_>, metadata: &Metadata) -> Obj
     let body = json!({
         "spec": {
             "type": "ClusterIP",
-            "selector": settings.selector(target),
+            "selector": settings.selector(target, Role::Serves),
             "ports": [{"name": "http", "port": 80, "targetPort": "http", "protocol": "TCP"}],
         },
     });
@@ -105,17 +120,37 @@ fn autoscaler(scaling: &Scaling, metadata: &Metadata) -> Object {
     )
 }
 
-/// Requests in, and nothing out but questions for names.
-fn policy(target: &Target, settings: &Settings<'_>, metadata: &Metadata) -> Object {
+/// Whom pods may reach.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Nobody, but for names.
+    Nobody,
+    /// A broker at one of these ports.
+    Broker(Vec<u16>),
+    /// All, as something is fetched: whoever does so has the same address as the model.
+    Fetches,
+}
+
+/// Requests in, and nothing out but questions for names, and whom they have to reach.
+pub fn policy(target: &Target, settings: &Settings<'_>, role: Role, reach: Reach, metadata: &Metadata) -> Object {
     let names = json!({"ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]});
-    let fetches = matches!(settings.deploy.models(), Models::S3(_));
-    // Whoever fetches weights has the same address as the model.
-    let egress = if fetches { json!([{}]) } else { json!([names]) };
+    let fetches = reach == Reach::Fetches;
+    let egress = match reach {
+        Reach::Nobody => json!([names]),
+        Reach::Broker(ports) => {
+            let ports: Vec<_> = ports.iter().map(|port| json!({"port": port, "protocol": "TCP"})).collect();
+            json!([names, {"ports": ports}])
+        }
+        Reach::Fetches => json!([{}]),
+    };
+    // At its port it tells of its health, where it has one.
+    let ingress =
+        if role == Role::Trains { json!([]) } else { json!([{"ports": [{"port": "http", "protocol": "TCP"}]}]) };
     let body = json!({
         "spec": {
-            "podSelector": {"matchLabels": settings.selector(target)},
+            "podSelector": {"matchLabels": settings.selector(target, role)},
             "policyTypes": ["Ingress", "Egress"],
-            "ingress": [{"ports": [{"port": "http", "protocol": "TCP"}]}],
+            "ingress": ingress,
             "egress": egress,
         },
     });
@@ -123,7 +158,10 @@ fn policy(target: &Target, settings: &Settings<'_>, metadata: &Metadata) -> Obje
     match fetches {
         true => object.noted(
             ["spec", "egress"],
-            "Open, as the pod fetches its weights: with weights in the image, on a volume or a claim it can be closed.",
+            match role {
+                Role::Trains => "Open, as the pod fetches its data set: with that on the claim it can be closed.",
+                _ => "Open, as the pod fetches its weights: with weights in the image, on a volume or a claim it can be closed.",
+            },
         ),
         false => object,
     }

@@ -67,7 +67,7 @@ pub fn objects(target: &Target, settings: &Settings<'_>, metadata: &Metadata) ->
     if let (Some(from), Some(fetcher)) = (&deploy.fill, &deploy.fetcher) {
         let Pod { spec, notes } = pod::filling(target, settings, fetcher, from, &claim);
         let metadata = metadata.called(format!("{}-fill", metadata.name));
-        objects.push(job::once(spec, &notes, None, settings, &metadata));
+        objects.push(job::once(spec, &notes, &job::Course::PLAIN, settings, &metadata));
     }
     objects
 }

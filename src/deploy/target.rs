@@ -9,6 +9,7 @@ use crate::image::registry::Reference;
 use crate::io::digest::Digest;
 use crate::project::manifest::Manifest;
 use crate::project::manifest::deploy::Deploy;
+use crate::project::manifest::training::Duties;
 
 /// Seconds that a service has for the requests that it has when it is asked to end, where its manifest does not say.
 const GRACE: u64 = 8;
@@ -43,6 +44,12 @@ pub struct Target {
     pub has_python: bool,
     /// How the image is laid out.
     pub convention: Convention,
+    /// What it does besides answering.
+    #[serde(default)]
+    pub duties: Duties,
+    /// Whether its image has a model that was trained.
+    #[serde(default)]
+    pub is_trained: bool,
 }
 
 /// A file of a model's weights.
@@ -89,7 +96,7 @@ impl Target {
         image: Reference,
         weights: BTreeMap<String, Weight>,
     ) -> Self {
-        let service = &manifest.service;
+        let (service, duties) = (&manifest.service, manifest.duties());
         let own = (manifest.serves_functions() || convention == Convention::Bento).then_some(());
         let grace = service.grace.as_ref().and_then(|grace| grace.meant().ok()).map(|grace| grace.seconds().ceil());
         Self {
@@ -97,7 +104,6 @@ impl Target {
             version: version.to_owned(),
             image,
             models: None,
-            weights,
             folder: runtime::model(&manifest.name),
             service: Endpoint {
                 port: service.port,
@@ -115,11 +121,29 @@ impl Target {
             },
             has_python: manifest.needs_python(),
             convention,
+            is_trained: is_trained(&duties, &weights),
+            duties,
+            weights,
         }
+    }
+
+    /// The same, which does nothing but answer.
+    #[must_use]
+    pub fn that_answers(self) -> Self {
+        Self { duties: Duties::default(), ..self }
     }
 
     /// The size of all weights, in bytes.
     pub fn bytes(&self) -> u64 {
         self.weights.values().map(|weight| weight.size).sum()
     }
+}
+
+/// Whether there is a trained model among these weights. Of an image that does not list them there is no more known than that it has any.
+pub fn is_trained(duties: &Duties, weights: &BTreeMap<String, Weight>) -> bool {
+    let is_listed = |output: &String| {
+        let is_digest = |path: &String| path.len() == 64 && path.bytes().all(|byte| byte.is_ascii_hexdigit());
+        weights.contains_key(output) || weights.keys().any(is_digest)
+    };
+    duties.output.as_ref().is_some_and(is_listed)
 }

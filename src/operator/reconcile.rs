@@ -599,6 +599,8 @@ fn model(resource: &Resource, spec: &Spec, ready: Ready, kubernetes: KubernetesV
     if deploy.kubernetes.is_none() {
         deploy.kubernetes = Some(Written::Meant(kubernetes));
     }
+    // It runs what answers; who trains a model, and answers messages, is elsewhere.
+    (deploy.training, deploy.messages) = (None, None);
     deploy.name = Some(resource.name.clone());
     deploy.namespace = Some(resource.namespace.clone());
     if let Some(secret) = &spec.registry.secret
@@ -606,6 +608,7 @@ fn model(resource: &Resource, spec: &Spec, ready: Ready, kubernetes: KubernetesV
     {
         deploy.pull.push(secret.clone());
     }
+    let ready = Ready { target: ready.target.that_answers(), ..ready };
     let target = &ready.target;
     let root = target.service.root.as_deref();
     let known = section::Model {
@@ -614,6 +617,8 @@ fn model(resource: &Resource, spec: &Spec, ready: Ready, kubernetes: KubernetesV
         root,
         port: target.service.port,
         has_functions: target.service.live.is_some(),
+        duties: target.duties.clone(),
+        is_trained: target.is_trained,
     };
     let wrong: Vec<_> = findings(&deploy, &known)
         .into_iter()

@@ -22,7 +22,7 @@ use crate::image::oci::platform::Platform;
 use crate::io::atomic;
 use crate::io::explain::ErrorKind;
 use crate::project::manifest::deploy::Deploy;
-use crate::project::validate::deploy::{findings, seconds_to_start, tell};
+use crate::project::validate::deploy::{findings, missing, tell};
 pub use subject::{Place, Subject};
 pub use wishes::Wishes;
 
@@ -146,8 +146,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         let mut lines = kubectl.apply(&objects, force)?;
         lines.extend(kubectl.prune(&objects)?);
         if action.wait {
-            let seconds = seconds_to_start(&deploy, target.bytes());
-            kubectl.wait(&objects, seconds + PULLED)?;
+            kubectl.wait(&objects, deploy::patience(&target, &deploy))?;
             let name = objects.last().map(Object::name).unwrap_or_default();
             context.printer.status("Ready", format!("{NAME}{name}{NAME:#} {}", dim_time(started.elapsed())));
         }
@@ -161,9 +160,6 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     context.printer.report(&deployed)?;
     Ok(Exit::Success)
 }
-
-/// Seconds that a node has to pull an image.
-pub const PULLED: u64 = 300;
 
 /// What the file says, and what the options say over it.
 pub fn said(settings: Option<&Path>, wishes: &Wishes, found: &mut Diagnostics) -> Deploy {
@@ -181,7 +177,9 @@ pub fn merged(context: &Context, subject: &Subject, said: &Deploy, mut found: Di
         let text = yaml(&serde_json::json!({ "deploy": deploy }));
         let source = Source::new("(what is deployed)", &text);
         if let Some(document) = Document::parse(&source, Format::Yaml, &mut found) {
-            tell(findings(&deploy, &subject.model()), &document, "/deploy", &mut found);
+            let model = subject.model();
+            tell(findings(&deploy, &model), &document, "/deploy", &mut found);
+            tell(missing(&deploy, &model), &document, "/deploy", &mut found);
         }
     }
     watch::show(context, &found);

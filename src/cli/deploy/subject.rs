@@ -11,7 +11,7 @@ use crate::bundle::runtime::Convention;
 use crate::check::target::Target as Named;
 use crate::cli::inputs::Inputs;
 use crate::cli::{Context, Failure, ensure, push};
-use crate::deploy::{Target, Weight};
+use crate::deploy::{Target, Weight, is_trained};
 use crate::image::Image;
 use crate::image::layer::Layer;
 use crate::image::oci::platform::Platform;
@@ -188,7 +188,8 @@ impl Subject {
 
     /// What settings are held against.
     pub fn model(&self) -> Model<'_> {
-        Model::of(&self.manifest, self.weights.values().map(|weight| weight.size).sum())
+        let model = Model::of(&self.manifest, self.weights.values().map(|weight| weight.size).sum());
+        Model { is_trained: is_trained(&model.duties, &self.weights), ..model }
     }
 }
 

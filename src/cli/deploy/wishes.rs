@@ -64,6 +64,9 @@ pub struct Wishes {
     /// The image that fetches weights in the cluster: Ekiben's own.
     #[arg(long, value_name = "IMAGE")]
     fetcher: Option<String>,
+    /// The secret that says where the broker of its messages is.
+    #[arg(long, value_name = "SECRET")]
+    broker: Option<String>,
     /// The host under which it is reached from outside.
     #[arg(long)]
     host: Option<String>,
@@ -139,6 +142,7 @@ impl Wishes {
             ("models", text(&self.models)),
             ("fill", text(&self.fill)),
             ("fetcher", self.fetcher.as_ref().map(|image| json!({ "image": image }))),
+            ("messages", self.broker.as_ref().map(|secret| json!({ "secret": secret }))),
             ("expose", expose),
             ("nodes", pairs(&self.node)),
             ("kubernetes", text(&self.kubernetes)),

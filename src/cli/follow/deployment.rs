@@ -7,17 +7,16 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::Setback;
-use crate::cli::deploy::{self, PULLED, Place, Subject, Wishes};
+use crate::cli::deploy::{self, Place, Subject, Wishes};
 use crate::cli::printer::{NAME, dim_time};
 use crate::cli::{Context, Failure};
 use crate::deploy::kubectl::{Error, Force};
-use crate::deploy::{Cluster, Metadata, Object, State, Target, objects};
+use crate::deploy::{Cluster, Metadata, Object, State, Target, objects, patience};
 use crate::formats::diagnostic::Diagnostics;
 use crate::image::session::Session;
 use crate::io::explain::{ErrorKind, with_causes};
 use crate::project::manifest::Manifest;
 use crate::project::manifest::deploy::{Deploy, Expose, Kind, Models};
-use crate::project::validate::deploy::seconds_to_start;
 use crate::run::service::{Example, Outcome, Verdict};
 
 /// How long a service that is ready has until it can be reached.
@@ -166,7 +165,7 @@ impl<'a> Deployments<'a> {
         let force = if state == State::Stopped { Force::TakeOver } else { Force::Never };
         self.cluster.apply(&objects, force).map_err(away)?;
         if state == State::Running {
-            self.cluster.wait(&objects, seconds_to_start(deploy, target.bytes()) + PULLED).map_err(away)?;
+            self.cluster.wait(&objects, patience(target, deploy)).map_err(away)?;
         }
         Ok(objects)
     }

@@ -112,6 +112,12 @@ pub struct Deploy {
     /// What fetches weights in the cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fetcher: Option<Fetcher>,
+    /// How the model is trained in the cluster, and where what is trained lies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub training: Option<TrainingThere>,
+    /// Where the broker is of the messages that ask or train the model: `{secret: NAME}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub messages: Option<Broker>,
     /// What a job, cron job or worker does: the records that it reads and where answers go.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch: Option<Records>,
@@ -128,7 +134,7 @@ pub struct Deploy {
 }
 
 /// Keys within which each key counts by itself where one is said over another.
-const WITHIN: [&str; 6] = ["annotations", "env", "expose", "labels", "nodes", "resources"];
+const WITHIN: [&str; 8] = ["annotations", "env", "expose", "labels", "messages", "nodes", "resources", "training"];
 
 /// What objects of a model are called where nothing is said: its name as a label of RFC 1123.
 pub fn default_name(model: &str) -> String {
@@ -613,6 +619,69 @@ pub struct Storage {
     /// The bucket that is the volume, without a copy: by the driver of Mountpoint for Amazon S3.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bucket: Option<String>,
+}
+
+/// How a model is trained in a cluster, and the claim on which it lies then.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TrainingThere {
+    /// How large the claim is. Absent: 1Gi.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = QUANTITY), extend("patternErrorMessage" = QUANTITY_IN_WORDS))]
+    pub size: Option<String>,
+    /// Its StorageClass. Absent: the cluster's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
+    /// Whether it can be mounted on several nodes. Absent: `ReadWriteOnce`, and all pods of the model are on one node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access: Option<Access>,
+    /// A claim of the namespace in its place, which is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim: Option<String>,
+    /// Where the data set is fetched from: `s3://BUCKET/PREFIX/`, or another address that `ekiben fetch` knows. Absent: it is put onto
+    /// the claim, as `data/NAME`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<String>,
+    /// Whether a job trains the model. Absent: where the image has none that was trained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<bool>,
+    /// The time that a training is waited for. Absent: an hour.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("pattern" = PERIOD, "patternErrorMessage" = PERIOD_IN_WORDS))]
+    pub time: Option<Written<Period>>,
+    /// What a pod gets that trains. Absent: as the others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Resources>,
+}
+
+/// On how many nodes a claim can be mounted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Access {
+    /// On one.
+    #[default]
+    ReadWriteOnce,
+    /// On several.
+    ReadWriteMany,
+}
+
+/// The broker of a model's messages, and how many answer them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Broker {
+    /// The secret of the namespace that has its address (`url`), and, where they are not in that, `username` and `password`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<String>,
+    /// Whether the secret has the certificates that it is known by (`ca.crt`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ca: bool,
+    /// Its port, which a closed network leaves open. Absent: 5671 and 5672.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: Option<u16>,
+    /// How many pods answer messages. Absent: one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("minimum" = 1, "maximum" = 10_000))]
+    pub replicas: Option<u32>,
 }
 
 /// What fetches weights in the cluster.

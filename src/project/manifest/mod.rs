@@ -213,6 +213,20 @@ impl Manifest {
         self.service.messages.is_some() || trained_by
     }
 
+    /// What the model does besides answering requests.
+    pub fn duties(&self) -> training::Duties {
+        let (training, messages) = (self.training.as_ref(), self.service.messages.as_ref());
+        let data = training.and_then(|training| training.data.clone());
+        let learns = training.is_some_and(training::Training::learns);
+        training::Duties {
+            output: training.map(|training| training.output.clone()),
+            trains: training.is_some() && (data.is_some() || !learns),
+            data,
+            learns,
+            consumes: messages.map(|messages| messages.subscribe.clone()).unwrap_or_default(),
+        }
+    }
+
     /// What its commands may name of the project.
     pub fn command_paths(&self) -> Vec<CommandPath> {
         let mut paths = command::paths(&self.service.command, "/service/command");

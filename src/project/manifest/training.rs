@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::{ENTRY, ENTRY_IN_WORDS, Entry, FunctionRef};
 use crate::formats::document::Written;
 
+/// The folder of models that are trained where an image runs: a volume of its user's.
+pub const TRAINED: &str = "/trained";
+
 /// How the model is trained: by a function or a command, from a data set or from messages (`ekiben train`).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -81,6 +84,29 @@ pub struct Messages {
     pub prefetch: Option<u16>,
 }
 
+/// What a model does where it runs, besides answering requests.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Duties {
+    /// The model's file that training makes, below the model's folder; none where the model is not trained.
+    pub output: Option<String>,
+    /// Whether it is trained once, before it answers.
+    pub trains: bool,
+    /// The data set of that.
+    pub data: Option<String>,
+    /// Whether messages train it.
+    pub learns: bool,
+    /// The keys of the messages that ask it.
+    pub consumes: Vec<String>,
+}
+
+impl Duties {
+    /// Whether it needs a broker of messages.
+    pub fn has_messages(&self) -> bool {
+        self.learns || !self.consumes.is_empty()
+    }
+}
+
 /// As many messages as are collected where nobody says.
 fn buffer() -> u64 {
     1000
@@ -103,6 +129,11 @@ impl Training {
                 Some(Entry { name, file, function, pointer: pointer.to_owned() })
             })
             .collect()
+    }
+
+    /// Whether messages train it.
+    pub fn learns(&self) -> bool {
+        !self.keys().0.is_empty()
     }
 
     /// The keys by which messages come, and those by which some go out.

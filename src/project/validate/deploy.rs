@@ -12,6 +12,7 @@ use crate::project::manifest::deploy::{
     Deploy, Expose, Hours, Kind, KubernetesVersion, Metric, Models, NetworkAccess, Schedule, Secret, Storage, Strategy,
     UsedMetric,
 };
+use crate::project::manifest::training::{Duties, TRAINED};
 
 /// The oldest version of Kubernetes that is written for.
 const OLDEST: KubernetesVersion = KubernetesVersion(25);
@@ -37,11 +38,14 @@ const VARIABLES_OF_KNATIVE: [&str; 4] = ["K_CONFIGURATION", "K_REVISION", "K_SER
 /// What a trigger of KEDA's may say (`ScaleTriggers` in its API).
 const TRIGGER: [&str; 6] = ["authenticationRef", "metadata", "metricType", "name", "type", "useCachedMetrics"];
 
+/// What the variables begin with that say where a broker of messages is.
+const BROKER: &str = "EKIBEN_AMQP_";
+
 /// Seconds beyond which nobody would learn that a model does not start.
 const LONGEST_START: u64 = 3600;
 
 /// The model that is deployed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Model<'a> {
     /// What it is called.
     pub name: &'a str,
@@ -53,14 +57,19 @@ pub struct Model<'a> {
     pub port: u16,
     /// Whether Ekiben serves its functions.
     pub has_functions: bool,
+    /// What it does besides answering.
+    pub duties: Duties,
+    /// Whether its image has a model that was trained.
+    pub is_trained: bool,
 }
 
 impl<'a> Model<'a> {
-    /// The model of `manifest`, whose weights have so many bytes.
+    /// The model of `manifest`, whose weights have so many bytes, as if it were trained.
     pub fn of(manifest: &'a Manifest, weights: u64) -> Self {
         let root = manifest.service.root.as_deref();
         let (port, has_functions) = (manifest.service.port, manifest.serves_functions());
-        Self { name: &manifest.name, weights, root, port, has_functions }
+        let duties = manifest.duties();
+        Self { name: &manifest.name, weights, root, port, has_functions, duties, is_trained: true }
     }
 }
 
@@ -103,6 +112,22 @@ pub fn findings(deploy: &Deploy, model: &Model<'_>) -> Vec<Finding> {
     platforms(deploy, model, &mut findings);
     weights(deploy, model, &mut findings);
     exposed(deploy, model, &mut findings);
+    trained(deploy, model, &mut findings);
+    findings.0
+}
+
+/// What is missing of `deploy` for this model, which a cluster's own settings may say.
+pub fn missing(deploy: &Deploy, model: &Model<'_>) -> Vec<Finding> {
+    let mut findings = Findings(Vec::new());
+    let secret = deploy.messages.as_ref().and_then(|broker| broker.secret.as_ref());
+    if model.duties.has_messages() && is_answering(deploy) && secret.is_none() {
+        let at = if deploy.messages.is_some() { "/messages" } else { "" };
+        findings.unfit(
+            at,
+            "the model takes messages, and nothing says where their broker is",
+            "name a secret of the namespace with its address (`url`): `messages: {secret: broker}`, or `--broker broker`",
+        );
+    }
     findings.0
 }
 
@@ -150,6 +175,7 @@ fn names(deploy: &Deploy, model: &Model<'_>, findings: &mut Findings) {
         Kind::Job => (54, "a job's name gets a digest of 9 characters"),
         Kind::Keda => (54, "KEDA's autoscaler adds 9 characters"),
         Kind::KServe => (53, "KServe adds 10 characters"),
+        _ if model.duties.has_messages() || is_trained_there(deploy, model) => (55, "`-consume` adds 8 characters"),
         _ => (63, "that is the longest that a label may be"),
     };
     if name.len() > longest {
@@ -215,6 +241,7 @@ fn names(deploy: &Deploy, model: &Model<'_>, findings: &mut Findings) {
         }
     }
     let mut paths = vec!["/tmp"];
+    paths.extend(is_trained_there(deploy, model).then_some(TRAINED));
     for (number, volume) in deploy.volumes.iter().enumerate() {
         if !is_subdomain(&volume.claim) {
             let message = format!("`{}` cannot be the name of a claim", volume.claim);
@@ -355,6 +382,7 @@ fn numbers(deploy: &Deploy, model: &Model<'_>, findings: &mut Findings) {
         ("/resources/memory", &resources.memory),
         ("/resources/cpu", &resources.cpu),
         ("/storage/size", &deploy.storage.as_ref().map(|storage| storage.size.clone())),
+        ("/training/size", &deploy.training.as_ref().and_then(|training| training.size.clone())),
     ] {
         if written.as_deref().and_then(size::quantity).is_some_and(|quantity| quantity <= 0.0) {
             findings.unfit(at, "nothing is too little", "");
@@ -724,6 +752,96 @@ fn shared(storage: &Storage, deploy: &Deploy, findings: &mut Findings) {
     }
     if deploy.fill.is_some() {
         findings.unfit("/fill", "what stands for another claim is filled there", "leave it out");
+    }
+}
+
+/// Whether it is of a kind that answers in Deployments, beside which others train and take messages.
+fn is_answering(deploy: &Deploy) -> bool {
+    matches!(deploy.kind(), Kind::Service | Kind::Keda)
+}
+
+/// Whether the model is trained in the cluster, and lies on a claim then.
+fn is_trained_there(deploy: &Deploy, Model { duties, is_trained, .. }: &Model<'_>) -> bool {
+    let asked = deploy.training.as_ref().and_then(|training| training.job);
+    is_answering(deploy) && (duties.learns || duties.trains && asked.unwrap_or(!is_trained))
+}
+
+/// How it is trained there, and what takes its messages.
+fn trained(deploy: &Deploy, model: &Model<'_>, findings: &mut Findings) {
+    let Model { duties, is_trained, .. } = model;
+    let needs = duties.has_messages() || duties.trains && !is_trained;
+    if needs && matches!(deploy.kind(), Kind::Knative | Kind::KServe) {
+        let what = if duties.has_messages() { "takes messages" } else { "is not trained yet" };
+        let message =
+            format!("a model that {what} runs as no such service: this platform starts and ends its pods itself");
+        let help = match duties.has_messages() {
+            true => "take `kind: service` or `kind: keda`",
+            false => "take `kind: service`, or train it before: `ekiben train`",
+        };
+        findings.unfit("/kind", message, help);
+    }
+    if let Some(broker) = &deploy.messages {
+        if !duties.has_messages() {
+            let help = "leave it out, or write `messages` below `service` or `training`";
+            findings.unfit("/messages", "no messages ask or train the model", help);
+        } else if !is_answering(deploy) {
+            findings.unfit("/messages", "only beside a service something takes messages", "leave it out");
+        }
+        if let Some(secret) = broker.secret.as_ref().filter(|name| !is_subdomain(name)) {
+            findings.unfit("/messages/secret", format!("`{secret}` cannot be the name of a secret"), SUBDOMAIN);
+        }
+        if broker.replicas.is_some() && duties.consumes.is_empty() {
+            let message = "no messages ask the model, and one alone learns from those that train it";
+            findings.unfit("/messages/replicas", message, "leave it out");
+        }
+    }
+    let named = if duties.has_messages() { variables(deploy) } else { Vec::new() };
+    for (at, name) in named.into_iter().filter(|(_, name)| name.starts_with(BROKER)) {
+        let message = format!("`{name}` would be known to the service, which does not need it");
+        findings.push(Code::BadVariable, at, message, "name the secret: `messages: {secret: broker}`");
+    }
+    let Some(training) = &deploy.training else { return };
+    let is_there = is_trained_there(deploy, model);
+    if duties.output.is_none() {
+        findings.unfit("/training", "the model is not trained", "leave it out, or write `training` in the manifest");
+    } else if !is_answering(deploy) {
+        findings.unfit("/training", "only beside a service a model is trained", "leave it out");
+    }
+    if training.job == Some(true) && duties.output.is_some() && !duties.trains {
+        let message = "the model is trained by messages alone";
+        findings.unfit("/training/job", message, "leave it out, or name a data set: `data` below `training`");
+    }
+    if training.job == Some(false) && is_answering(deploy) && duties.trains && !duties.learns && !is_trained {
+        let message = "nothing would train the model, which has none";
+        findings.unfit("/training/job", message, "leave it out, or train it before: `ekiben train`");
+    }
+    if let Some(claim) = &training.claim {
+        if !is_subdomain(claim) {
+            findings.unfit("/training/claim", format!("`{claim}` cannot be the name of a claim"), SUBDOMAIN);
+        }
+        for (at, is_said) in
+            [("/training/size", training.size.is_some()), ("/training/class", training.class.is_some())]
+        {
+            if is_said {
+                findings.unfit(at, "a claim that is there has its own", "leave it out, or `claim`");
+            }
+        }
+    }
+    if let Some(class) = training.class.as_ref().filter(|class| !is_subdomain(class)) {
+        findings.unfit("/training/class", format!("`{class}` cannot be the name of a StorageClass"), SUBDOMAIN);
+    }
+    if training.data.is_some() {
+        if duties.data.is_none() && duties.output.is_some() {
+            let message = "the training has no data set";
+            findings.unfit("/training/data", message, "name it in the manifest: `data` below `training`");
+        } else if deploy.fetcher.is_none() && is_there {
+            let help = "write `fetcher: {image: HOST/ekiben:VERSION}`: `ekiben self image` makes it";
+            findings.unfit("/training/data", "nothing says which image fetches the data set", help);
+        }
+    }
+    let time = training.time.as_ref().and_then(|time| time.meant().ok());
+    if time.is_some_and(|time| time.seconds() < 1.0) {
+        findings.unfit("/training/time", "nothing is trained in no time", "leave it out, or say 1h");
     }
 }
 
