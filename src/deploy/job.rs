@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::object::{Metadata, Object};
-use super::pod::{self, Extent, Pod, Role};
+use super::parts::{Pod, Role};
+use super::pod::{self, Extent};
 use super::target::Target;
 use super::{Settings, State};
 use crate::io::digest::Digest;

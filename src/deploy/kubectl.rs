@@ -10,10 +10,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::api::{PAUSE, Progress, progress};
-use super::learning;
 use super::object::{Object, documents, resource};
-use super::pod::Role;
+use super::parts::{COMPONENT, PARTS, Role};
+use super::progress::{PAUSE, Progress, progress};
 use crate::io::explain::{ErrorKind, Explain, Explanation};
 use crate::io::http;
 use crate::io::tied::tied;
@@ -247,8 +246,8 @@ impl Kubectl {
 
     /// The same of what trains a model and takes its messages: of these there are several, and a Job of what was trained before.
     fn prune_parts(&self, objects: &[Object], first: &Object, selector: &str) -> Result<Vec<String>, Error> {
-        let parts: Vec<_> = learning::PARTS.into_iter().filter_map(Role::command).collect();
-        let selector = format!("{selector},{} in ({})", learning::COMPONENT, parts.join(","));
+        let parts: Vec<_> = PARTS.into_iter().filter_map(Role::command).collect();
+        let selector = format!("{selector},{} in ({})", COMPONENT, parts.join(","));
         let mut kept: Vec<_> = objects.iter().map(|object| format!("metadata.name!={}", object.name())).collect();
         kept.sort();
         kept.dedup();

@@ -10,11 +10,14 @@ mod job;
 pub mod kubectl;
 mod learning;
 mod object;
+mod parts;
 mod pod;
+mod progress;
 mod scaled;
 mod service;
 mod storage;
 mod target;
+mod trained;
 
 use std::collections::BTreeMap;
 
@@ -27,7 +30,7 @@ pub use target::{Endpoint, Ready, Target, Weight, is_trained};
 use crate::io::explain::{ErrorKind, Explain, Explanation};
 use crate::project::manifest::deploy::{Deploy, Kind, Models, Resources, Secret};
 use crate::project::validate::deploy::seconds_to_start;
-use pod::Role;
+use parts::Role;
 
 /// What is wished of a deployment.
 #[derive(Clone, Copy, Debug)]
@@ -86,7 +89,7 @@ pub fn objects(target: &Target, deploy: &Deploy, state: State) -> Vec<Object> {
 /// ready, and to be trained where it is.
 pub fn patience(target: &Target, deploy: &Deploy) -> u64 {
     let settings = &Settings { deploy, state: State::Running, name: &deploy.name_for(&target.name) };
-    let training = if settings.is_trained_there(target) { learning::seconds(deploy) } else { 0 };
+    let training = if settings.is_trained_there(target) { trained::seconds(deploy) } else { 0 };
     pod::PULLED + seconds_to_start(deploy, target.bytes()) + training
 }
 

@@ -4,10 +4,12 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
+use super::Settings;
+use super::parts::{Pod, Role, Volumes, volume_name};
 use super::target::Target;
-use super::{Settings, learning};
+use super::trained::{self, Awaited, More};
 use crate::bundle::runtime::{Convention, USER};
 use crate::io::digest::Digest;
 use crate::io::size;
@@ -25,54 +27,6 @@ const SLEEPS: KubernetesVersion = KubernetesVersion(30);
 
 /// Seconds that a node has to pull an image.
 pub const PULLED: u64 = 300;
-
-/// What a pod is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// It answers requests.
-    Serves,
-    /// It does its work, without being asked.
-    Works,
-    /// The same, until it has done it.
-    Ends,
-    /// It answers messages.
-    Consumes,
-    /// It trains the model with messages.
-    Learns,
-    /// It trains the model once.
-    Trains,
-}
-
-impl Role {
-    /// What the image is told to do; nothing where it is settings that say it.
-    pub fn command(self) -> Option<&'static str> {
-        match self {
-            Self::Serves | Self::Works | Self::Ends => None,
-            Self::Consumes => Some("consume"),
-            Self::Learns => Some("learn"),
-            Self::Trains => Some("train"),
-        }
-    }
-
-    /// Whether it answers at its port: all, or for its health alone.
-    fn listens(self) -> bool {
-        matches!(self, Self::Serves | Self::Consumes | Self::Learns)
-    }
-
-    /// Whether what is trained concerns it.
-    pub fn is_of_training(self) -> bool {
-        !matches!(self, Self::Works | Self::Ends)
-    }
-}
-
-/// What a pod is made of, and what is said of its numbers.
-#[derive(Clone, Debug, Default)]
-pub struct Pod {
-    /// Its `spec`.
-    pub spec: Map<String, Value>,
-    /// Comments, by pointers from `spec` on.
-    pub notes: BTreeMap<String, String>,
-}
 
 /// Which part of a pod the platform understands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,15 +63,16 @@ pub fn of(target: &Target, settings: &Settings<'_>, role: Role, extent: Extent) 
         pod.note(["volumes"], "Workers of PyTorch's pass tensors through shm, which counts as memory of the pod.");
     }
     let weights = weights(target, settings, &mut volumes);
-    let more = learning::of_pod(target, settings, role, &mut volumes, &mut pod);
-    let before: Vec<_> = weights.into_iter().chain(more.before).collect();
+    let More { variables, awaited } = trained::of_pod(target, settings, role, &mut volumes);
+    let data = awaited.map(|awaited| data(target, settings, &awaited, &mut pod));
+    let before: Vec<_> = weights.into_iter().chain(data).collect();
 
     pod.note(["containers", "0", "image"], format!("{} {}", target.name, target.version));
     let mut container = json!({
         "name": "model",
         "image": target.image.to_string(),
         "imagePullPolicy": "IfNotPresent",
-        "env": environment(target, settings, more.variables),
+        "env": environment(target, settings, variables),
         "resources": resources(target, settings.resources(role), &mut pod),
         "securityContext": locked_in(),
         "volumeMounts": volumes.mounts,
@@ -184,7 +139,7 @@ fn whole(pod: &mut Pod, target: &Target, settings: &Settings<'_>, role: Role) {
         pod.spec.insert("nodeSelector".to_owned(), json!(deploy.nodes));
     }
     if role.is_of_training() {
-        learning::together(pod, target, settings);
+        trained::together(pod, target, settings);
     }
     if !deploy.tolerations.is_empty() {
         pod.spec.insert("tolerations".to_owned(), json!(deploy.tolerations));
@@ -335,15 +290,15 @@ pub fn filling(target: &Target, settings: &Settings<'_>, fetcher: &Fetcher, from
 }
 
 /// What is fetched.
-pub struct Fetched<'a> {
+struct Fetched<'a> {
     /// What the container is called.
-    pub name: &'a str,
+    name: &'a str,
     /// The address.
-    pub from: &'a str,
+    from: &'a str,
     /// The folder.
-    pub to: &'a str,
+    to: &'a str,
     /// Files with the digests that they have to have.
-    pub expected: Vec<(&'a str, Digest)>,
+    expected: Vec<(&'a str, Digest)>,
 }
 
 impl<'a> Fetched<'a> {
@@ -355,13 +310,7 @@ impl<'a> Fetched<'a> {
 }
 
 /// The container that fetches what is somewhere else.
-pub fn fetching(
-    target: &Target,
-    settings: &Settings<'_>,
-    fetcher: &Fetcher,
-    fetched: &Fetched<'_>,
-    mount: Value,
-) -> Value {
+fn fetching(target: &Target, settings: &Settings<'_>, fetcher: &Fetcher, fetched: &Fetched<'_>, mount: Value) -> Value {
     let Fetched { name, from, to, expected } = fetched;
     let args: Vec<String> = match fetcher.program.unwrap_or_default() {
         FetchProgram::Ekiben => {
@@ -464,8 +413,23 @@ fn weights(target: &Target, settings: &Settings<'_>, volumes: &mut Volumes) -> O
     }
 }
 
+/// The container that sees that the data set of a training is there.
+fn data(target: &Target, settings: &Settings<'_>, awaited: &Awaited<'_>, pod: &mut Pod) -> Value {
+    let Awaited { folder, path, mount, from } = awaited;
+    match from {
+        Some((from, fetcher)) => {
+            let fetched = Fetched { name: "data", from, to: folder, expected: Vec::new() };
+            fetching(target, settings, fetcher, &fetched, mount.clone())
+        }
+        None => {
+            pod.note(["initContainers"], format!("It waits until the data set lies at {path}."));
+            waiting(target, "data", [path.clone()], mount.clone())
+        }
+    }
+}
+
 /// The container that waits until somebody has brought all files: each appears whole.
-pub fn waiting(target: &Target, name: &str, files: impl IntoIterator<Item = String>, mount: Value) -> Value {
+fn waiting(target: &Target, name: &str, files: impl IntoIterator<Item = String>, mount: Value) -> Value {
     let program = "import os, sys, time\n\
         while not all(map(os.path.exists, sys.argv[1:])):\n    time.sleep(1)\n";
     let mut command = vec!["python".to_owned(), "-c".to_owned(), program.to_owned()];
@@ -479,59 +443,4 @@ pub fn waiting(target: &Target, name: &str, files: impl IntoIterator<Item = Stri
         "securityContext": locked_in(),
         "volumeMounts": [mount],
     })
-}
-
-/// What the volume with an object is called: a label, which the object's own name need not be.
-fn volume_name(kind: &str, object: &str) -> String {
-    let named = format!("{kind}-{object}");
-    match named.len() <= 63 && !named.contains('.') {
-        true => named,
-        false => format!("{kind}-{}", &Digest::of(object).hex()[..16]),
-    }
-}
-
-/// The volumes of a pod, and where its container sees them.
-pub struct Volumes {
-    volumes: Vec<Value>,
-    mounts: Vec<Value>,
-}
-
-impl Volumes {
-    /// With what a program can write to although the root is read-only.
-    fn new() -> Self {
-        let mut volumes = Self { volumes: Vec::new(), mounts: Vec::new() };
-        volumes.add("tmp", json!({"emptyDir": {}}), json!({"mountPath": "/tmp"}));
-        volumes
-    }
-
-    /// Adds one.
-    pub fn add(&mut self, name: &str, volume: Value, mount: Value) {
-        let named = |mut value: Value| {
-            value["name"] = json!(name);
-            value
-        };
-        if !self.volumes.iter().any(|one| one["name"] == name) {
-            self.volumes.push(named(volume));
-        }
-        self.mounts.push(named(mount));
-    }
-
-    fn secrets(&mut self, secrets: &[Secret]) {
-        for secret in secrets {
-            let Secret::Part(part) = secret else { continue };
-            let Some(path) = &part.path else { continue };
-            self.add(
-                &volume_name("secret", &part.name),
-                json!({"secret": {"secretName": part.name, "defaultMode": 0o440}}),
-                json!({"mountPath": path, "readOnly": true}),
-            );
-        }
-    }
-}
-
-impl Pod {
-    /// Adds a comment above what `steps` lead to.
-    pub fn note<'a>(&mut self, steps: impl IntoIterator<Item = &'a str>, note: impl Into<String>) {
-        self.notes.insert(crate::formats::document::pointer(steps), note.into());
-    }
 }

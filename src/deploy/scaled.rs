@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::object::{Metadata, Object};
-use super::pod::{self, Extent, PULLED, Pod, Role};
+use super::parts::{Pod, Role};
+use super::pod::{self, Extent, PULLED};
 use super::service::rollout;
 use super::target::Target;
 use super::{Settings, State};

@@ -3,9 +3,10 @@
 use serde_json::{Value, json};
 
 use super::object::{Metadata, Object};
-use super::pod::{self, Extent, Pod, Role};
+use super::parts::{Pod, Role};
+use super::pod::{self, Extent};
 use super::target::Target;
-use super::{Settings, State, learning};
+use super::{Settings, State, trained};
 use crate::project::manifest::deploy::{Deploy, Kind, Metric, Models, NetworkAccess, Scaling, UsedMetric};
 
 /// Percent of the processors that a pod has requested, above which there are to be more pods.
@@ -60,7 +61,7 @@ pub fn deployment(target: &Target, settings: &Settings<'_>, role: Role, metadata
         body["spec"]["replicas"] = json!(replicas);
     }
     if role == Role::Serves && settings.is_untrained(target) {
-        body["spec"]["progressDeadlineSeconds"] = json!(learning::seconds(deploy) + pod::PULLED);
+        body["spec"]["progressDeadlineSeconds"] = json!(trained::seconds(deploy) + pod::PULLED);
     }
     let object = Object::new("apps/v1", "Deployment", metadata, body);
     let object = match role {

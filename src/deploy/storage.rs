@@ -7,7 +7,8 @@ use serde_json::json;
 use super::Settings;
 use super::job;
 use super::object::{Metadata, Object};
-use super::pod::{self, Pod};
+use super::parts::Pod;
+use super::pod::{self};
 use super::target::Target;
 use crate::bundle::runtime::USER;
 

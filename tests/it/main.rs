@@ -41,6 +41,7 @@ mod java;
 mod jobs;
 mod kubernetes;
 mod layers;
+mod learning;
 mod libraries;
 mod load;
 mod messages;

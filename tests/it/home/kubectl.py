@@ -3,7 +3,7 @@
     python kubectl.py KUBECTL [ARGUMENT]...
 
 That is so for HorizontalPodAutoscaler, PodDisruptionBudget and CronJob, given with -f FILE, -f - or -k FOLDER, and for
-nothing else.
+nothing else. Jobs cannot be suspended there.
 """
 
 import json
@@ -24,6 +24,8 @@ def older(found):
     if isinstance(found, dict):
         key = (found.get("apiVersion"), found.get("kind"))
         found["apiVersion"] = OLDER.get(key, found.get("apiVersion"))
+        if key[1] == "Job":
+            (found.get("spec") or {}).pop("suspend", None)
         for item in found.get("items") or []:
             older(item)
     return found
