@@ -289,8 +289,12 @@ fn by_content(path: &Path) -> Option<Kind> {
         Format::Zip if analytics_archive::is_archive(path) => Some(Kind::Analytics),
         // What is compressed may be either.
         Format::Zip | Format::CompressedPickle if import::is_archive(path) => Some(Kind::Bento),
-        // Whoever packed it so meant one, unless h2o did.
-        Format::Zip if path.extension().is_some_and(|ending| ending == "zip") && Mojo::read(path).is_err() => {
+        // Whoever packed it so meant one, unless h2o did, or something lies in it that could be loaded.
+        Format::Zip
+            if path.extension().is_some_and(|ending| ending == "zip")
+                && model.pickles.is_empty()
+                && Mojo::read(path).is_err() =>
+        {
             Some(Kind::Analytics)
         }
         Format::Other => matches!(import::find(path), Ok(Some(_))).then_some(Kind::Bento),
