@@ -144,17 +144,17 @@ pub fn policy(target: &Target, settings: &Settings<'_>, role: Role, reach: Reach
         }
         Reach::Fetches => json!([{}]),
     };
-    // At its port it tells of its health, where it has one.
-    let ingress =
-        if role == Role::Trains { json!([]) } else { json!([{"ports": [{"port": "http", "protocol": "TCP"}]}]) };
-    let body = json!({
+    let mut body = json!({
         "spec": {
             "podSelector": {"matchLabels": settings.selector(target, role)},
             "policyTypes": ["Ingress", "Egress"],
-            "ingress": ingress,
             "egress": egress,
         },
     });
+    // At its port it tells of its health, where it has one.
+    if role != Role::Trains {
+        body["spec"]["ingress"] = json!([{"ports": [{"port": "http", "protocol": "TCP"}]}]);
+    }
     let object = Object::new("networking.k8s.io/v1", "NetworkPolicy", metadata, body);
     match fetches {
         true => object.noted(

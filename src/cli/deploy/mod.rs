@@ -134,8 +134,9 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         });
     }
     if action.delete {
-        let mut lines = kubectl.delete(&objects)?;
-        lines.extend(kubectl.prune(&objects)?);
+        // A claim goes when no pod is left that has it, and there may be Jobs of what was trained before.
+        let mut lines = kubectl.prune(&objects)?;
+        lines.extend(kubectl.delete(&objects)?);
         context.printer.report(&Deployed::Said { lines })?;
         return Ok(Exit::Success);
     }
