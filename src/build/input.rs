@@ -120,6 +120,12 @@ pub struct Kept {
 }
 
 impl Input {
+    /// One for which nothing has to be executed.
+    fn new(manifest: Manifest, lock: Lock, bundle: Bundle, origin: PathBuf) -> Self {
+        let (steps, commands, generated) = Default::default();
+        Self { manifest, lock, bundle, origin, steps, commands, kept: None, versioned: None, generated }
+    }
+
     /// Packs a project in thought: all but the weights is read or generated, and nothing is written. The weights are
     /// hashed when they are needed, as `hashing` says.
     ///
@@ -187,18 +193,7 @@ impl Input {
             names.insert(path.clone());
             bundle.add(path, Content::Bytes(file.content), Mode::of(file.executable))?;
         }
-        let (steps, commands) = Default::default();
-        Ok(Self {
-            manifest,
-            lock,
-            bundle,
-            origin: project.root.clone(),
-            steps,
-            commands,
-            kept: None,
-            versioned: None,
-            generated: names,
-        })
+        Ok(Self { generated: names, ..Self::new(manifest, lock, bundle, project.root.clone()) })
     }
 
     /// Opens a bundle. The weights are not touched.
@@ -230,17 +225,8 @@ impl Input {
             }
         };
         let lock: Lock = read(&bundle, path, lock::NAME)?;
-        Ok(Self {
-            manifest: lock.settled(manifest),
-            lock,
-            bundle,
-            origin: path.to_owned(),
-            steps,
-            commands,
-            kept: None,
-            versioned: None,
-            generated: BTreeSet::new(),
-        })
+        let manifest = lock.settled(manifest);
+        Ok(Self { steps, commands, ..Self::new(manifest, lock, bundle, path.to_owned()) })
     }
 
     /// A bento that BentoML made, with its recipe as [`import::Bento::describe`] has it, and its lock. What commands led to is not
@@ -264,17 +250,7 @@ impl Input {
         let text = taken.to_text().map_err(std::io::Error::from)?;
         let path = ArchivePath::relative(lock::NAME).map_err(std::io::Error::other)?;
         bundle.add(path, Content::Bytes(text.into_bytes()), Mode::Plain)?;
-        Ok(Self {
-            manifest,
-            lock,
-            bundle,
-            origin: bento.path.clone(),
-            steps,
-            commands,
-            kept: None,
-            versioned: None,
-            generated: BTreeSet::new(),
-        })
+        Ok(Self { steps, commands, ..Self::new(manifest, lock, bundle, bento.path.clone()) })
     }
 
     /// A bundle that Ekiben wrote as a bento. Gives the same input as the bundle.
@@ -299,18 +275,7 @@ impl Input {
         let path = ArchivePath::relative(lock::NAME).map_err(std::io::Error::other)?;
         bundle.add(path, Content::Bytes(lock_text), Mode::Plain)?;
         bundle.set_version(session, Some(description.version))?;
-        let (steps, commands) = Default::default();
-        Ok(Self {
-            manifest,
-            lock,
-            bundle,
-            origin: bento.path.clone(),
-            steps,
-            commands,
-            kept: None,
-            versioned: None,
-            generated: BTreeSet::new(),
-        })
+        Ok(Self::new(manifest, lock, bundle, bento.path.clone()))
     }
 
     /// What is wrong with the models in it, which lies at `path`. They are read as data, nothing of them is loaded.

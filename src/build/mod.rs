@@ -499,7 +499,7 @@ fn code_layer(session: &Session, bundle: &Bundle, manifest: &Manifest) -> Result
 /// How the image is started, and what it says of itself.
 fn configured(image: Image, manifest: &Manifest, bundle: &Bundle, digest: Digest) -> Image {
     let mut about: Vec<(String, String)> = vec![
-        ("io.ekiben.bundle.digest".to_owned(), digest.to_string()),
+        (runtime::BUNDLE_LABEL.to_owned(), digest.to_string()),
         ("org.opencontainers.image.title".to_owned(), bundle.name().to_owned()),
         ("org.opencontainers.image.version".to_owned(), bundle.version().to_owned()),
     ];

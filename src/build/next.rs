@@ -3,6 +3,7 @@
 //! Invariant: the same bundle keeps its version, and no layer has a word of it.
 
 use crate::bundle;
+use crate::bundle::runtime::BUNDLE_LABEL;
 use crate::image::oci::platform::Platform;
 use crate::image::registry::{self, Reference, Registries};
 use crate::image::session::Session;
@@ -14,9 +15,6 @@ use super::input::Input;
 
 /// The tag that stands for the version.
 pub const TAG: &str = "next";
-
-/// Where an image says which bundle it was built from.
-const BUNDLE: &str = "io.ekiben.bundle.digest";
 
 /// Why there is none.
 #[derive(Debug, thiserror::Error)]
@@ -52,7 +50,7 @@ pub fn version(session: &Session, input: &Input, names: &[ImageName], targets: &
     let mut same = None;
     let mut consider = |number: u64, image: Option<Image>| {
         last = last.max(number);
-        if image.is_some_and(|image| said(&image, BUNDLE).is_some_and(|digest| digest == own)) {
+        if image.is_some_and(|image| said(&image, BUNDLE_LABEL).is_some_and(|digest| digest == own)) {
             same = same.max(Some(number));
         }
     };

@@ -11,6 +11,7 @@ use fs_err as fs;
 use serde_json::Value as Json;
 
 use super::built::Built;
+use crate::bundle::runtime::BUNDLE_LABEL;
 use crate::formats::diagnostic::Diagnostics;
 use crate::image::session::Session;
 use crate::image::store::{self, Kept, KeptAs};
@@ -224,7 +225,7 @@ impl Plan {
 /// The digest of the bundle that an image was built from.
 fn bundle(built: &Built) -> Option<Digest> {
     let labels = built.image.config().labels().clone()?;
-    labels.get("io.ekiben.bundle.digest")?.parse().ok()
+    labels.get(BUNDLE_LABEL)?.parse().ok()
 }
 
 /// Where the data set lies.

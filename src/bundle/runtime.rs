@@ -20,6 +20,8 @@ pub const SERVICE: &str = "/app/ekiben_service";
 pub const ENTRYPOINT: &str = "/app/env/docker/entrypoint.sh";
 /// The models: each has a folder of its name.
 pub const MODELS: &str = "/models";
+/// The label of an image that has the digest of the bundle which it was built from.
+pub const BUNDLE_LABEL: &str = "io.ekiben.bundle.digest";
 /// User and group, by number, as bentos have them.
 pub const USER: u32 = 1034;
 /// Their name.

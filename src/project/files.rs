@@ -61,6 +61,12 @@ impl Files {
     }
 }
 
+/// A path as the glob that means it alone.
+pub fn as_glob(path: &str) -> String {
+    let escaped = |c: char| if "*?[]{}!\\".contains(c) { format!("[{c}]") } else { c.to_string() };
+    path.chars().map(escaped).collect()
+}
+
 /// The files that `manifest` names below `root`. Mistakes go to `found`.
 ///
 /// A path without wildcards is taken as it is; a folder stands for all below it. Globs take neither what `.ekibenignore`

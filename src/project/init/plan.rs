@@ -16,7 +16,7 @@ use crate::formats::document::shown;
 use crate::formats::model::globals::{self, Verdict, is_reach};
 use crate::formats::model::{Fault, Model};
 use crate::io::archive::ArchivePath;
-use crate::project::files::{Files, ProjectFile};
+use crate::project::files::{Files, ProjectFile, as_glob};
 use crate::project::manifest::NAMES;
 use crate::project::validate::model::{allowed, carriers, is_trusted, judge_file, read_file};
 
@@ -253,12 +253,6 @@ fn stored(store: &Path, tag: &str) -> Result<Option<Vec<Part>>, Error> {
 fn within(path: &Path, project: &Path) -> Option<ArchivePath> {
     let (real, project) = (fs::canonicalize(path).ok()?, fs::canonicalize(project).ok()?);
     ArchivePath::from_path(real.strip_prefix(project).ok()?).ok()
-}
-
-/// A path as the glob that means it alone.
-fn as_glob(path: &str) -> String {
-    let escaped = |c: char| if "*?[]{}!\\".contains(c) { format!("[{c}]") } else { c.to_string() };
-    path.chars().map(escaped).collect()
 }
 
 fn refused(path: &Path, found: &Diagnostics, allow: Vec<String>) -> Error {

@@ -12,6 +12,7 @@ use crate::formats::analytics::{
 };
 use crate::formats::document::{yaml, yaml_with_notes};
 use crate::formats::source;
+use crate::project::files::as_glob;
 use crate::project::init;
 
 /// Sections, in the order in which a person reads them; before each stands an empty line.
@@ -125,7 +126,7 @@ impl Parts {
             let is_named = [Some(super::NAME), model, data].contains(&Some(path.as_str()));
             !is_named && !folders.contains(&top)
         });
-        let other: Vec<String> = other.map(|path| escaped(path.as_str())).collect();
+        let other: Vec<String> = other.map(|path| as_glob(path.as_str())).collect();
         if !other.is_empty() {
             self.say("include", other.into(), "What else the archive has.");
         }
@@ -166,7 +167,7 @@ impl Parts {
             self.say("env", env.into(), "");
         }
         if let Some(path) = description(model) {
-            self.say("include", json!([escaped(path)]), "What it answers, in OpenAPI.");
+            self.say("include", json!([as_glob(path)]), "What it answers, in OpenAPI.");
             self.labels.insert("io.ekiben.openapi".to_owned(), format!("{CODE}/{path}").into());
         }
         let mut service = json!({ "inherit": true, "ready": "/" });
@@ -200,12 +201,6 @@ fn port(text: &str) -> Option<u16> {
         let port = rest.split_whitespace().next()?.split('/').next()?;
         word.eq_ignore_ascii_case("expose").then(|| port.parse().ok())?
     })
-}
-
-/// A path as the glob that means it alone.
-fn escaped(path: &str) -> String {
-    let escaped = |c: char| if "*?[]{}!\\".contains(c) { format!("[{c}]") } else { c.to_string() };
-    path.chars().map(escaped).collect()
 }
 
 fn add(to: &mut Json, key: &str, value: Json) {
