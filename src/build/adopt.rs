@@ -232,7 +232,7 @@ pub fn archive(session: &Session, path: &Path, found: &mut Diagnostics) -> Resul
     if kept.is_dir() {
         return Ok(kept);
     }
-    match atomic::folder(&kept, |folder| archive.write(folder, found).map_err(Error::from)) {
+    match atomic::folder(&kept, |folder| Ok(archive.write(folder, &archive.translated(found)?)?)) {
         // Another process was faster.
         Err(Error::Io(error)) if error.kind() == std::io::ErrorKind::AlreadyExists && kept.is_dir() => Ok(kept),
         result => result.map(|()| kept),

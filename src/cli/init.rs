@@ -170,8 +170,7 @@ fn from_archive(context: &Context, archive: &Path, args: &Args) -> Result<Exit, 
                 fs::File::create_new(args.path.join(path))?.write_all(text.as_bytes())?;
             }
         } else {
-            // What is wrong with it was said.
-            atomic::folder(&args.path, |folder| opened.write(folder, &mut Diagnostics::new()))?;
+            atomic::folder(&args.path, |folder| opened.write(folder, &written))?;
         }
         Ok(paths)
     };

@@ -216,14 +216,12 @@ impl Archive {
 
     /// What is wrong with it.
     pub fn judge(&self, found: &mut Diagnostics) {
-        if self.manifest(found).is_none() || found.has_errors() {
-            return;
-        }
+        let Ok(written) = self.translated(found) else { return };
         // The rest is told by the project that it becomes.
         let made = || -> Result<Diagnostics, Error> {
             let folder = tempfile::tempdir()?;
             let place = folder.path().join("project");
-            self.write(&place, &mut Diagnostics::new())?;
+            self.write(&place, &written)?;
             let (Ok((_, all)) | Err(all)) = crate::project::Project::load(&place);
             Ok(all.known_as(&place.display().to_string(), &self.shown))
         };
@@ -249,12 +247,11 @@ impl Archive {
         Ok(written)
     }
 
-    /// Makes the folder a project: its files, and the manifest that it becomes. What is wrong with it goes to `found`.
+    /// Makes the folder a project: its files, and what [`Archive::translated`] gives.
     ///
     /// # Errors
-    /// When it has mistakes, or the disk says no.
-    pub fn write(&self, folder: &Path, found: &mut Diagnostics) -> Result<(), Error> {
-        let written = self.translated(found)?;
+    /// When the disk says no.
+    pub fn write(&self, folder: &Path, written: &[(&str, String)]) -> Result<(), Error> {
         for (path, host) in &self.files {
             let target = path.under(folder);
             fs::create_dir_all(target.parent().unwrap_or(folder))?;

@@ -10,6 +10,8 @@ use crate::formats::analytics::{
     AnalyticsManifest, H2oModel, LayersModel, ModelData, Openapi, PredictionInput, PythonModel, RestApi, Results,
     RoutingKey, TrainingInput,
 };
+use crate::formats::diagnostic::{Diagnostics, Source};
+use crate::formats::dockerfile::{Dockerfile, Kind};
 use crate::formats::document::{yaml, yaml_with_notes};
 use crate::formats::source;
 use crate::project::files::as_glob;
@@ -155,9 +157,12 @@ impl Parts {
 
     fn layers(&mut self, archive: &Archive, model: &LayersModel) {
         let text = archive.text("Dockerfile").unwrap_or_default();
+        // What is wrong with it is said where it is built.
+        let file = Dockerfile::read(&Source::new("Dockerfile", text), &mut Diagnostics::new());
+        let is_stage = |name: &str| file.stages.iter().any(|stage| stage.from.name.as_deref() == Some(name));
         let mut build = json!({ "file": "Dockerfile" });
         // A name that is no stage's is the image's.
-        if let Some(target) = model.layers.iter().find(|layer| has_stage(&text, &layer.name)) {
+        if let Some(target) = model.layers.iter().find(|layer| is_stage(&layer.name.to_lowercase())) {
             build["target"] = target.name.as_str().into();
         }
         self.say("build", build, "The image that it is.");
@@ -171,7 +176,7 @@ impl Parts {
             self.labels.insert("io.ekiben.openapi".to_owned(), format!("{CODE}/{path}").into());
         }
         let mut service = json!({ "inherit": true, "ready": "/" });
-        add(&mut service, "port", port(&text).into());
+        add(&mut service, "port", port(&file).into());
         self.say("service", service, "The image starts its server itself.");
     }
 }
@@ -184,23 +189,15 @@ pub fn description(model: &LayersModel) -> Option<&str> {
     }
 }
 
-/// Whether a Dockerfile has a stage of this name.
-fn has_stage(text: &str, name: &str) -> bool {
-    text.lines().any(|line| {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let is_from = words.first().is_some_and(|word| word.eq_ignore_ascii_case("from"));
-        let named = words.iter().rev().nth(1).is_some_and(|word| word.eq_ignore_ascii_case("as"));
-        is_from && named && words.last().is_some_and(|last| last.eq_ignore_ascii_case(name))
-    })
-}
-
 /// The port that a Dockerfile names.
-fn port(text: &str) -> Option<u16> {
-    text.lines().find_map(|line| {
-        let (word, rest) = line.trim().split_once(char::is_whitespace)?;
-        let port = rest.split_whitespace().next()?.split('/').next()?;
-        word.eq_ignore_ascii_case("expose").then(|| port.parse().ok())?
-    })
+fn port(file: &Dockerfile) -> Option<u16> {
+    let instructions = file.stages.iter().flat_map(|stage| &stage.instructions);
+    instructions
+        .filter_map(|instruction| match &instruction.kind {
+            Kind::Expose(ports) => ports.first()?.text().split('/').next()?.parse().ok(),
+            _ => None,
+        })
+        .next_back()
 }
 
 fn add(to: &mut Json, key: &str, value: Json) {
