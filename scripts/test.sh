@@ -12,10 +12,8 @@ needed="skopeo:skopeo umoci:umoci podman:podman buildah:buildah runc:runc docker
 prlimit:util-linux taskset:util-linux unshare:util-linux mount:mount script:bsdutils hostname:hostname zstd:zstd tar:tar
 xz:xz-utils busybox:busybox-static strace:strace python3:python3 pip3:python3-pip git:git docker-registry:docker-registry
 htpasswd:apache2-utils openssl:openssl containerd:containerd ctr:containerd ldconfig:libc-bin
-cc:gcc strip:binutils ip:iproute2 flock:util-linux dpkg:dpkg newuidmap:uidmap useradd:passwd rabbitmq-server:rabbitmq-server epmd:erlang-base"
-cc:gcc strip:binutils ip:iproute2 flock:util-linux dpkg:dpkg newuidmap:uidmap useradd:passwd
-cc:gcc strip:binutils ip:iproute2 flock:util-linux dpkg:dpkg newuidmap:uidmap useradd:passwd rabbitmq-server:rabbitmq-server epmd:erlang-base
-java:openjdk-17-jre-headless"
+cc:gcc strip:binutils ip:iproute2 flock:util-linux dpkg:dpkg newuidmap:uidmap useradd:passwd rabbitmq-server:rabbitmq-server
+epmd:erlang-base java:openjdk-17-jre-headless shellcheck:shellcheck"
 
 missing=""
 for pair in $needed; do
@@ -56,6 +54,8 @@ nice scripts/cluster build >"$kubernetes_log" 2>&1 &
 kubernetes=$!
 
 cargo fmt --check
+# shellcheck disable=SC2046 # names of ours, without spaces
+shellcheck -S warning .ci/run $(grep -slE '^#!/bin/(ba)?sh' scripts/*)
 # With the operator, which is no part of the program as it is installed; and the program as it is.
 cargo check --locked
 cargo clippy --all-targets --features operator --locked -- -D warnings
