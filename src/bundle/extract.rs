@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::bundle::apart::DIGEST;
 use crate::bundle::import::bento as import;
@@ -11,6 +11,7 @@ use crate::bundle::runtime::{self, Convention};
 use crate::bundle::{self, Bundle, Hashing, Weight};
 use crate::formats::bento;
 use crate::formats::diagnostic::Diagnostics;
+use crate::formats::openapi::OpenApi;
 use crate::formats::schema::Kind;
 use crate::formats::schema::load;
 use crate::image::Image;
@@ -84,14 +85,11 @@ struct Extracted {
 /// # Errors
 /// When the image was not made of one, or a layer cannot be had.
 pub fn of_image(session: &Session, image: &Image) -> Result<Bundle, Error> {
-    let code = image.config().working_dir().clone().unwrap_or_default();
-    let conventions = [Convention::Ekiben, Convention::Bento];
     let none = |why: &str| Error::None { why: why.to_owned() };
     if let Some(models) = image.annotations().get(DIGEST) {
         return Err(none(&format!("its models are apart from it, in the image {models}")));
     }
-    let convention = conventions.into_iter().find(|convention| convention.code() == code);
-    let convention = convention.ok_or_else(|| none("its working directory is another one"))?;
+    let convention = Convention::of(image).ok_or_else(|| none("its working directory is another one"))?;
     let place = |path: &str| ArchivePath::new(path).map_err(|error| Error::Io(std::io::Error::other(error)));
     let (code, models, venv) = (place(convention.code())?, place(runtime::MODELS)?, place(runtime::VENV)?);
     let wanted = |path: &ArchivePath| {
@@ -154,7 +152,18 @@ pub fn of_image(session: &Session, image: &Image) -> Result<Bundle, Error> {
 /// # Errors
 /// When a layer cannot be had, or the manifest has another form than this version knows.
 pub fn manifest(session: &Session, image: &Image) -> Result<Option<Manifest>, Error> {
-    within(session, image, image.layers())
+    Inside::of(session, image, image.layers())?.map_or(Ok(None), |inside| inside.manifest())
+}
+
+/// The same, with what it names as the description of what it answers (`service.openapi`), as JSON.
+///
+/// # Errors
+/// As [`manifest`].
+pub fn service(session: &Session, image: &Image) -> Result<Option<(Manifest, Option<String>)>, Error> {
+    let Some(inside) = Inside::of(session, image, image.layers())? else { return Ok(None) };
+    let Some(manifest) = inside.manifest()? else { return Ok(None) };
+    let openapi = manifest.service.openapi.as_deref().map(|path| inside.openapi(path)).transpose()?;
+    Ok(Some((manifest, openapi.flatten())))
 }
 
 /// The same, for whoever does not start it: only the uppermost layer is fetched and unpacked, where Ekiben puts all but weights.
@@ -162,35 +171,57 @@ pub fn manifest(session: &Session, image: &Image) -> Result<Option<Manifest>, Er
 /// # Errors
 /// As [`manifest`].
 pub fn manifest_on_top(session: &Session, image: &Image) -> Result<Option<Manifest>, Error> {
-    within(session, image, image.layers().last().map(std::slice::from_ref).unwrap_or_default())
+    let layers = image.layers().last().map(std::slice::from_ref).unwrap_or_default();
+    Inside::of(session, image, layers)?.map_or(Ok(None), |inside| inside.manifest())
 }
 
-fn within(session: &Session, image: &Image, layers: &[Layer]) -> Result<Option<Manifest>, Error> {
-    let code = image.config().working_dir().clone().unwrap_or_default();
-    if code != Convention::Ekiben.code() {
-        return Ok(None);
-    }
-    registry::fetch(session, layers)?;
-    let mut unpacked = Vec::new();
-    for layer in layers {
-        // Weights lie elsewhere, and are not moved for this.
-        if layer.files(&session.store)?.is_none() {
-            unpacked.push(layer);
+/// The code in unpacked layers of an image that Ekiben built.
+struct Inside(Vec<PathBuf>);
+
+impl Inside {
+    fn of(session: &Session, image: &Image, layers: &[Layer]) -> Result<Option<Self>, Error> {
+        if Convention::of(image) != Some(Convention::Ekiben) {
+            return Ok(None);
         }
+        registry::fetch(session, layers)?;
+        let mut unpacked = Vec::new();
+        for layer in layers {
+            // Weights lie elsewhere, and are not moved for this.
+            if layer.files(&session.store)?.is_none() {
+                unpacked.push(layer);
+            }
+        }
+        let trees = layer::unpack_all(&session.store, &session.progress, &unpacked, |_| ())?;
+        Ok(Some(Self(trees.lower)))
     }
-    let trees = layer::unpack_all(&session.store, &session.progress, &unpacked, |_| ())?;
-    let layers = archive::Stack::new(&trees.lower);
-    let inside = Path::new(code.trim_start_matches('/'));
-    let found = manifest::NAMES.iter().find_map(|name| Some((name, layers.entry(&inside.join(name))?)));
-    // Of a link, where it leads on this machine is not looked at.
-    let Some((name, path)) = found.filter(|(_, path)| path.symlink_metadata().is_ok_and(|data| data.is_file())) else {
-        return Ok(None);
-    };
-    let bytes = Content::file(&path)?.read(Kind::Manifest.most())?;
-    let mut mistakes = Diagnostics::new();
-    let loaded = load::bytes::<Manifest>(&bytes, name, name, &mut mistakes);
-    let whole = loaded.and_then(load::Loaded::whole).filter(|_| !mistakes.has_errors());
-    whole.map(|(_, manifest)| Some(manifest)).ok_or(Error::Manifest)
+
+    /// The content of a file of the project, if it is there. Of a link, where it leads on this machine is not looked at.
+    fn read(&self, path: &str, most: u64) -> Result<Option<Vec<u8>>, Error> {
+        let code = Path::new(Convention::Ekiben.code().trim_start_matches('/'));
+        let found = archive::Stack::new(&self.0).entry(&code.join(path));
+        let found = found.filter(|path| path.symlink_metadata().is_ok_and(|data| data.is_file()));
+        Ok(found.map(|path| Content::file(&path)?.read(most)).transpose()?)
+    }
+
+    fn manifest(&self) -> Result<Option<Manifest>, Error> {
+        for name in manifest::NAMES {
+            if let Some(bytes) = self.read(name, Kind::Manifest.most())? {
+                let mut mistakes = Diagnostics::new();
+                let loaded = load::bytes::<Manifest>(&bytes, name, name, &mut mistakes);
+                let whole = loaded.and_then(load::Loaded::whole).filter(|_| !mistakes.has_errors());
+                return whole.map(|(_, manifest)| Some(manifest)).ok_or(Error::Manifest);
+            }
+        }
+        Ok(None)
+    }
+
+    /// A description as JSON, in which programs expect it; none where it is malformed.
+    fn openapi(&self, path: &str) -> Result<Option<String>, Error> {
+        let Ok(path) = ArchivePath::relative(path) else { return Ok(None) };
+        let Some(bytes) = self.read(path.as_str(), Kind::Openapi.most())? else { return Ok(None) };
+        let loaded = load::bytes::<OpenApi>(&bytes, path.as_str(), path.as_str(), &mut Diagnostics::new());
+        Ok(loaded.and_then(load::Loaded::whole).map(|(document, _)| document.root.to_json().to_string()))
+    }
 }
 
 /// Lays the wanted files in `folders` of an unpacked layer over those of the layers below, of which what it deletes or

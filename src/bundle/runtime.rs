@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::base::debian::User;
+use crate::image::Image;
 use crate::io::archive::ArchivePath;
 use crate::project::manifest::Manifest;
 pub use crate::project::manifest::training::TRAINED;
@@ -46,6 +47,15 @@ pub enum Convention {
 const BENTO: &str = "/home/bentoml/bento";
 
 impl Convention {
+    /// How an image is laid out that Ekiben built; none where another tool did. The working directory is the Dockerfile's where
+    /// its image starts the server.
+    pub fn of(image: &Image) -> Option<Self> {
+        let folder = image.config().working_dir().as_deref().unwrap_or_default();
+        let is_ours = image.config().labels().as_ref().is_some_and(|labels| labels.contains_key(BUNDLE_LABEL));
+        let known = [Self::Ekiben, Self::Bento].into_iter().find(|convention| convention.code() == folder);
+        known.or(is_ours.then_some(Self::Ekiben))
+    }
+
     /// Root of the code, and working directory.
     pub fn code(self) -> &'static str {
         match self {

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use crate::base::BaseName;
 use crate::build::dockerfile::{self, Allowed, Context, Request};
+use crate::bundle::import::analytics;
 use crate::image::registry::Reference;
 use crate::io::explain::ErrorKind;
 use crate::project::manifest;
@@ -89,7 +90,8 @@ impl FromStr for Secret {
 impl Args {
     /// Whether `path` is to be built from a Dockerfile.
     pub fn are_meant(&self, path: &Path) -> bool {
-        let has_manifest = || manifest::NAMES.iter().any(|name| path.join(name).exists());
+        let has_manifest =
+            || manifest::NAMES.iter().any(|name| path.join(name).exists()) || analytics::is_archive(path);
         self.file.is_some() || path.is_dir() && !has_manifest() && dockerfile::file_in(path).is_some()
     }
 

@@ -108,6 +108,11 @@ pub fn select(root: &Path, manifest: &Manifest, document: &Document, found: &mut
             }
         }
     }
+    if let Some(path) = &manifest.service.openapi
+        && let Some(file) = selection.file(path, "/service/openapi")
+    {
+        selection.taken[Role::Code as usize].insert(file.path.clone(), file);
+    }
     for named in manifest.command_paths() {
         selection.command(&named);
     }

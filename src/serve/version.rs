@@ -143,11 +143,14 @@ struct Own {
     cpus: Option<f64>,
     /// The time in which it answers what it has when it is asked to end.
     grace: Duration,
+    /// What its server answers, in OpenAPI, as JSON.
+    openapi: Option<Arc<str>>,
 }
 
 impl Own {
-    fn of(manifest: &Manifest) -> Self {
+    fn of((manifest, openapi): &(Manifest, Option<String>)) -> Self {
         Self {
+            openapi: openapi.as_deref().map(Arc::from),
             ready: Some(manifest.service.ready.clone()),
             root: manifest.service.root.clone(),
             memory: manifest.resources.memory.as_deref().and_then(size::bytes),
@@ -465,6 +468,12 @@ impl Version {
         self.own.get().cloned().unwrap_or_default()
     }
 
+    /// The description that the image has of its server, if `path` is where programs look for one.
+    pub fn described(&self, path: &str) -> Option<Arc<str>> {
+        let is_asked = path.split('?').next() == Some("/openapi.json");
+        is_asked.then(|| self.own().openapi).flatten()
+    }
+
     /// The limit on a container's memory, in bytes.
     fn memory(&self) -> Option<u64> {
         self.model.memory.as_deref().and_then(size::bytes).or(self.own().memory)
@@ -499,8 +508,8 @@ impl Version {
         }
         let session = keeper.session()?;
         let image = Image::of_record(&session.store, &self.record)?;
-        let own = match extract::manifest(&session, &image) {
-            Ok(manifest) => manifest.as_ref().map(Own::of).unwrap_or_default(),
+        let own = match extract::service(&session, &image) {
+            Ok(service) => service.as_ref().map(Own::of).unwrap_or_default(),
             Err(error @ extract::Error::Manifest) => {
                 keeper
                     .tell(Event::Warning(format!("{}: {error}, so what it says of resources is not known", self.name)));

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use crate::home::{Home, PATIENCE, Ran, USER, ask, line, wait_until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// A server that notes each request that it gets in a file, streams both ways, and does what its path says.
 const SERVER: &str = r#"
@@ -321,6 +321,55 @@ fn answers_from_the_first_request_on(home: &Home) {
     assert!(serving.get("/tinny/").1.contains("did you mean `/tiny/`?"));
     serving.end().ok();
     assert_eq!(home.stored("containers"), [""; 0]);
+}
+
+/// An archive of the kind DOCKER_LAYERS, from the archive to answers: its own server, told by its own description.
+#[test]
+fn a_server_that_says_nothing_of_itself_is_described_by_its_image() {
+    let home = Home::empty();
+    home.write("page/index.html", "the model");
+    let dockerfile = r#"FROM scratch AS unused
+FROM scratch AS served
+COPY --chmod=755 busybox /bin/busybox
+COPY index.html /www/
+EXPOSE 8089
+STOPSIGNAL SIGKILL
+WORKDIR /www
+USER 1034
+CMD ["/bin/busybox", "httpd", "-f", "-p", "8089", "-h", "/www"]
+"#;
+    for name in ["inline", "file"] {
+        let inline = name == "inline";
+        let api = json!({ "openapi": "3.0.3", "info": { "title": "Served", "version": "1" }, "paths": { "/": {} } });
+        let described = if inline { api.clone() } else { json!("docs/api.yaml") };
+        let manifest = json!({
+            "name": name, "version": 3,
+            "modelData": { "type": "DOCKER_LAYERS", "payload": {
+                "layers": [{ "name": "served" }], "envVars": { "LEVEL": "1" }, "openapi": described,
+            } },
+        });
+        home.write(&format!("{name}/manifest.json"), manifest.to_string());
+        home.write(&format!("{name}/Dockerfile"), dockerfile);
+        home.write(&format!("{name}/index.html"), "the model");
+        if !inline {
+            home.write("file/docs/api.yaml", "openapi: 3.0.3\ninfo: {title: Served, version: '1'}\npaths: {/: {}}\n");
+        }
+        fs::copy(crate::home::images::busybox(), home.path(&format!("{name}/busybox"))).unwrap();
+        home.run(["validate", name]).ok();
+        home.build(name);
+        let image = home.run(["inspect", &format!("{name}:3"), "--output", "json"]).ok().json();
+        assert!(image.to_string().contains("LEVEL=1"), "{image}");
+
+        let serving = Serving::start(&home, &[name]);
+        let (status, page) = serving.get(&format!("/{name}/"));
+        assert_eq!((status, page.as_str()), (200, "the model"));
+        let (status, told) = serving.get(&format!("/{name}/openapi.json"));
+        assert_eq!((status, serde_json::from_str::<Value>(&told).unwrap()), (200, api));
+        // Of anything else, and of any other method, the server itself says that it is not there.
+        assert_eq!(serving.get(&format!("/{name}/openapi.yaml")).0, 404);
+        assert_ne!(ask(&serving.address, "POST", &format!("/{name}/openapi.json"), "{}").0, 200);
+        serving.end().ok();
+    }
 }
 
 #[test]

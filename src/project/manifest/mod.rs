@@ -564,6 +564,10 @@ pub struct Service {
     /// Whether the base, or what `build` makes in its place, starts the server, as its image says.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub inherit: bool,
+    /// A file that describes in OpenAPI what `command`, or the server of an image (`inherit`), answers. `ekiben serve` answers
+    /// `/openapi.json` with it where the server does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub openapi: Option<String>,
     /// What the functions are given, in words; names that the functions do not have are errors.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub inputs: Vec<Input>,

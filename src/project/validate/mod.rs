@@ -24,7 +24,10 @@ use crate::base::requirements::{Relaxed, Requirements};
 use crate::base::{Named, official_python};
 use crate::formats::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::formats::document::{Document, pointer};
+use crate::formats::openapi::OpenApi;
 use crate::formats::python::PythonVersion;
+use crate::formats::schema::load;
+use crate::io::archive::ArchivePath;
 use crate::io::explain::Explain as _;
 use crate::io::suggest::{closest, did_you_mean};
 use crate::project::files::Files;
@@ -83,12 +86,16 @@ pub fn manifest(subject: &Subject<'_>, found: &mut Diagnostics) {
     deploy::check(subject, found);
 }
 
-fn service(&Subject { manifest, document, .. }: &Subject<'_>, found: &mut Diagnostics) {
+fn service(subject: &Subject<'_>, found: &mut Diagnostics) {
+    let Subject { manifest, document, .. } = *subject;
     let service = &manifest.service;
     let openai = service.openai.iter().any(|openai| openai.functions().next().is_some());
     let java = service.java.is_some();
     let named = service.predict.is_some() || !service.functions.is_empty();
     let functions = named || openai || java || service.mlflow.is_some();
+    if let Some(path) = &service.openapi {
+        description(subject, path, functions, found);
+    }
     if service.inherit {
         inherited(manifest, document, functions, found);
         return;
@@ -142,6 +149,21 @@ fn service(&Subject { manifest, document, .. }: &Subject<'_>, found: &mut Diagno
                 "the other one",
             ));
         }
+    }
+}
+
+/// What says in OpenAPI what a server of its own answers.
+fn description(subject: &Subject<'_>, path: &str, functions: bool, found: &mut Diagnostics) {
+    if functions {
+        let message = "the service describes its functions itself";
+        found.push(subject.document.at_key(Code::ServiceKind, "/service/openapi", message).help("leave `openapi` out"));
+    }
+    let file = ArchivePath::relative(path).ok().and_then(|path| subject.files.get(&path));
+    // What is not there was told where files were looked for.
+    let Some(file) = file else { return };
+    let loaded = load::file::<OpenApi>(&file.host, found);
+    if let Some((document, api)) = loaded.and_then(load::Loaded::whole) {
+        api.check(&document, found);
     }
 }
 

@@ -155,6 +155,7 @@ impl Gate {
         since: Instant,
     ) -> Response<Body> {
         let mut refusal = Refusal::broken("the model's container does not listen");
+        let is_read = request.method() == Method::GET;
         for attempt in 0..ATTEMPTS {
             match version.visit(&self.keeper).await {
                 Err(Denied::Refused(refused)) => {
@@ -183,7 +184,12 @@ impl Gate {
                     match proxy::give(visit, request, &prefix, &version.tally, since, limit).await {
                         Given::Answered(answer) => {
                             version.tally.answered(answer.status().as_u16());
-                            return answer;
+                            let described = version.described(route.path.as_deref().unwrap_or("/"));
+                            // A server that says nothing of itself is described by its image.
+                            return match described.filter(|_| is_read && answer.status() == StatusCode::NOT_FOUND) {
+                                Some(text) => with("application/json", text.as_bytes().to_vec()),
+                                None => answer,
+                            };
                         }
                         Given::Lost(lost) => {
                             refusal = lost;

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value as Json, json};
 
 use super::{Archive, OPENAPI, PREDICT, TRAIN};
-use crate::bundle::runtime::CODE;
 use crate::formats::analytics::{
     AnalyticsManifest, H2oModel, LayersModel, ModelData, Openapi, PredictionInput, PythonModel, RestApi, Results,
     RoutingKey, TrainingInput,
@@ -171,11 +170,8 @@ impl Parts {
         if !env.is_empty() {
             self.say("env", env.into(), "");
         }
-        if let Some(path) = description(model) {
-            self.say("include", json!([as_glob(path)]), "What it answers, in OpenAPI.");
-            self.labels.insert("io.ekiben.openapi".to_owned(), format!("{CODE}/{path}").into());
-        }
         let mut service = json!({ "inherit": true, "ready": "/" });
+        add(&mut service, "openapi", description(model).into());
         add(&mut service, "port", port(&file).into());
         self.say("service", service, "The image starts its server itself.");
     }
