@@ -138,7 +138,7 @@ pub(super) fn import_archive(session: &Session, path: &Path) -> Result<Digest, E
     }
     session.store.put_bytes(&config).map_err(layer::Error::from)?;
     let config = Descriptor::of(MediaType::Configuration, &config);
-    whole.keep(session, Manifest { config, layers, annotations: BTreeMap::new() }.write(), &entry.config)
+    whole.keep(session, Manifest::image(config, layers, BTreeMap::new()).write(), &entry.config)
 }
 
 /// A folder or file with an image, and what is said of it.

@@ -395,7 +395,7 @@ impl Image {
 
     fn manifest(&self, config: Descriptor) -> Manifest {
         let layers = self.layers.iter();
-        Manifest { config, layers: layers.map(descriptor).collect(), annotations: self.annotations.clone() }
+        Manifest::image(config, layers.map(descriptor).collect(), self.annotations.clone())
     }
 }
 

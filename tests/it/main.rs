@@ -62,6 +62,7 @@ mod run;
 mod serve;
 mod service;
 mod services;
+mod sign;
 mod step;
 mod streams;
 mod transfers;

@@ -49,6 +49,9 @@ pub struct Descriptor {
     /// What an image is for. Some in an index, as attestations, are for none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub platform: Option<Named>,
+    /// What a manifest is that is no image, as lists of referrers say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact_type: Option<String>,
     /// What else is said of them.
     #[serde(default, deserialize_with = "or_none", skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
@@ -76,7 +79,7 @@ pub enum Content {
     Index(Index),
 }
 
-/// An image for one platform.
+/// An image for one platform, or something about one.
 #[derive(Clone, Debug)]
 pub struct Manifest {
     /// Its configuration.
@@ -85,6 +88,10 @@ pub struct Manifest {
     pub layers: Vec<Descriptor>,
     /// What else is said of it.
     pub annotations: BTreeMap<String, String>,
+    /// What it is, where it is no image.
+    pub artifact_type: Option<String>,
+    /// The manifest that it is about: then it is a referrer of that.
+    pub subject: Option<Box<Descriptor>>,
 }
 
 /// Images for several platforms, or with several names.
@@ -104,6 +111,8 @@ struct Raw {
     config: Option<Descriptor>,
     layers: Option<Vec<Descriptor>>,
     manifests: Option<Vec<Descriptor>>,
+    artifact_type: Option<String>,
+    subject: Option<Descriptor>,
     #[serde(default, deserialize_with = "or_none")]
     annotations: BTreeMap<String, String>,
 }
@@ -121,7 +130,7 @@ impl Descriptor {
 
     /// Of `size` bytes with the digest `digest`.
     pub fn new(media_type: MediaType, digest: Digest, size: u64) -> Self {
-        Self { media_type, digest, size, platform: None, annotations: BTreeMap::new() }
+        Self { media_type, digest, size, platform: None, artifact_type: None, annotations: BTreeMap::new() }
     }
 
     fn is_image(&self) -> bool {
@@ -145,7 +154,10 @@ impl Document {
         }
         let annotations = raw.annotations;
         let content = match (raw.config, raw.layers, raw.manifests) {
-            (Some(config), Some(layers), None) => Content::Image(Manifest { config, layers, annotations }),
+            (Some(config), Some(layers), None) => {
+                let (artifact_type, subject) = (raw.artifact_type, raw.subject.map(Box::new));
+                Content::Image(Manifest { config, layers, annotations, artifact_type, subject })
+            }
             (None, None, Some(manifests)) => Content::Index(Index { manifests, annotations }),
             _ => return Err(Malformed::Ambiguous),
         };
@@ -168,6 +180,25 @@ impl Document {
         Descriptor::new(self.media_type.clone(), self.digest, self.bytes.len() as u64)
     }
 
+    /// How a list of referrers names it (distribution specification 1.1, "Listing Referrers"); none of an index.
+    pub fn referrer(&self) -> Option<Descriptor> {
+        let Content::Image(manifest) = &self.content else { return None };
+        let mut descriptor = self.descriptor();
+        // What says nothing of itself is what its configuration is.
+        let otherwise = || manifest.config.media_type.to_string();
+        descriptor.artifact_type = Some(manifest.artifact_type.clone().unwrap_or_else(otherwise));
+        descriptor.annotations = manifest.annotations.clone();
+        Some(descriptor)
+    }
+
+    /// The manifest that it is about, if it is about one.
+    pub fn subject(&self) -> Option<&Descriptor> {
+        match &self.content {
+            Content::Image(manifest) => manifest.subject.as_deref(),
+            Content::Index(_) => None,
+        }
+    }
+
     /// The blobs that an image names, each once; none of an index.
     pub fn blobs(&self) -> Vec<Descriptor> {
         let Content::Image(Manifest { config, layers, .. }) = &self.content else { return Vec::new() };
@@ -182,9 +213,21 @@ impl Document {
 }
 
 impl Manifest {
+    /// An image of these.
+    pub fn image(config: Descriptor, layers: Vec<Descriptor>, annotations: BTreeMap<String, String>) -> Self {
+        Self { config, layers, annotations, artifact_type: None, subject: None }
+    }
+
     /// The bytes of it.
     pub fn write(&self) -> Vec<u8> {
-        written(MediaType::Manifest, json!({ "config": self.config, "layers": self.layers }), &self.annotations)
+        let mut parts = json!({ "config": self.config, "layers": self.layers });
+        if let Some(artifact_type) = &self.artifact_type {
+            parts["artifactType"] = json!(artifact_type);
+        }
+        if let Some(subject) = &self.subject {
+            parts["subject"] = json!(subject);
+        }
+        written(MediaType::Manifest, parts, &self.annotations)
     }
 }
 
@@ -279,11 +322,11 @@ mod tests {
     #[test]
     fn what_is_written_is_read_again() {
         let layer = Descriptor::of("application/x".into(), b"layer");
-        let manifest = Manifest {
-            config: Descriptor::of(MediaType::Configuration, b"{}"),
-            layers: vec![layer.clone(), layer],
-            annotations: BTreeMap::from([("a".to_owned(), "b".to_owned())]),
-        };
+        let manifest = Manifest::image(
+            Descriptor::of(MediaType::Configuration, b"{}"),
+            vec![layer.clone(), layer],
+            BTreeMap::from([("a".to_owned(), "b".to_owned())]),
+        );
         let document = Document::read(manifest.write(), None).unwrap();
         assert_eq!(document.blobs().len(), 2);
         let Content::Image(again) = &document.content else { panic!("an index") };

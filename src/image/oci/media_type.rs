@@ -17,6 +17,8 @@ pub enum MediaType {
     Index,
     /// How an image is started, and of which layers it is.
     Configuration,
+    /// The configuration of what needs none.
+    Empty,
     /// An image for one platform, as Docker had it before OCI.
     DockerManifest,
     /// Images for several platforms, as Docker had them before OCI.
@@ -30,12 +32,13 @@ pub enum MediaType {
     Other(String),
 }
 
-const KNOWN: [MediaType; 14] = [
+const KNOWN: [MediaType; 15] = [
     MediaType::Index,
     MediaType::Manifest,
     MediaType::DockerList,
     MediaType::DockerManifest,
     MediaType::Configuration,
+    MediaType::Empty,
     MediaType::Layer(Compression::None),
     MediaType::Layer(Compression::Gzip),
     MediaType::Layer(Compression::Zstd),
@@ -54,6 +57,7 @@ impl MediaType {
             Self::Manifest => "application/vnd.oci.image.manifest.v1+json",
             Self::Index => "application/vnd.oci.image.index.v1+json",
             Self::Configuration => "application/vnd.oci.image.config.v1+json",
+            Self::Empty => "application/vnd.oci.empty.v1+json",
             Self::DockerManifest => "application/vnd.docker.distribution.manifest.v2+json",
             Self::DockerList => "application/vnd.docker.distribution.manifest.list.v2+json",
             Self::Layer(Compression::None) => "application/vnd.oci.image.layer.v1.tar",

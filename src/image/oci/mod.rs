@@ -4,11 +4,13 @@
 //! Invariants: a document that could be read in two ways is none (GHSA-mc8v-mgrf-8f4m), wherever it comes from; the
 //! same values give the same bytes, with sorted keys.
 
+mod artifact;
 mod configuration;
 mod document;
 mod media_type;
 pub mod platform;
 
+pub use artifact::Artifact;
 pub use configuration::{Configuration, EXTENSIONS};
 pub use document::{Content, Descriptor, Document, Index, Malformed, Manifest};
 pub use media_type::MediaType;

@@ -12,6 +12,7 @@ mod mounts;
 mod pull;
 mod push;
 mod reference;
+mod referrers;
 mod registries;
 mod repository;
 mod upload;

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::Error;
 use super::host::{Host, Target};
 use super::reference::HUB;
-use crate::image::oci::{self, Document, MediaType};
+use crate::image::oci::{self, Descriptor, Document, MediaType};
 use crate::io::digest::{Digest, Mismatch};
 use crate::io::http::header::{ACCEPT, CONTENT_TYPE};
 use crate::io::http::{Answer, Client, Method, Payload, Policy, Request, Transfer, Tries, Verdict, shown};
@@ -63,7 +63,12 @@ impl Repository {
 
     /// One request for pulling.
     fn ask(&self, path: &str, request: &mut Request<'_>) -> Result<Answer, Error> {
-        self.host.ask(&self.below(path), request, &self.scopes("pull", None))
+        self.ask_at(&self.below(path), request)
+    }
+
+    /// The same, of what need not be a path below the repository.
+    pub(super) fn ask_at(&self, target: &Target, request: &mut Request<'_>) -> Result<Answer, Error> {
+        self.host.ask(target, request, &self.scopes("pull", None))
     }
 
     /// One request for pushing, and maybe for mounting something from another repository.
@@ -191,7 +196,9 @@ impl Repository {
     ///
     /// Where several put the same one at once, distribution 2.8 reads files that another request is just writing, and
     /// answers that the digest is wrong or a blob unknown. So a refusal is believed when it was given three times.
-    pub(super) fn put_manifest(&self, wanted: &str, manifest: &Document) -> Result<(), Error> {
+    ///
+    /// Says whether the registry lists it as a referrer of what it is about, which one without the API for that does not.
+    pub(super) fn put_manifest(&self, wanted: &str, manifest: &Document) -> Result<bool, Error> {
         let mut refusals = Tries::new(Policy { again: 2, ..self.client().policy() });
         loop {
             let error = match self.client().retrying(|| self.try_put_manifest(wanted, manifest)) {
@@ -199,7 +206,7 @@ impl Repository {
                 result => return result,
             };
             if self.head_to_push(wanted)? == Some(manifest.digest) {
-                return Ok(());
+                return Ok(false);
             }
             if !self.client().again(&mut refusals, Verdict::Passing { after: Duration::ZERO }, &error) {
                 return Err(error);
@@ -207,7 +214,7 @@ impl Repository {
         }
     }
 
-    fn try_put_manifest(&self, wanted: &str, manifest: &Document) -> Result<(), Error> {
+    fn try_put_manifest(&self, wanted: &str, manifest: &Document) -> Result<bool, Error> {
         let mut request = Request::new(Method::PUT)
             .header(CONTENT_TYPE, manifest.media_type.to_string())
             .carrying(Payload::Bytes(Bytes::from(manifest.bytes.clone())));
@@ -220,7 +227,7 @@ impl Repository {
                 let source = Mismatch::Digest { expected: manifest.digest, actual };
                 Err(Error::Wrong { url: shown(&answer.url), source })
             }
-            _ => Ok(()),
+            _ => Ok(answer.header("oci-subject").is_some()),
         }
     }
 
@@ -248,6 +255,24 @@ impl Repository {
             401 | 403 => Err(self.refusal(answer)),
             _ => Ok(false),
         }
+    }
+
+    /// A blob of at most `limit` bytes, verified.
+    ///
+    /// # Errors
+    /// When it is larger, is not there, or has another digest.
+    pub fn small_blob(&self, link: &Descriptor, limit: u64) -> Result<Vec<u8>, Error> {
+        let url = format!("{}/{}@{}", self.registry(), self.name, link.digest);
+        if link.size > limit {
+            return Err(Error::Protocol { url, why: format!("it has {} bytes, of at most {limit}", link.size) });
+        }
+        let mut bytes = Vec::new();
+        self.blob(link.digest, link.size, 0).read_to_end(&mut bytes).map_err(Error::from_io)?;
+        let actual = Digest::of(&bytes);
+        if actual != link.digest {
+            return Err(Error::Wrong { url, source: Mismatch::Digest { expected: link.digest, actual } });
+        }
+        Ok(bytes)
     }
 
     /// The bytes of a blob from an offset on. Exactly `size` bytes in all, or an error; broken connections are made

@@ -1,4 +1,5 @@
 //! Images by name: `index.json` of the layout, where each manifest's `org.opencontainers.image.ref.name` is its name.
+//! Manifests without one are about others: [`super::referrers`] has them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,7 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use fs_err as fs;
 use serde::Serialize;
 
-use super::{Error, Flush, Store};
+use super::{Error, Flush, Store, referrers};
 use crate::image::oci::{self, Descriptor, Index};
 use crate::io::digest::Digest;
 use crate::io::explain::{ErrorKind, Explain, Explanation};
@@ -282,7 +283,7 @@ impl Store {
         })
     }
 
-    fn index(&self) -> Result<Index, Error> {
+    pub(super) fn index(&self) -> Result<Index, Error> {
         let path = self.root().join("index.json");
         match fs::read(&path) {
             Ok(bytes) => Index::read(bytes).map_err(|error| Error::Damaged { path, source: error.into() }),
@@ -293,13 +294,28 @@ impl Store {
 
     /// Changes the index while no other process can.
     fn change_index(&self, change: impl FnOnce(&mut BTreeMap<String, Descriptor>)) -> Result<(), Error> {
+        self.change_entries(|images, _| change(images))
+    }
+
+    /// The same, with the manifests that are about others.
+    pub(super) fn change_entries(
+        &self,
+        change: impl FnOnce(&mut BTreeMap<String, Descriptor>, &mut Vec<Descriptor>),
+    ) -> Result<(), Error> {
         let lock =
             fs::OpenOptions::new().create(true).truncate(false).write(true).open(self.root().join("index.lock"))?;
         let lock = lock.into_parts().0;
         lock.lock()?;
-        let mut images = self.images()?.into_iter().map(|image| (image.name.to_string(), image.descriptor)).collect();
-        change(&mut images);
-        let index = Index { manifests: images.into_values().collect(), ..Index::default() };
+        let (mut images, mut referrers) = (BTreeMap::new(), Vec::new());
+        for descriptor in self.index()?.manifests {
+            match record(Some(descriptor.clone())) {
+                Some(image) => drop(images.insert(image.name.to_string(), descriptor)),
+                None if referrers::subject(&descriptor).is_some() => referrers.push(descriptor),
+                None => {}
+            }
+        }
+        change(&mut images, &mut referrers);
+        let index = Index { manifests: images.into_values().chain(referrers).collect(), ..Index::default() };
         self.replace(&self.root().join("index.json"), &index.write(), Flush::Yes)
     }
 }

@@ -23,6 +23,7 @@ mod images;
 mod kept;
 mod prune;
 mod recipe;
+mod referrers;
 mod scratch;
 mod snapshots;
 

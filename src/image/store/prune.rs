@@ -124,6 +124,9 @@ impl Store {
     }
 
     fn prune_locked(&self, reach: Reach, in_use: &BTreeSet<PathBuf>, purpose: Purpose) -> Result<Pruned, Error> {
+        if purpose == Purpose::Remove {
+            self.forget_referrers(&self.of_images()?.0)?;
+        }
         let mut pruned = Pruned::default();
         let scratch = self.scratch()?;
         for thing in self.survey(in_use)?.into_iter().filter(|thing| thing.is_covered(reach)) {
@@ -169,11 +172,7 @@ impl Store {
 
     /// All that lies in the store, and who needs it.
     fn survey(&self, in_use: &BTreeSet<PathBuf>) -> Result<Vec<Thing>, Error> {
-        let mut of_images = HashSet::new();
-        let mut layers = HashSet::new();
-        for image in self.images()? {
-            self.reach_manifest(image.digest, &mut of_images, &mut layers)?;
-        }
+        let (mut of_images, layers) = self.of_images()?;
         of_images.extend(self.kept()?.into_iter().map(|kept| kept.digest));
         let mut of_results = HashSet::new();
         self.reach_cache(&mut of_results)?;
@@ -230,6 +229,16 @@ impl Store {
         look(&self.root().join("recipes"), Kind::Blobs, &blob)?;
         look(&self.root().join("trees"), Kind::Unpacked, &tree)?;
         Ok(things)
+    }
+
+    /// The blobs that images and what is about them need, and the layers of these by diff id.
+    fn of_images(&self) -> Result<(HashSet<Digest>, HashSet<Digest>), Error> {
+        let (mut blobs, mut layers) = (HashSet::new(), HashSet::new());
+        for image in self.images()? {
+            self.reach_manifest(image.digest, &mut blobs, &mut layers)?;
+        }
+        self.reach_referrers(&mut blobs)?;
+        Ok((blobs, layers))
     }
 
     fn reach_manifest(

@@ -5,6 +5,7 @@
 
 pub mod cluster;
 pub mod engines;
+pub mod front;
 pub mod images;
 pub mod registry;
 pub mod restricted;

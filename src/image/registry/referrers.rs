@@ -1,0 +1,176 @@
+//! What is about an image, beside it in its repository: signatures, lists of what is in it, how it was made.
+//!
+//! OCI distribution specification 1.1, "Listing Referrers" and "Referrers Tag Schema". A registry without the API
+//! (distribution 2.8, GHCR) has the list as an index at a tag that the image's digest names, which whoever adds something
+//! keeps up to date. A list is what the registry says: that it leaves something out cannot be seen from it.
+
+use url::Url;
+
+use super::Error;
+use super::host::Target;
+use super::repository::Repository;
+use super::upload::upload;
+use crate::image::oci::{self, Artifact, Content, Descriptor, Document, Index, MediaType};
+use crate::io::digest::Digest;
+use crate::io::http::header::ACCEPT;
+use crate::io::http::{Answer, Method, Request, authority, shown};
+
+/// Referrers of one image that are read.
+pub const MOST_REFERRERS: usize = 1000;
+
+/// Pages of referrers that are read.
+const MOST_PAGES: usize = 100;
+
+/// How often an index at a tag is written that another keeps overwriting.
+const ROUNDS: usize = 5;
+
+impl Repository {
+    /// What is about the manifest `subject`; of one kind alone where `artifact_type` says so. None where there is no such
+    /// manifest.
+    ///
+    /// # Errors
+    /// When the registry does not answer, refuses to, or lists more than [`MOST_REFERRERS`].
+    pub fn referrers(&self, subject: &Digest, artifact_type: Option<&str>) -> Result<Vec<Descriptor>, Error> {
+        let mut found = match self.listed(subject, artifact_type)? {
+            Some(listed) => listed,
+            None => self.index_at_tag(subject)?.manifests,
+        };
+        // A registry need not have filtered, and says so in a header; looking is as good.
+        found.retain(|one| artifact_type.is_none() || one.artifact_type.as_deref() == artifact_type);
+        let mut known = std::collections::HashSet::new();
+        found.retain(|one| known.insert(one.digest));
+        if found.len() > MOST_REFERRERS {
+            return Err(self.protocol(subject, format!("it lists more than {MOST_REFERRERS} referrers")));
+        }
+        Ok(found)
+    }
+
+    /// The manifest of a referrer, which must be about `subject`.
+    ///
+    /// # Errors
+    /// When it cannot be had, or is about something else.
+    pub fn referrer(&self, digest: &Digest, subject: &Digest) -> Result<Document, Error> {
+        let document = self.manifest(&digest.to_string())?;
+        match document.subject().is_some_and(|about| about.digest == *subject) {
+            true => Ok(document),
+            false => Err(self.protocol(digest, format!("it is listed as a referrer of {subject}, and is none"))),
+        }
+    }
+
+    /// Puts `artifact` beside the manifest `subject`, which need not be there yet. Gives what lists of referrers say of it.
+    ///
+    /// # Errors
+    /// When the registry does not take it.
+    pub fn attach(&self, subject: &Descriptor, artifact: &Artifact) -> Result<Descriptor, Error> {
+        for (link, bytes) in artifact.blobs() {
+            self.put_small(&link, &bytes)?;
+        }
+        let document = artifact.about(subject).map_err(|error| self.protocol(&subject.digest, error.to_string()))?;
+        self.put_referrer(&document)
+    }
+
+    /// Puts the manifest of a referrer, whose blobs are there, and sees that it is listed.
+    pub(super) fn put_referrer(&self, document: &Document) -> Result<Descriptor, Error> {
+        let about = |what| document.subject().zip(document.referrer()).ok_or(what);
+        let (subject, referrer) =
+            about("it is about nothing").map_err(|why| self.protocol(&document.digest, why.into()))?;
+        let is_listed = self.put_manifest(&document.digest.to_string(), document)?;
+        if !is_listed && self.listed(&subject.digest, None)?.is_none() {
+            self.list_at_tag(&subject.digest, &referrer)?;
+        }
+        Ok(referrer)
+    }
+
+    /// Puts a blob that is in memory.
+    pub(super) fn put_small(&self, link: &Descriptor, bytes: &[u8]) -> Result<(), Error> {
+        let open = |from: u64| -> std::io::Result<Box<dyn std::io::Read + Send + '_>> {
+            let from = usize::try_from(from).unwrap_or(bytes.len()).min(bytes.len());
+            Ok(Box::new(&bytes[from..]))
+        };
+        upload(self, link, &[], Box::new(open), &|_| {}).map(drop)
+    }
+
+    /// What the API lists; none where the registry has none.
+    fn listed(&self, subject: &Digest, artifact_type: Option<&str>) -> Result<Option<Vec<Descriptor>>, Error> {
+        let kind = artifact_type.map(|kind| url::form_urlencoded::byte_serialize(kind.as_bytes()).collect::<String>());
+        let filter = kind.map(|kind| format!("?artifactType={kind}")).unwrap_or_default();
+        let mut target = self.below(&format!("referrers/{subject}{filter}"));
+        let mut found = Vec::new();
+        for page in 0..MOST_PAGES {
+            let asked = self.client().retrying(|| {
+                let mut request = Request::new(Method::GET).header(ACCEPT, MediaType::Index.as_str());
+                let answer = self.ask_at(&target, &mut request)?;
+                match answer.status {
+                    200 => {}
+                    // So registries answer that know no such address (as ggcr has found out).
+                    400 | 404 | 405 | 406 if page == 0 => return Ok(None),
+                    _ => return Err(self.refusal(answer)),
+                }
+                let next = next_page(&answer)?;
+                let said = answer.header("content-type").map(MediaType::of_header);
+                let url = shown(&answer.url);
+                Ok(Some((answer.bytes(oci::LARGEST)?, said, next, url)))
+            })?;
+            let Some((bytes, said, next, url)) = asked else { return Ok(None) };
+            // Some answer every address with a page of theirs.
+            if said != Some(MediaType::Index) && page == 0 {
+                return Ok(None);
+            }
+            let index = Index::read(bytes).map_err(|error| Error::Protocol { url, why: error.to_string() })?;
+            found.extend(index.manifests);
+            match next {
+                Some(next) if found.len() <= MOST_REFERRERS => target = Target::Url(next),
+                _ => return Ok(Some(found)),
+            }
+        }
+        Err(self.protocol(subject, format!("it has more than {MOST_PAGES} pages of referrers")))
+    }
+
+    /// The index at the tag of `subject`, empty where there is none.
+    fn index_at_tag(&self, subject: &Digest) -> Result<Index, Error> {
+        match self.manifest(&tag(subject)) {
+            Ok(Document { content: Content::Index(index), .. }) => Ok(index),
+            Ok(_) => Err(self.protocol(subject, format!("the tag {} is no index", tag(subject)))),
+            Err(Error::NotFound { .. }) => Ok(Index::default()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Adds `referrer` to the index at the tag of `subject`. Whoever does the same at the same time may overwrite it, so it is
+    /// looked at afterwards.
+    fn list_at_tag(&self, subject: &Digest, referrer: &Descriptor) -> Result<(), Error> {
+        for _ in 0..ROUNDS {
+            let mut index = self.index_at_tag(subject)?;
+            if index.manifests.iter().any(|known| known.digest == referrer.digest) {
+                return Ok(());
+            }
+            index.manifests.push(referrer.clone());
+            let read = Document::read(index.write(), None);
+            let document = read.map_err(|error| self.protocol(subject, error.to_string()))?;
+            self.put_manifest(&tag(subject), &document)?;
+        }
+        Err(self.protocol(subject, format!("others keep changing the tag {}; try again", tag(subject))))
+    }
+
+    fn protocol(&self, digest: &Digest, why: String) -> Error {
+        Error::Protocol { url: format!("{}/{}@{digest}", self.registry(), self.name()), why }
+    }
+}
+
+/// The tag at which referrers of `subject` are listed where there is no API.
+pub(super) fn tag(subject: &Digest) -> String {
+    format!("sha256-{}", subject.hex())
+}
+
+/// Where the next page is (RFC 8288): on the same server, or the list cannot be believed.
+fn next_page(answer: &Answer) -> Result<Option<Url>, Error> {
+    let Some(link) = answer.header("link") else { return Ok(None) };
+    let address = link.split(',').find(|part| part.contains("rel=\"next\"") || part.contains("rel=next"));
+    let Some(address) = address.and_then(|part| Some(part.split_once('<')?.1.split_once('>')?.0)) else {
+        return Ok(None);
+    };
+    let next = answer.url.join(address).ok();
+    let own = next.filter(|next| next.scheme() == answer.url.scheme() && authority(next) == authority(&answer.url));
+    let elsewhere = || Error::Protocol { url: shown(&answer.url), why: "its next page is elsewhere".to_owned() };
+    own.ok_or_else(elsewhere).map(Some)
+}
