@@ -573,6 +573,52 @@ fn assembled(
     .map(Some)
 }
 
+/// A blob that a base is made of, and the name of a file that would hold it: a package's own, or that of its digest.
+pub struct Part {
+    /// As `libc6_2.36-9_amd64.deb`.
+    pub name: String,
+    /// Of its bytes, which are in the store.
+    pub digest: Digest,
+}
+
+/// All that a locked base and the Debian packages on top of it are made of, in the store.
+///
+/// # Errors
+/// When a package or a layer is gone, or an image.
+pub fn parts(
+    session: &Session,
+    spec: Spec<'_>,
+    base: &LockedBase,
+    platform: Platform,
+    user: &User,
+    packages: &[Package],
+) -> Result<Vec<Part>, Error> {
+    let of_image = |digest: Digest| Part { name: digest.hex(), digest };
+    let (own, mut parts) = match base {
+        LockedBase::Debian { packages, .. } => (packages.as_slice(), Vec::new()),
+        LockedBase::Image { digest, .. } => {
+            let image = image(session, spec, base, platform, user)?;
+            crate::image::registry::fetch(session, image.layers())?;
+            for layer in image.layers().iter().filter(|layer| !session.store.has_blob(&layer.digest)) {
+                // It lies here unpacked alone.
+                let mut bytes = layer.open(&session.store)?;
+                session.store.put_blob(&mut bytes, &layer.digest, layer.size).map_err(layer::Error::from)?;
+            }
+            let layers = image.layers().iter().map(|layer| layer.digest);
+            (&[][..], [*digest].into_iter().chain(image.config_digest()).chain(layers).map(of_image).collect())
+        }
+        LockedBase::Scratch => (&[][..], Vec::new()),
+    };
+    let packages: Vec<_> = own.iter().chain(packages).cloned().collect();
+    if !packages.is_empty() {
+        debian::fetch(session, &source(spec)?, &packages)?;
+    }
+    parts.extend(
+        packages.into_iter().map(|package| Part { name: package.file.name().to_owned(), digest: package.digest }),
+    );
+    Ok(parts)
+}
+
 /// The layer of Debian packages on top of a base; none where there are no packages. Made once for the same packages upon
 /// the same base: the loader's index in it is of both. For that an image as base is fetched and unpacked.
 ///

@@ -54,13 +54,15 @@ impl Installed {
     }
 }
 
-/// Installs the Python packages of `locked`. Local wheels lie in `project`.
+/// Installs the Python packages of `locked`. Local wheels lie in `project`, and the others, where no index is to be asked, in the folder
+/// `wheels`.
 pub(super) fn install(
     session: &Session,
     locked: &LockedPlatform,
     target: &Target,
     requirements: &Requirements,
     project: &Path,
+    wheels: Option<&Path>,
 ) -> Result<Installed, python::Error> {
     let folder = session.store.scratch()?;
     let (work, project) = (folder.path().join("work"), std::path::absolute(project)?);
@@ -72,6 +74,7 @@ pub(super) fn install(
         project: &project,
         interpreter: &locked.base.interpreter(target.python),
         place: runtime::VENV,
+        wheels,
     };
     let installed = Installed { folder };
     python::install(&Uv::find(session, StandIn::this())?, &asked, &installed.path(), &work, &session.progress)?;

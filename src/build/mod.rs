@@ -22,6 +22,7 @@ pub mod resolve;
 pub mod steps;
 pub mod toolchain;
 pub mod train;
+pub mod vendor;
 pub mod workflow;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -164,7 +165,12 @@ pub fn build(session: &Session, input: &Input, platform: Platform, ledger: &Ledg
     let spec = manifest.base_spec();
     let user = bundle.convention().user();
     let target = lock.python.map(|python| base::target(&locked.base, python, platform)).transpose()?;
-    let toolchain = Toolchain::new(session, spec, &locked.base, platform, &user);
+    // Bytecode is compiled by the base for this machine's processor, if there is one.
+    let host = Platform::host().ok().and_then(|host| Some((host, lock.platforms.get(&host)?.standing())));
+    let toolchain = match &host {
+        Some((host, own)) => Toolchain::new(session, spec, &own.base, *host, &user),
+        None => Toolchain::new(session, spec, &locked.base, platform, &user),
+    };
     let (toolchain, target, user) = (&toolchain, target.as_ref(), &user);
     let (send, packages_are_there) = mpsc::channel();
     let lower = move || {
@@ -378,7 +384,9 @@ fn environment(
     };
     let project = session.store.scratch().map_err(layer::Error::from)?;
     let requirements = requirements(&input.manifest, locked, &input.bundle, project.path())?;
-    let installed = libraries::install(session, locked, target, &requirements, project.path())?;
+    let vendored = session.store.scratch().map_err(layer::Error::from)?;
+    let wheels = vendor::wheels(session, &input.bundle, locked, vendored.path())?.then(|| vendored.path());
+    let installed = libraries::install(session, locked, target, &requirements, project.path(), wheels)?;
     check_packages(session, input, &python::unmet(&installed.path(), target, &locked.python)?)?;
     let needs = match needs {
         Some(needs) => needs,

@@ -688,7 +688,7 @@ fn needed(
     let needs = match libraries::known(session, target, &locked.python) {
         Some(needs) => needs,
         None => {
-            let installed = libraries::install(session, locked, target, subject.requirements, subject.root)?;
+            let installed = libraries::install(session, locked, target, subject.requirements, subject.root, None)?;
             libraries::needs(session, target, &locked.python, installed.path())?
         }
     };

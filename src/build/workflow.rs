@@ -12,6 +12,7 @@ use super::dockerfile;
 use super::input::{self, Input, Kept};
 use super::next;
 use super::resolve::{self, Moved, Renewal, Subject};
+use super::vendor;
 use crate::base::requirements::Requirements;
 use crate::base::{self, BaseName, LockedBase};
 use crate::bundle::apart::Part;
@@ -335,6 +336,7 @@ impl Opened {
                     Goal::Bundle => Vec::new(),
                     Goal::Image => Platform::named_or_host(platforms)?,
                 };
+                vendor::take(session, &input, &platforms)?;
                 resolve::executed(session, &input, &platforms)?;
                 Ok(*input)
             }

@@ -24,6 +24,7 @@ use std::sync::OnceLock;
 use serde::{Deserialize, Serialize};
 
 pub use pack::Form;
+pub use unpack::copy;
 pub use weights::{WEIGHTS, weighs};
 
 use crate::image;
@@ -167,6 +168,8 @@ pub struct Bundle {
     convention: Convention,
     members: BTreeMap<ArchivePath, Member>,
     weights: Vec<Weight>,
+    /// What a build without network needs beside: see [`Bundle::vendor`].
+    vendored: BTreeMap<ArchivePath, Member>,
     /// What the weights become, as soon as somebody has asked.
     layers: OnceLock<Vec<Layer>>,
     /// The weights are hashed whatever is remembered of them.
@@ -199,6 +202,9 @@ pub fn is_bundle(path: &Path) -> bool {
     path.is_file() && (path.extension().is_some_and(|extension| extension == "ekiben") || ends_so())
 }
 
+/// Where what a build would fetch lies in a bundle.
+pub const VENDOR: &str = "env/vendor";
+
 /// Largest member other than weights that is read into memory, in bytes.
 const LARGEST_DOCUMENT: u64 = 64 << 20;
 
@@ -216,8 +222,9 @@ impl Bundle {
     /// their layers; where that was done before and the files are the same, not at all (unless [`Hashing::Again`]). One laid out as
     /// Ekiben does it gets a manifest, by which it is known again.
     pub fn new(name: &str, convention: Convention, weights: Vec<Weight>, hashing: Hashing) -> Self {
-        let (name, version, members, layers) = (name.to_owned(), String::new(), BTreeMap::new(), OnceLock::new());
-        Self { name, version, convention, members, weights, layers, hashing, packed: None }
+        let (name, version, layers) = (name.to_owned(), String::new(), OnceLock::new());
+        let (members, vendored) = Default::default();
+        Self { name, version, convention, members, weights, vendored, layers, hashing, packed: None }
     }
 
     /// Adds a file.
@@ -233,6 +240,17 @@ impl Bundle {
             Some(_) => Err(Error::Twice { path }),
             None => Ok(()),
         }
+    }
+
+    /// Adds a file that a build would fetch (`ekiben pack --vendor`), below [`VENDOR`]: it is what the lock names by digest, and makes
+    /// no other bundle of this one.
+    pub fn vendor(&mut self, path: ArchivePath, content: Content, digest: Digest) {
+        self.vendored.insert(path, Member { content, executable: false, digest });
+    }
+
+    /// What a build would fetch, by its path in the bundle.
+    pub fn vendored(&self) -> &BTreeMap<ArchivePath, Member> {
+        &self.vendored
     }
 
     /// Gives the bundle its version: the manifest's, or one that follows from all that was added until now, for which
@@ -399,6 +417,8 @@ struct Index {
     members: Vec<IndexMember>,
     weights: Vec<IndexWeight>,
     layers: Vec<Layer>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    vendored: Vec<IndexMember>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -448,16 +468,18 @@ impl Bundle {
         if !is_name(&index.name) || !is_name(&index.version) {
             return Err(malformed("its name or version is none".into()));
         }
-        let places = index.members.iter().map(|member| (member.offset, member.size));
+        let members = index.members.iter().chain(&index.vendored);
+        let places = members.map(|member| (member.offset, member.size));
         let mut places = places.chain(index.weights.iter().map(|weight| (weight.offset, weight.size)));
         if places.any(|(offset, size)| offset.checked_add(size).is_none_or(|end| end > length)) {
             return Err(malformed("its index names bytes behind its end".into()));
         }
         let packed = |offset, size| Content::Packed { bundle: bundle.clone(), offset, size };
-        let mut members = BTreeMap::new();
-        for IndexMember { path, offset, size, executable, digest } in index.members {
-            members.insert(path, Member { content: packed(offset, size), executable, digest });
-        }
+        let read = |IndexMember { path, offset, size, executable, digest }| {
+            (path, Member { content: packed(offset, size), executable, digest })
+        };
+        let members: BTreeMap<_, _> = index.members.into_iter().map(read).collect();
+        let vendored = index.vendored.into_iter().map(read).collect();
         let weights: Vec<_> = index
             .weights
             .into_iter()
@@ -469,7 +491,8 @@ impl Bundle {
         };
         let (name, version, layers) = (index.name, index.version, OnceLock::new());
         let packed = Some(Packed { path: path.to_owned(), epoch: index.epoch, layers: index.layers.clone() });
-        let bundle = Self { name, version, convention, members, weights, layers, hashing: Hashing::IfUnknown, packed };
+        let hashing = Hashing::IfUnknown;
+        let bundle = Self { name, version, convention, members, weights, vendored, layers, hashing, packed };
         let groups = weights::split(&bundle.image_folder()?, &bundle.weights)?;
         if groups.len() != index.layers.len() {
             return Err(malformed("its index has another number of layers than its weights need".into()));

@@ -1,9 +1,10 @@
 //! Writing a bundle's archive.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::path::Path;
 
-use super::{Bundle, Error, Index, IndexMember, IndexWeight, Weight, unpack, weights};
+use super::{Bundle, Error, Index, IndexMember, IndexWeight, Member, Weight, unpack, weights};
 use crate::image::layer::{self, Layer, LayerFile};
 use crate::image::session::Session;
 use crate::io::archive::{self, ArchivePath, BLOCK, Entry, Mode, Noting, seekable};
@@ -47,16 +48,33 @@ impl Bundle {
     }
 
     fn pack_to<W: Write>(&self, session: &Session, form: Form, writer: W) -> Result<W, Error> {
-        let task = session.progress.task("Packing", self.file_name(), Unit::Bytes, Some(self.bytes()));
+        let task = session.progress.task("Packing", self.file_name(), Unit::Bytes, Some(self.all_bytes()));
         let archive = match form {
             Form::Ekiben => Archive::Seekable(seekable::Writer::new(writer)),
             Form::Bento => Archive::Xz(Blocks::new(writer, XZ_BLOCK, Method::Xz)),
         };
         let mut tar = Tar { archive, offset: 0, task: &task };
         // The small members first: whoever reads the archive as a stream soon knows what it is.
-        let mut members = Vec::new();
+        let members = self.pack_members(&self.members, &mut tar)?;
+        let (weights, layers) = self.pack_weights(session, &mut tar)?;
+        let vendored = self.pack_members(&self.vendored, &mut tar)?;
+        tar.archive.write_all(&[0; 2 * BLOCK as usize])?;
+        let (name, version) = (self.name.clone(), self.version.clone());
+        let index = Index { ekiben: 1, name, version, epoch: archive::epoch(), members, weights, layers, vendored };
+        match tar.archive {
+            Archive::Seekable(writer) => Ok(writer.finish(&serde_json::to_vec(&index).map_err(io::Error::from)?)?),
+            Archive::Xz(blocks) => Ok(blocks.finish()?.0),
+        }
+    }
+
+    fn pack_members<W: Write>(
+        &self,
+        members: &BTreeMap<ArchivePath, Member>,
+        tar: &mut Tar<'_, W>,
+    ) -> Result<Vec<IndexMember>, Error> {
+        let mut packed = Vec::new();
         let mut opener = Opener::default();
-        for (path, member) in &self.members {
+        for (path, member) in members {
             let size = member.content.size();
             let mut content = Noting { inner: self.open_member(member, &mut opener)?, failed: false };
             let offset = match tar.file(path, member.executable, size, &mut content, &mut io::sink()) {
@@ -64,16 +82,9 @@ impl Bundle {
                 written => written?,
             };
             let (path, executable, digest) = (path.clone(), member.executable, member.digest);
-            members.push(IndexMember { path, offset, size, executable, digest });
+            packed.push(IndexMember { path, offset, size, executable, digest });
         }
-        let (weights, layers) = self.pack_weights(session, &mut tar)?;
-        tar.archive.write_all(&[0; 2 * BLOCK as usize])?;
-        let (name, version) = (self.name.clone(), self.version.clone());
-        let index = Index { ekiben: 1, name, version, epoch: archive::epoch(), members, weights, layers };
-        match tar.archive {
-            Archive::Seekable(writer) => Ok(writer.finish(&serde_json::to_vec(&index).map_err(io::Error::from)?)?),
-            Archive::Xz(blocks) => Ok(blocks.finish()?.0),
-        }
+        Ok(packed)
     }
 
     /// The weights, which lie in the order of the layers that they become.

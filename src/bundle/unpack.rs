@@ -24,6 +24,15 @@ impl Bundle {
         members.chain(self.weights.iter().map(|weight| weight.content.size())).fold(0, u64::saturating_add)
     }
 
+    /// Bytes of what a build would fetch.
+    pub fn vendored_bytes(&self) -> u64 {
+        self.vendored.values().map(|member| member.content.size()).fold(0, u64::saturating_add)
+    }
+
+    pub(super) fn all_bytes(&self) -> u64 {
+        self.bytes().saturating_add(self.vendored_bytes())
+    }
+
     /// Looks whether the bundle's file has the parts that its index names, where and as large as that says. No content is
     /// read, so this says nothing of it; of a bundle that is no file it says nothing at all.
     ///
@@ -34,7 +43,7 @@ impl Bundle {
         let malformed = |why: String| Error::Malformed { path: path.clone(), source: why.into() };
         let mut archive = seekable::Reader::new(fs::File::open(path)?).map_err(|error| malformed(error.to_string()))?;
         archive.check_heads().map_err(|error| malformed(error.to_string()))?;
-        let members = self.members.iter().map(|(path, member)| (path, &member.content));
+        let members = self.members.iter().chain(&self.vendored).map(|(path, member)| (path, &member.content));
         let all = members.chain(self.weights.iter().map(|weight| (&weight.path, &weight.content)));
         let mut places: Vec<_> = all
             .filter_map(|(path, content)| match content {
@@ -71,17 +80,18 @@ impl Bundle {
     /// # Errors
     /// [`Error::Damaged`], which names the file.
     pub fn verify(&self, session: &Session) -> Result<(), Error> {
-        let task = session.progress.task("Verifying", self.file_name(), Unit::Bytes, Some(self.bytes()));
+        let task = session.progress.task("Verifying", self.file_name(), Unit::Bytes, Some(self.all_bytes()));
         let mut opener = Opener::default();
-        for (path, member) in &self.members {
-            check(path, member, &mut opener, &task, &mut io::sink())?;
+        for (path, member) in self.members.iter().chain(&self.vendored) {
+            copy(path, member, &mut opener, &task, &mut io::sink())?;
         }
         self.each_weight(session, |path, content, hasher| {
             read(path, content, &mut opener, &task, |bytes| hasher.write_all(bytes))
         })
     }
 
-    /// Writes all files into the folder `path`, which must not be there or be empty; each is verified.
+    /// Writes all files into the folder `path`, which must not be there or be empty; each is verified. What a build would fetch stays
+    /// in the bundle: of a folder, nothing is built with it.
     ///
     /// # Errors
     /// [`Error::Damaged`], which names the file, and what the disk says; then nothing is left at `path`.
@@ -91,7 +101,7 @@ impl Bundle {
             let mut opener = Opener::default();
             for (path, member) in &self.members {
                 let mut file = create(folder, path, member.executable)?;
-                check(path, member, &mut opener, &task, &mut file)?;
+                copy(path, member, &mut opener, &task, &mut file)?;
             }
             self.each_weight(session, |path, content, hasher| {
                 let mut file = Steady::new(create(folder, path, false)?);
@@ -121,7 +131,7 @@ impl Bundle {
             let mut opener = Opener::default();
             for (path, member) in &wanted {
                 let mut file = create(folder, path, member.executable)?;
-                check(path, member, &mut opener, &task, &mut file)?;
+                copy(path, member, &mut opener, &task, &mut file)?;
             }
             Ok::<_, Error>(wanted.len())
         })
@@ -154,8 +164,11 @@ impl Bundle {
     }
 }
 
-/// Reads a member, and sees whether it is the one that was packed.
-fn check(
+/// Writes a member to `out`, and sees whether it is the one that was packed.
+///
+/// # Errors
+/// [`Error::Damaged`], which names it; then what was written is of no use.
+pub fn copy(
     path: &ArchivePath,
     member: &Member,
     opener: &mut Opener,

@@ -494,8 +494,8 @@ fn pieces(
     })
 }
 
-/// The headers that show `credentials`.
-fn secrets(credentials: Option<&Credentials>) -> HeaderMap {
+/// The headers that show `credentials`, if there are any.
+pub fn secrets(credentials: Option<&Credentials>) -> HeaderMap {
     // What base64 makes fits into a header.
     let header = credentials.and_then(|Credentials { name, password }| authorization(&basic(name, password)));
     header.unwrap_or_default()

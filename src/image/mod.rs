@@ -288,6 +288,11 @@ impl Image {
         Ok((digest, descriptor))
     }
 
+    /// The digest of its configuration, where it was read from the store.
+    pub fn config_digest(&self) -> Option<Digest> {
+        self.documents.as_ref().map(|documents| documents.config)
+    }
+
     /// The bytes of its configuration.
     fn config_document(&self, store: &Store) -> Result<Vec<u8>, Error> {
         match &self.documents {

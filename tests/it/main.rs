@@ -68,6 +68,7 @@ mod streams;
 mod transfers;
 mod validate;
 mod values;
+mod vendored;
 mod volumes;
 mod weights;
 mod zoo;

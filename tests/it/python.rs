@@ -67,6 +67,7 @@ impl Place {
             project: self.home.path(),
             interpreter: &format!("/usr/bin/python{}", target.python),
             place: "/app/.venv",
+            wheels: None,
         };
         python::install(&self.uv, &asked, &venv, scratch.path(), &self.session.progress)?;
         Ok(venv)
@@ -305,6 +306,7 @@ fn a_pyproject_is_resolved_and_its_packages_installed_from_its_indexes() {
         project: &project,
         interpreter: "/usr/bin/python3.11",
         place: "/app/.venv",
+        wheels: None,
     };
     let venv = place.home.path().join("venv");
     python::install(&place.uv, &asked, &venv, scratch().path(), &Progress::silent()).unwrap();

@@ -52,6 +52,7 @@ pub(crate) fn installed<'a>(requirements: impl IntoIterator<Item = &'a str>) -> 
         project,
         interpreter: "/usr/bin/python3",
         place: "/app/.venv",
+        wheels: None,
     };
     python::install(&uv, &asked, &home.path().join("venv"), scratch.path(), &session.progress).unwrap();
     let site = home.path().join(format!("venv/lib/python{}/site-packages", target.python));

@@ -103,6 +103,28 @@ pub(super) fn fetch(session: &Session, wanted: &Wheel<'_>, task: &Task) -> Resul
     Err(failed.map_or(Error::NoWheel { name, asked }, Error::Fetch))
 }
 
+/// Puts the wheel at `url`, which an index has named, into the store. As [`fetch`] it is asked for as the person's settings say.
+pub(super) fn download(
+    session: &Session,
+    url: &Url,
+    digest: &Digest,
+    size: Option<u64>,
+    task: &Task,
+) -> Result<(), download::Error> {
+    let settings = Settings::of_person();
+    let client = session.client.trusting_also(settings.authorities.clone());
+    let credentials = settings.credentials(url);
+    let session = Session { client, ..session.clone() };
+    let size = match size {
+        Some(size) => size,
+        None => {
+            let secrets = |_: &http::Method| download::secrets(credentials.as_ref());
+            download::head(&session.client, url, &secrets)?.length().unwrap_or_default()
+        }
+    };
+    download::blob(&session, url, credentials.as_ref(), digest, size, task)
+}
+
 /// Whether the indexes can be reached that the person's settings name: one at least is needed.
 pub fn findings(client: &Client) -> Vec<Finding> {
     const NAME: &str = "package index";

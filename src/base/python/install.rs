@@ -35,6 +35,8 @@ pub struct Installation<'a> {
     pub interpreter: &'a str,
     /// The environment's place in the image, as `/app/.venv`.
     pub place: &'a str,
+    /// A folder with the wheels of all that are not the project's own: then no index is asked.
+    pub wheels: Option<&'a Path>,
 }
 
 /// Folders at the root of an environment that a wheel may fill (its `scripts`, `data` and `headers`).
@@ -86,12 +88,18 @@ fn unpack(uv: &Uv, asked: &Installation<'_>, packages: &[Package], site: &Path, 
     if packages.is_empty() {
         return Ok(());
     }
-    let mut text = asked.requirements.options_text();
+    let mut text = String::new();
+    match asked.wheels {
+        None => {
+            text += &asked.requirements.options_text();
+            fs::write(scratch.join("uv.toml"), asked.requirements.locations_text())?;
+        }
+        Some(_) => fs::write(scratch.join("uv.toml"), "")?,
+    }
     for package in packages {
         text += &requirement(package, asked);
     }
     fs::write(scratch.join("requirements.lock.txt"), text)?;
-    fs::write(scratch.join("uv.toml"), asked.requirements.locations_text())?;
     let command = uv
         .pip("install", scratch)?
         .args(["--no-deps", "--require-hashes", "--only-binary", ":all:", "--no-compile-bytecode", "--quiet"])
@@ -99,6 +107,10 @@ fn unpack(uv: &Uv, asked: &Installation<'_>, packages: &[Package], site: &Path, 
         .args(["--requirements", "requirements.lock.txt", "--target"])
         .args([site])
         .may_write(site);
+    let command = match asked.wheels {
+        None => command,
+        Some(folder) => command.args(["--no-index", "--find-links"]).args([folder]),
+    };
     let output = command.run(scratch)?;
     if !output.status.success() {
         let target = format!("Python {} on {}", asked.target.python, asked.target.platform);
@@ -112,6 +124,7 @@ fn requirement(package: &Package, asked: &Installation<'_>) -> String {
     let Package { name, version, url, digests } = package;
     let mut line = match url {
         None => format!("{name}=={version}"),
+        Some(url) if url.contains("://") && asked.wheels.is_some() => format!("{name}=={version}"),
         Some(url) if url.contains("://") => {
             // With what the project says of who may fetch it.
             let whole = asked.requirements.address(name).filter(|whole| without_credentials(whole) == *url);

@@ -19,6 +19,7 @@ mod savings;
 mod split;
 mod unmet;
 mod uv;
+mod wheels;
 
 pub use install::{Installation, install, site_packages};
 pub use interpreter::{Loader, Runner, StandIn, take_over};
@@ -28,7 +29,8 @@ pub use resolve::{Aim, Resolution, resolve};
 pub use savings::{Large, large};
 pub use split::{Files, Group, Stored, files, owners, split};
 pub use unmet::{Unmet, unmet};
-pub use uv::{Uv, finding};
+pub use uv::{Uv, fetch as fetch_uv, finding, wheel as uv_wheel};
+pub use wheels::{Wheel, fetch as fetch_wheels};
 
 use std::io;
 use std::path::PathBuf;

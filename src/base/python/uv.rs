@@ -33,8 +33,32 @@ pub(super) const VERSION: &str = "0.13.8";
 /// Largest uv that is taken out of a wheel, in bytes.
 const LARGEST: u64 = 256 << 20;
 
-/// The wheel of [`VERSION`] for a platform: its file's name, its digest, and its size in bytes.
-fn wheel(platform: Platform) -> (String, &'static str, u64) {
+/// Brings the pinned uv for `platform` into the store, as a wheel; gives its file's name and its digest.
+///
+/// # Errors
+/// When it is not there, and cannot be fetched.
+pub fn fetch(session: &Session, platform: Platform) -> Result<(String, Digest), Error> {
+    let (file, digest, size) = wheel(platform)?;
+    if !session.store.has_blob(&digest) {
+        if session.client.is_offline() {
+            return Err(Error::UvOffline);
+        }
+        let task = session.progress.task("Fetching", format!("uv {VERSION}"), Unit::Bytes, Some(size));
+        let wheel = index::Wheel { package: "uv", file: &file, digest: &digest, size };
+        index::fetch(session, &wheel, &task)
+            .map_err(|source| Error::FetchUv { version: VERSION, source: Box::new(source) })?;
+        // So that pruning spares it.
+        session.store.cache("uv", &digest, VERSION, vec![digest])?;
+        task.finish(format!("Fetched uv {VERSION}"));
+    }
+    Ok((file, digest))
+}
+
+/// The wheel of the pinned uv for a platform: its file's name, its digest, and its size in bytes.
+///
+/// # Errors
+/// None that is known; the reader of digests reserves them.
+pub fn wheel(platform: Platform) -> Result<(String, Digest, u64), Error> {
     let (tags, digest, size) = match platform {
         Platform::Amd64 => (
             "manylinux_2_17_x86_64.manylinux2014_x86_64",
@@ -47,7 +71,7 @@ fn wheel(platform: Platform) -> (String, &'static str, u64) {
             17_953_056,
         ),
     };
-    (format!("uv-{VERSION}-py3-none-{tags}.whl"), digest, size)
+    Ok((format!("uv-{VERSION}-py3-none-{tags}.whl"), digest.parse().map_err(io::Error::other)?, size))
 }
 
 /// uv, ready to be run.
@@ -81,22 +105,9 @@ impl Uv {
     /// # Errors
     /// As [`Uv::find`].
     pub fn pinned(session: &Session, stand_in: StandIn) -> Result<Self, Error> {
-        let platform = Platform::host().map_err(carry)?;
-        let (file, digest, size) = wheel(platform);
-        let digest: Digest = digest.parse().map_err(io::Error::other)?;
+        let (_, digest, _) = wheel(Platform::host().map_err(carry)?)?;
         let folder = session.store.snapshot::<Error>(&digest, |folder| {
-            if !session.store.has_blob(&digest) {
-                if session.client.is_offline() {
-                    return Err(Error::UvOffline);
-                }
-                let task = session.progress.task("Fetching", format!("uv {VERSION}"), Unit::Bytes, Some(size));
-                let wheel = index::Wheel { package: "uv", file: &file, digest: &digest, size };
-                index::fetch(session, &wheel, &task)
-                    .map_err(|source| Error::FetchUv { version: VERSION, source: Box::new(source) })?;
-                // So that pruning spares it.
-                session.store.cache("uv", &digest, VERSION, vec![digest])?;
-                task.finish(format!("Fetched uv {VERSION}"));
-            }
+            fetch(session, Platform::host().map_err(carry)?)?;
             unzip(&session.store.read_blob(&digest, LARGEST)?, &folder.join("uv"))
         })?;
         Self::at(session, folder.join("uv"), stand_in)
@@ -241,8 +252,8 @@ fn will_do(program: &Path, scratch: &Path) -> Result<bool, confine::Error> {
 /// Which uv is used, with the store at `root`. Nothing is fetched.
 pub fn finding(root: &Path) -> Finding {
     const NAME: &str = "uv";
-    let wheel = Platform::host().ok().map(wheel).and_then(|(_, digest, _)| digest.parse::<Digest>().ok());
-    let is_kept = wheel.is_some_and(|digest| root.join("blobs/sha256").join(digest.hex()).exists());
+    let wheel = Platform::host().ok().and_then(|platform| wheel(platform).ok());
+    let is_kept = wheel.is_some_and(|(_, digest, _)| root.join("blobs/sha256").join(digest.hex()).exists());
     let instead = match is_kept {
         true => format!("uv {VERSION} of the store is used"),
         false => format!("uv {VERSION} is fetched from the package index when it is needed"),

@@ -108,9 +108,19 @@ struct BundleReport {
     #[serde(skip_serializing_if = "Option::is_none")]
     image: Option<ImageOf>,
     members: Vec<MemberReport>,
+    /// What a build would fetch, and is in the bundle (`ekiben pack --vendor`).
+    vendored: Vendored,
     layers: Vec<LayerReport>,
     /// Those of the lock's Python packages that are large and can be done without.
     packages: Vec<Large>,
+}
+
+/// How much is in a bundle of what a build would fetch.
+#[derive(Serialize)]
+struct Vendored {
+    files: usize,
+    /// In bytes.
+    size: u64,
 }
 
 /// What a bento says of its image.
@@ -263,6 +273,7 @@ fn contents(
         verified: None,
         image,
         members,
+        vendored: Vendored { files: bundle.vendored().len(), size: bundle.vendored_bytes() },
         layers: layers(bundle.weight_layers(session)?, &shared),
         packages: locked(bundle),
         path,
@@ -455,6 +466,10 @@ impl Report for BundleReport {
         if !rest.is_empty() {
             let bytes = rest.iter().map(|member| member.size).sum();
             writeln!(out, "  {:>8} {DIM}in {} more files{DIM:#}", Size(bytes), rest.len())?;
+        }
+        let Vendored { files, size } = &self.vendored;
+        if *files > 0 {
+            writeln!(out, "  {:>8} {DIM}in {files} files that a build would have fetched{DIM:#}", Size(*size))?;
         }
         if !self.layers.is_empty() {
             writeln!(out, "\nlayers of weights in an image")?;
