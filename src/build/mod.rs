@@ -14,6 +14,7 @@ pub mod fetch;
 pub mod fit;
 pub mod follow;
 pub mod input;
+pub mod inventory;
 pub mod itself;
 pub mod libraries;
 pub mod next;

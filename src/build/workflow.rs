@@ -22,6 +22,7 @@ use crate::bundle::runtime::Convention;
 use crate::bundle::{self, Hashing};
 use crate::check::target::Target;
 use crate::formats::diagnostic::{Code, Diagnostics};
+use crate::image::registry::{Reference, ReferenceError};
 use crate::image::oci::platform::{Platform, UnknownPlatform};
 use crate::image::session::Session;
 use crate::image::store::{self, ImageName, ImageNameError, ImageQuery, ImageRecord, Store};
@@ -75,6 +76,9 @@ pub enum Error {
     /// What the image would be called cannot be a name.
     #[error(transparent)]
     Name(#[from] ImageNameError),
+    /// What names a registry names no image there.
+    #[error(transparent)]
+    Reference(#[from] ReferenceError),
     /// What the person wrote has mistakes, which whoever watches was shown.
     #[error("{} has {}", path.display(), if *errors == 1 { "1 mistake".to_owned() } else { format!("{errors} mistakes") })]
     Mistakes {
@@ -124,6 +128,7 @@ impl Explain for Error {
             Self::Io(error) => error.explain(),
             Self::Platform(error) => error.explain(),
             Self::Name(error) => error.explain(),
+            Self::Reference(error) => error.explain(),
             Self::Mistakes { .. } => ErrorKind::Invalid.named("project/mistakes"),
             Self::ForBentos => {
                 ErrorKind::Usage.named("project/for-bentos").hint("set `base` in the manifest; its lock lies beside it")
@@ -642,6 +647,45 @@ pub fn image(session: &Session, request: Request, watch: &dyn Watch) -> Result<B
     let manifest = opened.with_files()?;
     let built = build(session, opened.input(session, &[], Goal::Image, watch)?, &[], &[], watch)?;
     Ok(Built { manifest: Some(manifest), ..built })
+}
+
+/// The image that `request` means, as it is handed on: one that is built from what lies at the path, one of that name in the
+/// store, or one in a registry, whose layers may still be there. Of several that for `platform`, or for this machine.
+///
+/// # Errors
+/// As [`image`], and when a registry has none.
+pub fn whole(
+    session: &Session,
+    request: Request,
+    platform: Option<Platform>,
+    watch: &dyn Watch,
+) -> Result<Image, Error> {
+    let Target::Name(text) = Target::of(&request.path)? else {
+        let platforms: Vec<_> = platform.into_iter().collect();
+        let input = Opened::open(session, request, watch)?.input(session, &platforms, Goal::Image, watch)?;
+        let built = build(session, input, &platforms, &[], watch)?;
+        return Ok(Image::load(&session.store, &built.finished(session)?)?);
+    };
+    let record = match Reference::names_registry(&text) {
+        true => session.store.image(&Reference::local_name(&text)?),
+        false => {
+            let query = text.parse().map_err(|why| Error::Nothing { text: text.clone(), why })?;
+            find(&session.store, &query)
+        }
+    };
+    match record {
+        Err(store::Error::NoImage { .. }) if Reference::names_registry(&text) => {
+            let reference = text.parse()?;
+            Ok(image::remote::find(session, &reference, platform.map_or_else(Platform::host, Ok)?)?.1)
+        }
+        record => {
+            let (record, image) = Image::handed_on(session, record?)?;
+            Ok(match platform {
+                Some(platform) => Image::load_for(&session.store, &record.digest, platform)?,
+                None => image,
+            })
+        }
+    }
 }
 
 /// The image of the store that a person means. A name without a tag is that of the version which the project in the

@@ -122,17 +122,7 @@ impl Models {
     /// # Errors
     /// As [`Part::of`].
     pub fn of(session: &Session, image: &Image) -> Result<Self, Error> {
-        let layers: Vec<&Layer> = image.layers().iter().filter(|layer| are_weights(layer)).collect();
-        let bytes = layers.iter().map(|layer| layer.size).sum();
-        let task = session.progress.task("Listing", "weights", Unit::Bytes, Some(bytes));
-        let files = Mutex::new(BTreeMap::new());
-        parallel::side_by_side(layers, |layer| {
-            let found = members(session, layer, &task)?;
-            let mut files = files.lock().unwrap_or_else(PoisonError::into_inner);
-            files.extend(found.into_iter().map(|(path, size, digest)| (path, (size, digest))));
-            Ok::<_, Error>(())
-        })?;
-        let files = files.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let files = files(session, image)?;
         let folder = files.keys().next().and_then(folder_of).ok_or(Error::NoWeights)?;
         let below = |(path, (size, digest)): (ArchivePath, (u64, Digest))| match path.below(&folder) {
             Some(name) => Ok(ModelFile { path: name.to_string(), size, digest }),
@@ -159,6 +149,25 @@ impl Models {
         let image = layers.fold(Image::scratch(whole.platform()), Image::with_layer);
         image.with_annotations(title.into_iter().chain([self.annotation()]))
     }
+}
+
+/// All files of the layers of weights, by their paths: sizes in bytes, and digests. Layers that were not looked into before are
+/// read, once.
+///
+/// # Errors
+/// When one cannot be read.
+pub fn files(session: &Session, image: &Image) -> Result<BTreeMap<ArchivePath, (u64, Digest)>, Error> {
+    let layers: Vec<&Layer> = image.layers().iter().filter(|layer| are_weights(layer)).collect();
+    let bytes = layers.iter().map(|layer| layer.size).sum();
+    let task = session.progress.task("Listing", "weights", Unit::Bytes, Some(bytes));
+    let files = Mutex::new(BTreeMap::new());
+    parallel::side_by_side(layers, |layer| {
+        let found = members(session, layer, &task)?;
+        let mut files = files.lock().unwrap_or_else(PoisonError::into_inner);
+        files.extend(found.into_iter().map(|(path, size, digest)| (path, (size, digest))));
+        Ok::<_, Error>(())
+    })?;
+    Ok(files.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// The folder of the models that a weight's path in an image is of.

@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 
 pub use pack::Form;
 pub use unpack::copy;
-pub use weights::{WEIGHTS, weighs};
+pub use weights::{WEIGHTS, are_weights, weighs};
 
 use crate::image;
 use crate::image::layer::{self, Layer};

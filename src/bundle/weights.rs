@@ -27,7 +27,7 @@ pub fn weighs(path: &ArchivePath, size: u64) -> bool {
 const TITLE: &str = "weights";
 
 /// Whether a layer of an image that was built here or elsewhere by Ekiben is one of weights.
-pub(super) fn are_weights(layer: &Layer) -> bool {
+pub fn are_weights(layer: &Layer) -> bool {
     let rest = layer.title.strip_prefix(TITLE);
     rest.is_some_and(|rest| rest.starts_with([' ', ',']))
 }

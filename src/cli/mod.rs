@@ -41,6 +41,7 @@ mod rm;
 mod rmi;
 mod run;
 mod running;
+mod sbom;
 mod schema;
 mod serve;
 mod shell;
@@ -206,6 +207,7 @@ enum Command {
     Train(train::Args),
     Data(data::Args),
     Inspect(inspect::Args),
+    Sbom(sbom::Args),
     Images(images::Args),
     Tag(tag::Args),
     Push(push::Args),
@@ -301,6 +303,7 @@ pub fn main() -> ExitCode {
         Command::Train(args) => train::run(&context, args),
         Command::Data(args) => data::run(&context, args),
         Command::Inspect(args) => inspect::run(&context, args),
+        Command::Sbom(args) => sbom::run(&context, args),
         Command::Images(args) => images::run(&context, args),
         Command::Tag(args) => tag::run(&context, args),
         Command::Push(args) => push::run(&context, args),

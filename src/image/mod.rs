@@ -196,6 +196,11 @@ impl Image {
         &self.extensions
     }
 
+    /// When it was made, as RFC 3339 has it.
+    pub fn created(&self) -> &str {
+        &self.created
+    }
+
     /// The annotations of its manifest.
     pub fn annotations(&self) -> &BTreeMap<String, String> {
         &self.annotations
@@ -343,6 +348,20 @@ impl Image {
             created: config.created.unwrap_or_else(|| archive::epoch_date().to_string()),
             documents: Some(Documents { manifest: descriptor, config: manifest.config.digest }),
         })
+    }
+
+    /// As [`Image::load`], but of an index the one for `platform`.
+    ///
+    /// # Errors
+    /// As [`Image::load`], and when the index has none for it.
+    pub fn load_for(store: &Store, digest: &Digest, platform: Platform) -> Result<Self, Error> {
+        let malformed = |source: Box<dyn std::error::Error + Send + Sync>| Error::Malformed { digest: *digest, source };
+        let document =
+            Document::read(store.read_blob(digest, LARGEST)?, None).map_err(|error| malformed(error.into()))?;
+        let Content::Index(index) = document.content else { return Self::load(store, digest) };
+        let image = index.choose(platform);
+        let image = image.ok_or_else(|| malformed(format!("it has no image for {platform}").into()))?;
+        Self::load(store, &image.digest)
     }
 
     /// The image of `record` as it is handed on, and its record. A draft is finished, and all that is called so is from then

@@ -13,7 +13,8 @@ use fs_err as fs;
 
 use super::deb::{self, Deb};
 use super::relation::relations;
-use super::{DebError, Error, Package, alternatives, deb822, joined, trim};
+use super::{DebError, Error, Package, alternatives, joined, trim};
+use crate::formats::deb822;
 use crate::base::loader::{self, Libraries};
 use crate::image::oci::platform::Platform;
 use crate::image::session::Session;

@@ -7,7 +7,8 @@ use std::time::SystemTime;
 use fs_err as fs;
 use url::Url;
 
-use super::{Archive, Error, Keyring, Suite, deb822};
+use super::{Archive, Error, Keyring, Suite};
+use crate::formats::deb822;
 use crate::image::download::{self, Error as FetchError};
 use crate::image::session::Session;
 use crate::io::digest::Digest;

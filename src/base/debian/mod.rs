@@ -12,14 +12,13 @@
 mod alternatives;
 mod assemble;
 mod deb;
-mod deb822;
 mod error;
 mod fetch;
 mod keyring;
 mod libraries;
 mod mirror;
 mod packages;
-mod relation;
+pub mod relation;
 mod release;
 mod resolve;
 mod suite;

@@ -7,13 +7,14 @@ use debversion::Version;
 
 /// One alternative of a relationship.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Relation<'a> {
-    pub(super) name: &'a str,
+pub struct Relation<'a> {
+    /// The name that is asked for.
+    pub name: &'a str,
     version: Option<(&'a str, &'a str)>,
 }
 
 /// The relationships in the value of a field, each with its alternatives.
-pub(super) fn relations(value: &str) -> impl Iterator<Item = impl Iterator<Item = Relation<'_>> + Clone> {
+pub fn relations(value: &str) -> impl Iterator<Item = impl Iterator<Item = Relation<'_>> + Clone> {
     value.split(',').filter(|all| !all.trim_ascii().is_empty()).map(|all| all.split('|').map(Relation::new))
 }
 

@@ -6,7 +6,8 @@ use std::time::SystemTime;
 use jiff::civil::DateTime;
 use jiff::tz::Offset;
 
-use super::{Error, Keyring, deb822};
+use super::{Error, Keyring};
+use crate::formats::deb822;
 use crate::io::digest::Digest;
 
 /// What a suite's `InRelease` says, verified.

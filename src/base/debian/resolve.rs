@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::packages::{Candidate, Found, Index, find};
 use super::relation::{Relation, relations};
-use super::{Archive, Error, Package, Source, Suite, deb822, joined};
+use super::{Archive, Error, Package, Source, Suite, joined};
+use crate::formats::deb822;
 use crate::image::oci::platform::Platform;
 use crate::image::session::Session;
 use crate::io::digest::Digest;

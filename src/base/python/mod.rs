@@ -28,7 +28,7 @@ pub use refusal::Refusal;
 pub use resolve::{Aim, Resolution, resolve};
 pub use savings::{Large, large};
 pub use split::{Files, Group, Stored, files, owners, split};
-pub use unmet::{Unmet, unmet};
+pub use unmet::{Unmet, environments, unmet};
 pub use uv::{Uv, fetch as fetch_uv, finding, wheel as uv_wheel};
 pub use wheels::{Wheel, fetch as fetch_wheels};
 

@@ -10,7 +10,9 @@ use fs_err as fs;
 
 use super::install::dist_infos;
 use super::{Error, Package, Target, site_packages};
+use crate::formats::python::PythonVersion;
 use crate::formats::requirement::{self, MarkerEnvironment, MarkerEnvironmentBuilder};
+use crate::image::oci::platform::Platform;
 
 /// Lines of a package's description that are read: what it requires stands before the text for people.
 const MOST_LINES: usize = 20_000;
@@ -36,7 +38,7 @@ impl fmt::Display for Unmet {
 /// When the disk says no.
 pub fn unmet(venv: &Path, target: &Target, packages: &[Package]) -> Result<Vec<Unmet>, Error> {
     let has: BTreeSet<&str> = packages.iter().map(|package| package.name.as_str()).collect();
-    let environments: Vec<_> = ["0", "99"].into_iter().filter_map(|patch| environment(target, patch)).collect();
+    let environments = environments(target.python, target.platform);
     let mut found = BTreeSet::new();
     for info in dist_infos(&venv.join(site_packages(target.python)))? {
         let path = info.join("METADATA");
@@ -64,14 +66,18 @@ pub fn unmet(venv: &Path, target: &Target, packages: &[Package]) -> Result<Vec<U
     Ok(found.into_iter().collect())
 }
 
-/// What markers ask for, of this patch release of the target's Python.
-fn environment(target: &Target, patch: &str) -> Option<MarkerEnvironment> {
-    let (version, full) = (target.python.to_string(), format!("{}.{patch}", target.python));
+/// What markers ask for, of the first and of the last patch release of a Python: what applies to both, applies to all.
+pub fn environments(python: PythonVersion, platform: Platform) -> Vec<MarkerEnvironment> {
+    ["0", "99"].into_iter().filter_map(|patch| environment(python, platform, patch)).collect()
+}
+
+fn environment(python: PythonVersion, platform: Platform, patch: &str) -> Option<MarkerEnvironment> {
+    let (version, full) = (python.to_string(), format!("{python}.{patch}"));
     let builder = MarkerEnvironmentBuilder {
         implementation_name: "cpython",
         implementation_version: &full,
         os_name: "posix",
-        platform_machine: target.platform.machine(),
+        platform_machine: platform.machine(),
         platform_python_implementation: "CPython",
         platform_release: "",
         platform_system: "Linux",
@@ -86,8 +92,6 @@ fn environment(target: &Target, patch: &str) -> Option<MarkerEnvironment> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::formats::python::PythonVersion;
-    use crate::image::oci::platform::Platform;
 
     #[test]
     fn what_applies_and_is_not_there_is_unmet() {

@@ -5,6 +5,8 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::image::layer::{self, Layer};
 use crate::image::registry;
@@ -124,13 +126,44 @@ impl Archive {
     }
 
     fn listing(&self, session: &Session) -> Result<Listing, Error> {
-        let key = layer::key(&("listing", RULES, self.digest()));
-        if let Some(known) = session.store.cached("listing", &key) {
+        if let Some(known) = session.store.cached("listing", &self.listing_key()) {
             return Ok(known);
         }
         let listing = Listing::read(self.open(session)?, Limits::default()).map_err(|source| self.malformed(source))?;
-        session.store.cache("listing", &key, &listing, Vec::new())?;
+        session.store.cache("listing", &self.listing_key(), &listing, Vec::new())?;
         Ok(listing)
+    }
+
+    fn listing_key(&self) -> Digest {
+        layer::key(&("listing", RULES, self.digest()))
+    }
+
+    /// What `note` says of the files whose paths are `wanted`, by their numbers. It is read once, and remembered as notes of
+    /// the kind `kind` by their version `rules`; what the archive lists is remembered on the way.
+    ///
+    /// # Errors
+    /// When its bytes cannot be had, and those of `note`.
+    pub fn notes<T: Serialize + DeserializeOwned>(
+        &self,
+        session: &Session,
+        (kind, rules): (&str, u32),
+        wanted: impl Fn(&Path) -> bool,
+        note: impl Fn(&Path, &mut dyn Read) -> io::Result<T>,
+    ) -> Result<BTreeMap<usize, T>, Error> {
+        let key = layer::key(&(kind, rules, self.digest()));
+        if let Some(known) = session.store.cached(kind, &key) {
+            return Ok(known);
+        }
+        let mut notes = BTreeMap::new();
+        let take = |number, path: &Path, content: &mut dyn Read| {
+            notes.insert(number, note(path, content)?);
+            Ok(())
+        };
+        let listing = Listing::read_with(self.open(session)?, Limits::default(), wanted, take);
+        let listing = listing.map_err(|source| self.malformed(source))?;
+        session.store.cache("listing", &self.listing_key(), &listing, Vec::new())?;
+        session.store.cache(kind, &key, &notes, Vec::new())?;
+        Ok(notes)
     }
 }
 

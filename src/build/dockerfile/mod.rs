@@ -8,7 +8,7 @@
 //! Each layer is remembered under all that went into it, and made once.
 
 mod accounts;
-mod contents;
+pub(super) mod contents;
 mod copy;
 mod error;
 mod hashed;

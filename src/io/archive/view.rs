@@ -5,10 +5,10 @@
 //! left out. Owners, modes and names are those of the archives, whoever looks.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
 use std::ops::Bound;
-use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -77,8 +77,27 @@ impl Listing {
     /// # Errors
     /// See [`Error`].
     pub fn read(archive: impl Read, limits: Limits) -> Result<Self, Error> {
+        Self::read_with(archive, limits, |_| false, |_, _, _| Ok(()))
+    }
+
+    /// The same, and calls `visit` on the way for each file whose path `wanted` says so of, with its number and its bytes.
+    ///
+    /// # Errors
+    /// Those of `visit`, and see [`Error`].
+    pub fn read_with(
+        archive: impl Read,
+        limits: Limits,
+        wanted: impl Fn(&Path) -> bool,
+        mut visit: impl FnMut(usize, &Path, &mut dyn Read) -> io::Result<()>,
+    ) -> Result<Self, Error> {
         let mut members = Vec::new();
-        for_each(archive, limits, |Entry { path, mode, owner, kind, attributes, .. }, _| {
+        for_each(archive, limits, |Entry { path, mode, owner, kind, attributes, .. }, content| {
+            if let layer::Kind::File(pieces) = &kind
+                && wanted(&path)
+            {
+                let read = |source| Error::Read { at: Some(layer::shown(&path)), source };
+                visit(members.len(), &path, &mut Filled { pieces, content, at: 0, next: 0 }).map_err(read)?;
+            }
             let kind = match kind {
                 layer::Kind::Directory => Node::Folder,
                 layer::Kind::File(pieces) => Node::File(pieces.size),
@@ -249,6 +268,15 @@ impl View {
         let start = folder.len() + usize::from(!folder.is_empty());
         let within = self.within(folder).filter_map(move |(key, place)| Some((key.get(start..)?, place)));
         within.filter(|(name, _)| !name.contains(&0)).map(|(name, place)| (OsStr::from_bytes(name), place))
+    }
+
+    /// All paths, in order: what lies in a folder follows it.
+    pub fn paths(&self) -> impl Iterator<Item = (PathBuf, &Place)> {
+        let path = |key: &Key| {
+            let bytes = key.iter().map(|&byte| if byte == 0 { b'/' } else { byte }).collect();
+            PathBuf::from(OsString::from_vec(bytes))
+        };
+        self.places.iter().map(move |(key, place)| (path(key), place))
     }
 
     /// All that lies below a folder.

@@ -5,10 +5,10 @@
 
 /// One paragraph.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Paragraph<'a>(&'a str);
+pub struct Paragraph<'a>(&'a str);
 
 /// The paragraphs of `text`, which are separated by blank lines. None is empty.
-pub(super) fn paragraphs(text: &str) -> impl Iterator<Item = Paragraph<'_>> {
+pub fn paragraphs(text: &str) -> impl Iterator<Item = Paragraph<'_>> {
     let mut rest = text;
     std::iter::from_fn(move || {
         let mut end = 0;
@@ -31,7 +31,7 @@ pub(super) fn paragraphs(text: &str) -> impl Iterator<Item = Paragraph<'_>> {
 
 impl<'a> Paragraph<'a> {
     /// Its fields in order. A value that goes on over several lines keeps its line breaks, and may hold comments.
-    pub(super) fn fields(self) -> impl Iterator<Item = (&'a str, &'a str)> {
+    pub fn fields(self) -> impl Iterator<Item = (&'a str, &'a str)> {
         let mut rest = self.0;
         std::iter::from_fn(move || {
             loop {
@@ -51,13 +51,13 @@ impl<'a> Paragraph<'a> {
     }
 
     /// The value of the field `name`, in any case.
-    pub(super) fn get(self, name: &str) -> Option<&'a str> {
+    pub fn get(self, name: &str) -> Option<&'a str> {
         self.fields().find(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 }
 
 /// The lines of a value without its comments.
-pub(super) fn lines(value: &str) -> impl Iterator<Item = &str> {
+pub fn lines(value: &str) -> impl Iterator<Item = &str> {
     value.lines().filter(|line| !line.starts_with('#')).map(str::trim_ascii).filter(|line| !line.is_empty())
 }
 
