@@ -170,6 +170,15 @@ pub fn files(session: &Session, image: &Image) -> Result<BTreeMap<ArchivePath, (
     Ok(files.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
+/// The files of one of the layers of weights, in their order.
+///
+/// # Errors
+/// As [`files`].
+pub fn paths(session: &Session, layer: &Layer) -> Result<Vec<ArchivePath>, Error> {
+    let task = session.progress.task("Listing", &layer.title, Unit::Bytes, Some(layer.size));
+    Ok(members(session, layer, &task)?.into_iter().map(|(path, _, _)| path).collect())
+}
+
 /// The folder of the models that a weight's path in an image is of.
 fn folder_of(path: &ArchivePath) -> Option<ArchivePath> {
     let bento =

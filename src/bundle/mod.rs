@@ -7,6 +7,7 @@
 //! known by the layers that they become, and verified as those. Paths cannot leave the bundle.
 
 pub mod apart;
+pub mod artifact;
 pub mod extract;
 pub mod generate;
 pub mod import;

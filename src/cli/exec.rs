@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal as _};
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use super::{Context, Exit, Failure, completions, running};
 use crate::run::container::{self, Container, Ends, Guest};
@@ -66,6 +67,9 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     finish(result)
 }
 
+/// How what was killed ends, as shells have it: 128 and the signal's number.
+const KILLED: i32 = 137;
+
 /// The container that is meant. No lock of the store is held from then on: others may prune it.
 pub fn find(context: &Context, name: &str) -> Result<Container, Failure> {
     Ok(named::find(&context.session()?, name, Prefer::Live)?)
@@ -87,6 +91,12 @@ pub fn ends<'a>(input: &'a io::Stdin, output: &'a io::Stdout, error: &'a io::Std
 
 /// Says so where a command has ended because its container has.
 pub fn warn_of_end<E>(context: &Context, container: &Container, result: &Result<i32, E>) {
+    // The kernel kills what is in a container before its own program is known to have ended.
+    let patience = if matches!(result, Ok(KILLED)) { Duration::from_secs(1) } else { Duration::ZERO };
+    let since = Instant::now();
+    while !container.has_ended() && since.elapsed() < patience {
+        std::thread::sleep(Duration::from_millis(10));
+    }
     if result.is_ok() && container.has_ended() {
         context.printer.warn(&format!("the container `{}` has ended, and all that ran in it", container.name()));
     }

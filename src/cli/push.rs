@@ -10,6 +10,7 @@ use super::printer::{NAME, Report, Size, dim_time};
 use super::{Context, Exit, Failure, completions};
 use crate::build::{dockerfile, workflow};
 use crate::bundle::apart::Part;
+use crate::bundle::artifact;
 use crate::image::Image;
 use crate::image::registry::{self, Pushed, Reference, Registries};
 use crate::image::session::Session;
@@ -20,7 +21,8 @@ use crate::io::explain::ErrorKind;
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben push registry.example/iris:1.0\n\
 \x20 ekiben push iris:1.0 registry.example/iris:1.0 registry.example/iris:latest\n\
-\x20 ekiben push iris:1.0 registry.example/iris-models --models-only";
+\x20 ekiben push iris:1.0 registry.example/iris-models --models-only\n\
+\x20 ekiben push iris:1.0 registry.example/iris:1.0-model --as modelpack";
 
 /// Push an image to a registry: only the bytes that it lacks move
 ///
@@ -38,6 +40,30 @@ pub struct Args {
     references: Vec<String>,
     #[command(flatten)]
     parts: Parts,
+    /// The model alone, as other tools for models read it: its layers are the image's own.
+    #[arg(long = "as", value_name = "FORM", conflicts_with_all = ["without_models", "models_only"])]
+    form: Option<Form>,
+}
+
+/// How a model lies in a registry.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Form {
+    /// An artifact by the CNCF's ModelPack.
+    Modelpack,
+    /// An image with the model below /models, as KServe mounts it: the same as --models-only.
+    Modelcar,
+    /// An artifact of archives, as oras pulls them.
+    Artifact,
+}
+
+impl From<Form> for artifact::Form {
+    fn from(form: Form) -> Self {
+        match form {
+            Form::Modelpack => Self::ModelPack,
+            Form::Modelcar => Self::ModelCar,
+            Form::Artifact => Self::Plain,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -51,7 +77,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let image = workflow::find(&session.store, &args.image)?;
     let own = image.name.to_string();
     let part = args.parts.part();
-    if part != Part::Whole && args.references.is_empty() {
+    if (part != Part::Whole || args.form.is_some()) && args.references.is_empty() {
         let explanation = ErrorKind::Usage.named("push/part-without-place").hint("write a REF behind the image");
         return Err(Failure::new(explanation, format!("`{own}` is the name of the whole image")));
     }
@@ -63,8 +89,14 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         }
     }
     let whole = Image::handed_on(&session, image)?.0.digest;
-    let (digest, _) = part.of_stored(&session, &whole)?;
-    let pushed = push(context, &session, &digest, &targets)?;
+    let digest = match args.form {
+        Some(form) => artifact::of_stored(&session, &whole, form.into())?,
+        None => part.of_stored(&session, &whole)?.0,
+    };
+    let pushed = match args.form {
+        Some(_) => sent(context, &session, &digest, &targets)?,
+        None => push(context, &session, &digest, &targets)?,
+    };
     context.printer.report(&PushReport { digest, pushed })?;
     Ok(Exit::Success)
 }
@@ -93,6 +125,11 @@ pub fn push(
     if let Some(commands) = dockerfile::executed(&Image::load(&session.store, digest)?) {
         context.printer.status("Holding", format!("what commands have left: {commands} were executed for it"));
     }
+    sent(context, session, digest, targets)
+}
+
+/// Pushes a manifest of the store to each of `targets`, and says so.
+fn sent(context: &Context, session: &Session, digest: &Digest, targets: &[Reference]) -> Result<Vec<Pushed>, Failure> {
     let registries = Registries::new(session);
     let mut all = Vec::new();
     for target in targets {

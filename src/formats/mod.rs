@@ -11,6 +11,7 @@ pub mod dockerfile;
 pub mod document;
 pub mod metadata;
 pub mod model;
+pub mod modelpack;
 pub mod mojo;
 pub mod openapi;
 pub mod package;

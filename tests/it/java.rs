@@ -97,7 +97,7 @@ fn a_program_is_run_for_each_request() {
     home.write(
         "p/ekiben.yaml",
         "name: program\nversion: 1\nsystem: {packages: [openjdk-17-jre-headless]}\n\
-         service:\n  timeout: 5s\n  java: {jar: src/predict.jar, parameters: [first, \"second one\"]}\n\
+         service:\n  timeout: 15s\n  java: {jar: src/predict.jar, parameters: [first, \"second one\"]}\n\
          tests: [{request: {first: a, second one: 1}, expect: [a, '1']}]\n",
     );
     home.run(["test", &home.path("p")]).ok();

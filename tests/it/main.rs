@@ -7,6 +7,7 @@ mod analytics;
 mod answers;
 mod apart;
 mod architecture;
+mod artifacts;
 mod batches;
 mod bento;
 mod build;

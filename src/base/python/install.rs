@@ -399,6 +399,7 @@ mod tests {
             project: folder.path(),
             interpreter: "/usr/bin/python3.11",
             place: "/app/.venv",
+            wheels: None,
         };
         assert!(matches!(make_own(&asked, &venv, &site), Err(Error::Package { .. })));
         assert_eq!(fs::read_to_string(victim).unwrap(), "#!python\nuntouched");

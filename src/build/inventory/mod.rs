@@ -93,7 +93,11 @@ fn meant(path: &Path, is_own: bool) -> Option<Meant> {
     let (folder, name) = text.rsplit_once('/').unwrap_or(("", text));
     let is_book = matches!(
         text,
-        "var/lib/dpkg/status" | "lib/apk/db/installed" | "usr/lib/apk/db/installed" | "etc/os-release" | "usr/lib/os-release"
+        "var/lib/dpkg/status"
+            | "lib/apk/db/installed"
+            | "usr/lib/apk/db/installed"
+            | "etc/os-release"
+            | "usr/lib/os-release"
     );
     if is_book || folder == "var/lib/dpkg/status.d" && !name.ends_with(".md5sums") {
         return Some(Meant::Text);
@@ -314,16 +318,25 @@ fn task(found: &Found, image: &Image) -> Option<String> {
     let label = image.config().labels().as_ref().and_then(|labels| labels.get("task").cloned());
     label.or_else(|| {
         let code = image.config().working_dir().as_deref()?;
-        let (name, text) = manifest::NAMES.iter().find_map(|name| Some((name, found.text(&format!("{code}/{name}"))?)))?;
+        let (name, text) =
+            manifest::NAMES.iter().find_map(|name| Some((name, found.text(&format!("{code}/{name}"))?)))?;
         let (_, manifest) = load::bytes::<Manifest>(text.as_bytes(), name, name, &mut Diagnostics::new())?.whole()?;
         let openai = manifest.service.openai?;
-        Some(if openai.chat.is_some() || openai.completions.is_some() { "text-generation" } else { "feature-extraction" }.to_owned())
+        Some(
+            if openai.chat.is_some() || openai.completions.is_some() {
+                "text-generation"
+            } else {
+                "feature-extraction"
+            }
+            .to_owned(),
+        )
     })
 }
 
 /// The commands that were executed for the image, as its history and its lock have them.
 fn commands(image: &Image, lock: Option<&Lock>) -> Vec<String> {
-    let is_command = |title: &&str| title.starts_with("RUN ") || title.contains("/bin/sh -c") && !title.contains("#(nop)");
+    let is_command =
+        |title: &&str| title.starts_with("RUN ") || title.contains("/bin/sh -c") && !title.contains("#(nop)");
     let mut commands: Vec<String> =
         image.layers().iter().map(|layer| layer.title.as_str()).filter(is_command).map(str::to_owned).collect();
     let locked = lock.and_then(|lock| lock.platforms.get(&image.platform())?.executed.as_ref());

@@ -97,7 +97,9 @@ impl<'a> Packages<'a> {
                 let package = &mut one.package;
                 let architecture = package.architecture.as_deref().unwrap_or_default();
                 package.digests.extend(locked.get(&(package.name.as_str(), package.version.as_str(), architecture)));
-                if let Some(Note::Licence(licence)) = self.found.at(&format!("usr/share/doc/{}/copyright", package.name)) {
+                if let Some(Note::Licence(licence)) =
+                    self.found.at(&format!("usr/share/doc/{}/copyright", package.name))
+                {
                     package.licence = licence.clone();
                 }
                 package.places.push(format!("/{path}"));
@@ -176,9 +178,11 @@ impl<'a> Packages<'a> {
         let mut provided: BTreeMap<(Kind, &str), usize> = BTreeMap::new();
         for (number, one) in all.iter().enumerate() {
             match &one.needs {
-                Needs::Debian { provides, .. } => provides.iter().flat_map(|value| relations(value)).flatten().for_each(|one| {
-                    provided.entry((Kind::Deb, one.name)).or_insert(number);
-                }),
+                Needs::Debian { provides, .. } => {
+                    provides.iter().flat_map(|value| relations(value)).flatten().for_each(|one| {
+                        provided.entry((Kind::Deb, one.name)).or_insert(number);
+                    })
+                }
                 Needs::Apk { provides, .. } => provides.split_whitespace().for_each(|word| {
                     provided.entry((Kind::Apk, bare(word))).or_insert(number);
                 }),
@@ -300,7 +304,8 @@ mod tests {
 
     #[test]
     fn sources_are_told_from_packages() {
-        let of = |field, version| source(field, "a", version).map(|source| format!("{} {}", source.name, source.version));
+        let of =
+            |field, version| source(field, "a", version).map(|source| format!("{} {}", source.name, source.version));
         assert_eq!(of(None, "1.0-1"), None);
         assert_eq!(of(Some("b"), "1.0-1").as_deref(), Some("b 1.0-1"));
         assert_eq!(of(Some("b (2:3)"), "1.0-1").as_deref(), Some("b 2:3"));

@@ -9,7 +9,7 @@ use std::io;
 
 use super::{At, Error, MOST_FILES, Place, Remote};
 use crate::image::oci::platform::Platform;
-use crate::image::oci::{Content, Descriptor, Manifest, MediaType};
+use crate::image::oci::{Content, Descriptor, Manifest};
 use crate::image::registry::{Reference, Registries, Repository};
 use crate::image::session::Session;
 use crate::io::archive::{self, ArchivePath, Kind, Limits, Member};
@@ -125,10 +125,7 @@ fn is_image(manifest: &Manifest) -> bool {
     let is_layer = |layer: &Descriptor| {
         layer.media_type.compression().is_some() && NAMES.iter().all(|name| !layer.annotations.contains_key(*name))
     };
-    let kind = manifest.config.media_type.as_str();
-    let is_configured = manifest.config.media_type == MediaType::Configuration
-        || kind == "application/vnd.docker.container.image.v1+json";
-    is_configured && manifest.layers.iter().any(is_layer)
+    manifest.config.media_type.is_configuration() && manifest.layers.iter().any(is_layer)
 }
 
 /// Whether a layer is an archive of files, and not one itself.

@@ -116,7 +116,8 @@ fn data(model: &Model) -> Option<Value> {
 /// The model and its files.
 fn trained(model: &Model, inventory: &Inventory) -> Value {
     let formats: BTreeSet<&str> = model.files.iter().filter_map(File::format).collect();
-    let mut properties: Vec<Value> = formats.into_iter().map(|format| property("ekiben:model:format", format)).collect();
+    let mut properties: Vec<Value> =
+        formats.into_iter().map(|format| property("ekiben:model:format", format)).collect();
     let mut card = Map::new();
     let mut parameters = Map::new();
     parameters.extend(model.task.iter().map(|task| ("task".to_owned(), task.as_str().into())));

@@ -149,7 +149,8 @@ impl Licence {
     /// What a Python package says in its metadata: an expression (PEP 639), else the name of one, else classifiers.
     pub fn of_metadata<'a>(fields: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> Self {
         let all = |name: &'static str| fields.clone().filter(move |field| field.0.eq_ignore_ascii_case(name));
-        let one = |name| all(name).map(|(_, value)| value.trim()).find(|value| !value.is_empty() && *value != "UNKNOWN");
+        let one =
+            |name| all(name).map(|(_, value)| value.trim()).find(|value| !value.is_empty() && *value != "UNKNOWN");
         if let Some(expression) = one("License-Expression") {
             return Self::of(expression);
         }

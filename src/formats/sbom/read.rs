@@ -132,7 +132,9 @@ mod tests {
         let inventory = testing::inventory();
         for format in [Format::Spdx, Format::CycloneDx] {
             let named = read(inventory.text(format).as_bytes()).unwrap();
-            let of = |package: &Package| (package.kind, package.name.clone(), package.version.clone(), package.source.clone());
+            let of = |package: &Package| {
+                (package.kind, package.name.clone(), package.version.clone(), package.source.clone())
+            };
             let wanted: Vec<_> = inventory.packages.iter().map(of).collect();
             assert_eq!(named.packages.iter().map(of).collect::<Vec<_>>(), wanted);
             assert_eq!(named.system.unwrap().version.as_deref(), Some("12"));

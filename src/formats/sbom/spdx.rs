@@ -46,7 +46,8 @@ pub(super) fn document(inventory: &Inventory) -> Value {
         document["hasExtractedLicensingInfos"] = named
             .into_iter()
             .map(|(reference, name)| {
-                let text = format!("What packages call `{name}`. Its words are in their own copyright files and metadata.");
+                let text =
+                    format!("What packages call `{name}`. Its words are in their own copyright files and metadata.");
                 json!({ "licenseId": reference, "name": name, "extractedText": text })
             })
             .collect();

@@ -86,6 +86,11 @@ impl MediaType {
         matches!(self, Self::Manifest | Self::DockerManifest)
     }
 
+    /// Whether it is how an image is started: OCI's, or Docker's.
+    pub fn is_configuration(&self) -> bool {
+        matches!(self, Self::Configuration) || self.as_str() == "application/vnd.docker.container.image.v1+json"
+    }
+
     /// Whether it is images for several platforms.
     pub fn is_index(&self) -> bool {
         matches!(self, Self::Index | Self::DockerList)

@@ -109,8 +109,8 @@ pub enum Error {
         /// What it says.
         message: String,
     },
-    /// What is to be pushed is no image.
-    #[error("{digest} is no image that can be pushed")]
+    /// What is to be pushed or pulled is no image.
+    #[error("{digest} is no image")]
     NoImage {
         /// Of the manifest.
         digest: Digest,
@@ -172,7 +172,10 @@ impl Explain for Error {
                 .maybe(has.first().map(|has| format!("choose one with `--platform {has}`"))),
             Self::File { .. } => ErrorKind::Failure.named("registry/file"),
             Self::Helper { .. } => ErrorKind::Unavailable.named("registry/helper"),
-            Self::NoImage { .. } => ErrorKind::Failure.named("registry/no-image"),
+            Self::NoImage { .. } => ErrorKind::Failure.named("registry/no-image").hint(
+                "the files of a model that lies there as an artifact are taken by a manifest: `from: oci://REF`; \
+                 `ekiben init --from oci://REF` makes one",
+            ),
             Self::Store(error) => error.explain(),
             Self::Layer(error) => error.explain(),
             Self::Io(error) => error.explain(),

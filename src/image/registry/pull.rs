@@ -58,9 +58,14 @@ pub fn find(
         Content::Image(_) => top,
         Content::Index(index) => fetch(&choose(index, platform, reference)?.digest.to_string())?,
     };
-    let Content::Image(Manifest { config, layers, .. }) = &manifest.content else {
+    let Content::Image(Manifest { config, layers, artifact_type, .. }) = &manifest.content else {
         return Err(Error::NoImage { digest: manifest.digest });
     };
+    // Old images have other configurations, and what says of itself what it is has none.
+    let is_said = || artifact_type.is_some() || config.media_type.as_str().starts_with("application/vnd.");
+    if !config.media_type.is_configuration() && is_said() {
+        return Err(Error::NoImage { digest: manifest.digest });
+    }
     if config.size > oci::LARGEST {
         let why = format!("its configuration has {} bytes", config.size);
         return Err(Error::Protocol { url: reference.to_string(), why });
