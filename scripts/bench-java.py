@@ -2,10 +2,11 @@
 """Measures a MOJO of h2o's behind Ekiben's service beside the same model behind a Java program with its own HTTP server, and writes
 the table into docs/benchmarks.md.
 
-    scripts/bench-java.py H2O-GENMODEL.JAR [EKIBEN]      on a machine with nothing else to do; takes a minute
+    scripts/bench-java.py H2O-GENMODEL.JAR [EKIBEN]      on a machine with nothing else to do; takes two minutes
 
-Single rows, by `ab` with 8 callers on kept connections, one after the other in three rounds; medians are given. Both have the same
-Java with the options that Ekiben gives it. Needs apache2-utils and openjdk-17-jre-headless; the packages come from the package index.
+Single rows, by `ab` with 8 callers on kept connections, one after the other in three rounds; medians are given. All have the same
+Java with the options that Ekiben gives it. The third is Ekiben's service with Python at the port, as it is where there is more than
+the model: here a function beside it. Needs apache2-utils and openjdk-17-jre-headless; the packages come from the package index.
 """
 
 import json
@@ -104,52 +105,60 @@ def main():
         work = pathlib.Path(folder)
         subprocess.run([sys.executable, "-m", "venv", work / "own"], check=True)
         subprocess.run([work / "own/bin/python", "-m", "pip", "install", "-q", *OWN], check=True)
-        project = work / "project"
-        project.mkdir()
-        shutil.copy(ROOT / "fixtures/mojo/classes.zip", project / "classes.zip")
-        shutil.copy(genmodel, project / "h2o-genmodel.jar")
-        manifest = {
-            "name": "bench",
-            "version": "1",
-            "system": {"packages": ["openjdk-17-jre-headless"]},
-            "service": {"java": {"model": "classes.zip"}},
-        }
-        (project / "ekiben.json").write_text(json.dumps(manifest))
         environment = os.environ | {"EKIBEN_HOME": str(work / "store")}
-        for command in (["pack", project, "-o", work / "x.ekiben"], ["unpack", work / "x.ekiben", work / "app"]):
-            subprocess.run([ekiben, *command], env=environment, check=True, capture_output=True)
+
+        def packed(name, more):
+            project = work / "projects" / name
+            project.mkdir(parents=True)
+            shutil.copy(ROOT / "fixtures/mojo/classes.zip", project / "classes.zip")
+            shutil.copy(genmodel, project / "h2o-genmodel.jar")
+            (project / "more.py").write_text("def more() -> int:\n    return 1\n")
+            manifest = {
+                "name": "bench",
+                "version": "1",
+                "system": {"packages": ["openjdk-17-jre-headless"]},
+                "service": {"java": {"model": "classes.zip"}, **more},
+            }
+            (project / "ekiben.json").write_text(json.dumps(manifest))
+            for command in (["pack", project, "-o", f"{project}.ekiben"], ["unpack", f"{project}.ekiben", work / name]):
+                subprocess.run([ekiben, *command], env=environment, check=True, capture_output=True)
+
+        packed("ekiben", {})
+        packed("python", {"functions": {"more": "more.py:more"}})
         body = work / "row.json"
         body.write_text(json.dumps(ROW))
         (work / "Server.java").write_text(SERVER)
 
-        def own():
+        def own(name):
             port = service_bench.free_port()
             variables = {"PORT": str(port), "LOG_LEVEL": "warning"}
-            return service_bench.Server([work / "own/bin/python", "-m", "ekiben_service"], work / "app", variables, port)
+            return service_bench.Server([work / "own/bin/python", "-m", "ekiben_service"], work / name, variables, port)
 
         def by_hand():
             port = service_bench.free_port()
-            command = ["java", *OPTIONS, "-cp", genmodel, "Server.java", project / "classes.zip", port]
+            command = ["java", *OPTIONS, "-cp", genmodel, "Server.java", work / "ekiben/classes.zip", port]
             return service_bench.Server(command, work, {}, port)
 
         rates, answers, starts = {}, {}, {}
         for _ in range(ROUNDS):
-            for name, start in (("ekiben", own), ("java", by_hand)):
+            for name, start in (("ekiben", own), ("java", lambda _: by_hand()), ("python", own)):
                 begun = time.perf_counter()
-                with start() as server:
+                with start(name) as server:
                     answers[name] = asked(server, body)
                     starts.setdefault(name, []).append(time.perf_counter() - begun)
                     # Java compiles what is asked often.
                     server.rate("/predict", body, 8, 3)
                     rates.setdefault(name, []).append(server.rate("/predict", body, 8))
-    if answers["ekiben"] != answers["java"]:
+    if answers["ekiben"] != answers["java"] or answers["python"] != answers["java"]:
         sys.exit(f"the answers are not the same: {answers}")
     found = {name: statistics.median(values) for name, values in rates.items()}
     first = {name: statistics.median(values) for name, values in starts.items()}
     ratio = found["ekiben"] / found["java"]
-    lines = ["| | ekiben | Java by hand | ratio | goal |", "|---|--:|--:|--:|--:|"]
-    lines.append(f"| rows of a MOJO a second, 8 callers | {found['ekiben']:,.0f} | {found['java']:,.0f} | {ratio:.2f} | 0.8 |")
-    lines.append(f"| the first answer after the start | {first['ekiben']:.1f} s | {first['java']:.1f} s | | |")
+    lines = ["| | ekiben | Java by hand | ratio | goal | Python at the port |", "|---|--:|--:|--:|--:|--:|"]
+    rates = f"{found['ekiben']:,.0f} | {found['java']:,.0f} | {ratio:.2f} | 0.8 | {found['python']:,.0f}"
+    lines.append(f"| rows of a MOJO a second, 8 callers | {rates} |")
+    starts = f"{first['ekiben']:.1f} s | {first['java']:.1f} s | | | {first['python']:.1f} s"
+    lines.append(f"| the first answer after the start | {starts} |")
     table = "\n".join(lines)
     print(table)
     path = ROOT / "docs/benchmarks.md"

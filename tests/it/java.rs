@@ -3,7 +3,10 @@
 //! Needs a `java` to compile with, and the package index: the library that reads h2o's models lies in its wheel.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::home::{Home, ask, ran, tool, wait_until};
 use serde_json::{Value, json};
@@ -144,13 +147,18 @@ fn a_program_is_run_for_each_request() {
 
 /// A project around a model of `fixtures/mojo`.
 fn scored(home: &Home, name: &str, file: &str, more: &str) {
+    scored_with(home, name, file, more, "");
+}
+
+/// The same, of whose service more is said.
+fn scored_with(home: &Home, name: &str, file: &str, more: &str, service: &str) {
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/mojo").join(file);
     home.write(&format!("{name}/{file}"), fs::read(fixture).unwrap());
     home.write(&format!("{name}/h2o-genmodel.jar"), fs::read(genmodel()).unwrap());
     home.write(
         &format!("{name}/ekiben.yaml"),
         format!(
-            "name: {name}\nversion: 1\n{more}system: {{packages: [openjdk-17-jre-headless]}}\nservice: {{java: {{model: {file}}}}}\n"
+            "name: {name}\nversion: 1\n{more}system: {{packages: [openjdk-17-jre-headless]}}\nservice: {{{service}java: {{model: {file}}}}}\n"
         ),
     );
 }
@@ -315,4 +323,292 @@ fn mistakes_are_told_before_anything_is_built() {
     service(&with("{model: classes.zip}"), &[]).says("h2o-genmodel.jar");
     service("service: {java: {jar: predict.jar}}", &[]).says("the image has no Java").says("openjdk-17-jre-headless");
     service("base: debian:trixie\nservice: {java: {jar: predict.jar}}", &[]).says("openjdk-21-jre-headless");
+}
+
+/// What comes back for bytes that are sent in pieces, with a pause after each; of each answer the status, the kind, what is allowed,
+/// and the body without the request's id.
+fn told(address: &str, pieces: &[Vec<u8>]) -> Vec<Value> {
+    let mut connection = TcpStream::connect(address).unwrap();
+    connection.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    for (number, piece) in pieces.iter().enumerate() {
+        if number > 0 {
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        // Who has been answered may not be listened to any more.
+        let _ = connection.write_all(piece);
+    }
+    let mut all = Vec::new();
+    let _ = connection.read_to_end(&mut all);
+    answers(&all)
+}
+
+fn answers(mut bytes: &[u8]) -> Vec<Value> {
+    let mut found = Vec::new();
+    while !bytes.is_empty() {
+        let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").expect("an answer") + 4;
+        let head = String::from_utf8_lossy(&bytes[..end]).to_ascii_lowercase();
+        let header =
+            |name: &str| head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")).map(str::to_owned);
+        let status: u16 = head.split(' ').nth(1).unwrap().parse().unwrap();
+        let length = header("content-length").map_or(0, |length| length.parse().unwrap());
+        let body = &bytes[end..(end + length).min(bytes.len())];
+        bytes = &bytes[end + body.len()..];
+        if status == 100 {
+            continue;
+        }
+        let text = String::from_utf8_lossy(body).into_owned();
+        let mut body = serde_json::from_str(&text).unwrap_or(Value::String(text));
+        if let Some(id) = body.as_object_mut().and_then(|body| body.get_mut("request_id")) {
+            *id = "…".into();
+        }
+        let mut allow: Vec<_> = header("allow").unwrap_or_default().split(", ").map(str::to_owned).collect();
+        allow.sort_unstable();
+        found.push(json!([status, header("content-type"), allow, body]));
+    }
+    found
+}
+
+fn post(path: &str, headers: &[&str], body: &[u8]) -> Vec<u8> {
+    let mut request = format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n", body.len());
+    headers.iter().for_each(|header| request += &format!("{header}\r\n"));
+    [request.as_bytes(), b"\r\n", body].concat()
+}
+
+/// The same without a length of the body.
+fn unmeasured(headers: &[&str], rest: &[u8]) -> Vec<u8> {
+    let mut request = "POST /predict HTTP/1.1\r\nhost: x\r\n".to_owned();
+    headers.iter().for_each(|header| request += &format!("{header}\r\n"));
+    [request.as_bytes(), b"connection: close\r\n\r\n", rest].concat()
+}
+
+fn chunks(parts: &[&[u8]], extension: &str, trailer: &str) -> Vec<u8> {
+    let mut all = Vec::new();
+    for part in parts {
+        all.extend(format!("{:x}{extension}\r\n", part.len()).bytes());
+        all.extend_from_slice(part);
+        all.extend(b"\r\n");
+    }
+    all.extend(format!("0\r\n{trailer}\r\n").bytes());
+    all
+}
+
+const ROW: &[u8] = br#"{"warmth":71.5,"shaking.rate":2,"make":"south"}"#;
+const CLOSE: &str = "connection: close";
+const CHUNKED: &str = "transfer-encoding: chunked";
+
+/// What two services are both asked.
+fn questions() -> Vec<(String, Vec<Vec<u8>>)> {
+    let mut all = Vec::new();
+    let mut ask = |name: &str, pieces: &[Vec<u8>]| all.push((name.to_owned(), pieces.to_vec()));
+    let nested = |open: &str, count: usize| open.repeat(count).into_bytes();
+    let large = |length: usize| format!(r#"{{"x":"{}"}}"#, "a".repeat(length - 8)).into_bytes();
+    for body in [
+        ROW.to_vec(),
+        Vec::new(),
+        br#"{"rows":[{},{"warmth":1,"weight":2},7,{"make":"west"},{"warmth":"1"}],"more":1}"#.to_vec(),
+        br#"{"rows":[{"warmth":1},{}]}"#.to_vec(),
+        br#"{"rows":[]}"#.to_vec(),
+        br#"{"rows":null}"#.to_vec(),
+        br#"{"rows":[],"make":null}"#.to_vec(),
+        br#"{"warmth":"a","warmth":1,"z":1,"z":2}"#.to_vec(),
+        br#"{"warmth":NaN,"shaking.rate":-Infinity}"#.to_vec(),
+        br#"{"warmth":1e999,"make":"\u00f6st"}"#.to_vec(),
+        br#"{"make":"\ud800"}"#.to_vec(),
+        br#"{"make":"\ud83d\ude00"}"#.to_vec(),
+        b"{\"make\":\"\xf6st\"}".to_vec(),
+        b"{\"make\":\"\xed\xa0\x80\"}".to_vec(),
+        b"\xef\xbb\xbf{}".to_vec(),
+        b"{\"warmth\": 01}".to_vec(),
+        b"{\"warmth\": 1,}".to_vec(),
+        b"{\n\"warmth\": tru}".to_vec(),
+        b"{} {}".to_vec(),
+        b"null".to_vec(),
+        b"[1, 2".to_vec(),
+        nested("[", 201),
+        nested("[", 100_000),
+        nested(r#"{"a":"#, 100_000),
+        [br#"{"warmth":"#.to_vec(), vec![b'9'; 4301], b"}".to_vec()].concat(),
+        large(100_000),
+        large(100_001),
+    ] {
+        let name = String::from_utf8_lossy(&body[..body.len().min(60)]).into_owned();
+        ask(&name, &[post("/predict", &[CLOSE], &body)]);
+    }
+    let with = |headers: &[&str], body: &[u8]| vec![post("/predict", &[headers, &[CLOSE]].concat(), body)];
+    for header in [
+        "content-type: text/plain",
+        "content-type: multipart/form-data; boundary=x",
+        "content-encoding: gzip",
+        "x-request-id: not sane",
+        "expect: 100-continue",
+        "upgrade: websocket",
+        "content-length: 3",
+        "x : y",
+        "x: y\r\n z",
+        "x: a\0b",
+        ": nothing",
+        "nothing",
+        CHUNKED,
+    ] {
+        ask(header, &with(&[header], ROW));
+        ask(&format!("{header}, and no JSON"), &with(&[header], b"--x"));
+    }
+    for (name, rest) in [
+        ("chunks", chunks(&[&ROW[..5], &ROW[5..]], "", "")),
+        ("with extensions", chunks(&[&ROW[..5], &ROW[5..]], ";a=b", "")),
+        ("with a trailer", chunks(&[ROW], "", "x: y\r\n")),
+        ("too many", chunks(&[&large(60_000), &large(60_000)], "", "")),
+        ("no number", b"zz\r\n".to_vec()),
+        ("a negative number", b"-1\r\n".to_vec()),
+        ("a large number", b"ffffffffffffffffff\r\n".to_vec()),
+        ("a wrong end", [b"3\r\n", ROW].concat()),
+    ] {
+        ask(name, &[unmeasured(&[CHUNKED], &rest)]);
+    }
+    for length in ["x", "+5", "-5", "", "99999999999999999999999"] {
+        ask(&format!("a length of {length}"), &[unmeasured(&[&format!("content-length: {length}")], ROW)]);
+    }
+    let waiting = |path: &str| post(path, &["expect: 100-continue", CLOSE], ROW);
+    let (head, body) = (waiting("/predict").len() - ROW.len(), ROW.to_vec());
+    ask("a body that waits", &[waiting("/predict")[..head].to_vec(), body]);
+    ask("a body that is never asked for", &[waiting("/nope")[..head - 3].to_vec()]);
+    let kept = post("/predict", &[], ROW);
+    ask(
+        "several in one piece",
+        &[[kept.clone(), kept.clone(), post("/predict", &[], b"[]"), post("/predict", &[CLOSE], ROW)].concat()],
+    );
+    ask("a line between two", &[[kept.clone(), b"\r\n".to_vec(), post("/predict", &[CLOSE], ROW)].concat()]);
+    ask("another one with a body", &[[post("/nope", &[], ROW), post("/predict", &[CLOSE], ROW)].concat()]);
+    let slow = post("/predict", &[CLOSE], ROW);
+    ask(
+        "slowly",
+        &[
+            slow[..17].to_vec(),
+            slow[17..40].to_vec(),
+            slow[40..slow.len() - 7].to_vec(),
+            slow[slow.len() - 7..].to_vec(),
+        ],
+    );
+    for odd in [
+        "\u{16}\u{3}\u{1}\0\0\r\n\r\n",
+        "GET /healthz HTTP/1.1\nhost: x\n\n",
+        "GET /healthz HTTP/1.1\rhost: x\r\r",
+        "GET /healthz HTTP/1.1\r\nconnection: close\r\n\r\n",
+        "GET http://x/healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n",
+        "OPTIONS * HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n",
+        "GET /healthz HTTP/1.0\r\n\r\n",
+    ] {
+        ask(odd, &[odd.as_bytes().to_vec()]);
+    }
+    for path in ["/pre%64ict", "/pre%zzict", "/predict?x=1", "/predict/", "//predict", "/requests/x", "/requests/a/b"] {
+        ask(path, &[post(path, &[CLOSE], ROW)]);
+    }
+    for method in ["GET", "PUT", "DELETE", "OPTIONS"] {
+        for path in [
+            "/",
+            "/predict",
+            "/healthz",
+            "/readyz",
+            "/requests/x",
+            "/requests/",
+            "/nope",
+            "/docs/",
+            "/docs/nope",
+            "/healthz/",
+        ] {
+            ask(method, &[format!("{method} {path} HTTP/1.1\r\nhost: x\r\n{CLOSE}\r\n\r\n").into_bytes()]);
+        }
+    }
+    all
+}
+
+#[test]
+fn java_answers_as_python_does() {
+    let home = Home::warm();
+    let (java, python) = ("limits: {request: 100k}, ", "limits: {request: 100k}, functions: {more: more.py:more}, ");
+    scored_with(&home, "java", "classes.zip", "", java);
+    home.write("python/more.py", "def more(): ...\n");
+    scored_with(&home, "python", "classes.zip", "", python);
+    let (java, python) = (Service::start(&home, "java"), Service::start(&home, "python"));
+    // Once the compiler of each has warmed up, numbers are still the same.
+    for (name, pieces) in questions() {
+        assert_eq!(told(&java.address, &pieces), told(&python.address, &pieces), "{name}");
+    }
+    let names = |service: &Service<'_>| {
+        let (_, text) = ask(&service.address, "GET", "/metrics", "");
+        let names = text.lines().filter(|line| line.starts_with('#')).map(str::to_owned);
+        names.collect::<std::collections::BTreeSet<_>>()
+    };
+    assert_eq!(names(&java), names(&python));
+    // What two readers could take for two things, ours alone refuses.
+    let odd = unmeasured(&["transfer-encoding: gzip, chunked"], &chunks(&[ROW], "", ""));
+    assert_eq!(told(&java.address, &[odd])[0][0], 400);
+    // Answers that nobody waits for.
+    let asked = post("/predict", &["prefer: wait=1, respond-async", CLOSE], ROW);
+    assert_eq!(told(&java.address, &[asked])[0][3], json!({ "status": "running" }));
+}
+
+#[test]
+fn java_at_the_port_is_not_brought_down() {
+    let home = Home::warm();
+    scored_with(&home, "m", "classes.zip", "", "timeout: 2s, limits: {request: 3M}, queue: 50, ");
+    let service = Service::start(&home, "m");
+    let connect = || TcpStream::connect(&service.address).unwrap();
+    let good = || assert_eq!(told(&service.address, &[post("/predict", &[CLOSE], ROW)])[0][0], 200);
+    good();
+    // Who begins and does not go on, and who announces more than there is: others are answered all the same, at once.
+    let idle: Vec<_> = (0..300)
+        .map(|number| {
+            let mut connection = connect();
+            let begun: &[u8] = match number % 4 {
+                0 => b"",
+                1 => b"POST /predict HTTP/1.1\r\nhost: ",
+                2 => b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-length: 3000000\r\n\r\n{",
+                _ => b"POST /predict HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n2dc6c0\r\n[",
+            };
+            connection.write_all(begun).unwrap();
+            connection
+        })
+        .collect();
+    good();
+    // Their time is up.
+    for (number, mut connection) in idle.into_iter().enumerate().filter(|(number, _)| number % 4 > 1) {
+        connection.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let mut text = String::new();
+        let _ = connection.read_to_string(&mut text);
+        assert!(text.starts_with("HTTP/1.1 408 "), "{number}: {text}");
+    }
+    good();
+    // Who asks and goes.
+    for _ in 0..300 {
+        let _ = connect().write_all(&post("/predict", &[], ROW));
+    }
+    good();
+    // What is large in itself: empty rows, mistakes, depth, names, a head without an end.
+    let rows = |row: &str| format!(r#"{{"rows":[{}]}}"#, vec![row; 2_900_000 / (row.len() + 1)].join(","));
+    let answer = |body: &str| told(&service.address, &[post("/predict", &[CLOSE], body.as_bytes())]).remove(0);
+    assert!([200, 422, 504].contains(&answer(&rows("{}"))[0].as_i64().unwrap()));
+    let mistakes = answer(&rows("1"));
+    assert_eq!((&mistakes[0], mistakes[3]["detail"].as_array().unwrap().len()), (&json!(422), 1000));
+    assert_eq!(answer(&rows(r#"{"":0}"#))[3]["detail"].as_array().unwrap().len(), 1000);
+    assert_eq!(answer(&"[".repeat(2_900_000))[0], 422);
+    assert_eq!(answer(&format!("\"{}\"", "\\u0041".repeat(480_000)))[0], 422);
+    let long = format!("GET /healthz HTTP/1.1\r\n{}", "a: b\r\n".repeat(20_000));
+    assert_eq!(told(&service.address, &[long.into_bytes()])[0][0], 431);
+    let long = format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(100_000));
+    assert_eq!(told(&service.address, &[long.into_bytes()])[0][0], 431);
+    // Many in one piece come back in order, also to one who does not read until all are sent.
+    let many: Vec<u8> = (0..500).flat_map(|at| post("/predict", &[&format!("x-request-id: r{at}")], ROW)).collect();
+    let mut connection = connect();
+    connection.write_all(&[many, post("/predict", &[CLOSE], ROW)].concat()).unwrap();
+    let mut text = String::new();
+    connection.read_to_string(&mut text).unwrap();
+    let ids: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("x-request-id: r")).take(500).collect();
+    assert_eq!(ids, (0..500).map(|at| at.to_string()).collect::<Vec<_>>());
+    good();
+    wait_until("nothing is under way", || {
+        ask(&service.address, "GET", "/metrics", "").1.contains("\nekiben_requests_in_progress 1\n")
+    });
+    let log = home.run(["logs", &service.name]).ok().out;
+    assert!(!log.contains("Exception") && !log.contains("another one is started"), "{log}");
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use super::GeneratedFile;
 use crate::bundle::runtime;
 use crate::formats::mojo::{Column, Mojo};
 use crate::formats::source::{Class, Form, Member, Parameter, ParameterKind, Position, Signature, Type};
@@ -33,6 +34,38 @@ pub fn declared(java: &Java, mojo: Option<&Mojo>) -> Signature {
         }
         (true, Some(mojo)) => of_columns(mojo),
     }
+}
+
+/// The sources of what answers with a model of h2o's; the Java in the image compiles them.
+pub fn scoring() -> [GeneratedFile; 26] {
+    [
+        copied!("ekiben_service/scoring/Body.java"),
+        copied!("ekiben_service/scoring/Busy.java"),
+        copied!("ekiben_service/scoring/Columns.java"),
+        copied!("ekiben_service/scoring/Connection.java"),
+        copied!("ekiben_service/scoring/Exchange.java"),
+        copied!("ekiben_service/scoring/Head.java"),
+        copied!("ekiben_service/scoring/Json.java"),
+        copied!("ekiben_service/scoring/Later.java"),
+        copied!("ekiben_service/scoring/Load.java"),
+        copied!("ekiben_service/scoring/Log.java"),
+        copied!("ekiben_service/scoring/Loop.java"),
+        copied!("ekiben_service/scoring/Metrics.java"),
+        copied!("ekiben_service/scoring/Mistake.java"),
+        copied!("ekiben_service/scoring/Model.java"),
+        copied!("ekiben_service/scoring/Pipe.java"),
+        copied!("ekiben_service/scoring/Reader.java"),
+        copied!("ekiben_service/scoring/Refusal.java"),
+        copied!("ekiben_service/scoring/Response.java"),
+        copied!("ekiben_service/scoring/Rows.java"),
+        copied!("ekiben_service/scoring/Score.java"),
+        copied!("ekiben_service/scoring/Serve.java"),
+        copied!("ekiben_service/scoring/Service.java"),
+        copied!("ekiben_service/scoring/Settings.java"),
+        copied!("ekiben_service/scoring/Shared.java"),
+        copied!("ekiben_service/scoring/Utf8.java"),
+        copied!("ekiben_service/scoring/Work.java"),
+    ]
 }
 
 /// What the service is told of it.
@@ -82,7 +115,7 @@ fn of(column: &Column) -> Type {
     Type::Union(vec![of, Type::None])
 }
 
-/// The members of an answer, as `Score.java` writes them.
+/// The members of an answer, as `scoring/Model.java` writes them.
 fn answer(mojo: &Mojo) -> Vec<Member> {
     let float = |name| member(name, Type::Float, true);
     match mojo.category.as_str() {

@@ -4,6 +4,15 @@
 //! Invariant: bytes follow from the manifest, the lock and the declared parameters of the functions alone. What is
 //! only copied lies in `templates/` as it is; what is filled in lies there too, as `….j2`.
 
+macro_rules! copied {
+    ($path:literal) => {
+        GeneratedFile::new($path, include_bytes!(concat!("templates/", $path)))
+    };
+    ($path:literal as $other:literal) => {
+        GeneratedFile::new($other, include_bytes!(concat!("templates/", $path)))
+    };
+}
+
 mod api;
 mod bundle;
 mod invocations;
@@ -54,15 +63,6 @@ impl GeneratedFile {
     }
 }
 
-macro_rules! copied {
-    ($path:literal) => {
-        GeneratedFile::new($path, include_bytes!(concat!("templates/", $path)))
-    };
-    ($path:literal as $other:literal) => {
-        GeneratedFile::new($other, include_bytes!(concat!("templates/", $path)))
-    };
-}
-
 /// The files that lie below [`crate::bundle::runtime::CODE`] in the image beside the person's own: the entrypoint and,
 /// unless the manifest names a command of its own, the service. `version` is that of the model.
 pub fn service(manifest: &Manifest, version: &str, api: &Api) -> Vec<GeneratedFile> {
@@ -96,8 +96,8 @@ pub fn service(manifest: &Manifest, version: &str, api: &Api) -> Vec<GeneratedFi
             ]);
         }
     } else if api.is_served() {
+        files.extend(first(manifest));
         files.extend([
-            copied!("ekiben_service/__main__.py"),
             copied!("ekiben_service/answer.py"),
             copied!("ekiben_service/app.py"),
             copied!("ekiben_service/batch.py"),
@@ -119,8 +119,9 @@ pub fn service(manifest: &Manifest, version: &str, api: &Api) -> Vec<GeneratedFi
         ]);
         if let Some(java) = &manifest.service.java {
             files.push(copied!("ekiben_service/java.py"));
+            files.push(copied!("ekiben_service/jvm.py"));
             if java.model.is_some() {
-                files.push(copied!("ekiben_service/Score.java"));
+                files.extend(java::scoring());
             }
         }
         if manifest.service.kserve.is_some() {
@@ -144,6 +145,18 @@ pub fn service(manifest: &Manifest, version: &str, api: &Api) -> Vec<GeneratedFi
     files
 }
 
+/// What is started first. Where Java answers at the port, the others' is known by another name.
+fn first(manifest: &Manifest) -> Vec<GeneratedFile> {
+    if !manifest.is_answered_by_java() {
+        return vec![copied!("ekiben_service/__main__.py")];
+    }
+    vec![
+        copied!("ekiben_service_java/__main__.py" as "ekiben_service/__main__.py"),
+        copied!("ekiben_service_java/front.py" as "ekiben_service/front.py"),
+        copied!("ekiben_service/__main__.py" as "ekiben_service/commands.py"),
+    ]
+}
+
 /// What trains a model and takes messages, where it is to.
 fn training_and_messages(manifest: &Manifest) -> Vec<GeneratedFile> {
     let mut files = Vec::new();
@@ -151,10 +164,11 @@ fn training_and_messages(manifest: &Manifest) -> Vec<GeneratedFile> {
         files.extend([
             copied!("ekiben_service/bare.py"),
             copied!("ekiben_service/keeper.py"),
-            copied!("ekiben_service/trained.py"),
             copied!("ekiben_service/trainer.py"),
-            copied!("ekiben_service/training.py"),
         ]);
+    }
+    if manifest.training.is_some() || manifest.is_answered_by_java() {
+        files.extend([copied!("ekiben_service/trained.py"), copied!("ekiben_service/training.py")]);
     }
     if manifest.training.is_some() || manifest.takes_messages() {
         files.push(copied!("ekiben_service/broker.py"));

@@ -187,6 +187,19 @@ impl Manifest {
         self.serves_functions() && version.is_some_and(|version| *version < SERVED)
     }
 
+    /// Whether Java itself answers requests: with a model of h2o's alone. Messages, and functions beside it, are Python's.
+    pub fn is_answered_by_java(&self) -> bool {
+        let Service { predict, functions, openai, kserve, mlflow, batch, java, .. } = &self.service;
+        let is_alone = predict.is_none() && functions.is_empty() && openai.is_none() && mlflow.is_none();
+        let is_model = java.as_ref().is_some_and(|java| java.model.is_some());
+        self.serves_functions()
+            && is_model
+            && is_alone
+            && kserve.is_none()
+            && batch.is_empty()
+            && !self.takes_messages()
+    }
+
     /// Whether commands are executed for its image.
     pub fn has_commands(&self) -> bool {
         self.build.file.is_some() || !self.system.run.is_empty()

@@ -1,7 +1,7 @@
 """A model in Java: a program that is run for each request, or a model of h2o's in one Java that stays.
 
 The program has the arguments in the order of its parameters, without a shell, and says its answer as JSON. A model of h2o's, a
-MOJO or a POJO, is asked by messages through pipes (`Score.java` says of what form), several at once, by a Java that is started
+MOJO or a POJO, is asked by messages through pipes (`scoring/Pipe.java` says of what form), several at once, by a Java that is started
 with the service, and anew when it dies: what it was asked then fails, what comes meanwhile waits for the next one.
 """
 
@@ -10,16 +10,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
-import glob
 import json
 import logging
 import math
 import os
-import shutil
 import signal
 import struct
 import subprocess
-import tempfile
 import time
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
@@ -30,47 +27,22 @@ from typing_extensions import Literal, NotRequired, Required, TypedDict
 
 from . import processors
 from .function import Function
+from .jvm import LIVED, LONGEST_PAUSE, PAUSE, ending, environment, java, options, scoring
 from .load import Busy
 
-HERE = Path(__file__).parent
 # Bytes that a program's answer may have, and of what it says besides those that are kept, its last; seconds that it may take.
 LARGEST, KEPT, LONGEST = 64 << 20, 16 << 10, 600.0
 # Bytes of a message to or from h2o's model.
 MESSAGE = 1 << 28
-# Seconds before Java is started again: twice as many each time, up to the most; as at first when it lived so long.
-PAUSE, LONGEST_PAUSE, LIVED = 0.1, 30.0, 60.0
 # What the values of a column are held against one by one; of more, h2o says which it does not know.
 MOST_VALUES = 10_000
-# Files of the machine's are not to be written, and what holds for containers is: memory by their limit, few processors.
-COMMON = ["-XX:+UseSerialGC", "-XX:-UsePerfData", "-Xshare:auto", "-Djava.awt.headless=true"]
-COMMON += ["-Dfile.encoding=UTF-8", "-Dsun.stdout.encoding=UTF-8", "-Dstdout.encoding=UTF-8"]
 # It ends before the second stage of the compiler would pay.
 SHORT = ["-XX:TieredStopAtLevel=1", "-XX:MaxRAMPercentage=25"]
-LONG = ["-XX:MaxRAMPercentage=60", "-XX:+ExitOnOutOfMemoryError"]
 logger = logging.getLogger("ekiben")
 
 
 def function(root: Path, entry: Dict[str, Any], settings: Dict[str, Any]) -> Function:
     return (Program if "jar" in entry["java"] else Scored)(root, entry, settings)
-
-
-def java() -> str:
-    """Where Java is: also where nobody has chosen among several."""
-    homes = [f"{os.environ['JAVA_HOME']}/bin/java"] if os.environ.get("JAVA_HOME") else []
-    for found in [*homes, shutil.which("java"), *sorted(glob.glob("/usr/lib/jvm/*/bin/java"))]:
-        if found and os.access(found, os.X_OK):
-            return found
-    raise FileNotFoundError("there is no Java in the image: `system.packages: [openjdk-17-jre-headless]` brings one")
-
-
-def environment() -> Dict[str, str]:
-    """Java takes arguments and names of files by the language's letters, which are ASCII where nothing is said."""
-    return dict(os.environ) if "utf" in os.environ.get("LC_ALL", "").lower() else {**os.environ, "LC_ALL": "C.UTF-8"}
-
-
-def options() -> List[str]:
-    folder = tempfile.gettempdir()
-    return [*COMMON, f"-Djava.io.tmpdir={folder}", f"-Duser.home={os.environ.get('HOME') or folder}"]
 
 
 class Program(Function):
@@ -160,10 +132,6 @@ async def last(stream: Any) -> bytes:
         kept = (kept + piece)[-KEPT:]
 
 
-def ending(code: int) -> str:
-    return f"status {code}" if code >= 0 else f"the signal {signal.Signals(-code).name}"
-
-
 def text(said: bytes) -> str:
     return said.decode("utf-8", "replace").rstrip()
 
@@ -184,12 +152,7 @@ class Scored(Function):
 
     def __init__(self, root: Path, entry: Dict[str, Any], settings: Dict[str, Any]) -> None:
         told = entry["java"]
-        model, genmodel = found(root, told), root / told["genmodel"]
-        for file in (model, genmodel):
-            if not file.is_file():
-                raise FileNotFoundError(f"{file} is not there")
-        own = [*options(), *LONG, *told.get("options", [])]
-        self.machine = Machine([java(), *own, "-cp", str(genmodel), str(HERE / "Score.java"), str(model)])
+        self.machine = Machine(scoring(root, told, "pipe"))
         described = self.machine.start()
         fields: Dict[str, Any] = {}
         self.columns: List[str] = []
@@ -217,15 +180,6 @@ class Scored(Function):
             raise ValueError(f"no column is given: the model knows {', '.join(self.columns[:50])}")
         answers = await self.machine.ask(packed(rows, self.columns))
         return answers if is_many else answers[0]
-
-
-def found(root: Path, told: Dict[str, Any]) -> Path:
-    """The model's file: one that was trained here, else one with the model's files, else one of the code."""
-    trained = os.environ.get("EKIBEN_MODEL", "")
-    if trained and Path(trained).name == Path(told["model"]).name:
-        return Path(trained)
-    packed_file = Path(told["packed"])
-    return packed_file if packed_file.is_file() else root / told["model"]
 
 
 def packed(rows: List[Dict[str, Any]], columns: List[str]) -> bytes:
