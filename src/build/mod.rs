@@ -6,6 +6,8 @@
 
 pub mod adopt;
 pub mod afar;
+pub mod attest;
+pub mod audit;
 pub mod built;
 pub mod commands;
 pub mod dockerfile;
@@ -19,6 +21,7 @@ pub mod itself;
 pub mod libraries;
 pub mod next;
 pub mod pins;
+pub mod provenance;
 pub mod resolve;
 pub mod steps;
 pub mod toolchain;

@@ -6,10 +6,11 @@ use serde::Serialize;
 
 use super::inputs::{How, Inputs, Parts};
 use super::printer::Report;
-use super::{Context, Exit, Failure, dockerfile, exec, push};
+use super::{Context, Exit, Failure, attest, dockerfile, exec, push};
 use crate::build;
 use crate::build::dockerfile::Keeping;
 use crate::build::next;
+use crate::build::provenance::{self, Facts};
 use crate::build::workflow::{self, Goal, Opened, Request};
 use crate::bundle::apart::Part;
 use crate::image::oci::platform::Platform;
@@ -24,6 +25,7 @@ use crate::run::step::{self, Command, Trees, Workshop};
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben build\n\
 \x20 ekiben build -t registry.example/iris:1.0 --push fixtures/iris\n\
+\x20 ekiben build -t registry.example/iris:1.0 --push --attest=spdx,cyclonedx,provenance\n\
 \x20 ekiben build iris-1.0.ekiben --platform linux/amd64,linux/arm64\n\
 \x20 ekiben build --without-models -t registry.example/iris:1.0 --push fixtures/iris";
 
@@ -52,6 +54,11 @@ pub struct Args {
     compression: Setting,
     #[command(flatten)]
     parts: Parts,
+    #[command(flatten)]
+    attest: attest::Args,
+    /// With --attest: who builds, as a URI, as provenance names it.
+    #[arg(long, env = "EKIBEN_BUILDER", value_name = "URI")]
+    builder: Option<String>,
     #[command(flatten)]
     dockerfile: dockerfile::Args,
 }
@@ -89,6 +96,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let mut input = opened.input(&session, &args.platform, Goal::Image, context)?;
     input.bundle.compress_weights(&session, args.compression)?;
     input.versioned = Some(targets.clone());
+    let facts = args.attest.are_meant().then(|| Facts::of(&session, &input, args.builder.clone()));
     let built = workflow::part(&session, input, &args.platform, args.parts.part(), &args.tag, context)?;
     // The word for the version is none that a registry has.
     let version = |target: &Reference| target.tag().filter(|tag| *tag == next::TAG).and(built.version);
@@ -96,6 +104,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         .iter()
         .map(|target| version(target).map_or_else(|| target.clone(), |to| target.tagged(to.to_string())))
         .collect();
+    args.attest.attest(context, &session, &built.digest, &targets, facts.as_ref())?;
     push::push(context, &session, &built.digest, &targets)?;
     let platforms = Platform::named_or_host(&args.platform)?;
     let (size, layers) = (built.image.size(), built.image.layers().len());
@@ -132,6 +141,11 @@ fn from_dockerfile(context: &Context, session: &Session, args: Args) -> Result<E
     request.cache_from.extend(targets.iter().cloned());
     let lock = Keeping::open(&request, how.lock, how.locked, context)?;
     let built = build::dockerfile::built(session, &request, &args.platform, &args.tag, lock.as_ref(), debug, context)?;
+    if args.attest.are_meant() {
+        let source = provenance::commit(session, &request.context);
+        let facts = Facts { builder: args.builder, lock: None, source, commands: request.allowed };
+        args.attest.attest(context, session, &built.digest, &targets, Some(&facts))?;
+    }
     push::push(context, session, &built.digest, &targets)?;
     let platforms = Platform::named_or_host(&args.platform)?;
     let (size, layers) = (built.image.size(), built.image.layers().len());

@@ -1,6 +1,8 @@
 //! The command line: one file per command, each an `Args` whose doc comments are the help, and a function that makes
 //! one call into the library and one presentation of what came out. All output goes through the [`printer`].
 
+mod attest;
+mod audit;
 mod batch;
 mod build;
 mod completions;
@@ -208,6 +210,7 @@ enum Command {
     Data(data::Args),
     Inspect(inspect::Args),
     Sbom(sbom::Args),
+    Audit(audit::Args),
     Images(images::Args),
     Tag(tag::Args),
     Push(push::Args),
@@ -304,6 +307,7 @@ pub fn main() -> ExitCode {
         Command::Data(args) => data::run(&context, args),
         Command::Inspect(args) => inspect::run(&context, args),
         Command::Sbom(args) => sbom::run(&context, args),
+        Command::Audit(args) => audit::run(&context, args),
         Command::Images(args) => images::run(&context, args),
         Command::Tag(args) => tag::run(&context, args),
         Command::Push(args) => push::run(&context, args),

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::inputs::Parts;
 use super::printer::{NAME, Report, Size, dim_time};
-use super::{Context, Exit, Failure, completions};
+use super::{Context, Exit, Failure, attest, completions};
 use crate::build::{dockerfile, workflow};
 use crate::bundle::apart::Part;
 use crate::bundle::artifact;
@@ -41,8 +41,10 @@ pub struct Args {
     #[command(flatten)]
     parts: Parts,
     /// The model alone, as other tools for models read it: its layers are the image's own.
-    #[arg(long = "as", value_name = "FORM", conflicts_with_all = ["without_models", "models_only"])]
+    #[arg(long = "as", value_name = "FORM", conflicts_with_all = ["without_models", "models_only", "attest"])]
     form: Option<Form>,
+    #[command(flatten)]
+    attest: attest::Args,
 }
 
 /// How a model lies in a registry.
@@ -93,6 +95,9 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         Some(form) => artifact::of_stored(&session, &whole, form.into())?,
         None => part.of_stored(&session, &whole)?.0,
     };
+    if args.form.is_none() {
+        args.attest.attest(context, &session, &digest, &targets, None)?;
+    }
     let pushed = match args.form {
         Some(_) => sent(context, &session, &digest, &targets)?,
         None => push(context, &session, &digest, &targets)?,

@@ -14,6 +14,7 @@ pub mod model;
 pub mod modelpack;
 pub mod mojo;
 pub mod openapi;
+pub mod osv;
 pub mod package;
 pub mod python;
 pub mod requirement;

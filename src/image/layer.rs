@@ -20,7 +20,9 @@ use tempfile::TempDir;
 use crate::image::session::Making;
 pub use crate::image::store::LayerFile;
 use crate::image::store::{self, BlobWriter, Members, Recipe, Store, tree_key};
-use crate::io::archive::{self, ArchivePath, Attributes, BLOCK, Below, Entry, Facts, Kind, Mode, Stack, padding};
+use crate::io::archive::{
+    self, ArchivePath, Attributes, BLOCK, Below, Entry, Facts, Kind, Listing, Mode, Stack, padding,
+};
 use crate::io::compress::{Compression, Encoder, Setting};
 use crate::io::content::{self, Content, Opener};
 use crate::io::digest::{BesideHasher, Digest, HashingReader, HashingWriter, Mismatch, VerifyingReader};
@@ -191,7 +193,9 @@ impl Layer {
         let scratch = (making == Making::Both).then(|| tree_in_scratch(store)).transpose()?;
         let encoder = MADE.encoder(store.blob_writer().map_err(Error::from)?);
         let folder = scratch.as_ref().map(|(_, folder)| folder.as_path());
-        let Archived { encoder, diff_id, facts, .. } = archived(Some(encoder), folder, &title, &mut write)?;
+        let Archived { encoder, diff_id, facts, entries, told, .. } =
+            archived(Some(encoder), folder, &title, &mut write)?;
+        keep_told(store, &diff_id, &entries, told)?;
         let Some(encoder) = encoder else { unreachable!("it was given") };
         let (digest, size) = encoder.finish().map_err(Error::from)?.commit().map_err(Error::from)?;
         if let (Some(folder), Some(facts)) = (folder, facts) {
@@ -208,7 +212,8 @@ impl Layer {
         write: &mut impl FnMut(&mut archive::Writer<&mut dyn Write>) -> Result<(), E>,
     ) -> Result<Option<Self>, E> {
         let (_scratch, folder) = tree_in_scratch(store)?;
-        let Archived { diff_id, size, entries, facts, .. } = archived(None, Some(&folder), title, write)?;
+        let Archived { diff_id, size, entries, facts, told, .. } = archived(None, Some(&folder), title, write)?;
+        keep_told(store, &diff_id, &entries, told)?;
         if !can_be_archived(&entries, &folder.join("root")) {
             return Ok(None);
         }
@@ -450,6 +455,8 @@ struct Archived {
     /// In bytes, uncompressed.
     size: u64,
     entries: Vec<Entry>,
+    /// What tells what is installed, by the numbers of its entries.
+    told: BTreeMap<usize, Vec<u8>>,
     /// Where it was unpacked.
     facts: Option<Facts>,
 }
@@ -469,8 +476,9 @@ fn archived<E: From<Error>>(
             })
             .unzip();
         let mut ways = HashingWriter::new(Ways { encoder, pipe, is_broken: false });
-        let mut writer = archive::Writer::new(&mut ways as &mut dyn Write);
+        let mut writer = archive::Writer::new(&mut ways as &mut dyn Write).telling(tells);
         let written = write(&mut writer);
+        let told = writer.told();
         let entries = written.and_then(|()| Ok(writer.finish_with_entries().map_err(Error::from)?.1));
         let (Ways { encoder, pipe, mut is_broken }, diff_id, size) = ways.finish();
         if entries.is_ok() {
@@ -484,8 +492,45 @@ fn archived<E: From<Error>>(
             (_, Err(error)) if is_broken => return Err(error.into()),
             (entries, facts) => (entries?, facts?),
         };
-        Ok(Archived { encoder, diff_id, size, entries, facts })
+        Ok(Archived { encoder, diff_id, size, entries, told, facts })
     })
+}
+
+/// Whether the file at `path` of a layer tells what is installed in it: books of package managers, metadata of Python packages,
+/// copyright files of Debian ones, and what system it is.
+pub fn tells(path: &str) -> bool {
+    let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
+    match folder {
+        "var/lib/dpkg" => name == "status",
+        "var/lib/dpkg/status.d" => !name.ends_with(".md5sums"),
+        "lib/apk/db" | "usr/lib/apk/db" => name == "installed",
+        "etc" | "usr/lib" => name == "os-release",
+        _ if folder.ends_with(".dist-info") => name == "METADATA",
+        _ if folder.ends_with(".egg-info") => name == "PKG-INFO",
+        _ if name == "copyright" => folder.strip_prefix("usr/share/doc/").is_some_and(|rest| !rest.contains('/')),
+        _ => name.ends_with(".egg-info"),
+    }
+}
+
+/// What a layer that was made here lists, and the bytes of what [`tells`] in it, by the numbers of its members.
+pub type Told = (Listing, BTreeMap<usize, String>);
+
+fn told_key(diff_id: &Digest) -> Digest {
+    /// Raised with each change of [`tells`].
+    const RULES: u32 = 1;
+    key(&("told", RULES, diff_id))
+}
+
+/// Remembers what a layer tells, so that whoever asks later need not read all of it.
+fn keep_told(store: &Store, diff_id: &Digest, entries: &[Entry], told: BTreeMap<usize, Vec<u8>>) -> Result<(), Error> {
+    let texts = told.into_iter().map(|(number, bytes)| (number, String::from_utf8_lossy(&bytes).into_owned()));
+    let told: Told = (Listing::of(entries), texts.collect());
+    Ok(store.cache("told", &told_key(diff_id), &told, Vec::new())?)
+}
+
+/// What was remembered of a layer when it was made here.
+pub fn told(store: &Store, diff_id: &Digest) -> Option<Told> {
+    store.cached("told", &told_key(diff_id))
 }
 
 /// Where the bytes of an archive go.

@@ -60,6 +60,7 @@ mod pod;
 mod python;
 mod registry;
 mod run;
+mod sbom;
 mod serve;
 mod service;
 mod services;

@@ -58,11 +58,7 @@ const CONTROL_LIMITS: Limits = Limits { members: 1_000, bytes: 16 << 20 };
 
 /// Reads a package to its end, and writes the contents of its files to `contents`, one behind the other.
 pub(super) fn read(mut deb: impl Read, contents: &mut impl Write) -> Result<Deb, DebError> {
-    let mut magic = [0; 8];
-    deb.read_exact(&mut magic).map_err(DebError::Read)?;
-    if magic != *b"!<arch>\n" {
-        return Err(DebError::Format("it is no ar archive".to_owned()));
-    }
+    begin(&mut deb)?;
     let (mut control, mut items) = (None, None);
     let mut first = true;
     while let Some((name, size)) = header(&mut deb)? {
@@ -92,6 +88,33 @@ pub(super) fn read(mut deb: impl Read, contents: &mut impl Write) -> Result<Deb,
     let missing = |member| DebError::Format(format!("it has no {member}"));
     let (control, postinst) = control.ok_or_else(|| missing("control.tar"))?;
     Ok(Deb { control, postinst, items: items.ok_or_else(|| missing("data.tar"))? })
+}
+
+/// Reads what every `ar` archive begins with.
+fn begin(deb: &mut impl Read) -> Result<(), DebError> {
+    let mut magic = [0; 8];
+    deb.read_exact(&mut magic).map_err(DebError::Read)?;
+    match &magic == b"!<arch>\n" {
+        true => Ok(()),
+        false => Err(DebError::Format("it is no ar archive".to_owned())),
+    }
+}
+
+/// The control paragraph of a package; nothing behind it is read.
+///
+/// # Errors
+/// When it has none.
+pub fn control(mut deb: impl Read) -> Result<String, DebError> {
+    begin(&mut deb)?;
+    while let Some((name, size)) = header(&mut deb)? {
+        let mut body = (&mut deb).take(size);
+        if let Some(compression) = name.strip_prefix("control.tar") {
+            return Ok(read_control(&name, compression, &mut body)?.0);
+        }
+        io::copy(&mut body, &mut io::sink()).map_err(DebError::Read)?;
+        io::copy(&mut (&mut deb).take(size % 2), &mut io::sink()).map_err(DebError::Read)?;
+    }
+    Err(DebError::Format("it has no control.tar".to_owned()))
 }
 
 /// The name and size of the next member; none at the end.
@@ -248,6 +271,8 @@ mod tests {
     fn a_package_is_read_in_its_own_order() {
         let (deb, contents) = read_bytes(&whole()).unwrap();
         assert_eq!((deb.control.as_str(), deb.postinst.as_str()), ("Package: a\nVersion: 1\n", "true\n"));
+        assert_eq!(control(&whole()[..]).unwrap(), deb.control);
+        assert!(control(&ar(&[("debian-binary", b"2.0\n")])[..]).is_err());
         assert_eq!(deb.items.iter().map(|item| item.offset).collect::<Vec<_>>(), [0, 3]);
         assert_eq!(contents, b"onetwo");
     }

@@ -27,7 +27,7 @@ mod testing;
 mod trim;
 
 pub use assemble::{RULES, User, base_layer, packages_layer};
-pub use deb::DebError;
+pub use deb::{DebError, control};
 pub use error::Error;
 pub use fetch::fetch;
 pub use keyring::Keyring;

@@ -155,6 +155,19 @@ impl Archive {
             return Ok(known);
         }
         let mut notes = BTreeMap::new();
+        if let Self::Layer(layer) = self
+            && let Some((listing, told)) = layer::told(&session.store, &layer.diff_id)
+            && listing.files().all(|(number, path)| told.contains_key(&number) || !wanted(path))
+        {
+            for (number, path) in listing.files() {
+                if let Some(text) = told.get(&number).filter(|_| wanted(path)) {
+                    notes.insert(number, note(path, &mut text.as_bytes())?);
+                }
+            }
+            session.store.cache("listing", &self.listing_key(), &listing, Vec::new())?;
+            session.store.cache(kind, &key, &notes, Vec::new())?;
+            return Ok(notes);
+        }
         let take = |number, path: &Path, content: &mut dyn Read| {
             notes.insert(number, note(path, content)?);
             Ok(())

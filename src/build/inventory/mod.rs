@@ -30,6 +30,7 @@ use crate::io::parallel;
 use crate::project::lock::{self, Lock};
 use crate::project::manifest::{self, Manifest};
 use packages::Packages;
+pub use packages::source;
 
 /// Version of the inventories that are kept. Raised with each change of what is found.
 const RULES: u32 = 1;
@@ -91,25 +92,13 @@ enum Meant {
 fn meant(path: &Path, is_own: bool) -> Option<Meant> {
     let text = path.to_str()?;
     let (folder, name) = text.rsplit_once('/').unwrap_or(("", text));
-    let is_book = matches!(
-        text,
-        "var/lib/dpkg/status"
-            | "lib/apk/db/installed"
-            | "usr/lib/apk/db/installed"
-            | "etc/os-release"
-            | "usr/lib/os-release"
-    );
-    if is_book || folder == "var/lib/dpkg/status.d" && !name.ends_with(".md5sums") {
-        return Some(Meant::Text);
-    }
-    if folder.ends_with(".dist-info") && name == "METADATA"
-        || folder.ends_with(".egg-info") && name == "PKG-INFO"
-        || name.ends_with(".egg-info")
-    {
-        return Some(Meant::Fields);
-    }
-    if name == "copyright" && folder.strip_prefix("usr/share/doc/").is_some_and(|rest| !rest.contains('/')) {
-        return Some(Meant::Licence);
+    if layer::tells(text) {
+        return Some(match name {
+            "METADATA" | "PKG-INFO" => Meant::Fields,
+            _ if name.ends_with(".egg-info") => Meant::Fields,
+            "copyright" => Meant::Licence,
+            _ => Meant::Text,
+        });
     }
     let below = |folder: &str| path.starts_with(folder.trim_start_matches('/'));
     if below(MODELS) {

@@ -282,7 +282,7 @@ fn debian(paragraph: Paragraph<'_>) -> Option<Candidate<'_>> {
 
 /// The source of a package by its field `Source`, `glibc` or `lvm2 (2.03.16-2)`, where it has another name or version than the
 /// package (Policy, section 5.6.1). What was only built again has a version of its own (section 5.6.12): `1.0-1+b2` is of `1.0-1`.
-pub(super) fn source(field: Option<&str>, name: &str, version: &str) -> Option<Source> {
+pub fn source(field: Option<&str>, name: &str, version: &str) -> Option<Source> {
     let built = version.rsplit_once("+b").filter(|(_, number)| number.bytes().all(|byte| byte.is_ascii_digit()));
     let own = built.map_or(version, |(version, _)| version);
     let (of, at) = match field.map(|field| field.split_once('(')) {

@@ -86,7 +86,7 @@ fn location(label: &Label) -> Value {
 }
 
 /// A path as a reference (RFC 3986, section 4.2).
-fn uri(path: &str) -> String {
+pub fn uri(path: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte);
     path.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
 }

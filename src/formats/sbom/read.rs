@@ -159,4 +159,17 @@ mod tests {
         let all: Vec<_> = named.packages.iter().map(|one| format!("{} {}", one.name, one.version)).collect();
         assert_eq!(all, ["a 2:1.0", "b-c 1"]);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn changed_documents_never_panic(at: usize, byte: u8, cut in 0usize..3000, is_spdx: bool) {
+            let format = if is_spdx { Format::Spdx } else { Format::CycloneDx };
+            let mut text = testing::inventory().text(format).into_bytes();
+            let length = text.len();
+            text[at % length] = byte;
+            let _ = read(&text);
+            text.truncate(length.saturating_sub(cut));
+            let _ = read(&text);
+        }
+    }
 }

@@ -115,6 +115,29 @@ impl Listing {
         Ok(Self(members))
     }
 
+    /// Of what was written.
+    pub fn of(entries: &[super::Entry]) -> Self {
+        let listed = |entry: &super::Entry| Listed {
+            path: entry.path.as_str().into(),
+            mode: entry.mode,
+            owner: entry.owner,
+            kind: match &entry.kind {
+                super::Kind::Directory => Node::Folder,
+                super::Kind::File { size } => Node::File(*size),
+                super::Kind::Symlink(target) => Node::Link(target.into()),
+                super::Kind::Hardlink(target) => Node::Same(target.as_str().into()),
+            },
+            attributes: entry.attributes.clone(),
+        };
+        Self(entries.iter().map(listed).collect())
+    }
+
+    /// The files, with their numbers.
+    pub fn files(&self) -> impl Iterator<Item = (usize, &Path)> {
+        let files = self.0.iter().enumerate().filter(|(_, listed)| matches!(listed.kind, Node::File(_)));
+        files.map(|(number, listed)| (number, listed.path.as_path()))
+    }
+
     /// How many members there are.
     pub fn members(&self) -> usize {
         self.0.len()
