@@ -15,6 +15,7 @@ pub mod ensure;
 pub mod fetch;
 pub mod fit;
 pub mod follow;
+pub mod gate;
 pub mod input;
 pub mod inventory;
 pub mod itself;

@@ -27,6 +27,7 @@ use crate::formats::mojo::Mojo;
 use crate::formats::openapi::OpenApi;
 use crate::formats::schema;
 use crate::formats::schema::load;
+use crate::image::policy;
 use crate::io::archive::ArchivePath;
 use crate::io::explain::{carry, with_causes};
 use crate::project::Project;
@@ -56,6 +57,8 @@ pub enum Kind {
     Openapi,
     /// What `ekiben serve` serves.
     Serve,
+    /// What images need before they are used.
+    Policy,
     /// A Dockerfile.
     Dockerfile,
     /// A bundle of Ekiben's.
@@ -177,6 +180,7 @@ impl Thing {
                 }
             }
             Kind::Serve => drop(serve::config::Config::read(&path, &mut found)),
+            Kind::Policy => drop(policy::Config::read(&path, &mut found)),
             Kind::Dockerfile => dockerfile::judge(&path, context, &mut found),
             Kind::Model => validate::model::check_file(&path, &mut found),
         }
@@ -233,6 +237,8 @@ fn by_name(path: &Path) -> Option<Kind> {
         Some(Kind::Openapi)
     } else if serve::config::NAMES.contains(&name) {
         Some(Kind::Serve)
+    } else if policy::NAMES.contains(&name) {
+        Some(Kind::Policy)
     } else if dockerfile::is_name(name) {
         Some(Kind::Dockerfile)
     } else if name.ends_with(".ekiben") {

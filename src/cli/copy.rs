@@ -3,13 +3,16 @@
 use std::io::{self, Write};
 use std::time::Instant;
 
+use super::policy::PolicyArgs;
 use super::printer::Report;
-use super::{Context, Exit, Failure, pull, push};
+use super::{Context, Exit, Failure, policy, pull, push};
 use crate::image::registry::{self, Pushed, Registries};
+use crate::image::sign::{self, Place};
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben copy registry.example/iris:1.0 mirror.example/team/iris:1.0\n\
-\x20 ekiben copy registry.example/iris:1.0 registry.example/iris:stable";
+\x20 ekiben copy registry.example/iris:1.0 registry.example/iris:stable\n\
+\x20 ekiben copy registry.example/iris:1.0 mirror.example/iris:1.0 --referrers";
 
 /// Copy an image between registries, or give it another tag in one, without storing it here
 ///
@@ -23,6 +26,11 @@ pub struct Args {
     /// Where to; without a tag, the one that it has.
     #[arg(value_name = "TO")]
     to: String,
+    /// Take along what is said of the image: signatures, lists of what is in it, how it was made.
+    #[arg(long)]
+    referrers: bool,
+    #[command(flatten)]
+    policy: PolicyArgs,
 }
 
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
@@ -37,8 +45,19 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         };
     }
     let session = context.session()?;
-    let copied = registry::copy(&session, &Registries::new(&session), &from, &to)?;
+    let registries = Registries::new(&session);
+    let from = match args.policy.gate(context)? {
+        // What was judged is copied, whatever the tag is by now.
+        Some(gate) => from.at(policy::judge_there(&session, &gate, &from)?),
+        None => from,
+    };
+    let copied = registry::copy(&session, &registries, &from, &to)?;
     push::say(context, "Copied", &copied, started);
+    if args.referrers {
+        let place = |reference| Place::Registry(registries.repository(reference));
+        let subjects = sign::subjects(&place(&from).manifest(&copied.digest.to_string())?);
+        push::take_along(context, &place(&from), &place(&to), &subjects)?;
+    }
     context.printer.report(&copied)?;
     Ok(Exit::Success)
 }

@@ -7,6 +7,7 @@ use fs_err as fs;
 use serde::Serialize;
 
 use super::inputs::{Inputs, Parts};
+use super::policy::{PolicyArgs, judge_there};
 use super::printer::{NAME, Report};
 use super::{Context, Exit, Failure, push};
 use crate::build::ensure;
@@ -28,7 +29,7 @@ const EXAMPLES: &str = "Examples:\n\
 ///
 /// Prints the digest alone. The image is looked for under a tag that is made from the bundle (with its lock) and the
 /// platforms: one request, whoever built it. Any number of jobs may do this at once. Where REF has a tag, an image that
-/// is pushed gets it too.
+/// is pushed gets it too. With `--policy`, the image that is there has to fulfil it; one that had to be built is not signed yet.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -46,6 +47,8 @@ pub struct Args {
     /// /dev/termination-log. For `ekiben operator`.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+    #[command(flatten)]
+    policy: PolicyArgs,
 }
 
 /// An image that a registry has.
@@ -61,6 +64,7 @@ pub struct Ensured {
 
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let named = push::target(&args.reference)?;
+    let gate = args.policy.gate(context)?;
     let session = context.session()?;
     let platforms = Platform::named_or_host(&args.platform)?;
     let opened = Opened::open(&session, args.inputs.request(context)?, context)?;
@@ -69,8 +73,11 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         (input.manifest.clone(), input.bundle.version().to_owned(), input.bundle.convention());
     let bytes = input.bundle.weights().iter().map(|weight| weight.content.size()).sum();
     let ensured = image(context, &session, input, &platforms, args.parts.part(), &named)?;
+    let image = ensured.reference.at(ensured.digest);
+    if let Some(gate) = gate {
+        judge_there(&session, &gate, &image)?;
+    }
     if let Some(file) = args.report {
-        let image = ensured.reference.at(ensured.digest);
         let target =
             Target::new(&manifest, &version, convention, image, [(String::new(), Weight::of_size(bytes))].into());
         let ready = Ready { target, deploy: manifest.deploy.unwrap_or_default() };

@@ -35,6 +35,7 @@ impl Exit {
                 ErrorKind::Unavailable => 5,
                 ErrorKind::Sandbox => 6,
                 ErrorKind::Stale => 7,
+                ErrorKind::Refused => 8,
             },
             Self::Container(code) => u8::try_from(code).unwrap_or(u8::MAX),
         }

@@ -26,6 +26,7 @@ mod inputs;
 mod inspect;
 mod invoke;
 mod itself;
+mod key;
 mod lock;
 mod login;
 mod logout;
@@ -33,6 +34,7 @@ mod logs;
 mod metadata;
 mod operator;
 mod pack;
+mod policy;
 pub mod printer;
 mod prune;
 mod ps;
@@ -47,12 +49,15 @@ mod sbom;
 mod schema;
 mod serve;
 mod shell;
+mod sign;
+mod signing;
 mod stop;
 mod tag;
 mod test;
 mod train;
 mod unpack;
 mod validate;
+mod verify;
 mod watch;
 
 use std::path::PathBuf;
@@ -96,7 +101,8 @@ const STYLES: Styles = Styles::styled()
         "  0  all is well            4  an answer or metadata is not as expected\n",
         "  1  something failed       5  the network, a mirror or a registry failed\n",
         "  2  wrong usage            6  no container can be started here\n",
-        "  3  a document is invalid  7  the lock does not fit"
+        "  3  a document is invalid  7  the lock does not fit\n",
+        "                            8  a signature or a policy says no"
     )
 )]
 struct Cli {
@@ -216,6 +222,9 @@ enum Command {
     Push(push::Args),
     Pull(pull::Args),
     Copy(copy::Args),
+    Key(key::Args),
+    Sign(sign::Args),
+    Verify(verify::Args),
     Ensure(ensure::Args),
     Deploy(Box<deploy::Args>),
     Fetch(fetch::Args),
@@ -313,6 +322,9 @@ pub fn main() -> ExitCode {
         Command::Push(args) => push::run(&context, args),
         Command::Pull(args) => pull::run(&context, args),
         Command::Copy(args) => copy::run(&context, args),
+        Command::Key(args) => key::run(&context, args),
+        Command::Sign(args) => sign::run(&context, args),
+        Command::Verify(args) => verify::run(&context, args),
         Command::Ensure(args) => ensure::run(&context, args),
         Command::Deploy(args) => deploy::run(&context, *args),
         Command::Fetch(args) => fetch::run(&context, args),

@@ -5,17 +5,21 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+use super::policy::PolicyArgs;
 use super::printer::{NAME, Report, Size, dim_time};
-use super::{Context, Exit, Failure};
+use super::{Context, Exit, Failure, push};
 use crate::image::oci::platform::Platform;
-use crate::image::registry::Reference;
+use crate::image::policy::Name;
+use crate::image::registry::{Reference, Registries};
 use crate::image::remote;
+use crate::image::sign::Place;
 use crate::image::store::ImageName;
 use crate::io::digest::Digest;
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben pull registry.example/iris:1.0\n\
-\x20 ekiben pull docker.io/library/python:3.11-slim --platform linux/arm64";
+\x20 ekiben pull docker.io/library/python:3.11-slim --platform linux/arm64\n\
+\x20 ekiben pull registry.example/iris:1.0 --policy ekiben-policy.yaml";
 
 /// Pull an image from a registry into the local store; every byte is verified
 ///
@@ -30,6 +34,8 @@ pub struct Args {
     /// Which image of several: linux/amd64 or linux/arm64. Without it, this machine's.
     #[arg(long)]
     platform: Option<Platform>,
+    #[command(flatten)]
+    policy: PolicyArgs,
 }
 
 #[derive(Serialize)]
@@ -48,9 +54,23 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let (reference, name) = parse(&args.reference)?;
     let session = context.session()?;
     let platform = args.platform.map_or_else(Platform::host, Ok)?;
-    let (named, image) = remote::pull(&session, &reference, platform)?;
+    let gate = args.policy.gate(context)?;
+    let mut wanted = reference.clone();
+    if let Some(gate) = &gate {
+        let (named, image) = remote::find(&session, &reference, platform)?;
+        let digest = image.save(&session.store)?.0;
+        let place = Place::Registry(Registries::new(&session).repository(&reference));
+        gate.judge(&session, &Name::Registry(reference.clone()), &place, &[named, digest], Some(&image))?;
+        // What was judged is pulled, whatever the tag is by now.
+        wanted = reference.at(named);
+    }
+    let (named, image) = remote::pull(&session, &wanted, platform)?;
     let (digest, descriptor) = image.save(&session.store)?;
     session.store.tag(&name, descriptor)?;
+    if gate.is_some() {
+        let place = Place::Registry(Registries::new(&session).repository(&reference));
+        push::take_along(context, &place, &Place::Store(session.store.clone()), &[named, digest])?;
+    }
     let (size, layers) = (image.size(), image.layers().len());
     let text = format!("{NAME}{name}{NAME:#} {layers} layers, {} {}", Size(size), dim_time(started.elapsed()));
     context.printer.status("Pulled", text);

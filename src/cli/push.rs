@@ -14,6 +14,7 @@ use crate::bundle::artifact;
 use crate::image::Image;
 use crate::image::registry::{self, Pushed, Reference, Registries};
 use crate::image::session::Session;
+use crate::image::sign::{self, Place};
 use crate::image::store::ImageQuery;
 use crate::io::digest::Digest;
 use crate::io::explain::ErrorKind;
@@ -95,9 +96,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         Some(form) => artifact::of_stored(&session, &whole, form.into())?,
         None => part.of_stored(&session, &whole)?.0,
     };
-    if args.form.is_none() {
-        args.attest.attest(context, &session, &digest, &targets, None)?;
-    }
+    args.attest.attest(context, &session, &digest, &targets, None)?;
     let pushed = match args.form {
         Some(_) => sent(context, &session, &digest, &targets)?,
         None => push(context, &session, &digest, &targets)?,
@@ -141,9 +140,22 @@ fn sent(context: &Context, session: &Session, digest: &Digest, targets: &[Refere
         let started = Instant::now();
         let pushed = registry::push(session, &registries, digest, target)?;
         say(context, "Pushed", &pushed, started);
+        let here = Place::Store(session.store.clone());
+        let subjects = sign::subjects(&session.store.document(digest)?);
+        take_along(context, &here, &Place::Registry(registries.repository(target)), &subjects)?;
         all.push(pushed);
     }
     Ok(all)
+}
+
+/// Takes along what is said of images, and says so.
+pub fn take_along(context: &Context, from: &Place, to: &Place, subjects: &[Digest]) -> Result<(), Failure> {
+    let carried = sign::carry(from, to, subjects)?;
+    if carried > 0 {
+        let things = if carried == 1 { "signature or referrer" } else { "signatures and referrers" };
+        context.printer.status("Attached", format!("{carried} {things} that lay beside it"));
+    }
+    Ok(())
 }
 
 /// Says what moved.

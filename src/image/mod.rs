@@ -8,9 +8,11 @@ pub mod export;
 pub mod index;
 pub mod layer;
 pub mod oci;
+pub mod policy;
 pub mod registry;
 pub mod remote;
 pub mod session;
+pub mod sign;
 pub mod store;
 
 use std::collections::BTreeMap;

@@ -30,6 +30,8 @@ pub enum ErrorKind {
     Sandbox,
     /// The lock does not fit the manifest, or names what is gone.
     Stale,
+    /// A signature or a policy says no.
+    Refused,
 }
 
 impl ErrorKind {

@@ -116,6 +116,8 @@ pub struct Here {
     pub most: usize,
     /// Registries without TLS.
     pub plain_http: Vec<String>,
+    /// The policy that images have to fulfil.
+    policy: Option<PathBuf>,
     /// Where the end of a build is told.
     knocks: Knocks,
     builds: Mutex<HashMap<Digest, Build>>,
@@ -136,8 +138,14 @@ enum State {
 
 impl Here {
     /// Builds by `program`, `most` at once; the end of one is told to `knocks`.
-    pub fn new(program: PathBuf, most: usize, plain_http: Vec<String>, knocks: Knocks) -> Self {
-        Self { program, most, plain_http, knocks, builds: Mutex::default() }
+    pub fn new(
+        program: PathBuf,
+        most: usize,
+        plain_http: Vec<String>,
+        policy: Option<PathBuf>,
+        knocks: Knocks,
+    ) -> Self {
+        Self { program, most, plain_http, policy, knocks, builds: Mutex::default() }
     }
 
     async fn ensure(&self, cluster: &Cluster, owner: &Owner<'_>, spec: &Spec) -> Result<Progress, Error> {
@@ -219,6 +227,10 @@ impl Here {
             fs::create_dir(folder.path().join("docker"))?;
             fs::write(folder.path().join("docker/config.json"), &config.0)?;
             command.env("DOCKER_CONFIG", folder.path().join("docker"));
+        }
+        // After what secrets say: nobody but the operator's own person decides on it.
+        if let Some(policy) = &self.policy {
+            command.env("EKIBEN_POLICY", policy);
         }
         Ok(Child { command, folder })
     }

@@ -183,6 +183,10 @@ struct Run {
     /// What builds here. Without it: the `ekiben` beside this program.
     #[arg(long, value_name = "PROGRAM", requires = "build_here")]
     ekiben: Option<PathBuf>,
+    /// What images need before they are deployed, in a file: see `ekiben ensure --policy`. A registry has to have them as the
+    /// policy demands, as what is built here is signed by nobody.
+    #[arg(long, value_name = "FILE", requires = "build_here", env = "EKIBEN_POLICY")]
+    policy: Option<PathBuf>,
     /// Builds here at once.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
     builds: u16,
@@ -243,7 +247,9 @@ async fn work(definition: Definition, run: Run) -> Result<(), Error> {
             if !program.is_file() {
                 return Err(Error::NoBuilder { program });
             }
-            Builder::Here(Here::new(program, run.builds.into(), run.plain_http, knocks.clone()))
+            // Builds have folders of their own.
+            let policy = run.policy.map(std::path::absolute).transpose()?;
+            Builder::Here(Here::new(program, run.builds.into(), run.plain_http, policy, knocks.clone()))
         }
     };
     let identity = run.identity.unwrap_or_else(|| format!("{MANAGER}-{}", std::process::id()));

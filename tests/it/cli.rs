@@ -83,7 +83,7 @@ fn each_failure_has_its_exit_code() {
 
 /// The names that errors have in the source, by their exit codes.
 fn error_names(folder: &Path, found: &mut BTreeMap<String, BTreeSet<String>>) {
-    let codes = ["Failure", "Usage", "Invalid", "Mismatch", "Unavailable", "Sandbox", "Stale"];
+    let codes = ["Failure", "Usage", "Invalid", "Mismatch", "Unavailable", "Sandbox", "Stale", "Refused"];
     for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
         if path.is_dir() {
             error_names(&path, found);
@@ -115,7 +115,7 @@ fn each_error_has_a_name_of_its_own_and_is_in_the_table() {
         assert!(parts.len() == 2 && parts.iter().all(plain), "`{name}` is no SUBJECT/PROBLEM");
         rows.entry(codes.into_iter().next().unwrap()).or_default().push(format!("`{name}`"));
     }
-    assert_eq!(rows.len(), 7, "{rows:?}");
+    assert_eq!(rows.len(), 8, "{rows:?}");
     let table: String = rows.iter().map(|(code, names)| format!("| {code} | {} |\n", names.join(", "))).collect();
     let page = fs::read_to_string(PAGE).unwrap();
     let (head, _) = page.split_once("| code | names |").unwrap();

@@ -12,6 +12,7 @@ use fs_err as fs;
 use serde::Serialize;
 
 use super::inputs::Inputs;
+use super::policy::{PolicyArgs, judge_there};
 use super::printer::{NAME, Report, dim_time};
 use super::{Context, Exit, Failure, push, watch};
 use crate::deploy::kubectl::{Difference, Force, Kubectl};
@@ -64,6 +65,8 @@ pub struct Args {
     #[arg(long, short, value_name = "DIR")]
     out: Option<PathBuf>,
     #[command(flatten)]
+    policy: PolicyArgs,
+    #[command(flatten)]
     action: Action,
     /// What kubectl gets besides: `-- --context production`.
     #[arg(last = true, value_name = "KUBECTL")]
@@ -110,7 +113,8 @@ enum Deployed {
 
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let session = context.session()?;
-    let Args { inputs, push, image, models_image, platform, settings, wishes, out, action, passed } = args;
+    let Args { inputs, push, image, models_image, platform, settings, wishes, out, policy, action, passed } = args;
+    let gate = policy.gate(context)?;
     let place = Place { push: push.as_deref().map(push::target).transpose()?, image, models_image };
     let platforms = Platform::named_or_host(&platform)?;
     let subject = Subject::of(context, &session, inputs, &place, &platforms, &wishes)?;
@@ -118,6 +122,12 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let said = said(settings.as_deref(), &wishes, &mut found);
     let deploy = merged(context, &subject, &said, found)?;
     let target = subject.placed(context, &session, &place, &platforms, &deploy.models())?;
+    // What is no more to run needs nobody's word.
+    if let Some(gate) = gate.filter(|_| !action.delete && !action.stop) {
+        for image in [Some(&target.image), target.models.as_ref()].into_iter().flatten() {
+            judge_there(&session, &gate, image)?;
+        }
+    }
     let state = if action.stop { State::stopped(&deploy)? } else { State::Running };
     let objects = deploy::objects(&target, &deploy, state);
     let kubectl = Kubectl::new(passed);

@@ -25,12 +25,13 @@ use crate::formats::document::Written;
 use crate::formats::python::PythonVersion;
 use crate::image::layer::Layer;
 use crate::image::oci::platform::Platform;
-use crate::image::registry::Reference;
+use crate::image::registry::{Reference, Registries};
 use crate::image::session::Session;
+use crate::image::sign::{Beside, Place};
 use crate::image::store::{self, ImageName, ImageRecord};
 use crate::image::{Image, remote};
 use crate::io::digest::Digest;
-use crate::io::explain::ErrorKind;
+use crate::io::explain::{ErrorKind, with_causes};
 use crate::project::lock::{self, Lock};
 use crate::project::manifest::{Manifest, Requirements};
 use address::AddressReport;
@@ -83,6 +84,9 @@ struct ImageReport {
     /// How many commands of Dockerfiles were executed for it, where any was.
     #[serde(skip_serializing_if = "Option::is_none")]
     executed: Option<u64>,
+    /// What lies beside it, as that says itself: signatures, lists of what is in it. `ekiben verify` verifies.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    beside: Vec<Beside>,
 }
 
 #[derive(Serialize)]
@@ -196,14 +200,16 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
             Ok(query) if !Reference::names_registry(&args.target) => workflow::find(&session.store, &query),
             _ => session.store.image(&name),
         };
-        let (digest, name, found) = match record {
+        let (digest, name, found, place, top) = match record {
             Err(store::Error::NoImage { .. }) if Reference::names_registry(&args.target) => {
-                let image = remote::find(&session, &reference, args.platform.map_or_else(Platform::host, Ok)?)?.1;
-                (image.save(&session.store)?.0, name, image)
+                let platform = args.platform.map_or_else(Platform::host, Ok)?;
+                let (top, image) = remote::find(&session, &reference, platform)?;
+                let place = Place::Registry(Registries::new(&session).repository(&reference));
+                (image.save(&session.store)?.0, name, image, place, top)
             }
             record => {
                 let (ImageRecord { name, digest, .. }, image) = Image::handed_on(&session, record?)?;
-                (digest, name, image)
+                (digest, name, image, Place::Store(session.store.clone()), digest)
             }
         };
         found.check_sizes(&session.store)?;
@@ -212,7 +218,16 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
             found.verify(&session.store, &session.progress)?;
             context.printer.status("Verified", format!("{} {}", Size(found.size()), dim_time(started.elapsed())));
         }
-        context.printer.report(&image(&session, name, digest, &found, args.verify)?)?;
+        let report = image(&session, name, digest, &found, args.verify)?;
+        let subjects = if top == digest { vec![digest] } else { vec![top, digest] };
+        let beside = match place.listed(&subjects) {
+            Ok(beside) => beside,
+            Err(error) => {
+                context.printer.warn(&format!("what lies beside it cannot be listed: {}", with_causes(&error)));
+                Vec::new()
+            }
+        };
+        context.printer.report(&ImageReport { beside, ..report })?;
     }
     Ok(Exit::Success)
 }
@@ -306,6 +321,7 @@ fn image(
         ports,
         annotations: image.annotations().clone(),
         executed: dockerfile::executed(image),
+        beside: Vec::new(),
         name,
     })
 }
@@ -411,6 +427,9 @@ impl Report for ImageReport {
         };
         if let Some(commands) = self.executed {
             row("holds", format!("what commands have left: {commands} were executed for it"))?;
+        }
+        for (index, Beside { what, digest, .. }) in self.beside.iter().enumerate() {
+            row(if index == 0 { "beside" } else { "" }, format!("{what}  {}", digest.short()))?;
         }
         row("starts", [self.entrypoint.join(" "), self.command.join(" ")].join(" ").trim().to_owned())?;
         row("user", self.user.clone().unwrap_or_default())?;

@@ -35,6 +35,8 @@ pub enum Kind {
     Serve,
     /// How a model is deployed.
     Deploy,
+    /// What images need: `ekiben-policy.yaml`.
+    Policy,
 }
 
 /// A schema, ready for use.
@@ -50,7 +52,7 @@ pub struct Schema {
 
 impl Kind {
     /// Every kind there is.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Manifest,
         Self::Lock,
         Self::DockerfileLock,
@@ -62,6 +64,7 @@ impl Kind {
         Self::Cdi,
         Self::Serve,
         Self::Deploy,
+        Self::Policy,
     ];
 
     /// What its schema is called: `manifest` for `schemas/manifest.schema.json`.
@@ -78,6 +81,7 @@ impl Kind {
             Self::Cdi => "cdi",
             Self::Serve => "serve",
             Self::Deploy => "deploy",
+            Self::Policy => "policy",
         }
     }
 
@@ -104,6 +108,7 @@ impl Kind {
             Self::Cdi => include_str!("../../../schemas/cdi.schema.json"),
             Self::Serve => include_str!("../../../schemas/serve.schema.json"),
             Self::Deploy => include_str!("../../../schemas/deploy.schema.json"),
+            Self::Policy => include_str!("../../../schemas/policy.schema.json"),
         }
     }
 }
@@ -137,6 +142,7 @@ mod tests {
             Kind::Cdi => generator.into_root_schema_for::<crate::formats::cdi::Cdi>(),
             Kind::Serve => generator.into_root_schema_for::<crate::serve::config::Config>(),
             Kind::Deploy => generator.into_root_schema_for::<crate::project::manifest::deploy::Deploy>(),
+            Kind::Policy => generator.into_root_schema_for::<crate::image::policy::Config>(),
         };
         serde_json::to_string_pretty(&schema).unwrap() + "\n"
     }

@@ -70,7 +70,10 @@ impl Repository {
     }
 
     /// Puts the manifest of a referrer, whose blobs are there, and sees that it is listed.
-    pub(super) fn put_referrer(&self, document: &Document) -> Result<Descriptor, Error> {
+    ///
+    /// # Errors
+    /// When it is about nothing, or the registry does not take it.
+    pub fn put_referrer(&self, document: &Document) -> Result<Descriptor, Error> {
         let about = |what| document.subject().zip(document.referrer()).ok_or(what);
         let (subject, referrer) =
             about("it is about nothing").map_err(|why| self.protocol(&document.digest, why.into()))?;
@@ -81,8 +84,39 @@ impl Repository {
         Ok(referrer)
     }
 
+    /// What lies beside `subject` at a tag of its own, where there is one: `sig` are simple signatures
+    /// (<https://github.com/sigstore/cosign/blob/main/specs/SIGNATURE_SPEC.md>, "Tag-based Discovery").
+    ///
+    /// # Errors
+    /// When the registry does not answer, or refuses to.
+    pub fn beside(&self, subject: &Digest, kind: &str) -> Result<Option<Document>, Error> {
+        match self.manifest(&beside(subject, kind)) {
+            Ok(document) => Ok(Some(document)),
+            Err(Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Puts it in the place of the one before, with its blobs as far as they are not there.
+    ///
+    /// # Errors
+    /// When the registry does not take it.
+    pub fn put_beside(
+        &self,
+        subject: &Digest,
+        kind: &str,
+        document: &Document,
+        blobs: &[(Descriptor, Vec<u8>)],
+    ) -> Result<(), Error> {
+        blobs.iter().try_for_each(|(link, bytes)| self.put_small(link, bytes))?;
+        self.put_manifest(&beside(subject, kind), document).map(drop)
+    }
+
     /// Puts a blob that is in memory.
-    pub(super) fn put_small(&self, link: &Descriptor, bytes: &[u8]) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// When the registry does not take it.
+    pub fn put_small(&self, link: &Descriptor, bytes: &[u8]) -> Result<(), Error> {
         let open = |from: u64| -> std::io::Result<Box<dyn std::io::Read + Send + '_>> {
             let from = usize::try_from(from).unwrap_or(bytes.len()).min(bytes.len());
             Ok(Box::new(&bytes[from..]))
@@ -158,8 +192,13 @@ impl Repository {
 }
 
 /// The tag at which referrers of `subject` are listed where there is no API.
-pub(super) fn tag(subject: &Digest) -> String {
+fn tag(subject: &Digest) -> String {
     format!("sha256-{}", subject.hex())
+}
+
+/// The tag beside `subject` at which things of a kind are.
+fn beside(subject: &Digest, kind: &str) -> String {
+    format!("{}.{kind}", tag(subject))
 }
 
 /// Where the next page is (RFC 8288): on the same server, or the list cannot be believed.

@@ -4,11 +4,14 @@
 use std::collections::HashSet;
 
 use super::{Error, Store};
-use crate::image::oci::{self, Artifact, Descriptor, Document};
+use crate::image::oci::{self, Artifact, Descriptor, Document, Malformed};
 use crate::io::digest::Digest;
 
 /// What an entry is about, in the store's notes.
 const SUBJECT: &str = "ekiben.subject";
+
+/// That an entry is no referrer but what a registry has at a tag beside an image, and its kind, in the store's notes.
+const BESIDE: &str = "ekiben.beside";
 
 impl Store {
     /// What is about the manifest `subject`; of one kind alone where `artifact_type` says so. As a registry lists it.
@@ -17,7 +20,8 @@ impl Store {
     /// When the index cannot be read.
     pub fn referrers(&self, subject: &Digest, artifact_type: Option<&str>) -> Result<Vec<Descriptor>, Error> {
         let of = |mut entry: Descriptor| {
-            entry.annotations.remove(SUBJECT).filter(|about| *about == subject.to_string()).map(|_| entry)
+            let about = entry.annotations.remove(SUBJECT)?;
+            (about == subject.to_string() && !entry.annotations.contains_key(BESIDE)).then_some(entry)
         };
         let mut found: Vec<_> = self.index()?.manifests.into_iter().filter_map(of).collect();
         found.retain(|one| artifact_type.is_none() || one.artifact_type.as_deref() == artifact_type);
@@ -29,16 +33,60 @@ impl Store {
     /// # Errors
     /// When it is not there, or is about something else.
     pub fn referrer(&self, digest: &Digest, subject: &Digest) -> Result<Document, Error> {
-        let path = self.blob_path(digest);
-        let damaged = |source: Box<dyn std::error::Error + Send + Sync>| Error::Damaged { path, source };
-        let document = match Document::read(self.read_blob(digest, oci::LARGEST)?, None) {
-            Ok(document) => document,
-            Err(error) => return Err(damaged(error.into())),
-        };
+        let document = self.document(digest)?;
         match document.subject().is_some_and(|about| about.digest == *subject) {
             true => Ok(document),
-            false => Err(damaged(format!("it is not about {subject}").into())),
+            false => {
+                let source = format!("it is not about {subject}").into();
+                Err(Error::Damaged { path: self.blob_path(digest), source })
+            }
         }
+    }
+
+    /// A manifest or an index.
+    ///
+    /// # Errors
+    /// When it is not there, or is none.
+    pub fn document(&self, digest: &Digest) -> Result<Document, Error> {
+        let damaged = |error: Malformed| Error::Damaged { path: self.blob_path(digest), source: error.into() };
+        Document::read(self.read_blob(digest, oci::LARGEST)?, None).map_err(damaged)
+    }
+
+    /// What lies beside `subject` as a registry has it at a tag of its own, where there is one: `sig` are simple signatures.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn beside(&self, subject: &Digest, kind: &str) -> Result<Option<Document>, Error> {
+        let entries = self.index()?.manifests;
+        entries
+            .iter()
+            .find(|entry| is_beside(entry, subject, kind))
+            .map(|entry| self.document(&entry.digest))
+            .transpose()
+    }
+
+    /// Keeps it in the place of the one before, with its blobs as far as they are not there.
+    ///
+    /// # Errors
+    /// When the disk says no.
+    pub fn keep_beside(
+        &self,
+        subject: &Digest,
+        kind: &str,
+        document: &Document,
+        blobs: &[(Descriptor, Vec<u8>)],
+    ) -> Result<(), Error> {
+        for (_, bytes) in blobs {
+            self.put_bytes(bytes)?;
+        }
+        self.put_bytes(&document.bytes)?;
+        let mut entry = document.descriptor();
+        entry.annotations.insert(BESIDE.to_owned(), kind.to_owned());
+        entry.annotations.insert(SUBJECT.to_owned(), subject.to_string());
+        self.change_entries(|_, entries| {
+            entries.retain(|other| !is_beside(other, subject, kind));
+            entries.push(entry);
+        })
     }
 
     /// Keeps `artifact` beside the manifest `subject`. Gives what lists of referrers say of it.
@@ -62,7 +110,7 @@ impl Store {
         self.put_bytes(&document.bytes)?;
         let mut entry = referrer.clone();
         // What its maker says is no note of the store's.
-        entry.annotations.remove(oci::NAME);
+        entry.annotations.retain(|name, _| ![oci::NAME, BESIDE].contains(&name.as_str()));
         entry.annotations.insert(SUBJECT.to_owned(), subject.digest.to_string());
         self.change_entries(|_, entries| {
             if !entries.iter().any(|known| known.digest == entry.digest) {
@@ -104,6 +152,10 @@ impl Store {
 /// What an entry of the index is about; none of an image.
 pub(super) fn subject(entry: &Descriptor) -> Option<Digest> {
     entry.annotations.get(SUBJECT)?.parse().ok()
+}
+
+fn is_beside(entry: &Descriptor, about: &Digest, kind: &str) -> bool {
+    entry.annotations.get(BESIDE).is_some_and(|known| known == kind) && subject(entry).as_ref() == Some(about)
 }
 
 #[cfg(test)]
