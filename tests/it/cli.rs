@@ -194,7 +194,9 @@ fn json_has_the_keys_that_scripts_rely_on() {
         ),
         (
             &["inspect", "tiny-1.ekiben"],
-            format!("digest layers[{layer}] members[digest path size] name packages path verified version"),
+            format!(
+                "digest layers[{layer}] members[digest path size] name packages path vendored[files size] verified version"
+            ),
         ),
         (&["export", "tiny:1", "tiny.tar"], "digest image path size".to_owned()),
         (&["ps", "--all"], "containers".to_owned()),

@@ -271,7 +271,8 @@ fn what_is_said_of_an_image_goes_with_it_and_changes_nothing() {
         .iter()
         .map(|one| one["artifactType"].as_str().unwrap().to_owned())
         .collect();
-    assert_eq!(kinds.into_iter().collect::<Vec<_>>(), ["application/spdx+json", "application/vnd.in-toto+json"]);
+    let all = ["application/spdx+json", "application/vnd.cyclonedx+json", "application/vnd.in-toto+json"];
+    assert_eq!(kinds.into_iter().collect::<Vec<_>>(), all, "all that lies beside it here goes along");
     let other = Home::warm();
     other.run(["pull", &again]).ok();
     other
