@@ -2,9 +2,10 @@
 //!
 //! Needs a `java` to compile with, and the package index: the library that reads h2o's models lies in its wheel.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -285,6 +286,57 @@ fn a_model_of_h2os_is_described_and_checked_and_comes_back() {
         wait_until("another Java", || service.ask(&good) == (200, alone.clone()));
     }
     service.says("the model's Java ended with the signal SIGKILL; another one is started");
+}
+
+#[test]
+fn a_model_that_is_trained_later_takes_over_without_a_request_lost() {
+    let home = Home::warm();
+    for model in ["classes.zip", "number.zip"] {
+        home.write(&format!("later/src/{model}"), fs::read(format!("fixtures/mojo/{model}")).unwrap());
+    }
+    home.write("later/h2o-genmodel.jar", fs::read(genmodel()).unwrap());
+    home.write(
+        "later/src/train.py",
+        "import pathlib, shutil\n\
+         def train(data=None, hyperparameters=None):\n    \
+             shutil.copy(pathlib.Path(__file__).with_name(hyperparameters['which']), 'model.zip')\n",
+    );
+    home.write(
+        "later/ekiben.yaml",
+        "name: later\nversion: \"1\"\nsystem: {packages: [openjdk-17-jre-headless]}\n\
+         service: {java: {model: model.zip}}\ntraining:\n  function: src/train.py:train\n  output: model.zip\n  \
+         parameters: {which: classes.zip}\n",
+    );
+    home.build("later");
+    fs::create_dir(home.path("models")).unwrap();
+    fs::set_permissions(home.path("models"), Permissions::from_mode(0o777)).unwrap();
+    let train = |which: &str| {
+        let parameters = format!("EKIBEN_HYPERPARAMETERS={}", json!({ "which": which }));
+        home.run(["run", "later:1", "--volume", "models:/trained", "-e", &parameters, "--", "train"]).ok();
+    };
+    train("classes.zip");
+    let args =
+        ["run", "later:1", "--detach", "--read-only", "-p", "0", "--volume", "models:/trained", "--output", "json"];
+    let started = home.run(args).ok().json();
+    let text = |key: &str| started[key].as_str().unwrap().trim_start_matches("http://").to_owned();
+    let service = Service { home: &home, name: text("name"), address: text("address") };
+    let row = json!({ "warmth": 71.5, "shaking.rate": 2, "make": "south" });
+    assert!(service.ask(&row).1["label"].is_string());
+    std::thread::scope(|scope| {
+        let number = scope.spawn(|| {
+            let begun = std::time::Instant::now();
+            while begun.elapsed() < Duration::from_secs(240) {
+                let (status, found) = service.ask(&row);
+                assert_eq!(status, 200, "{found}");
+                if found["value"].is_number() {
+                    return true;
+                }
+            }
+            false
+        });
+        train("number.zip");
+        assert!(number.join().unwrap(), "the model that came later is not taken");
+    });
 }
 
 #[test]

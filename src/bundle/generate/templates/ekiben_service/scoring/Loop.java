@@ -165,7 +165,6 @@ final class Loop implements Runnable {
         }
         if (listening == null || !listening.isValid()) {
             if (retired != 0 && now - retired > SETTLED && COUNT.get() == 0) {
-                service.isRetired = true;
                 Runtime.getRuntime().halt(0);
             }
             return;

@@ -64,9 +64,6 @@ public final class Serve {
 
     /** What is done after SIGTERM, before the process ends. */
     private static void end(Service service, Loop[] loops) {
-        if (service.isRetired) {
-            return;
-        }
         long begun = System.nanoTime();
         service.drain();
         for (Loop loop : loops) {

@@ -33,7 +33,6 @@ final class Service {
     final long largest;
     final long grace;
     final boolean hasDeadlines;
-    volatile boolean isRetired;
     private final Model model;
     private final Columns columns;
     private final Load load;
