@@ -340,6 +340,11 @@ fn commands(image: &Image, lock: Option<&Lock>) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::image::oci::platform::Platform;
+    use crate::image::session::Making;
+    use crate::io::archive::{ArchivePath, Entry, Mode};
+    use crate::io::http::{Client, Network};
+    use crate::io::progress::Progress;
 
     #[test]
     fn what_tells_of_packages_is_noted_and_nothing_else() {
@@ -362,5 +367,95 @@ mod tests {
     fn times_are_whole_seconds() {
         assert_eq!(in_seconds("2024-05-01T10:00:00.123456789+02:00"), "2024-05-01T08:00:00Z");
         assert_eq!(in_seconds("?"), "1970-01-01T00:00:00Z");
+    }
+
+    /// A layer of files with their contents; a name with `->` is a link, `.wh.` deletes as ever.
+    fn layer(session: &Session, files: &[(&str, &str)]) -> Layer {
+        Layer::write::<image::Error>(&session.store, session.making, "a layer", |writer| {
+            for (name, content) in files {
+                let path = |name: &str| ArchivePath::new(name).map_err(io::Error::other);
+                match name.split_once("->") {
+                    Some((link, target)) => writer.entry(&Entry::symlink(path(link)?, target))?,
+                    None => {
+                        let entry = Entry::file(path(name)?, content.len() as u64, Mode::Plain);
+                        writer.file(&entry, content.as_bytes())?;
+                    }
+                }
+            }
+            Ok(())
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn images_of_others_are_listed_through_all_their_layers() {
+        let home = tempfile::tempdir().unwrap();
+        let (progress, client) = (Progress::silent(), Client::new(Network::Offline));
+        let store = store::Store::open(home.path()).unwrap();
+        let session = Session { store, progress, client, making: Making::Compressed };
+        let status = "Package: libc6\nStatus: install ok installed\nVersion: 2.36-9\nArchitecture: amd64\nSource: glibc\n\n\
+                      Package: zlib1g\nStatus: install ok installed\nVersion: 1:1.2.13\nArchitecture: amd64\nDepends: libc6 (>= 2.14), none | libz\n\
+                      Provides: libz (= 1)\n\nPackage: old\nStatus: deinstall ok config-files\nVersion: 1\n";
+        let copyright = "Format: x\n\nFiles: *\nLicense: Zlib\n";
+        let lower = layer(
+            &session,
+            &[
+                ("etc/os-release->../usr/lib/os-release", ""),
+                ("usr/lib/os-release", "ID=debian\nVERSION_ID=\"12\"\n"),
+                ("var/lib/dpkg/status", "Package: gone\nStatus: install ok installed\nVersion: 1\n"),
+                ("usr/share/doc/zlib1g->zlib-common", ""),
+                ("usr/share/doc/zlib-common/copyright", copyright),
+                (
+                    "usr/lib/python3/dist-packages/A_b-1.0.dist-info/METADATA",
+                    "Name: A_b\nVersion: 1.0\nLicense: MIT\n\nText\n",
+                ),
+                ("usr/lib/python3/dist-packages/gone-1.0.dist-info/METADATA", "Name: gone\nVersion: 1.0\n"),
+                (
+                    "lib/apk/db/installed",
+                    "P:musl\nV:1.2.5-r0\nA:x86_64\nL:MIT\no:musl\np:so:libc.musl.so.1=1\n\nP:b\nV:1\nD:so:libc.musl.so.1 musl>1\n",
+                ),
+            ],
+        );
+        let upper = layer(
+            &session,
+            &[
+                ("var/lib/dpkg/status", status),
+                ("usr/lib/python3/dist-packages/.wh.gone-1.0.dist-info", ""),
+                (
+                    "opt/x/c.egg-info",
+                    "Name: c\nVersion: 2\nRequires-Dist: a-b[x]>=1; python_version >= '3'\nRequires-Dist: musl; extra == 'y'\n",
+                ),
+                ("models/weights.gguf", "weights"),
+                ("app/secret.py", "not ours"),
+            ],
+        );
+        let image = Image::scratch(Platform::Amd64).with_layer(lower).with_layer(upper);
+        let inventory = of(&session, &image).unwrap();
+        let named = |number: &usize| inventory.packages[*number].name.clone();
+        let told: Vec<String> = inventory
+            .packages
+            .iter()
+            .zip(inventory.purls())
+            .map(|(one, purl)| format!("{purl} needs {}", one.depends.iter().map(named).collect::<Vec<_>>().join(" ")))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                "pkg:apk/debian/b@1?distro=debian-12 needs musl",
+                "pkg:apk/debian/musl@1.2.5-r0?arch=x86_64&distro=debian-12 needs ",
+                "pkg:deb/debian/libc6@2.36-9?arch=amd64&distro=debian-12&upstream=glibc needs ",
+                "pkg:deb/debian/zlib1g@1:1.2.13?arch=amd64&distro=debian-12 needs libc6",
+                "pkg:pypi/a-b@1.0 needs ",
+                "pkg:pypi/c@2 needs a-b",
+            ]
+        );
+        assert_eq!(inventory.packages[3].licence.expression.as_deref(), Some("Zlib"));
+        let model = inventory.model.clone().unwrap();
+        assert_eq!((model.files[0].path.as_str(), model.files[0].format()), ("models/weights.gguf", Some("gguf")));
+        assert!(inventory.files.is_empty(), "what others wrote is not listed: {:?}", inventory.files);
+        // What was noted while the layers were written is what is read out of them.
+        let known = fs_err::remove_dir_all(home.path().join("memory"));
+        known.unwrap();
+        assert_eq!(of(&session, &image).unwrap(), inventory);
     }
 }
