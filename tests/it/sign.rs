@@ -218,8 +218,28 @@ fn cosign_and_skopeo_take_what_was_signed_and_we_take_what_cosign_signed() {
     scene.sign(&second, &["--key", &home.path("theirs.key")]);
     let common = ["verify", "--insecure-ignore-tlog", "--allow-http-registry", "--key"];
     scene.cosign(&[&common[..], &["/work/theirs.pub", &second]].concat()).ok();
-    // The bundle, as cosign opens it.
+    // The bundle: cosign asks no log and no clock for it where its root of trust has none.
     let found = home.run(["verify", image, "--key", &home.path("a.pub"), "--output", "json"]).ok().json();
+    let formats: Vec<_> = found["signatures"].as_array().unwrap().iter().map(|one| &one["format"]).collect();
+    assert_eq!(formats, ["simple", "bundle"], "{found}");
+    let root = json!({
+        "mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1",
+        "tlogs": [], "certificateAuthorities": [], "ctlogs": [], "timestampAuthorities": [],
+    });
+    home.write("root.json", root.to_string());
+    home.write("predicate.json", "{}");
+    let signed = "https://sigstore.dev/cosign/sign/v1";
+    let common = ["--new-bundle-format", "--allow-http-registry", "--type", signed];
+    let opens = |key: &str| {
+        let root = ["--trusted-root", "/work/root.json", "--insecure-ignore-tlog", "--use-signed-timestamps=false"];
+        scene.cosign(&[&["verify-attestation"], &common[..], &root[..], &["--key", key, image]].concat())
+    };
+    opens("/work/a.pub").ok();
+    assert_ne!(opens("/work/theirs.pub").code, Some(0));
+    let more =
+        ["--tlog-upload=false", "-y", "--predicate", "/work/predicate.json", "--key", "/work/theirs.key", &second];
+    scene.cosign(&[&["attest"], &common[..], &more[..]].concat()).ok();
+    let found = home.run(["verify", &second, "--key", &home.path("theirs.pub"), "--output", "json"]).ok().json();
     let formats: Vec<_> = found["signatures"].as_array().unwrap().iter().map(|one| &one["format"]).collect();
     assert_eq!(formats, ["simple", "bundle"], "{found}");
 }

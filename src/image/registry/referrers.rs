@@ -21,6 +21,9 @@ pub const MOST_REFERRERS: usize = 1000;
 /// Pages of referrers that are read.
 const MOST_PAGES: usize = 100;
 
+/// Referrers whose manifests are read where a list does not say what they are.
+const MOST_DESCRIBED: usize = 100;
+
 /// How often an index at a tag is written that another keeps overwriting.
 const ROUNDS: usize = 5;
 
@@ -33,7 +36,10 @@ impl Repository {
     pub fn referrers(&self, subject: &Digest, artifact_type: Option<&str>) -> Result<Vec<Descriptor>, Error> {
         let mut found = match self.listed(subject, artifact_type)? {
             Some(listed) => listed,
-            None => self.index_at_tag(subject)?.manifests,
+            None => {
+                let listed = self.index_at_tag(subject)?.manifests.into_iter();
+                listed.enumerate().map(|(index, one)| self.described(index, one)).collect::<Result<_, _>>()?
+            }
         };
         // A registry need not have filtered, and says so in a header; looking is as good.
         found.retain(|one| artifact_type.is_none() || one.artifact_type.as_deref() == artifact_type);
@@ -158,6 +164,20 @@ impl Repository {
             }
         }
         Err(self.protocol(subject, format!("it has more than {MOST_PAGES} pages of referrers")))
+    }
+
+    /// What the manifest of a referrer says of itself, where the list does not: cosign 2 lists its bundles at the tag under the
+    /// type of their empty configuration, and without annotations.
+    fn described(&self, index: usize, one: Descriptor) -> Result<Descriptor, Error> {
+        let is_said = one.artifact_type.as_deref().is_some_and(|kind| kind != MediaType::Empty.as_str());
+        if is_said || index >= MOST_DESCRIBED {
+            return Ok(one);
+        }
+        match self.manifest(&one.digest.to_string()) {
+            Ok(document) => Ok(document.referrer().unwrap_or(one)),
+            Err(Error::NotFound { .. } | Error::Wrong { .. } | Error::Protocol { .. }) => Ok(one),
+            Err(error) => Err(error),
+        }
     }
 
     /// The index at the tag of `subject`, empty where there is none.
