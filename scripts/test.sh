@@ -11,7 +11,7 @@ export PATH="$PATH:/usr/sbin:/sbin"
 needed="skopeo:skopeo umoci:umoci podman:podman buildah:buildah runc:runc docker:docker.io dockerd:docker.io setpriv:util-linux
 prlimit:util-linux taskset:util-linux unshare:util-linux mount:mount script:bsdutils hostname:hostname zstd:zstd tar:tar
 xz:xz-utils busybox:busybox-static strace:strace python3:python3 pip3:python3-pip git:git docker-registry:docker-registry
-htpasswd:apache2-utils openssl:openssl containerd:containerd ctr:containerd ldconfig:libc-bin
+htpasswd:apache2-utils openssl:openssl curl:curl containerd:containerd ctr:containerd ldconfig:libc-bin
 cc:gcc strip:binutils ip:iproute2 flock:util-linux dpkg:dpkg newuidmap:uidmap useradd:passwd rabbitmq-server:rabbitmq-server
 epmd:erlang-base java:openjdk-17-jre-headless shellcheck:shellcheck npm:npm"
 
