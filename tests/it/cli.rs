@@ -194,9 +194,7 @@ fn json_has_the_keys_that_scripts_rely_on() {
         ),
         (
             &["inspect", "tiny-1.ekiben"],
-            format!(
-                "digest layers[{layer}] members[digest path size] name packages path vendored[files size] verified version"
-            ),
+            format!("digest layers[{layer}] members[digest path size] name packages path vendored verified version"),
         ),
         (&["export", "tiny:1", "tiny.tar"], "digest image path size".to_owned()),
         (&["ps", "--all"], "containers".to_owned()),

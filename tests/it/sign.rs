@@ -81,10 +81,10 @@ fn trixie() -> &'static Path {
     })
 }
 
-/// A program of that tree, with the folder `folder` of the host as `/work`.
+/// A program of that tree, with the folder `folder` of the host as `/signing`.
 fn of_trixie(program: &str, folder: &Path) -> Command {
     let root = trixie();
-    let script = "mkdir -p \"$1/work\" && mount --bind \"$2\" \"$1/work\" && root=$1 && shift 2 && \
+    let script = "mkdir -p \"$1/signing\" && mount --bind \"$2\" \"$1/signing\" && root=$1 && shift 2 && \
                   exec chroot \"$root\" \"$@\"";
     let mut command = tool("unshare");
     command.args(["--mount", "sh", "-c", script, "sh"]).arg(root).arg(folder).arg(format!("/usr/bin/{program}"));
@@ -176,26 +176,26 @@ fn cosign_and_skopeo_take_what_was_signed_and_we_take_what_cosign_signed() {
         let common = ["--insecure-ignore-tlog", "--allow-http-registry", "--key"];
         scene.cosign(&[&["verify"], &common[..], &[key], more, &[image]].concat())
     };
-    assert_ne!(cosign("/work/a.pub", &[]).code, Some(0));
+    assert_ne!(cosign("/signing/a.pub", &[]).code, Some(0));
     assert_eq!(&scene.sign(image, &["--key", &home.path("a.key"), "--as", "both"]), digest);
-    let seen = cosign("/work/a.pub", &[]).ok();
+    let seen = cosign("/signing/a.pub", &[]).ok();
     assert_eq!(seen.json()[0]["critical"]["image"]["docker-manifest-digest"], **digest);
-    assert_ne!(cosign("/work/b.pub", &[]).code, Some(0), "somebody else's key");
+    assert_ne!(cosign("/signing/b.pub", &[]).code, Some(0), "somebody else's key");
     scene.sign(image, &["--key", &home.path("b.key")]);
-    cosign("/work/b.pub", &[]).ok();
-    cosign("/work/a.pub", &[]).ok();
+    cosign("/signing/b.pub", &[]).ok();
+    cosign("/signing/a.pub", &[]).ok();
 
     // skopeo, with a policy: the platform's image is what it verifies.
     let policy = |key: &str| {
         let policy = json!({ "default": [{ "type": "reject" }], "transports": { "docker": { registry.reference("team/w"): [{
-            "type": "sigstoreSigned", "keyPath": format!("/work/{key}"), "signedIdentity": { "type": "matchRepository" },
+            "type": "sigstoreSigned", "keyPath": format!("/signing/{key}"), "signedIdentity": { "type": "matchRepository" },
         }] } } });
         home.write("policy.json", policy.to_string());
         home.write("registries.d/here.yaml", "default-docker:\n  use-sigstore-attachments: true\n");
         let _ = fs::remove_dir_all(home.path("copied"));
         let mut skopeo = of_trixie("skopeo", home.folder());
-        let options = ["--policy", "/work/policy.json", "--registries.d", "/work/registries.d", "copy", "-q"];
-        skopeo.args(options).args(["--src-tls-verify=false", &format!("docker://{image}"), "dir:/work/copied"]);
+        let options = ["--policy", "/signing/policy.json", "--registries.d", "/signing/registries.d", "copy", "-q"];
+        skopeo.args(options).args(["--src-tls-verify=false", &format!("docker://{image}"), "dir:/signing/copied"]);
         ran(&mut skopeo)
     };
     policy("a.pub").ok();
@@ -205,19 +205,19 @@ fn cosign_and_skopeo_take_what_was_signed_and_we_take_what_cosign_signed() {
 
     // The other way round: cosign's key and signature.
     scene.verify(image, "c.pub").ends(8).says("is not signed by c.pub");
-    ran(of_trixie("cosign", home.folder()).args(["generate-key-pair", "--output-key-prefix", "/work/theirs"])).ok();
+    ran(of_trixie("cosign", home.folder()).args(["generate-key-pair", "--output-key-prefix", "/signing/theirs"])).ok();
     let sign = ["sign", "--tlog-upload=false", "--allow-http-registry", "-y", "--key"];
-    scene.cosign(&[&sign[..], &["/work/theirs.key", &at]].concat()).ok();
+    scene.cosign(&[&sign[..], &["/signing/theirs.key", &at]].concat()).ok();
     let verified = scene.verify(image, "theirs.pub").ok();
     assert!(verified.out.contains("theirs.pub") && verified.out.contains(digest.as_str()), "{}", verified.out);
     // Keys of one work in the other.
-    scene.cosign(&[&sign[..], &["/work/c.key", &at]].concat()).ok();
+    scene.cosign(&[&sign[..], &["/signing/c.key", &at]].concat()).ok();
     scene.verify(image, "c.pub").ok();
     let second = registry.reference("team/w:2");
     pushed(home, "two", &second);
     scene.sign(&second, &["--key", &home.path("theirs.key")]);
     let common = ["verify", "--insecure-ignore-tlog", "--allow-http-registry", "--key"];
-    scene.cosign(&[&common[..], &["/work/theirs.pub", &second]].concat()).ok();
+    scene.cosign(&[&common[..], &["/signing/theirs.pub", &second]].concat()).ok();
     // The bundle: cosign asks no log and no clock for it where its root of trust has none.
     let found = home.run(["verify", image, "--key", &home.path("a.pub"), "--output", "json"]).ok().json();
     let formats: Vec<_> = found["signatures"].as_array().unwrap().iter().map(|one| &one["format"]).collect();
@@ -231,13 +231,20 @@ fn cosign_and_skopeo_take_what_was_signed_and_we_take_what_cosign_signed() {
     let signed = "https://sigstore.dev/cosign/sign/v1";
     let common = ["--new-bundle-format", "--allow-http-registry", "--type", signed];
     let opens = |key: &str| {
-        let root = ["--trusted-root", "/work/root.json", "--insecure-ignore-tlog", "--use-signed-timestamps=false"];
+        let root = ["--trusted-root", "/signing/root.json", "--insecure-ignore-tlog", "--use-signed-timestamps=false"];
         scene.cosign(&[&["verify-attestation"], &common[..], &root[..], &["--key", key, image]].concat())
     };
-    opens("/work/a.pub").ok();
-    assert_ne!(opens("/work/theirs.pub").code, Some(0));
-    let more =
-        ["--tlog-upload=false", "-y", "--predicate", "/work/predicate.json", "--key", "/work/theirs.key", &second];
+    opens("/signing/a.pub").ok();
+    assert_ne!(opens("/signing/theirs.pub").code, Some(0));
+    let more = [
+        "--tlog-upload=false",
+        "-y",
+        "--predicate",
+        "/signing/predicate.json",
+        "--key",
+        "/signing/theirs.key",
+        &second,
+    ];
     scene.cosign(&[&["attest"], &common[..], &more[..]].concat()).ok();
     let found = home.run(["verify", &second, "--key", &home.path("theirs.pub"), "--output", "json"]).ok().json();
     let formats: Vec<_> = found["signatures"].as_array().unwrap().iter().map(|one| &one["format"]).collect();
