@@ -2,15 +2,12 @@ import java.io.ByteArrayOutputStream;
 import java.io.OutputStream;
 import java.lang.reflect.InvocationTargetException;
 import java.net.URI;
-import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.Paths;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.ConcurrentHashMap;
-import java.util.stream.Collectors;
-import java.util.stream.Stream;
 import javax.tools.FileObject;
 import javax.tools.ForwardingJavaFileManager;
 import javax.tools.JavaCompiler;
@@ -33,37 +30,31 @@ public final class Score {
     public static void main(String[] args) throws Throwable {
         // What runs a source file does not tell where it lies.
         Path folder = Paths.get(System.getProperty("ekiben.scoring"));
-        List<Path> sources;
-        try (Stream<Path> files = Files.list(folder)) {
-            sources = files.filter(Score::isOther).sorted().collect(Collectors.toList());
-        }
+        String main = args[0].equals("pipe") ? "Pipe" : "Serve";
+        List<Path> sources = new ArrayList<>(List.of(folder.resolve(main + ".java")));
         Path model = Paths.get(args[1]);
         boolean isPojo = model.toString().endsWith(".java");
         if (isPojo) {
             sources.add(model);
             args[1] = model.getFileName().toString().replaceAll("\\.java$", "");
         }
-        ClassLoader loader = compiled(sources);
+        ClassLoader loader = compiled(folder, sources);
         Thread.currentThread().setContextClassLoader(loader);
-        Class<?> main = loader.loadClass(args[0].equals("pipe") ? "Pipe" : "Serve");
         try {
-            main.getMethod("main", ClassLoader.class, String[].class).invoke(null, isPojo ? loader : null, args);
+            loader.loadClass(main).getMethod("main", ClassLoader.class, String[].class).invoke(null, isPojo ? loader : null, args);
         } catch (InvocationTargetException error) {
             throw error.getCause();
         }
     }
 
-    private static boolean isOther(Path file) {
-        String name = file.getFileName().toString();
-        return name.endsWith(".java") && !name.equals("Score.java");
-    }
-
-    private static ClassLoader compiled(List<Path> sources) throws Exception {
+    /** With all that they need of those in the folder. */
+    private static ClassLoader compiled(Path folder, List<Path> sources) throws Exception {
         JavaCompiler compiler = ToolProvider.getSystemJavaCompiler();
         if (compiler == null) {
             throw new IllegalStateException("this Java has no compiler: the module jdk.compiler");
         }
-        List<String> options = List.of("-nowarn", "-proc:none", "-implicit:none", "-cp", System.getProperty("java.class.path"));
+        String library = System.getProperty("java.class.path");
+        List<String> options = List.of("-nowarn", "-proc:none", "-implicit:class", "-cp", library, "-sourcepath", folder.toString());
         try (StandardJavaFileManager files = compiler.getStandardFileManager(null, null, null)) {
             Compiled compiled = new Compiled(files);
             if (!compiler.getTask(null, compiled, null, options, null, files.getJavaFileObjectsFromPaths(sources)).call()) {
