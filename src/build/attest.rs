@@ -5,10 +5,11 @@
 
 use super::inventory;
 use super::provenance::{self, Facts};
-use crate::formats::sbom;
+use crate::formats::sbom::{self, Inventory};
 use crate::image::oci::{Artifact, Content, Descriptor, Document, LARGEST};
 use crate::image::registry::{self, Reference, Registries};
 use crate::image::session::Session;
+use crate::image::sign::{self, Signer, bundle};
 use crate::image::{self, Image, store};
 use crate::io::digest::Digest;
 use crate::io::explain::{Explain, Explanation};
@@ -34,6 +35,9 @@ pub enum Error {
     /// A registry does not take it.
     #[error(transparent)]
     Registry(#[from] registry::Error),
+    /// It cannot be signed.
+    #[error(transparent)]
+    Sign(#[from] sign::Error),
 }
 
 impl Explain for Error {
@@ -43,6 +47,7 @@ impl Explain for Error {
             Self::Image(error) => error.explain(),
             Self::Store(error) => error.explain(),
             Self::Registry(error) => error.explain(),
+            Self::Sign(error) => error.explain(),
         }
     }
 }
@@ -68,7 +73,8 @@ pub struct Attestation {
 }
 
 /// What is said of the image in the store with the digest `digest`, or of each of an index, and keeps it beside them. How it was made is
-/// said by whoever makes it, who knows the `facts`; later, what was said then is said again.
+/// said by whoever makes it, who knows the `facts`; later, what was said then is said again. With a
+/// `signer` each of it is said in a signed bundle, too.
 ///
 /// # Errors
 /// When the image or a layer of it cannot be read, or the store not be written.
@@ -77,6 +83,7 @@ pub fn made(
     digest: &Digest,
     kinds: &[Kind],
     facts: Option<&Facts>,
+    signer: Option<&Signer>,
 ) -> Result<Vec<Attestation>, Error> {
     let store = &session.store;
     let document = Document::read(store.read_blob(digest, LARGEST)?, None);
@@ -103,13 +110,27 @@ pub fn made(
                 }
                 (Kind::Provenance, None) => said_before(session, &subject)?,
             };
-            if let Some(artifact) = artifact {
+            let Some(artifact) = artifact else { continue };
+            let signed = signer.map(|signer| signed(signer, *kind, &inventory, &artifact)).transpose()?;
+            for artifact in [artifact].into_iter().chain(signed) {
                 store.attach(&subject, &artifact)?;
                 all.push(Attestation { kind: *kind, subject: subject.clone(), artifact });
             }
         }
     }
     Ok(all)
+}
+
+/// What `artifact` says, as a statement in a bundle of sigstore's that `signer` has signed.
+fn signed(signer: &Signer, kind: Kind, inventory: &Inventory, artifact: &Artifact) -> Result<Artifact, Error> {
+    let own = artifact.layers.first().map(|(_, bytes)| bytes.as_slice()).unwrap_or_default();
+    Ok(match kind {
+        Kind::Provenance => bundle::signed(signer, own, provenance::PREDICATE)?,
+        Kind::Sbom(format) => {
+            let statement = provenance::about(inventory, format.predicate(), inventory.document(format));
+            bundle::signed(signer, statement.to_string().as_bytes(), format.predicate())?
+        }
+    })
 }
 
 /// How an image was made, as its build left it in the store; none where it left nothing.

@@ -113,11 +113,7 @@ pub fn statement(inventory: &Inventory, facts: &Facts) -> Value {
         Allowed::Commands => "commands",
         Allowed::Network => "network",
     };
-    json!({
-        "_type": "https://in-toto.io/Statement/v1",
-        "subject": [{ "name": inventory.name, "digest": digest(&inventory.digest) }],
-        "predicateType": PREDICATE,
-        "predicate": {
+    let predicate = json!({
             "buildDefinition": {
                 "buildType": BUILD,
                 "externalParameters": {
@@ -135,7 +131,17 @@ pub fn statement(inventory: &Inventory, facts: &Facts) -> Value {
                     "version": { "ekiben": env!("CARGO_PKG_VERSION") },
                 },
             },
-        },
+    });
+    about(inventory, PREDICATE, predicate)
+}
+
+/// The statement that says `predicate`, which is of the type `kind`, of the image that `inventory` is of.
+pub fn about(inventory: &Inventory, kind: &str, predicate: Value) -> Value {
+    json!({
+        "_type": "https://in-toto.io/Statement/v1",
+        "subject": [{ "name": inventory.name, "digest": { "sha256": inventory.digest.hex() } }],
+        "predicateType": kind,
+        "predicate": predicate,
     })
 }
 

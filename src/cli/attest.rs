@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::printer::{NAME, dim_time};
+use super::signing::SignerArgs;
 use super::{Context, Failure};
 use crate::build::attest::{self, Attestation, Kind};
 use crate::build::provenance::Facts;
@@ -10,8 +11,9 @@ use crate::formats::sbom;
 use crate::image::registry::Reference;
 use crate::image::session::Session;
 use crate::io::digest::Digest;
+use crate::io::explain::ErrorKind;
 
-/// What is said.
+/// What is said, and signed.
 #[derive(clap::Args)]
 #[group(skip)]
 pub struct Args {
@@ -27,6 +29,8 @@ pub struct Args {
         default_missing_values = ["spdx", "provenance"]
     )]
     attest: Vec<What>,
+    #[command(flatten)]
+    signer: SignerArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -66,12 +70,20 @@ impl Args {
         facts: Option<&Facts>,
     ) -> Result<(), Failure> {
         if !self.are_meant() {
-            return Ok(());
+            return match self.signer.is_given() {
+                true => {
+                    let hint = "add --attest; the image itself is signed by `ekiben sign`";
+                    let explanation = ErrorKind::Usage.named("attest/nothing-to-sign").hint(hint);
+                    Err(Failure::new(explanation, "nothing is said of the image that could be signed"))
+                }
+                false => Ok(()),
+            };
         }
         let started = Instant::now();
         let mut kinds: Vec<Kind> = self.attest.iter().map(|what| what.kind()).collect();
         kinds.dedup();
-        let made = attest::made(session, digest, &kinds, facts)?;
+        let signer = self.signer.signer()?;
+        let made = attest::made(session, digest, &kinds, facts, signer.as_ref())?;
         let has = |kind| made.iter().any(|one| one.kind == kind);
         if kinds.contains(&Kind::Provenance) && !has(Kind::Provenance) {
             context.printer.warn(
@@ -89,9 +101,9 @@ impl Args {
         let images =
             made.iter().map(|Attestation { subject, .. }| subject.digest).collect::<std::collections::BTreeSet<_>>();
         let images = images.iter().map(Digest::short).collect::<Vec<_>>().join(", ");
-        context
-            .printer
-            .status("Attested", format!("{NAME}{images}{NAME:#} by {names} {}", dim_time(started.elapsed())));
+        let signed = if signer.is_some() { ", signed" } else { "" };
+        let time = dim_time(started.elapsed());
+        context.printer.status("Attested", format!("{NAME}{images}{NAME:#} by {names}{signed} {time}"));
         Ok(())
     }
 }

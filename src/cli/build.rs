@@ -141,11 +141,11 @@ fn from_dockerfile(context: &Context, session: &Session, args: Args) -> Result<E
     request.cache_from.extend(targets.iter().cloned());
     let lock = Keeping::open(&request, how.lock, how.locked, context)?;
     let built = build::dockerfile::built(session, &request, &args.platform, &args.tag, lock.as_ref(), debug, context)?;
-    if args.attest.are_meant() {
+    let facts = args.attest.are_meant().then(|| {
         let source = provenance::commit(session, &request.context);
-        let facts = Facts { builder: args.builder, lock: None, source, commands: request.allowed };
-        args.attest.attest(context, session, &built.digest, &targets, Some(&facts))?;
-    }
+        Facts { builder: args.builder, lock: None, source, commands: request.allowed }
+    });
+    args.attest.attest(context, session, &built.digest, &targets, facts.as_ref())?;
     push::push(context, session, &built.digest, &targets)?;
     let platforms = Platform::named_or_host(&args.platform)?;
     let (size, layers) = (built.image.size(), built.image.layers().len());

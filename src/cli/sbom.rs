@@ -70,7 +70,16 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let (packages, time) = (inventory.packages.len(), dim_time(started.elapsed()));
     context.printer.status(
         "Listed",
-        format!("{packages} packages and {files} files of {NAME}{}{NAME:#} as {format} {time}", inventory.name),
+        format!(
+            "{packages} package{} and {files} file{} of {NAME}{}{NAME:#} as {format} {time}",
+            plural(packages),
+            plural(files),
+            inventory.name
+        ),
     );
     Ok(Exit::Success)
+}
+
+fn plural(number: usize) -> &'static str {
+    if number == 1 { "" } else { "s" }
 }

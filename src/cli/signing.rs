@@ -5,8 +5,8 @@ use std::path::Path;
 
 use fs_err as fs;
 
+use super::Failure;
 use super::policy::name_here;
-use super::{Failure, pull};
 use crate::build::workflow;
 use crate::image::Image;
 use crate::image::oci::{Content, Descriptor, Document};
@@ -32,6 +32,11 @@ pub struct SignerArgs {
 }
 
 impl SignerArgs {
+    /// Whether anything is to be signed with.
+    pub fn is_given(&self) -> bool {
+        self.key.is_some() || self.signer.is_some()
+    }
+
     /// What signs; none where nothing is said.
     pub fn signer(&self) -> Result<Option<Signer>, Failure> {
         if let Some((command, public)) = self.signer.as_ref().zip(self.public_key.as_ref()) {
@@ -119,7 +124,7 @@ impl Subject {
         }
         let record = match text.parse() {
             Ok(query) => workflow::find(&session.store, &query)?,
-            Err(_) => session.store.image(&pull::parse(text)?.1)?,
+            Err(_) => session.store.image(&Reference::local_name(text)?)?,
         };
         let (record, _) = Image::handed_on(session, record)?;
         let place = Place::Store(session.store.clone());

@@ -267,19 +267,41 @@ fn what_is_said_of_an_image_goes_with_it_and_changes_nothing() {
     // What the build said is said again by a push; where nobody knows it, that is said.
     let again = registry.reference("again:1");
     home.run(["push", &reference, &again, "--attest"]).ok().says("provenance");
-    let kinds: BTreeSet<_> = referrers(&registry, "again", &plain)
-        .iter()
-        .map(|one| one["artifactType"].as_str().unwrap().to_owned())
-        .collect();
-    let all = ["application/spdx+json", "application/vnd.cyclonedx+json", "application/vnd.in-toto+json"];
-    assert_eq!(kinds.into_iter().collect::<Vec<_>>(), all, "all that lies beside it here goes along");
+    let kinds = |name: &str| -> BTreeSet<String> {
+        let all = referrers(&registry, name, &plain);
+        all.iter().map(|one| one["artifactType"].as_str().unwrap().to_owned()).collect()
+    };
+    let (spdx, provenance) = ("application/spdx+json", "application/vnd.in-toto+json");
+    let all = [spdx, "application/vnd.cyclonedx+json", provenance];
+    assert_eq!(kinds("again").into_iter().collect::<Vec<_>>(), all, "all that lies beside it here goes along");
     let other = Home::warm();
-    other.run(["pull", &again]).ok();
-    other
-        .run(["push", &again, &registry.reference("third:1"), "--attest"])
-        .ok()
-        .says("how the image was made is not known here");
-    assert_eq!(referrers(&registry, "third", &plain).len(), 1);
+    skopeo_ok(&[
+        "copy",
+        "--preserve-digests",
+        "--src-tls-verify=false",
+        "--dest-tls-verify=false",
+        &format!("docker://{again}"),
+        &format!("docker://{}", registry.reference("bare:1")),
+    ]);
+    let bare = registry.reference("bare:1");
+    other.run(["pull", &bare]).ok();
+    let third = registry.reference("third:1");
+    other.run(["push", &bare, &third, "--attest"]).ok().says("how the image was made is not known here");
+    assert_eq!(kinds("third").into_iter().collect::<Vec<_>>(), [spdx]);
+
+    // Signed, it is said in bundles of sigstore's as well.
+    let key = |args: &[&str]| {
+        let mut command = other.command(args);
+        ran(command.env("EKIBEN_KEY_PASSWORD", "secret"))
+    };
+    key(&["key", "new", "k"]).ok();
+    key(&["push", &bare, &third, "--attest", "--key", "k.key"]).ok().says("signed");
+    assert!(
+        kinds("third").iter().any(|kind| kind.starts_with("application/vnd.dev.sigstore.bundle")),
+        "{:?}",
+        kinds("third")
+    );
+    key(&["push", &bare, &third, "--key", "k.key"]).ends(2).says("nothing is said of the image");
 
     fs::write(project.join("new.txt"), "x").unwrap();
     home.run(args).ok();

@@ -258,6 +258,16 @@ impl Format {
     }
 }
 
+impl Format {
+    /// What a statement of in-toto calls it (its attestation framework, "Predicates").
+    pub fn predicate(self) -> &'static str {
+        match self {
+            Self::Spdx => "https://spdx.dev/Document",
+            Self::CycloneDx => "https://cyclonedx.org/bom",
+        }
+    }
+}
+
 impl fmt::Display for Format {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
