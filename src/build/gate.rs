@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::build::dockerfile;
 use crate::bundle::extract;
+use crate::bundle::runtime::BUNDLE_LABEL;
 use crate::formats::diagnostic::{Code, Diagnostics};
 use crate::formats::model::Origin;
 use crate::image::policy::{Demand, Facts, Name, Policy, Refusal};
@@ -110,7 +111,10 @@ fn look_inside(session: &Session, demand: &Demand, image: &Image, facts: &mut Fa
         image.annotations().get(&key).cloned().or_else(label)
     };
     facts.licenses = about("licenses");
-    facts.commands = dockerfile::executed(image);
+    // What Ekiben builds says how many there were, where there were any; of what another tool has built, nobody knows.
+    let labels = image.config().labels().as_ref();
+    let is_ours = labels.is_some_and(|labels| labels.contains_key(BUNDLE_LABEL));
+    facts.commands = dockerfile::executed(image).or_else(|| is_ours.then_some(0));
     if demand.base.is_some() {
         facts.base.extend(about("base.digest"));
         if let Ok(Some(manifest)) = extract::manifest_on_top(session, image) {

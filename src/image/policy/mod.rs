@@ -90,7 +90,7 @@ pub struct Facts {
     pub base: Vec<String>,
     /// Its licences, as it says: an SPDX expression.
     pub licenses: Option<String>,
-    /// Commands that were executed for it.
+    /// Commands that were executed for it; none where that is not known.
     pub commands: Option<u64>,
     /// What its weights would run, or why they could not be looked into.
     pub pickles: Vec<String>,
@@ -176,8 +176,13 @@ impl Demand {
                 Some(text) => missing.extend(licenses_missing(text, allowed)),
             }
         }
-        if let Some(count) = facts.commands.filter(|_| self.no_commands) {
-            missing.push(format!("{count} commands were executed for it, and none may be"));
+        match facts.commands {
+            _ if !self.no_commands => {}
+            Some(0) => {}
+            Some(count) => missing.push(format!("{count} commands were executed for it, and none may be")),
+            None => {
+                missing.push("whether commands were executed for it is not known: another tool has built it".to_owned())
+            }
         }
         if self.no_pickles {
             missing.extend(facts.pickles.iter().cloned());
@@ -320,9 +325,15 @@ mod tests {
         let missing = demand.missing(&image, &Facts { commands: Some(2), ..Facts::default() });
         assert_eq!(missing.len(), 4, "{missing:?}");
         assert!(missing[0].contains("no signature by release"), "{missing:?}");
-        let good =
-            Facts { base: vec!["debian:bookworm".to_owned()], licenses: Some("MIT".to_owned()), ..facts(None, None) };
+        let good = Facts {
+            base: vec!["debian:bookworm".to_owned()],
+            licenses: Some("MIT".to_owned()),
+            commands: Some(0),
+            ..facts(None, None)
+        };
         assert!(demand.missing(&image, &good).is_empty());
+        let missing = demand.missing(&image, &Facts { commands: None, ..good });
+        assert!(missing[0].contains("not known"), "{missing:?}");
     }
 
     #[test]
