@@ -90,6 +90,8 @@ fn a_model_is_an_artifact_that_others_read_and_its_bytes_move_once() {
         let listed = other.run(["inspect", "again:1", "--output", "json"]).ok().json();
         assert!(listed["size"].as_u64().unwrap() > 5 << 20, "{listed}");
     }
+    home.run(["fetch", &format!("oci://{pack}"), "--to", &home.path("fetched")]).ok();
+    assert!(fs::read(home.path("fetched/models/m/weights/net.pmml")).unwrap() == large);
     // It is no image, and it is said what takes it.
     home.run(["pull", &pack]).ends(1).says("is no image").says("oci://");
     home.run(["push", "m:2", "--as", "modelpack"]).ends(2);

@@ -173,8 +173,8 @@ impl Explain for Error {
             Self::File { .. } => ErrorKind::Failure.named("registry/file"),
             Self::Helper { .. } => ErrorKind::Unavailable.named("registry/helper"),
             Self::NoImage { .. } => ErrorKind::Failure.named("registry/no-image").hint(
-                "the files of a model that lies there as an artifact are taken by a manifest: `from: oci://REF`; \
-                 `ekiben init --from oci://REF` makes one",
+                "where it is a model as an artifact, `ekiben fetch oci://REF --to DIR` has its files, and `ekiben init \
+                 --from oci://REF` makes a project of it",
             ),
             Self::Store(error) => error.explain(),
             Self::Layer(error) => error.explain(),
