@@ -6,10 +6,13 @@ use std::process::Command;
 use crate::home::registry::Registry;
 use crate::home::{Home, Ran, program, ran, timed, tool};
 
-/// Runs `ekiben` in a network of its own, which leads nowhere, with a home of its own, and no cache of any other program's.
+/// Runs `ekiben` as whoever is root in a user namespace of one user, in a network of its own, which leads nowhere, with a home of its own, and no cache of any other program's.
 fn apart(home: &Home, args: &[&str]) -> Ran {
     let mut command: Command = tool("unshare");
-    command.args(["--net", "sh", "-ec", "ip link set lo up; exec \"$@\"", "sh"]).arg(program()).args(args);
+    command
+        .args(["--map-root-user", "--net", "sh", "-ec", "ip link set lo up; exec \"$@\"", "sh"])
+        .arg(program())
+        .args(args);
     command.current_dir(home.folder()).env("EKIBEN_HOME", home.store()).env("HOME", home.folder().join("person"));
     for variable in ["UV_CACHE_DIR", "XDG_CACHE_HOME", "XDG_DATA_HOME", "EKIBEN_DEBIAN_MIRROR"] {
         command.env_remove(variable);

@@ -20,6 +20,12 @@ pub(super) fn knows(map: &str, id: u32) -> bool {
     })
 }
 
+/// Whether root of this process's user namespace may give up groups: not where an ordinary user has made it with themselves alone in
+/// it (`unshare --map-root-user`; user_namespaces(7), "/proc/PID/setgroups").
+pub(super) fn may_set_groups() -> bool {
+    std::fs::read_to_string("/proc/self/setgroups").is_ok_and(|text| text.trim() == "allow")
+}
+
 /// The kernel refused namespaces with `error`: finds out which of its settings, or which sandbox around this process,
 /// it was.
 pub(crate) fn refused(error: Errno) -> Failure {

@@ -202,7 +202,8 @@ pub(super) fn enter_namespaces(spec: &Spec) -> Result<bool, Failure> {
     let namespaces = CloneFlags::CLONE_NEWNS | network;
     let (user, group) = spec.user;
     // Root may be one without the right to do this, or in a namespace that does not know the container's user.
-    let is_root = geteuid().is_root() && probe::knows("uid_map", user) && probe::knows("gid_map", group);
+    let knows_all = probe::knows("uid_map", user) && probe::knows("gid_map", group);
+    let is_root = geteuid().is_root() && knows_all && probe::may_set_groups();
     let in_user_namespace = !(is_root && unshare(namespaces).is_ok());
     if in_user_namespace {
         enter_user_namespace(user, group)?;
