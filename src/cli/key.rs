@@ -16,7 +16,7 @@ const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben key new release\n\
 \x20 EKIBEN_KEY_PASSWORD= ekiben key new test --type ed25519";
 
-/// Make keys that sign images
+/// Make keys that sign images, bundles and folders of models
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -81,8 +81,8 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     };
     let key = PrivateKey::new(algorithm);
     let verifies = key.public()?;
-    write_new(&private, &key.write(&password)?, 0o600)?;
-    write_new(&public, &verifies.write(), 0o644)?;
+    write_new(&private, key.write(&password)?.as_bytes(), 0o600)?;
+    write_new(&public, verifies.write().as_bytes(), 0o644)?;
     if password.is_empty() {
         context.printer.warn("the key has an empty password: whoever has the file can sign");
     }

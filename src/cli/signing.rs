@@ -1,7 +1,7 @@
 //! What signs and what is signed, as commands are told it.
 
 use std::io::Read as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 
@@ -13,7 +13,8 @@ use crate::image::oci::{Content, Descriptor, Document};
 use crate::image::policy::Name;
 use crate::image::registry::{Reference, Registries};
 use crate::image::session::Session;
-use crate::image::sign::{LARGEST_KEY, Place, PrivateKey, PublicKey, Signer};
+use crate::image::sign::{LARGEST_KEY, Place, PrivateKey, PublicKey, Signer, blob, folder};
+use crate::image::store::ImageRecord;
 use crate::io::explain::ErrorKind;
 
 /// What signs.
@@ -98,6 +99,81 @@ pub fn password(is_new: bool) -> Result<Option<Vec<u8>>, Failure> {
     Ok(Some(password.into_bytes()))
 }
 
+/// What a person names that is signed or verified.
+pub enum Named {
+    /// An image: see [`Subject`].
+    Image,
+    /// A file, as a bundle.
+    File(PathBuf),
+    /// A folder, as that of a model.
+    Folder(PathBuf),
+}
+
+impl Named {
+    /// What `text` names. What is written as a path (`./x`, `/x`, `x/`, `x.ekiben`) is one, and a name with the host of a
+    /// registry is an image; any other is a file or folder if one is there, unless there is an image of that name as well.
+    pub fn of(session: &Session, text: &str, local: bool) -> Result<Self, Failure> {
+        let path = PathBuf::from(text);
+        let is_path = [".", ".."].contains(&text)
+            || ["/", "./", "../"].iter().any(|start| text.starts_with(start))
+            || [".ekiben", "/"].iter().any(|end| text.ends_with(end));
+        if local || (!is_path && Reference::names_registry(text)) {
+            return Ok(Self::Image);
+        }
+        let named = match (path.is_dir(), path.is_file()) {
+            (true, _) => Self::Folder(path),
+            (_, true) => Self::File(path),
+            _ if is_path => {
+                let explanation = ErrorKind::Usage.named("sign/nothing-there");
+                let explanation =
+                    explanation.hint("an image in the local store that is called so is meant with `--local`");
+                return Err(Failure::new(explanation, format!("there is no file or folder {text}")));
+            }
+            _ => return Ok(Self::Image),
+        };
+        if !is_path && here(session, text).is_ok() {
+            let explanation = ErrorKind::Usage
+                .named("sign/ambiguous")
+                .hint(format!("`./{text}` is what lies there, and `--local` means the image"));
+            return Err(Failure::new(explanation, format!("`{text}` is the name of an image and of what lies there")));
+        }
+        Ok(named)
+    }
+
+    /// Where the signature of a file or folder is kept, unless somewhere else is said; none of an image.
+    pub fn signature(&self, said: Option<PathBuf>) -> Option<PathBuf> {
+        let own = match self {
+            Self::Image => return None,
+            Self::File(path) => {
+                let mut name = path.as_os_str().to_owned();
+                name.push(blob::END);
+                PathBuf::from(name)
+            }
+            Self::Folder(path) => path.join(folder::NAME),
+        };
+        Some(said.unwrap_or(own))
+    }
+}
+
+/// Says that options are of another kind of thing than the one that is named, where any is given.
+pub fn only_for(what: &str, options: &[(&str, bool)]) -> Result<(), Failure> {
+    match options.iter().find(|(_, is_given)| *is_given) {
+        Some((option, _)) => {
+            let explanation = ErrorKind::Usage.named("sign/other-kind");
+            Err(Failure::new(explanation, format!("`{option}` is for {what}")))
+        }
+        None => Ok(()),
+    }
+}
+
+/// The image of the local store that `text` names.
+fn here(session: &Session, text: &str) -> Result<ImageRecord, Failure> {
+    Ok(match text.parse() {
+        Ok(query) => workflow::find(&session.store, &query)?,
+        Err(_) => session.store.image(&Reference::local_name(text)?)?,
+    })
+}
+
 /// An image that is signed or verified, where it lies.
 pub struct Subject {
     /// As it is shown.
@@ -122,11 +198,7 @@ impl Subject {
             let (name, repository) = (reference.to_string(), reference.place());
             return Ok(Self { name, place, top, repository, reference: Some(reference) });
         }
-        let record = match text.parse() {
-            Ok(query) => workflow::find(&session.store, &query)?,
-            Err(_) => session.store.image(&Reference::local_name(text)?)?,
-        };
-        let (record, _) = Image::handed_on(session, record)?;
+        let (record, _) = Image::handed_on(session, here(session, text)?)?;
         let place = Place::Store(session.store.clone());
         let top = place.manifest(&record.digest.to_string())?;
         let repository = record.name.repository().to_owned();
@@ -150,19 +222,24 @@ impl Subject {
     }
 }
 
+/// A number of files, for a person.
+pub fn counted(files: usize) -> String {
+    format!("{files} file{}", if files == 1 { "" } else { "s" })
+}
+
 /// What a key is called: its file, without folders.
 pub fn key_name(name: &str) -> String {
     Path::new(name).file_name().map_or_else(|| name.to_owned(), |name| name.to_string_lossy().into_owned())
 }
 
-/// A key's file is there already.
+/// A file is there already.
 pub fn taken(path: &Path) -> Failure {
     let explanation = ErrorKind::Usage.named("key/exists").hint("choose another name, or remove it yourself");
     Failure::new(explanation, format!("{} is there already", path.display()))
 }
 
 /// Writes a new file, and never over another.
-pub fn write_new(path: &Path, text: &str, mode: u32) -> Result<(), Failure> {
+pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Failure> {
     use std::io::Write as _;
     use std::os::unix::fs::OpenOptionsExt as _;
     let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
@@ -172,7 +249,7 @@ pub fn write_new(path: &Path, text: &str, mode: u32) -> Result<(), Failure> {
         }
         made => made.map_err(|error| std::io::Error::new(error.kind(), format!("{}: {error}", path.display())))?,
     };
-    file.write_all(text.as_bytes())?;
+    file.write_all(bytes)?;
     file.sync_all()?;
     Ok(())
 }

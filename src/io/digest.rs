@@ -67,6 +67,11 @@ impl Digest {
         })
     }
 
+    /// The digest itself, without its name.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// The first 12 hexadecimal digits: enough for a person, never for a machine.
     pub fn short(&self) -> String {
         let mut hex = self.hex();

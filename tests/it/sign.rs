@@ -1,8 +1,9 @@
-//! What is said about images, and who signed them: beside an image in registries with and without an API for that.
+//! What is said about images, and who signed them: beside an image in registries with and without an API for that. And who
+//! signed bundles and folders of models.
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -13,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::home::front::{Front, Said};
 use crate::home::registry::Registry;
-use crate::home::{Home, Ran, program, ran, session, tool};
+use crate::home::{Home, Ran, program, python_programs, ran, session, tool};
 
 #[test]
 fn what_is_about_an_image_is_found_with_the_api_and_without() {
@@ -563,6 +564,355 @@ fn a_policy_says_all_that_is_missing() {
         .ends(8);
 }
 
+/// A home with keys `a` (P-256) and `b` (Ed25519).
+fn with_keys() -> Home {
+    let home = Home::empty();
+    home.key("a", "p256");
+    home.key("b", "ed25519");
+    home
+}
+
+#[test]
+fn a_bundle_is_signed_beside_it_as_cosign_signs_files() {
+    let home = with_keys();
+    let packed = |content: &str| {
+        let folder = home.folder().join(content);
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("w.bin"), content.repeat(200_000)).unwrap();
+        let manifest =
+            "name: w\nversion: \"1\"\nbase: scratch\nmodel: {files: ['*.bin']}\nservice: {command: [/bin/serve]}\n";
+        fs::write(folder.join("ekiben.yaml"), manifest).unwrap();
+        let bundle = home.path(&format!("{content}.ekiben"));
+        home.run(["pack", &folder.display().to_string(), "-o", &bundle]).ok();
+        bundle
+    };
+    let (bundle, other) = (packed("one"), packed("other"));
+    let sign =
+        |key: &str, more: &[&str]| home.with_password(&[&["sign", &bundle, "--key", &home.path(key)], more].concat());
+    let verify = |key: &str, more: &[&str]| home.run([&["verify", &bundle, "--key", &home.path(key)], more].concat());
+    let cosign = |args: &[&str]| ran(of_trixie("cosign", home.folder()).args(args));
+    let digest = ekiben::io::digest::Digest::of(fs::read(&bundle).unwrap()).to_string();
+    verify("a.pub", &[]).ends(8).says("there is no").says("one.ekiben.sig");
+    for key in ["a", "b"] {
+        let file = format!("{key}.sig");
+        let made = sign(&format!("{key}.key"), &["-o", &home.path(&file)]).ok();
+        assert_eq!(made.out.trim(), digest);
+        let seen = verify(&format!("{key}.pub"), &["--signature", &home.path(&file)]).ok();
+        assert!(seen.out.contains(&digest) && seen.out.contains(&format!("{key}.pub")), "{}", seen.out);
+        let takes = |key: &str, bundle: &str| {
+            let (key, file) = (format!("/signing/{key}.pub"), format!("/signing/{file}"));
+            cosign(&["verify-blob", "--insecure-ignore-tlog", "--key", &key, "--signature", &file, bundle])
+        };
+        takes(key, "/signing/one.ekiben").ok();
+        assert_ne!(takes(key, "/signing/other.ekiben").code, Some(0));
+        assert_ne!(takes(if key == "a" { "b" } else { "a" }, "/signing/one.ekiben").code, Some(0));
+        // And what cosign signed.
+        let (key_file, theirs) = (format!("/signing/{key}.key"), format!("/signing/{key}-theirs.sig"));
+        cosign(&[
+            "sign-blob",
+            "--tlog-upload=false",
+            "-y",
+            "--key",
+            &key_file,
+            "--output-signature",
+            &theirs,
+            "/signing/one.ekiben",
+        ])
+        .ok();
+        verify(&format!("{key}.pub"), &["--signature", &home.path(&format!("{key}-theirs.sig"))]).ok();
+    }
+    // Beside it: made once, and never over another.
+    sign("a.key", &[]).ok().says("Signed");
+    sign("a.key", &[]).ok().says("Fresh");
+    sign("b.key", &[]).ends(2).says("is another signature");
+    let seen = verify("b.pub", &["--key", &home.path("a.pub"), "--output", "json"]).ok().json();
+    assert_eq!((&seen["keys"][0]["key"], &seen["digest"]), (&json!("a.pub"), &json!(digest)), "{seen}");
+    verify("b.pub", &[]).ends(8).says("none of the keys has made it of these bytes");
+    // In other bytes the same signature, as OpenSSL has it, and one that a command makes.
+    use base64::Engine as _;
+    let own = home.path("one.ekiben.sig");
+    let text = fs::read_to_string(&own).unwrap();
+    let raw = base64::engine::general_purpose::STANDARD.decode(&text).unwrap();
+    fs::write(home.path("raw.sig"), &raw).unwrap();
+    fs::write(home.path("line.sig"), format!("{text}\n")).unwrap();
+    for file in ["raw.sig", "line.sig"] {
+        verify("a.pub", &["--signature", &home.path(file)]).ok();
+    }
+    ran(tool("openssl").current_dir(home.folder()).args([
+        "ecparam",
+        "-name",
+        "prime256v1",
+        "-genkey",
+        "-noout",
+        "-out",
+        "hsm.pem",
+    ]))
+    .ok();
+    ran(tool("openssl").current_dir(home.folder()).args(["ec", "-in", "hsm.pem", "-pubout", "-out", "hsm.pub"])).ok();
+    let command = format!("openssl dgst -sha256 -sign {}", home.path("hsm.pem"));
+    let by_command = |key: &str| {
+        let (key, out) = (home.path(key), home.path("hsm.sig"));
+        home.run(["sign", &bundle, "--signer", &command, "--public-key", &key, "-o", &out])
+    };
+    by_command("a.pub").ends(1).says("no signature that its public key verifies");
+    by_command("hsm.pub").ok();
+    verify("hsm.pub", &["--signature", &home.path("hsm.sig")]).ok();
+    // Attacks: the signature of another bundle, a byte changed, files cut off.
+    home.with_password(&["sign", &other, "--key", &home.path("a.key")]).ok();
+    verify("a.pub", &["--signature", &home.path("other.ekiben.sig")]).ends(8).says("of these bytes");
+    for (name, content) in
+        [("cut", &text[..40]), ("empty", ""), ("text", "not a signature"), ("long", &text.repeat(300))]
+    {
+        let file = home.write(&format!("{name}.sig"), content).display().to_string();
+        verify("a.pub", &["--signature", &file]).ends(8).says("does not count");
+    }
+    verify("a.pub", &["--signature", &home.path("one")]).ends(1).says("is no file");
+    let bytes = fs::read(&bundle).unwrap();
+    let mut changed = bytes.clone();
+    changed[bytes.len() / 2] ^= 1;
+    for content in [&changed[..], &bytes[..bytes.len() - 1], &[&bytes[..], b"x"].concat(), b""] {
+        fs::write(&bundle, content).unwrap();
+        verify("a.pub", &[]).ends(8).says("of these bytes");
+    }
+    fs::write(&bundle, &bytes).unwrap();
+    verify("a.pub", &[]).ok();
+}
+
+#[test]
+fn what_is_signed_is_told_apart_by_its_name() {
+    let home = with_keys();
+    let (a, policy) = (home.path("a.key"), home.write("p.yaml", "rules: [{images: ['**'], accept: anything}]\n"));
+    let here = |args: &[&str]| {
+        let mut command = home.command(args);
+        ran(command.current_dir(home.folder()).env("COSIGN_PASSWORD", PASSWORD))
+    };
+    let sign = |what: &str, more: &[&str]| here(&[&["sign", what, "--key", &a], more].concat());
+    sign("w", &[]).ends(1).says("no image");
+    sign("./w", &[]).ends(2).says("there is no file or folder ./w");
+    sign("w.ekiben", &[]).ends(2).says("there is no file or folder w.ekiben");
+    pushed(&home, "one", &Registry::start().reference("w:1"));
+    let project = home.path("project-one");
+    home.run(["build", &project, "-t", "w:1"]).ok();
+    home.write("w/model.bin", "weights");
+    home.write("f.ekiben", "no bundle at all, but a file");
+    for ambiguous in ["w", "w:1"] {
+        if ambiguous == "w:1" {
+            home.write("w:1", "a file of that name");
+        }
+        sign(ambiguous, &[]).ends(2).says("is the name of an image and of what lies there").says("--local");
+        here(&["verify", ambiguous, "--key", &home.path("a.pub")]).ends(2).says("`./w");
+    }
+    sign("w:1", &["--local"]).ok().says("sha256:");
+    for (what, signature) in [("./w", "w/model.sig"), ("w/", "w/model.sig"), ("f.ekiben", "f.ekiben.sig")] {
+        sign(what, &[]).ok();
+        assert!(home.folder().join(signature).exists(), "{what}");
+        here(&["verify", what, "--key", &home.path("a.pub")]).ok();
+        sign(what, &["--as", "bundle"]).ends(2).says("`--as` is for images");
+        sign(what, &["--identity", "h/x"]).ends(2).says("`--identity` is for images");
+        let policy = policy.display().to_string();
+        here(&["verify", what, "--key", &home.path("a.pub"), "--policy", &policy])
+            .ends(2)
+            .says("`--policy` is for images");
+    }
+    sign("w:1", &["--local", "-o", "x.sig"]).ends(2).says("for files and folders");
+    sign("f.ekiben", &["--ignore", "x"]).ends(2).says("`--ignore` is for folders");
+    sign("w/", &["--ignore", "../x"]).ends(2).says("leaves the archive's root");
+    // What has the host of a registry is there, whatever lies here.
+    home.write("127.0.0.1:1/w/model.bin", "weights");
+    here(&["verify", "127.0.0.1:1/w", "--key", &home.path("a.pub")]).ends(5);
+}
+
+/// The Python package of OpenSSF's model signing. It needs pyOpenSSL, and does not say so.
+fn model_signing(home: &Home, args: &[&str]) -> Ran {
+    let program = python_programs("model_signing", &["model-signing==1.1.1", "pyOpenSSL"]);
+    ran(Command::new(program).current_dir(home.folder()).args(args))
+}
+
+/// The statement in a signature.
+fn statement_of(path: &str) -> Value {
+    use base64::Engine as _;
+    let bundle: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    let payload = bundle["dsseEnvelope"]["payload"].as_str().unwrap();
+    serde_json::from_slice(&base64::engine::general_purpose::STANDARD.decode(payload).unwrap()).unwrap()
+}
+
+#[test]
+fn a_folder_is_signed_as_model_signing_signs_it() {
+    let home = with_keys();
+    for (path, content) in [
+        ("config.json", "{}"),
+        ("sub/b.bin", "b"),
+        ("sub-c", "c"),
+        ("sub/deep/d.bin", "d"),
+        ("é \"x\".txt", ""),
+        (".git/HEAD", "x"),
+    ] {
+        home.write(&format!("m/{path}"), content);
+    }
+    let openssl = |args: &[&str]| ran(tool("openssl").current_dir(home.folder()).args(args)).ok();
+    openssl(&["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", "plain.key"]);
+    openssl(&["pkey", "-in", "plain.key", "-pubout", "-out", "plain.pub"]);
+    let (folder, own, theirs) = (home.path("m/"), home.path("m/model.sig"), home.path("theirs.sig"));
+    let they_sign = |more: &[&str]| {
+        model_signing(
+            &home,
+            &[&["sign", "key", "m", "--private_key", "plain.key", "--signature", "m/model.sig"], more].concat(),
+        )
+    };
+    let they_verify =
+        |key: &str| model_signing(&home, &["verify", "key", "m", "--public_key", key, "--signature", "m/model.sig"]);
+    let verify = |key: &str| home.run(["verify", &folder, "--key", &home.path(key)]);
+    verify("plain.pub").ends(8).says("there is no");
+    they_sign(&[]).ok();
+    let seen = verify("plain.pub").ok();
+    assert!(seen.out.contains("5 files") && seen.out.contains(".git was not signed"), "{}", seen.out);
+    verify("a.pub").ends(8).says("none of the keys has made it");
+    let of_theirs = statement_of(&own);
+    fs::rename(&own, &theirs).unwrap();
+    home.run(["sign", &folder, "--key", &home.path("plain.key")]).ok();
+    they_verify("plain.pub").ok();
+    assert_ne!(they_verify("a.pub").code, Some(0));
+    // It says the same, file by file, whoever writes it.
+    let (of_ours, digest) = (statement_of(&own), seen.out.lines().last().unwrap().trim_start_matches("sha256:"));
+    assert_eq!(of_ours["subject"], of_theirs["subject"]);
+    assert_eq!(of_ours["subject"][0]["digest"]["sha256"], digest);
+    assert_eq!(of_ours["predicate"]["resources"], of_theirs["predicate"]["resources"]);
+    // Keys of cosign's, and Ed25519, which their program does not know.
+    fs::remove_file(&own).unwrap();
+    home.with_password(&["sign", &folder, "--key", &home.path("a.key")]).ok();
+    they_verify("a.pub").ok();
+    home.with_password(&["sign", &folder, "--key", &home.path("a.key")]).ok().says("Fresh");
+    home.with_password(&["sign", &folder, "--key", &home.path("b.key")]).ends(2).says("is another signature");
+    let elsewhere = home.path("b.sig");
+    fs::remove_file(&own).unwrap();
+    home.with_password(&["sign", &folder, "--key", &home.path("b.key"), "-o", &elsewhere])
+        .ok()
+        .says("ECDSA keys alone");
+    home.run(["verify", &folder, "--key", &home.path("b.pub"), "--signature", &elsewhere]).ok();
+    // What is left out, by them and by us.
+    they_sign(&["--ignore-paths", "m/sub"]).ok();
+    let seen = verify("plain.pub").ok();
+    assert!(seen.out.contains("3 files") && seen.out.contains("sub was not signed"), "{}", seen.out);
+    fs::remove_file(&own).unwrap();
+    home.run(["sign", &folder, "--key", &home.path("plain.key"), "--ignore", "sub/deep"]).ok();
+    they_verify("plain.pub").ok();
+    // Links that stay in the folder, where they were signed.
+    symlink("config.json", home.folder().join("m/link.json")).unwrap();
+    they_sign(&["--allow_symlinks"]).ok();
+    verify("plain.pub").ok();
+    fs::remove_file(home.folder().join("m/link.json")).unwrap();
+    home.write("outside.json", "{}");
+    symlink("../outside.json", home.folder().join("m/link.json")).unwrap();
+    verify("plain.pub").ends(8).says("`link.json` is a link that leads out of the folder");
+}
+
+#[test]
+fn a_folder_that_is_not_what_was_signed_is_refused() {
+    use ekiben::image::sign::{PrivateKey, Signer, bundle};
+    let home = with_keys();
+    let fresh = || {
+        let _ = fs::remove_dir_all(home.folder().join("m"));
+        home.write("m/a.bin", "a");
+        home.write("m/sub/b.bin", "b");
+    };
+    fresh();
+    let folder = home.path("m/");
+    let sign = || home.with_password(&["sign", &folder, "--key", &home.path("a.key")]);
+    sign().ok();
+    let signature = fs::read(home.path("m/model.sig")).unwrap();
+    let verify = || home.run(["verify", &folder, "--key", &home.path("a.pub")]);
+    verify().ok();
+    let path = |name: &str| home.folder().join("m").join(name);
+    let attacks: [(&str, &dyn Fn()); 13] = [
+        ("`a.bin` has another content", &|| fs::write(path("a.bin"), "b").unwrap()),
+        ("`a.bin` has another content", &|| fs::write(path("a.bin"), "").unwrap()),
+        ("`evil.pkl` was added", &|| fs::write(path("evil.pkl"), "x").unwrap()),
+        ("`sub/evil.pkl` was added", &|| fs::write(path("sub/evil.pkl"), "x").unwrap()),
+        ("`sub/.git/x` was added", &|| {
+            fs::create_dir(path("sub/.git")).unwrap();
+            fs::write(path("sub/.git/x"), "x").unwrap();
+        }),
+        ("`sub/b.bin` is missing", &|| fs::remove_file(path("sub/b.bin")).unwrap()),
+        ("`sub/c.bin` was added", &|| fs::rename(path("sub/b.bin"), path("sub/c.bin")).unwrap()),
+        ("`sub/b.bin` is missing", &|| fs::rename(path("sub"), path("bus")).unwrap()),
+        ("`a.bin` is a link", &|| {
+            fs::write(home.folder().join("same"), "a").unwrap();
+            fs::remove_file(path("a.bin")).unwrap();
+            symlink("../same", path("a.bin")).unwrap();
+        }),
+        ("`sub` is a link", &|| {
+            fs::rename(path("sub"), home.folder().join("elsewhere")).unwrap();
+            symlink("../elsewhere", path("sub")).unwrap();
+        }),
+        ("`x\\u{1b}[2J` was added", &|| fs::write(path("x\u{1b}[2J"), "").unwrap()),
+        ("is neither a file nor a folder", &|| drop(ran(tool("mkfifo").arg(path("pipe"))).ok())),
+        ("has a name that is not UTF-8", &|| {
+            use std::os::unix::ffi::OsStrExt as _;
+            fs::write(path("").join(std::ffi::OsStr::from_bytes(b"\xff")), "").unwrap();
+        }),
+    ];
+    for (says, attack) in attacks {
+        fresh();
+        fs::write(path("model.sig"), &signature).unwrap();
+        attack();
+        verify().ends(8).says("is not what was signed").says(says);
+        if says.contains("link") || says.contains("neither") || says.contains("UTF-8") {
+            sign().ends(2).says("cannot be signed").says(says);
+        }
+    }
+    // The signature itself.
+    fresh();
+    verify().ends(8).says("there is no");
+    let text = String::from_utf8(signature.clone()).unwrap();
+    let payload = text.find("payload\":\"").unwrap() + 300;
+    let other = if text.as_bytes()[payload] == b'A' { "B" } else { "A" };
+    for bytes in [
+        text[..text.len() / 2].to_owned(),
+        String::new(),
+        text.replacen("in-toto", "in-tota", 1),
+        text.replacen("dsseEnvelope", "messageSignature", 1),
+        [&text[..payload], other, &text[payload + 1..]].concat(),
+    ] {
+        fs::write(path("model.sig"), bytes).unwrap();
+        verify().ends(8).says("does not count");
+    }
+    fs::remove_file(path("model.sig")).unwrap();
+    ran(tool("mkfifo").arg(path("model.sig"))).ok();
+    verify().ends(1).says("is no file");
+    fs::remove_file(path("model.sig")).unwrap();
+    // Statements that are signed by the right key, and are not what they should be.
+    let pem = fs::read_to_string(home.path("a.key")).unwrap();
+    let signer = Signer::Key(PrivateKey::read(&pem, "a", || Some(PASSWORD.into())).unwrap());
+    fs::write(path("model.sig"), &signature).unwrap();
+    let statement = statement_of(&home.path("m/model.sig"));
+    let changed = |pointer: &str, value: Value| {
+        let mut statement = statement.clone();
+        *statement.pointer_mut(pointer).unwrap() = value;
+        let bytes =
+            bundle::written(&signer, statement.to_string().as_bytes(), &ekiben::io::digest::Digest::of("")).unwrap();
+        fs::write(path("model.sig"), bytes).unwrap();
+        verify()
+    };
+    changed("/subject/0/name", json!("another name")).ok();
+    for (pointer, value, says) in [
+        ("/predicate/resources/0/name", json!("../m/a.bin"), "no path in a folder"),
+        ("/predicate/resources/0/name", json!(path("a.bin")), "no path in a folder"),
+        ("/predicate/resources/0/name", json!("sub/b.bin"), "twice"),
+        ("/predicate/resources/0/algorithm", json!("blake3"), "hashed with `blake3`, and sha256 is read"),
+        ("/predicate/serialization/hash_type", json!("blake2"), "hashed with `blake2`, and sha256 is read"),
+        ("/predicate/serialization/method", json!("shards"), "listed by `shards`"),
+        ("/predicate/serialization/ignore_paths", json!(["."]), "no path in a folder"),
+        ("/predicate/serialization/ignore_paths", json!(["../m"]), "no path in a folder"),
+        ("/predicate/serialization/ignore_paths", json!(["sub"]), "`sub/b.bin` is missing"),
+        ("/predicate/resources", json!([]), "not that of the files"),
+        ("/subject", json!([]), "not one subject"),
+        ("/predicateType", json!("https://model_signing/Digests/v0.1"), "another version"),
+        ("/predicateType", json!("https://sigstore.dev/cosign/sign/v1"), "something else than a folder"),
+    ] {
+        changed(pointer, value).ends(8).says(says);
+    }
+}
+
 /// Signature documents with bytes changed, cut and put together. `EKIBEN_MUTATIONS` says how many; 2,000 without it.
 #[test]
 fn no_document_brings_the_verifier_down() {
@@ -618,4 +968,64 @@ fn no_document_brings_the_verifier_down() {
             assert_eq!(good.claim, claim);
         }
     }
+}
+
+/// Signatures of a folder and of a file with bytes changed, and statements that the right key signs though they are changed.
+#[test]
+fn no_document_brings_the_verifier_of_folders_down() {
+    use ekiben::image::sign::{Algorithm, PrivateKey, Signer, blob, bundle, folder};
+    use ekiben::io::digest::Digest;
+    use ekiben::io::progress::Progress;
+    use rand::{Rng as _, SeedableRng as _};
+    let count: u64 = std::env::var("EKIBEN_MUTATIONS").ok().and_then(|text| text.parse().ok()).unwrap_or(2_000);
+    let home = tempfile::tempdir().unwrap();
+    let root = home.path().join("m");
+    fs::create_dir_all(root.join("sub")).unwrap();
+    fs::write(root.join("a.bin"), "a").unwrap();
+    fs::write(root.join("sub/b.bin"), "b").unwrap();
+    let (signer, silent) = (Signer::Key(PrivateKey::new(Algorithm::Ed25519)), Progress::silent());
+    let key = signer.public().unwrap();
+    let signature = root.join("model.sig");
+    let made = folder::sign(&silent, &signer, &root, &signature, &[]).unwrap();
+    fs::write(&signature, &made.bytes).unwrap();
+    let statement = statement_of(&signature.display().to_string()).to_string().into_bytes();
+    let (of_file, digest) = blob::sign(&silent, &signer, &root.join("a.bin")).unwrap();
+    let originals = [statement, made.bytes, of_file.into_bytes()];
+    let mut random = rand::rngs::StdRng::seed_from_u64(5);
+    let mut good = 0;
+    for round in 0..count {
+        let which = (round % 3) as usize;
+        let mut bytes = originals[which].clone();
+        for _ in 0..random.gen_range(1..4) {
+            let at = random.gen_range(0..bytes.len().max(1)).min(bytes.len());
+            match random.gen_range(0..5) {
+                0 if at < bytes.len() => bytes[at] = random.r#gen(),
+                1 if at < bytes.len() => bytes[at] ^= 1 << random.gen_range(0..8),
+                2 if random.gen_bool(0.2) => bytes.truncate(at),
+                3 => {
+                    let other = &originals[random.gen_range(0..3)];
+                    let from = random.gen_range(0..other.len());
+                    bytes.splice(at..at, other[from..(from + 30).min(other.len())].iter().copied());
+                }
+                4 if at < bytes.len() => drop(bytes.remove(at)),
+                _ => {}
+            }
+        }
+        if which == 2 {
+            fs::write(&signature, &bytes).unwrap();
+            let verified = blob::verify(&silent, &root.join("a.bin"), &signature, &[&key]);
+            assert!(verified.is_err() || verified.is_ok_and(|verified| verified.digest == digest));
+            continue;
+        }
+        if which == 0 {
+            bytes = bundle::written(&signer, &bytes, &Digest::of("")).unwrap();
+        }
+        fs::write(&signature, &bytes).unwrap();
+        // Whatever was signed: what is verified is what lies there, all of it.
+        if let Ok(verified) = folder::verify(&silent, &root, &signature, &[&key]) {
+            assert_eq!((verified.model.digest, verified.model.files), (made.model.digest, 2));
+            good += 1;
+        }
+    }
+    assert!(good > 0, "what changes nothing that counts is taken");
 }

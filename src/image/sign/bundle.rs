@@ -109,21 +109,29 @@ pub fn statement(claim: &Claim) -> Vec<u8> {
 /// # Errors
 /// When the signer does not sign.
 pub fn signed(signer: &Signer, statement: &[u8], predicate: &str) -> Result<Artifact, Error> {
+    let bundle = written(signer, statement, &signer.public()?.fingerprint())?;
+    let mut artifact = Artifact::of(MEDIA_TYPE, MEDIA_TYPE, bundle);
+    let annotations = [("dev.sigstore.bundle.content", "dsse-envelope"), (PREDICATE, predicate)];
+    artifact.annotations = annotations.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    Ok(artifact)
+}
+
+/// A bundle with an in-toto statement, signed. `hint` is what tells the key from others.
+///
+/// # Errors
+/// When the signer does not sign.
+pub fn written(signer: &Signer, statement: &[u8], hint: &Digest) -> Result<Vec<u8>, Error> {
     let signature = signer.sign(&encoded(IN_TOTO, statement))?;
-    let hint = signer.public()?.fingerprint().hex();
     let bundle = json!({
         "mediaType": MEDIA_TYPE,
-        "verificationMaterial": { "publicKey": { "hint": hint } },
+        "verificationMaterial": { "publicKey": { "hint": hint.hex() } },
         "dsseEnvelope": {
             "payload": BASE64.encode(statement),
             "payloadType": IN_TOTO,
             "signatures": [{ "sig": BASE64.encode(signature) }],
         },
     });
-    let mut artifact = Artifact::of(MEDIA_TYPE, MEDIA_TYPE, bundle.to_string().into_bytes());
-    let annotations = [("dev.sigstore.bundle.content", "dsse-envelope"), (PREDICATE, predicate)];
-    artifact.annotations = annotations.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-    Ok(artifact)
+    Ok(bundle.to_string().into_bytes())
 }
 
 /// Opens a bundle that any of `keys` has signed.

@@ -5,22 +5,27 @@
 //! (<https://github.com/secure-systems-lab/go-securesystemslib>, `encrypted`). Plain PKCS#8 is read as well. A public key is
 //! PEM of a `SubjectPublicKeyInfo`. ECDSA with P-256 and SHA-256 signs in DER, Ed25519 as RFC 8032 has it.
 
+use std::cell::RefCell;
 use std::fmt;
-use std::io::Write as _;
-use std::process::{Command, Stdio};
+use std::io::{self, Read, Write as _};
+use std::process::{ChildStdin, Command, Stdio};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use crypto_secretbox::aead::Aead as _;
 use crypto_secretbox::{KeyInit as _, XSalsa20Poly1305};
-use ed25519_dalek::{Signer as _, SigningKey as Ed25519Key, VerifyingKey as Ed25519PublicKey};
+use ed25519_dalek::hazmat::{ExpandedSecretKey, raw_sign_byupdate};
+use ed25519_dalek::{
+    Digest as _, Sha512, SignatureError, Signer as _, SigningKey as Ed25519Key, VerifyingKey as Ed25519PublicKey,
+};
+use p256::ecdsa::signature::hazmat::{PrehashSigner as _, PrehashVerifier as _};
 use p256::ecdsa::{DerSignature, SigningKey as P256Key, VerifyingKey as P256PublicKey};
 use p256::elliptic_curve::rand_core::{OsRng, RngCore as _};
 use p256::elliptic_curve::zeroize::Zeroizing;
 use p256::pkcs8::{DecodePrivateKey as _, DecodePublicKey as _, EncodePrivateKey as _, EncodePublicKey as _};
 use serde::{Deserialize, Serialize};
 
-use crate::io::digest::Digest;
+use crate::io::digest::{Digest, Hasher};
 use crate::io::explain::{ErrorKind, Explain, Explanation};
 
 /// What a key is in.
@@ -35,8 +40,8 @@ pub const LARGEST_KEY: u64 = 64 << 10;
 /// Memory that scrypt may take for a key of somebody's, in bytes: cosign's own takes 64 MiB.
 const MOST_MEMORY: u64 = 256 << 20;
 
-/// Longest signature that a command may give, in bytes.
-const LONGEST_SIGNATURE: usize = 16 << 10;
+/// Longest signature that a command or a file may give, in bytes.
+pub(super) const LONGEST_SIGNATURE: usize = 16 << 10;
 
 /// Why something is no key, or does not sign.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +74,9 @@ pub enum Error {
         /// What it did.
         why: String,
     },
+    /// What is to be signed cannot be read.
+    #[error(transparent)]
+    Io(#[from] io::Error),
 }
 
 impl Explain for Error {
@@ -82,6 +90,7 @@ impl Explain for Error {
                 ErrorKind::Usage.named("key/no-password").hint("set EKIBEN_KEY_PASSWORD or COSIGN_PASSWORD")
             }
             Self::Signer { .. } => ErrorKind::Failure.named("key/signer"),
+            Self::Io(error) => error.explain(),
         }
     }
 }
@@ -188,6 +197,48 @@ impl PublicKey {
     }
 }
 
+/// Reads `message` once, as a stream: which of `keys` have made `signature` of it, and its digest.
+///
+/// # Errors
+/// Those of the reader.
+pub fn signers_of(keys: &[&PublicKey], signature: &[u8], message: impl Read) -> io::Result<(Vec<usize>, Digest)> {
+    let of_ed25519 = |key: &&PublicKey| match &key.inner {
+        // A key of small order is none that is read, so that this is as strict as need be.
+        Public::Ed25519(key) => key.verify_stream(&ed25519_dalek::Signature::from_slice(signature).ok()?).ok(),
+        Public::P256(_) => None,
+    };
+    let mut streams: Vec<_> = keys.iter().map(of_ed25519).collect();
+    let digest = pass(message, |piece| {
+        streams.iter_mut().flatten().for_each(|stream| stream.update(piece));
+        Ok(())
+    })?;
+    let of_p256 = DerSignature::from_bytes(signature).ok();
+    let has_made = |(key, stream): (&&PublicKey, Option<ed25519_dalek::StreamVerifier>)| match &key.inner {
+        Public::P256(key) => {
+            of_p256.as_ref().is_some_and(|signature| key.verify_prehash(digest.as_bytes(), signature).is_ok())
+        }
+        Public::Ed25519(_) => stream.is_some_and(|stream| stream.finalize_and_verify().is_ok()),
+    };
+    let made = keys.iter().zip(streams).map(has_made);
+    Ok((made.enumerate().filter(|(_, made)| *made).map(|(index, _)| index).collect(), digest))
+}
+
+/// Reads `message` to its end and hands on the pieces; gives its digest.
+fn pass(mut message: impl Read, mut take: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<Digest> {
+    let (mut hasher, mut buffer) = (Hasher::new(), vec![0; 1 << 20]);
+    loop {
+        match message.read(&mut buffer) {
+            Ok(0) => return Ok(hasher.finish()),
+            Ok(read) => {
+                hasher.update(&buffer[..read]);
+                take(&buffer[..read])?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 impl PrivateKey {
     /// A new one.
     pub fn new(algorithm: Algorithm) -> Self {
@@ -261,6 +312,46 @@ impl PrivateKey {
             Self::Ed25519(key) => key.sign(message).to_bytes().to_vec(),
         }
     }
+
+    /// The signature of what `open` opens, and its digest.
+    fn sign_stream<R: Read>(&self, open: impl Fn() -> io::Result<R>) -> Result<(Vec<u8>, Digest), Error> {
+        let failed = || io::Error::other("the key does not sign");
+        match self {
+            Self::P256(key) => {
+                let digest = pass(open()?, |_| Ok(()))?;
+                let signature: DerSignature = key.sign_prehash(digest.as_bytes()).map_err(|_| failed())?;
+                Ok((signature.as_bytes().to_vec(), digest))
+            }
+            Self::Ed25519(key) => {
+                // It is read twice. Had it changed between, the two halves of the signature would give the key away, so
+                // that then there is none.
+                let seen = RefCell::new(Ok(None));
+                let read = |hasher: &mut Sha512| {
+                    let digest = open().and_then(|message| {
+                        pass(message, |piece| {
+                            hasher.update(piece);
+                            Ok(())
+                        })
+                    });
+                    let before = seen.replace(Ok(None));
+                    let now = match (before, digest) {
+                        (Ok(Some(before)), Ok(digest)) if before != digest => {
+                            Err(io::Error::other("what is to be signed changes while it is read"))
+                        }
+                        (Err(error), _) | (_, Err(error)) => Err(error),
+                        (_, Ok(digest)) => Ok(Some(digest)),
+                    };
+                    let is_fine = now.is_ok();
+                    *seen.borrow_mut() = now;
+                    if is_fine { Ok(()) } else { Err(SignatureError::new()) }
+                };
+                let secret = ExpandedSecretKey::from(key.as_bytes());
+                let signature = raw_sign_byupdate::<Sha512, _>(&secret, read, &key.verifying_key());
+                let digest = seen.into_inner()?.ok_or_else(failed)?;
+                Ok((signature.map_err(|_| failed())?.to_bytes().to_vec(), digest))
+            }
+        }
+    }
 }
 
 /// Who signs: a key that is here, or a command in front of one that is elsewhere.
@@ -293,34 +384,77 @@ impl Signer {
     /// # Errors
     /// When a command fails, or gives what its public key does not verify.
     pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Error> {
+        match self {
+            Self::Key(key) => Ok(key.sign(message)),
+            Self::Command { command, public } => {
+                // One that does not read what it signs says so by its signature.
+                let feed = |mut stdin: ChildStdin| drop(stdin.write_all(message));
+                asked(command, feed, |signature| Ok(public.verifies(message, signature)))
+            }
+        }
+    }
+
+    /// The signature of what `open` opens, read as a stream as often as the key needs, and its digest.
+    ///
+    /// # Errors
+    /// As [`Signer::sign`], and when it cannot be read or is not the same each time.
+    pub fn sign_stream<R: Read>(&self, open: impl Fn() -> io::Result<R>) -> Result<(Vec<u8>, Digest), Error> {
         let (command, public) = match self {
-            Self::Key(key) => return Ok(key.sign(message)),
+            Self::Key(key) => return key.sign_stream(open),
             Self::Command { command, public } => (command, public),
         };
-        let failed = |why: String| Error::Signer { command: command.clone(), why };
-        let could_not = |error: std::io::Error| failed(format!("could not be run: {error}"));
-        let mut child = Command::new("/bin/sh")
-            .args(["-c", command])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
-            .spawn()
-            .map_err(could_not)?;
-        // One that does not read what it signs says so by its signature.
-        let _ = child.stdin.take().map(|mut stdin| stdin.write_all(message));
-        let output = child.wait_with_output().map_err(could_not)?;
-        if !output.status.success() {
-            return Err(failed(format!("ended with {}", output.status)));
-        }
-        if output.stdout.len() > LONGEST_SIGNATURE {
-            return Err(failed("gave more than a signature".to_owned()));
-        }
-        let text = std::str::from_utf8(&output.stdout).ok();
-        let decoded = text.and_then(|text| BASE64.decode(text.split_whitespace().collect::<String>()).ok());
-        let candidates = [Some(output.stdout.clone()), decoded];
-        let signature = candidates.into_iter().flatten().find(|signature| public.verifies(message, signature));
-        signature.ok_or_else(|| failed("gave no signature that its public key verifies".to_owned()))
+        let message = open()?;
+        let feed = |mut stdin: ChildStdin| {
+            let mut message = message;
+            drop(io::copy(&mut message, &mut stdin));
+        };
+        let mut digest = None;
+        let signature = asked(command, feed, |signature| {
+            let (signers, of) = signers_of(&[public], signature, open()?)?;
+            digest = Some(of);
+            Ok(!signers.is_empty())
+        })?;
+        let digest = digest.ok_or_else(|| io::Error::other("nothing was signed"))?;
+        Ok((signature, digest))
     }
+}
+
+/// What `command` signs of what `feed` writes to it: raw or in base64, as `verifies` takes it.
+fn asked(
+    command: &str,
+    feed: impl FnOnce(ChildStdin),
+    mut verifies: impl FnMut(&[u8]) -> io::Result<bool>,
+) -> Result<Vec<u8>, Error> {
+    let failed = |why: String| Error::Signer { command: command.to_owned(), why };
+    let could_not = |error: io::Error| failed(format!("could not be run: {error}"));
+    let mut child = Command::new("/bin/sh")
+        .args(["-c", command])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .spawn()
+        .map_err(could_not)?;
+    child.stdin.take().map(feed);
+    let output = child.wait_with_output().map_err(could_not)?;
+    if !output.status.success() {
+        return Err(failed(format!("ended with {}", output.status)));
+    }
+    if output.stdout.len() > LONGEST_SIGNATURE {
+        return Err(failed("gave more than a signature".to_owned()));
+    }
+    for signature in candidates(&output.stdout) {
+        if verifies(&signature)? {
+            return Ok(signature);
+        }
+    }
+    Err(failed("gave no signature that its public key verifies".to_owned()))
+}
+
+/// What may be a signature in `bytes`: they themselves, or what they are the base64 of.
+pub(super) fn candidates(bytes: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+    let text = std::str::from_utf8(bytes).ok();
+    let decoded = text.and_then(|text| BASE64.decode(text.split_whitespace().collect::<String>()).ok());
+    [Some(bytes.to_vec()), decoded].into_iter().flatten()
 }
 
 /// A private key encrypted.
@@ -447,6 +581,32 @@ mod tests {
             *other.last_mut().unwrap() ^= 1;
             assert!(!public.verifies(b"message", &other));
         }
+    }
+
+    #[test]
+    fn a_stream_is_signed_as_what_lies_in_memory_is() {
+        let message: Vec<u8> = (0..3_000_000u32).map(|number| number as u8).collect();
+        let (p256, ed25519) = (PrivateKey::new(Algorithm::P256), PrivateKey::new(Algorithm::Ed25519));
+        let (first, second) = (p256.public().unwrap(), ed25519.public().unwrap());
+        for (index, key) in [p256, ed25519].into_iter().enumerate() {
+            let (signature, digest) = key.sign_stream(|| Ok(message.as_slice())).unwrap();
+            assert_eq!((&signature, digest), (&key.sign(&message), Digest::of(&message)));
+            let signers = |message: &[u8]| signers_of(&[&first, &second], &signature, message).unwrap().0;
+            assert_eq!((signers(&message), signers(&message[1..])), (vec![index], vec![]));
+            assert!(signers_of(&[&first, &second], &signature[1..], message.as_slice()).unwrap().0.is_empty());
+        }
+    }
+
+    #[test]
+    fn what_changes_while_it_is_read_is_not_signed() {
+        let key = PrivateKey::new(Algorithm::Ed25519);
+        let times = std::cell::Cell::new(0);
+        let error = key.sign_stream(|| {
+            times.set(times.get() + 1);
+            Ok(io::Cursor::new(vec![times.get(); 9]))
+        });
+        assert!(error.unwrap_err().to_string().contains("changes while it is read"));
+        assert_eq!(times.get(), 2);
     }
 
     #[test]

@@ -1,11 +1,13 @@
-//! Signatures of images: made with a key and kept beside the image, found there and verified.
+//! Signatures: of images, made with a key and kept beside the image, found there and verified; of files and folders.
 //!
 //! Invariants: what is signed and verified is a digest, never a tag; a signature counts only if a key that was given has made
 //! it and it names the very digest; whatever cannot be read is no signature, and why is told. What lies beside an image is what
-//! its registry shows: one that hides signatures makes an image unsigned, never signed. Formats: [`simple`], [`bundle`].
+//! its registry shows: one that hides signatures makes an image unsigned, never signed. Formats: [`simple`], [`bundle`]. Files have theirs beside them ([`blob`]), folders in them ([`folder`]).
 
+pub mod blob;
 pub mod bundle;
 mod carry;
+pub mod folder;
 mod key;
 mod place;
 pub mod simple;
@@ -14,9 +16,13 @@ pub use carry::{carry, subjects};
 pub use key::{Algorithm, Error as KeyError, LARGEST_KEY, PrivateKey, PublicKey, Signer};
 pub use place::{Beside, Place, Signed};
 
+use std::io;
+use std::path::{Path, PathBuf};
+
 use serde::Serialize;
 
 use crate::image::{registry, store};
+use crate::io::content::{self, Content};
 use crate::io::digest::Digest;
 use crate::io::explain::{ErrorKind, Explain, Explanation};
 
@@ -47,6 +53,71 @@ pub enum Error {
         /// The image.
         subject: Digest,
     },
+    /// A file or folder has no signature.
+    #[error("{} is not signed: there is no {}", what.display(), signature.display())]
+    NoSignature {
+        /// The file or folder.
+        what: PathBuf,
+        /// Where its signature would be.
+        signature: PathBuf,
+    },
+    /// The signature of a file or folder does not count.
+    #[error("{} is not signed: {} does not count: {why}", what.display(), signature.display())]
+    NotSigned {
+        /// The file or folder.
+        what: PathBuf,
+        /// Where its signature is.
+        signature: PathBuf,
+        /// Why, as a fragment.
+        why: String,
+    },
+    /// The signature of a folder is good, and of another content.
+    #[error("{} is not what was signed:{}", folder.display(), list(differences))]
+    Changed {
+        /// The folder.
+        folder: PathBuf,
+        /// What is different.
+        differences: Vec<String>,
+    },
+    /// A folder has what cannot be signed.
+    #[error("{} cannot be signed:{}", folder.display(), list(faults))]
+    Unsignable {
+        /// The folder.
+        folder: PathBuf,
+        /// What it has.
+        faults: Vec<String>,
+    },
+    /// A file is another one now, or cannot be read.
+    #[error(transparent)]
+    Content(#[from] content::Error),
+    /// The disk says no.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// The first of many things, one a line.
+fn list(things: &[String]) -> String {
+    const SHOWN: usize = 20;
+    let mut text: String = things.iter().take(SHOWN).map(|thing| format!("\n  - {thing}")).collect();
+    if things.len() > SHOWN {
+        text += &format!("\n  - and {} more", things.len() - SHOWN);
+    }
+    text
+}
+
+/// The signature of `what`, of at most `limit` bytes.
+fn small(what: &Path, signature: &Path, limit: u64) -> Result<Vec<u8>, Error> {
+    match Content::file(signature) {
+        Ok(content) if content.size() > limit => {
+            let why = format!("it is larger than {limit} bytes");
+            Err(Error::NotSigned { what: what.to_owned(), signature: signature.to_owned(), why })
+        }
+        Ok(content) => Ok(content.read(limit)?),
+        Err(content::Error::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
+            Err(Error::NoSignature { what: what.to_owned(), signature: signature.to_owned() })
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 impl Explain for Error {
@@ -57,6 +128,13 @@ impl Explain for Error {
             Self::Store(error) => error.explain(),
             Self::NotSignatures => ErrorKind::Failure.named("sign/not-signatures"),
             Self::TooMany { .. } => ErrorKind::Refused.named("sign/too-many"),
+            Self::NoSignature { .. } | Self::NotSigned { .. } => ErrorKind::Refused.named("verify/unsigned"),
+            Self::Changed { .. } => ErrorKind::Refused.named("verify/changed"),
+            Self::Unsignable { .. } => ErrorKind::Usage
+                .named("sign/unsignable")
+                .hint("leave it out with `--ignore PATH`, or put a copy without links there (`cp -rL`)"),
+            Self::Content(error) => error.explain(),
+            Self::Io(error) => error.explain(),
         }
     }
 }
