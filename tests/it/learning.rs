@@ -288,8 +288,8 @@ fn a_job_trains_the_service_answers_and_messages_ask_and_train() {
     let answers = |of: &str, path: &str| {
         let pods = pods(of);
         let address = pods.first().and_then(|pod| Some(format!("http://{}:3000", pod["status"]["podIP"].as_str()?)))?;
-        let method = if path == "/predict" { "POST" } else { "GET" };
-        std::panic::catch_unwind(|| ask(&address, method, path, r#"{"x": 1}"#)).ok()
+        let (method, body) = if path == "/predict" { ("POST", r#"{"x": 1}"#) } else { ("GET", "") };
+        std::panic::catch_unwind(|| ask(&address, method, path, body)).ok()
     };
     let says = |path: &str| answers("there", path).unwrap_or_default();
     for part in ["there", "there-consume"] {

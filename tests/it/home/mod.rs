@@ -444,7 +444,8 @@ fn asked(address: &str, method: &str, path: &str, body: &str) -> std::io::Result
     connection.set_read_timeout(Some(PATIENCE))?;
     let length = body.len();
     let head = format!("{method} {path} HTTP/1.0\r\nhost: {host}\r\ncontent-type: application/json\r\n");
-    write!(connection, "{head}content-length: {length}\r\n\r\n{body}")?;
+    // In one piece: what comes behind an answer that needed none of it resets the connection.
+    connection.write_all(format!("{head}content-length: {length}\r\n\r\n{body}").as_bytes())?;
     let mut answer = String::new();
     connection.read_to_string(&mut answer)?;
     let (head, body) =
