@@ -83,6 +83,7 @@ impl Gate {
         }
         let outside = Demand { base: None, licenses: None, no_commands: false, no_pickles: false, ..demand.clone() };
         let mut missing = outside.missing(name, &facts);
+        let lacks_signatures = demand.refused.is_none() && !missing.is_empty();
         // What nobody vouches for is not unpacked for a look.
         if missing.is_empty() && demand.looks_inside() {
             match image {
@@ -95,7 +96,7 @@ impl Gate {
         }
         let Some(digest) = tops.first().copied().filter(|_| !missing.is_empty()) else { return Ok(()) };
         let name = name.tagged().unwrap_or_else(|| name.place());
-        Err(Refusal { name, digest, policy: self.shown.clone(), missing }.into())
+        Err(Refusal { name, digest, policy: self.shown.clone(), missing, lacks_signatures }.into())
     }
 }
 

@@ -11,7 +11,7 @@ use fs_err as fs;
 
 use super::Error;
 use super::input::Input;
-use crate::base::python::{self, Package, StandIn, Uv};
+use crate::base::python::{self, StandIn, Uv};
 use crate::base::{self, LockedBase};
 use crate::bundle::{self, Bundle, VENDOR};
 use crate::image;
@@ -62,14 +62,15 @@ pub fn add(session: &Session, input: &mut Input) -> Result<(), Error> {
     }
     let spec = input.manifest.base_spec();
     for (&platform, locked) in &input.lock.platforms {
-        let standing = &*locked.standing();
+        let standing = locked.standing();
         // What commands were executed upon is looked at by whoever asks what they have made.
-        for locked in [locked, standing] {
+        let upon = matches!(standing, Cow::Owned(_)).then_some(locked);
+        for locked in upon.into_iter().chain([&*standing]) {
             for part in base::parts(session, spec, &locked.base, platform, &user, &locked.system)? {
                 add(&mut input.bundle, Kind::Base, &part.name, part.digest)?;
             }
         }
-        let locked = standing;
+        let locked = &*standing;
         let Some(python) = input.lock.python else { continue };
         let target = base::target(&locked.base, python, platform)?;
         let project = session.store.scratch().map_err(layer::Error::from)?;
@@ -164,9 +165,8 @@ pub(super) fn wheels(
     locked: &LockedPlatform,
     folder: &Path,
 ) -> Result<bool, Error> {
-    let is_remote = |package: &&Package| package.url.as_ref().is_none_or(|url| url.contains("://"));
     let mut found = Vec::new();
-    for package in locked.python.iter().filter(is_remote) {
+    for package in locked.python.iter().filter(|package| package.is_fetched()) {
         let of_package = |digest: &Digest| package.digests.contains(digest);
         let before = found.len();
         found.extend(bundle.vendored().iter().filter(|(_, member)| of_package(&member.digest)));

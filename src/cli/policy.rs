@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::{Context, Failure};
 use crate::build::built::Built;
-use crate::build::gate::Gate;
+use crate::build::gate::{self, Gate};
 use crate::build::workflow;
 use crate::formats::diagnostic::Diagnostics;
 use crate::image::Image;
@@ -79,8 +79,12 @@ pub fn judge_here(session: &Session, gate: &Gate, built: &Built) -> Result<(), F
         tops.extend(index.choose_any().map(|image| image.digest));
     }
     gate.judge(session, &name_here(&built.name), &place, &tops, Some(&built.image)).map_err(|error| {
-        let hint = "signatures come along with `ekiben pull --policy`; `ekiben sign NAME` signs here";
-        Failure::from(error).or_hint(hint)
+        let lacks_signatures = matches!(&error, gate::Error::Refused(refusal) if refusal.lacks_signatures);
+        let failure = Failure::from(error);
+        match lacks_signatures {
+            true => failure.or_hint("signatures come along with `ekiben pull --policy`; `ekiben sign NAME` signs here"),
+            false => failure,
+        }
     })
 }
 

@@ -60,6 +60,13 @@ pub struct Package {
     pub digests: Vec<Digest>,
 }
 
+impl Package {
+    /// Whether it comes from an index or an address, and is no wheel of the project's own.
+    pub fn is_fetched(&self) -> bool {
+        self.url.as_ref().is_none_or(|url| url.contains("://"))
+    }
+}
+
 /// What the packages are for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {

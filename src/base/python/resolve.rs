@@ -104,36 +104,44 @@ fn preferences(packages: &[Package]) -> String {
     text
 }
 
-/// A pylock.toml, as far as it matters here.
+/// A pylock.toml (PEP 751), as far as it matters here.
 #[derive(Deserialize)]
-struct Pylock {
+pub(super) struct Pylock {
     #[serde(default)]
-    packages: Vec<LockedPackage>,
+    pub(super) packages: Vec<LockedPackage>,
 }
 
 #[derive(Deserialize)]
-struct LockedPackage {
-    name: String,
+pub(super) struct LockedPackage {
+    pub(super) name: String,
     version: Option<String>,
     #[serde(default)]
-    wheels: Vec<PylockFile>,
-    archive: Option<PylockFile>,
+    pub(super) wheels: Vec<PylockFile>,
+    pub(super) archive: Option<PylockFile>,
     vcs: Option<toml::Table>,
     directory: Option<toml::Table>,
 }
 
 #[derive(Deserialize)]
-struct PylockFile {
-    url: Option<String>,
-    path: Option<String>,
+pub(super) struct PylockFile {
+    pub(super) name: Option<String>,
+    pub(super) url: Option<String>,
+    pub(super) path: Option<String>,
+    /// In bytes.
+    pub(super) size: Option<u64>,
     #[serde(default)]
-    hashes: BTreeMap<String, String>,
+    pub(super) hashes: BTreeMap<String, String>,
+}
+
+impl Pylock {
+    pub(super) fn read(text: &str) -> Result<Self, Error> {
+        toml::from_str(text).map_err(|error| Error::Answer(error.message().to_owned()))
+    }
 }
 
 /// `folder` is where the file lies: paths in it are relative to that.
 fn read(pylock: &str, project: &Path, folder: &Path) -> Result<Vec<Package>, Error> {
-    let pylock: Pylock = toml::from_str(pylock).map_err(|error| Error::Answer(error.message().to_owned()))?;
-    let mut packages = pylock
+    let mut packages = Pylock::read(pylock)?
         .packages
         .into_iter()
         .map(|package| read_package(package, project, folder))

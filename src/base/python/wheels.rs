@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use fs_err as fs;
-use serde::Deserialize;
 use url::Url;
 
 use super::refusal::Refusal;
+use super::resolve::{Pylock, PylockFile};
 use super::{Error, Package, Target, Uv, index};
 use crate::base::requirements::Requirements;
 use crate::image::session::Session;
@@ -24,31 +24,6 @@ pub struct Wheel {
     pub digest: Digest,
 }
 
-/// A pylock.toml (PEP 751), as far as it says where wheels lie.
-#[derive(Deserialize)]
-struct Pylock {
-    #[serde(default)]
-    packages: Vec<Listed>,
-}
-
-#[derive(Deserialize)]
-struct Listed {
-    name: String,
-    #[serde(default)]
-    wheels: Vec<File>,
-    archive: Option<File>,
-}
-
-#[derive(Deserialize)]
-struct File {
-    name: Option<String>,
-    url: Option<String>,
-    path: Option<String>,
-    size: Option<u64>,
-    #[serde(default)]
-    hashes: BTreeMap<String, String>,
-}
-
 /// Brings the wheels of `packages` into the store, all that will do for `target`, of which an installer takes the one that it
 /// would take from the index. Those of the project's own are left out. `scratch` is an empty folder.
 ///
@@ -62,8 +37,7 @@ pub fn fetch(
     requirements: &Requirements,
     scratch: &Path,
 ) -> Result<Vec<Wheel>, Error> {
-    let is_remote = |package: &&Package| package.url.as_ref().is_none_or(|url| url.contains("://"));
-    let wanted: Vec<_> = packages.iter().filter(is_remote).collect();
+    let wanted: Vec<_> = packages.iter().filter(|package| package.is_fetched()).collect();
     if wanted.is_empty() {
         return Ok(Vec::new());
     }
@@ -99,7 +73,7 @@ fn listed(
     target: &Target,
     requirements: &Requirements,
     scratch: &Path,
-) -> Result<BTreeMap<String, Vec<(File, Digest)>>, Error> {
+) -> Result<BTreeMap<String, Vec<(PylockFile, Digest)>>, Error> {
     let line = |package: &&Package| match &package.url {
         None => format!("{}=={}\n", package.name, package.version),
         Some(url) => format!("{} @ {}\n", package.name, requirements.address(&package.name).unwrap_or(url)),
@@ -117,12 +91,11 @@ fn listed(
         let target = format!("Python {} on {}", target.python, target.platform);
         return Err(Refusal::of(&output.stderr, &target).into());
     }
-    let pylock: Pylock = toml::from_str(&fs::read_to_string(scratch.join("pylock.toml"))?)
-        .map_err(|error| Error::Answer(error.message().to_owned()))?;
+    let pylock = Pylock::read(&fs::read_to_string(scratch.join("pylock.toml"))?)?;
     let mut found = BTreeMap::new();
     for package in pylock.packages {
         let files = package.wheels.into_iter().chain(package.archive);
-        let with_digest = |file: File| {
+        let with_digest = |file: PylockFile| {
             let digest = Digest::from_hex(file.hashes.get("sha256")?).ok()?;
             Some((file, digest))
         };
@@ -131,7 +104,7 @@ fn listed(
     Ok(found)
 }
 
-impl File {
+impl PylockFile {
     /// Puts it into the store, if it has the digest; gives its name. Paths are meant from `folder`.
     fn bring(&self, session: &Session, digest: &Digest, folder: &Path, task: &Task) -> Result<String, Error> {
         let nowhere = || Error::Answer("it does not say where a wheel lies".to_owned());

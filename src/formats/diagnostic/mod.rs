@@ -17,7 +17,7 @@ pub use github::github;
 pub use junit::junit;
 pub use reference::reference;
 pub use render::{Json, Rendering};
-pub use sarif::{sarif, uri};
+pub use sarif::{log as sarif_log, sarif, uri};
 
 use std::collections::HashSet;
 use std::ops::Range;

@@ -11,6 +11,11 @@ pub fn sarif(diagnostics: &[&Diagnostic]) -> Value {
     let rules: Vec<Code> =
         diagnostics.iter().map(|diagnostic| diagnostic.code).collect::<BTreeSet<_>>().into_iter().collect();
     let results: Vec<Value> = diagnostics.iter().map(|diagnostic| result(diagnostic, &rules)).collect();
+    log(rules.iter().map(|code| rule(*code)).collect(), results)
+}
+
+/// The log of one run, with what it looked for and what it found.
+pub fn log(rules: Vec<Value>, results: Vec<Value>) -> Value {
     json!({
         "$schema": "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json",
         "version": "2.1.0",
@@ -18,7 +23,7 @@ pub fn sarif(diagnostics: &[&Diagnostic]) -> Value {
             "tool": { "driver": {
                 "name": "ekiben",
                 "semanticVersion": env!("CARGO_PKG_VERSION"),
-                "rules": rules.iter().map(|code| rule(*code)).collect::<Vec<_>>(),
+                "rules": rules,
             }},
             "columnKind": "unicodeCodePoints",
             "results": results,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::{Finding, Severity};
-use crate::formats::diagnostic::uri;
+use crate::formats::diagnostic::{sarif_log, uri};
 
 /// The log of one run over what `place` names: a file of the project, or an image.
 pub fn sarif(findings: &[Finding], place: &str) -> Value {
@@ -44,18 +44,7 @@ pub fn sarif(findings: &[Finding], place: &str) -> Value {
             "properties": { "security-severity": format!("{score:.1}"), "tags": ["security", "vulnerability"] },
         })
     });
-    json!({
-        "$schema": "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json",
-        "version": "2.1.0",
-        "runs": [{
-            "tool": { "driver": {
-                "name": "ekiben",
-                "semanticVersion": env!("CARGO_PKG_VERSION"),
-                "rules": rules.collect::<Vec<_>>(),
-            }},
-            "results": results,
-        }],
-    })
+    sarif_log(rules.collect(), results)
 }
 
 fn level(severity: Severity) -> &'static str {

@@ -279,6 +279,8 @@ pub struct Refusal {
     pub policy: String,
     /// All that is missing.
     pub missing: Vec<String>,
+    /// Whether signatures are among it: then nothing of the image itself was looked at.
+    pub lacks_signatures: bool,
 }
 
 fn lines(missing: &[String]) -> String {
