@@ -61,6 +61,11 @@ impl Gate {
         Some(Self { policy, shown: crate::formats::document::shown(path) })
     }
 
+    /// The policy with its keys within: see [`Policy::portable`].
+    pub fn portable(&self) -> (&'static str, String) {
+        self.policy.portable()
+    }
+
     /// Whether `image`, called `name`, may be used; none cannot be looked into. It lies in `place`, where `tops` are its manifest and the index that it was
     /// found by: a signature of either will do. Its layers may be fetched for a look.
     ///

@@ -86,6 +86,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     };
     let session = context.session_for_running()?;
     let devices = args.how.devices(context)?;
+    let gate = args.how.gate(context)?;
     let request = Inputs { path: args.path, how: args.build }.request(context)?;
     let built = workflow::image(&session, request, context)?;
     if built.manifest.as_ref().is_some_and(|manifest| !Manifest::serves_functions(manifest)) {
@@ -106,7 +107,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     }
     options.args.extend(args.fail_fast.then(|| "--fail-fast".to_owned()));
     batch.begin()?;
-    let mut running = match running::start(context, &session, &built, options, Life::Tied, false) {
+    let mut running = match running::start(context, &session, &built, gate.as_ref(), options, Life::Tied, false) {
         Ok(running) => running,
         Err(failure) => {
             // What is empty goes again.

@@ -223,10 +223,12 @@ fn once(
 ) -> Result<Exit, Failure> {
     let inputs = Inputs { path: PathBuf::from(args.target), how: args.build };
     let devices = args.how.devices(context)?;
+    let gate = args.how.gate(context)?;
     let built = workflow::image(session, inputs.request(context)?, context)?;
     let mut options = args.how.options(built.manifest.as_ref().map(|manifest| &manifest.resources), devices)?;
     options.publish = vec![run::any_port(run::port(&built.image, &options.env))];
-    let mut running = running::start(context, session, &built, options, Life::Tied, false)?.with(credentials);
+    let mut running =
+        running::start(context, session, &built, gate.as_ref(), options, Life::Tied, false)?.with(credentials);
     let _signals = running.container.pass_on_signals()?;
     let ready = built.manifest.as_ref().map_or("/readyz", |manifest| &manifest.service.ready);
     running.wait_ready(context, ready, args.how.timeout)?;

@@ -19,7 +19,7 @@ use crate::image::store::ImageName;
 use crate::io::digest::Digest;
 
 /// Which policy.
-#[derive(clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 #[group(skip)]
 pub struct PolicyArgs {
     /// What images need, in a file: as `ekiben-policy.yaml`, or the `policy.json` of containers. An image that lacks something is
@@ -71,14 +71,25 @@ pub fn judge_all(
     Ok(())
 }
 
-/// Judges an image of the store.
-pub fn judge_here(session: &Session, gate: &Gate, built: &Built) -> Result<(), Failure> {
+/// Judges `image` of the store, which has the name and the digest.
+pub fn judge_here(
+    session: &Session,
+    gate: &Gate,
+    name: &ImageName,
+    digest: Digest,
+    image: &Image,
+) -> Result<(), gate::Error> {
     let place = Place::Store(session.store.clone());
-    let mut tops = vec![built.digest];
-    if let Content::Index(index) = place.manifest(&built.digest.to_string())?.content {
+    let mut tops = vec![digest];
+    if let Content::Index(index) = place.manifest(&digest.to_string())?.content {
         tops.extend(index.choose_any().map(|image| image.digest));
     }
-    gate.judge(session, &name_here(&built.name), &place, &tops, Some(&built.image)).map_err(|error| {
+    gate.judge(session, &name_here(name), &place, &tops, Some(image))
+}
+
+/// Judges what was built or found for this command.
+pub fn judge_built(session: &Session, gate: &Gate, built: &Built) -> Result<(), Failure> {
+    judge_here(session, gate, &built.name, built.digest, &built.image).map_err(|error| {
         let lacks_signatures = matches!(&error, gate::Error::Refused(refusal) if refusal.lacks_signatures);
         let failure = Failure::from(error);
         match lacks_signatures {

@@ -307,6 +307,7 @@ fn attempt(
     is_cancelled: &AtomicBool,
 ) -> Result<Outcome, Failure> {
     let devices = plan.how.devices(context)?;
+    let gate = plan.how.gate(context)?;
     let input = Opened::open(session, plan.request.clone(), context)?.input(session, &[], Goal::Image, context)?;
     let name: ImageName = format!("{}:watch", input.bundle.name()).parse().map_err(workflow::Error::from)?;
     let ready = input.manifest.service.ready.clone();
@@ -323,7 +324,7 @@ fn attempt(
     if options.publish.is_empty() {
         options.publish.push(run::any_port(port));
     }
-    let mut running = running::start(context, session, &built, options, Life::Tied, false)?;
+    let mut running = running::start(context, session, &built, gate.as_ref(), options, Life::Tied, false)?;
     match running.wait_unless(context, &ready, plan.how.timeout, is_cancelled)? {
         Some(_) => Ok(Outcome::Ready(Box::new((running, built)))),
         None => {

@@ -6,10 +6,9 @@ use std::net::SocketAddr;
 use serde::Serialize;
 
 use super::inputs::{Inputs, Wanted};
-use super::policy::PolicyArgs;
 use super::printer::Report;
 use super::running::{self, LogScreen, Running};
-use super::{Context, Exit, Failure, policy, reload};
+use super::{Context, Exit, Failure, reload};
 use crate::build::built::Built;
 use crate::build::workflow;
 use crate::io::explain::ErrorKind;
@@ -48,15 +47,13 @@ pub struct Args {
     #[arg(long)]
     name: Option<String>,
     /// Start the service anew whenever the project changes; the one before answers at the same address until then.
-    #[arg(long, short, conflicts_with_all = ["detach", "name", "command", "policy"])]
+    #[arg(long, short, conflicts_with_all = ["detach", "name", "command"])]
     watch: bool,
     /// Return when the service is ready, and let it run.
     #[arg(long, short)]
     detach: bool,
     #[command(flatten)]
     how: running::How,
-    #[command(flatten)]
-    policy: PolicyArgs,
     /// What to run instead of the service.
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<String>,
@@ -97,11 +94,8 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         return reload::run(context, &session, plan);
     }
     let devices = args.how.devices(context)?;
-    let gate = args.policy.gate(context)?;
+    let gate = args.how.gate(context)?;
     let built = workflow::image(&session, args.inputs.request(context)?, context)?;
-    if let Some(gate) = gate {
-        policy::judge_here(&session, &gate, &built)?;
-    }
     let mut options = args.how.options(built.manifest.as_ref().map(|manifest| &manifest.resources), devices)?;
     let port = crate::run::port(&built.image, &options.env);
     options.name = args.name;
@@ -116,7 +110,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         options.publish.push(Publish { host: SocketAddr::from(([127, 0, 0, 1], port)), container: port });
     }
     let life = if args.detach { Life::Detached } else { Life::Tied };
-    let mut running = running::start(context, &session, &built, options, life, movable && serves)?;
+    let mut running = running::start(context, &session, &built, gate.as_ref(), options, life, movable && serves)?;
     if args.detach {
         let ready = built.manifest.as_ref().map_or("/readyz", |manifest| &manifest.service.ready);
         if serves {

@@ -6,9 +6,11 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use super::policy::{self, PolicyArgs};
 use super::printer::{DIM, NAME, Output, Time, plain};
 use super::{Context, Failure};
 use crate::build::built::Built;
+use crate::build::gate::Gate;
 use crate::bundle::generate::quoted;
 use crate::formats::package;
 use crate::image::session::Session;
@@ -70,6 +72,8 @@ pub struct How {
     /// Seconds that the service has to become ready.
     #[arg(long, default_value_t = 120, value_name = "SECONDS")]
     pub timeout: u64,
+    #[command(flatten)]
+    policy: PolicyArgs,
 }
 
 /// What a service gets with each request.
@@ -108,6 +112,14 @@ impl How {
         warnings.for_each(|text| context.printer.warn(text));
         details.for_each(|text| context.printer.detail(text));
         Ok(devices)
+    }
+
+    /// What an image has to pass before it is started; none where nothing is said. To be read before anything is built.
+    ///
+    /// # Errors
+    /// When the policy has mistakes.
+    pub fn gate(&self, context: &Context) -> Result<Option<Gate>, Failure> {
+        self.policy.gate(context)
     }
 
     /// As options of a container that gets `devices`, with what the manifest says of resources.
@@ -211,15 +223,19 @@ impl Refusals {
     }
 }
 
-/// Starts the image. Where the wanted address is taken and `movable` is set, another one is found.
+/// Starts the image, once it has passed `gate`. Where the wanted address is taken and `movable` is set, another one is found.
 pub fn start(
     context: &Context,
     session: &Session,
     built: &Built,
+    gate: Option<&Gate>,
     mut options: Options,
     life: Life,
     movable: bool,
 ) -> Result<Running, Failure> {
+    if let Some(gate) = gate {
+        policy::judge_built(session, gate, built)?;
+    }
     let started = Instant::now();
     let refusals = Refusals::new(options.read_only);
     let container = match run::start(session, &built.name, &built.image, &options, life) {

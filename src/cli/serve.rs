@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::policy::{self, PolicyArgs};
 use super::printer::{DIM, NAME, Printer, Report, Time};
 use super::{Context, Exit, Failure, completions, inputs, watch};
 use crate::build::workflow::{self, Request};
 use crate::check::target::Target;
+use crate::image::Image;
 use crate::image::session::Session;
-use crate::image::store::{ImageName, ImageQuery};
+use crate::image::store::{ImageName, ImageQuery, ImageRecord};
 use crate::io::explain::{ErrorKind, carry};
 use crate::project::manifest;
 use crate::serve::{self, Event, Following, Keys, Network, Settings, Source, Tokens, config};
@@ -66,6 +68,8 @@ pub struct Args {
     /// of it, or to take an answer. For an answer it waits as long as serve.yaml says.
     #[arg(long, default_value_t = 60, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     idle: u64,
+    #[command(flatten)]
+    policy: PolicyArgs,
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {
@@ -80,6 +84,7 @@ struct Listening {
 
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let session = context.session_for_running()?;
+    let gate = args.policy.gate(context)?;
     let token = std::env::var(TOKEN).ok().filter(|token| !token.is_empty());
     let tokens = match (args.token_file, token) {
         (Some(file), _) => {
@@ -121,8 +126,12 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let printer = context.printer.clone();
     let watching = context.clone();
     let build = move |session: &Session, path: &Path| build(&watching, session, path).map_err(carry);
-    let served =
-        serve::serve(session, settings, Box::new(build), Box::new(move |event| show(&printer, event, key.as_deref())));
+    let judge = move |session: &Session, record: &ImageRecord, image: &Image| match &gate {
+        Some(gate) => policy::judge_here(session, gate, &record.name, record.digest, image).map_err(carry),
+        None => Ok(()),
+    };
+    let tell = move |event| show(&printer, event, key.as_deref());
+    let served = serve::serve(session, settings, Box::new(build), Box::new(judge), Box::new(tell));
     if let Err(serve::Error::Malformed { diagnostics, .. }) = &served {
         watch::show(context, diagnostics);
     }

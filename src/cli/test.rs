@@ -137,6 +137,7 @@ pub fn run(context: &Context, mut args: Args) -> Result<Exit, Failure> {
 /// Asks a service that is built and started for it.
 fn here(context: &Context, session: &Session, args: Args, credentials: Credentials) -> Result<Asked, Failure> {
     let devices = args.how.devices(context)?;
+    let gate = args.how.gate(context)?;
     let opened = Opened::open(session, args.inputs.request(context)?, context)?;
     let manifest = opened.manifest().clone();
     // Said before anything is locked.
@@ -146,7 +147,8 @@ fn here(context: &Context, session: &Session, args: Args, credentials: Credentia
     let built = workflow::build(session, input, &[], &[], context)?;
     let mut options = args.how.options(Some(&manifest.resources), devices)?;
     options.publish = vec![run::any_port(run::port(&built.image, &options.env))];
-    let mut running = running::start(context, session, &built, options, Life::Tied, false)?.with(credentials);
+    let mut running =
+        running::start(context, session, &built, gate.as_ref(), options, Life::Tied, false)?.with(credentials);
     let _signals = running.container.pass_on_signals()?;
     running.wait_ready(context, &manifest.service.ready, args.how.timeout)?;
     let asked: Vec<_> = Example::of(&sent).map(|example| running.ask(example)).collect();

@@ -145,6 +145,7 @@ fn train(
     manifest: &Manifest,
 ) -> Result<LockedTraining, Failure> {
     let devices = how.devices(context)?;
+    let gate = how.gate(context)?;
     let data = plan.data.as_ref().map(|(path, data)| (path.as_path(), data.name.as_str()));
     let training = Training::new(data, plan.output.clone(), session.store.scratch()?)?;
     let mut options = how.options(Some(&manifest.resources), devices)?;
@@ -152,7 +153,7 @@ fn train(
     options.args = training.arguments();
     let parameters = serde_json::to_string(&plan.parameters).map_err(io::Error::from)?;
     options.env.push(format!("EKIBEN_HYPERPARAMETERS={parameters}"));
-    let mut running = running::start(context, session, built, options, Life::Tied, false)?;
+    let mut running = running::start(context, session, built, gate.as_ref(), options, Life::Tied, false)?;
     let exit = running.follow(context, &mut |_| false)?;
     if exit.code != 0 {
         let explanation = ErrorKind::Failure

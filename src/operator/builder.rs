@@ -302,12 +302,17 @@ pub struct Jobs {
     pub plain_http: Vec<String>,
     /// The only namespace that the operator sees.
     pub namespace: Option<String>,
+    /// The policy that images have to fulfil: its file's name, and its text with all keys in it.
+    pub policy: Option<(&'static str, String)>,
 }
 
 impl Jobs {
-    /// What a Job is called: two resources of a namespace that want the same image with the same secrets share one.
-    fn name(spec: &Spec) -> String {
-        let build = json!([spec.key().to_string(), spec.registry.secret, spec.build.secrets]);
+    /// What a Job is called: two resources of a namespace that want the same image with the same secrets share one. What another
+    /// policy has let through counts no more.
+    fn name(&self, spec: &Spec) -> String {
+        let mut build = vec![json!(spec.key().to_string()), json!(spec.registry.secret), json!(spec.build.secrets)];
+        build.extend(self.policy.as_ref().map(|(_, text)| json!(text)));
+        let build = Value::from(build);
         format!("ekiben-build-{}", &Digest::of(build.to_string()).hex()[..16])
     }
 
@@ -317,7 +322,7 @@ impl Jobs {
     }
 
     async fn ensure(&self, cluster: &Cluster, owner: &Owner<'_>, spec: &Spec) -> Result<Progress, Error> {
-        let name = Self::name(spec);
+        let name = self.name(spec);
         let jobs = cluster.jobs(Some(&owner.resource.namespace));
         let what = || format!("job {name}");
         let mut failures = 0;
@@ -415,6 +420,15 @@ impl Jobs {
             mounts.push(json!({"name": "registry", "mountPath": "/registry", "readOnly": true}));
             variables.push(json!({"name": "DOCKER_CONFIG", "value": "/registry"}));
         }
+        let mut annotations = json!({});
+        if let Some((file, text)) = &self.policy {
+            // It is the pod's own, and no object of the namespace that others could change. What `envFrom` says comes after `env`.
+            annotations[POLICY] = json!(text);
+            let field = json!({"fieldPath": format!("metadata.annotations['{POLICY}']")});
+            volumes.push(json!({"name": "policy", "downwardAPI": {"items": [{"path": file, "fieldRef": field}]}}));
+            mounts.push(json!({"name": "policy", "mountPath": "/policy", "readOnly": true}));
+            variables.push(json!({"name": "EKIBEN_POLICY", "value": format!("/policy/{file}")}));
+        }
         let resources =
             spec.build.resources.clone().unwrap_or_else(
                 || json!({"requests": {"cpu": "500m", "memory": "512Mi"}, "limits": {"memory": "2Gi"}}),
@@ -435,7 +449,7 @@ impl Jobs {
                 "activeDeadlineSeconds": DEADLINE,
                 "ttlSecondsAfterFinished": 3600,
                 "template": {
-                    "metadata": {"labels": labels},
+                    "metadata": {"labels": labels, "annotations": annotations},
                     "spec": {
                         "restartPolicy": "Never",
                         "automountServiceAccountToken": false,
@@ -486,6 +500,9 @@ impl Jobs {
 
 /// How often a build has failed before.
 const FAILURES: &str = "ekiben.dev/failures";
+
+/// The policy, at a pod that builds.
+const POLICY: &str = "ekiben.dev/policy";
 
 #[cfg(test)]
 mod tests {

@@ -7,11 +7,12 @@ use std::path::PathBuf;
 use fs_err as fs;
 use serde_json::{Value, json};
 
-use super::Error;
 use super::cluster::MANAGER;
 use super::definition::Definition;
+use super::{Error, gate};
 use crate::bundle::runtime::USER;
 use crate::formats::document::yaml;
+use crate::io::digest::Digest;
 
 /// What the operator is called among its cluster's objects.
 const NAME: &str = MANAGER;
@@ -37,6 +38,9 @@ pub struct Args {
     /// Operators, of which one works and the others wait.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=9))]
     replicas: u16,
+    /// What images need before they are deployed, in a file: see `ekiben ensure --policy`. It goes along, with its keys.
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
     /// Write a chart for Helm into this folder.
     #[arg(long, value_name = "DIR")]
     helm: Option<PathBuf>,
@@ -47,6 +51,7 @@ pub struct Args {
 /// # Errors
 /// When they cannot be written.
 pub fn write(definition: &Definition, args: &Args) -> Result<(), Error> {
+    let policy = args.policy.as_deref().map(gate).transpose()?.map(|gate| gate.portable());
     match &args.helm {
         None => {
             let image = args.image.clone().unwrap_or_default();
@@ -56,6 +61,7 @@ pub fn write(definition: &Definition, args: &Args) -> Result<(), Error> {
                 namespace: args.namespace.clone(),
                 only: args.only.clone(),
                 replicas: args.replicas,
+                policy,
             };
             let mut all = vec![installed.room(), definition.object()];
             all.extend(installed.objects(definition));
@@ -63,7 +69,7 @@ pub fn write(definition: &Definition, args: &Args) -> Result<(), Error> {
             std::io::stdout().lock().write_all(text.as_bytes())?;
         }
         Some(folder) => {
-            for (name, text) in chart(definition, args) {
+            for (name, text) in chart(definition, args, policy) {
                 let path = folder.join(name);
                 fs::create_dir_all(path.parent().unwrap_or(folder))?;
                 fs::write(path, text)?;
@@ -74,7 +80,7 @@ pub fn write(definition: &Definition, args: &Args) -> Result<(), Error> {
 }
 
 /// A chart's files.
-fn chart(definition: &Definition, args: &Args) -> Vec<(String, String)> {
+fn chart(definition: &Definition, args: &Args, policy: Option<(&'static str, String)>) -> Vec<(String, String)> {
     let value = |name: &str| format!("{{{{ .Values.{name} }}}}");
     let installed = Installed {
         image: value("image"),
@@ -82,6 +88,8 @@ fn chart(definition: &Definition, args: &Args) -> Vec<(String, String)> {
         namespace: "{{ .Release.Namespace }}".to_owned(),
         only: args.only.clone(),
         replicas: args.replicas,
+        // It is text, and no template.
+        policy: policy.map(|(file, text)| (file, text.replace("{{", "{{ `{{` }}"))),
     };
     let about = json!({
         "apiVersion": "v2",
@@ -115,6 +123,8 @@ struct Installed {
     namespace: String,
     only: Option<String>,
     replicas: u16,
+    /// A file's name, and what stands in it.
+    policy: Option<(&'static str, String)>,
 }
 
 impl Installed {
@@ -180,6 +190,15 @@ impl Installed {
                 }
             }
         }
+        if let Some((file, text)) = &self.policy {
+            // By its content, so that the operator is started anew with another one.
+            objects.push(self.object(
+                "v1",
+                "ConfigMap",
+                &policy_name(text),
+                json!({"immutable": true, "data": {*file: text}}),
+            ));
+        }
         objects.push(self.object("apps/v1", "Deployment", NAME, json!({"spec": self.deployment(definition)})));
         objects
     }
@@ -198,8 +217,11 @@ impl Installed {
         if let Some(namespace) = &self.only {
             variables.push(json!({"name": "EKIBEN_OPERATOR_NAMESPACE", "value": namespace}));
         }
+        if let Some((file, _)) = &self.policy {
+            variables.push(json!({"name": "EKIBEN_POLICY", "value": format!("/policy/{file}")}));
+        }
         let probe = |path: &str| json!({"httpGet": {"path": path, "port": "http"}, "periodSeconds": 10});
-        json!({
+        let mut deployment = json!({
             "replicas": self.replicas,
             "selector": {"matchLabels": Self::labels()},
             "template": {
@@ -232,8 +254,20 @@ impl Installed {
                     }],
                 },
             },
-        })
+        });
+        if let Some((_, text)) = &self.policy {
+            let pod = &mut deployment["template"]["spec"];
+            pod["volumes"] = json!([{"name": "policy", "configMap": {"name": policy_name(text)}}]);
+            pod["containers"][0]["volumeMounts"] =
+                json!([{"name": "policy", "mountPath": "/policy", "readOnly": true}]);
+        }
+        deployment
     }
+}
+
+/// What the object with the policy is called.
+fn policy_name(text: &str) -> String {
+    format!("{NAME}-policy-{}", &Digest::of(text).hex()[..10])
 }
 
 /// What it may do: see to its resources, and to the objects that a model is made of.

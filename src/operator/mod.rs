@@ -44,6 +44,8 @@ use self::journal::{Weight, tell};
 use self::lease::Leadership;
 use self::reconcile::Operator;
 use self::server::Metrics;
+use crate::build::gate::Gate;
+use crate::formats::diagnostic::Diagnostics;
 use crate::io::explain::{ErrorKind, Explain, Explanation, with_causes};
 
 /// Resources that are looked at at once.
@@ -98,6 +100,14 @@ pub enum Error {
         /// The program.
         program: PathBuf,
     },
+    /// The policy has mistakes.
+    #[error("{} is no policy:{mistakes}", path.display())]
+    Policy {
+        /// The file.
+        path: PathBuf,
+        /// A line for each.
+        mistakes: String,
+    },
     /// The system says no.
     #[error(transparent)]
     Io(#[from] std::io::Error),
@@ -114,6 +124,9 @@ impl Explain for Error {
             Self::UnknownKind(_) => ErrorKind::Failure.named("operator/unknown-kind"),
             Self::Secret { .. } => ErrorKind::Failure.named("operator/secret"),
             Self::Broken(_) => ErrorKind::Failure.named("operator/broken"),
+            Self::Policy { .. } => {
+                ErrorKind::Usage.named("operator/policy").hint("`ekiben validate FILE` shows where they are")
+            }
             Self::Definition(_) => ErrorKind::Usage.named("operator/definition"),
             Self::NoBuilder { .. } => ErrorKind::Usage
                 .named("operator/no-builder")
@@ -185,7 +198,7 @@ struct Run {
     ekiben: Option<PathBuf>,
     /// What images need before they are deployed, in a file: see `ekiben ensure --policy`. A registry has to have them as the
     /// policy demands, as what is built here is signed by nobody.
-    #[arg(long, value_name = "FILE", requires = "build_here", env = "EKIBEN_POLICY")]
+    #[arg(long, value_name = "FILE", env = "EKIBEN_POLICY")]
     policy: Option<PathBuf>,
     /// Builds here at once.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
@@ -231,6 +244,16 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// The policy in a file, without a mistake.
+fn gate(path: &Path) -> Result<Gate, Error> {
+    let mut found = Diagnostics::new();
+    let gate = Gate::read(path, &mut found).filter(|_| !found.has_errors());
+    gate.ok_or_else(|| {
+        let mistakes = found.sorted().into_iter().map(|one| format!("\n  - {}", one.message)).collect();
+        Error::Policy { path: path.to_owned(), mistakes }
+    })
+}
+
 async fn work(definition: Definition, run: Run) -> Result<(), Error> {
     let metrics = Arc::new(Metrics::default());
     server::serve(run.listen, metrics.clone()).await?;
@@ -240,15 +263,22 @@ async fn work(definition: Definition, run: Run) -> Result<(), Error> {
         None => (home.clone(), Place::Same),
     };
     let (knocks, mut knocked) = mpsc::unbounded_channel();
+    let policy = run.policy.filter(|path| !path.as_os_str().is_empty());
+    let gate = policy.as_deref().map(gate).transpose()?;
     let builder = match run.builder {
-        Some(image) => Builder::Jobs(Jobs { image, plain_http: run.plain_http, namespace: run.namespace.clone() }),
+        Some(image) => Builder::Jobs(Jobs {
+            image,
+            plain_http: run.plain_http,
+            namespace: run.namespace.clone(),
+            policy: gate.map(|gate| gate.portable()),
+        }),
         None => {
             let program = run.ekiben.map_or_else(beside, Ok)?;
             if !program.is_file() {
                 return Err(Error::NoBuilder { program });
             }
             // Builds have folders of their own.
-            let policy = run.policy.map(std::path::absolute).transpose()?;
+            let policy = policy.map(std::path::absolute).transpose()?;
             Builder::Here(Here::new(program, run.builds.into(), run.plain_http, policy, knocks.clone()))
         }
     };

@@ -4,6 +4,7 @@
 //! claims that, another what it was seen to use.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -11,11 +12,13 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
 
+use super::Judge;
 use super::instance::Instance;
 use super::lock;
 use super::refusal::Refusal;
+use crate::image::Image;
 use crate::image::session::{Making, Session};
-use crate::image::store::{self, Store};
+use crate::image::store::{self, ImageRecord, Store};
 use crate::io::http::Client;
 use crate::io::progress::Progress;
 
@@ -78,6 +81,7 @@ pub struct Keeper {
     root: PathBuf,
     progress: Progress,
     client: Client,
+    judge: Judge,
     tell: Tell,
     /// Bytes; `u64::MAX` for no limit.
     most: AtomicU64,
@@ -91,11 +95,12 @@ pub struct Keeper {
 
 impl Keeper {
     /// One that has no containers yet.
-    pub fn new(session: Session, tell: Tell) -> Self {
+    pub fn new(session: Session, judge: Judge, tell: Tell) -> Self {
         Self {
             root: session.store.root().to_owned(),
             progress: session.progress,
             client: session.client,
+            judge,
             tell,
             most: AtomicU64::new(u64::MAX),
             running: Mutex::default(),
@@ -118,6 +123,14 @@ impl Keeper {
     /// The store's folder.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// Whether `image`, which `record` names, may be started.
+    ///
+    /// # Errors
+    /// When it may not.
+    pub fn judge(&self, session: &Session, record: &ImageRecord, image: &Image) -> io::Result<()> {
+        (self.judge)(session, record, image)
     }
 
     /// Tells whoever listens.

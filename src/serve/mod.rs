@@ -52,6 +52,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::formats::diagnostic::Diagnostics;
+use crate::image::Image;
 use crate::image::session::Session;
 use crate::image::store::{self, ImageName, ImageQuery, ImageRecord};
 use crate::io::explain::{ErrorKind, Explain, Explanation, with_causes};
@@ -188,6 +189,9 @@ impl Explain for Error {
 /// [`crate::io::explain::carry`].
 pub type Build = Box<dyn Fn(&Session, &Path) -> io::Result<ImageName> + Send + Sync>;
 
+/// Says whether an image of the store may be started. An error comes through [`crate::io::explain::carry`].
+pub type Judge = Box<dyn Fn(&Session, &ImageRecord, &Image) -> io::Result<()> + Send + Sync>;
+
 /// The images of projects that are served. Each is built once, however often the configuration is read again.
 struct Projects {
     build: Build,
@@ -217,7 +221,7 @@ impl Projects {
 ///
 /// # Errors
 /// When it cannot begin. Later a configuration with mistakes is a warning, and the one before stays.
-pub fn serve(session: Session, settings: Settings, build: Build, tell: Tell) -> Result<(), Error> {
+pub fn serve(session: Session, settings: Settings, build: Build, judge: Judge, tell: Tell) -> Result<(), Error> {
     // What others left that were killed.
     run::containers(&session)?.sweep()?;
     let (mut config, stamp) = settings.source.read()?;
@@ -248,7 +252,7 @@ pub fn serve(session: Session, settings: Settings, build: Build, tell: Tell) -> 
         .thread_stack_size(1 << 20)
         .enable_all()
         .build()?;
-    let keeper = Arc::new(Keeper::new(session, tell));
+    let keeper = Arc::new(Keeper::new(session, judge, tell));
     let control = tokens.clone().unwrap_or_else(|| settings.control.clone());
     let gate = Arc::new(Gate::new(keeper, address, tokens, control, settings.patience));
     let served = runtime.block_on(async {

@@ -543,7 +543,7 @@ impl Version {
         let claim = keeper.claim(number, self.need(), deadline).await?;
         let begun = Instant::now();
         let (version, surroundings) = (Arc::clone(self), Arc::clone(keeper));
-        let started = tokio::task::spawn_blocking(move || version.start(&surroundings.session()?));
+        let started = tokio::task::spawn_blocking(move || version.start(&surroundings));
         let container = match started.await {
             Ok(Ok(container)) => container,
             Ok(Err(error)) => return Err(failed(with_causes(&error))),
@@ -577,8 +577,10 @@ impl Version {
     }
 
     /// Starts a container that is tied to this process: however this ends, the container's supervisor sees it and ends too.
-    fn start(&self, session: &crate::image::session::Session) -> Result<Container, Error> {
+    fn start(&self, keeper: &Keeper) -> Result<Container, Error> {
+        let session = keeper.session()?;
         let image = Image::of_record(&session.store, &self.record)?;
+        keeper.judge(&session, &self.record, &image)?;
         let model = &self.model;
         let volumes = model.volumes.iter().map(|text| text.parse()).collect::<Result<_, volume::Error>>()?;
         let devices = match model.gpus.is_empty() {
@@ -605,7 +607,7 @@ impl Version {
             keep: false,
             labels: [(run::MODEL.to_owned(), self.name.to_string())].into(),
         };
-        Ok(run::start(session, &self.record.name, &image, &options, Life::Tied)?)
+        Ok(run::start(&session, &self.record.name, &image, &options, Life::Tied)?)
     }
 }
 

@@ -177,6 +177,21 @@ fn a_folder_has_a_file_for_each_object_that_kubectl_takes_as_a_whole() {
 }
 
 #[test]
+fn what_a_policy_refuses_is_not_written_for_a_cluster() {
+    let deployer = Deployer::new();
+    let Deployer { home, image, .. } = &deployer;
+    let with_password = |args: &[&str]| ran(home.command(args).env("COSIGN_PASSWORD", "correct horse")).ok();
+    with_password(&["key", "new", &home.path("k")]);
+    let text = "keys: {k: k.pub}\nrules: [{images: ['**'], signed: [{by: [k]}], commands: none, pickles: harmless}]\n";
+    let policy = home.write("ekiben-policy.yaml", text).display().to_string();
+    let deploy = |more: &[&str]| home.run([&["deploy", image, "--policy", &policy], more].concat());
+    let refused = deploy(&["-o", "out"]).ends(8).says("no signature by k");
+    assert!(refused.out.is_empty() && !home.folder().join("out").exists());
+    with_password(&["sign", image, "--key", &home.path("k.key")]);
+    assert!(deploy(&[]).ok().out.contains(image));
+}
+
+#[test]
 fn what_others_have_set_is_not_taken_from_them_silently() {
     let deployer = Deployer::new();
     let namespace = Cluster::shared().namespace("owners");

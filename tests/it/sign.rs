@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Read as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::home::front::{Front, Said};
 use crate::home::registry::Registry;
-use crate::home::{Home, Ran, program, python_programs, ran, session, tool};
+use crate::home::{Home, Ran, ask, free_port, is_ready, program, python_programs, ran, session, tool, wait_until};
 
 #[test]
 fn what_is_about_an_image_is_found_with_the_api_and_without() {
@@ -562,6 +563,53 @@ fn a_policy_says_all_that_is_missing() {
     home.run(["pull", image, "--policy", &of_containers("c.pub", "matchRepository")]).ends(8);
     home.run(["copy", image, &registry.reference("y:1"), "--policy", &of_containers("c.pub", "matchRepository")])
         .ends(8);
+}
+
+#[test]
+fn what_is_refused_is_not_started() {
+    let home = Home::warm();
+    home.tiny("tiny");
+    home.key("k", "p256");
+    home.write("rows.jsonl", "{\"x\": 2}\n");
+    let rule = |rule: &str| {
+        let text = format!("keys: {{k: k.pub}}\nrules: [{{images: [tiny], {rule}}}]\n");
+        home.write("ekiben-policy.yaml", text).display().to_string()
+    };
+    let commands: [&[&str]; 4] = [
+        &["run", "tiny", "--", "python3", "-c", "print('started')"],
+        &["test", "tiny"],
+        &["invoke", "./tiny", "x=2"],
+        &["batch", "tiny", "rows.jsonl", "-o", "answers.jsonl"],
+    ];
+    let policy = rule("signed: [{by: [k]}]");
+    for command in commands {
+        let refused = ran(home.command(command).env("EKIBEN_POLICY", &policy)).ends(8).says("no signature by k");
+        assert!(!refused.err.contains("Started") && refused.out.is_empty(), "{}", refused.err);
+    }
+    assert!(!home.folder().join("answers.jsonl").exists());
+    // What serves says it to whoever asks, and to whoever started it.
+    let port = free_port();
+    let mut serve = home.command(["serve", "tiny:1", "--port", &port.to_string(), "--policy", &policy]);
+    let mut serving = serve.stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let address = format!("127.0.0.1:{port}");
+    wait_until("serve", || is_ready(&address, "/-/status"));
+    let (status, said) = ask(&address, "POST", "/tiny/predict", "{\"x\": 2}");
+    assert!(status == 503 && !said.contains("7.0"), "{said}");
+    serving.kill().unwrap();
+    let mut told = String::new();
+    serving.stderr.take().unwrap().read_to_string(&mut told).unwrap();
+    serving.wait().unwrap();
+    assert!(told.contains("was not started") && told.contains("no signature by k"), "{told}");
+    // Signed here, it may be.
+    home.with_password(&["sign", "tiny:1", "--key", &home.path("k.key")]).ok();
+    for command in commands {
+        ran(home.command(command).env("EKIBEN_POLICY", &policy)).ok();
+    }
+    // A rule for what is built here needs no signature.
+    let policy = rule("commands: none, pickles: harmless");
+    let model = fs::read_to_string(home.path("tiny/model.json")).unwrap();
+    home.write("tiny/model.json", model.replace("3.0", "4.0"));
+    home.run(["invoke", "./tiny", "x=2", "--policy", &policy]).ok().says("200 OK");
 }
 
 /// A home with keys `a` (P-256) and `b` (Ed25519).

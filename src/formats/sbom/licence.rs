@@ -13,6 +13,9 @@ use crate::formats::deb822;
 /// Longest text that is taken for the name of a licence, in bytes: others are the licence itself.
 const LONGEST_NAME: usize = 100;
 
+/// As the specification has it, but for old names of licences, which are still on its list.
+const MODE: ParseMode = ParseMode { allow_deprecated: true, ..ParseMode::STRICT };
+
 /// A licence.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Licence {
@@ -75,6 +78,13 @@ impl Licence {
             Some(expression) => Self { expression: Some(expression), named: BTreeMap::new() },
             None => Self::named(text),
         }
+    }
+
+    /// Whether it is enough that the licences hold which `is_fine` says of (SPDX specification 2.3, annex D): of `AND` all
+    /// must, of `OR` one. Never where none is known.
+    pub fn holds(&self, mut is_fine: impl FnMut(&str) -> bool) -> bool {
+        let expression = self.expression.as_deref().and_then(|text| Expression::parse_mode(text, MODE).ok());
+        expression.is_some_and(|expression| expression.evaluate(|one| is_fine(&one.to_string())))
     }
 
     /// One that SPDX does not know.
@@ -184,9 +194,7 @@ fn known(text: &str) -> Option<String> {
     if let Some(name) = gnu(&lower) {
         return Some(name);
     }
-    // As the specification has it, but for old names of licences, which are still on its list.
-    let mode = ParseMode { allow_deprecated: true, ..ParseMode::STRICT };
-    if text.len() <= 1000 && text.matches('(').count() < 20 && Expression::parse_mode(text, mode).is_ok() {
+    if text.len() <= 1000 && text.matches('(').count() < 20 && Expression::parse_mode(text, MODE).is_ok() {
         return Some(text.split_ascii_whitespace().map(operator).collect::<Vec<_>>().join(" "));
     }
     let mut listed = spdx::identifiers::LICENSES.iter().map(|license| license.name);

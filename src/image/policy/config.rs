@@ -168,6 +168,12 @@ impl Config {
         }
     }
 
+    /// The same, whose keys are no files.
+    pub(super) fn with_keys(&self) -> Self {
+        let keys = self.read.iter().map(|(name, key)| (name.clone(), key.write()));
+        Self { keys: keys.collect(), ..self.clone() }
+    }
+
     /// What an image of this name needs.
     pub(super) fn demand(&self, name: &Name) -> Demand {
         let Some(rule) = self.rules.iter().find(|rule| rule.images.iter().any(|pattern| name.fits(pattern))) else {

@@ -7,7 +7,7 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 use super::config::read_key;
@@ -22,9 +22,11 @@ pub struct Policy {
     default: Vec<Requirement>,
     /// Scopes of images in registries.
     docker: BTreeMap<String, Vec<Requirement>>,
+    /// As it was written.
+    file: File,
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
     default: Vec<Value>,
@@ -99,14 +101,37 @@ impl Policy {
         }
     }
 
-    fn of(mut file: File) -> Result<Self, String> {
+    fn of(file: File) -> Result<Self, String> {
         let all = |values: Vec<Value>| match values.is_empty() {
             true => Err("a scope needs a requirement".to_owned()),
             false => values.into_iter().map(requirement).collect::<Result<Vec<_>, _>>(),
         };
-        let docker = file.transports.remove("docker").unwrap_or_default();
+        let docker = file.transports.get("docker").cloned().unwrap_or_default();
         let docker = docker.into_iter().map(|(scope, values)| Ok((scope, all(values)?)));
-        Ok(Self { docker: docker.collect::<Result<_, String>>()?, default: all(file.default)? })
+        Ok(Self { docker: docker.collect::<Result<_, String>>()?, default: all(file.default.clone())?, file })
+    }
+
+    /// The same file, whose keys are no files. Of transports, only what is read here.
+    pub(super) fn with_keys(&self) -> Value {
+        let portable = |values: &[Value], read: &[Requirement]| -> Vec<Value> {
+            let both = values.iter().zip(read);
+            both.map(|(value, read)| match (value.clone(), read) {
+                (Value::Object(mut value), Requirement::Signed(keys, _)) => {
+                    for name in ["keyPath", "keyPaths", "keyData"] {
+                        value.remove(name);
+                    }
+                    let keys: Vec<_> = keys.iter().map(|(_, key)| BASE64.encode(key.write())).collect();
+                    value.insert("keyDatas".to_owned(), json!(keys));
+                    Value::Object(value)
+                }
+                (value, _) => value,
+            })
+            .collect()
+        };
+        let scopes = self.file.transports.get("docker").into_iter().flatten();
+        let docker: BTreeMap<_, _> =
+            scopes.filter_map(|(scope, values)| Some((scope, portable(values, self.docker.get(scope)?)))).collect();
+        json!({"default": portable(&self.file.default, &self.default), "transports": {"docker": docker}})
     }
 
     /// What an image of this name needs. Only images of registries have scopes; of others the default counts.
@@ -233,6 +258,36 @@ mod tests {
         assert!(missing("h.example/gone").contains("Fulcio"));
         assert!(missing("elsewhere.org/x").contains("rejects"));
         assert!(!policy.demand(&Name::Store("iris:1".parse().unwrap())).refused.unwrap().is_empty());
+    }
+
+    #[test]
+    fn with_its_keys_within_it_demands_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let [one, two] = ["one", "two"].map(|name| {
+            let key = crate::image::sign::PrivateKey::new(crate::image::sign::Algorithm::Ed25519).public().unwrap();
+            let path = folder.path().join(name);
+            fs_err::write(&path, key.write()).unwrap();
+            (path, key)
+        });
+        let text = json!({"default": [{"type": "reject"}], "transports": {"docker": {"h.example": [
+            {"type": "sigstoreSigned", "keyPaths": [one.0, two.0], "signedIdentity": {"type": "matchRepository"}},
+            {"type": "sigstoreSigned", "keyData": BASE64.encode(two.1.write())},
+        ]}, "docker-daemon": {"": [{"type": "insecureAcceptAnything"}]}}});
+        let read = policy(&text.to_string()).unwrap();
+        let portable = read.with_keys();
+        drop(folder);
+        let again = policy(&portable.to_string()).unwrap();
+        assert_eq!(again.with_keys(), portable);
+        let demanded = |policy: &Policy| {
+            let signed = policy.demand(&Name::Registry("h.example/a:1".parse().unwrap())).signed;
+            let of = |signed: &Signed| {
+                let keys: Vec<_> = signed.by.iter().map(|(_, key)| key.write()).collect();
+                (keys, signed.identity.clone())
+            };
+            signed.iter().map(of).collect::<Vec<_>>()
+        };
+        assert_eq!(demanded(&again), demanded(&read));
+        assert_eq!(demanded(&read)[0].0, [one.1.write(), two.1.write()]);
     }
 
     #[test]

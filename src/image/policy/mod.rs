@@ -11,8 +11,11 @@ pub use config::{Config, NAMES};
 use std::path::Path;
 
 use globset::GlobBuilder;
+use serde_json::json;
 
 use crate::formats::diagnostic::Diagnostics;
+use crate::formats::document::yaml;
+use crate::formats::sbom::Licence;
 use crate::image::registry::Reference;
 use crate::image::sign::{Found, PublicKey};
 use crate::io::digest::Digest;
@@ -107,6 +110,14 @@ impl Policy {
         Config::read(path, found).map(|config| Self::Own(Box::new(config)))
     }
 
+    /// The same with its keys within, as it goes where their files are not: a file name by which it is recognised, and the text.
+    pub fn portable(&self) -> (&'static str, String) {
+        match self {
+            Self::Own(config) => (NAMES[0], yaml(&json!(config.with_keys()))),
+            Self::Containers(policy) => ("policy.json", format!("{:#}\n", policy.with_keys())),
+        }
+    }
+
     /// What an image of this name needs.
     pub fn demand(&self, name: &Name) -> Demand {
         match self {
@@ -191,19 +202,11 @@ impl Demand {
     }
 }
 
-/// Which licences of an expression (SPDX specification 2.3, annex D) are not allowed: of `AND` all must be, of `OR` one.
+/// Whether the licences that an image names are not all among those that are allowed.
 fn licenses_missing(text: &str, allowed: &[String]) -> Option<String> {
-    let is_allowed = |license: &str| allowed.iter().any(|one| one.eq_ignore_ascii_case(license.trim()));
-    // One without parentheses is understood; of others each licence must be allowed.
-    let parts = |text: &str, word: &str| text.split(word).map(str::to_owned).collect::<Vec<_>>();
-    let good = match text.contains(['(', ')']) {
-        true => text
-            .split(|c: char| c.is_whitespace() || c == '(' || c == ')')
-            .filter(|word| !["", "AND", "OR"].contains(word))
-            .all(is_allowed),
-        false => parts(text, " OR ").iter().any(|all| parts(all, " AND ").iter().all(|one| is_allowed(one))),
-    };
-    (!good).then(|| format!("it is under `{text}`, which is not allowed"))
+    let allowed: Vec<_> = allowed.iter().filter_map(|name| Licence::of(name).expression).collect();
+    let is_allowed = |name: &str| allowed.iter().any(|one| one.eq_ignore_ascii_case(name));
+    (!Licence::of(text).holds(is_allowed)).then(|| format!("it is under `{text}`, which is not allowed"))
 }
 
 impl Signed {
@@ -373,14 +376,19 @@ mod tests {
 
     #[test]
     fn licences_are_read_as_expressions() {
-        let allowed = ["MIT".to_owned(), "Apache-2.0".to_owned()];
+        let allowed = ["MIT", "Apache-2.0", "Our Own, v1"].map(str::to_owned);
         for (text, good) in [
             ("MIT", true),
-            ("mit OR GPL-3.0-only", true),
+            ("mit", true),
+            ("MIT OR GPL-3.0-only", true),
             ("MIT AND GPL-3.0-only", false),
             ("MIT AND Apache-2.0", true),
             ("(MIT OR GPL-3.0-only) AND Apache-2.0", false),
             ("(MIT OR Apache-2.0)", true),
+            ("(MIT OR GPL-3.0-only) AND (GPL-2.0-only OR Apache-2.0)", true),
+            ("MIT AND", false),
+            ("The Model License 1", false),
+            ("Our Own, v1", true),
             ("", false),
             ("Apache-2.0 WITH LLVM-exception", false),
         ] {
