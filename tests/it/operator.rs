@@ -294,7 +294,11 @@ fn policy(home: &Home) -> (String, impl Fn(&str)) {
     with_password(&["key", "new", &home.path("release")]);
     let text = "keys: {release: release.pub}\nrules: [{images: ['**'], signed: [{by: [release]}]}]\n";
     let policy = home.write("ekiben-policy.yaml", text).display().to_string();
-    (policy, move |image: &str| with_password(&["sign", image, "--key", &home.path("release.key")]))
+    let sign = move |image: &str| {
+        let (host, _) = image.split_once('/').unwrap();
+        with_password(&["sign", image, "--key", &home.path("release.key"), "--plain-http", host]);
+    };
+    (policy, sign)
 }
 
 /// The image of a resource that the policy does not let through, with its digest.
