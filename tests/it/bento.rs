@@ -69,6 +69,11 @@ const OLD: Version = Version {
 const KONFUZIO: Version =
     Version { name: "konfuzio", packages: &["konfuzio-sdk==0.3.52", UV], script: "konfuzio.py", kinds: &["konfuzio"] };
 
+/// The folder with the programs of today's BentoML.
+pub fn programs() -> PathBuf {
+    BentoMl::new(NEW).folder.join("venv/bin")
+}
+
 /// A version that is installed, with a store and exported bentos.
 struct BentoMl {
     version: Version,

@@ -68,6 +68,7 @@ mod sign;
 mod step;
 mod streams;
 mod transfers;
+mod tutorials;
 mod validate;
 mod values;
 mod vendored;
