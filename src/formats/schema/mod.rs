@@ -127,6 +127,8 @@ pub fn of(kind: Kind) -> &'static Schema {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::formats::diagnostic::{Diagnostics, Source};
+    use crate::formats::document::{Document, Format};
 
     fn made(kind: Kind) -> String {
         let generator = schemars::generate::SchemaSettings::draft07().into_generator();
@@ -144,7 +146,112 @@ mod tests {
             Kind::Deploy => generator.into_root_schema_for::<crate::project::manifest::deploy::Deploy>(),
             Kind::Policy => generator.into_root_schema_for::<crate::image::policy::Config>(),
         };
+        let mut value = schema.to_value();
+        if matches!(kind, Kind::Manifest | Kind::Deploy) {
+            for example in examples() {
+                let example = if kind == Kind::Deploy { example["deploy"].clone() } else { example };
+                exemplify(&mut value, "", &example);
+            }
+        }
+        // It has its keys in the order in which people read them.
+        let schema = schemars::Schema::try_from(value).unwrap();
         serde_json::to_string_pretty(&schema).unwrap() + "\n"
+    }
+
+    /// Manifests that have each key at least once, for the form alone.
+    fn examples() -> impl Iterator<Item = Value> {
+        let text = include_str!("../../../schemas/manifest.examples.yaml");
+        text.split("---\n").map(|text| {
+            let source = Source::new("schemas/manifest.examples.yaml", text);
+            let mut found = Diagnostics::new();
+            let document = Document::parse(&source, Format::Yaml, &mut found);
+            assert!(found.is_empty(), "{found:?}");
+            document.unwrap().root.to_json()
+        })
+    }
+
+    /// Whether a value is of keys that the schema names: these have examples, it needs none.
+    fn is_structured(root: &Value, schema: &Value) -> bool {
+        let inner =
+            |key: &str| schema[key].as_array().is_some_and(|all| all.iter().any(|one| is_structured(root, one)));
+        match schema["$ref"].as_str() {
+            Some(to) => is_structured(root, root.pointer(to.trim_start_matches('#')).unwrap()),
+            None => {
+                schema.get("properties").is_some()
+                    || schema.get("items").is_some_and(|items| is_structured(root, items))
+                    || schema.get("additionalProperties").is_some_and(|more| is_structured(root, more))
+                    || ["anyOf", "oneOf", "allOf"].into_iter().any(inner)
+            }
+        }
+    }
+
+    /// Writes the values of an example to the keys that they are of, below a place in a schema.
+    fn exemplify(root: &mut Value, at: &str, example: &Value) {
+        let schema = root.pointer(at).unwrap().clone();
+        if let Some(to) = schema["$ref"].as_str() {
+            return exemplify(root, to.trim_start_matches('#'), example);
+        }
+        for several in ["anyOf", "oneOf", "allOf"] {
+            for number in 0..schema[several].as_array().map_or(0, Vec::len) {
+                exemplify(root, &format!("{at}/{several}/{number}"), example);
+            }
+        }
+        if schema.get("items").is_some_and(Value::is_object) {
+            example.as_array().into_iter().flatten().for_each(|item| exemplify(root, &format!("{at}/items"), item));
+        }
+        for (key, value) in example.as_object().into_iter().flatten() {
+            let Some(property) = schema["properties"].get(key) else {
+                if schema.get("additionalProperties").is_some_and(Value::is_object) {
+                    exemplify(root, &format!("{at}/additionalProperties"), value);
+                }
+                continue;
+            };
+            let place = format!("{at}/properties/{key}");
+            if !is_structured(root, property) {
+                let property = root.pointer_mut(&place).unwrap().as_object_mut().unwrap();
+                let known = property.entry("examples").or_insert_with(|| Value::Array(Vec::new()));
+                let known = known.as_array_mut().unwrap();
+                if !known.contains(value) {
+                    known.push(value.clone());
+                }
+            }
+            exemplify(root, &place, value);
+        }
+    }
+
+    #[test]
+    fn each_key_has_a_description_and_an_example() {
+        fn look(root: &Value, at: &str, schema: &Value, exemplified: bool, missing: &mut Vec<String>) {
+            for (key, property) in schema["properties"].as_object().into_iter().flatten() {
+                // What is one of several is described as a whole.
+                let is_variant =
+                    schema["description"].is_string() && schema["properties"].as_object().unwrap().len() == 1;
+                let described = is_variant || property["description"].is_string();
+                if !described || exemplified && property.get("examples").is_none() && !is_structured(root, property) {
+                    missing.push(format!("{at}.{key}"));
+                }
+            }
+            let schemas = |key: &str| schema[key].as_object().into_iter().flatten();
+            let named = schemas("properties").chain(schemas("definitions")).map(|(key, schema)| (key.as_str(), schema));
+            let lists = ["anyOf", "oneOf", "allOf"].map(|key| schema[key].as_array().into_iter().flatten());
+            let listed = lists.into_iter().flatten().map(|schema| ("one", schema));
+            let inner = ["items", "additionalProperties"].map(|key| (key, &schema[key]));
+            let inner = inner.into_iter().filter(|(_, schema)| schema.is_object());
+            for (key, schema) in named.chain(listed).chain(inner) {
+                look(root, &format!("{at}/{key}"), schema, exemplified, missing);
+            }
+        }
+        for example in examples() {
+            let faults: Vec<_> =
+                of(Kind::Manifest).validator.iter_errors(&example).map(|fault| fault.to_string()).collect();
+            assert!(faults.is_empty(), "{faults:#?}");
+        }
+        let mut missing = Vec::new();
+        for kind in [Kind::Manifest, Kind::Serve, Kind::Deploy, Kind::Policy] {
+            let json = &of(kind).json;
+            look(json, kind.name(), json, matches!(kind, Kind::Manifest | Kind::Deploy), &mut missing);
+        }
+        assert!(missing.is_empty(), "{missing:#?}");
     }
 
     #[test]
