@@ -49,8 +49,8 @@ pub enum Error {
     /// This machine's processor is none that images are built for.
     #[error(transparent)]
     Platform(#[from] UnknownPlatform),
-    /// A program is none that a loader starts.
-    #[error("{} is no program for the dynamic loader of {platform}", path.display())]
+    /// A program is none for this machine.
+    #[error("{} is no program for {platform}", path.display())]
     NoProgram {
         /// The program.
         path: PathBuf,

@@ -1,21 +1,24 @@
 //! `ekiben self`
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::time::Instant;
 
+use fs_err as fs;
 use serde::Serialize;
 
 use super::printer::{NAME, Report, Size, dim_time};
-use super::{Context, Exit, Failure, push};
+use super::{Context, Exit, Failure, command, man, push};
 use crate::build::itself;
 use crate::image::store::ImageName;
 use crate::io::digest::Digest;
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben self image\n\
-\x20 ekiben self image -t registry.example/ekiben:1.0 --push";
+\x20 ekiben self image -t registry.example/ekiben:1.0 --push\n\
+\x20 ekiben self man ~/.local/share/man/man1";
 
-/// Make an image of this program, for clusters and CI
+/// Make an image of this program, for clusters and CI, or its manual pages
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -26,6 +29,17 @@ pub struct Args {
 #[derive(clap::Subcommand)]
 enum Command {
     Image(ImageArgs),
+    Man(ManArgs),
+}
+
+/// Write the manual pages of this program into a folder
+///
+/// One for each command; `man ekiben-build` shows one where the folder is in `man`'s path. Wheels, archives and packages have them.
+#[derive(clap::Args)]
+struct ManArgs {
+    /// The folder; it is made if it is not there.
+    #[arg(value_name = "FOLDER")]
+    into: PathBuf,
 }
 
 /// Build the image of this program, on a base of Debian packages that has the C library it needs
@@ -52,7 +66,19 @@ struct Made {
 }
 
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
-    let Command::Image(args) = args.command;
+    match args.command {
+        Command::Image(args) => image(context, args),
+        Command::Man(args) => {
+            fs::create_dir_all(&args.into)?;
+            for (name, page) in man::pages(command()) {
+                fs::write(args.into.join(name), page)?;
+            }
+            Ok(Exit::Success)
+        }
+    }
+}
+
+fn image(context: &Context, args: ImageArgs) -> Result<Exit, Failure> {
     let started = Instant::now();
     let targets = match args.push {
         true => args.tag.iter().map(|name| push::target(&name.to_string())).collect::<Result<Vec<_>, _>>()?,

@@ -31,6 +31,7 @@ mod lock;
 mod login;
 mod logout;
 mod logs;
+mod man;
 mod metadata;
 mod operator;
 mod pack;
@@ -152,7 +153,7 @@ struct Global {
     plain_http: Vec<String>,
 }
 
-/// How results are written. The last three are `validate`'s alone.
+/// How results are written. All but two are `validate`'s alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Format {
     /// For people.
@@ -163,6 +164,8 @@ enum Format {
     Sarif,
     /// Annotations of GitHub's workflows.
     Github,
+    /// A report of code quality, for GitLab's merge requests.
+    Gitlab,
     /// A JUnit report.
     Junit,
 }
@@ -293,7 +296,7 @@ pub fn main() -> ExitCode {
         _ => Verbosity::Normal,
     };
     if output != Format::Human && output != Format::Json && !matches!(cli.command, Command::Validate(_)) {
-        let text = "only `ekiben validate` writes sarif, github and junit";
+        let text = "only `ekiben validate` writes sarif, github, gitlab and junit";
         command().error(clap::error::ErrorKind::InvalidValue, text).exit();
     }
     let network = if offline { Network::Offline } else { Network::Online };

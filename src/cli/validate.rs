@@ -13,7 +13,7 @@ use crate::build::input::{self, Input};
 use crate::bundle::import::bento::Bento;
 use crate::check::fix;
 use crate::check::{self, Checked, Kind};
-use crate::formats::diagnostic::{Code, Diagnostic, Json, github, junit, sarif};
+use crate::formats::diagnostic::{Code, Diagnostic, Json, github, gitlab, junit, sarif};
 use crate::io::explain::{ErrorKind, with_causes};
 
 const EXAMPLES: &str = "Examples:\n\
@@ -104,6 +104,7 @@ fn validate(context: &Context, args: &Args, fixed: Vec<String>) -> Result<Exit, 
         }
         Format::Sarif => context.printer.raw(format!("{:#}\n", sarif(&all)).as_bytes())?,
         Format::Github => context.printer.raw(github(all.iter().copied()).as_bytes())?,
+        Format::Gitlab => context.printer.raw(format!("{:#}\n", gitlab(all.iter().copied())).as_bytes())?,
         Format::Junit => {
             let files: Vec<_> = results
                 .iter()

@@ -3,12 +3,15 @@
 //! Busybox is one program with all its commands in it, which starts itself anew for each of them (`/proc/self/exe`): so they
 //! work though no file of them is in the container.
 
-use std::io::Read as _;
+use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 
 use super::container::{self, Brought, Failure, Guest};
+use crate::base::loader;
+use crate::image::oci::platform::Platform;
 use crate::io::confine;
 use crate::io::explain::{ErrorKind, Explain, Explanation};
 
@@ -81,24 +84,14 @@ impl Shell {
     }
 }
 
-/// Whether a program is one that needs nothing else: an ELF file without an interpreter (elf(5), PT_INTERP).
+/// Whether a program is one of this machine that needs nothing else.
 fn is_static(path: &Path) -> bool {
-    const INTERPRETER: usize = 3;
-    let mut start = Vec::new();
-    let read = fs::File::open(path).and_then(|file| file.take(64 << 10).read_to_end(&mut start));
-    // 64 bits, little end first: what Ekiben runs on.
-    if read.is_err() || !start.starts_with(b"\x7fELF\x02\x01") {
-        return false;
-    }
-    let number = |at: usize, size: usize| {
-        let bytes = start.get(at..at.checked_add(size)?)?;
-        bytes.iter().rev().try_fold(0_usize, |number, byte| number.checked_mul(256)?.checked_add(usize::from(*byte)))
+    let read = || {
+        let (file, platform) = (fs::File::open(path)?, Platform::host().map_err(io::Error::other)?);
+        let read_at = |offset: u64, buffer: &mut [u8]| file.file().read_exact_at(buffer, offset);
+        loader::is_static(file.metadata()?.len(), platform, read_at)
     };
-    let kinds = || {
-        let (table, size, count) = (number(32, 8)?, number(54, 2)?, number(56, 2)?);
-        (0..count).map(|index| number(table.checked_add(size * index)?, 4)).collect::<Option<Vec<_>>>()
-    };
-    kinds().is_some_and(|kinds| !kinds.is_empty() && !kinds.contains(&INTERPRETER))
+    read().unwrap_or(false)
 }
 
 #[cfg(test)]
@@ -127,6 +120,7 @@ mod tests {
     fn elf(kinds: &[u8]) -> Vec<u8> {
         let mut file = vec![0; 64];
         file[..6].copy_from_slice(b"\x7fELF\x02\x01");
+        (file[16], file[18]) = (2, if cfg!(target_arch = "aarch64") { 183 } else { 62 });
         (file[32], file[54], file[56]) = (64, 56, kinds.len() as u8);
         for kind in kinds {
             let start = file.len();

@@ -1,4 +1,4 @@
-//! What a program for the dynamic loader needs of the image that it is put into.
+//! What a program needs of the image that it is put into.
 
 use std::io;
 use std::os::unix::fs::FileExt as _;
@@ -19,7 +19,7 @@ pub struct Program {
 }
 
 impl Program {
-    /// What the program at `path` needs; none where it is no program that the loader of `platform` starts.
+    /// What the program at `path` needs; none where it is no program for `platform`. One that is linked statically needs nothing.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -27,7 +27,9 @@ impl Program {
         let file = fs::File::open(path)?;
         let size = file.metadata()?.len();
         let read_at = |offset: u64, buffer: &mut [u8]| file.file().read_exact_at(buffer, offset);
-        let Some(linkage) = loader::read_linkage(size, platform, read_at)? else { return Ok(None) };
+        let Some(linkage) = loader::read_linkage(size, platform, read_at)? else {
+            return Ok(loader::is_static(size, platform, read_at)?.then(Self::default));
+        };
         let versions = loader::read_versions(size, platform, read_at)?.unwrap_or_default();
         let glibc = versions.iter().filter_map(|version| glibc(version)).max();
         Ok(Some(Self { libraries: linkage.needed, glibc }))
@@ -51,6 +53,16 @@ mod tests {
         assert!(found.libraries.iter().any(|name| name == "libc.so.6"), "{found:?}");
         assert!(found.glibc.is_some_and(|version| version > (2, 17)), "{found:?}");
         assert_eq!(Program::of(Path::new("/etc/passwd"), platform).unwrap(), None);
+        // A header, and one segment to be loaded: for an unknown processor, and for that of `platform`.
+        let mut elf = vec![0; 64 + 56];
+        elf[..6].copy_from_slice(b"\x7fELF\x02\x01");
+        (elf[16], elf[32], elf[54], elf[56], elf[64]) = (2, 64, 56, 1, 1);
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), &elf).unwrap();
+        assert_eq!(Program::of(file.path(), platform).unwrap(), None);
+        elf[18] = if platform == Platform::Amd64 { 62 } else { 183 };
+        fs::write(file.path(), &elf).unwrap();
+        assert_eq!(Program::of(file.path(), platform).unwrap(), Some(Program::default()));
         assert_eq!(glibc("GLIBC_2.2.5"), Some((2, 2)));
         assert_eq!(glibc("GLIBC_PRIVATE"), None);
     }

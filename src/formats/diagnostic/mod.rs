@@ -6,6 +6,7 @@
 mod code;
 mod fix;
 mod github;
+mod gitlab;
 mod junit;
 mod reference;
 mod render;
@@ -14,6 +15,7 @@ mod sarif;
 pub use code::Code;
 pub use fix::{Edit, Fix, apply};
 pub use github::github;
+pub use gitlab::gitlab;
 pub use junit::junit;
 pub use reference::reference;
 pub use render::{Json, Rendering};

@@ -11,7 +11,8 @@ pub fn reference() -> String {
          Every rule that `ekiben validate` knows. `ekiben explain EK0201` prints the same. A number is never given to\n\
          another rule.\n\n\
          `ekiben validate` ends with 0 where there is no error, and with 3 where there is one; with `--strict` warnings count\n\
-         as errors. `--output` is one of `human`, `json`, `sarif` (2.1.0), `github` (annotations) and `junit`.\n\
+         as errors. `--output` is one of `human`, `json`, `sarif` (2.1.0), `github` (annotations), `gitlab` (code quality)\n\
+         and `junit`.\n\
          This page is made from the code: `EKIBEN_BLESS=1 cargo test --test it validate::`.\n",
     );
     let mut hundreds = "";

@@ -16,6 +16,7 @@ use std::time::Duration;
 use fs_err as fs;
 use nix::libc;
 use nix::sched::CloneFlags;
+use nix::sys::resource::Resource;
 use nix::sys::signal::Signal;
 use nix::unistd::geteuid;
 use oci_spec::runtime as oci;
@@ -170,8 +171,8 @@ impl Host<'_> {
         let mut limits = parse_limits(&fs::read_to_string(format!("/proc/{supervisor}/limits"))?);
         for limit in process.rlimits().iter().flatten().filter(|limit| limit.typ() == oci::PosixRlimitType::RlimitNproc)
         {
-            limits.retain(|(resource, ..)| *resource != libc::RLIMIT_NPROC);
-            limits.push((libc::RLIMIT_NPROC, limit.soft(), limit.hard()));
+            limits.retain(|(resource, ..)| *resource != Resource::RLIMIT_NPROC as u32);
+            limits.push((Resource::RLIMIT_NPROC as u32, limit.soft(), limit.hard()));
         }
         let mut env = process.env().clone().unwrap_or_default();
         let name = |variable: &str| variable.split('=').next().map(str::to_owned);
@@ -299,27 +300,27 @@ fn namespaces(process: u32) -> io::Result<CloneFlags> {
 /// `/proc/PID/limits` (proc(5)), as numbers of resources with the soft and the hard limit.
 fn parse_limits(text: &str) -> Vec<(u32, u64, u64)> {
     let known = [
-        ("Max cpu time", libc::RLIMIT_CPU),
-        ("Max file size", libc::RLIMIT_FSIZE),
-        ("Max data size", libc::RLIMIT_DATA),
-        ("Max stack size", libc::RLIMIT_STACK),
-        ("Max core file size", libc::RLIMIT_CORE),
-        ("Max resident set", libc::RLIMIT_RSS),
-        ("Max processes", libc::RLIMIT_NPROC),
-        ("Max open files", libc::RLIMIT_NOFILE),
-        ("Max locked memory", libc::RLIMIT_MEMLOCK),
-        ("Max address space", libc::RLIMIT_AS),
-        ("Max file locks", libc::RLIMIT_LOCKS),
-        ("Max pending signals", libc::RLIMIT_SIGPENDING),
-        ("Max msgqueue size", libc::RLIMIT_MSGQUEUE),
-        ("Max nice priority", libc::RLIMIT_NICE),
-        ("Max realtime priority", libc::RLIMIT_RTPRIO),
-        ("Max realtime timeout", libc::RLIMIT_RTTIME),
+        ("Max cpu time", Resource::RLIMIT_CPU),
+        ("Max file size", Resource::RLIMIT_FSIZE),
+        ("Max data size", Resource::RLIMIT_DATA),
+        ("Max stack size", Resource::RLIMIT_STACK),
+        ("Max core file size", Resource::RLIMIT_CORE),
+        ("Max resident set", Resource::RLIMIT_RSS),
+        ("Max processes", Resource::RLIMIT_NPROC),
+        ("Max open files", Resource::RLIMIT_NOFILE),
+        ("Max locked memory", Resource::RLIMIT_MEMLOCK),
+        ("Max address space", Resource::RLIMIT_AS),
+        ("Max file locks", Resource::RLIMIT_LOCKS),
+        ("Max pending signals", Resource::RLIMIT_SIGPENDING),
+        ("Max msgqueue size", Resource::RLIMIT_MSGQUEUE),
+        ("Max nice priority", Resource::RLIMIT_NICE),
+        ("Max realtime priority", Resource::RLIMIT_RTPRIO),
+        ("Max realtime timeout", Resource::RLIMIT_RTTIME),
     ];
     let number = |text: &str| if text == "unlimited" { Some(libc::RLIM_INFINITY) } else { text.parse().ok() };
     let found = known.into_iter().filter_map(|(name, resource)| {
         let mut rest = text.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace();
-        Some((resource, number(rest.next()?)?, number(rest.next()?)?))
+        Some((resource as u32, number(rest.next()?)?, number(rest.next()?)?))
     });
     found.collect()
 }
@@ -332,8 +333,8 @@ mod tests {
     fn limits_are_those_of_the_kernel() {
         let limits = parse_limits(&fs::read_to_string("/proc/self/limits").unwrap());
         assert_eq!(limits.len(), 16);
-        let (soft, hard) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap();
-        assert!(limits.contains(&(libc::RLIMIT_NOFILE, soft, hard)));
+        let (soft, hard) = nix::sys::resource::getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        assert!(limits.contains(&(Resource::RLIMIT_NOFILE as u32, soft, hard)));
     }
 
     #[test]

@@ -365,6 +365,9 @@ fn bind(root: &OwnedFd, what: &Place) -> Result<(), Failure> {
     restrict(&target, what.flags).map_err(refused)
 }
 
+/// As the kernel has it (`linux/statfs.h`): musl leaves it out.
+const ST_RELATIME: nix::libc::c_ulong = 0x1000;
+
 fn restrict(target: &Path, flags: MsFlags) -> nix::Result<()> {
     let all = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | flags;
     match mount(NONE, target, NONE, all, NONE) {
@@ -373,7 +376,7 @@ fn restrict(target: &Path, flags: MsFlags) -> nix::Result<()> {
             let known = nix::sys::statvfs::statvfs(target)?.flags().bits();
             let kept = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC | MsFlags::MS_NOATIME;
             let kept = MsFlags::from_bits_truncate(known) & (kept | MsFlags::MS_RDONLY | MsFlags::MS_NODIRATIME);
-            let relatime = if known & nix::libc::ST_RELATIME != 0 { MsFlags::MS_RELATIME } else { MsFlags::empty() };
+            let relatime = if known & ST_RELATIME != 0 { MsFlags::MS_RELATIME } else { MsFlags::empty() };
             mount(NONE, target, NONE, all | kept | relatime, NONE)
         }
         result => result,
