@@ -19,6 +19,7 @@ mod convert;
 mod custom;
 mod debian;
 mod deploy;
+mod dist;
 mod dockerfile;
 mod dockerfile_attacks;
 mod dockerfile_build;

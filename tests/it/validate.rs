@@ -880,8 +880,31 @@ fn sarif_and_junit_are_read_by_others() {
     python("import sys, xml.dom.minidom; xml.dom.minidom.parseString(sys.stdin.buffer.read())", &text);
 }
 
-/// Does what `action.yml` says, as GitHub's runner does: its steps in turn, each a file for `sh -e`. Gives exit code and
-/// stdout of the first that fails, or of the last.
+#[test]
+fn gitlab_knows_a_finding_again() {
+    let report = |text: &str| -> Vec<serde_json::Value> {
+        let folder = Folder::new(&[("ekiben.yaml", text)]);
+        let (code, text, _) = ekiben(folder.path(), &["validate", "--output", "gitlab"]);
+        assert_eq!(code, 3);
+        serde_json::from_str(&text).unwrap()
+    };
+    let fingerprints = |report: &[serde_json::Value]| -> Vec<String> {
+        report.iter().map(|finding| finding["fingerprint"].as_str().unwrap().to_owned()).collect()
+    };
+    let before = report("name: X\nversion: \"1\"\nmodel: {files: [a.pkl, a.pkl, b.pkl]}\n");
+    let after = report("# A line more.\nname: X\nversion: \"1\"\nmodel: {files: [a.pkl, a.pkl, b.pkl]}\n");
+    assert_eq!(fingerprints(&before), fingerprints(&after));
+    let unique: BTreeSet<_> = fingerprints(&before).into_iter().collect();
+    assert_eq!(unique.len(), before.len());
+    let (old, new) = (&before[0], &after[0]);
+    assert_eq!((&old["location"]["lines"]["begin"], &new["location"]["lines"]["begin"]), (&1.into(), &2.into()));
+    assert_eq!(old["location"]["path"], "ekiben.yaml");
+    assert_eq!(old["severity"], "major");
+    assert!(old["check_name"].as_str().unwrap().starts_with("EK") && old["description"].is_string(), "{old}");
+}
+
+/// Does what `action.yml` says, as GitHub's runner does: its steps in turn, each a file for `sh -e`, but for other actions. Gives exit
+/// code and stdout of the first that fails, or of the last.
 fn act(folder: &Path, inputs: &[(&str, &str)]) -> (i32, String) {
     let script = "import json, sys, yaml; print(json.dumps(yaml.safe_load(sys.stdin)))";
     let action = python(script, &fs::read_to_string("action.yml").unwrap());
@@ -895,7 +918,7 @@ fn act(folder: &Path, inputs: &[(&str, &str)]) -> (i32, String) {
     };
     let program = Path::new(env!("CARGO_BIN_EXE_ekiben")).parent().unwrap().display();
     let mut last = (0, String::new());
-    for step in action["runs"]["steps"].as_array().unwrap() {
+    for step in action["runs"]["steps"].as_array().unwrap().iter().filter(|step| step.get("uses").is_none()) {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), step["run"].as_str().unwrap()).unwrap();
         assert_eq!(step["shell"], "sh");
@@ -931,16 +954,44 @@ fn the_action_annotates_and_stops() {
 }
 
 #[test]
-fn pre_commit_stops_a_bad_commit() {
+fn pre_commit_stops_a_bad_commit_with_the_program_on_path() {
+    let program = Path::new(env!("CARGO_BIN_EXE_ekiben"));
+    pre_commit_stops_a_bad_commit("ekiben-validate-system", &[("PATH", program.parent().unwrap())]);
+}
+
+/// The wheel here is one that calls the program of the tests; `scripts/test-dist.sh` has the real one.
+#[test]
+fn pre_commit_installs_the_wheel_without_a_network_or_a_compiler() {
+    let wheels = tempfile::tempdir().unwrap();
+    let script = "import json, sys, zipfile\n\
+                  folder, program, version = json.load(sys.stdin)\n\
+                  stem = f'ekiben-{version}'\n\
+                  files = {'dist-info/METADATA': f'Metadata-Version: 2.1\\nName: ekiben\\nVersion: {version}\\n',\n\
+                  'dist-info/WHEEL': 'Wheel-Version: 1.0\\nRoot-Is-Purelib: false\\nTag: py3-none-any\\n',\n\
+                  'dist-info/RECORD': '', 'data/scripts/ekiben': f'#!/bin/sh\\nexec {program} \"$@\"\\n'}\n\
+                  with zipfile.ZipFile(f'{folder}/{stem}-py3-none-any.whl', 'w') as wheel:\n\
+                  \x20   for name, text in files.items():\n\
+                  \x20       info = zipfile.ZipInfo(f'{stem}.{name}')\n\
+                  \x20       info.external_attr = 0o100755 << 16\n\
+                  \x20       wheel.writestr(info, text)";
+    let given = serde_json::json!([wheels.path(), env!("CARGO_BIN_EXE_ekiben"), env!("CARGO_PKG_VERSION")]);
+    python(script, &given.to_string());
+    let offline = [("PIP_NO_INDEX", Path::new("1")), ("PIP_FIND_LINKS", wheels.path())];
+    pre_commit_stops_a_bad_commit("ekiben-validate", &offline);
+}
+
+/// What stands under `PATH` in `env` is in front of the rest.
+fn pre_commit_stops_a_bad_commit(hook: &str, env: &[(&str, &Path)]) {
     let tools = tools();
     let home = tempfile::tempdir().unwrap();
-    let program = Path::new(env!("CARGO_BIN_EXE_ekiben")).parent().unwrap();
-    let path =
-        format!("{}:{}:{}", program.display(), tools.parent().unwrap().display(), std::env::var("PATH").unwrap());
+    let given = |name: &str| env.iter().find(|(given, _)| *given == name).map(|(_, value)| value.display().to_string());
+    let paths = given("PATH").into_iter().chain([tools.parent().unwrap().display().to_string()]);
+    let path = paths.chain([std::env::var("PATH").unwrap()]).collect::<Vec<_>>().join(":");
     let run = |folder: &Path, program: &str, arguments: &[&str]| {
         let output = Command::new(program)
             .args(arguments)
             .current_dir(folder)
+            .envs(env.iter().copied())
             .env("PATH", &path)
             .env("HOME", home.path())
             .env_remove("GIT_DIR")
@@ -954,7 +1005,10 @@ fn pre_commit_stops_a_bad_commit() {
     // The hooks as a repository of their own: what pre-commit reads of the project, whatever is committed here.
     let hooks = home.path().join("hooks");
     fs::create_dir(&hooks).unwrap();
-    fs::copy(".pre-commit-hooks.yaml", hooks.join(".pre-commit-hooks.yaml")).unwrap();
+    fs::create_dir_all(hooks.join("packaging/hooks")).unwrap();
+    for file in [".pre-commit-hooks.yaml", "pyproject.toml", "packaging/hooks/hooks.py"] {
+        fs::copy(file, hooks.join(file)).unwrap();
+    }
     for arguments in [&["init", "--quiet"][..], &["add", "."], &["commit", "--quiet", "-m", "hooks"]] {
         assert!(run(&hooks, "git", arguments).0);
     }
@@ -962,11 +1016,7 @@ fn pre_commit_stops_a_bad_commit() {
     let folder = Folder::iris(IRIS);
     folder.write(
         ".pre-commit-config.yaml",
-        &format!(
-            "repos: [{{repo: {}, rev: {}, hooks: [{{id: ekiben-validate-system}}]}}]\n",
-            hooks.display(),
-            revision.trim()
-        ),
+        &format!("repos: [{{repo: {}, rev: {}, hooks: [{{id: {hook}}}]}}]\n", hooks.display(), revision.trim()),
     );
     for arguments in [&["init", "--quiet"][..], &["add", "."]] {
         assert!(run(folder.path(), "git", arguments).0);
