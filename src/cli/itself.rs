@@ -8,7 +8,7 @@ use fs_err as fs;
 use serde::Serialize;
 
 use super::printer::{NAME, Report, Size, dim_time};
-use super::{Context, Exit, Failure, command, man, push};
+use super::{Context, Exit, Failure, command, push};
 use crate::build::itself;
 use crate::image::store::ImageName;
 use crate::io::digest::Digest;
@@ -70,9 +70,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         Command::Image(args) => image(context, args),
         Command::Man(args) => {
             fs::create_dir_all(&args.into)?;
-            for (name, page) in man::pages(command()) {
-                fs::write(args.into.join(name), page)?;
-            }
+            clap_mangen::generate_to(command(), &args.into)?;
             Ok(Exit::Success)
         }
     }

@@ -31,7 +31,6 @@ mod lock;
 mod login;
 mod logout;
 mod logs;
-mod man;
 mod metadata;
 mod operator;
 mod pack;

@@ -66,8 +66,7 @@ fn each_command_has_a_manual_page() {
     let folder = home.path("man");
     home.run(["self", "man", &folder]).ok();
     let page = fs::read_to_string(Path::new(&folder).join("ekiben-self-man.1")).unwrap();
-    assert!(page.starts_with(".TH EKIBEN-SELF-MAN 1 \"\" \"ekiben "), "{page}");
-    assert!(page.contains(".SH SYNOPSIS\n.nf\nekiben self man [OPTIONS] <FOLDER>\n.fi\n"), "{page}");
+    assert!(page.contains(".TH ekiben-self-man 1") && page.contains("manual pages of this program"), "{page}");
     // As many as docs/cli.md has headings, which is held to `--help`.
     let headings = read("docs/cli.md").lines().filter(|line| line.starts_with("##")).count();
     assert_eq!(fs::read_dir(&folder).unwrap().count(), headings);
