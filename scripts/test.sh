@@ -56,6 +56,7 @@ kubernetes=$!
 cargo fmt --check
 # shellcheck disable=SC2046 # names of ours, without spaces
 shellcheck -S warning .ci/run $(grep -slE '^#!/bin/(ba)?sh' scripts/*)
+scripts/deny
 # With the operator, which is no part of the program as it is installed; and the program as it is.
 cargo check --locked
 cargo clippy --all-targets --features operator --locked -- -D warnings

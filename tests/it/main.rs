@@ -18,6 +18,7 @@ mod container;
 mod convert;
 mod custom;
 mod debian;
+mod dependencies;
 mod deploy;
 mod dist;
 mod dockerfile;
