@@ -13,7 +13,7 @@ prlimit:util-linux taskset:util-linux unshare:util-linux mount:mount script:bsdu
 xz:xz-utils busybox:busybox-static strace:strace python3:python3 pip3:python3-pip git:git docker-registry:docker-registry
 htpasswd:apache2-utils openssl:openssl curl:curl containerd:containerd ctr:containerd ldconfig:libc-bin
 cc:gcc strip:binutils ip:iproute2 flock:util-linux dpkg:dpkg newuidmap:uidmap useradd:passwd rabbitmq-server:rabbitmq-server
-epmd:erlang-base java:openjdk-17-jre-headless shellcheck:shellcheck npm:npm"
+epmd:erlang-base java:openjdk-17-jre-headless shellcheck:shellcheck npm:npm zsh:zsh fish:fish"
 
 missing=""
 for pair in $needed; do

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::inputs::Inputs;
 use super::printer::{DIM, ERROR, NAME, Report, VERB, WARNING, dim_time, plain};
-use super::{Context, Exit, Failure};
+use super::{Context, Exit, Failure, completions};
 use crate::build::audit::{self, Audited, Place, Subject};
 use crate::formats::document::shown;
 use crate::formats::osv::{self, Finding, Ignored, Severity};
@@ -43,7 +43,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     ignore: Option<PathBuf>,
     /// Which image of several.
-    #[arg(long)]
+    #[arg(long, add = completions::platforms())]
     platform: Option<Platform>,
 }
 

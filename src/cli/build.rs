@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::inputs::{How, Inputs, Parts};
 use super::printer::Report;
-use super::{Context, Exit, Failure, attest, dockerfile, exec, push};
+use super::{Context, Exit, Failure, attest, completions, dockerfile, exec, push};
 use crate::build;
 use crate::build::dockerfile::Keeping;
 use crate::build::next;
@@ -43,7 +43,7 @@ pub struct Args {
     #[arg(long, short, value_name = "NAME[:TAG]")]
     tag: Vec<ImageName>,
     /// What the image is for: linux/amd64, linux/arm64, or both with a comma, which gives an index. Nothing is emulated.
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long, value_delimiter = ',', add = completions::platforms())]
     platform: Vec<Platform>,
     /// Push it to where the tags say.
     #[arg(long, requires = "tag")]

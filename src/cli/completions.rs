@@ -1,5 +1,5 @@
-//! `ekiben completions`, and what shells are answered that ask for more than options: names of images, of containers, and
-//! projects.
+//! `ekiben completions`, and what shells are answered that ask for more than options: names of images, of containers, of data
+//! sets, and projects.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -10,6 +10,8 @@ use clap_complete::engine::{
 use clap_complete::env::{CompleteEnv, Shells};
 
 use super::{Context, Exit, Failure, command};
+use crate::base::debian::Suite;
+use crate::formats::diagnostic::Code;
 use crate::image::session::{Making, Session};
 use crate::image::store::Store;
 use crate::io::http::{Client, Network};
@@ -80,7 +82,52 @@ pub fn inputs() -> ArgValueCompleter {
     ArgValueCompleter::new(|word: &OsStr| paths(word).chain(beginning(word, image_names())).collect())
 }
 
-/// The same, and names of containers.
+/// Any file, and names of images.
+pub fn files() -> ArgValueCompleter {
+    ArgValueCompleter::new(|word: &OsStr| {
+        PathCompleter::any().complete(word).into_iter().chain(beginning(word, image_names())).collect()
+    })
+}
+
+/// What an image stands on: what is assembled here, and names of images.
+pub fn bases() -> ArgValueCandidates {
+    ArgValueCandidates::new(|| {
+        let assembled = Suite::ALL.into_iter().map(|suite| CompletionCandidate::new(format!("debian:{suite}")));
+        assembled.chain(image_names()).collect()
+    })
+}
+
+/// Names of data sets.
+pub fn data() -> ArgValueCandidates {
+    ArgValueCandidates::new(|| {
+        let kept = session().and_then(|session| session.store.kept().ok()).unwrap_or_default();
+        kept.into_iter().map(|kept| CompletionCandidate::new(kept.name)).collect()
+    })
+}
+
+/// Platforms that are built for.
+pub fn platforms() -> ArgValueCandidates {
+    words(&["linux/amd64", "linux/arm64"])
+}
+
+/// Programs that run containers in the place of this one.
+pub fn engines() -> ArgValueCandidates {
+    words(&["runc", "crun", "podman", "docker"])
+}
+
+/// Codes of diagnostics, with what they are about.
+pub fn codes() -> ArgValueCandidates {
+    ArgValueCandidates::new(|| {
+        let code = |code: &Code| CompletionCandidate::new(code.number()).help(Some(code.title().into()));
+        Code::ALL.iter().map(code).collect()
+    })
+}
+
+fn words(words: &'static [&'static str]) -> ArgValueCandidates {
+    ArgValueCandidates::new(|| words.iter().map(CompletionCandidate::new).collect())
+}
+
+/// The same as [`inputs`], and names of containers.
 pub fn targets() -> ArgValueCompleter {
     ArgValueCompleter::new(|word: &OsStr| {
         let names = container_names(|_| true).into_iter().chain(image_names()).collect();
@@ -92,7 +139,8 @@ pub fn targets() -> ArgValueCompleter {
 fn paths(word: &OsStr) -> impl Iterator<Item = CompletionCandidate> + use<> {
     let is_input = |path: &Path| {
         let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
-        path.is_dir() || manifest::NAMES.contains(&name) || name.ends_with(".ekiben") || name.contains(".bento")
+        let is_named = manifest::NAMES.contains(&name) || ["Dockerfile", "Containerfile"].contains(&name);
+        path.is_dir() || is_named || name.ends_with(".ekiben") || name.contains(".bento")
     };
     PathCompleter::any().filter(is_input).complete(word).into_iter()
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::policy::PolicyArgs;
 use super::printer::Report;
-use super::{Context, Exit, Failure, policy, pull, push};
+use super::{Context, Exit, Failure, completions, policy, pull, push};
 use crate::image::registry::{self, Pushed, Registries};
 use crate::image::sign::{self, Place};
 
@@ -21,10 +21,10 @@ const EXAMPLES: &str = "Examples:\n\
 #[command(after_help = EXAMPLES)]
 pub struct Args {
     /// The image to copy.
-    #[arg(value_name = "FROM")]
+    #[arg(value_name = "FROM", add = completions::images())]
     from: String,
     /// Where to; without a tag, the one that it has.
-    #[arg(value_name = "TO")]
+    #[arg(value_name = "TO", add = completions::images())]
     to: String,
     /// Take along what is said of the image: signatures, lists of what is in it, how it was made.
     #[arg(long)]

@@ -8,7 +8,7 @@ use fs_err as fs;
 use serde::Serialize;
 
 use super::printer::{NAME, Report, Size, Table, moment};
-use super::{Context, Exit, Failure};
+use super::{Context, Exit, Failure, completions};
 use crate::image::store::{Kept, KeptAs, Store};
 use crate::io::archive::ArchivePath;
 use crate::io::atomic;
@@ -46,13 +46,13 @@ enum Action {
     /// Take one off the list; `ekiben prune` then frees the space
     Rm {
         /// Names: of a model with `@` and the beginning of its digest, where there are several.
-        #[arg(value_name = "NAME", required = true)]
+        #[arg(value_name = "NAME", required = true, add = completions::data())]
         names: Vec<String>,
     },
     /// Write one into a file
     Get {
         /// Its name: of a model the newest of that name, or NAME@DIGEST.
-        #[arg(value_name = "NAME")]
+        #[arg(value_name = "NAME", add = completions::data())]
         name: String,
         /// Where to. Without it: under the file's own name.
         #[arg(long, short, value_name = "FILE")]

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::inputs::{Inputs, Parts};
 use super::policy::{PolicyArgs, judge_there};
 use super::printer::{NAME, Report};
-use super::{Context, Exit, Failure, push};
+use super::{Context, Exit, Failure, completions, push};
 use crate::build::ensure;
 use crate::build::input::Input;
 use crate::build::workflow::{self, Goal, Opened};
@@ -34,12 +34,12 @@ const EXAMPLES: &str = "Examples:\n\
 #[command(after_help = EXAMPLES)]
 pub struct Args {
     /// The repository, with or without a tag.
-    #[arg(value_name = "REF")]
+    #[arg(value_name = "REF", add = completions::images())]
     reference: String,
     #[command(flatten)]
     inputs: Inputs,
     /// What the image is for; as in `ekiben build`.
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long, value_delimiter = ',', add = completions::platforms())]
     platform: Vec<Platform>,
     #[command(flatten)]
     parts: Parts,

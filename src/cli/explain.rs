@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use super::printer::{ERROR, Report, WARNING};
-use super::{Context, Exit, Failure};
+use super::{Context, Exit, Failure, completions};
 use crate::formats::diagnostic::{Code, Severity};
 
 const EXAMPLES: &str = "Examples:\n\
@@ -17,7 +17,7 @@ const EXAMPLES: &str = "Examples:\n\
 #[command(after_help = EXAMPLES)]
 pub struct Args {
     /// Its code, as `EK0201`.
-    #[arg(value_name = "CODE")]
+    #[arg(value_name = "CODE", add = completions::codes())]
     code: Code,
 }
 

@@ -40,7 +40,7 @@ pub struct How {
     #[arg(long)]
     pub no_cache: bool,
     /// What the image of a bento stands on, in place of what the bento says; as `base` in a manifest.
-    #[arg(long, value_name = "BASE")]
+    #[arg(long, value_name = "BASE", add = completions::bases())]
     pub base: Option<BaseName>,
     /// Where the lock of a bento or a Dockerfile is kept. Without it: beside it, under its name with `.lock` behind it; that of a
     /// Dockerfile only where there is one.

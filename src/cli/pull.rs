@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::policy::PolicyArgs;
 use super::printer::{NAME, Report, Size, dim_time};
-use super::{Context, Exit, Failure, push};
+use super::{Context, Exit, Failure, completions, push};
 use crate::image::oci::platform::Platform;
 use crate::image::policy::Name;
 use crate::image::registry::{Reference, Registries};
@@ -29,10 +29,10 @@ const EXAMPLES: &str = "Examples:\n\
 #[command(after_help = EXAMPLES)]
 pub struct Args {
     /// The image: HOST/REPOSITORY, with :TAG or @DIGEST. Without a host, Docker Hub's.
-    #[arg(value_name = "REF")]
+    #[arg(value_name = "REF", add = completions::images())]
     reference: String,
     /// Which image of several: linux/amd64 or linux/arm64. Without it, this machine's.
-    #[arg(long)]
+    #[arg(long, add = completions::platforms())]
     platform: Option<Platform>,
     #[command(flatten)]
     policy: PolicyArgs,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::policy::{self, PolicyArgs};
 use super::printer::{DIM, NAME, Output, Time, plain};
-use super::{Context, Failure};
+use super::{Context, Failure, completions};
 use crate::build::built::Built;
 use crate::build::gate::Gate;
 use crate::bundle::generate::quoted;
@@ -30,7 +30,7 @@ use crate::run::{self, Options, volume};
 #[group(skip)]
 pub struct How {
     /// Another program to run the container: runc, crun, podman or docker.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = completions::engines())]
     pub engine: Option<String>,
     /// Memory that the container may use, as 512Mi or 2Gi.
     #[arg(long, value_name = "SIZE", value_parser = memory)]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::inputs::Inputs;
 use super::printer::{NAME, dim_time};
-use super::{Context, Exit, Failure};
+use super::{Context, Exit, Failure, completions};
 use crate::build::{inventory, workflow};
 use crate::formats::sbom;
 use crate::image::oci::platform::Platform;
@@ -32,7 +32,7 @@ pub struct Args {
     #[arg(long, short = 'o', value_name = "FILE")]
     file: Option<PathBuf>,
     /// Which image of several.
-    #[arg(long)]
+    #[arg(long, add = completions::platforms())]
     platform: Option<Platform>,
 }
 

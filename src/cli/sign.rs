@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::printer::{DIM, NAME, Report, Size};
 use super::signing::{Named, SignerArgs, Subject, counted, only_for, write_new};
-use super::{Context, Exit, Failure};
+use super::{Context, Exit, Failure, completions};
 use crate::image::session::Session;
 use crate::image::sign::{Algorithm, Claim, Format, Signed, Signer, blob, folder};
 use crate::io::archive::ArchivePath;
@@ -44,7 +44,7 @@ const EXAMPLES: &str = "Examples:\n\
 #[command(after_help = EXAMPLES)]
 pub struct Args {
     /// The image, file or folder.
-    #[arg(value_name = "REF|FILE|FOLDER")]
+    #[arg(value_name = "REF|FILE|FOLDER", add = completions::files())]
     what: String,
     #[command(flatten)]
     signer: SignerArgs,

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::policy::{PolicyArgs, judge_all};
 use super::printer::{DIM, NAME, Report, Size, VERB, moment, plain};
 use super::signing::{Named, Subject, counted, key_name, only_for, public_key};
-use super::{Context, Exit, Failure};
+use super::{Context, Exit, Failure, completions};
 use crate::build::gate::Gate;
 use crate::image::oci::platform::Platform;
 use crate::image::session::Session;
@@ -39,7 +39,7 @@ const EXAMPLES: &str = "Examples:\n\
 #[command(after_help = EXAMPLES)]
 pub struct Args {
     /// The image, file or folder.
-    #[arg(value_name = "REF|FILE|FOLDER")]
+    #[arg(value_name = "REF|FILE|FOLDER", add = completions::files())]
     what: String,
     /// A public key: a file, or `env://NAME` for one in an environment variable; may be repeated.
     #[arg(long, value_name = "FILE", required_unless_present = "policy")]

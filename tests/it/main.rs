@@ -26,6 +26,7 @@ mod dockerfile_attacks;
 mod dockerfile_build;
 mod doctor;
 mod drafts;
+mod editors;
 mod examples;
 mod exec;
 mod export;

@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::inputs::Inputs;
 use super::policy::{PolicyArgs, judge_there};
 use super::printer::{NAME, Report, dim_time};
-use super::{Context, Exit, Failure, push, watch};
+use super::{Context, Exit, Failure, completions, push, watch};
 use crate::deploy::kubectl::{Difference, Force, Kubectl};
 use crate::deploy::{self, Object, State};
 use crate::formats::diagnostic::{Diagnostics, Source};
@@ -54,7 +54,7 @@ pub struct Args {
     #[arg(long, value_name = "REF", conflicts_with = "push")]
     models_image: Option<String>,
     /// What the image is for; as in `ekiben build`.
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long, value_delimiter = ',', add = completions::platforms())]
     platform: Vec<Platform>,
     /// Settings in a file: as the section `deploy`, or Konfuzio's `autoscaling` and `resources`.
     #[arg(long, value_name = "FILE")]

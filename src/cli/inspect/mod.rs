@@ -10,7 +10,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::printer::{DIM, HINT, NAME, Report, Size, VERB, dim_time, plain};
-use super::{Context, Exit, Failure, Output, pull, watch};
+use super::{Context, Exit, Failure, Output, completions, pull, watch};
 use crate::base::BaseName;
 use crate::base::python::{self, Group, Large};
 use crate::build::adopt;
@@ -54,13 +54,13 @@ pub struct Args {
     /// A bundle's file, a bento (file, folder or bento:NAME:VERSION), the name of an image in the local store, an image in a
     /// registry, or where a model lies: models:/…, runs:/…, s3://…, hf://…, oci://…, https://…, a folder that MLflow wrote. Of that
     /// no weights are fetched.
-    #[arg(value_name = "BUNDLE|BENTO|IMAGE|ADDRESS")]
+    #[arg(value_name = "BUNDLE|BENTO|IMAGE|ADDRESS", add = completions::inputs())]
     target: String,
     /// Read every byte, and fail where one is not as it was: a member of a bundle, or a layer of an image.
     #[arg(long)]
     verify: bool,
     /// Which image of several in a registry.
-    #[arg(long)]
+    #[arg(long, add = completions::platforms())]
     platform: Option<Platform>,
 }
 
