@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Runs commands in a terminal of its own and draws what they print, as an SVG that follows light and dark themes.
 
-    scripts/session-svg.py OUT.svg [--columns N] [--hide TEXT=SHOWN] -- 'COMMAND' ['COMMAND' ...]
+    scripts/session-svg.py OUT.svg [--columns N] [--hide TEXT=SHOWN] [--ends CODE] -- 'COMMAND' ['COMMAND' ...]
 
-The picture in the README is made by `scripts/readme-session.sh`. Only the standard library is used.
+The pictures in the documents are made by `scripts/pictures`. Only the standard library is used.
 """
 
 import argparse
@@ -30,8 +30,8 @@ text { font: 14px ui-monospace, 'JetBrains Mono', 'DejaVu Sans Mono', Menlo, Con
 """
 
 
-def run(command: str, columns: int) -> str:
-    """Runs a command on a terminal `columns` wide and returns what it wrote."""
+def run(command: str, columns: int, ends: int) -> str:
+    """Runs a command on a terminal `columns` wide, that ends with the code `ends`, and returns what it wrote."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
     environment = os.environ | {"TERM": "xterm-256color", "COLUMNS": str(columns)}
@@ -46,21 +46,21 @@ def run(command: str, columns: int) -> str:
         if not piece:
             break
         output += piece
-    if process.wait() != 0:
+    if process.wait() != ends:
         sys.exit(f"`{command}` ended with {process.returncode}:\n{output.decode(errors='replace')}")
     return output.decode()
 
 
-def screen(output: str) -> list[list[tuple[str, str]]]:
-    """What stays on the screen: lines of runs of text, each with its classes."""
+def screen(output: str, columns: int) -> list[list[tuple[str, str]]]:
+    """What stays on a screen `columns` wide: lines of runs of text, each with its classes."""
     lines: list[list[tuple[str, str]]] = [[]]
     active: list[str] = []
-    row = 0
+    row = column = 0
     for token in re.findall(r"\x1b\[[0-9;?]*[A-Za-z]|\r\n|\r|\n|[^\x1b\r\n]+|\x1b.", output):
         if token in ("\n", "\r\n"):
-            row += 1
+            row, column = row + 1, 0
         elif token == "\r":
-            pass
+            column = 0
         elif re.fullmatch(r"\x1b\[[0-9;]*m", token):
             for code in token[2:-1].split(";"):
                 number = int(code or 0)
@@ -72,10 +72,19 @@ def screen(output: str) -> list[list[tuple[str, str]]]:
             count = int(re.sub(r"\D", "", token) or 1)
             if token.endswith("A"):
                 row = max(0, row - count)
+            elif token.endswith("B"):
+                row += count
             elif token.endswith("K"):
                 lines[row] = []
         else:
-            lines[row].append((token, " ".join(active)))
+            # What does not fit goes on in the next line.
+            while token:
+                if column == columns:
+                    row, column = row + 1, 0
+                    lines += [[] for _ in range(row + 1 - len(lines))]
+                fits, token = token[: columns - column], token[columns - column :]
+                lines[row].append((fits, " ".join(active)))
+                column += len(fits)
         while len(lines) <= row:
             lines.append([])
     while lines and not lines[-1]:
@@ -88,17 +97,18 @@ def main() -> None:
     parser.add_argument("out")
     parser.add_argument("--columns", type=int, default=88)
     parser.add_argument("--hide", action="append", default=[], metavar="TEXT=SHOWN")
+    parser.add_argument("--ends", type=int, default=0, metavar="CODE")
     parser.add_argument("commands", nargs="+")
     args = parser.parse_args()
 
     lines: list[list[tuple[str, str]]] = []
     for command in args.commands:
-        output = run(command, args.columns)
+        output = run(command, args.columns, args.ends)
         for pair in args.hide:
             hidden, shown = pair.split("=", 1)
             command, output = command.replace(hidden, shown), output.replace(hidden, shown)
         lines.append([("$ ", "d"), (command, "b")])
-        lines += screen(output)
+        lines += screen(output, args.columns)
         lines.append([])
     lines.pop()
 
