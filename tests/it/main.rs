@@ -25,6 +25,7 @@ mod dockerfile;
 mod dockerfile_attacks;
 mod dockerfile_build;
 mod doctor;
+mod documents;
 mod drafts;
 mod editors;
 mod examples;
