@@ -1,4 +1,4 @@
-"""Files from above docs/ as pages of the site, and the site's own style."""
+"""Files from above docs/ as pages of the site, and the site's own style and script."""
 
 import re
 from pathlib import Path
@@ -13,5 +13,6 @@ def on_files(files, config):
     for name, source in (("contributing.md", "CONTRIBUTING.md"), ("changelog.md", "CHANGELOG.md")):
         text = re.sub(r"\]\(docs/", "](", (ROOT / source).read_text("utf-8"))
         files.append(File.generated(config, name, content=text))
-    files.append(File.generated(config, "extra.css", abs_src_path=str(HERE / "extra.css")))
+    for name in ("extra.css", "iframe-worker.js"):
+        files.append(File.generated(config, name, abs_src_path=str(HERE / name)))
     return files
