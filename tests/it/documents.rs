@@ -44,12 +44,13 @@ fn prose(page: &str) -> String {
 
 /// What its headings are called in an address.
 fn anchors(page: &str) -> BTreeSet<String> {
+    let link = Regex::new(r"\[([^\]]*)\]\([^)]*\)").unwrap();
     let mut is_block = false;
     let mut anchors = BTreeSet::new();
     for line in page.lines() {
         is_block ^= line.trim_start().starts_with("```");
         let Some(heading) = line.strip_prefix('#').filter(|_| !is_block) else { continue };
-        let text = Regex::new(r"\[([^\]]*)\]\([^)]*\)").unwrap().replace_all(heading.trim_start_matches('#'), "$1");
+        let text = link.replace_all(heading.trim_start_matches('#'), "$1");
         let is_kept = |c: &char| c.is_alphanumeric() || "-_ ".contains(*c);
         let slug: String = text.trim().to_lowercase().chars().filter(is_kept).collect();
         anchors.insert(slug.replace(' ', "-"));
