@@ -9,7 +9,7 @@
 //! read-only and not executable. Where there is neither, nothing is started. Whoever may not use the network can open no
 //! socket: a filter of system calls sees to it (`seccomp(2)`), as Landlock knows TCP alone, and only from Linux 6.7 on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CString, OsStr, OsString};
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -31,6 +31,7 @@ use nix::sys::prctl::set_no_new_privs;
 use nix::unistd::{getegid, geteuid};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
+use crate::io::elf;
 use crate::io::explain::{ErrorKind, Explain, Explanation};
 use crate::io::finding::Finding;
 use crate::io::tied::tied;
@@ -214,7 +215,8 @@ impl Confined {
     pub fn run_by(mut self, scratch: &Path, means: Means) -> Result<Output, Error> {
         let scratch = fs::canonicalize(scratch)?;
         self.write.push(scratch.clone());
-        self.execute.extend(loader());
+        let loaders = self.execute.iter().filter_map(|program| elf::Program::of(program).ok()??.loader);
+        self.execute.extend(loaders.filter(|loader| loader.is_file()).collect::<BTreeSet<_>>());
         let mut command = Command::new(&self.program);
         command
             .args(&self.args)
@@ -311,6 +313,27 @@ impl Confined {
         Ok(rules.ok_or("it is switched off")?)
     }
 
+    /// The C library's files, which lie beside its loader.
+    fn libraries(&self) -> Vec<PathBuf> {
+        const NAMES: [&str; 10] = [
+            "libc.so.6",
+            "libdl.so.2",
+            "libgcc_s.so.1",
+            "libm.so.6",
+            "libnss_dns.so.2",
+            "libnss_files.so.2",
+            "libpthread.so.0",
+            "libresolv.so.2",
+            "librt.so.1",
+            "libstdc++.so.6",
+        ];
+        let is_loader = |path: &PathBuf| path.file_name().is_some_and(|name| name.as_bytes().starts_with(b"ld-"));
+        let loaders = self.execute.iter().filter(|path| is_loader(path)).filter_map(|path| fs::canonicalize(path).ok());
+        let folders: BTreeSet<_> = loaders.filter_map(|loader| loader.parent().map(Path::to_owned)).collect();
+        let files = folders.iter().flat_map(|folder| NAMES.map(|name| folder.join(name)));
+        files.filter(|path| path.is_file()).collect()
+    }
+
     /// A mount namespace in which each mount is read-only and without executables, but for what may be written to or
     /// started, which are mounts of their own.
     fn held_by_namespaces(&self, command: &mut Command, scratch: &Path) -> Result<(), Error> {
@@ -335,7 +358,7 @@ impl Confined {
         for folder in &self.write {
             own.push((text(folder)?, flags_of(folder) | MsFlags::MS_NOEXEC));
         }
-        for file in self.execute.iter().chain(&self.load).cloned().chain(libraries()) {
+        for file in self.execute.iter().chain(&self.load).cloned().chain(self.libraries()) {
             let file = fs::canonicalize(file)?;
             let flags = (flags_of(&file) | MsFlags::MS_RDONLY) & !MsFlags::MS_NOEXEC;
             own.push((text(&file)?, flags));
@@ -463,46 +486,6 @@ fn write_file(path: &CString, content: &[u8]) -> io::Result<()> {
         libc::close(file);
         result
     }
-}
-
-/// The dynamic loader that this program was started with, which starts others as well; none where it is linked
-/// statically.
-fn loader() -> Option<PathBuf> {
-    mapped().into_iter().find(|path| path.file_name().is_some_and(|name| name.as_bytes().starts_with(b"ld-")))
-}
-
-/// The C library's files: those that this program is made of, and what lies beside them that others load.
-fn libraries() -> Vec<PathBuf> {
-    const NAMES: [&str; 10] = [
-        "libc.so.6",
-        "libdl.so.2",
-        "libgcc_s.so.1",
-        "libm.so.6",
-        "libnss_dns.so.2",
-        "libnss_files.so.2",
-        "libpthread.so.0",
-        "libresolv.so.2",
-        "librt.so.1",
-        "libstdc++.so.6",
-    ];
-    let mut files = mapped();
-    let folders: std::collections::BTreeSet<_> =
-        files.iter().filter_map(|file| file.parent()).map(Path::to_owned).collect();
-    files.extend(folders.iter().flat_map(|folder| NAMES.map(|name| folder.join(name))).filter(|path| path.is_file()));
-    files.retain(|path| path.file_name().is_some_and(|name| name.to_string_lossy().contains(".so")));
-    files.sort();
-    files.dedup();
-    files
-}
-
-/// The files that this process runs code of.
-fn mapped() -> Vec<PathBuf> {
-    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
-    let executable = maps.lines().filter(|line| line.split(' ').nth(1).is_some_and(|mode| mode.contains('x')));
-    let mut files: Vec<_> = executable.filter_map(|line| Some(PathBuf::from(&line[line.find('/')?..]))).collect();
-    files.sort();
-    files.dedup();
-    files
 }
 
 /// The program called `name`, in a folder of PATH that is named from the root: others are another one in each project's

@@ -8,6 +8,7 @@ pub mod compress;
 pub mod confine;
 pub mod content;
 pub mod digest;
+pub mod elf;
 pub mod explain;
 pub mod finding;
 pub mod http;

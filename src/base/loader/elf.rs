@@ -40,14 +40,9 @@ const LONGEST_NAME: u64 = 255;
 /// Longest list of folders, in bytes: that of a path.
 const LONGEST_FOLDERS: u64 = 4095;
 
-/// Bytes of a program header.
-const HEADER: usize = 56;
-
-const EXEC: u16 = 2;
 const DYN: u16 = 3;
 const LOAD: u32 = 1;
 const DYNAMIC: u32 = 2;
-const INTERPRETER: u32 = 3;
 const TAG_END: u64 = 0;
 const TAG_NEEDED: u64 = 1;
 const TAG_STRINGS: u64 = 5;
@@ -120,38 +115,12 @@ pub fn read_versions(
     Ok(Some(versions))
 }
 
-/// Whether a file is a program for the 64-bit processor of `platform` that is started without a loader (`PT_INTERP`), as it is linked
-/// statically.
-///
-/// # Errors
-/// As [`read_object`].
-pub fn is_static(
-    size: u64,
-    platform: Platform,
-    read_at: impl FnMut(u64, &mut [u8]) -> io::Result<()>,
-) -> io::Result<bool> {
-    let headers = headers(&mut File { size, read_at }, platform, &[EXEC, DYN])?.unwrap_or_default();
-    Ok(!headers.is_empty() && headers.chunks_exact(HEADER).all(|header| word(header, 0) != INTERPRETER))
-}
-
-/// The program headers of a file of one of `kinds` for `platform`; none where it is no such file.
-fn headers<R: FnMut(u64, &mut [u8]) -> io::Result<()>>(
-    file: &mut File<R>,
-    platform: Platform,
-    kinds: &[u16],
-) -> io::Result<Option<Vec<u8>>> {
-    let Some(header) = file.part(0, 64)? else { return Ok(None) };
-    let machine = match platform {
+/// How files say that they are for the processor of `platform` (`e_machine`).
+pub fn machine(platform: Platform) -> usize {
+    match platform {
         Platform::Amd64 => 62,
         Platform::Arm64 => 183,
-    };
-    // 64 bits, little-endian.
-    let is_elf = header.starts_with(b"\x7fELF\x02\x01") && half(&header, 18) == machine;
-    if !is_elf || !kinds.contains(&half(&header, 16)) || usize::from(half(&header, 54)) != HEADER {
-        return Ok(None);
     }
-    let count = u64::from(half(&header, 56)).min(MOST_HEADERS);
-    file.part(long(&header, 32), count * HEADER as u64)
 }
 
 /// Whether a library can be called so.
@@ -190,8 +159,16 @@ struct Dynamic<R> {
 impl<R: FnMut(u64, &mut [u8]) -> io::Result<()>> Dynamic<R> {
     /// None where it is no shared library for `platform`.
     fn read(mut file: File<R>, platform: Platform) -> io::Result<Option<Self>> {
-        let Some(headers) = headers(&mut file, platform, &[DYN])? else { return Ok(None) };
-        let headers = headers.chunks_exact(HEADER);
+        let Some(header) = file.part(0, 64)? else { return Ok(None) };
+        // 64 bits, little-endian.
+        let fits = header.starts_with(b"\x7fELF\x02\x01") && half(&header, 16) == DYN;
+        let fits = fits && usize::from(half(&header, 18)) == machine(platform);
+        if !fits || half(&header, 54) != 56 {
+            return Ok(None);
+        }
+        let count = u64::from(half(&header, 56)).min(MOST_HEADERS);
+        let Some(headers) = file.part(long(&header, 32), count * 56)? else { return Ok(None) };
+        let headers = headers.chunks_exact(56);
         let Some(dynamic) = headers.clone().find(|header| word(header, 0) == DYNAMIC) else { return Ok(None) };
         let length = long(dynamic, 32).min(MOST_ENTRIES * 16);
         let Some(entries) = file.part(long(dynamic, 8), length)? else { return Ok(None) };

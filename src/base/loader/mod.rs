@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 #[cfg(test)]
 pub(crate) use elf::tests::{library, linked};
-pub use elf::{Linkage, Object, is_static, read_linkage, read_object, read_versions};
+pub use elf::{Linkage, Object, machine, read_linkage, read_object, read_versions};
 
 use crate::image::oci::platform::Platform;
 use crate::io::archive::{ArchivePath, Walk};

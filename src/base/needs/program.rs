@@ -8,6 +8,7 @@ use fs_err as fs;
 
 use crate::base::loader;
 use crate::image::oci::platform::Platform;
+use crate::io::elf;
 
 /// What a program needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,7 +29,8 @@ impl Program {
         let size = file.metadata()?.len();
         let read_at = |offset: u64, buffer: &mut [u8]| file.file().read_exact_at(buffer, offset);
         let Some(linkage) = loader::read_linkage(size, platform, read_at)? else {
-            return Ok(loader::is_static(size, platform, read_at)?.then(Self::default));
+            let program = elf::Program::of(path)?.filter(|program| program.loader.is_none());
+            return Ok(program.filter(|program| program.machine == loader::machine(platform)).map(|_| Self::default()));
         };
         let versions = loader::read_versions(size, platform, read_at)?.unwrap_or_default();
         let glibc = versions.iter().filter_map(|version| glibc(version)).max();
@@ -60,7 +62,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), &elf).unwrap();
         assert_eq!(Program::of(file.path(), platform).unwrap(), None);
-        elf[18] = if platform == Platform::Amd64 { 62 } else { 183 };
+        elf[18] = loader::machine(platform) as u8;
         fs::write(file.path(), &elf).unwrap();
         assert_eq!(Program::of(file.path(), platform).unwrap(), Some(Program::default()));
         assert_eq!(glibc("GLIBC_2.2.5"), Some((2, 2)));

@@ -54,16 +54,17 @@ pub fn fetch(session: &Session, platform: Platform) -> Result<(String, Digest), 
     Ok((file, digest))
 }
 
-/// The wheel of the pinned uv for a platform: its file's name, its digest, and its size in bytes.
+/// The wheel of the pinned uv for a platform: its file's name, its digest, and its size in bytes. Both have a program that is linked
+/// statically, as this one may be: it starts where there is no C library.
 ///
 /// # Errors
 /// None that is known; the reader of digests reserves them.
 pub fn wheel(platform: Platform) -> Result<(String, Digest, u64), Error> {
     let (tags, digest, size) = match platform {
         Platform::Amd64 => (
-            "manylinux_2_17_x86_64.manylinux2014_x86_64",
-            "sha256:e18a57b8b352eb7c8feb317b9f6f533c8f0ad9673fd6cf34bbe3cf1a9f6a8984",
-            17_389_450,
+            "musllinux_1_1_x86_64",
+            "sha256:29451c60f5e8b07403e0a175d5229efc36b0289b34143ff4aaa499a5dd52553a",
+            19_139_972,
         ),
         Platform::Arm64 => (
             "manylinux_2_17_aarch64.manylinux2014_aarch64.musllinux_1_1_aarch64",
