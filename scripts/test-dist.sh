@@ -5,7 +5,7 @@
 #
 # Trees of Debian bullseye, bookworm and trixie are put together by the program itself; one with no C library at all has it and
 # busybox; one of Debian sid (for Python 3.14) comes from mmdebstrap, where that is there. Other Pythons are those in
-# $PYTHONS/*/bin (~/.pyenv/versions). Programs for the other processor run under qemu-user-static, fetched by apt if it is not there.
+# $PYTHONS/*/bin (~/.pyenv/versions). Programs for arm64 run under qemu-user of Debian trixie.
 # A tree is entered by pivot_root(2), as no user namespace can be made in a chroot. Nothing stays behind.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -15,7 +15,12 @@ for program in busybox umoci unshare; do
     command -v $program >/dev/null || { echo "install busybox-static, umoci and util-linux" >&2; exit 1; }
 done
 # What a machine behind its own authority has in the environment.
-kept=$(env | grep -E '^(PIP_CERT|SSL_CERT_FILE|https?_proxy|no_proxy)=' | grep -v ' ' | paste -sd' ' || true)
+kept=$(env | grep -E '^(PIP_CERT|SSL_CERT_FILE|UV_DEFAULT_INDEX|https?_proxy|no_proxy)=' | grep -v ' ' | paste -sd' ' || true)
+# Where there is no pip, Ekiben asks the index under its oldest name, which not every network knows.
+case $kept in
+    *UV_DEFAULT_INDEX*) ;;
+    *) kept="$kept UV_DEFAULT_INDEX=$(python3 -c 'from pip._internal.models.index import PyPI; print(PyPI.simple_url)')" ;;
+esac
 pythons=${PYTHONS:-$HOME/.pyenv/versions}
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/dist.XXXXXX")
@@ -61,6 +66,7 @@ furnish() {
     local tree=$work/trees/$1
     mkdir -p "$tree"/{proc,dev,sys,tmp,etc/ssl/certs,home/user,root,var/tmp,usr/bin,dist,.old,.bin}
     chmod 1777 "$tree/tmp" "$tree/var/tmp"
+    chmod 755 "$tree/root"
     grep -qs '^user:' "$tree/etc/passwd" || echo 'user:x:1000:1000::/home/user:/bin/sh' >>"$tree/etc/passwd"
     grep -qs '^user:' "$tree/etc/group" || echo 'user:x:1000:' >>"$tree/etc/group"
     cp -L /etc/resolv.conf /etc/hosts "$tree/etc/"
@@ -84,7 +90,7 @@ within() {
         mount --bind "$tree" "$tree"
         mount --bind "$home" "$tree/home/user"
         mount --bind "$dist" "$tree/dist"
-        if [ -d "$pythons" ]; then mkdir -p "$tree/pythons"; mount --bind "$pythons" "$tree/pythons"; fi
+        if [ -d "$pythons" ]; then mkdir -p "$tree/$pythons"; mount --bind "$pythons" "$tree/$pythons"; fi
         mount -t proc proc "$tree/proc"
         mount --rbind /dev "$tree/dev"
         mount --rbind /sys "$tree/sys"
@@ -125,7 +131,7 @@ wheel() { # PYTHON
 }
 
 for suite in bullseye bookworm trixie; do
-    tree $suite debian:$suite linux/amd64 ca-certificates coreutils dpkg python3 python3-venv tar gzip
+    tree $suite debian:$suite linux/amd64 ca-certificates coreutils diffutils dpkg python3 python3-venv tar gzip
     trial "Debian $suite" "wheel, \`pip install\`" within $suite user "$(wheel python3); $iris"
     trial "Debian $suite" ".deb, \`dpkg -i\`" within $suite root "dpkg -i /dist/ekiben_*_amd64.deb; $says_version"
     trial "Debian $suite" "as the .deb has it, \`ekiben test\`" within $suite user "$no_compiler; $says_version; $iris"
@@ -148,7 +154,9 @@ trial "busybox, no C library" "archive" within musl user "$no_compiler; $unpack;
 
 # Pythons that Debian's releases have not. Where one is missing, the table says so.
 if command -v mmdebstrap >/dev/null; then
-    mmdebstrap --quiet --variant=minbase --include=ca-certificates,python3-venv sid "$work/trees/sid" 2>"$work/log" &&
+    mirror=$(cat /etc/apt/sources.list.d/debian.sources /etc/apt/sources.list 2>/dev/null |
+        sed -n 's/^URIs: *//p; s/^deb [^h]*\(http[^ ]*\).*/\1/p' | head -n 1 || true)
+    mmdebstrap --quiet --aptopt='Acquire::Check-Valid-Until "false"' --variant=minbase --include=ca-certificates,python3-venv sid "$work/trees/sid" ${mirror:+"$mirror"} 2>"$work/log" &&
         furnish sid || sed 's/^/    /' "$work/log" >&2
 fi
 for python in 3.9 3.10 3.11 3.12 3.13 3.14; do
@@ -157,7 +165,7 @@ for python in 3.9 3.10 3.11 3.12 3.13 3.14; do
         if [ -e "$work/trees/$tree/usr/bin/python$python" ]; then where="$tree /usr/bin/python$python"; break; fi
     done
     built=$(find "$pythons" -maxdepth 3 -path "*/$python.*/bin/python$python" 2>/dev/null | head -n 1)
-    [ -n "$where" ] || [ -z "$built" ] || where="bookworm /pythons/${built#"$pythons"/}"
+    [ -n "$where" ] || [ -z "$built" ] || where="bookworm $built"
     if [ -z "$where" ]; then
         echo "| Python $python | wheel | not had here | |" | tee -a "$rows"
     else
@@ -212,14 +220,12 @@ trial "GitLab" "\`templates/ekiben.yml\`" in_ci $offline python "$work/steps.py"
 # --- The other processor
 
 if [ -e "$dist/ekiben-$version-aarch64-unknown-linux-musl.tar.gz" ]; then
-    qemu=$(command -v qemu-aarch64-static || true)
-    if [ -z "$qemu" ]; then
-        (cd "$work" && apt-get download -qq qemu-user-static >/dev/null 2>&1 && dpkg -x qemu-user-static_*.deb qemu)
-        qemu=$work/qemu/usr/bin/qemu-aarch64-static
-    fi
+    # That of trixie is linked statically, and knows openat2(2), which that of bookworm does not.
+    tree qemu debian:trixie linux/amd64 qemu-user
+    qemu=$work/trees/qemu/usr/bin/qemu-aarch64
     formats=/proc/sys/fs/binfmt_misc
     [ -e $formats/register ] || mount -t binfmt_misc binfmt_misc $formats
-    if [ ! -e $formats/qemu-aarch64 ]; then
+    if ! [ -e $formats/qemu-aarch64 ]; then
         # binfmt_misc of the kernel's documentation: the header of ELF programs for arm64; F opens the interpreter now.
         printf '%s' ':ekiben-arm64:M::\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00:'\
 '\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff:'"$qemu:F" >$formats/register
@@ -229,20 +235,23 @@ if [ -e "$dist/ekiben-$version-aarch64-unknown-linux-musl.tar.gz" ]; then
     tar -xzf "$dist/ekiben-$version-aarch64-unknown-linux-musl.tar.gz" -C "$work/arm64" --strip-components=1
     arm64() { env EKIBEN_HOME="$work/arm64-store" "$work/arm64/bin/ekiben" "$@"; }
     native() { env EKIBEN_HOME="$work/store" "$ekiben" "$@"; }
-    project=$work/home/iris
+    # Of Debian packages and weights, without Python: uv and the base's Python are locked in by means that qemu has not.
+    tree arm64 debian:bookworm linux/arm64 ca-certificates coreutils diffutils dpkg python3 python3-venv tar gzip
+    cp "$work/home/iris/model.pkl" "$work/projects/arm64"
+    echo 'model: {files: [model.pkl]}' >>"$work/projects/arm64/ekiben.yaml"
     same() {
         local one other
-        one=$(native build --platform linux/arm64 "$project" | tail -n 1)
-        other=$(arm64 build --platform linux/arm64 "$project" | tail -n 1)
+        one=$(native build --platform "$1" "$work/projects/arm64" | tail -n 1)
+        other=$(arm64 build --platform "$1" "$work/projects/arm64" | tail -n 1)
         echo "$one by x86-64, $other by arm64"
         [ -n "$one" ] && [ "$one" = "$other" ]
     }
     where="arm64, under qemu"
     trial "$where" "archive, \`ekiben --version\`" test "$(arm64 --version)" = "ekiben $version"
-    trial "$where" "archive, \`ekiben validate iris\`" arm64 validate "$project"
-    trial "$where" "archive, \`ekiben build --platform linux/arm64 iris\`: the digest that x86-64 has" same
-
-    tree arm64 debian:bookworm linux/arm64 ca-certificates coreutils dpkg python3 python3-venv tar gzip
+    trial "$where" "archive, \`ekiben validate iris\`" arm64 validate "$work/home/iris"
+    for platform in linux/arm64 linux/amd64; do
+        trial "$where" "archive, \`ekiben build --platform $platform\`: the digest that x86-64 has" same $platform
+    done
     trial "$where" "wheel, \`pip install\`" within arm64 user "$(wheel python3)"
     trial "$where" ".deb, \`dpkg -i\`" within arm64 root "dpkg -i /dist/ekiben_*_arm64.deb; $says_version"
 fi
