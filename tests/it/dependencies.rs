@@ -35,8 +35,7 @@ fn we_build_on_no_more_than_is_agreed_upon() {
     for skip in list(bans, "skip") {
         let (name, wanted) = text(skip, "crate").split_once('@').unwrap();
         let is_wanted = |version: &&str| version.strip_prefix(wanted).is_some_and(|rest| rest.starts_with('.'));
-        let known =
-            versions.get_mut(name).and_then(|known| Some((known.iter().position(|one| is_wanted(one))?, known)));
+        let known = versions.get_mut(name).and_then(|known| Some((known.iter().position(is_wanted)?, known)));
         let Some((at, known)) = known.filter(|(_, known)| known.len() > 1) else {
             panic!("{name} {wanted} is no second version any more: strike it from deny.toml");
         };
