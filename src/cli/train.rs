@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::inputs::Inputs;
 use super::printer::{NAME, Report, Size, Time};
 use super::{Context, Exit, Failure, running};
+use crate::build::gate::Gate;
 use crate::build::train::{self, Plan};
 use crate::build::workflow::{self, Goal, Opened, Request};
 use crate::bundle::Form;
@@ -87,6 +88,7 @@ struct Data {
 
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let session = context.session_for_running()?;
+    let gate = args.how.gate(context)?;
     let request = args.inputs.request(context)?;
     let opened = Opened::open(&session, Request { untrained: true, ..request.clone() }, context)?;
     let project = opened.project().ok_or_else(|| train::Error::NoProject(request.path.clone()))?;
@@ -100,7 +102,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
             known
         }
         None => {
-            let trained = train(context, &session, &args.how, &plan, &built, &manifest)?;
+            let trained = train(context, &session, &args.how, gate.as_ref(), &plan, &built, &manifest)?;
             let time = Time(std::time::Duration::from_millis(trained.took.unwrap_or_default()));
             let size = Size(trained.size);
             context.printer.status("Trained", format!("{NAME}{}{NAME:#} {size} in {time}", trained.file));
@@ -140,12 +142,12 @@ fn train(
     context: &Context,
     session: &Session,
     how: &running::How,
+    gate: Option<&Gate>,
     plan: &Plan,
     built: &crate::build::built::Built,
     manifest: &Manifest,
 ) -> Result<LockedTraining, Failure> {
     let devices = how.devices(context)?;
-    let gate = how.gate(context)?;
     let data = plan.data.as_ref().map(|(path, data)| (path.as_path(), data.name.as_str()));
     let training = Training::new(data, plan.output.clone(), session.store.scratch()?)?;
     let mut options = how.options(Some(&manifest.resources), devices)?;
@@ -153,7 +155,7 @@ fn train(
     options.args = training.arguments();
     let parameters = serde_json::to_string(&plan.parameters).map_err(io::Error::from)?;
     options.env.push(format!("EKIBEN_HYPERPARAMETERS={parameters}"));
-    let mut running = running::start(context, session, built, gate.as_ref(), options, Life::Tied, false)?;
+    let mut running = running::start(context, session, built, gate, options, Life::Tied, false)?;
     let exit = running.follow(context, &mut |_| false)?;
     if exit.code != 0 {
         let explanation = ErrorKind::Failure

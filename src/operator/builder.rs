@@ -422,7 +422,7 @@ impl Jobs {
         }
         let mut annotations = json!({});
         if let Some((file, text)) = &self.policy {
-            // It is the pod's own, and no object of the namespace that others could change. What `envFrom` says comes after `env`.
+            // It is the pod's own, and no object of the namespace that others could change; and `env` counts before `envFrom`.
             annotations[POLICY] = json!(text);
             let field = json!({"fieldPath": format!("metadata.annotations['{POLICY}']")});
             volumes.push(json!({"name": "policy", "downwardAPI": {"items": [{"path": file, "fieldRef": field}]}}));
