@@ -44,7 +44,7 @@ pub struct Args {
     /// for in the project's folder.
     #[arg(long, value_name = "MODEL")]
     from: Option<PathBuf>,
-    /// What the model is called. Without it: after the model's file, or the folder.
+    /// What the model is called. Without it: after the project's folder, where one is named, else after the model's file.
     #[arg(long)]
     name: Option<String>,
     /// What loading the model may import though it is dangerous or unknown: `package.module.Name` or `package.*`. It is
@@ -92,6 +92,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let folder = if path.as_os_str() == "." { String::new() } else { format!(" {}", path.display()) };
     let mut found = Diagnostics::new();
     let project = path.clone();
+    let name = name.or_else(|| init::name_of(&path));
     let address = from.as_deref().and_then(Path::to_str).and_then(|text| text.parse::<Address>().ok());
     let made = match address.filter(Address::is_remote) {
         Some(address) => {

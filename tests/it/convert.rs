@@ -537,4 +537,13 @@ fn init_begins_with_what_the_model_says() {
     home.run(["init", "iris", "--from", "iris/iris.pkl"]).ok();
     home.run(["convert", "iris/iris.pkl", "-o", "made"]).ok();
     assert_eq!(tree(&home.folder().join("iris")), tree(&home.folder().join("made/iris")));
+    // A folder that a person names says what the project is called; one that is just here does not.
+    let name = |args: &[&str], folder: &str| {
+        home.run(["init", "--offline"].iter().chain(args)).ok();
+        let manifest = fs::read_to_string(home.folder().join(folder).join("ekiben.yaml")).unwrap();
+        manifest.lines().find_map(|line| line.strip_prefix("name: ")).unwrap().to_owned()
+    };
+    assert_eq!(name(&["--from", "iris/iris.pkl", "deep/My Flowers"], "deep/My Flowers"), "my-flowers");
+    assert_eq!(name(&["--from", "iris/iris.pkl", "--name", "rose", "deep/other"], "deep/other"), "rose");
+    assert_eq!(name(&["--from", "iris/iris.pkl"], "."), "iris");
 }

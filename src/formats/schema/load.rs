@@ -481,10 +481,15 @@ fn expected(types: &[JsonType]) -> String {
 fn limits(rule: &Json, least: &str, most: &str, unit: &str) -> String {
     match (rule.get(least), rule.get(most)) {
         (Some(least), Some(most)) => format!("expected {} to {}{unit}", shown(least), shown(most)),
-        (Some(least), None) => format!("expected at least {}{unit}", shown(least)),
-        (None, Some(most)) => format!("expected at most {}{unit}", shown(most)),
+        (Some(least), None) => format!("expected at least {}{}", shown(least), counted(least, unit)),
+        (None, Some(most)) => format!("expected at most {}{}", shown(most), counted(most, unit)),
         (None, None) => "expected another value".to_owned(),
     }
+}
+
+/// The unit of a count, where that is one as of one.
+fn counted<'a>(count: &Json, unit: &'a str) -> &'a str {
+    if count.as_u64() == Some(1) { unit.strip_suffix('s').unwrap_or(unit) } else { unit }
 }
 
 fn shown(value: &Json) -> String {

@@ -224,6 +224,11 @@ pub fn plain(text: &str) -> String {
     mapped.trim_matches(['-', '.', '_']).to_owned()
 }
 
+/// The name that a folder's path ends with; none where it ends with none, as `.` does.
+pub fn name_of(folder: &Path) -> Option<String> {
+    Some(plain(&folder.file_name()?.to_string_lossy())).filter(|name| !name.is_empty())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

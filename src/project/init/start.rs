@@ -8,7 +8,7 @@ use fs_err as fs;
 use super::find::{self, Found};
 use super::plan::Plan;
 use super::proposal::Proposal;
-use super::{Elsewhere, Error, NoModel, Placed, Placing, Rules, plain};
+use super::{Elsewhere, Error, NoModel, Placed, Placing, Rules, name_of, plain};
 use crate::formats::diagnostic::Diagnostics;
 use crate::io::archive::ArchivePath;
 use crate::io::atomic;
@@ -133,8 +133,7 @@ fn name(given: Option<&str>, model: Option<&Found>, folder: &Path) -> Result<Str
         (None, None) => {
             let path = std::path::absolute(folder)?;
             let path = fs::canonicalize(&path).unwrap_or(path);
-            let name = plain(&path.file_name().unwrap_or_default().to_string_lossy());
-            if name.is_empty() { "model".to_owned() } else { name }
+            name_of(&path).unwrap_or_else(|| "model".to_owned())
         }
     };
     if name.is_empty() || plain(&name) != name { Err(Error::Name(name)) } else { Ok(name) }
