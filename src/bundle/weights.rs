@@ -4,10 +4,10 @@
 //! and with very many shards large ones do too: runtimes take no more than 127 layers.
 
 use super::{Error, Hashing, Weight};
-use crate::image::layer::{Layer, LayerFile};
+use crate::image::layer::{self, Layer, LayerFile};
 use crate::image::session::Session;
 use crate::image::store::Store;
-use crate::io::archive::ArchivePath;
+use crate::io::archive::{self, ArchivePath};
 use crate::io::digest::Digest;
 use crate::io::parallel;
 use crate::io::progress::Unit;
@@ -53,7 +53,7 @@ pub(super) fn groups(
     let mut groups = Vec::new();
     for files in split(folder, weights)? {
         // Paths, numbers and lists always serialise.
-        let key = Digest::of(serde_json::to_vec(&(crate::io::archive::epoch(), &files)).unwrap_or_default());
+        let key = Digest::of(serde_json::to_vec(&(archive::epoch(), &files)).unwrap_or_default());
         let layer: Option<Layer> = if hashing == Hashing::Again { None } else { store.cached("weights", &key) };
         if let Some(layer) = &layer {
             layer.keep_recipe(store, files.clone())?;
@@ -72,8 +72,9 @@ impl Group {
         }
     }
 
+    /// How many bytes are read to hash it.
     fn bytes(&self) -> u64 {
-        self.files.iter().map(|file| file.content.size()).sum()
+        layer::size(archive::epoch(), &self.files)
     }
 
     /// Makes the layer known with `make`, and remembers it, if it is not known yet.

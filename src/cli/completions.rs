@@ -7,8 +7,9 @@ use std::path::Path;
 use clap_complete::engine::{
     ArgValueCandidates, ArgValueCompleter, CompletionCandidate, PathCompleter, ValueCompleter,
 };
-use clap_complete::env::{CompleteEnv, Shells};
+use clap_complete::env::CompleteEnv;
 
+use super::typed::SHELLS;
 use super::{Context, Exit, Failure, command};
 use crate::base::debian::Suite;
 use crate::formats::diagnostic::Code;
@@ -41,7 +42,7 @@ pub struct Args {
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let mut script = Vec::new();
     let shell = args.shell.to_string();
-    if let Some(shell) = Shells::builtins().completer(&shell) {
+    if let Some(shell) = SHELLS.completer(&shell) {
         shell.write_registration(VARIABLE, "ekiben", "ekiben", "ekiben", &mut script)?;
     }
     match args.shell {
@@ -59,7 +60,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
 
 /// Answers a shell, and ends the program, if one of the scripts asks.
 pub fn answer() {
-    CompleteEnv::with_factory(command).var(VARIABLE).complete();
+    CompleteEnv::with_factory(command).var(VARIABLE).shells(SHELLS).complete();
 }
 
 /// Names of images.

@@ -10,7 +10,7 @@ use super::printer::{DIM, ERROR, HINT, NAME, Report, VERB, WARNING};
 use super::{Context, Exit, Failure, watch};
 use crate::formats::diagnostic::{Diagnostic, Json};
 use crate::formats::document::shown;
-use crate::io::explain::{ErrorKind, Explain as _};
+use crate::io::explain::{ErrorKind, Explain as _, quoted};
 use crate::io::progress::Progress;
 use crate::project::init::proposal::{Hardware, Proposal};
 use crate::project::init::{self, Conversion, Converted, Error, Existing, Placed, Placing, Rules};
@@ -195,7 +195,7 @@ impl Report for Shelf<'_> {
             self.models.iter().find(|row| row.state == State::Ready).and_then(|row| row.project.as_ref())
         {
             let next = "asks the model the example request; with `--accept` it writes the answer down";
-            writeln!(out, "\n{HINT}next{HINT:#}: `ekiben test {project}` {next}")?;
+            writeln!(out, "\n{HINT}next{HINT:#}: `ekiben test {}` {next}", quoted(project))?;
         }
         if self.models.len() > 1 {
             let Self { ready, incomplete, refused, failed, .. } = self;

@@ -37,7 +37,8 @@ struct Row {
     digest: Option<Digest>,
     platform: Platform,
     layers: usize,
-    size: u64,
+    /// Bytes of its layers as a registry gets them; known when they are compressed.
+    size: Option<u64>,
     /// When it got its name, in seconds since 1970.
     named: Option<u64>,
 }
@@ -54,8 +55,8 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let mut images = Vec::new();
     for record in store.images()? {
         let image = Image::of_record(&store, &record)?;
-        let (platform, layers, size) = (image.platform(), image.layers().len(), image.size());
-        let digest = (!record.is_draft()).then_some(record.digest);
+        let (platform, layers) = (image.platform(), image.layers().len());
+        let (digest, size) = if record.is_draft() { (None, None) } else { (Some(record.digest), Some(image.size())) };
         let named = record.named();
         images.push(Row { name: record.name, digest, platform, layers, size, named });
     }
@@ -72,7 +73,14 @@ impl Report for Images {
             let Row { name, digest, platform, layers, size, named } = image;
             let named = named.map(moment).unwrap_or_default();
             let digest = digest.map_or_else(|| "not compressed yet".to_owned(), |digest| digest.short());
-            [name.to_string(), Size(*size).to_string(), layers.to_string(), platform.to_string(), named, digest]
+            [
+                name.to_string(),
+                size.map_or_else(|| "-".to_owned(), |size| Size(size).to_string()),
+                layers.to_string(),
+                platform.to_string(),
+                named,
+                digest,
+            ]
         });
         let headings = ["NAME", "SIZE", "LAYERS", "PLATFORM", "NAMED", "DIGEST"];
         Table { headings, rows: rows.collect() }.write(out)

@@ -15,6 +15,7 @@ use crate::build::fit::{self, Fit};
 use crate::bundle::import::analytics::{self, Archive};
 use crate::formats::diagnostic::{Diagnostics, Json};
 use crate::io::atomic;
+use crate::io::explain::quoted;
 use crate::project::Project;
 use crate::project::address::Address;
 use crate::project::init::proposal::Proposal;
@@ -89,7 +90,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let Args { path, from, name, allow, copy, gpu } = args;
     let placing = if copy { Placing::Copy } else { Placing::Link };
     let rules = Rules { allow, placing, hardware: hardware(gpu) };
-    let folder = if path.as_os_str() == "." { String::new() } else { format!(" {}", path.display()) };
+    let folder = argument(&path);
     let mut found = Diagnostics::new();
     let project = path.clone();
     let name = name.or_else(|| init::name_of(&path));
@@ -181,7 +182,7 @@ fn from_archive(context: &Context, archive: &Path, args: &Args) -> Result<Exit, 
     }
     let written = made.map_err(|error| Failure::from(error).with_diagnostics(found.clone()))?;
     let is_trained = Project::manifest_in(&args.path).is_some_and(|manifest| manifest.training.is_some());
-    let folder = if args.path.as_os_str() == "." { String::new() } else { format!(" {}", args.path.display()) };
+    let folder = argument(&args.path);
     let diagnostics = found.sorted().into_iter().map(Json::from).collect();
     context.printer.report(&Translated { folder, is_trained, written, diagnostics })?;
     Ok(Exit::Success)
@@ -195,6 +196,11 @@ impl Report for Translated<'_> {
         let verb = if self.is_trained { "train" } else { "test" };
         writeln!(out, "{HINT}next{HINT:#}: `ekiben {verb}{}`", self.folder)
     }
+}
+
+/// A project's folder as a command is given it; nothing where that is the current one.
+fn argument(folder: &Path) -> String {
+    if folder.as_os_str() == "." { String::new() } else { format!(" {}", quoted(&folder.display().to_string())) }
 }
 
 /// Tries the requirements of a new project, and says what became of those that cannot be had. Nobody waits for an index that

@@ -71,6 +71,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         Command::Man(args) => {
             fs::create_dir_all(&args.into)?;
             clap_mangen::generate_to(command(), &args.into)?;
+            context.printer.status("Wrote", format!("manual pages to {}", args.into.display()));
             Ok(Exit::Success)
         }
     }

@@ -55,6 +55,7 @@ mod stop;
 mod tag;
 mod test;
 mod train;
+mod typed;
 mod unpack;
 mod validate;
 mod verify;
@@ -190,7 +191,12 @@ fn formats() -> impl clap::builder::TypedValueParser<Value = Format> {
             argument: Option<&clap::Arg>,
             value: &std::ffi::OsStr,
         ) -> Result<Format, clap::Error> {
-            self.0.parse_ref(command, argument, value)
+            use clap::error::{ContextKind, ContextValue};
+            self.0.parse_ref(command, argument, value).map_err(|mut error| {
+                let two = self.possible_values().into_iter().flatten().map(|value| value.get_name().to_owned());
+                error.insert(ContextKind::ValidValue, ContextValue::Strings(two.collect()));
+                error
+            })
         }
         fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
             let two = [Format::Human, Format::Json];
@@ -357,9 +363,32 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// The error without what it calls similar, where that is not: clap compares by letters in common, wherever they stand.
+/// What other tools call a command that is here.
+const ELSEWHERE: [(&str, &str); 7] = [
+    ("clean", "prune"),
+    ("gc", "prune"),
+    ("list", "images"),
+    ("ls", "images"),
+    ("new", "init"),
+    ("scan", "audit"),
+    ("start", "run"),
+];
+
+/// The error with what is meant, where that is known, and without what it calls similar, where that is not: clap compares by letters
+/// in common, wherever they stand.
 fn with_similar_only(mut error: clap::Error) -> clap::Error {
     use clap::error::{ContextKind, ContextValue};
+    // An option that is none is hardly ever a value, but for a program that is started.
+    let starts = |usage: String| ["ekiben run ", "ekiben exec "].iter().any(|command| usage.contains(command));
+    if !error.get(ContextKind::Usage).is_some_and(|usage| starts(usage.to_string())) {
+        error.remove(ContextKind::Suggested);
+    }
+    if let Some(ContextValue::String(written)) = error.get(ContextKind::InvalidSubcommand)
+        && let Some((_, here)) = ELSEWHERE.iter().find(|(known, _)| known == written)
+    {
+        error.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(vec![(*here).to_owned()]));
+        return error;
+    }
     let text = |error: &clap::Error, kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.trim_start_matches('-').to_owned()),
         Some(ContextValue::Strings(texts)) => texts.first().cloned(),

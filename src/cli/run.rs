@@ -38,7 +38,7 @@ pub struct Args {
     inputs: Inputs,
     /// Where it answers: PORT, or ADDRESS:PORT, optionally followed by the container's :PORT. Without it: the
     /// container's port on the loopback interface, or any that is free.
-    #[arg(long, short, value_name = "[ADDRESS:]PORT[:PORT]")]
+    #[arg(long, short, alias = "port", value_name = "[ADDRESS:]PORT[:PORT]")]
     publish: Vec<Wanted>,
     /// What the container can reach.
     #[arg(long, value_enum, default_value = "isolated")]

@@ -40,9 +40,9 @@ impl Watch for Context {
             Step::Locked(lock) => ("Locked", summary(lock)),
             Step::DockerfileLocked(path) => ("Locked", format!("{NAME}{}{NAME:#}", shown(path))),
             Step::Built(name, image) => {
-                let (layers, size) = (image.layers().len(), Size(image.size()));
-                let how = if image.is_draft() { " unpacked" } else { "" };
-                ("Built", format!("{NAME}{name}{NAME:#} {layers} layers, {size}{how}"))
+                // Of what is not compressed yet nobody knows what it will have.
+                let size = if image.is_draft() { String::new() } else { format!(", {}", Size(image.size())) };
+                ("Built", format!("{NAME}{name}{NAME:#} {} layers{size}", image.layers().len()))
             }
         };
         self.printer.status(verb, format!("{text} {}", dim_time(took)));

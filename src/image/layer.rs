@@ -706,7 +706,7 @@ fn check(files: &[LayerFile]) -> Result<(), content::Error> {
 }
 
 /// How many bytes a layer of `files` has; as many as there can be, where its files are said to have more.
-fn size(epoch: u64, files: &[LayerFile]) -> u64 {
+pub fn size(epoch: u64, files: &[LayerFile]) -> u64 {
     let size = |piece| match piece {
         Piece::Bytes(bytes) => bytes.len() as u64,
         Piece::File(file) => file.content.size(),

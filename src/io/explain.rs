@@ -136,6 +136,15 @@ pub fn carried<E: Explain>(error: io::Error) -> Result<E, io::Error> {
     inner.downcast().map(|inner| *inner).map_err(io::Error::other)
 }
 
+/// A word of a POSIX shell's command line, as a person copies it, or a script has it.
+pub fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '/' | ':' | '=' | ',' | '@' | '%');
+    match !word.is_empty() && word.chars().all(plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -424,6 +424,10 @@ fn what_is_called_similar_is_similar() {
     let home = Home::empty();
     home.run(["build", "--lokced"]).ends(2).says("a similar argument exists: '--locked'");
     home.run(["biuld"]).ends(2).says("a similar subcommand exists: 'build'");
+    home.run(["gc"]).ends(2).says("a similar subcommand exists: 'prune'");
+    // Only what starts a program takes options that are not its own.
+    assert!(!home.run(["rm", "--all"]).ends(2).err.contains("-- --all"));
+    home.run(["build", "--output", "xml"]).ends(2).says("[possible values: human, json]");
     home.run(["run", "--detached"]).ends(2).says("a similar argument exists: '--detach'");
     for arguments in
         [&["run", "--export-env"][..], &["pack", "--quiet-out"], &["build", "--template"], &["invoke", "--ready"]]

@@ -177,7 +177,7 @@ fn an_editor_checks_and_completes_what_init_writes() {
 }
 
 /// What is typed into each shell, and what stands there then.
-const TYPED: [(&str, &str); 16] = [
+const TYPED: [(&str, &str); 20] = [
     ("ekiben val<TAB>", "ekiben validate"),
     ("ekiben build --plat<TAB>", "--platform"),
     ("ekiben build --platform linux/ar<TAB>", "linux/arm64"),
@@ -194,6 +194,10 @@ const TYPED: [(&str, &str); 16] = [
     ("ekiben stop nam<TAB>", "stop named-by-me"),
     ("ekiben test pro<TAB>", "ekiben test project/"),
     ("ekiben data get meas<TAB>", "get measurements.csv"),
+    ("ekiben test my<TAB>", r"test my\ projects/"),
+    (r"ekiben test my\ projects/on<TAB>", r"test my\ projects/one/"),
+    ("ekiben test ~/my<TAB>", r"test ~/my\ projects/"),
+    ("ekiben test 'my projects/on<TAB>", "test 'my projects/one"),
 ];
 
 #[test]
@@ -201,6 +205,7 @@ fn shells_complete_images_containers_projects_and_values() {
     let home = Home::warm();
     home.tiny("project");
     home.build("project");
+    home.tiny("my projects/one");
     home.run(["run", "tiny:1", "--detach", "-p", "0", "--name", "named-by-me"]).ok();
     home.write("measurements.csv", "1\n");
     home.run(["data", "add", "measurements.csv"]).ok();

@@ -29,6 +29,7 @@ use serde_json::{Map, Value, json};
 use crate::bundle::runtime;
 use crate::formats::document::Written;
 use crate::io::archive::{ArchivePath, Entry, Mode};
+use crate::io::explain::quoted;
 use crate::project::manifest::training::{Messages, Training};
 use crate::project::manifest::{Manifest, Mlflow, Period, Size};
 
@@ -326,12 +327,3 @@ fn modes(manifest: &Manifest) -> Vec<&'static str> {
 
 /// Starts the service of a bento, with the arguments and variables that BentoML's own entrypoint knows.
 pub const BENTO_ENTRYPOINT: &str = include_str!("templates/env/docker/bento.sh");
-
-/// A word of a POSIX shell's command line.
-pub fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '/' | ':' | '=' | ',' | '@' | '%');
-    match !word.is_empty() && word.chars().all(plain) {
-        true => word.to_owned(),
-        false => format!("'{}'", word.replace('\'', r"'\''")),
-    }
-}

@@ -31,7 +31,7 @@ use crate::image::sign::{Beside, Place};
 use crate::image::store::{self, ImageName, ImageRecord};
 use crate::image::{Image, remote};
 use crate::io::digest::Digest;
-use crate::io::explain::{ErrorKind, with_causes};
+use crate::io::explain::{ErrorKind, quoted, with_causes};
 use crate::project::lock::{self, Lock};
 use crate::project::manifest::{Manifest, Requirements};
 use address::AddressReport;
@@ -178,9 +178,10 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         return Ok(if is_well { Exit::Success } else { Exit::Error(ErrorKind::Invalid) });
     }
     if let Target::Archive(path) = &target {
-        let explanation = ErrorKind::Usage
-            .named("inspect/archive")
-            .hint(format!("`ekiben init --from {} NEW-FOLDER` shows what it becomes", path.display()));
+        let explanation = ErrorKind::Usage.named("inspect/archive").hint(format!(
+            "`ekiben init --from {} NEW-FOLDER` shows what it becomes",
+            quoted(&path.display().to_string())
+        ));
         return Err(Failure::new(explanation, "an archive with a manifest.json is no image and no bundle yet"));
     }
     if let Target::Bento(found) = target {

@@ -21,7 +21,7 @@ pub use plan::FOLDER;
 pub(crate) use start::schema_beside;
 pub use start::{Start, Started, start};
 
-use crate::io::explain::{ErrorKind, Explain, Explanation};
+use crate::io::explain::{ErrorKind, Explain, Explanation, quoted};
 
 /// What holds for each model of which a project is made.
 #[derive(Clone, Debug, Default)]
@@ -183,7 +183,7 @@ impl Explain for Error {
                 named("init/no-model").hint("name one of them; or all become projects: `ekiben convert`")
             }
             Self::NoModel { path, why: NoModel::Itself } => named("init/no-model")
-                .hint(format!("make the project elsewhere: `ekiben init --from {} NEW-FOLDER`", path.display())),
+                .hint(format!("make the project elsewhere: `ekiben init --from {} NEW-FOLDER`", quoted(&path.display().to_string()))),
             Self::NoModel { why: NoModel::Unserved(_), .. } => named("init/unserved")
                 .hint("docs/models.md has the flavours of MLflow's that are; a project of its own can load the model as well: `ekiben init`"),
             Self::NoModel { .. } => named("init/no-model"),

@@ -1,0 +1,223 @@
+//! Shells hand a word over as it is typed, with its backslashes and quotes, and bash and zsh write what they are answered as it is:
+//! so names with spaces are read and written as the shells have them.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::Path;
+
+use clap::Command;
+use clap_complete::engine;
+use clap_complete::env::{Bash, Elvish, EnvCompleter, Fish, Powershell, Shells, Zsh};
+
+/// All shells that are completed for.
+pub const SHELLS: Shells<'static> = Shells(&[&InBash, &Elvish, &InFish, &Powershell, &InZsh]);
+
+/// What is between two answers to bash; it is the script's own.
+const BETWEEN: &str = "\u{b}";
+
+struct InBash;
+
+struct InFish;
+
+struct InZsh;
+
+impl EnvCompleter for InBash {
+    fn name(&self) -> &'static str {
+        Bash.name()
+    }
+
+    fn is(&self, name: &str) -> bool {
+        Bash.is(name)
+    }
+
+    fn write_registration(
+        &self,
+        var: &str,
+        name: &str,
+        bin: &str,
+        completer: &str,
+        buf: &mut dyn Write,
+    ) -> io::Result<()> {
+        let mut script = Vec::new();
+        Bash.write_registration(var, name, bin, completer, &mut script)?;
+        let script = String::from_utf8_lossy(&script);
+        // The word up to the cursor comes without the quote that it begins with.
+        let word = "words[COMP_CWORD]=\"$2\"";
+        let whole = "words[COMP_CWORD]=\"${COMP_WORDS[COMP_CWORD]%%[^\\'\\\"]*}$2\"";
+        buf.write_all(script.replace(word, whole).as_bytes())
+    }
+
+    fn write_complete(
+        &self,
+        command: &mut Command,
+        words: Vec<OsString>,
+        folder: Option<&Path>,
+        buf: &mut dyn Write,
+    ) -> io::Result<()> {
+        let values: Vec<String> = complete(command, &words, folder)?.into_iter().map(|(value, _)| value).collect();
+        buf.write_all(values.join(BETWEEN).as_bytes())
+    }
+}
+
+impl EnvCompleter for InFish {
+    fn name(&self) -> &'static str {
+        Fish.name()
+    }
+
+    fn is(&self, name: &str) -> bool {
+        Fish.is(name)
+    }
+
+    fn write_registration(
+        &self,
+        var: &str,
+        name: &str,
+        bin: &str,
+        completer: &str,
+        buf: &mut dyn Write,
+    ) -> io::Result<()> {
+        Fish.write_registration(var, name, bin, completer, buf)
+    }
+
+    fn write_complete(
+        &self,
+        command: &mut Command,
+        mut words: Vec<OsString>,
+        folder: Option<&Path>,
+        buf: &mut dyn Write,
+    ) -> io::Result<()> {
+        // Only the last is as it is typed.
+        if let Some(last) = words.last_mut() {
+            *last = meant(last);
+        }
+        Fish.write_complete(command, words, folder, buf)
+    }
+}
+
+impl EnvCompleter for InZsh {
+    fn name(&self) -> &'static str {
+        Zsh.name()
+    }
+
+    fn is(&self, name: &str) -> bool {
+        Zsh.is(name)
+    }
+
+    fn write_registration(
+        &self,
+        var: &str,
+        name: &str,
+        bin: &str,
+        completer: &str,
+        buf: &mut dyn Write,
+    ) -> io::Result<()> {
+        let mut script = Vec::new();
+        Zsh.write_registration(var, name, bin, completer, &mut script)?;
+        let script = String::from_utf8_lossy(&script);
+        // Else zsh quotes what is quoted, and the `~` of a home.
+        let script = script.replace("'values' dirs", "'values' dirs -Q").replace("'values' other", "'values' other -Q");
+        buf.write_all(script.as_bytes())
+    }
+
+    fn write_complete(
+        &self,
+        command: &mut Command,
+        words: Vec<OsString>,
+        folder: Option<&Path>,
+        buf: &mut dyn Write,
+    ) -> io::Result<()> {
+        for (value, help) in complete(command, &words, folder)? {
+            let escaped = |text: &str| text.replace('\\', "\\\\");
+            let value = escaped(&value).replace(':', "\\:");
+            match help.as_deref().and_then(|help| help.lines().next()) {
+                Some(help) => writeln!(buf, "{value}:{}", escaped(help))?,
+                None => writeln!(buf, "{value}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What may stand in the place of the word that the shell's script names by its number, as it is typed, and the help on it.
+fn complete(
+    command: &mut Command,
+    words: &[OsString],
+    folder: Option<&Path>,
+) -> io::Result<Vec<(String, Option<String>)>> {
+    let index: usize =
+        std::env::var("_CLAP_COMPLETE_INDEX").ok().and_then(|index| index.parse().ok()).unwrap_or_default();
+    let first = words.get(index).and_then(|word| word.as_bytes().first());
+    let is_quoted = matches!(first, Some(b'\'' | b'"'));
+    let mut words: Vec<OsString> = words.iter().map(meant).collect();
+    // One that is not begun.
+    if words.len() == index {
+        words.push(OsString::new());
+    }
+    let found = engine::complete(command, words, index, folder)?.into_iter().map(|candidate| {
+        let value = candidate.get_value().to_string_lossy();
+        (if is_quoted { value.into_owned() } else { typed(&value) }, candidate.get_help().map(ToString::to_string))
+    });
+    Ok(found.collect())
+}
+
+/// A word without the quotes and backslashes that it is typed with. Quotes may be open yet.
+fn meant(word: &OsString) -> OsString {
+    let mut bytes = word.as_bytes().iter().copied().peekable();
+    let (mut meant, mut quote) = (Vec::new(), None);
+    while let Some(byte) = bytes.next() {
+        match (byte, quote) {
+            (b'\'' | b'"', None) => quote = Some(byte),
+            (_, Some(open)) if byte == open => quote = None,
+            (b'\\', None) => meant.extend(bytes.next()),
+            (b'\\', Some(b'"')) => meant.push(bytes.next_if(|next| b"\"\\$`".contains(next)).unwrap_or(byte)),
+            _ => meant.push(byte),
+        }
+    }
+    OsString::from_vec(meant)
+}
+
+/// A word as it is typed. The `~` of a home stays.
+fn typed(value: &str) -> String {
+    let (home, rest) = if value.starts_with("~/") { value.split_at(2) } else { ("", value) };
+    let is_plain = |c: char| c.is_alphanumeric() || "_-./:=@+,%".contains(c);
+    let mut typed = home.to_owned();
+    for c in rest.chars() {
+        if !is_plain(c) {
+            typed.push('\\');
+        }
+        typed.push(c);
+    }
+    typed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_is_meant_without_its_quotes() {
+        for (typed, wanted) in [
+            ("plain", "plain"),
+            (r"my\ projet/", "my projet/"),
+            ("'it is", "it is"),
+            (r#""a \"b\" \c"#, r#"a "b" \c"#),
+            (r#"a'b'"c"d"#, "abcd"),
+            (r"end\", "end"),
+        ] {
+            assert_eq!(meant(&typed.into()), wanted, "{typed}");
+        }
+    }
+
+    #[test]
+    fn what_is_typed_means_the_word() {
+        for word in ["iris:1.0", "~/my models/", "a'b\"c", "$(rm) `x` \\ ; & | *", "modèle (1).pkl", "--output=json"] {
+            let typed = typed(word);
+            assert_eq!(meant(&OsString::from(&typed)), word, "{typed}");
+        }
+        assert_eq!(typed("~/my models/"), r"~/my\ models/");
+        assert_eq!(typed("iris:1.0"), "iris:1.0");
+        // That is a file of this name, and no home.
+        assert_eq!(typed("~x/"), r"\~x/");
+    }
+}
