@@ -16,7 +16,8 @@ use crate::home::{Home, ran};
 fn tested() -> [Home; 2] {
     [Home::fetched(), Home::fetched().of_a_user()].map(|home| {
         let project = home.tiny("tiny");
-        home.run([Path::new("test"), &project]).ok().says("unpacked");
+        home.run([Path::new("test"), &project]).ok();
+        home.run(["images"]).ok().says("not compressed yet");
         home
     })
 }
@@ -54,9 +55,8 @@ fn whoever_hands_it_on_gets_what_a_build_makes() {
     let expected = expected();
     for home in tested() {
         assert_eq!(listed(&home)["digest"], Value::Null);
-        assert!(home.run(["images"]).ok().out.contains("not compressed yet"));
         // To run it again nothing has to be known.
-        home.run(["test", "tiny"]).ok().says("unpacked");
+        home.run(["test", "tiny"]).ok();
         assert_eq!(listed(&home)["digest"], Value::Null);
         let built = home.run(["build", "tiny"]).ok();
         assert_eq!(built.out.trim(), expected);
