@@ -14,7 +14,6 @@ use crate::formats::document::shown;
 use crate::io::explain::ErrorKind;
 use crate::project::manifest::Manifest;
 use crate::run::batch::{Batch, Start};
-use crate::run::container::Life;
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben batch iris rows.csv -o answers.jsonl\n\
@@ -107,7 +106,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     }
     options.args.extend(args.fail_fast.then(|| "--fail-fast".to_owned()));
     batch.begin()?;
-    let mut running = match running::start(context, &session, &built, gate.as_ref(), options, Life::Tied, false) {
+    let mut running = match running::start(context, &session, &built, gate.as_ref(), options, false) {
         Ok(running) => running,
         Err(failure) => {
             // What is empty goes again.
@@ -116,9 +115,14 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         }
     };
     let mut counted = Counted::default();
-    let exit = running.follow(context, &mut |line| counted.takes(line))?;
-    let Some(output) = batch.end()? else {
-        context.printer.advise("what is answered is kept where there is anything: `--resume` goes on");
+    // The records that are under way are answered first.
+    running.be_patient();
+    let followed = running.follow(context, &mut |line| counted.takes(line));
+    let output = batch.end()?;
+    let advice = "what is answered is kept where there is anything: `--resume` goes on";
+    let exit = followed.map_err(|failure| failure.or_hint(advice))?;
+    let Some(output) = output else {
+        context.printer.advise(advice);
         return Ok(Exit::Container(exit.code));
     };
     let Counted { records, failed, seconds, rate } = counted;

@@ -68,7 +68,7 @@ pub fn images() -> ArgValueCandidates {
     ArgValueCandidates::new(image_names)
 }
 
-/// Names of containers.
+/// Names of containers, whether they run or have ended.
 pub fn containers() -> ArgValueCandidates {
     ArgValueCandidates::new(|| container_names(|_| true))
 }
@@ -128,10 +128,10 @@ fn words(words: &'static [&'static str]) -> ArgValueCandidates {
     ArgValueCandidates::new(|| words.iter().map(CompletionCandidate::new).collect())
 }
 
-/// The same as [`inputs`], and names of containers.
+/// The same as [`inputs`], and names of containers that run.
 pub fn targets() -> ArgValueCompleter {
     ArgValueCompleter::new(|word: &OsStr| {
-        let names = container_names(|_| true).into_iter().chain(image_names()).collect();
+        let names = container_names(State::is_live).into_iter().chain(image_names()).collect();
         paths(word).chain(beginning(word, names)).collect()
     })
 }

@@ -68,7 +68,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
 }
 
 /// How what was killed ends, as shells have it: 128 and the signal's number.
-const KILLED: i32 = 137;
+pub const KILLED: i32 = 137;
 
 /// The container that is meant. No lock of the store is held from then on: others may prune it.
 pub fn find(context: &Context, name: &str) -> Result<Container, Failure> {

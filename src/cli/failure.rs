@@ -3,12 +3,14 @@
 use std::error::Error;
 use std::process::ExitCode;
 
+use nix::libc;
 use serde_json::json;
 
 use super::printer::{DIM, ERROR, HINT, Output, Printer};
 use crate::formats::diagnostic::{self, Diagnostics};
 use crate::io::explain::{CLOSED_PIPE, ErrorKind, Explain, Explanation, words};
 use crate::io::http::Broken;
+use crate::run::container::end_by;
 
 /// How the program ends. The numbers are part of the interface and never change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +21,8 @@ pub enum Exit {
     Error(ErrorKind),
     /// As the container in the foreground ended.
     Container(i32),
+    /// As one that this signal ends.
+    Signal(i32),
 }
 
 impl Exit {
@@ -38,13 +42,17 @@ impl Exit {
                 ErrorKind::Refused => 8,
             },
             Self::Container(code) => u8::try_from(code).unwrap_or(u8::MAX),
+            // What a shell says of it.
+            Self::Signal(signal) => u8::try_from(128 + signal).unwrap_or(u8::MAX),
         }
     }
-}
 
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(exit.code())
+    /// Ends the program so, where that is by a signal, or says how `main` has to end.
+    pub fn leave(self) -> ExitCode {
+        if let Self::Signal(signal) = self {
+            end_by(signal);
+        }
+        ExitCode::from(self.code())
     }
 }
 
@@ -63,6 +71,16 @@ impl Failure {
     /// A failure that is none of the library's.
     pub fn new(explanation: Explanation, text: impl Into<String>) -> Self {
         Self { error: text.into().into(), explanation, exit: None, diagnostics: Diagnostics::new() }
+    }
+
+    /// A signal has ended what was going on, and nothing is left of it.
+    pub fn interrupted(signal: i32) -> Self {
+        let text = match signal {
+            libc::SIGINT => "interrupted",
+            libc::SIGHUP => "interrupted, as the terminal is gone",
+            _ => "interrupted by SIGTERM",
+        };
+        Self::new(ErrorKind::Failure.named("run/interrupted"), text).ending(Some(Exit::Signal(signal)))
     }
 
     /// The same with the next thing to try, unless there is one already.

@@ -18,7 +18,7 @@ use crate::io::atomic;
 use crate::io::explain::ErrorKind;
 use crate::project::manifest::Manifest;
 use crate::run;
-use crate::run::container::{Container, Life};
+use crate::run::container::Container;
 use crate::run::service::{self, Answer, Body, Credentials, Example, Part, RequestId, Sent, Service, Transcript};
 
 const EXAMPLES: &str = "Examples:\n\
@@ -227,13 +227,11 @@ fn once(
     let built = workflow::image(session, inputs.request(context)?, context)?;
     let mut options = args.how.options(built.manifest.as_ref().map(|manifest| &manifest.resources), devices)?;
     options.publish = vec![run::any_port(run::port(&built.image, &options.env))];
-    let mut running =
-        running::start(context, session, &built, gate.as_ref(), options, Life::Tied, false)?.with(credentials);
-    let _signals = running.container.pass_on_signals()?;
+    let mut running = running::start(context, session, &built, gate.as_ref(), options, false)?.with(credentials);
     let ready = built.manifest.as_ref().map_or("/readyz", |manifest| &manifest.service.ready);
     running.wait_ready(context, ready, args.how.timeout)?;
     let (path, sent) = asked(context, path, sent, built.manifest.as_ref());
-    let (answer, id) = running.invoke(&path, sent, hearing(context, file));
+    let (answer, id) = running.invoke(context, &path, sent, hearing(context, file))?;
     // What is said behind the answer is all there once nothing runs any more.
     running.end(context)?;
     let theirs = answer.as_ref().ok().and_then(|answer| answer.request_id.as_deref());

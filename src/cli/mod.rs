@@ -357,10 +357,7 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => explain::run(&context, args),
         Command::Completions(args) => completions::run(&context, args),
     };
-    match result {
-        Ok(exit) => exit.into(),
-        Err(failure) => failure.present(&context.printer).into(),
-    }
+    result.unwrap_or_else(|failure| failure.present(&context.printer)).leave()
 }
 
 /// What other tools call a command that is here.

@@ -26,7 +26,7 @@ use crate::image::store::ImageName;
 use crate::io::digest::Digest;
 use crate::io::explain::ErrorKind;
 use crate::run;
-use crate::run::container::{self, Life, PassedOn, Rest, Switch};
+use crate::run::container::{self, PassedOn, Rest, Switch};
 
 /// What is followed, and how it is started.
 #[derive(Clone)]
@@ -324,7 +324,7 @@ fn attempt(
     if options.publish.is_empty() {
         options.publish.push(run::any_port(port));
     }
-    let mut running = running::start(context, session, &built, gate.as_ref(), options, Life::Tied, false)?;
+    let mut running = running::launch(context, session, &built, gate.as_ref(), options, false)?;
     match running.wait_unless(context, &ready, plan.how.timeout, is_cancelled)? {
         Some(_) => Ok(Outcome::Ready(Box::new((running, built)))),
         None => {

@@ -2,9 +2,12 @@
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
 
+use super::exec::KILLED;
 use super::inputs::{Inputs, Wanted};
 use super::printer::Report;
 use super::running::{self, LogScreen, Running};
@@ -13,8 +16,8 @@ use crate::build::built::Built;
 use crate::build::workflow;
 use crate::io::explain::ErrorKind;
 use crate::project::manifest::Manifest;
-use crate::run::container::{Life, Publish};
-use crate::run::service::Transcript;
+use crate::run::container::{PassedOn, Publish};
+use crate::run::service::{self, Transcript};
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben run\n\
@@ -109,25 +112,28 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     if movable && serves {
         options.publish.push(Publish { host: SocketAddr::from(([127, 0, 0, 1], port)), container: port });
     }
-    let life = if args.detach { Life::Detached } else { Life::Tied };
-    let mut running = running::start(context, &session, &built, gate.as_ref(), options, life, movable && serves)?;
+    let mut running = running::start(context, &session, &built, gate.as_ref(), options, movable && serves)?;
     if args.detach {
         let ready = built.manifest.as_ref().map_or("/readyz", |manifest| &manifest.service.ready);
         if serves {
             running.wait_ready(context, ready, args.how.timeout)?;
             running::invite(context, running.service.url(), built.manifest.as_ref());
         }
+        // Until it is let go, it ends with this process.
+        running.signals = None;
         let name = running.container.name();
         context.printer.advise(&format!("`ekiben logs --follow {name}` shows its log, `ekiben stop {name}` stops it"));
         let (name, address) = (running.container.name().to_owned(), running.service.url().to_owned());
         let reaches = running.container.state()?.ways.iter().map(ToString::to_string).collect();
         context.printer.report(&Started { name, address, reaches })?;
+        running.container.let_go();
         return Ok(Exit::Success);
     }
     foreground(context, &mut running, &built, serves, args.how.timeout)
 }
 
-/// Shows what the container says until it ends.
+/// Shows what the container says until it ends. A service that a signal ends has ended well once it was ready; before that,
+/// or where it had to be killed, it was interrupted.
 fn foreground(
     context: &Context,
     running: &mut Running,
@@ -135,9 +141,13 @@ fn foreground(
     serves: bool,
     timeout: u64,
 ) -> Result<Exit, Failure> {
-    let _signals = running.container.pass_on_signals()?;
+    if !serves {
+        running.be_patient();
+    }
     let ready = built.manifest.as_ref().map_or("/readyz", |manifest| &manifest.service.ready).to_owned();
-    let Running { container, service, refusals, ended_logs, .. } = running;
+    let Running { container, service, refusals, ended_logs, signals, .. } = running;
+    let signals = signals.as_ref();
+    let received = || signals.and_then(PassedOn::received);
     let mut screen = if serves { LogScreen::of_service(context) } else { LogScreen::raw(context) };
     let mut transcript = Transcript::default();
     let mut show = |bytes: &[u8]| {
@@ -147,21 +157,24 @@ fn foreground(
     };
     let is_ours = built.manifest.as_ref().is_none_or(Manifest::serves_functions);
     let inquiry = container.inquiry()?;
+    let is_ready = AtomicBool::new(false);
     let exit = std::thread::scope(|scope| {
         if serves {
-            let (printer, service) = (&context.printer, &*service);
-            let ended = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+            let (printer, service, received, is_ready) = (&context.printer, &*service, &received, &is_ready);
+            let ended = Arc::new(AtomicBool::new(false));
             let flag = ended.clone();
             scope.spawn(move || {
-                let stopped = || flag.load(std::sync::atomic::Ordering::Relaxed).then_some(0);
+                let stopped = || received().or_else(|| flag.load(Ordering::Relaxed).then_some(0));
                 let timeout = std::time::Duration::from_secs(timeout);
                 match service.wait_ready(&ready, timeout, stopped) {
                     Ok(waited) => {
+                        is_ready.store(true, Ordering::Relaxed);
+                        signals.into_iter().for_each(PassedOn::be_patient);
                         let time = super::printer::Time(waited);
                         printer.status("Ready", format!("{} in {time}, Ctrl-C stops it", service.url()));
                         running::invite(context, service.url(), built.manifest.as_ref());
                     }
-                    Err(crate::run::service::Error::NotReady { .. }) => {
+                    Err(service::Error::NotReady { .. }) => {
                         printer.warn(&format!("{ready} does not answer; the container goes on"));
                         if is_ours {
                             // What it says is shown with all that it says.
@@ -173,7 +186,7 @@ fn foreground(
                 }
             });
             let exit = container.wait(&mut show);
-            ended.store(true, std::sync::atomic::Ordering::Relaxed);
+            ended.store(true, Ordering::Relaxed);
             exit
         } else {
             container.wait(&mut show)
@@ -187,7 +200,22 @@ fn foreground(
     if exit.out_of_memory {
         context.printer.warn("the kernel killed processes of the container, as it used up its memory");
     }
-    Ok(Exit::Container(exit.code))
+    /// Lines of its log that may say why it has ended.
+    const LINES: usize = 20;
+    let is_ready = is_ready.into_inner();
+    match received() {
+        Some(signal) if exit.code == KILLED || (serves && !is_ready) => Err(Failure::interrupted(signal)),
+        None if serves && exit.code != 0 => {
+            let error = service::Error::Ended { code: exit.code, was_ready: is_ready };
+            let failure = running::explained(error, &transcript.last(LINES).join("\n"));
+            Err(failure.ending(Some(Exit::Container(exit.code))))
+        }
+        None if serves => {
+            context.printer.warn("the service ended by itself");
+            Ok(Exit::Success)
+        }
+        _ => Ok(Exit::Container(exit.code)),
+    }
 }
 
 impl Report for Started {

@@ -16,7 +16,7 @@ use crate::image::session::Session;
 use crate::io::explain::quoted;
 use crate::io::size;
 use crate::project::manifest::{Manifest, Resources};
-use crate::run::container::{self, Container, Life, Limits, LogReader, Publish, Way};
+use crate::run::container::{self, Container, Life, Limits, LogReader, PassedOn, Publish, Way};
 use crate::run::devices::{self, Devices, Specifications};
 use crate::run::ended::EndedLogs;
 use crate::run::service::{
@@ -179,6 +179,8 @@ pub struct Running {
     last: Option<RequestId>,
     /// Something went wrong that its log may tell of.
     has_failed: bool,
+    /// Signals to this process are for it; none where who started it hears them.
+    pub signals: Option<PassedOn>,
 }
 
 /// Looks in what a container says for writes that were refused because of how it was started.
@@ -224,13 +226,29 @@ impl Refusals {
 }
 
 /// Starts the image, once it has passed `gate`. Where the wanted address is taken and `movable` is set, another one is found.
+///
+/// A signal that comes before ends this process, and with it what it has begun. From now on until the service is gone, it ends
+/// the container, and whatever waits for that fails with [`Failure::interrupted`].
 pub fn start(
     context: &Context,
     session: &Session,
     built: &Built,
     gate: Option<&Gate>,
+    options: Options,
+    movable: bool,
+) -> Result<Running, Failure> {
+    let running = launch(context, session, built, gate, options, movable)?;
+    let signals = Some(running.container.pass_on_signals()?);
+    Ok(Running { signals, ..running })
+}
+
+/// The same for who hears signals itself.
+pub fn launch(
+    context: &Context,
+    session: &Session,
+    built: &Built,
+    gate: Option<&Gate>,
     mut options: Options,
-    life: Life,
     movable: bool,
 ) -> Result<Running, Failure> {
     if let Some(gate) = gate {
@@ -238,7 +256,7 @@ pub fn start(
     }
     let started = Instant::now();
     let refusals = Refusals::new(options.read_only);
-    let container = match run::start(session, &built.name, &built.image, &options, life) {
+    let container = match run::start(session, &built.name, &built.image, &options, Life::Tied) {
         Err(run::Error::Container(container::Error::Start(container::Failure::Address {
             in_use: true,
             address,
@@ -246,7 +264,7 @@ pub fn start(
         }))) if movable => {
             session.progress.detail(format!("{address} is taken, so another port is used"));
             options.publish = vec![run::any_port(run::port(&built.image, &options.env))];
-            run::start(session, &built.name, &built.image, &options, life)?
+            run::start(session, &built.name, &built.image, &options, Life::Tied)?
         }
         container => container?,
     };
@@ -272,6 +290,7 @@ pub fn start(
         is_ours,
         last: None,
         has_failed: false,
+        signals: None,
     })
 }
 
@@ -279,6 +298,21 @@ impl Running {
     /// The same, whose service gets `credentials` with each request.
     pub fn with(self, credentials: Credentials) -> Self {
         Self { service: self.service.with(credentials), ..self }
+    }
+
+    /// The number of the signal that ended it, where one came.
+    pub fn received(&self) -> Option<i32> {
+        self.signals.as_ref()?.received()
+    }
+
+    /// From now on a signal lets it end in its own time.
+    pub fn be_patient(&self) {
+        self.signals.iter().for_each(PassedOn::be_patient);
+    }
+
+    /// Fails where a signal has come, once nothing of it is left.
+    fn unless_interrupted(&mut self, context: &Context) -> Result<(), Failure> {
+        if self.received().is_some() { self.end(context) } else { Ok(()) }
     }
 
     /// The exit code, once it has ended.
@@ -307,8 +341,10 @@ impl Running {
         is_cancelled: &AtomicBool,
     ) -> Result<Option<Duration>, Failure> {
         let cancelled = || is_cancelled.load(Ordering::Relaxed).then_some(0);
-        let ended = || cancelled().or_else(|| self.exit_code());
-        let error = match self.service.wait_ready(path, Duration::from_secs(timeout), ended) {
+        let ended = || cancelled().or_else(|| self.received()).or_else(|| self.exit_code());
+        let result = self.service.wait_ready(path, Duration::from_secs(timeout), ended);
+        self.unless_interrupted(context)?;
+        let error = match result {
             Ok(waited) => {
                 self.is_ready = true;
                 return Ok(Some(waited));
@@ -320,9 +356,9 @@ impl Running {
             }
             Err(error) => error,
         };
-        let remedy = package::remedy(&self.show_log(context));
+        let said = self.show_log(context);
         self.end(context)?;
-        Err(Failure::from(error).with_remedy(remedy))
+        Err(explained(error, &said))
     }
 
     /// Shows what is said, but for lines that `takes` takes, until it has ended by itself. Its log is kept.
@@ -331,7 +367,6 @@ impl Running {
         context: &Context,
         takes: &mut dyn FnMut(&str) -> bool,
     ) -> Result<container::Exit, Failure> {
-        let _signals = self.container.pass_on_signals()?;
         let Self { container, refusals, ended_logs, service, .. } = self;
         let (mut open, mut transcript) = (Vec::new(), Transcript::default());
         let exit = container.wait(&mut |bytes| {
@@ -351,32 +386,38 @@ impl Running {
         if exit.out_of_memory {
             context.printer.warn("the kernel killed processes of the container, as it used up its memory");
         }
-        Ok(exit)
+        self.received().map_or(Ok(exit), |signal| Err(Failure::interrupted(signal)))
     }
 
     /// Asks an example. What is said of it in the log is there once the container has ended: see [`Running::said`].
-    pub fn ask(&mut self, example: Example<'_>) -> (Outcome, RequestId) {
+    ///
+    /// # Errors
+    /// Where a signal has come meanwhile: what was answered says nothing.
+    pub fn ask(&mut self, context: &Context, example: Example<'_>) -> Result<(Outcome, RequestId), Failure> {
         let id = self.begin();
         let outcome = self.service.ask(example, Some(&id));
+        self.unless_interrupted(context)?;
         if outcome.verdict == Verdict::Different {
             self.settle(&id);
         }
-        (outcome, id)
+        Ok((outcome, id))
     }
 
     /// Asks once; as [`Running::ask`].
     pub fn invoke(
         &mut self,
+        context: &Context,
         path: &str,
         sent: Option<Sent>,
         hearing: Option<service::Hearing<'_>>,
-    ) -> (Result<Answer, service::Error>, RequestId) {
+    ) -> Result<(Result<Answer, service::Error>, RequestId), Failure> {
         let id = self.begin();
         let answer = self.service.invoke(path, sent, Some(&id), hearing);
+        self.unless_interrupted(context)?;
         if !answer.as_ref().is_ok_and(|answer| answer.status.is_success()) {
             self.settle(&id);
         }
-        (answer, id)
+        Ok((answer, id))
     }
 
     fn begin(&mut self) -> RequestId {
@@ -455,11 +496,16 @@ impl Running {
 
     /// Stops the container and waits for its end, after which nothing of it is left, and all that it said is read. If it
     /// failed, says whether it was refused to write.
+    ///
+    /// # Errors
+    /// Also where a signal has come: then it is gone even if it was to be kept.
     pub fn end(&mut self, context: &Context) -> Result<(), Failure> {
         self.listen();
         self.transcript.finish();
         // What is not ready has nobody's request to end, and may not listen to signals yet.
-        self.container.stop(Duration::from_secs(if self.is_ready { 10 } else { 1 }))?;
+        if self.received().is_none() {
+            self.container.stop(Duration::from_secs(if self.is_ready { 10 } else { 1 }))?;
+        }
         self.listen();
         self.transcript.end();
         self.keep_log(context);
@@ -469,8 +515,24 @@ impl Running {
                 refusals.look_at(context, bytes);
             }
         })?;
-        Ok(())
+        let Some(signal) = self.received() else { return Ok(()) };
+        if self.ended_logs.is_none() {
+            self.container.remove()?;
+        }
+        Err(Failure::interrupted(signal))
     }
+}
+
+/// An error of a service with what to do next, where `said` is what is shown of its log.
+pub fn explained(error: service::Error, said: &str) -> Failure {
+    let is_ended = matches!(error, service::Error::Ended { .. });
+    let hint = match (is_ended, said.is_empty()) {
+        (true, true) => "it has said nothing: its code, or a library of it, ends the process by itself",
+        (true, false) => "its log above says why; `ekiben logs --last` has all of it",
+        (false, true) => "it has said nothing; `--timeout` gives it longer",
+        (false, false) => "its log above says what it does; `--timeout` gives it longer, `ekiben logs --last` has all",
+    };
+    Failure::from(error).with_remedy(package::remedy(said).or_else(|| Some(hint.to_owned())))
 }
 
 /// Says what can be asked of the service at `url`: its documentation, and the manifest's first example as a line to copy.

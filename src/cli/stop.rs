@@ -17,7 +17,7 @@ const EXAMPLES: &str = "Examples:\n\
 #[command(after_help = EXAMPLES)]
 pub struct Args {
     /// Names of containers (see `ekiben ps`), beginnings of them, or names of their images.
-    #[arg(required_unless_present = "all", add = completions::containers())]
+    #[arg(required_unless_present = "all", add = completions::running_containers())]
     names: Vec<String>,
     /// All that run.
     #[arg(long, conflicts_with = "names")]

@@ -19,7 +19,6 @@ use crate::io::digest::Digest;
 use crate::io::explain::ErrorKind;
 use crate::project::manifest::Manifest;
 use crate::run;
-use crate::run::container::Life;
 use crate::run::service::{Credentials, DiffLine, Example, Outcome, RequestId, Service, Verdict, without_access};
 
 const EXAMPLES: &str = "Examples:\n\
@@ -147,11 +146,9 @@ fn here(context: &Context, session: &Session, args: Args, credentials: Credentia
     let built = workflow::build(session, input, &[], &[], context)?;
     let mut options = args.how.options(Some(&manifest.resources), devices)?;
     options.publish = vec![run::any_port(run::port(&built.image, &options.env))];
-    let mut running =
-        running::start(context, session, &built, gate.as_ref(), options, Life::Tied, false)?.with(credentials);
-    let _signals = running.container.pass_on_signals()?;
+    let mut running = running::start(context, session, &built, gate.as_ref(), options, false)?.with(credentials);
     running.wait_ready(context, &manifest.service.ready, args.how.timeout)?;
-    let asked: Vec<_> = Example::of(&sent).map(|example| running.ask(example)).collect();
+    let asked = Example::of(&sent).map(|example| running.ask(context, example)).collect::<Result<Vec<_>, _>>()?;
     // What is said behind an answer is all there once nothing runs any more.
     running.end(context)?;
     let told = |(mut outcome, id): (Outcome, RequestId)| {

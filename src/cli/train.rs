@@ -20,7 +20,6 @@ use crate::io::digest::Digest;
 use crate::io::explain::ErrorKind;
 use crate::project::manifest::Manifest;
 use crate::project::trained::LockedTraining;
-use crate::run::container::Life;
 use crate::run::training::Training;
 
 const EXAMPLES: &str = "Examples:\n\
@@ -155,7 +154,7 @@ fn train(
     options.args = training.arguments();
     let parameters = serde_json::to_string(&plan.parameters).map_err(io::Error::from)?;
     options.env.push(format!("EKIBEN_HYPERPARAMETERS={parameters}"));
-    let mut running = running::start(context, session, built, gate, options, Life::Tied, false)?;
+    let mut running = running::start(context, session, built, gate, options, false)?;
     let exit = running.follow(context, &mut |_| false)?;
     if exit.code != 0 {
         let explanation = ErrorKind::Failure

@@ -35,7 +35,7 @@ pub fn prune(session: &Session, reach: Reach, purpose: Purpose) -> Result<Pruned
 pub fn usage(session: &Session) -> Result<Vec<Usage>, Error> {
     let containers = containers(session)?;
     let mut of_containers = Usage::none(Kind::Containers);
-    for state in containers.list()? {
+    for state in containers.all()? {
         of_containers.items += 1;
         of_containers.bytes += archive::size(&session.store.root().join(CONTAINERS).join(&state.name));
     }

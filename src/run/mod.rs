@@ -256,7 +256,12 @@ pub fn start(
     };
     spec.labels = options.labels.clone();
     spec.labels.insert(IMAGE.to_owned(), image_name.to_string());
-    Ok(containers(session)?.start(&spec, life)?)
+    let containers = containers(session)?;
+    // What a killed command has left is in nobody's way, but grows.
+    if let Err(error) = containers.sweep() {
+        session.progress.detail(format!("what killed commands have left stays: {error}"));
+    }
+    Ok(containers.start(&spec, life)?)
 }
 
 /// The variables, each once: of two with one name, the later one counts. (Of two in an environment, programs take either.)

@@ -39,6 +39,7 @@ mod holdings;
 mod home;
 mod hostile;
 mod interop;
+mod interrupts;
 mod invocations;
 mod invoke;
 mod itself;

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex};
 
-use crate::home::{self, Home, Ran, ask, free_port, line, ran, wait_until};
+use crate::home::{self, Home, Ran, ask, free_port, line, processes_in, ran, wait_until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -184,14 +184,6 @@ fn a_service_follows_its_project() {
         assert_eq!((home.stored("containers"), home.stored("scratch")), (vec![], vec![]));
         assert_eq!(processes_in(&home.store()), [""; 0]);
     }
-}
-
-/// Processes whose command line names a folder.
-fn processes_in(folder: &std::path::Path) -> Vec<String> {
-    let lines =
-        fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
-    let lines = lines.map(|line| String::from_utf8_lossy(&line).replace('\0', " "));
-    lines.filter(|line| line.contains(folder.to_str().unwrap())).collect()
 }
 
 #[test]

@@ -47,7 +47,7 @@ pub use error::{Error, Failure};
 pub use forward::{Rest, Switch};
 pub use guest::{Brought, Ends, Guest};
 pub use log::LogReader;
-pub use signals::PassedOn;
+pub use signals::{PassedOn, end_by};
 pub use spec::{Engine, File, Limits, Link, Mount, Name, Network, Publish, Spec, Streams, Tmpfs};
 pub use state::{State, Status};
 pub use usage::Usage;
@@ -55,7 +55,7 @@ pub use way::{NotAWay, Way};
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::io::{self, BufRead as _};
+use std::io::{self, BufRead as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -77,6 +77,9 @@ const COMMAND: &str = "__container";
 
 /// The hidden command that makes this program go into a container.
 const ENTRY: &str = "__enter";
+
+/// How long a container has to end that nobody needs any more, in milliseconds.
+const HASTE: u64 = 1000;
 
 /// The hidden command that makes this program try what a supervisor does.
 const TRIAL: &str = "__trial";
@@ -219,7 +222,7 @@ impl Containers {
         }
         let (name, folder, lock) = self.make_folder(&spec.name)?;
         let launcher = self.launcher.clone();
-        let mut container = Container { name, folder, launcher, _lock: lock, process: None, _tie: None };
+        let mut container = Container { name, folder, launcher, _lock: lock, process: None, tie: None };
         let started = self.launch(spec, life, &mut container);
         match started {
             Ok(()) => {
@@ -249,11 +252,22 @@ impl Containers {
         Ok(output)
     }
 
-    /// All containers there are, by name. Those that have ended are among them if they were to be kept.
+    /// The containers that a person knows of, by name. Those that have ended are among them if they were to be kept; those
+    /// that are run for their output are not ([`Containers::run_to_end`]).
     ///
     /// # Errors
     /// When the disk says no.
     pub fn list(&self) -> Result<Vec<State>, Error> {
+        let mut states = self.all()?;
+        states.retain(|state| !state.own && (state.is_live() || state.keep));
+        Ok(states)
+    }
+
+    /// All whose folders are there, by name: also what is left of those that nobody keeps.
+    ///
+    /// # Errors
+    /// When the disk says no.
+    pub fn all(&self) -> Result<Vec<State>, Error> {
         let mut states = Vec::new();
         for folder in self.folders()? {
             // One without a state is just being made or removed.
@@ -295,7 +309,7 @@ impl Containers {
         match lock_shared(&folder) {
             Ok(lock) => {
                 let (name, launcher) = (name.to_owned(), self.launcher.clone());
-                Ok(Container { name, folder, launcher, _lock: lock, process: None, _tie: None })
+                Ok(Container { name, folder, launcher, _lock: lock, process: None, tie: None })
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let folders = self.folders()?;
@@ -348,7 +362,7 @@ impl Containers {
     /// # Errors
     /// When the disk says no.
     pub fn in_use(&self) -> Result<BTreeSet<PathBuf>, Error> {
-        let live = self.list()?.into_iter().filter(|state| matches!(state.status, Status::Starting | Status::Running));
+        let live = self.all()?.into_iter().filter(|state| matches!(state.status, Status::Starting | Status::Running));
         Ok(live.flat_map(|state| state.lower).collect())
     }
 
@@ -431,6 +445,7 @@ impl Containers {
             labels: spec.labels.clone(),
             warnings: Vec::new(),
             keep: spec.keep,
+            own: spec.output == Streams::Separate,
             supervisor: None,
         };
         state::write(&folder.join("spec.json"), &spec)?;
@@ -456,7 +471,7 @@ impl Containers {
         if let Some(stdout) = process.stdout.take() {
             io::BufReader::new(stdout).read_line(&mut said)?;
         }
-        container._tie = tie;
+        container.tie = tie;
         if said.is_empty() {
             process.wait()?;
             return match Record::load_from(folder)?.state.status {
@@ -479,7 +494,7 @@ pub struct Container {
     /// The supervisor, where it is a child of this process.
     process: Option<Child>,
     /// The supervisor sees the other end close when this process ends.
-    _tie: Option<io::PipeWriter>,
+    tie: Option<io::PipeWriter>,
 }
 
 impl Container {
@@ -644,6 +659,14 @@ impl Container {
     /// When it was removed.
     pub fn inquiry(&self) -> Result<Inquiry, Error> {
         Ok(Inquiry { supervisor: self.supervisor()? })
+    }
+
+    /// Lets it run when this process ends: from now on nobody looks after it ([`Life::Detached`]).
+    pub fn let_go(&mut self) {
+        if let Some(mut tie) = self.tie.take() {
+            // Nobody reads it where the supervisor has ended.
+            let _ = tie.write_all(&[0]);
+        }
     }
 
     /// From now until what is returned is dropped, SIGINT, SIGTERM and SIGHUP to this process are passed on to the

@@ -6,11 +6,13 @@ use std::sync::atomic::{AtomicI32, Ordering};
 
 use nix::fcntl::OFlag;
 use nix::libc;
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, raise, sigaction, signal};
 use nix::unistd::pipe2;
 
 /// The supervisor that signals go to; 0 for none.
 static SUPERVISOR: AtomicI32 = AtomicI32::new(0);
+/// What it is told.
+static TOLD: AtomicI32 = AtomicI32::new(0);
 /// The signal that came last; 0 for none.
 static RECEIVED: AtomicI32 = AtomicI32::new(0);
 /// Where signals are told of while they are heard; negative for nowhere.
@@ -46,7 +48,13 @@ impl Drop for Actions {
     }
 }
 
-/// While it lives, signals that would end this process go to a container instead. One at a time in a process.
+/// Tells a supervisor that its container may end in its own time.
+pub(super) const PATIENT: Signal = Signal::SIGTERM;
+/// Tells it that nobody needs any more what the container has in hand.
+pub(super) const HASTY: Signal = Signal::SIGINT;
+
+/// While it lives, signals that would end this process go to a container instead, which then has [`super::HASTE`] to end, or
+/// its own time where that is allowed. One at a time in a process.
 #[derive(Debug)]
 pub struct PassedOn {
     actions: Option<Actions>,
@@ -63,8 +71,14 @@ impl PassedOn {
 
     pub(super) fn to(supervisor: u32) -> io::Result<Self> {
         SUPERVISOR.store(supervisor as i32, Ordering::SeqCst);
+        TOLD.store(HASTY as i32, Ordering::SeqCst);
         RECEIVED.store(0, Ordering::SeqCst);
         Ok(Self { actions: Some(Actions::set(&SIGNALS, pass_on)?) })
+    }
+
+    /// From now on the container may end in its own time.
+    pub fn be_patient(&self) {
+        TOLD.store(PATIENT as i32, Ordering::SeqCst);
     }
 
     /// The number of the signal that came last, if one came.
@@ -80,13 +94,21 @@ impl Drop for PassedOn {
     }
 }
 
-extern "C" fn pass_on(signal: libc::c_int) {
-    RECEIVED.store(signal, Ordering::SeqCst);
+extern "C" fn pass_on(number: libc::c_int) {
+    RECEIVED.store(number, Ordering::SeqCst);
     let supervisor = SUPERVISOR.load(Ordering::SeqCst);
     if supervisor > 0 {
         // SAFETY: kill(2) may be called in a handler; a failure can be told to nobody here.
-        unsafe { libc::kill(supervisor, libc::SIGTERM) };
+        unsafe { libc::kill(supervisor, TOLD.load(Ordering::SeqCst)) };
     }
+}
+
+/// Ends this process as the signal of this number does that nobody handles: so whoever started it learns of it, and a shell
+/// that is in a loop ends that. Returns where it is no signal that ends a process.
+pub fn end_by(number: i32) {
+    let Ok(number) = Signal::try_from(number) else { return };
+    // SAFETY: the default action runs no code of this process.
+    let _ = unsafe { signal(number, SigHandler::SigDfl) }.and_then(|_| raise(number));
 }
 
 /// While it lives, some signals to this process come out of a pipe. One at a time in a process.

@@ -38,6 +38,9 @@ pub struct State {
     /// What a person should know though it runs.
     pub warnings: Vec<String>,
     pub(super) keep: bool,
+    /// It is run for what it writes, by a command that does something else.
+    #[serde(default)]
+    pub(super) own: bool,
     pub(super) supervisor: Option<Process>,
 }
 
@@ -56,6 +59,7 @@ impl State {
             labels,
             warnings: Vec::new(),
             keep: true,
+            own: false,
             supervisor: None,
         }
     }

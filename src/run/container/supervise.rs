@@ -31,10 +31,11 @@ use super::lifeline::{Supervisor, process_handle};
 use super::log::LogWriter;
 use super::rootfs::{self, failed};
 use super::runtime::{self, Streams};
+use super::signals::HASTY;
 use super::spec::{self, Engine, Network, Spec};
 use super::state::{self, Status};
 use super::way::Way;
-use super::{Failure, engine, forward, probe, relay};
+use super::{Failure, HASTE, engine, forward, probe, relay};
 
 /// Supervises the container whose folder is `folder`, to its end.
 pub(super) fn supervise(folder: &Path) -> ExitCode {
@@ -294,10 +295,10 @@ fn attend(
     let starter = io::stdin();
     let mut tied = true;
     let mut deadline: Option<Instant> = None;
-    let stop = |deadline: &mut Option<Instant>| {
-        // Told once, it may end in its own time; told twice, it is killed.
+    let stop = |deadline: &mut Option<Instant>, most: u64| {
+        // Told once, it may end by itself; told twice, it is killed.
         let (signal, grace) = match deadline {
-            None => (Signal::SIGTERM, spec.grace),
+            None => (Signal::SIGTERM, spec.grace.min(most)),
             Some(_) => (Signal::SIGKILL, 1000),
         };
         let _ = kill(process, signal);
@@ -342,15 +343,19 @@ fn attend(
                         let _ = kill(process, Signal::SIGUSR1);
                     }
                 }
-                _ => stop(&mut deadline),
+                Ok(Some(told)) if told.ssi_signo == HASTY as u32 => stop(&mut deadline, HASTE),
+                _ => stop(&mut deadline, u64::MAX),
             }
         }
         if starter_is_gone {
             tied = false;
-            stop(&mut deadline);
+            // Whoever lets it go says so first.
+            if nix::unistd::read(&starter, &mut [0]) != Ok(1) {
+                stop(&mut deadline, u64::MAX);
+            }
         }
         if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-            stop(&mut deadline);
+            stop(&mut deadline, u64::MAX);
         }
     }
     match waitpid(process, Some(WaitPidFlag::__WALL)) {

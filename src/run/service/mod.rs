@@ -40,10 +40,12 @@ pub enum Error {
         last: String,
     },
     /// The container ended.
-    #[error("the service ended with exit code {code} before it was ready")]
+    #[error("the service ended with exit code {code}{}", if *was_ready { "" } else { " before it was ready" })]
     Ended {
         /// Its exit code.
         code: i32,
+        /// It has answered until then.
+        was_ready: bool,
     },
     /// No connection to it could be set up, or it broke off.
     #[error("{url} could not be asked")]
@@ -76,12 +78,9 @@ pub enum Error {
 impl Explain for Error {
     fn explain(&self) -> Explanation {
         match self {
-            Self::NotReady { .. } => ErrorKind::Failure
-                .named("service/not-ready")
-                .hint("its log above says what it does; `--timeout` gives it longer, `ekiben logs --last` has all"),
-            Self::Ended { .. } => ErrorKind::Failure
-                .named("service/ended")
-                .hint("its log above says why; `ekiben logs --last` has all of it"),
+            // What there is to look at, whoever has shown the log knows.
+            Self::NotReady { .. } => ErrorKind::Failure.named("service/not-ready"),
+            Self::Ended { .. } => ErrorKind::Failure.named("service/ended"),
             Self::Transport { .. } => ErrorKind::Unavailable.named("service/unreachable"),
             Self::Address { .. } => {
                 ErrorKind::Usage.named("service/address").hint("write http://HOST:PORT, or 127.0.0.1:PORT")
@@ -255,7 +254,7 @@ impl Service {
                 Err(_) => "it does not listen yet".to_owned(),
             };
             if let Some(code) = ended() {
-                return Err(Error::Ended { code });
+                return Err(Error::Ended { code, was_ready: false });
             }
             let waited = started.elapsed();
             if waited >= timeout {

@@ -375,6 +375,14 @@ pub fn python_programs(program: &str, requirements: &[&str]) -> PathBuf {
     path
 }
 
+/// Processes whose command line names a folder.
+pub fn processes_in(folder: &Path) -> Vec<String> {
+    let lines =
+        fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
+    let lines = lines.map(|line| String::from_utf8_lossy(&line).replace('\0', " "));
+    lines.filter(|line| line.contains(folder.to_str().unwrap())).collect()
+}
+
 /// How long a test waits for what should come about, or end, at once: a busy machine is slow, and what hangs hangs longer.
 pub const PATIENCE: Duration = Duration::from_secs(300);
 
