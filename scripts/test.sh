@@ -67,4 +67,6 @@ wait "$kubernetes" || {
     exit 1
 }
 rm -f "$kubernetes_log"
+# Some wait for a server, a broker or a cluster; one more than there are processors goes on meanwhile.
+export RUST_TEST_THREADS="${RUST_TEST_THREADS:-$(($(nproc) + 1))}"
 cargo test --features operator --locked
