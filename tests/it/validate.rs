@@ -346,6 +346,31 @@ fn imports_that_something_may_bring_are_let_be() {
 }
 
 #[test]
+fn a_version_is_mended_as_it_was_written() {
+    for (written, mended) in [("1.0", "\"1.0\""), ("2.00", "\"2.00\""), ("1.10", "\"1.10\""), ("1e3", "1e3")] {
+        let text = |version: &str, port: &str| {
+            format!("name: iris\nversion: {version}\nservice: {{predict: src/predict.py:predict, port: {port}}}\n")
+        };
+        let folder = Folder::iris(&text(written, "3000.0"));
+        let found = check(folder.path());
+        assert_eq!(codes(&found), [Code::WrongType, Code::VersionAsNumber].into(), "{found:?}");
+        ekiben::check::fix::files(&[folder.path().to_owned()]).unwrap();
+        let after = fs::read_to_string(folder.path().join("ekiben.yaml")).unwrap();
+        assert!(after.contains(&text(mended, "3000")), "{after}");
+    }
+}
+
+#[test]
+fn many_values_in_the_place_of_mappings_are_refused_at_once() {
+    let manifest =
+        format!("name: iris\nservice: {{predict: src/predict.py:predict}}\ntests: [{}]\n", "1, ".repeat(15_000));
+    let folder = Folder::iris(&manifest);
+    let start = Instant::now();
+    assert!(check(folder.path()).has_errors());
+    assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
+}
+
+#[test]
 fn a_lock_that_fits_names_all_that_is_there() {
     let folder = Folder::new(&[("requirements.txt", "acme-sdk\n")]);
     folder.write("ekiben.yaml", &format!("name: iris\nservice: {{predict: src/predict.py:predict}}\n{FILE}"));

@@ -10,10 +10,10 @@ use std::path::Path;
 use jsonschema::error::{TypeKind, ValidationError, ValidationErrorKind as Kind};
 use jsonschema::types::JsonType;
 use serde::de::DeserializeOwned;
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 
 use crate::formats::diagnostic::{Code, Diagnostic, Diagnostics, Fix, Source};
-use crate::formats::document::{Document, Format, Node, Value, pointer, steps};
+use crate::formats::document::{Document, Format, Layout, Node, Value, pointer, steps};
 use crate::formats::schema::Schema;
 use crate::io::suggest::{closest, did_you_mean};
 
@@ -27,6 +27,9 @@ pub trait Described: DeserializeOwned {
         None
     }
 }
+
+/// Keys that are meant first where a value stands in the place of a mapping, and several would take it.
+const USUAL: [&str; 5] = ["files", "version", "requirements", "packages", "predict"];
 
 /// What was read of a document.
 #[derive(Debug)]
@@ -84,35 +87,65 @@ pub fn checked<T: DeserializeOwned>(
     let mut json = document.root.to_json();
     // What the syntax has to say about a place is enough.
     let said = found.errors_in(&document.source);
-    let mut form = SchemaCheck {
-        document,
-        schema: &schema.json,
-        found,
-        said,
-        meant: HashSet::new(),
-        wrong: Vec::new(),
-        sound: true,
-    };
+    let mut form =
+        SchemaCheck { document, schema, found, said, meant: HashSet::new(), tries: 8, wrong: Vec::new(), sound: true };
     let mut errors: Vec<_> = schema.validator.iter_errors(&json).collect();
     // A key that is missing may be there, misspelt: so the unknown ones come first.
     errors.sort_by_key(|error| matches!(error.kind(), Kind::Required { .. }));
     errors.iter().for_each(|error| form.say(error));
-    let SchemaCheck { mut wrong, sound, .. } = form;
-    if sound {
-        return match serde_json::from_value(json) {
-            Ok(value) => (Some(value), true),
-            Err(error) => {
-                found.push(document.at(Code::NotDescribed, "", error.to_string()));
-                (None, false)
-            }
-        };
+    drop(errors);
+    if form.sound {
+        match T::deserialize(&json) {
+            Ok(value) => return (Some(value), true),
+            Err(error) => form.unread::<T>(&json, &error.to_string()),
+        }
+    } else {
+        form.fractions(&json);
     }
+    let mut wrong = form.wrong;
     // From the leaves to the root, so that a part is not looked for in what is gone already.
     wrong.sort_by_key(|(pointer, _)| std::cmp::Reverse(pointer.matches('/').count()));
     for (pointer, instead) in wrong {
         replace(&mut json, &pointer, instead);
     }
     (serde_json::from_value(json).ok(), false)
+}
+
+/// Puts a fraction in the place of each whole number that is written as one, as `1.0`, and notes where.
+fn break_whole(json: &mut Json, at: &str, places: &mut HashSet<String>) {
+    match json {
+        Json::Number(number) if number.is_f64() && number.as_f64().is_some_and(|number| number.fract() == 0.0) => {
+            places.insert(at.to_owned());
+            *json = 0.5.into();
+        }
+        Json::Array(items) => {
+            let items = items.iter_mut().enumerate();
+            items.for_each(|(number, item)| break_whole(item, &format!("{at}/{number}"), places));
+        }
+        Json::Object(entries) => entries
+            .iter_mut()
+            .for_each(|(key, value)| break_whole(value, &(at.to_owned() + &pointer([key.as_str()])), places)),
+        _ => {}
+    }
+}
+
+/// The innermost key without which something else, or nothing, keeps a value from being read.
+fn culprit<T: DeserializeOwned>(json: &Json, why: &str) -> String {
+    /// Keys of a mapping that are tried; nobody writes so many.
+    const MOST: usize = 100;
+    let mut place = String::new();
+    while let Some(Json::Object(entries)) = json.pointer(&place) {
+        let below = entries.keys().take(MOST).map(|key| place.clone() + &pointer([key.as_str()])).find(|below| {
+            let mut without = json.clone();
+            replace(&mut without, below, None);
+            T::deserialize(&without).err().is_none_or(|error| error.to_string() != why)
+        });
+        match below {
+            Some(below) => place = below,
+            None => break,
+        }
+    }
+    place
 }
 
 /// What stands for a missing key in a value that is only looked at for further mistakes.
@@ -144,12 +177,14 @@ fn replace(json: &mut Json, pointer: &str, instead: Option<Json>) {
 
 struct SchemaCheck<'a> {
     document: &'a Document,
-    schema: &'a Json,
+    schema: &'a Schema,
     found: &'a mut Diagnostics,
     /// Places that there are errors at already.
     said: Vec<Range<usize>>,
     /// Keys that are there, misspelt, as pointers.
     meant: HashSet<String>,
+    /// How many values more are tried in a mapping: each is held against the schema a few dozen times.
+    tries: u8,
     /// What cannot be read as it stands, with what to put there instead.
     wrong: Vec<(String, Option<Json>)>,
     sound: bool,
@@ -164,7 +199,7 @@ impl<'a> SchemaCheck<'a> {
                 unexpected.iter().for_each(|key| self.unknown_key(at, key, rule));
             }
             Kind::Required { property } => self.missing_key(at, property.as_str().unwrap_or_default(), rule),
-            Kind::Type { .. } => self.wrong_type(at, &types_of(error)),
+            Kind::Type { .. } => self.wrong_type(at, rule, &types_of(error)),
             Kind::Pattern { pattern } => {
                 let message = format!("`{}` has a wrong form", self.text(at));
                 self.push(self.document.at(Code::WrongForm, at, message).label(in_words(rule, pattern)));
@@ -203,6 +238,33 @@ impl<'a> SchemaCheck<'a> {
         }
     }
 
+    /// Says what keeps a value from being read that has the form: `why` is for programmers.
+    fn unread<T: DeserializeOwned>(&mut self, json: &Json, why: &str) {
+        self.fractions(json);
+        if self.sound {
+            let at = culprit::<T>(json, why);
+            let error = self.document.at(Code::NotDescribed, &at, "what is written here cannot be used");
+            self.refuse(error, &at);
+        }
+    }
+
+    /// Says which numbers have to be whole and are written as fractions: JSON Schema takes 1.0 for a whole number, and nothing
+    /// that reads one does.
+    fn fractions(&mut self, json: &Json) {
+        let (mut broken, mut places) = (json.clone(), HashSet::new());
+        break_whole(&mut broken, "", &mut places);
+        places.retain(|place| !self.wrong.iter().any(|(said, _)| said == place));
+        if places.is_empty() {
+            return;
+        }
+        let of_kind = |error: &ValidationError<'_>| {
+            matches!(error.kind(), Kind::Type { .. } | Kind::AnyOf { .. } | Kind::OneOfNotValid { .. })
+        };
+        let is_new = |error: &ValidationError<'_>| places.contains(error.instance_path().as_str());
+        let errors = self.schema.validator.iter_errors(&broken).filter(|error| of_kind(error) && is_new(error));
+        errors.for_each(|error| self.say(&error));
+    }
+
     /// Says what is wrong with a value that can be read nevertheless.
     fn push(&mut self, diagnostic: Diagnostic) {
         self.sound = false;
@@ -221,7 +283,7 @@ impl<'a> SchemaCheck<'a> {
     /// The part of the schema that holds the keyword at the end of `path`.
     fn rule(&self, path: &str) -> &'a Json {
         let keyword = path.rfind('/').unwrap_or_default();
-        let mut rule = self.schema;
+        let mut rule = &self.schema.json;
         for step in steps(path.get(..keyword).unwrap_or_default()) {
             let next = match step.as_str() {
                 "$ref" => Some(self.resolved(rule)),
@@ -242,10 +304,10 @@ impl<'a> SchemaCheck<'a> {
             _ => rule,
         };
         let name = rule.get("$ref").and_then(Json::as_str).and_then(|name| name.strip_prefix('#'));
-        name.and_then(|name| self.schema.pointer(name)).unwrap_or(rule)
+        name.and_then(|name| self.schema.json.pointer(name)).unwrap_or(rule)
     }
 
-    fn node(&self, at: &str) -> Option<&Node> {
+    fn node(&self, at: &str) -> Option<&'a Node> {
         steps(at).try_fold(&self.document.root, |node, step| node.get(&step))
     }
 
@@ -334,33 +396,90 @@ impl<'a> SchemaCheck<'a> {
         self.push(error);
     }
 
-    fn wrong_type(&mut self, at: &str, types: &[JsonType]) {
+    fn wrong_type(&mut self, at: &str, rule: &'a Json, types: &[JsonType]) {
         let Some(value) = self.node(at).map(|node| &node.value) else { return };
         let written = self.written(at);
+        let mut instead = None;
         let (there, help) = match value {
             Value::Null => ("nothing is there".to_owned(), Some("write a value, or leave the key out".to_owned())),
             Value::Bool(_) | Value::Number(_) if types.contains(&JsonType::String) => {
                 (format!("`{written}` is no text"), Some(format!("put it in quotes: \"{written}\"")))
             }
             Value::Bool(_) => (format!("`{written}` is a truth value"), None),
+            Value::Number(number) if types.contains(&JsonType::Integer) => match whole(number) {
+                Some(whole) => {
+                    instead = Some(whole.to_string());
+                    (format!("`{written}` is not written as one"), Some(format!("write {whole}")))
+                }
+                None if number.as_f64().is_some_and(|number| number.fract() != 0.0) => {
+                    (format!("`{written}` has a fraction"), None)
+                }
+                None => (format!("`{written}` is too large"), None),
+            },
             Value::Number(_) => (format!("`{written}` is a number"), None),
             Value::String(text) => ("a text is there".to_owned(), unquoted(text, types)),
             Value::Sequence(_) => ("a list is there".to_owned(), None),
             Value::Mapping(_) => ("a mapping is there".to_owned(), None),
         };
-        let error = if at.ends_with("/version") && matches!(value, Value::Number(_)) {
-            self.document.at(Code::VersionAsNumber, at, format!("the version `{written}` is read as a number"))
-        } else {
-            self.document.at(Code::WrongType, at, format!("expected {}, and {there}", expected(types)))
-        };
-        let mut error = help.into_iter().fold(error, Diagnostic::help);
+        let error =
+            if at.ends_with("/version") && matches!(value, Value::Number(_)) && types.contains(&JsonType::String) {
+                self.document.at(Code::VersionAsNumber, at, format!("the version `{written}` is read as a number"))
+            } else {
+                self.document.at(Code::WrongType, at, format!("expected {}, and {there}", expected(types)))
+            };
+        let is_tried = types.contains(&JsonType::Object) && self.tries > 0;
+        self.tries -= u8::from(is_tried);
+        let form = || is_tried.then(|| self.wrapped(at, rule))?;
+        let mut error = help.or_else(form).into_iter().fold(error, Diagnostic::help);
         // Quotes keep what was written, such as the zero of 3.10; a number in JSON's other notations would be lost.
-        let simple = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '+'));
+        let is_version = error.code == Code::VersionAsNumber;
+        let kept =
+            |c: char| c.is_ascii_digit() || c == '.' || !is_version && (c.is_ascii_alphabetic() || "-+".contains(c));
+        let simple = |text: &str| text.chars().all(kept);
         if matches!(value, Value::Bool(_) | Value::Number(_)) && types.contains(&JsonType::String) && simple(&written) {
             let span = self.document.span_of(at);
             error = error.fix(Fix::replace("put it in quotes", span, format!("\"{written}\"")));
+        } else if let Some(whole) = instead {
+            let span = self.document.span_of(at);
+            error = error.fix(Fix::replace(format!("write `{whole}`"), span, whole));
         }
         self.refuse(error, at);
+    }
+
+    /// How a value is written that stands in the place of a mapping which has a key for it.
+    fn wrapped(&self, at: &str, rule: &'a Json) -> Option<String> {
+        /// Bytes of a document that is tried: nobody writes so many.
+        const MOST: usize = 64 << 10;
+        if self.document.source.text().len() > MOST {
+            return None;
+        }
+        let (value, written) = (self.node(at)?.to_json(), self.written(at));
+        let mut forms = vec![value.clone(), Json::Array(vec![value.clone()])];
+        forms.extend((value.is_number() || value.is_boolean()).then(|| Json::String(written)));
+        let whole = self.document.root.to_json();
+        let mistakes = |whole: &Json| self.schema.validator.iter_errors(whole).count();
+        let before = mistakes(&whole);
+        let fits = |mapping: &Json| {
+            let mut changed = whole.clone();
+            if let Some(place) = changed.pointer_mut(at) {
+                place.clone_from(mapping);
+            }
+            mistakes(&changed) < before
+        };
+        let form_of = |key: &str| forms.iter().map(|form| json!({ key: form })).find(fits);
+        let alternatives = rule.get("anyOf").and_then(Json::as_array).into_iter().flatten();
+        let keys: Vec<&str> = std::iter::once(rule)
+            .chain(alternatives)
+            .flat_map(|rule| properties(self.resolved(rule)).map(|(key, _)| key.as_str()))
+            .collect();
+        let usual = USUAL.into_iter().filter(|usual| keys.contains(usual)).find_map(form_of);
+        let mapping =
+            usual.or_else(|| match keys.into_iter().filter_map(form_of).collect::<Vec<_>>().as_mut_slice() {
+                [only] => Some(only.take()),
+                _ => None,
+            })?;
+        let layout = Layout { format: self.document.format, width: usize::MAX };
+        Some(format!("write it as {}", short(&layout.flow(&mapping, 0, 0))))
     }
 
     fn unknown_choice(&mut self, at: &str, choices: &[String]) {
@@ -374,7 +493,7 @@ impl<'a> SchemaCheck<'a> {
 
     /// None of some alternatives fits: what is said is what is wrong with the one that was meant, which is the one of
     /// the right type, with the right keys.
-    fn none_of(&mut self, at: &str, rule: &Json, context: &[Vec<ValidationError<'static>>]) {
+    fn none_of(&mut self, at: &str, rule: &'a Json, context: &[Vec<ValidationError<'static>>]) {
         // Alternatives that are told apart by a key, as `type`: the one that it names was meant.
         let tags = |errors: &[ValidationError<'static>]| -> Vec<(String, Vec<String>)> {
             let tag = |e: &&ValidationError<'_>| {
@@ -416,13 +535,20 @@ impl<'a> SchemaCheck<'a> {
             self.unknown_choice(at, &choices);
         } else if of_type.is_empty() {
             let types: Vec<JsonType> = context.iter().flatten().filter(|e| here(e)).flat_map(types_of).collect();
-            self.wrong_type(at, &types);
+            self.wrong_type(at, rule, &types);
         } else {
             let error = self.document.at(Code::NotDescribed, at, "none of the forms that are allowed here fits");
             let about = rule.get("description").and_then(Json::as_str);
             self.refuse(about.into_iter().fold(error, Diagnostic::help), at);
         }
     }
+}
+
+/// The whole number that a fraction such as `3000.0` is, where it is exactly that.
+fn whole(number: &serde_json::Number) -> Option<i64> {
+    let number = number.as_f64().filter(|number| number.fract() == 0.0 && number.abs() < 9e15)?;
+    #[allow(clippy::cast_possible_truncation, reason = "it is whole, and small enough")]
+    Some(number as i64)
 }
 
 /// What to do with a text where none is expected.

@@ -147,6 +147,7 @@ mod tests {
             Kind::Policy => generator.into_root_schema_for::<crate::image::policy::Config>(),
         };
         let mut value = schema.to_value();
+        limit(&mut value);
         if matches!(kind, Kind::Manifest | Kind::Deploy) {
             for example in examples() {
                 let example = if kind == Kind::Deploy { example["deploy"].clone() } else { example };
@@ -156,6 +157,20 @@ mod tests {
         // It has its keys in the order in which people read them.
         let schema = schemars::Schema::try_from(value).unwrap();
         serde_json::to_string_pretty(&schema).unwrap() + "\n"
+    }
+
+    /// Gives each number the limit of its type, where it has none: else it has the form, and cannot be read.
+    fn limit(schema: &mut Value) {
+        match schema {
+            Value::Object(keys) => {
+                if keys.get("format").is_some_and(|format| format == "uint32") {
+                    keys.entry("maximum").or_insert_with(|| u32::MAX.into());
+                }
+                keys.values_mut().for_each(limit);
+            }
+            Value::Array(items) => items.iter_mut().for_each(limit),
+            _ => {}
+        }
     }
 
     /// Manifests that have each key at least once, for the form alone.
