@@ -371,6 +371,20 @@ fn many_values_in_the_place_of_mappings_are_refused_at_once() {
 }
 
 #[test]
+fn a_requirement_without_a_version_gets_none() {
+    let manifest = format!("name: iris\nservice: {{predict: src/predict.py:predict}}\n{FILE}");
+    let folder = Folder::iris(&manifest);
+    let text = "numpy>=\npandas!=\nscipy =\njoblib>=1,<\n";
+    folder.write("requirements.txt", text);
+    let found = check(folder.path());
+    let said: Vec<&str> =
+        found.sorted().iter().filter_map(|one| one.message.split("version is missing after ").nth(1)).collect();
+    assert_eq!(said, ["`>=`", "`!=`", "`=`", "`<`"], "{found:?}");
+    ekiben::check::fix::files(&[folder.path().to_owned()]).unwrap();
+    assert_eq!(fs::read_to_string(folder.path().join("requirements.txt")).unwrap(), text);
+}
+
+#[test]
 fn a_lock_that_fits_names_all_that_is_there() {
     let folder = Folder::new(&[("requirements.txt", "acme-sdk\n")]);
     folder.write("ekiben.yaml", &format!("name: iris\nservice: {{predict: src/predict.py:predict}}\n{FILE}"));

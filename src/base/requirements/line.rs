@@ -326,10 +326,17 @@ pub(super) fn unreadable(source: &Arc<Source>, error: &toml::de::Error) -> Diagn
 }
 
 fn malformed(text: &str, place: &Place<'_>, error: &NoRequirement) -> Diagnostic {
-    let reason = error.message.to_string();
-    let reason = reason.lines().next().unwrap_or_default();
     let exact = place.source.text().get(place.span.clone()) == Some(text);
     let start = place.span.start;
+    if let Some(operator) = without_version(text) {
+        let written = text.get(operator.clone()).unwrap_or_default();
+        let message = format!("`{}` is no requirement: a version is missing after `{written}`", shown(text));
+        let span = if exact { start + operator.start..start + operator.end } else { place.span.clone() };
+        let diagnostic = Diagnostic::new(Code::BadRequirement, place.source, span, message);
+        return diagnostic.help("write the version, or leave the comparison out: any will do then");
+    }
+    let reason = error.message.to_string();
+    let reason = reason.lines().next().unwrap_or_default();
     let span = if exact {
         let from = text.floor_char_boundary(error.start.min(text.len()));
         let to = text.ceil_char_boundary(error.start.saturating_add(error.len).min(text.len()));
@@ -352,10 +359,24 @@ fn malformed(text: &str, place: &Place<'_>, error: &NoRequirement) -> Diagnostic
 
 /// Where a single equals sign stands for two.
 fn single_equals(text: &str) -> Option<usize> {
-    text.find('=').filter(|at| {
-        let around = text.get(at.saturating_sub(1)..at + 2).unwrap_or_default();
-        !around.contains("==") && !around.contains(['<', '>', '!', '~'])
-    })
+    let (before, after) = text.split_once('=')?;
+    (!before.ends_with(['<', '>', '!', '~']) && !after.starts_with('=')).then_some(before.len())
+}
+
+/// A comparison that nothing to compare with follows.
+fn without_version(text: &str) -> Option<Range<usize>> {
+    let is_sign = |c: char| matches!(c, '<' | '>' | '=' | '!' | '~');
+    let versions = text.split([';', '#', '@']).next().unwrap_or_default();
+    let mut from = 0;
+    while let Some(start) = versions.get(from..)?.find(is_sign).map(|at| from + at) {
+        let rest = versions.get(start..)?.trim_start_matches(is_sign);
+        let end = versions.len() - rest.len();
+        if rest.trim_start().is_empty() || rest.trim_start().starts_with([',', ')']) {
+            return Some(start..end);
+        }
+        from = end;
+    }
+    None
 }
 
 #[cfg(test)]
@@ -370,6 +391,31 @@ mod tests {
         assert_eq!(words, ["-r other.txt", "a==1", "b==2 --hash=sha256:00", "c", "d"]);
         assert_eq!(lines[1].0, 19..23);
         assert_eq!(&text[lines[2].0.clone()], "b==2");
+    }
+
+    #[test]
+    fn only_what_has_one_equals_sign_gets_a_second() {
+        for (text, at) in
+            [("a=1", Some(1)), ("a = 1", Some(2)), ("a==1", None), ("a>=1", None), ("a!=", None), ("a", None)]
+        {
+            assert_eq!(single_equals(text), at, "{text}");
+        }
+        for (text, operator) in [
+            ("a>=", Some(1..3)),
+            ("a !=  ", Some(2..4)),
+            ("a==;python_version>'3'", Some(1..3)),
+            ("a>=,<2", Some(1..3)),
+            ("a>=1,<", Some(5..6)),
+            ("a(>=)", Some(2..4)),
+            ("a=", Some(1..2)),
+            ("é>=", Some(2..4)),
+            ("a>=1", None),
+            ("a; python_version >= ", None),
+            ("a @ https://example.org/?b=", None),
+            ("", None),
+        ] {
+            assert_eq!(without_version(text), operator, "{text}");
+        }
     }
 
     #[test]
