@@ -539,6 +539,24 @@ const KNOWN: &[(&str, &[&str])] = &[
             "BooleanDtype",
         ],
     ),
+    // Compiled since 1.5 under a name without its package; with that it is imported.
+    (
+        "_loss",
+        &[
+            "CyAbsoluteError",
+            "CyExponentialLoss",
+            "CyHalfBinomialLoss",
+            "CyHalfGammaLoss",
+            "CyHalfMultinomialLoss",
+            "CyHalfPoissonLoss",
+            "CyHalfSquaredError",
+            "CyHalfTweedieLoss",
+            "CyHalfTweedieLossIdentity",
+            "CyHuberLoss",
+            "CyLossFunction",
+            "CyPinballLoss",
+        ],
+    ),
     ("sklearn.metrics._dist_metrics", &["newObj"]),
     ("sklearn.neighbors._dist_metrics", &["newObj"]),
     ("sklearn.neighbors._kd_tree", &["newObj"]),
@@ -704,7 +722,7 @@ pub fn judge(module: &str, name: &str) -> Verdict {
 pub fn distribution(module: &str) -> Option<&str> {
     let top = module.split('.').next().unwrap_or(module);
     Some(match top {
-        "sklearn" => "scikit-learn",
+        "sklearn" | "_loss" => "scikit-learn",
         "skimage" => "scikit-image",
         "imblearn" => "imbalanced-learn",
         "PIL" => "pillow",
@@ -767,6 +785,7 @@ mod tests {
             ("__builtin__", "set"),
             ("pandas.core.frame", "DataFrame"),
             ("uuid", "UUID"),
+            ("_loss", "CyHalfSquaredError"),
         ] {
             assert_eq!(judge(module, name), Verdict::Known, "{module}.{name}");
         }
@@ -776,6 +795,7 @@ mod tests {
             ("sklearn.utils", "check_array"),
             ("osx", "a"),
             ("mypackage.types", "Box"),
+            ("_loss", "Other"),
         ] {
             assert_eq!(judge(module, name), Verdict::Unknown, "{module}.{name}");
         }
@@ -785,5 +805,6 @@ mod tests {
     fn pythons_own_modules_are_known() {
         assert!(is_standard("collections.abc") && !is_standard("sklearn.base"));
         assert_eq!(distribution("sklearn.tree._tree"), Some("scikit-learn"));
+        assert_eq!(distribution("_loss"), Some("scikit-learn"));
     }
 }
