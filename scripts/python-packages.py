@@ -34,7 +34,7 @@ sacremoses safetensors scikit-image scikit-learn scipy seaborn sentence-transfor
 shapely six skops soundfile spacy sqlalchemy starlette statsmodels streamlit sympy tabulate tenacity tensorboard
 threadpoolctl tiktoken timm tokenizers torch torchaudio torchmetrics torchvision tornado tqdm transformers
 typing-extensions umap-learn urllib3 uvicorn wandb werkzeug wordcloud xarray xgboost xgboost-cpu xlrd zstandard
-pmdarima sktime ai-edge-litert mlflow-skinny
+pmdarima sktime ai-edge-litert mlflow-skinny httptools uvloop aio-pika
 """.split()
 
 # These cannot be resolved with all the others.
@@ -59,12 +59,15 @@ MODULES = {
     "dotenv": "python-dotenv",
     "faiss": "faiss-cpu faiss-gpu",
     "fitz": "pymupdf",
+    "functorch": "torch",
     "git": "gitpython",
     "google.protobuf": "protobuf",
     "grpc": "grpcio",
     "imblearn": "imbalanced-learn",
+    "isympy": "sympy",
     "jose": "python-jose",
     "jwt": "pyjwt",
+    "lightning_fabric": "pytorch-lightning lightning",
     "magic": "python-magic",
     "mpl_toolkits": "matplotlib",
     "multipart": "python-multipart multipart",
@@ -72,15 +75,22 @@ MODULES = {
     "pkg_resources": "setuptools",
     "pptx": "python-pptx",
     "psycopg2": "psycopg2-binary psycopg2",
+    "py": "pytest py",
     "pylab": "matplotlib",
-    "pywt": "pywavelets",
+    "pynvml": "nvidia-ml-py pynvml",
     "pythonjsonlogger": "python-json-logger",
+    "pywt": "pywavelets",
     "serial": "pyserial",
+    "skbase": "scikit-base",
     "skimage": "scikit-image",
     "sklearn": "scikit-learn scikit-learn-intelex",
     "slugify": "python-slugify",
     "tensorflow": "tensorflow tensorflow-cpu tf-nightly tensorflow-macos tensorflow-intel",
     "tflite_runtime": "tflite-runtime",
+    "tiktoken_ext": "tiktoken",
+    "tlz": "toolz",
+    "torchgen": "torch",
+    "torio": "torchaudio",
     "umap": "umap-learn",
     "websocket": "websocket-client",
     "xgboost": "xgboost xgboost-cpu",

@@ -127,8 +127,8 @@ pub fn remedy(log: &str) -> Option<String> {
         }
         Some(package) => format!("add `{package}` to requirements.txt, or to the list of requirements in the manifest"),
         None => format!(
-            "if `{module}` is a package's, add the package to the requirements; if it is a file of the project, name it in \
-             `include`"
+            "nothing in the image is called `{module}`: add the package that has it to the requirements; a file of the project \
+             has to be there, and named in `include`"
         ),
     })
 }

@@ -306,6 +306,12 @@ fn what_no_requirement_brings_is_told() {
         imports("scikit-learn==1.5.2\n", "import pandas, sklearn\nfrom PIL import Image", FILE),
         ["pandas", "PIL"]
     );
+    assert_eq!(imports("numpy\n", "import acme\nfrom helper import x", FILE), ["acme", "helper"]);
+    // As `ekiben init` writes it, for a model that a script saved.
+    let of_script = "import script\nimport sys\nsys.modules[\"__main__\"].Model = script.Model";
+    assert_eq!(imports("numpy\n", of_script, FILE), ["script"]);
+    let libraries = format!("{FILE}system: {{packages: [libgomp1]}}\n");
+    assert_eq!(imports("numpy\n", "import acme", &libraries), ["acme"]);
     assert_eq!(imports("numpy\n", "class A:\n    import torch.nn", FILE), ["torch.nn"]);
     assert_eq!(
         imports("numpy\n", "import distutils", "python: {version: '3.13', requirements: requirements.txt}\n"),
@@ -330,7 +336,12 @@ fn imports_that_something_may_bring_are_let_be() {
         ("google-cloud-storage\n", "from google.cloud import storage"),
         ("tensorflow-cpu\nxgboost-cpu\n", "import tensorflow, xgboost, keras"),
         ("acme-sdk\n", "import pandas, konfuzio"),
-        ("numpy\n", "import acme"),
+        ("numpy\nacme-sdk\n", "import other"),
+        ("numpy\n", "try:\n    import acme\nexcept Exception:\n    acme = None"),
+        ("numpy\n", "from contextlib import suppress\nwith suppress(ImportError):\n    import acme"),
+        ("numpy\n", "import os\nif os.environ.get('ACME'):\n    import acme"),
+        ("cython\n", "import pyximport\npyximport.install()\nimport acme"),
+        ("numpy\n", "from importlib.util import spec_from_file_location as where\nimport acme"),
         ("transformers[torch]\n", "import torch"),
         ("transformers==4.36.2\n", "import requests"),
         ("numpy\n-e git+https://h.example/x\n", "import json"),
@@ -340,8 +351,19 @@ fn imports_that_something_may_bring_are_let_be() {
         let own = usize::from(requirements.contains("-e "));
         assert_eq!(said.len(), own, "{requirements}{source}: {said:?}");
     }
-    for manifest in ["base: python:3.11\n", "env: {PYTHONPATH: /opt}\n", "system: {packages: [python3-pandas]}\n"] {
-        assert_eq!(imports("", "import pandas", manifest), [""; 0], "{manifest}");
+    for manifest in [
+        "base: python:3.11\n",
+        "env: {PYTHONPATH: /opt}\n",
+        "system: {packages: [python3-pandas]}\n",
+        "build: {file: Dockerfile, allow-run: true}\n",
+    ] {
+        let said = imports("", "import pandas", manifest);
+        let own = said.iter().filter(|what| *what == "pandas").count();
+        assert_eq!(own, 0, "{manifest}: {said:?}");
+    }
+    for more in ["system: {packages: [gdal-bin]}\n", "system: {run: [pip install acme]}\n"] {
+        let said = imports("numpy\n", "import acme", &format!("{FILE}{more}"));
+        assert!(!said.iter().any(|what| what == "acme"), "{more}: {said:?}");
     }
 }
 
@@ -402,6 +424,15 @@ fn a_lock_that_fits_names_all_that_is_there() {
     };
     assert_eq!(lock(project.input_digest(), "acme-sdk"), [Code::NotBrought]);
     assert_eq!(lock(project.input_digest(), "pandas"), []);
+    folder.write("src/predict.py", "import tlz\nfrom helper import x\n\n\ndef predict():\n    pass\n");
+    assert_eq!(lock(project.input_digest(), "toolz"), []);
+    folder.write("requirements.txt", "toolz\n");
+    fs::write(folder.path().join("src/helper.py"), "x = 1\n").unwrap();
+    let project = folder.project();
+    fs::remove_file(folder.path().join("src/helper.py")).unwrap();
+    assert_eq!(lock(project.input_digest(), "toolz"), [Code::NotBrought]);
+    // Nobody knows what it brings.
+    assert_eq!(lock(project.input_digest(), "acme-sdk"), []);
     // A lock that does not fit says nothing for sure.
     assert_eq!(lock(Digest::of("other"), "acme-sdk"), []);
 }

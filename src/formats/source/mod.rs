@@ -202,6 +202,19 @@ impl Explain for Error {
     }
 }
 
+/// Words of a source that says itself where modules are looked for, or makes some.
+const ELSEWHERE: [&str; 9] = [
+    "sys.path",
+    "sys.meta_path",
+    "sys.modules",
+    "__path__",
+    "addsitedir",
+    "load_source",
+    "pyximport",
+    "spec_from_file_location",
+    "zipimporter",
+];
+
 /// Largest source that is read, in bytes.
 const MOST: usize = 1 << 20;
 
@@ -234,8 +247,10 @@ pub fn function_in(file: &str, source: &str, name: &str, others: &Read<'_>) -> R
 pub fn imports(source: &str) -> Result<Imports, Error> {
     apart(source, || {
         let module = parse(source)?;
-        let elsewhere =
-            ["sys.path", "sys.meta_path", "sys.modules", "addsitedir"].iter().any(|way| source.contains(way));
+        // What is put into a module that is there makes none.
+        let changes = ["sys.modules[\"__main__\"]", "sys.modules['__main__']", "sys.modules[__name__]"];
+        let others = changes.iter().fold(source.to_owned(), |source, change| source.replace(change, ""));
+        let elsewhere = ELSEWHERE.iter().any(|way| others.contains(way));
         let mut imports = Imports { modules: Vec::new(), elsewhere };
         imports.visit(&module.syntax().body, 0);
         Ok(imports)

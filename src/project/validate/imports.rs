@@ -15,7 +15,7 @@ use crate::formats::package;
 use crate::formats::python::PythonVersion;
 use crate::formats::source::{self, Import};
 use crate::io::archive::ArchivePath;
-use crate::project::manifest::{Requirements, SERVER};
+use crate::project::manifest::{FORMS, MESSAGES, Requirements, SERVER};
 
 /// Most sources that are followed.
 const MOST: usize = 256;
@@ -24,7 +24,8 @@ const MOST: usize = 256;
 pub fn check(subject: &Subject<'_>, found: &mut Diagnostics) {
     let manifest = subject.manifest;
     // An image of somebody else's may have packages of its own.
-    let is_plain = manifest.base.meant().is_ok_and(|base| matches!(base.named(), Named::Auto | Named::Debian(_)));
+    let is_plain = manifest.base.meant().is_ok_and(|base| matches!(base.named(), Named::Auto | Named::Debian(_)))
+        && manifest.build.file.is_none();
     let unread = [Code::BadRequirement, Code::RunsCode];
     let is_read = !found.sorted().iter().any(|diagnostic| unread.contains(&diagnostic.code));
     if !is_plain || !is_read || !manifest.needs_python() || manifest.env.contains_key("PYTHONPATH") {
@@ -153,6 +154,8 @@ struct Known {
     nothing: bool,
     /// Whether these are all packages that there will be.
     is_complete: bool,
+    /// Whether these are all packages that there will be, and it is known of each which modules it brings.
+    is_listed: bool,
     elsewhere: bool,
 }
 
@@ -168,7 +171,10 @@ impl Known {
         let wanted = &subject.requirements.wanted;
         let server = if manifest.serves_functions() && !manifest.is_small() { &SERVER[..] } else { &[] };
         let names = wanted.iter().map(|wanted| wanted.name.as_str());
-        let named: Vec<&str> = names.chain(server.iter().filter_map(|line| line.split(['>', ';']).next())).collect();
+        let more = [FORMS].into_iter().chain(manifest.takes_messages().then_some(MESSAGES));
+        let more = more.filter(|_| manifest.serves_functions());
+        let server = server.iter().copied().chain(more).filter_map(|line| line.split(['>', ';']).next());
+        let named: Vec<&str> = names.chain(server).collect();
         let locked = subject.locked.keys().cloned();
         let mut packages: BTreeSet<String> = if subject.lock_fits {
             named.iter().map(|name| (*name).to_owned()).collect()
@@ -185,11 +191,20 @@ impl Known {
             Ok(Named::Debian(suite)) => Some(suite.python()),
             _ => None,
         };
+        let is_complete = subject.lock_fits || are_known;
+        // Commands install what they like, and Debian's packages bring others of Python along; libraries do not.
+        let is_closed = manifest.system.run.is_empty()
+            && manifest.system.packages.names().all(|name| name.starts_with("lib"))
+            && !manifest.service.command.iter().any(|word| word.contains("PYTHONPATH"));
         Self {
+            is_listed: is_complete
+                && is_closed
+                && !elsewhere
+                && packages.iter().all(|name| package::is_known_package(name)),
             packages,
             python: asked.or(suite),
             nothing: wanted.is_empty() && subject.locked.is_empty(),
-            is_complete: subject.lock_fits || are_known,
+            is_complete,
             elsewhere,
         }
     }
@@ -198,6 +213,7 @@ impl Known {
         let module = import.module.as_str();
         let top = package::top(module);
         let is_sure = package::is_known(module) && self.is_complete
+            || self.is_listed
             || self.nothing && !self.elsewhere
             || package::standard_versions(top).is_some();
         let full: Vec<String> = import.names.iter().map(|name| format!("{module}.{name}")).collect();
@@ -239,6 +255,10 @@ impl Known {
         let what = proposal.map_or_else(|| "the package that brings it".to_owned(), |package| format!("`{package}`"));
         let help = match package::standard_versions(top) {
             Some(_) if !package::is_known(module) => "ask for a Python that has it, or do without it".to_owned(),
+            None if !package::is_known(module) => format!(
+                "add {what} to {place}; a module of the project needs its file, as `{}.py` beside the one that imports it",
+                module.replace('.', "/")
+            ),
             _ => format!("add {what} to {place}"),
         };
         Some(Mistake { code: Code::NotBrought, message, help })
