@@ -130,7 +130,9 @@ impl Failure {
         if printer.output() == Output::Json {
             let mut error =
                 json!({ "name": name, "message": message, "causes": causes, "hint": hint, "exit_code": exit.code() });
-            let diagnostics: Vec<_> = self.diagnostics.sorted().into_iter().map(diagnostic::Json::from).collect();
+            let mut found = printer.kept();
+            found.extend(self.diagnostics.sorted().into_iter().cloned());
+            let diagnostics: Vec<_> = found.sorted().into_iter().map(diagnostic::Json::from).collect();
             if let Some(error) = error.as_object_mut().filter(|_| !diagnostics.is_empty()) {
                 error.insert("diagnostics".to_owned(), json!(diagnostics));
             }

@@ -357,7 +357,14 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => explain::run(&context, args),
         Command::Completions(args) => completions::run(&context, args),
     };
-    result.unwrap_or_else(|failure| failure.present(&context.printer)).leave()
+    let exit = match result {
+        Ok(exit) => {
+            context.printer.say_kept();
+            exit
+        }
+        Err(failure) => failure.present(&context.printer),
+    };
+    exit.leave()
 }
 
 /// What other tools call a command that is here.

@@ -1,7 +1,8 @@
 //! The one gate through which output leaves the program.
 //!
 //! Results go to stdout, everything else to stderr. On a terminal there are colours and bars; elsewhere plain lines
-//! without control codes; with `--output json` results are JSON, and nothing but warnings and errors is said besides.
+//! without control codes; with `--output json` results are JSON, and nothing but warnings and errors is said besides:
+//! diagnostics are kept, and are part of the one document with which the program ends on stderr.
 
 use std::collections::HashMap;
 use std::io::{self, IsTerminal as _, Write};
@@ -12,6 +13,7 @@ use anstyle::{AnsiColor, Style};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use serde::Serialize;
 
+use crate::formats::diagnostic::{Diagnostics, Json};
 use crate::io::progress::{Event, Sink, TaskId, Unit};
 
 /// The look of what was done: `Built iris:1.0`.
@@ -82,7 +84,11 @@ impl Printer {
         let bars = verbosity >= Verbosity::Normal && output == Output::Human && io::stderr().is_terminal();
         let target = if bars { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bars = bars.then(|| MultiProgress::with_draw_target(target));
-        Self { output, verbosity, terminal: Arc::new(Terminal { bars, tasks: Mutex::default() }) }
+        Self {
+            output,
+            verbosity,
+            terminal: Arc::new(Terminal { bars, tasks: Mutex::default(), kept: Mutex::default() }),
+        }
     }
 
     /// The same, which says nothing of what was done, unless more than usual is to be said.
@@ -169,6 +175,25 @@ impl Printer {
         self.line(&format!("{WARNING}warning{WARNING:#}: {text}"));
     }
 
+    /// Keeps diagnostics for the document with which the program ends.
+    pub fn keep(&self, found: &Diagnostics) {
+        self.terminal.kept().extend(found.sorted().into_iter().cloned());
+    }
+
+    /// What was kept, and is no longer.
+    pub fn kept(&self) -> Diagnostics {
+        std::mem::take(&mut *self.terminal.kept())
+    }
+
+    /// Says what was kept, where nothing failed.
+    pub fn say_kept(&self) {
+        let kept = self.kept();
+        if !kept.is_empty() {
+            let diagnostics: Vec<_> = kept.sorted().into_iter().map(Json::from).collect();
+            self.line(&serde_json::json!({ "diagnostics": diagnostics }).to_string());
+        }
+    }
+
     fn above_bars<T>(&self, print: impl FnOnce() -> T) -> T {
         match &self.terminal.bars {
             Some(bars) => bars.suspend(print),
@@ -181,6 +206,8 @@ impl Printer {
 struct Terminal {
     bars: Option<MultiProgress>,
     tasks: Mutex<HashMap<TaskId, Shown>>,
+    /// Diagnostics that were not said yet.
+    kept: Mutex<Diagnostics>,
 }
 
 struct Shown {
@@ -191,6 +218,10 @@ struct Shown {
 impl Terminal {
     fn tasks(&self) -> MutexGuard<'_, HashMap<TaskId, Shown>> {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Diagnostics> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

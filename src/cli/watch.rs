@@ -3,15 +3,18 @@
 use std::time::Duration;
 
 use super::Context;
-use super::printer::{NAME, Size, dim_time};
+use super::printer::{NAME, Output, Size, dim_time};
 use crate::base::LockedBase;
 use crate::build::built::{Step, Watch};
 use crate::formats::diagnostic::{Diagnostics, Rendering};
 use crate::formats::document::shown;
 use crate::project::lock::Lock;
 
-/// Prints diagnostics.
+/// Prints diagnostics; where results are JSON, they become part of the document with which the program ends.
 pub fn show(context: &Context, diagnostics: &Diagnostics) {
+    if context.printer.output() == Output::Json {
+        return context.printer.keep(diagnostics);
+    }
     let rendering = Rendering { colour: context.printer.colors(), width: width() };
     for diagnostic in diagnostics.sorted() {
         context.printer.line(rendering.render(diagnostic).trim_end());

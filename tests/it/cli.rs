@@ -310,6 +310,47 @@ fn completions_are_read_by_their_shells() {
 }
 
 #[test]
+fn diagnostics_are_a_part_of_the_one_document() {
+    let home = Home::warm();
+    home.tiny("tiny");
+    home.write("broken/ekiben.yaml", "name: X\nversion: 1.0\nlabels: {a: yes}\n");
+    let said = |args: &[&str], code: i32| -> Value {
+        let ran = home.run(args.iter().chain(&["--output", "json"])).ends(code);
+        serde_json::from_str(&ran.err).unwrap_or_else(|error| panic!("{args:?}: {error}\n{}", ran.err))
+    };
+    for args in [
+        &["build", "broken"][..],
+        &["test", "broken"],
+        &["lock", "broken"],
+        &["pack", "broken"],
+        &["run", "broken"],
+        &["train", "broken"],
+        &["sbom", "broken"],
+        &["serve", "./broken"],
+        &["invoke", "./broken", "-d", "1"],
+        &["deploy", "broken", "--push", "registry.example/a"],
+        &["metadata", "show", "broken/ekiben.yaml"],
+        &["build", "nowhere/"],
+    ] {
+        let document = said(args, 3);
+        let found = document["error"]["diagnostics"].as_array().unwrap_or_else(|| panic!("{args:?}: {document:#}"));
+        let each: BTreeSet<String> = found.iter().map(ToString::to_string).collect();
+        assert!(!found.is_empty() && each.len() == found.len(), "{args:?}: {document:#}");
+        assert!(
+            found.iter().all(|one| one["code"].is_string() && one["message"].is_string()),
+            "{args:?}: {document:#}"
+        );
+        assert_eq!(document.as_object().unwrap().len(), 1, "{args:?}");
+    }
+    // What all goes on with is said in one, too.
+    let manifest = fs::read_to_string(home.path("tiny/ekiben.yaml")).unwrap();
+    home.write("tiny/ekiben.yaml", format!("{manifest}labels: {{owner: yes}}\n"));
+    let document = said(&["build", "tiny"], 0);
+    assert_eq!(keys(&document), format!("diagnostics[{}]", keys(&document["diagnostics"][0])), "{document:#}");
+    assert_eq!(document["diagnostics"][0]["code"], "EK0110");
+}
+
+#[test]
 fn a_project_that_init_makes_goes_the_whole_way() {
     let home = Home::warm();
     home.write("line/line.json", r#"{"slope": 2}"#);

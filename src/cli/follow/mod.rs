@@ -548,7 +548,8 @@ fn why(result: &Json, stderr: &str, status: &str) -> String {
     let text = |value: &Json| value.as_str().map(str::to_owned);
     let causes = said.get("causes").and_then(Json::as_array).into_iter().flatten().filter_map(text);
     let found = said.get("diagnostics").and_then(Json::as_array).into_iter().flatten();
-    let found = found.filter_map(|one| text(one.get("message")?));
+    let errors = found.filter(|one| one.get("severity").is_none_or(|severity| severity == "error"));
+    let found = errors.filter_map(|one| text(one.get("message")?));
     let words: Vec<String> = said.get("message").and_then(text).into_iter().chain(causes).chain(found).collect();
     words.join(": ")
 }
