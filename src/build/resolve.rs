@@ -18,6 +18,7 @@ use crate::formats::diagnostic::Diagnostics;
 use crate::formats::python::PythonVersion;
 use crate::image::oci::platform::{Platform, UnknownPlatform};
 use crate::image::session::Session;
+use crate::io::atomic;
 use crate::io::explain::{ErrorKind, Explain, Explanation};
 use crate::io::parallel;
 use crate::io::progress::Unit;
@@ -75,6 +76,9 @@ pub enum Error {
         /// Its Python.
         python: PythonVersion,
     },
+    /// The lock cannot be written. The message names it.
+    #[error("{0}")]
+    Unwritable(std::io::Error),
     /// The lock is for another manifest, or lacks a platform, and must not be renewed.
     #[error("{} does not fit the manifest any more", lock::NAME)]
     Stale {
@@ -130,6 +134,10 @@ impl Explain for Error {
             Self::Malformed(_) => {
                 ErrorKind::Invalid.named("lock/malformed").hint("renew it with `ekiben lock --update`")
             }
+            Self::Unwritable(error) => Explanation {
+                hint: Some("let the lock be made where the folder can be written to, and commit it".to_owned()),
+                ..error.explain()
+            },
             Self::Stale { .. } => ErrorKind::Stale.named("lock/stale").hint(LOCK),
             Self::Missing => ErrorKind::Stale.named("lock/missing").hint(LOCK),
         }
@@ -271,6 +279,8 @@ pub fn lock(
         }
         (None, Renewal::Never) => Err(Error::Missing),
         (known, _) => {
+            // Else all that follows is in vain.
+            atomic::may_write(&subject.path).map_err(Error::Unwritable)?;
             // What fits, but lacks a platform, is completed.
             let fresh = known.as_ref().filter(|lock| !lock.is_stale(&input));
             let locked = fresh.map(|lock| lock.platforms.clone()).unwrap_or_default();

@@ -80,12 +80,12 @@ pub enum Error {
     #[error(transparent)]
     Reference(#[from] ReferenceError),
     /// What the person wrote has mistakes, which whoever watches was shown.
-    #[error("{} has {}", path.display(), if *errors == 1 { "1 mistake".to_owned() } else { format!("{errors} mistakes") })]
+    #[error("{}", mistaken(path, *errors))]
     Mistakes {
         /// The project or the bento.
         path: PathBuf,
-        /// How many.
-        errors: usize,
+        /// How many; none where there is nothing to have some.
+        errors: Option<usize>,
     },
     /// What belongs into a project's manifest was given beside it.
     #[error("--base is for bentos, and --lock for them and for Dockerfiles")]
@@ -147,7 +147,18 @@ impl Error {
     /// The mistakes in what lies at `path`, shown to whoever watches.
     pub fn mistakes(path: &Path, mistakes: &Diagnostics, watch: &dyn Watch) -> Self {
         watch.diagnostics(mistakes);
-        Self::Mistakes { path: path.to_owned(), errors: mistakes.errors() }
+        let is_there = !mistakes.sorted().iter().any(|mistake| mistake.code == Code::NoManifest);
+        Self::Mistakes { path: path.to_owned(), errors: is_there.then(|| mistakes.errors()) }
+    }
+}
+
+/// What is to be said of what has so many mistakes, or is not there.
+fn mistaken(path: &Path, errors: Option<usize>) -> String {
+    let shown = if path == Path::new(".") { "the current folder".to_owned() } else { path.display().to_string() };
+    match errors {
+        None => format!("{shown} is no project"),
+        Some(1) => format!("{shown} has 1 mistake"),
+        Some(errors) => format!("{shown} has {errors} mistakes"),
     }
 }
 

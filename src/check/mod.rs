@@ -30,11 +30,11 @@ use crate::formats::schema::load;
 use crate::image::policy;
 use crate::io::archive::ArchivePath;
 use crate::io::explain::{carry, with_causes};
-use crate::project::Project;
 use crate::project::files::PASSED;
 use crate::project::lock::{self, DockerfileLock, Lock};
 use crate::project::manifest;
 use crate::project::validate;
+use crate::project::{self, Project};
 use crate::serve;
 
 /// What something is.
@@ -81,6 +81,11 @@ pub struct Checked {
 }
 
 impl Checked {
+    /// Whether there is something that was checked: neither is a folder in which nothing was found.
+    pub fn is_there(&self) -> bool {
+        self.path.exists() && (self.kind != Kind::Unknown || !self.path.is_dir())
+    }
+
     /// Whether it is an archive, which who has a store opens.
     pub fn is_archive(&self) -> bool {
         self.path.is_file() && !is_document(&self.path)
@@ -193,8 +198,10 @@ fn recognise(path: &Path) -> Vec<Thing> {
     if path.is_dir() {
         return recognise_folder(path);
     }
-    if !path.exists() {
-        return vec![Thing::unknown(path, Code::NoManifest, "there is no such file or folder", "")];
+    if let Some(error) = project::out_of_reach(path) {
+        let mut thing = Thing::new(path, Kind::Unknown);
+        thing.found.push(error);
+        return vec![thing];
     }
     if !path.is_file() {
         let message = "the file cannot be read: it is not a regular file";
@@ -213,6 +220,10 @@ fn recognise(path: &Path) -> Vec<Thing> {
     match project_around(path) {
         Some(project) => vec![Thing::new(project, Kind::Project)],
         None if is_document(path) => vec![Thing::new(path, Kind::Project)],
+        None if fs::metadata(path).is_ok_and(|metadata| metadata.len() == 0) => {
+            let help = "an interrupted download or a full disk leaves such files";
+            vec![Thing::unknown(path, Code::Empty, "the file is empty", help)]
+        }
         None => {
             let help = "name a manifest, a Dockerfile, a model's file, or a folder that holds some";
             vec![Thing::unknown(path, Code::Unrecognised, "the file is nothing that ekiben checks", help)]
@@ -356,6 +367,11 @@ fn recognise_folder(folder: &Path) -> Vec<Thing> {
         return vec![Thing::new(folder, Kind::Bento)];
     }
     let things = walk(folder);
+    if let Some(error) = project::out_of_reach(folder).filter(|_| things.is_empty()) {
+        let mut thing = Thing::new(folder, Kind::Unknown);
+        thing.found.push(error);
+        return vec![thing];
+    }
     if things.is_empty() {
         let help = "`ekiben init` writes one";
         return vec![Thing::unknown(folder, Code::NoManifest, "there is no manifest in the folder", help)];

@@ -70,6 +70,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::image::session::{Making, Session};
 use crate::image::store::Store;
+use crate::io::explain::ErrorKind;
 use crate::io::http::{Client, Network, Settings};
 use crate::io::progress::Progress;
 use crate::io::suggest::closest;
@@ -259,6 +260,36 @@ enum Command {
     Completions(completions::Args),
 }
 
+impl Command {
+    /// Whether it may be about files below the current folder.
+    fn names_files(&self) -> bool {
+        !matches!(
+            self,
+            Self::Images(_)
+                | Self::Tag(_)
+                | Self::Pull(_)
+                | Self::Copy(_)
+                | Self::Operator(_)
+                | Self::Login(_)
+                | Self::Logout(_)
+                | Self::Ps(_)
+                | Self::Logs(_)
+                | Self::Exec(_)
+                | Self::Shell(_)
+                | Self::Stop(_)
+                | Self::Rm(_)
+                | Self::Rmi(_)
+                | Self::Df(_)
+                | Self::Doctor(_)
+                | Self::Prune(_)
+                | Self::Itself(_)
+                | Self::Schema(_)
+                | Self::Explain(_)
+                | Self::Completions(_)
+        )
+    }
+}
+
 /// What a command gets: where to print, and how to reach the store.
 #[derive(Clone)]
 struct Context {
@@ -307,6 +338,11 @@ pub fn main() -> ExitCode {
     let network = if offline { Network::Offline } else { Network::Online };
     let network = Settings { network, ca, plain_http };
     let context = Context { printer: Printer::new(output.output(), verbosity, color), network };
+    let is_gone = std::env::current_dir().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
+    if is_gone && cli.command.names_files() {
+        let explanation = ErrorKind::Failure.named("io/not-found").hint("go to another one with `cd`");
+        return Failure::new(explanation, "the current folder is gone").present(&context.printer).into();
+    }
     let result = match cli.command {
         Command::Init(args) => init::run(&context, args),
         Command::Convert(args) => convert::run(&context, args),

@@ -55,6 +55,7 @@ pub struct Args {
 #[derive(Serialize)]
 struct Validated<'a> {
     projects: usize,
+    /// Without what is not there.
     files: usize,
     errors: usize,
     warnings: usize,
@@ -86,7 +87,8 @@ fn validate(context: &Context, args: &Args, fixed: Vec<String>) -> Result<Exit, 
     let all: Vec<&Diagnostic> = results.iter().flat_map(|result| result.diagnostics.sorted()).collect();
     let errors = results.iter().map(|result| result.diagnostics.errors()).sum();
     let warnings = all.len() - errors;
-    let projects = results.iter().filter(|result| result.kind == Kind::Project).count();
+    let projects = results.iter().filter(|result| result.kind == Kind::Project && result.path.exists()).count();
+    let files = results.iter().filter(|result| result.kind != Kind::Project && result.is_there()).count();
     match args.output {
         Format::Human | Format::Json => {
             if args.output == Format::Human {
@@ -94,7 +96,7 @@ fn validate(context: &Context, args: &Args, fixed: Vec<String>) -> Result<Exit, 
             }
             context.printer.report(&Validated {
                 projects,
-                files: results.len() - projects,
+                files,
                 errors,
                 warnings,
                 diagnostics: all.iter().map(|diagnostic| Json::from(*diagnostic)).collect(),
@@ -178,6 +180,7 @@ impl Report for Validated<'_> {
     fn human(&self, out: &mut dyn Write) -> io::Result<()> {
         let count = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
         let projects = match (self.projects, self.files) {
+            (0, 0) => "nothing to check".to_owned(),
             (projects, 0) => count(projects, "project"),
             (0, files) => count(files, "file"),
             (projects, files) => format!("{} and {}", count(projects, "project"), count(files, "file")),

@@ -9,6 +9,7 @@ use std::time::Duration;
 use fs_err as fs;
 use fs_err::os::unix::fs::OpenOptionsExt as _;
 use nix::fcntl::{AT_FDCWD, AtFlags, PosixFadviseAdvice, posix_fadvise};
+use nix::unistd::{AccessFlags, access};
 use tempfile::TempPath;
 
 /// Writes the file at `path` with what `write` writes: into a file without a name, flushed to the disk, named. A
@@ -21,13 +22,29 @@ pub fn write<T, E: From<io::Error>>(
     write: impl FnOnce(&mut BufWriter<Unfinished>) -> Result<T, E>,
 ) -> Result<T, E> {
     let parent = parent(path);
-    let named = |error: io::Error| io::Error::new(error.kind(), format!("cannot write {}: {error}", path.display()));
+    let named = |error: io::Error| named(path, &error);
     let mut file = BufWriter::with_capacity(1 << 20, Unfinished::new(parent).map_err(named)?);
     let result = write(&mut file)?;
     let file = file.into_inner().map_err(|error| named(error.into_error()))?;
     file.file.file.sync_all().map_err(named)?;
     file.persist(parent, path).map_err(named)?;
     Ok(result)
+}
+
+/// Whether the file at `path` can be written, as far as the rights on its folder tell.
+///
+/// # Errors
+/// Why it cannot be.
+pub fn may_write(path: &Path) -> io::Result<()> {
+    let rights = AccessFlags::W_OK | AccessFlags::X_OK;
+    access(parent(path), rights).map_err(|error| named(path, &error.into()))
+}
+
+/// What a person learns of a file that cannot be written: the one that was meant, and why.
+fn named(path: &Path, error: &io::Error) -> io::Error {
+    // The files that are opened on the way have no names, or others.
+    let why = std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
+    io::Error::new(error.kind(), format!("cannot write {}: {why}", path.display()))
 }
 
 /// Fills the folder `path`, which must not be there or be empty, with what `fill` puts into a folder beside it, which

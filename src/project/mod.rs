@@ -9,6 +9,7 @@ pub mod trained;
 pub mod validate;
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::base::requirements::Requirements;
@@ -148,18 +149,36 @@ fn locked(lock: &Lock) -> BTreeMap<String, pep440_rs::Version> {
     packages.filter_map(|package| Some((package.name.clone(), package.version.parse().ok()?))).collect()
 }
 
+/// Why nothing can be found at a path: it is not there, or nobody may look.
+pub fn out_of_reach(path: &Path) -> Option<Diagnostic> {
+    let is_folder = path.is_dir();
+    let error = if is_folder { std::fs::read_dir(path).err() } else { std::fs::metadata(path).err() }?;
+    Some(match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+            Diagnostic::of_file(Code::NoManifest, shown(path), "there is no such file or folder")
+        }
+        _ => {
+            let what = if is_folder { "folder" } else { "file" };
+            Diagnostic::of_file(Code::Unreadable, shown(path), format!("the {what} cannot be read: {}", error.kind()))
+        }
+    })
+}
+
 /// The manifest's file.
 fn find(path: &Path, found: &mut Diagnostics) -> Option<PathBuf> {
+    let unreadable = out_of_reach(path);
     if !path.is_dir() {
-        if path.exists() {
-            return Some(path.to_owned());
-        }
-        found.push(Diagnostic::of_file(Code::NoManifest, shown(path), "there is no such file or folder"));
-        return None;
+        let is_there = unreadable.is_none();
+        found.extend(unreadable);
+        return is_there.then(|| path.to_owned());
     }
     let here: Vec<&str> = NAMES.into_iter().filter(|name| path.join(name).exists()).collect();
     match here.as_slice() {
         [name] => Some(path.join(name)),
+        [] if unreadable.is_some() => {
+            found.extend(unreadable);
+            None
+        }
         [] => {
             let error = Diagnostic::of_file(Code::NoManifest, shown(path), "there is no manifest in the folder");
             let is_there = |name: &&&str| path.join(name).is_file();

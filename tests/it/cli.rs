@@ -351,6 +351,58 @@ fn diagnostics_are_a_part_of_the_one_document() {
 }
 
 #[test]
+fn folders_that_cannot_be_used_are_called_so() {
+    let home = Home::warm().of_a_user();
+    if !home.is_a_users() {
+        return;
+    }
+    home.tiny("tiny");
+    let mode = |name: &str, mode: u32| {
+        fs::set_permissions(home.path(name), std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+    };
+    mode("tiny", 0o000);
+    for command in ["validate", "build", "lock"] {
+        let ran = home
+            .run([command, "tiny"])
+            .ends(3)
+            .says("tiny: error[EK0001]: the folder cannot be read: permission denied");
+        assert!(!ran.err.contains("ekiben init"), "{}", ran.err);
+        home.run([command, "tiny/ekiben.yaml"])
+            .ends(3)
+            .says("error[EK0001]: the file cannot be read: permission denied");
+    }
+    mode("tiny", 0o755);
+    fs::remove_file(home.path("tiny/ekiben.lock")).unwrap();
+    mode("tiny", 0o555);
+    let refused =
+        home.run(["lock", "tiny", "--offline"]).ends(1).says("cannot write tiny/ekiben.lock: Permission denied");
+    refused.says("hint: let the lock be made where the folder can be written to");
+    mode("tiny", 0o755);
+    for (args, is_needed) in
+        [(&["init"][..], true), (&["test"], true), (&["validate", "../tiny"], true), (&["images"], false)]
+    {
+        fs::create_dir(home.path("gone")).unwrap();
+        let mut wrapped = tool("sh");
+        wrapped.args(["-c", "cd gone && rmdir \"$PWD\" && exec \"$0\" \"$@\""]).arg(home::program()).args(args);
+        let ended = ran(wrapped.current_dir(home.folder()).env("EKIBEN_HOME", home.store()));
+        if is_needed {
+            assert_eq!(ended.ends(1).err, "error: the current folder is gone\n hint: go to another one with `cd`\n");
+        } else {
+            ended.ok();
+        }
+    }
+    // What is not there has no mistakes.
+    home.run(["build", "nowhere/"]).ends(3).says("error: nowhere/ is no project");
+    fs::create_dir(home.path("empty")).unwrap();
+    for path in ["empty", "nowhere"] {
+        let ended = home.run(["validate", path]).ends(3).says("error[EK0301]");
+        assert!(ended.out.starts_with("nothing to check: 1 error"), "{}", ended.out);
+    }
+    home.write("zero.pkl", "");
+    home.run(["validate", "zero.pkl"]).ends(3).says("zero.pkl: error[EK0006]: the file is empty");
+}
+
+#[test]
 fn a_project_that_init_makes_goes_the_whole_way() {
     let home = Home::warm();
     home.write("line/line.json", r#"{"slope": 2}"#);
