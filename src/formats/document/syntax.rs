@@ -118,7 +118,7 @@ impl<'a> Complaint<'a> {
             return closes.then(|| self.of(Code::Syntax, here, "a bracket closes that was not opened"));
         };
         let close = if self.text.get(open..).is_some_and(|rest| rest.starts_with('[')) { ']' } else { '}' };
-        if self.rest.contains(close) {
+        if brackets(self.text, here.start..self.text.len()).1 == Some(close) {
             return Some(self.of(Code::Syntax, here, "a comma is missing between two items").label("before this"));
         }
         let error = self.of(Code::Unclosed, open..open + 1, "the bracket is not closed");
@@ -225,20 +225,29 @@ fn open_quote(text: &str, line: Range<usize>) -> Option<usize> {
 
 /// The innermost bracket that is open at `end` in flow style, outside of quotes and comments.
 fn open_bracket(text: &str, end: usize) -> Option<usize> {
-    let mut open = Vec::new();
+    brackets(text, 0..end).0
+}
+
+/// The innermost bracket that is opened in `range` and not closed there, and the first that closes one of before.
+fn brackets(text: &str, range: Range<usize>) -> (Option<usize>, Option<char>) {
+    let (mut open, mut closes) = (Vec::new(), None);
     let (mut quote, mut before) = (None, ' ');
-    for (at, c) in text.get(..end)?.char_indices() {
+    for (at, c) in text.get(range.clone()).unwrap_or_default().char_indices() {
         match quote {
             Some('#') if c == '\n' => quote = None,
             Some(mark) if c == mark && mark != '#' && before != '\\' => quote = None,
             Some(_) => {}
             None if matches!(c, '"' | '\'') && matches!(before, ' ' | '[' | '{' | ',') => quote = Some(c),
             None if c == '#' && before.is_whitespace() => quote = Some('#'),
-            None if matches!(c, '[' | '{') && (!open.is_empty() || before.is_whitespace()) => open.push(at),
-            None if matches!(c, ']' | '}') => drop(open.pop()),
+            None if matches!(c, '[' | '{') && (!open.is_empty() || before.is_whitespace()) => {
+                open.push(range.start + at);
+            }
+            None if matches!(c, ']' | '}') && open.pop().is_none() => {
+                closes.get_or_insert(c);
+            }
             None => {}
         }
         before = c;
     }
-    open.pop()
+    (open.pop(), closes)
 }
