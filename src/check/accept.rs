@@ -104,7 +104,11 @@ pub fn answers(path: &Path, asked: &Manifest, outcomes: &[Outcome]) -> io::Resul
 const BY_HAND: &str = "there is no safe way to write into this place of the manifest: write the answer by hand";
 
 /// Whether the answer may become what is expected.
-fn writable(outcome: &Outcome) -> Result<(), &'static str> {
+/// Whether the answer may become what is expected.
+///
+/// # Errors
+/// Why it may not.
+pub fn writable(outcome: &Outcome) -> Result<(), &'static str> {
     if outcome.status.is_none() {
         return Err("there is no answer");
     }

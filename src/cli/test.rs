@@ -116,6 +116,8 @@ pub fn run(context: &Context, mut args: Args) -> Result<Exit, Failure> {
         |outcome: &&Outcome| accepted.as_ref().is_some_and(|accepted| accepted.written.contains(&outcome.number));
     let different = outcomes.iter().filter(|outcome| outcome.verdict == Verdict::Different && !is_written(outcome));
     let is_well = different.count() == 0 && accepted.as_ref().is_none_or(|accepted| accepted.refused.is_empty());
+    let is_acceptable =
+        outcomes.iter().any(|outcome| outcome.verdict != Verdict::AsExpected && accept::writable(outcome).is_ok());
     let (image, digest) = image.unzip();
     let digest = digest.flatten();
     // Wider lines are hard to compare.
@@ -124,7 +126,7 @@ pub fn run(context: &Context, mut args: Args) -> Result<Exit, Failure> {
     let logs = outcomes.iter().map(log).collect();
     let tested = Tested { image, digest, url, passed, answered, failed, outcomes, accepted, logs, width };
     context.printer.report(&tested)?;
-    if is_project && !accepts && answered + failed > 0 {
+    if is_project && !accepts && is_acceptable {
         context.printer.advise(match (answered, failed) {
             (_, 0) => "`ekiben test --accept` writes the answers below `expect:`",
             _ => "where the answer is right, `ekiben test --accept` writes it below `expect:`",
@@ -272,7 +274,9 @@ impl Tested {
         let all = passed + answered + failed;
         let answers = if all == 1 { "answer" } else { "answers" };
         let text = match (answered, failed) {
+            (0, 0) if all == 1 => "the answer is as expected".to_owned(),
             (0, 0) => format!("all {passed} {answers} as expected"),
+            (0, 1) if all == 1 => "the answer is not as expected".to_owned(),
             (0, failed) => format!("{failed} of {all} {answers} not as expected"),
             (answered, failed) => {
                 let counted =

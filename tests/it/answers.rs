@@ -240,6 +240,24 @@ env: {A: b} # the end
 }
 
 #[test]
+fn only_what_may_be_accepted_is_said_to_be() {
+    let service = Elsewhere::start(|path, _| match path {
+        "/broken" => (500, json!({ "detail": "internal error" }).to_string()),
+        _ => (200, "1".to_owned()),
+    });
+    for (tests, is_said) in [
+        ("  - {path: /broken, request: {}, expect: 1}\n", false),
+        ("  - {path: /broken, request: {}, expect: 1}\n  - {request: {}, expect: 2}\n", true),
+    ] {
+        let home = Home::empty();
+        home.write("project/ekiben.yaml", format!("{HEAD}tests:\n{tests}"));
+        let said = test_of(&home, &service, &[]).ends(4);
+        assert_eq!(said.err.contains("`ekiben test --accept`"), is_said, "{}", said.err);
+        assert_eq!(said.out.contains("the answer is not as expected"), !is_said, "{}", said.out);
+    }
+}
+
+#[test]
 fn accepted_answers_are_written_into_json_as_well() {
     let service = Elsewhere::start(|_, _| (200, json!({ "a": [1, 2] }).to_string()));
     let rest = "\"version\": \"1\", \"base\": \"scratch\", \"service\": {\"command\": [\"/bin/serve\"]}";

@@ -420,7 +420,7 @@ fn a_project_that_init_makes_goes_the_whole_way() {
     let tests = "\ntests:\n  - {name: two rows, request: {features: [[1.0], [2.0]]}, expect: [2.0, 4.0]}\n";
     home.write("line/ekiben.yaml", manifest + tests);
     let tested = home.run(["test", "line"]).ok();
-    assert!(tested.out.contains("✓ two rows") && tested.out.contains("all 1 answer as expected"), "{}", tested.out);
+    assert!(tested.out.contains("✓ two rows") && tested.out.contains("the answer is as expected"), "{}", tested.out);
 }
 
 #[test]
