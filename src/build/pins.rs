@@ -158,7 +158,9 @@ impl Trial<'_> {
         let scratch = self.session.store.scratch().map_err(|_| None)?;
         let asked = Resolution { requirements, target, project: &self.root, preferred: &[], aim };
         python::resolve(self.uv, &asked, scratch.path(), &Progress::silent()).map_err(|error| match error {
-            python::Error::Refused(refusal @ (Refusal::NoWheel { .. } | Refusal::Conflict { .. })) => Some(refusal),
+            python::Error::Refused(
+                refusal @ (Refusal::NoWheel { .. } | Refusal::NoVersion { .. } | Refusal::Conflict { .. }),
+            ) => Some(refusal),
             _ => None,
         })
     }

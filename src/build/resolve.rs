@@ -733,7 +733,9 @@ fn packages(
 /// The error at the requirement that it is about, where the project itself has one of that package.
 fn placed(error: python::Error, subject: &Subject<'_>) -> Error {
     let package = match &error {
-        python::Error::Refused(Refusal::NotFound { package, .. } | Refusal::NoWheel { package, .. }) => package,
+        python::Error::Refused(
+            Refusal::NotFound { package, .. } | Refusal::NoWheel { package, .. } | Refusal::NoVersion { package, .. },
+        ) => package,
         _ => return error.into(),
     };
     let name = required_name(package);

@@ -26,6 +26,14 @@ pub enum Refusal {
         /// uv's explanation.
         words: String,
     },
+    /// The index has the package, and no version that is asked for.
+    #[error("`{package}` is required, and {there}")]
+    NoVersion {
+        /// As it is required: `numpy>=99`.
+        package: String,
+        /// What the index has of it, in uv's words: `only numpy<=2.4.0 is available`.
+        there: String,
+    },
     /// The bytes that the index gave are not those that were locked.
     #[error("the wheel of `{package}` is not the one that was locked: {words}")]
     OtherBytes {
@@ -101,6 +109,12 @@ impl Explain for Refusal {
                 "look at the spelling; for a package of a private index, name the index in requirements.txt \
                  (--index-url) or by UV_INDEX",
             ),
+            Self::NoVersion { package, .. } => {
+                let local = has_local_version(package).then(|| LOCAL.to_owned());
+                let name = package.split(|c: char| "=<>~![ ".contains(c)).next().unwrap_or(package);
+                let open = format!("look at the version; `{name}` alone takes the newest that fits the others");
+                ErrorKind::Failure.named("python/no-version").hint(local.unwrap_or(open))
+            }
             Self::OtherBytes { .. } => ErrorKind::Stale
                 .named("python/other-bytes")
                 .hint("`ekiben lock --update` takes what the index has now, if you trust it"),
@@ -165,11 +179,24 @@ impl Refusal {
             Self::Unreachable { words }
         } else if has("No solution found") {
             let words = words.replace("No solution found when resolving dependencies: ", "");
-            Self::Conflict { words }
+            match lone(&words) {
+                Some((there, package)) => Self::NoVersion { package: package.to_owned(), there: there.to_owned() },
+                None => Self::Conflict { words },
+            }
         } else {
             Self::Other { words }
         }
     }
+}
+
+/// What there is of a package, and the requirement that asks for other versions of it, where nothing else is in the way.
+fn lone(words: &str) -> Option<(&str, &str)> {
+    let (why, rest) = words.strip_prefix("Because ")?.split_once(" and you require ")?;
+    let (required, conclusion) = rest.split_once(", we can conclude that ")?;
+    let is_missing =
+        why.starts_with("there is no version of ") || why.starts_with("only ") && why.ends_with(" available");
+    let is_alone = conclusion == "your requirements are unsatisfiable." && !required.contains(" and ");
+    (is_missing && is_alone).then_some((why, required))
 }
 
 /// Most that is kept of a program's words, in characters.
@@ -279,6 +306,43 @@ mod tests {
             matches!(&other, Refusal::OtherBytes { package, .. } if package == "annotated-doc==0.0.7"),
             "{other:?}"
         );
+    }
+
+    #[test]
+    fn a_version_that_is_not_there_is_no_conflict() {
+        const SAID: &str = "  × No solution found when resolving dependencies:\n  ╰─▶ ";
+        for (words, required) in [
+            (
+                "Because there is no version of scikit-learn==9.9.9 and you require scikit-learn==9.9.9, we can conclude that \
+                 your requirements are unsatisfiable.",
+                Some("scikit-learn==9.9.9"),
+            ),
+            (
+                "Because only numpy<=2.4.0 is available and you require numpy>=9, we can conclude that your requirements are \
+                 unsatisfiable.",
+                Some("numpy>=9"),
+            ),
+            (
+                "Because there is no version of a==9 and b depends on a==9, we can conclude that b cannot be used. And because \
+                 you require b, we can conclude that your requirements are unsatisfiable.",
+                None,
+            ),
+            (
+                "Because there is no version of a==9 and you require a==9, we can conclude that your requirements are \
+                 unsatisfiable. Pre-releases are available for `a`",
+                None,
+            ),
+            (
+                "Because you require a==1 and you require a==2, we can conclude that your requirements are unsatisfiable.",
+                None,
+            ),
+        ] {
+            match (of(&format!("{SAID}{words}")), required) {
+                (Refusal::NoVersion { package, .. }, Some(required)) => assert_eq!(package, required),
+                (Refusal::Conflict { .. }, None) => {}
+                (refusal, _) => panic!("{refusal:?}"),
+            }
+        }
     }
 
     #[test]
