@@ -231,6 +231,8 @@ fn passwords_are_asked_for_kept_and_forgotten() {
     };
     let wrong = login("wrong");
     assert_eq!(wrong.status.code(), Some(5));
+    let said = String::from_utf8_lossy(&wrong.stderr);
+    assert!(said.contains("refused the login") && said.contains("the name or the password is wrong"), "{said}");
     assert!(!home.path(".docker/config.json").exists());
     assert!(login("hunter2").status.success());
     let file = home.path(".docker/config.json");

@@ -61,6 +61,14 @@ pub enum Error {
         /// Whether credentials were sent.
         known: bool,
     },
+    /// The registry does not take a name and a password.
+    #[error("{registry} refused the login{}", said(message))]
+    Login {
+        /// The registry.
+        registry: String,
+        /// What the registry says about it; may be empty.
+        message: String,
+    },
     /// There is no such image.
     #[error("there is no image {reference}")]
     NotFound {
@@ -159,9 +167,12 @@ impl Explain for Error {
             Self::Denied { registry, known: false, .. } => {
                 ErrorKind::Unavailable.named("registry/denied").hint(format!("log in with `ekiben login {registry}`"))
             }
-            Self::Denied { registry, known: true, .. } => ErrorKind::Unavailable
-                .named("registry/denied")
-                .hint(format!("these credentials do not suffice; others go in with `ekiben login {registry}`")),
+            Self::Denied { registry, known: true, .. } => ErrorKind::Unavailable.named("registry/denied").hint(
+                format!("who is logged in there may not do that: `ekiben login {registry}` logs in as somebody else"),
+            ),
+            Self::Login { registry, .. } => ErrorKind::Unavailable
+                .named("registry/login")
+                .hint(format!("the name or the password is wrong; `ekiben login {registry}` asks for them again")),
             Self::NotFound { .. } => ErrorKind::Unavailable
                 .named("registry/not-found")
                 .hint("check repository and tag; some registries hide what needs a login"),

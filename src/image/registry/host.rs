@@ -248,6 +248,14 @@ impl Host {
         answer.token(asked).ok_or_else(|| protocol("its token server's answer holds no token"))
     }
 
+    /// The refusal that `answer` is, to somebody who logs in.
+    pub(super) fn judge_login(&self, answer: Answer) -> Error {
+        match self.judge(answer, "its API") {
+            Error::Denied { registry, message, known: true, .. } => Error::Login { registry, message },
+            error => error,
+        }
+    }
+
     fn denied(&self, answer: Answer, what: &str, known: bool) -> Error {
         let (registry, what) = (self.name.clone(), what.to_owned());
         match Error::refusal(answer) {

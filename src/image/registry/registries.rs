@@ -65,7 +65,7 @@ impl Registries {
                 Finding::ok(NAME, format!("{registry}: the login works"))
             }
             Ok(answer) if answer.status == 200 => Finding::ok(NAME, format!("{registry}: it asks for no login")),
-            Ok(answer) => failed(host.judge(answer, "log in")),
+            Ok(answer) => failed(host.judge_login(answer)),
             Err(error) => failed(error),
         }
     }
@@ -98,7 +98,7 @@ impl Registries {
         let target = Target::Path("/v2/".to_owned());
         let answer = self.inner.client.retrying(|| host.ask(&target, &mut Request::new(Method::GET), &[]))?;
         if answer.status != 200 {
-            return Err(host.judge(answer, "log in"));
+            return Err(host.judge_login(answer));
         }
         // A registry that asks nobody has checked nothing.
         if !host.asks_who() {
