@@ -9,16 +9,17 @@ use super::{Context, Exit, Failure, completions};
 use crate::formats::diagnostic::{Code, Severity};
 
 const EXAMPLES: &str = "Examples:\n\
+\x20 ekiben explain\n\
 \x20 ekiben explain EK0802\n\
 \x20 ekiben explain ek0201";
 
-/// Explain a diagnostic: why it is one, and what to do
+/// Explain a diagnostic: why it is one, and what to do; or list all that there are
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Its code, as `EK0201`.
+    /// Its code, as `EK0201`. Absent: all are listed.
     #[arg(value_name = "CODE", add = completions::codes())]
-    code: Code,
+    code: Option<Code>,
 }
 
 #[derive(Serialize)]
@@ -29,10 +30,35 @@ struct Explained {
     explanation: &'static str,
 }
 
+impl From<Code> for Explained {
+    fn from(code: Code) -> Self {
+        Self { code, severity: code.severity(), title: code.title(), explanation: code.explanation() }
+    }
+}
+
+/// All of them.
+#[derive(Serialize)]
+#[serde(transparent)]
+struct Listed(Vec<Explained>);
+
 pub fn run(context: &Context, Args { code }: Args) -> Result<Exit, Failure> {
-    let explained = Explained { code, severity: code.severity(), title: code.title(), explanation: code.explanation() };
-    context.printer.report(&explained)?;
+    match code {
+        Some(code) => context.printer.report(&Explained::from(code))?,
+        None => context.printer.report(&Listed(Code::ALL.iter().copied().map(Explained::from).collect()))?,
+    }
     Ok(Exit::Success)
+}
+
+impl Report for Listed {
+    fn human(&self, out: &mut dyn Write) -> io::Result<()> {
+        for Explained { code, severity, title, .. } in &self.0 {
+            match severity {
+                Severity::Error => writeln!(out, "{ERROR}{code}{ERROR:#} {title}")?,
+                Severity::Warning => writeln!(out, "{WARNING}{code}{WARNING:#} {title}")?,
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Report for Explained {

@@ -214,6 +214,108 @@ fn json_has_the_keys_that_scripts_rely_on() {
 }
 
 #[test]
+fn diagnostics_are_a_part_of_the_one_document() {
+    let home = Home::warm();
+    home.tiny("tiny");
+    home.write("broken/ekiben.yaml", "name: X\nversion: 1.0\nlabels: {a: yes}\n");
+    let said = |args: &[&str], code: i32| -> Value {
+        let ran = home.run(args.iter().chain(&["--output", "json"])).ends(code);
+        serde_json::from_str(&ran.err).unwrap_or_else(|error| panic!("{args:?}: {error}\n{}", ran.err))
+    };
+    for args in [
+        &["build", "broken"][..],
+        &["test", "broken"],
+        &["lock", "broken"],
+        &["pack", "broken"],
+        &["run", "broken"],
+        &["train", "broken"],
+        &["sbom", "broken"],
+        &["serve", "./broken"],
+        &["invoke", "./broken", "-d", "1"],
+        &["deploy", "broken", "--push", "registry.example/a"],
+        &["metadata", "show", "broken/ekiben.yaml"],
+        &["build", "nowhere/"],
+    ] {
+        let document = said(args, 3);
+        let found = document["error"]["diagnostics"].as_array().unwrap_or_else(|| panic!("{args:?}: {document:#}"));
+        let each: BTreeSet<String> = found.iter().map(ToString::to_string).collect();
+        assert!(!found.is_empty() && each.len() == found.len(), "{args:?}: {document:#}");
+        assert!(
+            found.iter().all(|one| one["code"].is_string() && one["message"].is_string()),
+            "{args:?}: {document:#}"
+        );
+        assert_eq!(document.as_object().unwrap().len(), 1, "{args:?}");
+    }
+    // What all goes on with is said in one, too.
+    let manifest = fs::read_to_string(home.path("tiny/ekiben.yaml")).unwrap();
+    home.write("tiny/ekiben.yaml", format!("{manifest}labels: {{owner: yes}}\n"));
+    let document = said(&["build", "tiny"], 0);
+    assert_eq!(keys(&document), format!("diagnostics[{}]", keys(&document["diagnostics"][0])), "{document:#}");
+    assert_eq!(document["diagnostics"][0]["code"], "EK0110");
+}
+
+#[test]
+fn folders_that_cannot_be_used_are_called_so() {
+    let home = Home::warm().of_a_user();
+    if !home.is_a_users() {
+        return;
+    }
+    home.tiny("tiny");
+    let mode = |name: &str, mode: u32| {
+        fs::set_permissions(home.path(name), std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+    };
+    mode("tiny", 0o000);
+    for command in ["validate", "build", "lock"] {
+        let ran = home
+            .run([command, "tiny"])
+            .ends(3)
+            .says("tiny: error[EK0001]: the folder cannot be read: permission denied");
+        assert!(!ran.err.contains("ekiben init"), "{}", ran.err);
+        home.run([command, "tiny/ekiben.yaml"])
+            .ends(3)
+            .says("error[EK0001]: the file cannot be read: permission denied");
+    }
+    mode("tiny", 0o755);
+    fs::remove_file(home.path("tiny/ekiben.lock")).unwrap();
+    mode("tiny", 0o555);
+    let refused =
+        home.run(["lock", "tiny", "--offline"]).ends(1).says("cannot write tiny/ekiben.lock: Permission denied");
+    refused.says("hint: let the lock be made where the folder can be written to");
+    mode("tiny", 0o755);
+    for (args, is_needed) in
+        [(&["init"][..], true), (&["test"], true), (&["validate", "../tiny"], true), (&["images"], false)]
+    {
+        fs::create_dir(home.path("gone")).unwrap();
+        let mut wrapped = tool("sh");
+        wrapped.args(["-c", "cd gone && rmdir \"$PWD\" && exec \"$0\" \"$@\""]).arg(home::program()).args(args);
+        let ended = ran(wrapped.current_dir(home.folder()).env("EKIBEN_HOME", home.store()));
+        if is_needed {
+            assert_eq!(ended.ends(1).err, "error: the current folder is gone\n hint: go to another one with `cd`\n");
+        } else {
+            ended.ok();
+        }
+    }
+    // What is not there has no mistakes.
+    home.run(["build", "nowhere/"]).ends(3).says("error: nowhere/ is no project");
+    fs::create_dir(home.path("empty")).unwrap();
+    for path in ["empty", "nowhere"] {
+        let ended = home.run(["validate", path]).ends(3).says("error[EK0301]");
+        assert!(ended.out.starts_with("nothing to check: 1 error"), "{}", ended.out);
+    }
+    home.write("zero.pkl", "");
+    home.run(["validate", "zero.pkl"]).ends(3).says("zero.pkl: error[EK0006]: the file is empty");
+}
+
+#[test]
+fn each_rule_is_listed_and_explained() {
+    let home = Home::empty();
+    let listed = home.run(["explain"]).ok().out;
+    assert!(listed.starts_with("EK0001 the file cannot be read\n") && listed.lines().count() > 100, "{listed}");
+    home.run(["explain", "EK9999"]).ends(2).says("there is no rule `EK9999`: `ekiben explain` lists all");
+    assert_eq!(home.run(["explain", "--output", "json"]).ok().json()[0]["code"], "EK0001");
+}
+
+#[test]
 fn stdout_carries_the_result_alone() {
     let home = Home::warm();
     home.tiny("tiny");
@@ -307,99 +409,6 @@ fn completions_are_read_by_their_shells() {
         home.write(shell, script);
     }
     ran(tool("bash").arg("-n").arg(home.path("bash"))).ok();
-}
-
-#[test]
-fn diagnostics_are_a_part_of_the_one_document() {
-    let home = Home::warm();
-    home.tiny("tiny");
-    home.write("broken/ekiben.yaml", "name: X\nversion: 1.0\nlabels: {a: yes}\n");
-    let said = |args: &[&str], code: i32| -> Value {
-        let ran = home.run(args.iter().chain(&["--output", "json"])).ends(code);
-        serde_json::from_str(&ran.err).unwrap_or_else(|error| panic!("{args:?}: {error}\n{}", ran.err))
-    };
-    for args in [
-        &["build", "broken"][..],
-        &["test", "broken"],
-        &["lock", "broken"],
-        &["pack", "broken"],
-        &["run", "broken"],
-        &["train", "broken"],
-        &["sbom", "broken"],
-        &["serve", "./broken"],
-        &["invoke", "./broken", "-d", "1"],
-        &["deploy", "broken", "--push", "registry.example/a"],
-        &["metadata", "show", "broken/ekiben.yaml"],
-        &["build", "nowhere/"],
-    ] {
-        let document = said(args, 3);
-        let found = document["error"]["diagnostics"].as_array().unwrap_or_else(|| panic!("{args:?}: {document:#}"));
-        let each: BTreeSet<String> = found.iter().map(ToString::to_string).collect();
-        assert!(!found.is_empty() && each.len() == found.len(), "{args:?}: {document:#}");
-        assert!(
-            found.iter().all(|one| one["code"].is_string() && one["message"].is_string()),
-            "{args:?}: {document:#}"
-        );
-        assert_eq!(document.as_object().unwrap().len(), 1, "{args:?}");
-    }
-    // What all goes on with is said in one, too.
-    let manifest = fs::read_to_string(home.path("tiny/ekiben.yaml")).unwrap();
-    home.write("tiny/ekiben.yaml", format!("{manifest}labels: {{owner: yes}}\n"));
-    let document = said(&["build", "tiny"], 0);
-    assert_eq!(keys(&document), format!("diagnostics[{}]", keys(&document["diagnostics"][0])), "{document:#}");
-    assert_eq!(document["diagnostics"][0]["code"], "EK0110");
-}
-
-#[test]
-fn folders_that_cannot_be_used_are_called_so() {
-    let home = Home::warm().of_a_user();
-    if !home.is_a_users() {
-        return;
-    }
-    home.tiny("tiny");
-    let mode = |name: &str, mode: u32| {
-        fs::set_permissions(home.path(name), std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
-    };
-    mode("tiny", 0o000);
-    for command in ["validate", "build", "lock"] {
-        let ran = home
-            .run([command, "tiny"])
-            .ends(3)
-            .says("tiny: error[EK0001]: the folder cannot be read: permission denied");
-        assert!(!ran.err.contains("ekiben init"), "{}", ran.err);
-        home.run([command, "tiny/ekiben.yaml"])
-            .ends(3)
-            .says("error[EK0001]: the file cannot be read: permission denied");
-    }
-    mode("tiny", 0o755);
-    fs::remove_file(home.path("tiny/ekiben.lock")).unwrap();
-    mode("tiny", 0o555);
-    let refused =
-        home.run(["lock", "tiny", "--offline"]).ends(1).says("cannot write tiny/ekiben.lock: Permission denied");
-    refused.says("hint: let the lock be made where the folder can be written to");
-    mode("tiny", 0o755);
-    for (args, is_needed) in
-        [(&["init"][..], true), (&["test"], true), (&["validate", "../tiny"], true), (&["images"], false)]
-    {
-        fs::create_dir(home.path("gone")).unwrap();
-        let mut wrapped = tool("sh");
-        wrapped.args(["-c", "cd gone && rmdir \"$PWD\" && exec \"$0\" \"$@\""]).arg(home::program()).args(args);
-        let ended = ran(wrapped.current_dir(home.folder()).env("EKIBEN_HOME", home.store()));
-        if is_needed {
-            assert_eq!(ended.ends(1).err, "error: the current folder is gone\n hint: go to another one with `cd`\n");
-        } else {
-            ended.ok();
-        }
-    }
-    // What is not there has no mistakes.
-    home.run(["build", "nowhere/"]).ends(3).says("error: nowhere/ is no project");
-    fs::create_dir(home.path("empty")).unwrap();
-    for path in ["empty", "nowhere"] {
-        let ended = home.run(["validate", path]).ends(3).says("error[EK0301]");
-        assert!(ended.out.starts_with("nothing to check: 1 error"), "{}", ended.out);
-    }
-    home.write("zero.pkl", "");
-    home.run(["validate", "zero.pkl"]).ends(3).says("zero.pkl: error[EK0006]: the file is empty");
 }
 
 #[test]

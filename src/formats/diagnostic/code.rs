@@ -91,7 +91,7 @@ codes! {
     "EK0201" UnknownKey Error "an unknown key"
     "The key means nothing at this place. An unknown key is an error, because a misspelt one would otherwise be ignored without a word."
     "EK0202" MissingKey Error "a key is missing"
-    "Something that cannot be left out is not there."
+    "A key that has no default is not there, and the message names it. Write it below the mapping that the place shows; `docs/manifest.md`, or an editor with the schema (`ekiben schema`), says what belongs there. Where a key is there that looks like it, that one is misspelt."
     "EK0203" WrongType Error "a value of the wrong kind"
     "A text, number, list or mapping is expected and something else is there. Texts that look like numbers or truth values need quotes."
     "EK0204" WrongForm Error "a value of the wrong form"
@@ -103,7 +103,7 @@ codes! {
     "EK0207" VersionAsNumber Error "a version without quotes"
     "Without quotes `3.10` is the number 3.1: the zero is gone. Put quotes around versions."
     "EK0208" NotDescribed Error "a value that the schema refuses"
-    "The value breaks a rule of the file's JSON Schema (`ekiben schema`)."
+    "The value is none that the file can have at this place. The message says which rule it breaks; the file's JSON Schema (`ekiben schema`) has all of them, with a description and an example of each key of a manifest. Compare the value with those."
 
     "EK0301" NoManifest Error "there is no manifest"
     "A project has an `ekiben.yaml` (or `ekiben.json`, `ekiben.json5`) in its root folder. `ekiben init` writes one."
@@ -299,7 +299,7 @@ impl std::str::FromStr for Code {
 
 /// The text is no number of a rule.
 #[derive(Debug, thiserror::Error)]
-#[error("there is no rule `{0}`: they are numbered as EK0201")]
+#[error("there is no rule `{0}`: `ekiben explain` lists all")]
 pub struct UnknownCode(String);
 
 impl Explain for UnknownCode {
