@@ -243,7 +243,11 @@ impl Report for Started<'_> {
                 format!("{test} asks the model the example requests; with `--accept` it writes its answers down")
             }
             (true, true) => format!("describe an example under `tests:`, then {test}"),
-            (false, _) => format!("fill in the function, describe an example under `tests:`, then {test}"),
+            (false, has_none) => {
+                let first = if self.proposal.is_unwritten() { "fill in the function" } else { "do what is left to do" };
+                let example = if has_none { ", describe an example under `tests:`" } else { "" };
+                format!("{first}{example}, then {test}")
+            }
         };
         writeln!(out, "{HINT}next{HINT:#}: {next}")
     }

@@ -178,7 +178,7 @@ impl Proposal {
             .collect();
         let is_told = self.unknown.iter().any(|unknown| unknown.starts_with("which version"));
         if !unpinned.is_empty() && !is_told {
-            let told = format!("which version is needed of {}: `ekiben lock` takes the newest", unpinned.join(", "));
+            let told = format!("which version of {} is needed: `ekiben lock` takes the newest", unpinned.join(", "));
             self.unknown.push(told);
         }
     }
@@ -186,6 +186,11 @@ impl Proposal {
     /// Whether it can answer as it is.
     pub fn is_ready(&self) -> bool {
         self.open.is_empty()
+    }
+
+    /// Whether the function is to be written yet.
+    pub fn is_unwritten(&self) -> bool {
+        self.code.functions.iter().any(|function| function.statements.contains("raise NotImplementedError("))
     }
 
     fn require(&mut self, package: &str, reason: &str) {

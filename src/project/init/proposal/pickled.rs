@@ -226,7 +226,7 @@ impl Proposal {
         }
         if !unpinned.is_empty() {
             let packages = unpinned.join(", ");
-            self.unknown.push(format!("which version saved it of {packages}: `ekiben lock` takes the newest"));
+            self.unknown.push(format!("which version of {packages} saved it: `ekiben lock` takes the newest"));
         }
         let since = match pickles.protocol {
             5 => 8,

@@ -116,8 +116,8 @@ pub(super) fn require(proposal: &mut Proposal, folder: &Path, saved: Option<u64>
         (_, None) => Pin::new("transformers", "runs the model"),
     };
     proposal.requirements.push(pin);
-    proposal.requirements.push(Pin::new("torch", "runs the model; no file of it is of a certain version"));
-    let told = "which version suits of torch: `ekiben lock` takes the newest";
+    proposal.requirements.push(Pin::new("torch", "runs the model; its files do not say which version"));
+    let told = "which version of torch suits: `ekiben lock` takes the newest";
     proposal.unknown.push(told.to_owned());
 }
 
