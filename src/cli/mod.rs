@@ -341,7 +341,7 @@ pub fn main() -> ExitCode {
     let is_gone = std::env::current_dir().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
     if is_gone && cli.command.names_files() {
         let explanation = ErrorKind::Failure.named("io/not-found").hint("go to another one with `cd`");
-        return Failure::new(explanation, "the current folder is gone").present(&context.printer).into();
+        return Failure::new(explanation, "the current folder is gone").present(&context.printer).leave();
     }
     let result = match cli.command {
         Command::Init(args) => init::run(&context, args),

@@ -249,6 +249,7 @@ mod tests {
             labels: Default::default(),
             warnings: Vec::new(),
             keep: false,
+            own: false,
             supervisor: None,
         };
         let line = |spec: &Spec, state: &State| {
