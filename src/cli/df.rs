@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::printer::{Report, Size, Table};
 use super::{Context, Exit, Failure};
-use crate::image::store::{Kind, Usage};
+use crate::image::store::{Kind, Store, Usage};
 use crate::run;
 
 const EXAMPLES: &str = "Examples:\n\
@@ -25,9 +25,11 @@ struct Holdings {
 }
 
 pub fn run(context: &Context, _: Args) -> Result<Exit, Failure> {
-    let session = context.session()?;
-    let kinds = run::usage(&session)?;
-    context.printer.report(&Holdings { store: session.store.root().display().to_string(), kinds })?;
+    let (root, kinds) = match context.session_if_any()? {
+        Some(session) => (session.store.root().to_owned(), run::usage(&session)?),
+        None => (Store::default_root()?, Vec::new()),
+    };
+    context.printer.report(&Holdings { store: root.display().to_string(), kinds })?;
     Ok(Exit::Success)
 }
 

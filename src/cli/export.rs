@@ -67,7 +67,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         return Ok(Exit::Success);
     }
     if path == Path::new("-") {
-        let out = io::BufWriter::with_capacity(1 << 20, io::stdout().lock());
+        let out = io::BufWriter::with_capacity(1 << 20, context.printer.stdout());
         export::to_archive(&session.store, &session.progress, &image, Some(&name), out)?.flush()?;
         return Ok(Exit::Success);
     }

@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use nix::libc;
 use serde_json::json;
 
-use super::printer::{DIM, ERROR, HINT, Output, Printer};
+use super::printer::{CLOSED, DIM, ERROR, HINT, Output, Printer};
 use crate::formats::diagnostic::{self, Diagnostics};
-use crate::io::explain::{CLOSED_PIPE, ErrorKind, Explain, Explanation, words};
+use crate::io::explain::{ErrorKind, Explain, Explanation, words};
 use crate::io::http::Broken;
 use crate::run::container::end_by;
 
@@ -120,8 +120,8 @@ impl Failure {
     pub fn present(self, printer: &Printer) -> Exit {
         let Explanation { kind, name, hint } = self.explanation;
         let exit = self.exit.unwrap_or(Exit::Error(kind));
-        if name == CLOSED_PIPE {
-            return exit;
+        if name == CLOSED {
+            return Exit::Signal(libc::SIGPIPE);
         }
         let rest = broken(&*self.error).filter(|_| printer.is_verbose()).map(Broken::rest).unwrap_or_default();
         let mut words = words(&*self.error);

@@ -8,6 +8,7 @@ use super::printer::{Report, Size, Table, for_people, moment};
 use super::{Context, Exit, Failure};
 use crate::image::Image;
 use crate::image::oci::platform::Platform;
+use crate::image::session::Session;
 use crate::image::store::ImageName;
 use crate::io::digest::Digest;
 
@@ -44,15 +45,19 @@ struct Row {
 }
 
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
-    let store = context.session()?.store;
-    for name in &args.remove {
-        store.untag(name)?;
-        context.printer.status("Removed", name.to_string());
-    }
     if !args.remove.is_empty() {
+        let store = context.session()?.store;
+        for name in &args.remove {
+            store.untag(name)?;
+            context.printer.status("Removed", name.to_string());
+        }
         return Ok(Exit::Success);
     }
     let mut images = Vec::new();
+    let Some(Session { store, .. }) = context.session_if_any()? else {
+        context.printer.report(&Images { images })?;
+        return Ok(Exit::Success);
+    };
     for record in store.images()? {
         let image = Image::of_record(&store, &record)?;
         let (platform, layers) = (image.platform(), image.layers().len());

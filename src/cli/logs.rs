@@ -65,6 +65,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         if closed.is_ok() {
             closed = screen.take(bytes);
         }
+        closed.is_ok()
     })?;
     closed?;
     screen.end()?;

@@ -304,6 +304,11 @@ impl Context {
         Ok(Session { store, progress: self.progress(), client: self.client(), making: Making::Compressed })
     }
 
+    /// The same for who only looks at what is there: none where there is no store, which is not made for it.
+    fn session_if_any(&self) -> Result<Option<Session>, Failure> {
+        if Store::default_root()?.try_exists().unwrap_or(true) { self.session().map(Some) } else { Ok(None) }
+    }
+
     /// Where events go.
     fn progress(&self) -> Progress {
         Progress::new(Arc::new(self.printer.clone()))

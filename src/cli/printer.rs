@@ -14,6 +14,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, P
 use serde::Serialize;
 
 use crate::formats::diagnostic::{Diagnostics, Json};
+use crate::io::explain::{ErrorKind, Explain, Explanation, carry};
 use crate::io::progress::{Event, Sink, TaskId, Unit};
 
 /// The look of what was done: `Built iris:1.0`.
@@ -53,6 +54,47 @@ pub enum Verbosity {
     Normal,
     /// Also why.
     Verbose,
+}
+
+/// The name of the error that stdout is a pipe which nobody reads any more: whoever closed it has seen enough (`ekiben images |
+/// head -1`), and the program ends as one that the kernel ends for it.
+pub const CLOSED: &str = "stdout/closed";
+
+/// What was to be said could not be: nothing of the store's, nor of whatever the command was about, is wrong.
+#[derive(Debug, thiserror::Error)]
+#[error("stdout cannot be written to: {0}")]
+struct Unwritten(io::Error);
+
+impl Explain for Unwritten {
+    fn explain(&self) -> Explanation {
+        match self.0.kind() {
+            io::ErrorKind::BrokenPipe => ErrorKind::Failure.named(CLOSED),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                ErrorKind::Failure.named("stdout/full").hint("there is no space left where it is redirected to")
+            }
+            _ => ErrorKind::Failure.named("stdout/failed"),
+        }
+    }
+}
+
+/// Tells what goes wrong with stdout apart from what goes wrong elsewhere.
+fn unwritten(error: io::Error) -> io::Error {
+    carry(Unwritten(error))
+}
+
+struct Stdout(io::StdoutLock<'static>);
+
+impl Write for Stdout {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes).map_err(|error| match error.kind() {
+            io::ErrorKind::Interrupted => error,
+            _ => unwritten(error),
+        })
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush().map_err(unwritten)
+    }
 }
 
 /// A result that can be shown in both ways.
@@ -124,6 +166,7 @@ impl Printer {
             }
             out.flush()
         })
+        .map_err(unwritten)
     }
 
     /// Writes bytes to stdout as they are: logs, archives, generated scripts.
@@ -132,10 +175,15 @@ impl Printer {
     /// When stdout is closed.
     pub fn raw(&self, bytes: &[u8]) -> io::Result<()> {
         self.above_bars(|| {
-            let mut out = io::stdout().lock();
+            let mut out = self.stdout();
             out.write_all(bytes)?;
             out.flush()
         })
+    }
+
+    /// Stdout for what is long, beside bars.
+    pub fn stdout(&self) -> impl Write {
+        Stdout(io::stdout().lock())
     }
 
     /// Says what was done: `Built iris:1.0`.

@@ -43,8 +43,10 @@ struct Row {
 }
 
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
-    let session = context.session()?;
-    let states = run::containers(&session)?.list()?;
+    let states = match context.session_if_any()? {
+        Some(session) => run::containers(&session)?.list()?,
+        None => Vec::new(),
+    };
     let containers = states.into_iter().filter(|state| args.all || state.is_live()).map(row).collect();
     context.printer.report(&Containers { containers })?;
     Ok(Exit::Success)

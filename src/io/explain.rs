@@ -71,16 +71,12 @@ impl Explanation {
     }
 }
 
-/// Of a pipe that nobody reads any more: whoever closed it has seen enough (`ekiben images | head -1`).
-pub const CLOSED_PIPE: &str = "io/closed-pipe";
-
 impl Explain for io::Error {
     fn explain(&self) -> Explanation {
         if let Some(carried) = self.get_ref().and_then(|inner| inner.downcast_ref::<Carried>()) {
             return carried.0.explain();
         }
         match self.kind() {
-            io::ErrorKind::BrokenPipe => ErrorKind::Failure.named(CLOSED_PIPE),
             io::ErrorKind::NotFound => ErrorKind::Failure.named("io/not-found"),
             io::ErrorKind::PermissionDenied => ErrorKind::Failure.named("io/permission"),
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::Stdio;
 
@@ -383,21 +384,59 @@ fn a_closed_pipe_is_no_disaster() {
     let home = Home::warm();
     home.tiny("tiny");
     home.build("tiny");
-    for args in [
-        &["images"][..],
-        &["inspect", "tiny:1"],
-        &["export", "tiny:1", "-"],
-        &["completions", "bash"],
-        &["--help"],
-        &["build", "tiny"],
-    ] {
-        let mut child = home.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let printing =
+        ["images", "images --output json", "inspect tiny:1", "export tiny:1 -", "completions bash", "build tiny"];
+    let testing = [
+        "df",
+        "doctor",
+        "test tiny --output json",
+        "invoke ./tiny x=2",
+        "validate tiny --output sarif",
+        "schema manifest",
+    ];
+    for args in printing.iter().chain(&testing).chain(&["--help"]) {
+        let args: Vec<_> = args.split(' ').collect();
+        let mut child = home.command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         drop(child.stdout.take());
         let output = child.wait_with_output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.code() != Some(101) && !said.contains("panicked"), "{args:?}: {said}");
         assert!(!said.contains("error"), "{args:?}: {said}");
+        // As the kernel ends any program that writes there.
+        let is_shown_by_clap = args == ["--help"];
+        assert!(is_shown_by_clap || output.status.signal() == Some(13), "{args:?}: {:?} {said}", output.status);
     }
+    // Who follows a log is not kept until it ends.
+    let name =
+        home.run(["run", "tiny:1", "--detach", "--", "sh", "-c", "while :; do echo x; sleep 0.1; done"]).ok().out;
+    let mut follows = home.command(["logs", "--follow", name.trim()]).stdout(Stdio::piped()).spawn().unwrap();
+    drop(follows.stdout.take());
+    assert_eq!(follows.wait().unwrap().signal(), Some(13));
+    home.run(["stop", "--grace", "0", "--remove", name.trim()]).ok();
+    // Where stdout is full, the store is not.
+    for args in ["images", "df", "validate tiny --output json"] {
+        let full = fs::File::create("/dev/full").unwrap();
+        let mut command = home.command(args.split(' '));
+        let output = command.stdout(full).stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(1) && said.contains("stdout cannot be written to"), "{said}");
+        assert!(said.contains("where it is redirected to") && !said.contains("prune"), "{said}");
+    }
+}
+
+#[test]
+fn a_store_that_cannot_be_is_named_and_looking_makes_none() {
+    let home = Home::empty();
+    home.tiny("tiny");
+    for store in ["/proc/none", &home.path("not/there")] {
+        let run = |args: &[&str]| ran(home.command(args).env("EKIBEN_HOME", store));
+        for args in ["images", "ps", "df"] {
+            run(&[args]).ok();
+        }
+        assert!(!Path::new(store).exists());
+    }
+    let unusable = ran(home.command(["build", "tiny"]).env("EKIBEN_HOME", "/proc/none")).ends(1);
+    unusable.says("error: the store /proc/none cannot be used\ncause: ").says("hint: EKIBEN_HOME names another folder");
 }
 
 #[test]

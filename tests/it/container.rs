@@ -478,7 +478,14 @@ fn sigterm_lets_it_end_and_nothing_of_its_log_is_lost() {
     assert!(matches!(container.remove(), Err(Error::IsRunning { .. })));
     let read = |lines, follow| {
         let mut log = Vec::new();
-        home.containers.get("kept").unwrap().logs(lines, follow, &mut |piece| log.extend_from_slice(piece)).unwrap();
+        home.containers
+            .get("kept")
+            .unwrap()
+            .logs(lines, follow, &mut |piece| {
+                log.extend_from_slice(piece);
+                true
+            })
+            .unwrap();
         String::from_utf8(log).unwrap()
     };
     while read(None, false).is_empty() {

@@ -88,6 +88,14 @@ pub enum Error {
         /// Those that it may be.
         names: Vec<String>,
     },
+    /// The store's folder is not there and cannot be made, or cannot be written to.
+    #[error("the store {} cannot be used", path.display())]
+    NoFolder {
+        /// The store's folder.
+        path: PathBuf,
+        /// What the system said to what.
+        source: io::Error,
+    },
     /// No folder to keep things in is known.
     #[error("there is no home directory to keep images in: set EKIBEN_HOME")]
     Homeless,
@@ -116,6 +124,10 @@ impl Explain for Error {
             Self::Ambiguous { names, .. } => {
                 ErrorKind::Usage.named("store/ambiguous").hint(format!("say which: {}", listed(names)))
             }
+            Self::NoFolder { source, .. } => ErrorKind::Failure
+                .named("store/no-folder")
+                .hint("EKIBEN_HOME names another folder, in which all is kept")
+                .or(source),
             Self::Homeless => ErrorKind::Failure.named("store/no-home"),
         }
     }
@@ -157,15 +169,7 @@ impl Store {
     /// # Errors
     /// When the folder cannot be made or locked.
     pub fn open(root: &Path) -> Result<Self, Error> {
-        fs::create_dir_all(root)?;
-        let root = fs::canonicalize(root)?;
-        for folder in
-            ["blobs/sha256", "recipes", "trees", "memory", "projects", blobs::PARTIAL, "containers", "logs", "scratch"]
-        {
-            fs::create_dir_all(root.join(folder))?;
-        }
-        let lock =
-            fs::OpenOptions::new().create(true).truncate(false).write(true).open(root.join("lock"))?.into_parts().0;
+        let (root, lock) = Self::make(root).map_err(|source| Error::NoFolder { path: root.to_owned(), source })?;
         lock.lock_shared()?;
         let store = Self { inner: Arc::new(Inner { root, scratch: OnceLock::new(), lock }) };
         let layout = store.root().join("oci-layout");
@@ -174,6 +178,19 @@ impl Store {
         }
         scratch::sweep(&store.root().join("scratch"))?;
         Ok(store)
+    }
+
+    /// Makes the folders that are not there. Gives the store's own, absolute, and the file of its lock.
+    fn make(root: &Path) -> io::Result<(PathBuf, std::fs::File)> {
+        fs::create_dir_all(root)?;
+        let root = fs::canonicalize(root)?;
+        for folder in
+            ["blobs/sha256", "recipes", "trees", "memory", "projects", blobs::PARTIAL, "containers", "logs", "scratch"]
+        {
+            fs::create_dir_all(root.join(folder))?;
+        }
+        let lock = fs::OpenOptions::new().create(true).truncate(false).write(true).open(root.join("lock"))?;
+        Ok((root, lock.into_parts().0))
     }
 
     /// The store's folder, absolute.

@@ -525,7 +525,11 @@ impl Container {
 
     /// Waits for its end, and says whether it is to be kept.
     fn end(&mut self, to: &mut dyn FnMut(&[u8])) -> Result<(Exit, bool), Error> {
-        self.follow(&mut LogReader::new(&self.folder.join("log")), to)?;
+        let all = &mut |bytes: &[u8]| {
+            to(bytes);
+            true
+        };
+        self.follow(&mut LogReader::new(&self.folder.join("log")), all)?;
         if let Some(process) = &mut self.process {
             process.wait()?;
         }
@@ -541,20 +545,25 @@ impl Container {
         }
     }
 
-    /// Hands on what it has said, all of it or the last `lines`, and with `follow` what it says until its end.
+    /// Hands on what it has said, all of it or the last `lines`, and with `follow` what it says until its end, or until `to` wants
+    /// no more.
     ///
     /// # Errors
     /// When the disk says no.
-    pub fn logs(&self, lines: Option<usize>, follow: bool, to: &mut dyn FnMut(&[u8])) -> Result<(), Error> {
+    pub fn logs(&self, lines: Option<usize>, follow: bool, to: &mut dyn FnMut(&[u8]) -> bool) -> Result<(), Error> {
         let mut reader = LogReader::new(&self.folder.join("log"));
         match lines {
             Some(lines) => reader.skip_to_last(lines)?,
-            None => drop(LogReader::new(&self.folder.join("log.old")).read(to)?),
+            None => drop(LogReader::new(&self.folder.join("log.old")).read(&mut |bytes| {
+                let _ = to(bytes);
+            })?),
         }
         if follow {
             self.follow(&mut reader, to)?;
         } else {
-            reader.read(to)?;
+            reader.read(&mut |bytes| {
+                let _ = to(bytes);
+            })?;
         }
         Ok(())
     }
@@ -564,15 +573,16 @@ impl Container {
         LogReader::new(&self.folder.join("log"))
     }
 
-    fn follow(&self, reader: &mut LogReader, to: &mut dyn FnMut(&[u8])) -> Result<(), Error> {
+    fn follow(&self, reader: &mut LogReader, to: &mut dyn FnMut(&[u8]) -> bool) -> Result<(), Error> {
         const PAUSE: Duration = Duration::from_millis(10);
         let supervisor = self.supervisor()?;
         let mut pause = Duration::ZERO;
         loop {
             // Asked before reading: what it said last is then read too.
             let ended = supervisor.as_ref().map_or(Ok(true), |process| lifeline::ends_within(process, pause))?;
-            pause = if reader.read(to)? { Duration::ZERO } else { PAUSE };
-            if ended {
+            let mut wants = true;
+            pause = if reader.read(&mut |bytes| wants &= to(bytes))? { Duration::ZERO } else { PAUSE };
+            if ended || !wants {
                 return Ok(());
             }
         }

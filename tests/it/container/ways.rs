@@ -222,7 +222,12 @@ fn many_connections_are_carried_at_once() {
 
 fn log(container: &Container) -> String {
     let mut text = Vec::new();
-    container.logs(None, false, &mut |bytes| text.extend_from_slice(bytes)).unwrap();
+    container
+        .logs(None, false, &mut |bytes| {
+            text.extend_from_slice(bytes);
+            true
+        })
+        .unwrap();
     String::from_utf8(text).unwrap()
 }
 
