@@ -16,9 +16,10 @@ use crate::build::workflow;
 use crate::image::session::Session;
 use crate::io::atomic;
 use crate::io::explain::ErrorKind;
+use crate::io::suggest::listed;
 use crate::project::manifest::Manifest;
 use crate::run;
-use crate::run::container::Container;
+use crate::run::container::{self, Container};
 use crate::run::service::{self, Answer, Body, Credentials, Example, Part, RequestId, Sent, Service, Transcript};
 
 const EXAMPLES: &str = "Examples:\n\
@@ -186,9 +187,17 @@ fn running(
     if let Some(url) = address(target) {
         return Ok(Some((Service::at(&url, &context.network)?, None)));
     }
-    // What has ended is in nobody's way, and a folder only in that of a whole name.
-    let Some(state) = run::named::running(session, target)? else { return Ok(None) };
-    if state.name != target && Path::new(target).exists() {
+    // What has ended is in nobody's way, and a folder only in that of the beginning of a name.
+    let is_folder = Path::new(target).exists();
+    let meant = run::named::running(session, target).map_err(|error| match error {
+        container::Error::Ambiguous { ref names, .. } if is_folder => {
+            let hint = format!("say which: {}, or the folder: ./{target}", listed(names));
+            Failure::from(error).with_remedy(Some(hint))
+        }
+        error => error.into(),
+    })?;
+    let Some(state) = meant else { return Ok(None) };
+    if is_folder && !run::named::is_whole(&state, target) {
         return Ok(None);
     }
     match state.published.first() {

@@ -44,17 +44,24 @@ pub fn running(session: &Session, text: &str) -> Result<Option<State>, Error> {
     Ok(choose(&states, text, Prefer::Live)?.cloned())
 }
 
+/// Whether `text` is the whole name of a container or of its image, and not the beginning of one.
+pub fn is_whole(state: &State, text: &str) -> bool {
+    let query = text.parse::<ImageQuery>().ok();
+    state.name == text || is_of_image(state, query.as_ref())
+}
+
+fn is_of_image(state: &State, query: Option<&ImageQuery>) -> bool {
+    let image = state.labels.get(IMAGE).and_then(|image| image.parse().ok());
+    query.zip(image).is_some_and(|(query, image)| query.matches(&image))
+}
+
 fn choose<'a>(states: &'a [State], text: &str, prefer: Prefer) -> Result<Option<&'a State>, Error> {
     if let Some(state) = states.iter().find(|state| state.name == text) {
         return Ok(Some(state));
     }
     let query = text.parse::<ImageQuery>().ok();
-    let is_of_image = |state: &&State| {
-        let image = state.labels.get(IMAGE).and_then(|image| image.parse().ok());
-        query.as_ref().zip(image).is_some_and(|(query, image)| query.matches(&image))
-    };
     let begins = |state: &&State| !text.is_empty() && state.name.starts_with(text);
-    let mut found: Vec<_> = states.iter().filter(is_of_image).collect();
+    let mut found: Vec<_> = states.iter().filter(|state| is_of_image(state, query.as_ref())).collect();
     if found.is_empty() {
         found = states.iter().filter(begins).collect();
     }

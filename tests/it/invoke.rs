@@ -175,6 +175,24 @@ fn a_container_is_asked_by_its_name_and_by_its_address() {
 }
 
 #[test]
+fn a_container_counts_before_a_folder_of_the_same_name() {
+    let home = Home::warm();
+    home.tiny("tiny");
+    home.run(["run", "tiny", "--detach", "--name", "first", "-p", "0"]).ok();
+    let started = |target: &str| home.run(["invoke", target, "x=2"]).ok().err.contains("Started");
+    assert!(!started("tiny") && !started("tiny:1") && !started("first"));
+    assert!(started("./tiny"));
+    // The beginning of a name is not one.
+    home.tiny("fir");
+    assert!(started("fir"));
+    std::fs::remove_dir_all(home.path("fir")).unwrap();
+    assert!(!started("fir"));
+    home.run(["run", "tiny", "--detach", "--name", "second", "-p", "0"]).ok();
+    home.run(["invoke", "tiny", "x=2"]).ends(2).says("say which: first, second, or the folder: ./tiny");
+    home.run(["stop", "--all", "--remove"]).ok();
+}
+
+#[test]
 fn a_credential_is_shown_nowhere() {
     let tests = "tests:\n  - {name: repeats, path: /repeat, request: {}, expect: {token: another}}\n  \
                  - {name: gets it, path: /x, request: {}, expect: {names: [env_token]}}\n";
