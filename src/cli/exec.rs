@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::{Context, Exit, Failure, completions, running};
 use crate::run::container::{self, Container, Ends, Guest};
 use crate::run::named::{self, Prefer};
+use crate::run::shell::Shell;
 
 const EXAMPLES: &str = "Examples:\n\
 \x20 ekiben exec iris-x7k2 -- python -V\n\
@@ -18,7 +19,8 @@ const EXAMPLES: &str = "Examples:\n\
 ///
 /// It runs beside the container's own program, as the same user, with the same variables, working folder, limits and
 /// rights: none. On a terminal it gets one of its own; Ctrl-C reaches it. The exit code is the command's, 127 when the
-/// image has no such program, 126 when it cannot be run. It ends with the container.
+/// image has no such program, 126 when it cannot be run. What an image has no program for, as `ls`, is lent by the machine's
+/// busybox, as for `ekiben shell`. It ends with the container.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -62,9 +64,15 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let mut guest = args.place.guest(vec![args.command]);
     guest.terminal |= args.tty;
     guest.input |= args.interactive || (args.tty && io::stdin().is_terminal());
-    let result = container.exec(&with_terminal(guest), &ends(&io::stdin(), &io::stdout(), &io::stderr()));
+    let result = Shell::exec(&container, &with_terminal(guest), &ends(&io::stdin(), &io::stdout(), &io::stderr()));
     warn_of_end(context, &container, &result);
-    finish(result)
+    match result {
+        Ok(code) => Ok(Exit::Container(code)),
+        Err((error, hint)) => {
+            let failed = finish(Err(error));
+            failed.map_err(|failure| hint.into_iter().fold(failure, Failure::or_hint))
+        }
+    }
 }
 
 /// How what was killed ends, as shells have it: 128 and the signal's number.

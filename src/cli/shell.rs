@@ -12,8 +12,9 @@ const EXAMPLES: &str = "Examples:\n\
 
 /// Open a shell in a running container
 ///
-/// That of the image, /bin/bash or /bin/sh. Where it has neither, the machine's busybox is lent to it, without being
-/// written into the container: Debian's package busybox-static. It has the rights of `ekiben exec`: none.
+/// That of the image, /bin/bash or /bin/sh. Where it has neither, or a shell but no `ls`, as most images that ekiben builds, the
+/// machine's busybox is lent to it, without being written into the container: Debian's package busybox-static. It has the rights
+/// of `ekiben exec`: none.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -27,7 +28,9 @@ pub struct Args {
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let container = exec::find(context, &args.name)?;
     let shell = Shell::of_this_machine();
-    let guest = exec::with_terminal(shell.guest(args.place.guest(Vec::new())));
+    let (guest, remark) = shell.guest(&container.state()?.lower, args.place.guest(Vec::new()));
+    remark.into_iter().for_each(|text| context.printer.advise(text));
+    let guest = exec::with_terminal(guest);
     let result = shell.told(container.exec(&guest, &exec::ends(&io::stdin(), &io::stdout(), &io::stderr())));
     exec::warn_of_end(context, &container, &result);
     match result {

@@ -4,13 +4,18 @@
 //! work though no file of them is in the container.
 
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
-use super::container::{self, Brought, Failure, Guest};
+use super::container::{self, Brought, Container, Ends, Failure, Guest};
+use crate::io::archive::Stack;
 use crate::io::explain::{ErrorKind, Explain, Explanation};
 use crate::io::{confine, elf};
 
 /// Those of an image that are taken, the first one first.
 const SHELLS: [&str; 2] = ["/bin/bash", "/bin/sh"];
+
+/// What an image has whose shell is of use.
+const TOOLS: [&str; 2] = ["usr/bin/ls", "bin/ls"];
 
 /// Why there is no shell.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +42,10 @@ impl Explain for Error {
     }
 }
 
+/// What to do where an image lacks what this machine could lend.
+const LENT: &str = "with Debian's package busybox-static on this machine, `ekiben shell` and `ekiben exec` lend ls, cat, ps and \
+                    others to images that have none";
+
 /// What there is to be a shell in a container that has none.
 #[derive(Clone, Debug)]
 pub struct Shell {
@@ -55,13 +64,47 @@ impl Shell {
         Self { busybox }
     }
 
-    /// The shell, to be run as `guest` says.
-    pub fn guest(&self, guest: Guest) -> Guest {
-        let programs = SHELLS.map(|shell| vec![shell.to_owned()]).to_vec();
-        let brought = self.busybox.as_ref().ok();
-        let brought = brought.map(|program| Brought { program: program.clone(), args: vec!["sh".to_owned()] });
+    /// The shell in a container of these layers, to be run as `guest` says: the image's, unless that has nothing to run in it
+    /// and there is one to lend. With what a person should know of it.
+    pub fn guest(&self, lower: &[PathBuf], guest: Guest) -> (Guest, Option<&'static str>) {
+        let brought = self.lend(vec!["sh".to_owned()]);
+        // Where layers lie elsewhere, nothing can be lent.
+        let image = Stack::new(lower);
+        let has_tools = lower.is_empty() || TOOLS.iter().any(|path| image.entry(Path::new(path)).is_some());
+        let programs = match (&brought, has_tools) {
+            (Some(_), false) => Vec::new(),
+            _ => SHELLS.map(|shell| vec![shell.to_owned()]).to_vec(),
+        };
+        let remark = (brought.is_none() && !has_tools).then_some(LENT);
         // What is written to it is what it does.
-        Guest { programs, brought, input: true, ..guest }
+        (Guest { programs, brought, input: true, ..guest }, remark)
+    }
+
+    fn lend(&self, args: Vec<String>) -> Option<Brought> {
+        Some(Brought { program: self.busybox.clone().ok()?, args })
+    }
+
+    /// Runs a command in a container: the image's, or where it has none of that name, the one of this machine's busybox.
+    ///
+    /// # Errors
+    /// As [`Container::exec`], with a hint where one could be lent.
+    pub fn exec(
+        container: &Container,
+        guest: &Guest,
+        ends: &Ends<'_>,
+    ) -> Result<i32, (container::Error, Option<&'static str>)> {
+        let result = container.exec(guest, ends);
+        let is_missing = matches!(&result, Err(container::Error::Start(Failure::Command { missing: true, .. })));
+        let args = guest.programs.first().filter(|args| args.first().is_some_and(|name| !name.contains('/')));
+        let Some(args) = args.filter(|_| is_missing) else { return result.map_err(|error| (error, None)) };
+        match Self::of_this_machine().lend(args.clone()) {
+            None => result.map_err(|error| (error, Some(LENT))),
+            Some(brought) if has_command(&brought) => {
+                let guest = Guest { programs: Vec::new(), brought: Some(brought), ..guest.clone() };
+                container.exec(&guest, ends).map_err(|error| (error, None))
+            }
+            Some(_) => result.map_err(|error| (error, None)),
+        }
     }
 
     /// How it ended.
@@ -76,6 +119,14 @@ impl Shell {
             (result, _) => Ok(result?),
         }
     }
+}
+
+/// Whether busybox is built with a command of the name that it is to be called by.
+fn has_command(Brought { program, args }: &Brought) -> bool {
+    let listed = Command::new(program).arg("--list").stdin(Stdio::null()).output();
+    let listed = listed.map(|output| output.stdout).unwrap_or_default();
+    let name = args.first().map(String::as_bytes).unwrap_or_default();
+    listed.split(|byte| *byte == b'\n').any(|known| known == name)
 }
 
 /// Whether a program is one that needs nothing else.

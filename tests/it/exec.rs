@@ -581,8 +581,22 @@ fn the_hidden_command_is_for_sealed_copies_alone() {
 #[test]
 fn a_shell_is_the_images_own_or_one_that_is_lent() {
     for home in homes() {
-        let said = fed(home.command(["shell", "box", "-e", "X=5"]), b"echo $0 $X; exit 4\n").ends(4);
+        // It has a shell, but nothing to run in it: where this machine has nothing either, that is said.
+        let mut own = home.command(["shell", "box", "-e", "X=5"]);
+        own.env("PATH", "/nonesuch");
+        let said = fed(own, b"echo $0 $X; exit 4\n").ends(4).says("hint: with Debian's package busybox-static");
         assert_eq!(said.out, "/bin/sh 5\n");
+        let with = |mut command: Command| {
+            command.env("PATH", busybox().parent().unwrap());
+            command
+        };
+        let lent = fed(with(home.command(["shell", "box"])), b"echo $0; ls -d /usr; python -c 'print(7)'\n").ok();
+        assert_eq!((lent.out.as_str(), lent.err.as_str()), ("sh\n/usr\n7\n", ""));
+        // So is a command; what busybox does not know is missing, as before.
+        let exec = |args: &[&str]| home.command([&["exec", "box", "--"], args].concat());
+        assert_eq!(ran(&mut with(exec(&["ls", "-d", "/app"]))).ok().out, "/app\n");
+        ran(&mut with(exec(&["nonesuch"]))).ends(127).says("there is no such program");
+        ran(exec(&["ls"]).env("PATH", "/nonesuch")).ends(127).says("hint: with Debian's package busybox-static");
         let mut terminal = OnTerminal::start(home.command(["shell", "box"]));
         terminal.types("echo $((40+2))\n");
         terminal.shows("42");
