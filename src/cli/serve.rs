@@ -207,7 +207,10 @@ fn show(printer: &Printer, event: Event, key: Option<&str>) {
             printer.status("Serving", format!("{NAME}{address}{NAME:#}, Ctrl-C stops it"));
             printer.status("Status", format!("{NAME}{address}/-/status{NAME:#}"));
             if let Some(key) = key {
-                printer.status("Buttons", format!("{key} {DIM}is the token that starts and stops models there{DIM:#}"));
+                printer.status(
+                    "Token",
+                    format!("{key} {DIM}for the buttons of that page, which start and stop models{DIM:#}"),
+                );
             }
             // Whoever reads it may have gone.
             let _ = printer.report(&Listening { address });

@@ -176,7 +176,7 @@ impl Serving {
             if let Some((_, rest)) = text.split_once("Serving http://") {
                 address = rest.split([',', ' ']).next().unwrap().to_owned();
             }
-            if let Some((_, rest)) = text.split_once("Buttons ") {
+            if let Some((_, rest)) = text.split_once("Token ") {
                 key = rest.split(' ').next().unwrap().to_owned();
             }
             if text.contains("/-/status") {
@@ -191,9 +191,9 @@ impl Serving {
         });
         let mut serving = Self { child, line, address, key, said };
         if serving.key.is_empty() && !serving.line.contains("--listen") {
-            wait_until("the token of the buttons", || serving.said().contains("Buttons "));
+            wait_until("the token of the buttons", || serving.said().contains("Token "));
             let said = serving.said();
-            serving.key = said.split_once("Buttons ").unwrap().1.split(' ').next().unwrap().to_owned();
+            serving.key = said.split_once("Token ").unwrap().1.split(' ').next().unwrap().to_owned();
         }
         serving
     }
