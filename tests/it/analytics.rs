@@ -6,11 +6,13 @@ use std::io::{Cursor, Write as _};
 use std::path::PathBuf;
 use std::process::Command;
 
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use zip::write::SimpleFileOptions;
 
 use crate::home::servers::RabbitMq;
 use crate::home::{Home, Ran, python_programs, ran};
+use crate::interrupts::{interrupted, is_over};
 
 /// Names and contents.
 type Files = Vec<(String, Vec<u8>)>;
@@ -291,6 +293,13 @@ fn a_training_that_fails_says_where_and_keeps_its_log() {
         let failed = home.run(["train", "project"]).ends(1).says(said);
         let log = failed.err.split("`ekiben logs ").nth(1).unwrap().split('`').next().unwrap();
         home.run(["logs", log]).ok();
+        assert!(!fs::read_to_string(project.join("ekiben.lock")).unwrap().contains("trained_model"));
+    }
+    // One that is ended has made no model, whatever it was at.
+    let slow = "print('trains', flush=True); import time; time.sleep(300)\n    return model,";
+    home.write("project/src/train.py", source.replace("return model,", slow));
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        is_over(&home, interrupted(&home, &["train", "project"], "trains", signal), signal);
         assert!(!fs::read_to_string(project.join("ekiben.lock")).unwrap().contains("trained_model"));
     }
 }

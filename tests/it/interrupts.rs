@@ -69,7 +69,7 @@ fn has_said(home: &Home, text: &str) -> bool {
 }
 
 /// Sends `signal` once the container has said `text`, and waits for the end, which has to come soon.
-fn interrupted(home: &Home, args: &[&str], text: &str, signal: Signal) -> Ran {
+pub fn interrupted(home: &Home, args: &[&str], text: &str, signal: Signal) -> Ran {
     let started = Started::new(home, args);
     started.wait_for(home, text);
     // It hears signals right after it has said so.
@@ -84,7 +84,7 @@ fn interrupted(home: &Home, args: &[&str], text: &str, signal: Signal) -> Ran {
 
 /// It ended as a process that the signal ends, told it, and nothing of its container is left.
 #[track_caller]
-fn is_over(home: &Home, ran: Ran, signal: Signal) {
+pub fn is_over(home: &Home, ran: Ran, signal: Signal) {
     assert_eq!(ran.signal, Some(signal as i32), "`{}` ({:?}):\n{}\n{}", ran.line, ran.code, ran.out, ran.err);
     assert_eq!(ran.out, "", "{}", ran.line);
     let last = ran.err.lines().find(|line| line.starts_with("error: ")).unwrap_or_default();
