@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use crate::bundle::extract;
 use crate::formats::diagnostic::Diagnostics;
 use crate::image::session::Session;
 use crate::image::store::ImageName;
@@ -59,6 +60,13 @@ pub struct Built {
 }
 
 impl Built {
+    /// The same, with the manifest that an image of Ekiben's has in it: what that says of running it. One that this version
+    /// cannot read says nothing.
+    pub fn with_manifest(self, session: &Session) -> Self {
+        let manifest = self.manifest.or_else(|| extract::manifest_on_top(session, &self.image).ok().flatten());
+        Self { manifest, ..self }
+    }
+
     /// The digest of the image as it is handed on: see [`Image::finished`]. Its names are that image's then.
     ///
     /// # Errors

@@ -631,17 +631,27 @@ pub fn part(
         // One that has moved is the same one.
         let other =
             before.as_ref().and_then(|before| before.origin()).filter(|other| *other != origin && other.exists());
-        if let Some(other) = other {
-            session.progress.warn(format!(
-                "`{name}` was the image of {} until now: give one of the two another name, or `-t` another tag",
-                other.display()
-            ));
+        // What a command calls so for itself, nobody names.
+        if let Some(other) = other.filter(|_| !OWN_TAGS.contains(&name.tag())) {
+            let remedy = match *name == default {
+                true => "give one of the two another name or version in its manifest",
+                false => "give one of the two another tag",
+            };
+            session.progress.warn(format!("`{name}` was the image of {} until now: {remedy}", other.display()));
         }
     }
     let name = names.first().cloned().unwrap_or(default);
     watch.done(Step::Built(&name, &image), started.elapsed());
     Ok(Built { name, digest, image, manifest: Some(input.manifest), version: assigned })
 }
+
+/// The tag of what `ekiben run --watch` runs, so that no version of the model becomes what somebody has just saved.
+pub const WATCHED: &str = "watch";
+
+/// The tag of what a model is trained in.
+pub const TRAINING: &str = "training";
+
+const OWN_TAGS: [&str; 2] = [WATCHED, TRAINING];
 
 /// The image that `request` means, to be started here: one that is built from what lies at the path, or one of that name in the store.
 ///

@@ -176,7 +176,13 @@ impl std::str::FromStr for Wanted {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let bad = || format!("`{text}` is no address: write 8080, 127.0.0.1:8080 or 8080:3000");
+        let bad = || {
+            let is_large = |part: &str| part.parse::<u128>().is_ok_and(|port| port > u16::MAX.into());
+            match text.split([':', ']']).find(|part| is_large(part)) {
+                Some(port) => format!("`{port}` is no port: they end at {}", u16::MAX),
+                None => format!("`{text}` is no address: write 8080, 127.0.0.1:8080 or 8080:3000"),
+            }
+        };
         let loopback = |port| SocketAddr::from(([127, 0, 0, 1], port));
         if let Ok(host) = text.parse::<SocketAddr>() {
             return Ok(Self { host, container: None });

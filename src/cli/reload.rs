@@ -262,7 +262,7 @@ impl Follower<'_> {
         for host in hosts {
             let switch = match Switch::listen(host) {
                 Err(container::Error::Start(container::Failure::Address { in_use: true, .. })) if is_movable => {
-                    self.session.progress.detail(format!("{host} is taken, so another port is used"));
+                    running::say_moved(self.context, host);
                     Switch::listen(SocketAddr::new(host.ip(), 0))
                 }
                 switch => switch,
@@ -297,8 +297,7 @@ impl Follower<'_> {
     }
 }
 
-/// Builds what there is, and starts it unless it is `last`. It is kept under `NAME:watch`, so that no version of the model
-/// becomes what somebody has just saved.
+/// Builds what there is, and starts it unless it is `last`.
 fn attempt(
     context: &Context,
     session: &Session,
@@ -309,7 +308,8 @@ fn attempt(
     let devices = plan.how.devices(context)?;
     let gate = plan.how.gate(context)?;
     let input = Opened::open(session, plan.request.clone(), context)?.input(session, &[], Goal::Image, context)?;
-    let name: ImageName = format!("{}:watch", input.bundle.name()).parse().map_err(workflow::Error::from)?;
+    let name: ImageName =
+        format!("{}:{}", input.bundle.name(), workflow::WATCHED).parse().map_err(workflow::Error::from)?;
     let ready = input.manifest.service.ready.clone();
     let built = workflow::build(session, input, &[], &[name], context)?;
     if last == Some(built.digest) {

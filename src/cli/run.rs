@@ -98,7 +98,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     }
     let devices = args.how.devices(context)?;
     let gate = args.how.gate(context)?;
-    let built = workflow::image(&session, args.inputs.request(context)?, context)?;
+    let built = workflow::image(&session, args.inputs.request(context)?, context)?.with_manifest(&session);
     let mut options = args.how.options(built.manifest.as_ref().map(|manifest| &manifest.resources), devices)?;
     let port = crate::run::port(&built.image, &options.env);
     options.name = args.name;

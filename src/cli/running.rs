@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -262,7 +263,7 @@ pub fn launch(
             address,
             ..
         }))) if movable => {
-            session.progress.detail(format!("{address} is taken, so another port is used"));
+            say_moved(context, address);
             options.publish = vec![run::any_port(run::port(&built.image, &options.env))];
             run::start(session, &built.name, &built.image, &options, Life::Tied)?
         }
@@ -270,7 +271,7 @@ pub fn launch(
     };
     let address = match container.state()?.published.first() {
         Some(Publish { host, .. }) => *host,
-        None => std::net::SocketAddr::from(([127, 0, 0, 1], run::port(&built.image, &options.env))),
+        None => SocketAddr::from(([127, 0, 0, 1], run::port(&built.image, &options.env))),
     };
     let text = format!("{NAME}{}{NAME:#} in {}", container.name(), Time(started.elapsed()));
     context.printer.status("Started", text);
@@ -552,6 +553,11 @@ pub fn invite(context: &Context, url: &str, manifest: Option<&Manifest>) {
             .printer
             .status("Try", format!("curl {address} -H 'content-type: application/json' -d {}", quoted(&json)));
     }
+}
+
+/// Says that it answers somewhere else than usually.
+pub fn say_moved(context: &Context, taken: SocketAddr) {
+    context.printer.advise(&format!("{taken} is taken, so another port is used: `-p PORT` says which"));
 }
 
 /// Keeps the log of a container that is about to go. Where that cannot be done, all goes on.

@@ -93,7 +93,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let project = opened.project().ok_or_else(|| train::Error::NoProject(request.path.clone()))?;
     let plan = Plan::new(&session, project, args.data.as_deref(), &args.set)?;
     let manifest = opened.manifest().clone();
-    let name: ImageName = format!("{}:training", manifest.name).parse().map_err(io::Error::other)?;
+    let name: ImageName = format!("{}:{}", manifest.name, workflow::TRAINING).parse().map_err(io::Error::other)?;
     let built = workflow::build(&session, opened.input(&session, &[], Goal::Image, context)?, &[], &[name], context)?;
     let trained = match plan.known(&session, &built).filter(|_| !args.again) {
         Some(known) => {

@@ -37,6 +37,11 @@ fn a_build_says_whose_name_it_takes() {
     };
     change("second");
     let taken = home.run(["build", "second"]).ok().says("warning: `tiny:1` was the image of").says("/first until now");
+    assert!(
+        taken.err.contains("another name or version in its manifest") && !taken.err.contains("`-t`"),
+        "{}",
+        taken.err
+    );
     let other = home.run(["build", "second", "--tag", "mine:1"]).ok();
     assert!(!other.err.contains("warning") && other.out == taken.out && other.out.trim() != digest);
     // Where it was built is no part of the image.
@@ -87,6 +92,13 @@ fn shells_complete_names() {
     assert_eq!(complete("ekiben run ti"), "tiny/ tiny:1\n");
     home.run(["run", "tiny", "--detach", "-p", "0", "--name", "mine"]).ok();
     assert_eq!(complete("ekiben logs m"), "mine\n");
+    assert_eq!(complete("ekiben stop m"), "mine\n");
+    // What has ended cannot be stopped, asked or gone into; its log is there, and it can be removed.
+    home.run(["stop", "mine"]).ok();
+    for command in ["stop", "invoke", "exec", "shell"] {
+        assert_eq!(complete(&format!("ekiben {command} m")), "\n", "{command}");
+    }
+    assert_eq!(complete("ekiben logs m") + &complete("ekiben rm m"), "mine\nmine\n");
     // A shell that asks makes no store.
     let empty = Home::empty();
     let mut ask = empty.command(["--", "ekiben", "push", ""]);

@@ -118,7 +118,22 @@ fn signals_end_a_container_in_the_foreground_and_nothing_is_left() {
 #[test]
 fn the_ready_line_says_what_to_ask_and_how_to_stop() {
     let home = built();
-    let running = Foreground::start(&home, &["tiny"]);
+    // Of an image as of the project.
+    for what in ["tiny", "tiny:1"] {
+        is_invited(&home, what);
+    }
+
+    let detached = home.run(["run", "tiny", "--detach"]).ok();
+    let name = detached.out.trim_end();
+    assert_eq!(detached.out.lines().count(), 1);
+    for text in [format!("ekiben logs --follow {name}"), format!("ekiben stop {name}")] {
+        assert!(detached.err.contains(&text), "{}", detached.err);
+    }
+    home.run(["stop", "--all", "--remove"]).ok();
+}
+
+fn is_invited(home: &Home, what: &str) {
+    let running = Foreground::start(home, &[what]);
     let address = &running.address;
     wait_until("the example", || running.says("Try curl"));
     assert!(running.says(&format!("Docs http://{address}/docs\n")), "{:?}", running.said);
@@ -128,14 +143,6 @@ fn the_ready_line_says_what_to_ask_and_how_to_stop() {
     assert_eq!(ran(home::tool("sh").args(["-c", &format!("{line} -s")])).ok().out, "7.0");
     running.signal(Signal::SIGINT);
     running.end().ends(0);
-
-    let detached = home.run(["run", "tiny", "--detach"]).ok();
-    let name = detached.out.trim_end();
-    assert_eq!(detached.out.lines().count(), 1);
-    for text in [format!("ekiben logs --follow {name}"), format!("ekiben stop {name}")] {
-        assert!(detached.err.contains(&text), "{}", detached.err);
-    }
-    home.run(["stop", "--all", "--remove"]).ok();
 }
 
 #[test]
@@ -203,6 +210,8 @@ fn a_killed_foreground_leaves_nothing_for_longer_than_the_next_command() {
         running.signal(Signal::SIGKILL);
         running.end();
         wait_until("the container's end", || TcpStream::connect(&address).is_err());
+        // How it ended is known to nobody, and nobody has to remove it.
+        wait_until("none that is listed", || home.containers().is_empty());
         wait_until("nothing left", || {
             home.run(["prune"]).ok();
             home.stored("containers").is_empty()
@@ -451,6 +460,10 @@ fn a_port_that_is_taken_is_named_or_another_one_found() {
     let refused = home.run(["run", "tiny:1", "-p", &port]).ends(1).says(&port).says("hint");
     assert!(refused.err.contains("port 0") && refused.err.contains("-p"), "{}", refused.err);
     home.run(["run", "tiny:1", "-p", "nonsense"]).ends(2).says("no address");
+    for large in ["99999", "127.0.0.1:65536", "8080:70000", "[::1]:65536"] {
+        home.run(["run", "tiny:1", "-p", large]).ends(2).says("is no port: they end at 65535");
+    }
+    home.run(["run", "tiny:1", "-p", "192.0.2.1:3000"]).ends(1).says("192.0.2.1 is none of this machine's addresses");
     assert_eq!(home.stored("containers"), [""; 0]);
     // The service may be told another one of its own.
     let told = home.run(["run", "tiny:1", "--detach", "--output", "json", "-e", "PORT=4000"]).ok().json();
@@ -459,6 +472,8 @@ fn a_port_that_is_taken_is_named_or_another_one_found() {
     let first = home.run(["run", "tiny:1", "--detach", "--output", "json"]).ok().json();
     let second = home.run(["run", "tiny:1", "--detach", "--output", "json"]).ok().json();
     assert_ne!(first["address"], second["address"]);
+    // Which is said to a person.
+    home.run(["run", "tiny:1", "--detach"]).ok().says(":3000 is taken, so another port is used: `-p PORT` says which");
     home.run(["stop", "--all", "--remove"]).ok();
 }
 
@@ -525,6 +540,33 @@ fn a_model_that_does_not_start_shows_its_log() {
         let foreground = home.run(["run", "tiny"]);
         assert!(foreground.code != Some(0) && foreground.out.contains("pandas"), "{foreground:?}");
     }
+}
+
+#[test]
+fn a_service_that_ends_says_so_and_points_to_no_log_that_is_not_there() {
+    let home = Home::warm();
+    home.tiny("tiny");
+    let ending = |first: &str| {
+        home.write(
+            "tiny/src/predict.py",
+            format!("import os\n{first}\n\ndef predict(x: float) -> float:\n    os._exit(7)\n\ndef explain():\n    return {{}}\n"),
+        );
+    };
+    ending("os._exit(7)");
+    for args in [&["run", "tiny"][..], &["test", "tiny"], &["run", "tiny", "--detach"], &["invoke", "tiny", "x=2"]] {
+        let said = home.run(args).says("error: the service ended with exit code 7 before it was ready\n");
+        assert_eq!(said.code, Some(if args == ["run", "tiny"] { 7 } else { 1 }), "{}", said.err);
+        assert!(said.err.contains("hint: it has said nothing") && !said.err.contains("log above"), "{}", said.err);
+    }
+    home.run(["rm", "--force", "tiny"]).ok();
+    ending("print('loaded', flush=True); os._exit(7)");
+    home.run(["run", "tiny"]).ends(7).says("hint: its log above says why");
+    // Also when it has answered before.
+    ending("");
+    let running = Foreground::start(&home, &["tiny"]);
+    let _ = home.run(["invoke", &running.address, "x=2"]);
+    wait_until("what is said of it", || running.says("error: the service ended with exit code 7\n"));
+    running.end().ends(7);
 }
 
 /// Packages like soundfile look for their library so.

@@ -162,6 +162,9 @@ pub enum Failure {
         address: SocketAddr,
         /// Another program listens on it.
         in_use: bool,
+        /// It is none of this machine's.
+        #[serde(default)]
+        foreign: bool,
         /// What the kernel said.
         why: String,
     },
@@ -249,6 +252,12 @@ impl Explain for Failure {
             Self::Address { in_use: true, .. } => ErrorKind::Failure
                 .named("container/address")
                 .hint("choose another port with `-p`, or port 0 for one that is free"),
+            Self::Address { foreign: true, address, .. } => {
+                ErrorKind::Failure.named("container/address").hint(format!(
+                    "{} is none of this machine's addresses: 127.0.0.1 is for this machine alone, 0.0.0.0 is all that it has",
+                    address.ip()
+                ))
+            }
             Self::Address { address, .. } if address.port() < 1024 => ErrorKind::Failure
                 .named("container/address")
                 .hint("ports below 1024 are for root: choose another one with `-p`"),

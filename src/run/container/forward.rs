@@ -35,6 +35,7 @@ pub(super) fn listen(publish: &[Publish]) -> Result<(Vec<Listener>, Vec<Publish>
         let refused = |error: io::Error| Failure::Address {
             address: host,
             in_use: error.kind() == io::ErrorKind::AddrInUse,
+            foreign: error.kind() == io::ErrorKind::AddrNotAvailable,
             why: error.to_string(),
         };
         let socket = TcpListener::bind(host).map_err(refused)?;
