@@ -52,6 +52,7 @@ MODULES = {
     "attr": "attrs",
     "bs4": "beautifulsoup4",
     "bson": "pymongo",
+    "caffe2": "torch",
     "cv2": "opencv-python-headless opencv-python opencv-contrib-python opencv-contrib-python-headless",
     "dateutil": "python-dateutil",
     "distutils": "setuptools",
