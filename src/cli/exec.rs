@@ -64,7 +64,10 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let mut guest = args.place.guest(vec![args.command]);
     guest.terminal |= args.tty;
     guest.input |= args.interactive || (args.tty && io::stdin().is_terminal());
-    let result = Shell::exec(&container, &with_terminal(guest), &ends(&io::stdin(), &io::stdout(), &io::stderr()));
+    let lent =
+        |name: &str| context.printer.advise(&format!("the image has no `{name}`: it is busybox's, of this machine"));
+    let result =
+        Shell::exec(&container, &with_terminal(guest), &ends(&io::stdin(), &io::stdout(), &io::stderr()), lent);
     warn_of_end(context, &container, &result);
     match result {
         Ok(code) => Ok(Exit::Container(code)),

@@ -84,7 +84,8 @@ impl Shell {
         Some(Brought { program: self.busybox.clone().ok()?, args })
     }
 
-    /// Runs a command in a container: the image's, or where it has none of that name, the one of this machine's busybox.
+    /// Runs a command in a container: the image's, or where it has none of that name, the one of this machine's busybox,
+    /// which `lent` is told.
     ///
     /// # Errors
     /// As [`Container::exec`], with a hint where one could be lent.
@@ -92,6 +93,7 @@ impl Shell {
         container: &Container,
         guest: &Guest,
         ends: &Ends<'_>,
+        lent: impl FnOnce(&str),
     ) -> Result<i32, (container::Error, Option<&'static str>)> {
         let result = container.exec(guest, ends);
         let is_missing = matches!(&result, Err(container::Error::Start(Failure::Command { missing: true, .. })));
@@ -100,6 +102,7 @@ impl Shell {
         match Self::of_this_machine().lend(args.clone()) {
             None => result.map_err(|error| (error, Some(LENT))),
             Some(brought) if has_command(&brought) => {
+                lent(&args[0]);
                 let guest = Guest { programs: Vec::new(), brought: Some(brought), ..guest.clone() };
                 container.exec(&guest, ends).map_err(|error| (error, None))
             }

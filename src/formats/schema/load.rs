@@ -455,7 +455,7 @@ impl<'a> SchemaCheck<'a> {
         }
         let (value, written) = (self.node(at)?.to_json(), self.written(at));
         let mut forms = vec![value.clone(), Json::Array(vec![value.clone()])];
-        forms.extend((value.is_number() || value.is_boolean()).then(|| Json::String(written)));
+        forms.extend((value.is_number() || value.is_boolean()).then_some(Json::String(written)));
         let whole = self.document.root.to_json();
         let mistakes = |whole: &Json| self.schema.validator.iter_errors(whole).count();
         let before = mistakes(&whole);
