@@ -9,6 +9,7 @@ use std::io::{self, IsTerminal as _, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use anstream::adapter::strip_str;
 use anstyle::{AnsiColor, Style};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use serde::Serialize;
@@ -220,7 +221,10 @@ impl Printer {
 
     /// Says what a person should know though all goes on.
     pub fn warn(&self, text: &str) {
-        self.line(&format!("{WARNING}warning{WARNING:#}: {text}"));
+        self.line(&match self.output {
+            Output::Human => format!("{WARNING}warning{WARNING:#}: {text}"),
+            Output::Json => serde_json::json!({ "warning": strip_str(text).to_string() }).to_string(),
+        });
     }
 
     /// Keeps diagnostics for the document with which the program ends.

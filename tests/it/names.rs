@@ -36,6 +36,10 @@ fn a_build_says_whose_name_it_takes() {
         fs::write(&path, fs::read_to_string(&path).unwrap() + "\n# Changed.\n").unwrap();
     };
     change("second");
+    let told = home.run(["build", "second", "--output", "json"]).ok();
+    let told: serde_json::Value = serde_json::from_str(&told.err).unwrap();
+    assert!(told["warning"].as_str().unwrap().starts_with("`tiny:1` was the image of"), "{told}");
+    home.build("first");
     let taken = home.run(["build", "second"]).ok().says("warning: `tiny:1` was the image of").says("/first until now");
     assert!(
         taken.err.contains("another name or version in its manifest") && !taken.err.contains("`-t`"),
