@@ -101,6 +101,25 @@ fn every_link_leads_somewhere_and_every_page_is_led_to() {
 }
 
 #[test]
+fn every_script_that_is_named_is_there_and_can_be_started() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let workflows = fs::read_dir(".github/workflows").unwrap().map(|entry| entry.unwrap().path());
+    let pages = pages().into_iter().chain(workflows.map(|path| (path.clone(), fs::read_to_string(path).unwrap())));
+    let script = Regex::new(r"\bscripts/[\w./-]*\w").unwrap();
+    // A history names what there was.
+    let named = pages.filter(|(path, _)| path != Path::new("CHANGELOG.md")).flat_map(|(path, page)| {
+        let scripts: Vec<_> = script.find_iter(&page).map(|found| PathBuf::from(found.as_str())).collect();
+        scripts.into_iter().map(move |script| (path.clone(), script))
+    });
+    let is_well = |script: &Path| {
+        let Ok(kind) = fs::metadata(script) else { return false };
+        kind.is_dir() || !fs::read(script).unwrap().starts_with(b"#!") || kind.permissions().mode() & 0o111 == 0o111
+    };
+    let wrong: Vec<_> = named.filter(|(_, script)| !is_well(script)).collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
 fn every_page_has_its_place_in_the_site() {
     let navigation = fs::read_to_string("scripts/pages/mkdocs.yml").unwrap();
     let missing: Vec<_> = pages()
