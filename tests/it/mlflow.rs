@@ -3,6 +3,9 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use ekiben::bundle::origin::mlflow;
+use ekiben::io::http::{Client, Network};
+use ekiben::project::address::Which;
 use serde_json::json;
 
 use crate::home::registry::{Registry, is_whole};
@@ -252,6 +255,16 @@ fn tagged_versions_become_tested_images_whoever_is_killed() {
     let registry = Registry::start();
     let prefix = registry.reference("models");
     let asked = |more: &[&str]| followed(&home, &mlflow, &prefix, more);
+
+    // Two that write the same tag at once are both heard.
+    let server = mlflow::Server::new(&Client::new(Network::Online), &mlflow.server.url("")).unwrap();
+    let version = server.version("iris", &Which::Number(2)).unwrap();
+    for round in 0..40 {
+        let key = format!("round.{round}");
+        let write = || server.set_tag(&version, &key, "both").unwrap();
+        std::thread::scope(|scope| [scope.spawn(write), scope.spawn(write)].map(|one| one.join().unwrap()));
+        server.delete_tag(&version, &key).unwrap();
+    }
 
     // A registry that is away is nobody's fault.
     let folder = registry.stop();

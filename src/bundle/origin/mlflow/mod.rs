@@ -8,6 +8,7 @@ mod artifacts;
 mod versions;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -25,6 +26,9 @@ use crate::io::http::{self as transport, Answer, Client, Judged, Method, Payload
 /// What DPM360's service builder calls the registry, and the server with it
 /// (<https://github.com/BiomedSciAI/DPM360/tree/main/service_builder>).
 const OTHERS: [&str; 2] = ["MODEL_REGISTRY_API", "MLFLOW_API"];
+
+/// What it says when its database refused a change, as it does where somebody else wrote the same at that moment.
+const CONFLICT: &str = "BAD_REQUEST";
 
 /// Bytes of an answer.
 const LARGEST: u64 = 32 << 20;
@@ -187,7 +191,11 @@ impl Server {
         Self::of(client, &["MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", OTHERS[0], OTHERS[1]], from)
     }
 
-    fn new(client: &Client, uri: &str) -> Result<Self, Error> {
+    /// The server at `uri`.
+    ///
+    /// # Errors
+    /// When that is no address of an HTTP server.
+    pub fn new(client: &Client, uri: &str) -> Result<Self, Error> {
         // What stands before an `@` may be a password.
         let refused = |why: &str| Error::Server {
             uri: uri.rsplit_once('@').map_or(uri, |(_, host)| host).to_owned(),
@@ -276,13 +284,18 @@ impl Server {
     fn refused(&self, answer: Answer, about: &str) -> Error {
         #[derive(Deserialize)]
         struct Said {
+            #[serde(default)]
+            error_code: String,
             message: String,
         }
-        let (status, words, verdict) = (answer.status, answer.code(), answer.verdict());
+        let (status, words, mut verdict) = (answer.status, answer.code(), answer.verdict());
         let said: Option<Said> = serde_json::from_slice(&answer.beginning(64 << 10)).ok();
         if said.is_none() && matches!(status, 404 | 405) {
             // MLflow says in JSON what it does not have.
             return self.puzzling(about, words);
+        }
+        if said.as_ref().is_some_and(|said| said.error_code == CONFLICT) {
+            verdict = Verdict::Passing { after: Duration::ZERO };
         }
         let message = said.as_ref().and_then(|said| said.message.lines().next()).filter(|line| !line.is_empty());
         let message = message.map_or_else(|| words.to_string(), |line| line.chars().take(500).collect());
