@@ -11,24 +11,33 @@ use clap_complete::engine;
 use clap_complete::env::{Bash, Elvish, EnvCompleter, Fish, Powershell, Shells, Zsh};
 
 /// All shells that are completed for.
-pub const SHELLS: Shells<'static> = Shells(&[&InBash, &Elvish, &InFish, &Powershell, &InZsh]);
+pub const SHELLS: Shells<'static> = Shells(&[
+    &Typed { shell: &Bash, script: of_bash, answer: to_bash },
+    &Elvish,
+    &Typed { shell: &Fish, script: str::to_owned, answer: to_fish },
+    &Powershell,
+    &Typed { shell: &Zsh, script: of_zsh, answer: to_zsh },
+]);
 
 /// What is between two answers to bash; it is the script's own.
 const BETWEEN: &str = "\u{b}";
 
-struct InBash;
+/// A shell that hands words over as they are typed.
+struct Typed {
+    shell: &'static dyn EnvCompleter,
+    /// Its script, made of that of the library.
+    script: fn(&str) -> String,
+    /// Answers it.
+    answer: fn(&mut Command, Vec<OsString>, Option<&Path>, &mut dyn Write) -> io::Result<()>,
+}
 
-struct InFish;
-
-struct InZsh;
-
-impl EnvCompleter for InBash {
+impl EnvCompleter for Typed {
     fn name(&self) -> &'static str {
-        Bash.name()
+        self.shell.name()
     }
 
     fn is(&self, name: &str) -> bool {
-        Bash.is(name)
+        self.shell.is(name)
     }
 
     fn write_registration(
@@ -40,12 +49,8 @@ impl EnvCompleter for InBash {
         buf: &mut dyn Write,
     ) -> io::Result<()> {
         let mut script = Vec::new();
-        Bash.write_registration(var, name, bin, completer, &mut script)?;
-        let script = String::from_utf8_lossy(&script);
-        // The word up to the cursor comes without the quote that it begins with.
-        let word = "words[COMP_CWORD]=\"$2\"";
-        let whole = "words[COMP_CWORD]=\"${COMP_WORDS[COMP_CWORD]%%[^\\'\\\"]*}$2\"";
-        buf.write_all(script.replace(word, whole).as_bytes())
+        self.shell.write_registration(var, name, bin, completer, &mut script)?;
+        buf.write_all((self.script)(&String::from_utf8_lossy(&script)).as_bytes())
     }
 
     fn write_complete(
@@ -55,88 +60,50 @@ impl EnvCompleter for InBash {
         folder: Option<&Path>,
         buf: &mut dyn Write,
     ) -> io::Result<()> {
-        let values: Vec<String> = complete(command, &words, folder)?.into_iter().map(|(value, _)| value).collect();
-        buf.write_all(values.join(BETWEEN).as_bytes())
+        (self.answer)(command, words, folder, buf)
     }
 }
 
-impl EnvCompleter for InFish {
-    fn name(&self) -> &'static str {
-        Fish.name()
-    }
-
-    fn is(&self, name: &str) -> bool {
-        Fish.is(name)
-    }
-
-    fn write_registration(
-        &self,
-        var: &str,
-        name: &str,
-        bin: &str,
-        completer: &str,
-        buf: &mut dyn Write,
-    ) -> io::Result<()> {
-        Fish.write_registration(var, name, bin, completer, buf)
-    }
-
-    fn write_complete(
-        &self,
-        command: &mut Command,
-        mut words: Vec<OsString>,
-        folder: Option<&Path>,
-        buf: &mut dyn Write,
-    ) -> io::Result<()> {
-        // Only the last is as it is typed.
-        if let Some(last) = words.last_mut() {
-            *last = meant(last);
-        }
-        Fish.write_complete(command, words, folder, buf)
-    }
+/// The word up to the cursor comes without the quote that it begins with.
+fn of_bash(script: &str) -> String {
+    let word = "words[COMP_CWORD]=\"$2\"";
+    let whole = "words[COMP_CWORD]=\"${COMP_WORDS[COMP_CWORD]%%[^\\'\\\"]*}$2\"";
+    script.replace(word, whole)
 }
 
-impl EnvCompleter for InZsh {
-    fn name(&self) -> &'static str {
-        Zsh.name()
-    }
+fn to_bash(command: &mut Command, words: Vec<OsString>, folder: Option<&Path>, buf: &mut dyn Write) -> io::Result<()> {
+    let values: Vec<String> = complete(command, &words, folder)?.into_iter().map(|(value, _)| value).collect();
+    buf.write_all(values.join(BETWEEN).as_bytes())
+}
 
-    fn is(&self, name: &str) -> bool {
-        Zsh.is(name)
+/// Only the last word is as it is typed.
+fn to_fish(
+    command: &mut Command,
+    mut words: Vec<OsString>,
+    folder: Option<&Path>,
+    buf: &mut dyn Write,
+) -> io::Result<()> {
+    if let Some(last) = words.last_mut() {
+        *last = meant(last);
     }
+    Fish.write_complete(command, words, folder, buf)
+}
 
-    fn write_registration(
-        &self,
-        var: &str,
-        name: &str,
-        bin: &str,
-        completer: &str,
-        buf: &mut dyn Write,
-    ) -> io::Result<()> {
-        let mut script = Vec::new();
-        Zsh.write_registration(var, name, bin, completer, &mut script)?;
-        let script = String::from_utf8_lossy(&script);
-        // Else zsh quotes what is quoted, and the `~` of a home.
-        let script = script.replace("'values' dirs", "'values' dirs -Q").replace("'values' other", "'values' other -Q");
-        buf.write_all(script.as_bytes())
-    }
+/// Else zsh quotes what is quoted, and the `~` of a home.
+fn of_zsh(script: &str) -> String {
+    script.replace("'values' dirs", "'values' dirs -Q").replace("'values' other", "'values' other -Q")
+}
 
-    fn write_complete(
-        &self,
-        command: &mut Command,
-        words: Vec<OsString>,
-        folder: Option<&Path>,
-        buf: &mut dyn Write,
-    ) -> io::Result<()> {
-        for (value, help) in complete(command, &words, folder)? {
-            let escaped = |text: &str| text.replace('\\', "\\\\");
-            let value = escaped(&value).replace(':', "\\:");
-            match help.as_deref().and_then(|help| help.lines().next()) {
-                Some(help) => writeln!(buf, "{value}:{}", escaped(help))?,
-                None => writeln!(buf, "{value}")?,
-            }
+fn to_zsh(command: &mut Command, words: Vec<OsString>, folder: Option<&Path>, buf: &mut dyn Write) -> io::Result<()> {
+    for (value, help) in complete(command, &words, folder)? {
+        let escaped = |text: &str| text.replace('\\', "\\\\");
+        let value = escaped(&value).replace(':', "\\:");
+        match help.as_deref().and_then(|help| help.lines().next()) {
+            Some(help) => writeln!(buf, "{value}:{}", escaped(help))?,
+            None => writeln!(buf, "{value}")?,
         }
-        Ok(())
     }
+    Ok(())
 }
 
 /// What may stand in the place of the word that the shell's script names by its number, as it is typed, and the help on it.
