@@ -3,7 +3,7 @@
 //! The checking is done by the `jsonschema` crate, all mistakes at once; its findings are put into words here. What a
 //! pattern means in words stands beside it in the schema as `patternErrorMessage`, which editors show as well.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ops::Range;
 use std::path::Path;
 
@@ -467,8 +467,8 @@ impl<'a> SchemaCheck<'a> {
             mistakes(&changed) < before
         };
         let form_of = |key: &str| forms.iter().map(|form| json!({ key: form })).find(fits);
-        let alternatives = rule.get("anyOf").and_then(Json::as_array).into_iter().flatten();
-        let keys: Vec<&str> = std::iter::once(rule)
+        let alternatives = ["anyOf", "oneOf"].into_iter().filter_map(|key| rule.get(key)?.as_array()).flatten();
+        let keys: BTreeSet<&str> = std::iter::once(rule)
             .chain(alternatives)
             .flat_map(|rule| properties(self.resolved(rule)).map(|(key, _)| key.as_str()))
             .collect();
@@ -589,18 +589,21 @@ fn properties(rule: &Json) -> impl Iterator<Item = (&String, &Json)> {
 }
 
 fn expected(types: &[JsonType]) -> String {
-    let words: Vec<&str> = types
-        .iter()
-        .filter_map(|one| match one {
-            JsonType::Array => Some("a list"),
-            JsonType::Boolean => Some("`true` or `false`"),
-            JsonType::Integer => Some("a whole number"),
-            JsonType::Number => Some("a number"),
-            JsonType::Object => Some("a mapping (`key: value`)"),
-            JsonType::String => Some("a text"),
-            JsonType::Null => None,
-        })
-        .collect();
+    let mut words: Vec<&str> = Vec::new();
+    for one in types {
+        let word = match one {
+            JsonType::Array => "a list",
+            JsonType::Boolean => "`true` or `false`",
+            JsonType::Integer => "a whole number",
+            JsonType::Number => "a number",
+            JsonType::Object => "a mapping (`key: value`)",
+            JsonType::String => "a text",
+            JsonType::Null => continue,
+        };
+        if !words.contains(&word) {
+            words.push(word);
+        }
+    }
     words.join(" or ")
 }
 

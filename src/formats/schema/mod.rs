@@ -37,6 +37,8 @@ pub enum Kind {
     Deploy,
     /// What images need: `ekiben-policy.yaml`.
     Policy,
+    /// `policy.json` of containers.
+    ContainersPolicy,
 }
 
 /// A schema, ready for use.
@@ -52,7 +54,7 @@ pub struct Schema {
 
 impl Kind {
     /// Every kind there is.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Manifest,
         Self::Lock,
         Self::DockerfileLock,
@@ -65,6 +67,7 @@ impl Kind {
         Self::Serve,
         Self::Deploy,
         Self::Policy,
+        Self::ContainersPolicy,
     ];
 
     /// What its schema is called: `manifest` for `schemas/manifest.schema.json`.
@@ -82,6 +85,7 @@ impl Kind {
             Self::Serve => "serve",
             Self::Deploy => "deploy",
             Self::Policy => "policy",
+            Self::ContainersPolicy => "containers-policy",
         }
     }
 
@@ -109,6 +113,7 @@ impl Kind {
             Self::Serve => include_str!("../../../schemas/serve.schema.json"),
             Self::Deploy => include_str!("../../../schemas/deploy.schema.json"),
             Self::Policy => include_str!("../../../schemas/policy.schema.json"),
+            Self::ContainersPolicy => include_str!("../../../schemas/containers-policy.schema.json"),
         }
     }
 }
@@ -145,6 +150,7 @@ mod tests {
             Kind::Serve => generator.into_root_schema_for::<crate::serve::config::Config>(),
             Kind::Deploy => generator.into_root_schema_for::<crate::project::manifest::deploy::Deploy>(),
             Kind::Policy => generator.into_root_schema_for::<crate::image::policy::Config>(),
+            Kind::ContainersPolicy => generator.into_root_schema_for::<crate::image::policy::ContainersFile>(),
         };
         let mut value = schema.to_value();
         limit(&mut value);

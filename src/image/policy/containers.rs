@@ -2,18 +2,21 @@
 //! demands and cannot be verified here (GPG, Fulcio, PKI) is missing. Where signatures lie needs no `registries.d`: they are
 //! looked for beside the image, which that only switches off.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 
 use super::config::read_key;
 use super::{Demand, Identity, Name, Signed};
-use crate::formats::diagnostic::{Code, Diagnostic, Diagnostics};
-use crate::formats::document::{MAX_BYTES, shown};
+use crate::formats::diagnostic::{Code, Diagnostics};
+use crate::formats::document::{Document, MAX_BYTES, pointer};
+use crate::formats::schema::Kind;
+use crate::formats::schema::load::{self, Described};
 use crate::image::sign::PublicKey;
 
 /// Which images need what, with the keys read.
@@ -26,12 +29,62 @@ pub struct Policy {
     file: File,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+/// A policy of containers.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct File {
-    default: Vec<Value>,
+pub struct File {
+    /// What images need that are in no scope.
+    default: Requirements,
+    /// What those need that are in one, by the transport and the scope: `docker`, `registry.example/team`.
     #[serde(default)]
-    transports: BTreeMap<String, BTreeMap<String, Vec<Value>>>,
+    transports: BTreeMap<String, BTreeMap<String, Requirements>>,
+}
+
+/// What an image needs, all of it.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+struct Requirements(#[schemars(length(min = 1))] Vec<Written>);
+
+/// One of the things that an image needs.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Written {
+    r#type: Type,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_type: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_path: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    key_paths: Vec<String>,
+    /// In base64.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_data: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    key_datas: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signed_identity: Option<SignedIdentity>,
+    /// What is known here, and verified nowhere here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fulcio: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pki: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rekor_public_key_path: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    rekor_public_key_paths: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rekor_public_key_data: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    rekor_public_key_datas: Vec<String>,
+}
+
+/// What it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+enum Type {
+    InsecureAcceptAnything,
+    Reject,
+    SignedBy,
+    SigstoreSigned,
 }
 
 /// One of those that all must be fulfilled.
@@ -50,31 +103,26 @@ enum Match {
     Identity(Identity),
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct SigstoreSigned {
-    #[serde(rename = "type")]
-    _type: String,
-    key_path: Option<String>,
-    key_paths: Option<Vec<String>>,
-    key_data: Option<String>,
-    key_datas: Option<Vec<String>>,
-    signed_identity: Option<SignedIdentity>,
+/// What a signature must call the image, as it is written.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase")]
+enum SignedIdentity {
+    MatchExact,
+    MatchRepoDigestOrExact,
+    MatchRepository,
+    ExactReference { docker_reference: String },
+    ExactRepository { docker_repository: String },
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct SignedIdentity {
-    r#type: String,
-    docker_reference: Option<String>,
-    docker_repository: Option<String>,
+impl Described for File {
+    const KIND: Kind = Kind::ContainersPolicy;
 }
 
-/// Whether a file is one: JSON with `default`, whatever it is called.
+/// Whether a file is one: JSON with `default` or `transports`, whatever it is called.
 pub fn is_policy(path: &Path) -> bool {
     let is_json = path.extension().is_some_and(|ending| ending == "json");
     let value = || serde_json::from_slice::<Value>(&read(path).ok()?).ok();
-    is_json && value().is_some_and(|value| value.get("default").is_some_and(Value::is_array))
+    is_json && value().is_some_and(|value| ["default", "transports"].iter().any(|key| value.get(key).is_some()))
 }
 
 fn read(path: &Path) -> std::io::Result<Vec<u8>> {
@@ -87,50 +135,43 @@ fn read(path: &Path) -> std::io::Result<Vec<u8>> {
 impl Policy {
     /// Reads the file `path`. Mistakes go to `found`; none where there are some.
     pub fn read(path: &Path, found: &mut Diagnostics) -> Option<Self> {
-        let read = read(path).map_err(|error| (Code::Unreadable, error.to_string()));
-        let file = read.and_then(|bytes| {
-            serde_json::from_slice::<File>(&bytes).map_err(|error| (Code::NotDescribed, error.to_string()))
-        });
-        let policy = file.and_then(|file| Self::of(file).map_err(|why| (Code::WrongForm, why)));
-        match policy {
-            Ok(policy) => Some(policy),
-            Err((code, why)) => {
-                found.push(Diagnostic::of_file(code, shown(path), why));
-                None
-            }
-        }
+        let (document, file) = load::file::<File>(path, found)?.whole()?;
+        let policy = Self::of(file, &document, found);
+        (!found.has_errors()).then_some(policy)
     }
 
-    fn of(file: File) -> Result<Self, String> {
-        let all = |values: Vec<Value>| match values.is_empty() {
-            true => Err("a scope needs a requirement".to_owned()),
-            false => values.into_iter().map(requirement).collect::<Result<Vec<_>, _>>(),
+    fn of(file: File, document: &Document, found: &mut Diagnostics) -> Self {
+        let mut all = |keys: &[&str], written: &Requirements| -> Vec<Requirement> {
+            let mut read = |(number, written): (usize, &Written)| {
+                let at = pointer(keys.iter().copied().chain([number.to_string().as_str()]));
+                requirement(written).map_err(|why| found.push(document.at(Code::WrongForm, &at, why))).ok()
+            };
+            written.0.iter().enumerate().filter_map(&mut read).collect()
         };
-        let docker = file.transports.get("docker").cloned().unwrap_or_default();
-        let docker = docker.into_iter().map(|(scope, values)| Ok((scope, all(values)?)));
-        Ok(Self { docker: docker.collect::<Result<_, String>>()?, default: all(file.default.clone())?, file })
+        let scopes = file.transports.get("docker").into_iter().flatten();
+        let docker = scopes.map(|(scope, written)| (scope.clone(), all(&["transports", "docker", scope], written)));
+        Self { docker: docker.collect(), default: all(&["default"], &file.default), file }
     }
 
     /// The same file, whose keys are no files. Of transports, only what is read here.
     pub(super) fn with_keys(&self) -> Value {
-        let portable = |values: &[Value], read: &[Requirement]| -> Vec<Value> {
-            let both = values.iter().zip(read);
-            both.map(|(value, read)| match (value.clone(), read) {
-                (Value::Object(mut value), Requirement::Signed(keys, _)) => {
-                    for name in ["keyPath", "keyPaths", "keyData"] {
-                        value.remove(name);
-                    }
-                    let keys: Vec<_> = keys.iter().map(|(_, key)| BASE64.encode(key.write())).collect();
-                    value.insert("keyDatas".to_owned(), json!(keys));
-                    Value::Object(value)
-                }
-                (value, _) => value,
-            })
-            .collect()
+        let portable = |written: &Requirements, read: &[Requirement]| -> Requirements {
+            let both = written.0.iter().zip(read);
+            let portable = both.map(|(written, read)| match read {
+                Requirement::Signed(keys, _) => Written {
+                    key_path: None,
+                    key_paths: Vec::new(),
+                    key_data: None,
+                    key_datas: keys.iter().map(|(_, key)| BASE64.encode(key.write())).collect(),
+                    ..written.clone()
+                },
+                _ => written.clone(),
+            });
+            Requirements(portable.collect())
         };
         let scopes = self.file.transports.get("docker").into_iter().flatten();
         let docker: BTreeMap<_, _> =
-            scopes.filter_map(|(scope, values)| Some((scope, portable(values, self.docker.get(scope)?)))).collect();
+            scopes.filter_map(|(scope, written)| Some((scope, portable(written, self.docker.get(scope)?)))).collect();
         json!({"default": portable(&self.file.default, &self.default), "transports": {"docker": docker}})
     }
 
@@ -180,32 +221,37 @@ fn scopes(name: &Name) -> Vec<String> {
     scopes
 }
 
-fn requirement(value: Value) -> Result<Requirement, String> {
-    let kind = value.get("type").and_then(Value::as_str).unwrap_or_default().to_owned();
-    match kind.as_str() {
-        "insecureAcceptAnything" => Ok(Requirement::Accept),
-        "reject" => Ok(Requirement::Refuse("the policy rejects images of this name".to_owned())),
-        "sigstoreSigned" if value.get("fulcio").is_some() || value.get("pki").is_some() => Ok(Requirement::Refuse(
-            "the policy demands certificates (Fulcio, PKI), which are not verified here".to_owned(),
-        )),
-        "sigstoreSigned" if value.get("rekorPublicKeyPath").is_some() || value.get("rekorPublicKeyData").is_some() => {
-            Ok(Requirement::Refuse("the policy demands an entry in Rekor, which is not verified here".to_owned()))
+fn requirement(written: &Written) -> Result<Requirement, String> {
+    let refuse = |why: &str| Ok(Requirement::Refuse(format!("the policy {why}")));
+    match written.r#type {
+        Type::InsecureAcceptAnything => Ok(Requirement::Accept),
+        Type::Reject => refuse("rejects images of this name"),
+        Type::SignedBy => refuse("demands a signature of GPG, which is not verified here"),
+        Type::SigstoreSigned if written.fulcio.is_some() || written.pki.is_some() => {
+            refuse("demands certificates (Fulcio, PKI), which are not verified here")
         }
-        "sigstoreSigned" => sigstore(value),
-        "signedBy" => {
-            Ok(Requirement::Refuse("the policy demands a signature of GPG, which is not verified here".to_owned()))
+        Type::SigstoreSigned if written.demands_rekor() => {
+            refuse("demands an entry in Rekor, which is not verified here")
         }
-        _ => Err(format!("`{kind}` is no requirement that is known")),
+        Type::SigstoreSigned => sigstore(written),
     }
 }
 
-fn sigstore(value: Value) -> Result<Requirement, String> {
-    let signed: SigstoreSigned = serde_json::from_value(value).map_err(|error| error.to_string())?;
-    let mut keys = Vec::new();
-    for path in signed.key_path.into_iter().chain(signed.key_paths.unwrap_or_default()) {
-        keys.push((path.clone(), PublicKey::read(&read_key(Path::new(&path))?, &path).map_err(|e| e.to_string())?));
+impl Written {
+    fn demands_rekor(&self) -> bool {
+        let lists = [&self.rekor_public_key_paths, &self.rekor_public_key_datas];
+        self.rekor_public_key_path.is_some()
+            || self.rekor_public_key_data.is_some()
+            || lists.iter().any(|list| !list.is_empty())
     }
-    for data in signed.key_data.into_iter().chain(signed.key_datas.unwrap_or_default()) {
+}
+
+fn sigstore(written: &Written) -> Result<Requirement, String> {
+    let mut keys = Vec::new();
+    for path in written.key_path.iter().chain(&written.key_paths) {
+        keys.push((path.clone(), PublicKey::read(&read_key(Path::new(path))?, path).map_err(|e| e.to_string())?));
+    }
+    for data in written.key_data.iter().chain(&written.key_datas) {
         let pem = BASE64.decode(data).ok().and_then(|bytes| String::from_utf8(bytes).ok());
         let pem = pem.ok_or("`keyData` is no base64 of PEM")?;
         keys.push(("keyData".to_owned(), PublicKey::read(&pem, "keyData").map_err(|error| error.to_string())?));
@@ -213,20 +259,13 @@ fn sigstore(value: Value) -> Result<Requirement, String> {
     if keys.is_empty() {
         return Err("`sigstoreSigned` names no key".to_owned());
     }
-    let Some(identity) = signed.signed_identity else { return Ok(Requirement::Signed(keys, Match::Own)) };
-    let lacks = |key: &str| format!("`{}` needs `{key}`", identity.r#type);
-    let matches = match identity.r#type.as_str() {
-        "matchRepoDigestOrExact" | "matchExact" => Match::Own,
-        "matchRepository" => Match::Repository,
-        "exactReference" => {
-            let exact = identity.docker_reference.clone().ok_or_else(|| lacks("dockerReference"))?;
-            Match::Identity(Identity::Exact(exact))
+    let matches = match written.signed_identity.clone() {
+        None | Some(SignedIdentity::MatchExact | SignedIdentity::MatchRepoDigestOrExact) => Match::Own,
+        Some(SignedIdentity::MatchRepository) => Match::Repository,
+        Some(SignedIdentity::ExactReference { docker_reference }) => Match::Identity(Identity::Exact(docker_reference)),
+        Some(SignedIdentity::ExactRepository { docker_repository }) => {
+            Match::Identity(Identity::Repository(docker_repository))
         }
-        "exactRepository" => {
-            let exact = identity.docker_repository.clone().ok_or_else(|| lacks("dockerRepository"))?;
-            Match::Identity(Identity::Repository(exact))
-        }
-        other => return Err(format!("`{other}` is no identity that is known")),
     };
     Ok(Requirement::Signed(keys, matches))
 }
@@ -237,7 +276,11 @@ mod tests {
     use crate::image::policy::Facts;
 
     fn policy(text: &str) -> Result<Policy, String> {
-        Policy::of(serde_json::from_str(text).map_err(|error| error.to_string())?)
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("policy.json");
+        fs_err::write(&path, text).unwrap();
+        let mut found = Diagnostics::new();
+        Policy::read(&path, &mut found).ok_or_else(|| format!("{found:?}"))
     }
 
     #[test]
@@ -299,8 +342,12 @@ mod tests {
             r#"{"default": [{"type": "sigstoreSigned", "keyData": "x"}]}"#,
             r#"{"default": [{"type": "sigstoreSigned", "keyPath": "/nowhere"}]}"#,
             r#"{"default": [{"type": "reject"}], "more": 1}"#,
+            r#"{"default": [{"type": "reject"}], "default": [{"type": "insecureAcceptAnything"}]}"#,
+            r#"{"transports": {}}"#,
         ] {
             assert!(policy(text).is_err(), "{text}");
         }
+        let misspelt = policy(r#"{"default": [{"type": "reject", "keyPaht": "/k"}]}"#).unwrap_err();
+        assert!(misspelt.contains("there is no key `keyPaht`") && misspelt.contains("keyPath"), "{misspelt}");
     }
 }

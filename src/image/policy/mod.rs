@@ -7,6 +7,7 @@ mod config;
 mod containers;
 
 pub use config::{Config, NAMES};
+pub use containers::File as ContainersFile;
 
 use std::path::Path;
 
