@@ -201,11 +201,16 @@ pub enum Outcome {
     Retired,
 }
 
-/// Writes to a version what became of it.
+/// Writes to a version what became of it. What failed here and was done by somebody else meanwhile is done.
 ///
 /// # Errors
 /// When the server does not take it. Then it is to be built, or retired, again.
-pub fn record(server: &Server, version: &Version, words: &Words, outcome: &Outcome) -> Result<(), Error> {
+pub fn record(server: &Server, seen: &Version, words: &Words, outcome: &Outcome) -> Result<(), Error> {
+    let version = &server.version(&seen.name, &Which::Number(seen.version))?;
+    let is_done = |version: &Version| version.tag(&words.status()) == Some(DONE);
+    if matches!(outcome, Outcome::Failed { .. }) && is_done(version) && !is_done(seen) {
+        return Ok(());
+    }
     let forget = |key: &str| match version.tag(key) {
         Some(_) => server.delete_tag(version, key),
         None => Ok(()),

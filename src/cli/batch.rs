@@ -105,7 +105,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         options.args.extend(value.map(|value| format!("--{name}={value}")));
     }
     options.args.extend(args.fail_fast.then(|| "--fail-fast".to_owned()));
-    batch.begin()?;
+    let _alone = batch.begin()?;
     let mut running = match running::start(context, &session, &built, gate.as_ref(), options, false) {
         Ok(running) => running,
         Err(failure) => {

@@ -52,12 +52,13 @@ fn named(path: &Path, error: &io::Error) -> io::Error {
 /// folder beside it.
 ///
 /// # Errors
-/// Those of `fill`, and those of the disk; then nothing is left.
+/// Those of `fill`, and those of the disk: [`io::ErrorKind::AlreadyExists`] where something is at `path`, or was put there
+/// meanwhile. Then nothing is left.
 pub fn folder<T, E: From<io::Error>>(path: &Path, fill: impl FnOnce(&Path) -> Result<T, E>) -> Result<T, E> {
     let occupied = || fs::read_dir(path).map_or(true, |mut entries| entries.next().is_some());
+    let there = || io::Error::new(io::ErrorKind::AlreadyExists, format!("{} is there already", path.display()));
     if path.symlink_metadata().is_ok() && occupied() {
-        let text = format!("{} is there already", path.display());
-        return Err(io::Error::new(io::ErrorKind::AlreadyExists, text).into());
+        return Err(there().into());
     }
     let parent = parent(path);
     sweep(parent)?;
@@ -68,7 +69,11 @@ pub fn folder<T, E: From<io::Error>>(path: &Path, fill: impl FnOnce(&Path) -> Re
     lock.lock()?;
     let result = fill(&folder.0)?;
     nix::unistd::syncfs(&lock).map_err(io::Error::from)?;
-    fs::rename(&folder.0, path)?;
+    fs::rename(&folder.0, path).map_err(|error| match error.kind() {
+        // Somebody else was faster.
+        io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotADirectory => there(),
+        _ => error,
+    })?;
     std::mem::forget(folder);
     Ok(result)
 }

@@ -4,7 +4,7 @@
 //! that the person gave, when all of them are there.
 
 use std::fs::Permissions;
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, lchown};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, lchown};
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
@@ -26,6 +26,9 @@ pub enum Error {
     /// An earlier run was not done.
     #[error("{} is what an earlier run has answered of all records", .0.display())]
     Begun(PathBuf),
+    /// Somebody answers them now.
+    #[error("{} is being written by another process", .0.display())]
+    Busy(PathBuf),
     /// The output has no name that a file can have.
     #[error("`{}` is no file that results can be written to", .0.display())]
     Output(PathBuf),
@@ -49,6 +52,7 @@ impl Explain for Error {
             Self::Begun(_) => {
                 ErrorKind::Usage.named("batch/begun").hint("`--resume` goes on behind it, `--overwrite` begins anew")
             }
+            Self::Busy(_) => ErrorKind::Failure.named("batch/busy").hint("wait until it is done, or end it"),
             Self::Output(_) => {
                 ErrorKind::Usage.named("batch/output").hint("name a file that ends in .jsonl, .ndjson or .csv")
             }
@@ -106,6 +110,9 @@ impl Batch {
         }
         let parent = output.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let batch = Self { inputs, output: output.to_owned(), folder: parent.to_owned(), name: text(output)?, start };
+        if fs::File::open(batch.work()).is_ok_and(|work| work.file().try_lock().is_err()) {
+            return Err(Error::Busy(batch.output));
+        }
         match (start, output.symlink_metadata().is_ok(), batch.work().exists()) {
             (Start::Anew, true, _) => Err(Error::Exists(output.to_owned())),
             (Start::Anew, _, true) => Err(Error::Begun(batch.work())),
@@ -114,20 +121,33 @@ impl Batch {
         }
     }
 
-    /// Makes the folder that the container writes to.
+    /// Makes the folder that the container writes to. As long as what is returned is held, nobody else writes there.
     ///
     /// # Errors
-    /// When that cannot be done.
-    pub fn begin(&self) -> Result<(), Error> {
-        if self.start == Start::Over && self.work().exists() {
-            fs::remove_dir_all(self.work())?;
-        }
+    /// [`Error::Busy`] when somebody else does, and when it cannot be made.
+    pub fn begin(&self) -> Result<fs::File, Error> {
         fs::create_dir_all(&self.folder)?;
         // Nobody else gets to it, so that the user of the image, whoever that is, may write there.
         let mut private = std::fs::DirBuilder::new();
         private.recursive(true).mode(0o700).create(self.work())?;
+        let lock = fs::File::open(self.work())?;
+        // Whoever was done a moment ago has taken it away again.
+        let is_there = |metadata: std::fs::Metadata| metadata.nlink() > 0;
+        if lock.file().try_lock().is_err() || !is_there(lock.metadata()?) {
+            return Err(Error::Busy(self.output.clone()));
+        }
+        match (self.start, self.output.symlink_metadata().is_ok(), self.written().exists()) {
+            (Start::Anew, true, _) => {
+                let _ = fs::remove_dir(self.work());
+                return Err(Error::Exists(self.output.clone()));
+            }
+            (Start::Anew, _, true) => return Err(Error::Begun(self.work())),
+            (Start::Over, _, true) => fs::remove_dir_all(self.written())?,
+            _ => {}
+        }
         fs::create_dir_all(self.written())?;
-        Ok(fs::set_permissions(self.written(), Permissions::from_mode(0o777))?)
+        fs::set_permissions(self.written(), Permissions::from_mode(0o777))?;
+        Ok(lock)
     }
 
     /// What the container sees of this machine.
@@ -226,6 +246,13 @@ mod tests {
         assert!(matches!(batch.end(), Err(Error::Strange(_))));
         assert!(!output.exists());
         assert!(matches!(Batch::new(&inputs, &output, Start::Anew), Err(Error::Begun(_))));
+        // One that is under way is let be.
+        let over = Batch::new(&inputs, &output, Start::Over).unwrap().unwrap();
+        let busy = over.begin().unwrap();
+        let other = Batch::new(&inputs, &output, Start::Over);
+        assert!(matches!(other, Err(Error::Busy(_))), "{other:?}");
+        assert!(matches!(over.begin(), Err(Error::Busy(_))));
+        drop(busy);
         let batch = begun(Start::Over);
         fs::write(written.join("out.jsonl"), "1").unwrap();
         fs::create_dir(written.join("out.files")).unwrap();

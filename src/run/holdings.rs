@@ -1,6 +1,6 @@
 //! What the store holds with its containers, and what nothing needs of it.
 
-use super::{CONTAINERS, Error, containers};
+use super::{CONTAINERS, Error, container, containers};
 use crate::image::layer;
 use crate::image::session::Session;
 use crate::image::store::{Kind, Pruned, Purpose, Reach, Removed, Usage};
@@ -18,12 +18,25 @@ pub fn prune(session: &Session, reach: Reach, purpose: Purpose) -> Result<Pruned
         containers.sweep()?;
     }
     for (name, bytes) in containers.ended()? {
-        if purpose == Purpose::Remove {
-            containers.get(&name)?.remove()?;
+        let removed = match purpose {
+            Purpose::Remove => containers.get(&name).and_then(|mut container| container.remove()),
+            Purpose::Tell => Ok(()),
+        };
+        match removed {
+            Ok(()) => of_containers.add(Removed { kind: Kind::Containers, name, bytes }),
+            // Somebody else was faster.
+            Err(container::Error::NoContainer { .. }) => {}
+            Err(error) => return Err(error.into()),
         }
-        of_containers.add(Removed { kind: Kind::Containers, name, bytes });
     }
-    let mut pruned = session.store.prune(reach, &containers.in_use()?, purpose).map_err(layer::Error::from)?;
+    if purpose == Purpose::Remove
+        && let others = session.store.others()?
+        && !others.is_empty()
+    {
+        session.progress.warn(format!("waiting for what uses the store: {}", others.join(", ")));
+    }
+    let in_use = || containers.in_use().map_err(std::io::Error::other);
+    let mut pruned = session.store.prune(reach, &in_use, purpose).map_err(layer::Error::from)?;
     of_containers.removed.into_iter().for_each(|removed| pruned.add(removed));
     Ok(pruned)
 }

@@ -8,6 +8,7 @@ mod answers;
 mod apart;
 mod architecture;
 mod artifacts;
+mod at_once;
 mod batches;
 mod bento;
 mod build;

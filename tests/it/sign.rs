@@ -13,6 +13,7 @@ use ekiben::image::oci::{Artifact, Descriptor, MediaType};
 use ekiben::image::registry::{Reference, Registries};
 use serde_json::{Value, json};
 
+use crate::at_once::at_once;
 use crate::home::front::{Front, Said};
 use crate::home::registry::Registry;
 use crate::home::{Home, Ran, ask, free_port, is_ready, program, python_programs, ran, session, tool, wait_until};
@@ -147,6 +148,36 @@ fn pushed(home: &Home, content: &str, image: &str) -> String {
                     platforms: [linux/amd64, linux/arm64]\nservice: {command: [/bin/serve]}\n";
     fs::write(folder.join("ekiben.yaml"), manifest).unwrap();
     home.run(["build", &folder.display().to_string(), "-t", image, "--push"]).ok().out.trim().to_owned()
+}
+
+#[test]
+fn signatures_that_are_made_at_once_are_all_kept() {
+    // This registry has no list of referrers but the one at a tag.
+    let scene = Scene::new();
+    let home = &scene.home;
+    let keys = ["a", "b", "c", "d"];
+    for name in &keys[2..] {
+        home.key(name, "ed25519");
+    }
+    home.run(["tag", &scene.image, "w:1"]).ok();
+    for image in [scene.image.as_str(), "w:1"] {
+        let sign = |name: &&str| {
+            let mut command =
+                home.command(["sign", image, "--key", &home.path(&format!("{name}.key")), "--as", "both"]);
+            command.env("COSIGN_PASSWORD", PASSWORD);
+            command
+        };
+        at_once(keys.iter().map(sign).collect()).into_iter().for_each(|one| drop(one.ok()));
+        for name in keys {
+            let found =
+                home.run(["verify", image, "--key", &home.path(&format!("{name}.pub")), "--output", "json"]).ok().json();
+            let mut formats: Vec<_> =
+                found["signatures"].as_array().unwrap().iter().map(|one| &one["format"]).collect();
+            formats.sort_by_key(|format| format.to_string());
+            formats.dedup();
+            assert_eq!(formats, ["bundle", "simple"], "{image} by {name}: {found:#}");
+        }
+    }
 }
 
 #[test]
@@ -976,7 +1007,7 @@ fn no_document_brings_the_verifier_down() {
     let bundle = bundle::signed(&signer, &bundle::statement(&claim), bundle::SIGNED).unwrap().layers.remove(0).1;
     let pem = key.write().into_bytes();
     let private = PrivateKey::new(Algorithm::P256).write(b"").unwrap().into_bytes();
-    let manifest = simple::with(None, layer).unwrap().0.bytes;
+    let manifest = simple::with(None, &[layer]).unwrap().unwrap().0.bytes;
     let mut random = rand::rngs::StdRng::seed_from_u64(22);
     let originals = [&payload, &bundle, &pem, &private, &manifest, &signature];
     for round in 0..count {

@@ -267,8 +267,7 @@ pub(super) fn keep(registry: &str, credential: &Credential) -> Result<String, Er
         Credential::Password { user, password } => (user.as_str(), password.as_str()),
         Credential::Identity(token) => ("<token>", token.as_str()),
     };
-    let mut document = object(&path)?;
-    if let Some(helper) = helper_of(&document, registry) {
+    if let Some(helper) = helper_of(&object(&path)?, registry) {
         let input = json!({ "ServerURL": key, "Username": user, "Secret": secret }).to_string();
         if let Some(output) = call(&helper, "store", input.as_bytes())? {
             let program = format!("docker-credential-{helper}");
@@ -283,10 +282,12 @@ pub(super) fn keep(registry: &str, credential: &Credential) -> Result<String, Er
         Credential::Password { user, password } => json!({ "auth": STANDARD.encode(format!("{user}:{password}")) }),
         Credential::Identity(token) => json!({ "identitytoken": token }),
     };
-    let auths = document.entry("auths").or_insert_with(|| json!({}));
-    let auths = auths.as_object_mut().ok_or_else(|| unusable(&path, "`auths` in it is no object"))?;
-    auths.insert(key.to_owned(), entry);
-    write(&path, &document)?;
+    change(&path, |document| {
+        let auths = document.entry("auths").or_insert_with(|| json!({}));
+        let auths = auths.as_object_mut().ok_or_else(|| unusable(&path, "`auths` in it is no object"))?;
+        auths.insert(key.to_owned(), entry);
+        Ok(true)
+    })?;
     Ok(path.display().to_string())
 }
 
@@ -297,18 +298,19 @@ pub(super) fn keep(registry: &str, credential: &Credential) -> Result<String, Er
 pub(super) fn forget(registry: &str) -> Result<bool, Error> {
     let mut found = false;
     for path in files() {
-        let mut document = object(&path)?;
-        if let Some(helper) = helper_of(&document, registry) {
+        if !path.exists() {
+            continue;
+        }
+        if let Some(helper) = helper_of(&object(&path)?, registry) {
             let output = call(&helper, "erase", key_of(registry).as_bytes())?;
             found |= output.is_some_and(|output| output.status.success());
         }
-        let Some(auths) = document.get_mut("auths").and_then(Value::as_object_mut) else { continue };
-        let before = auths.len();
-        auths.retain(|key, _| normal(key) != normal(registry));
-        if auths.len() < before {
-            found = true;
-            write(&path, &document)?;
-        }
+        found |= change(&path, |document| {
+            let Some(auths) = document.get_mut("auths").and_then(Value::as_object_mut) else { return Ok(false) };
+            let before = auths.len();
+            auths.retain(|key, _| normal(key) != normal(registry));
+            Ok(auths.len() < before)
+        })?;
     }
     Ok(found)
 }
@@ -335,18 +337,25 @@ fn object(path: &Path) -> Result<Map<String, Value>, Error> {
     }
 }
 
-/// Whole or not at all, and for nobody else to read.
-fn write(path: &Path, document: &Map<String, Value>) -> Result<(), Error> {
-    let folder = path.parent().unwrap_or(Path::new("."));
+/// Changes a file, where `change` says that it did, while no other of us does: whole or not at all, and for nobody else to read. Says
+/// whether it did.
+fn change(path: &Path, change: impl FnOnce(&mut Map<String, Value>) -> Result<bool, Error>) -> Result<bool, Error> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(folder)?;
+    let lock = fs::File::open(folder)?;
+    lock.file().lock()?;
+    let mut document = object(path)?;
+    if !change(&mut document)? {
+        return Ok(false);
+    }
     // A link, as people have for their settings, stays one.
     let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     // A temporary file has the mode 0600.
     let mut file = tempfile::NamedTempFile::new_in(path.parent().unwrap_or(folder))?;
-    file.write_all(serde_json::to_string_pretty(document).map_err(io::Error::from)?.as_bytes())?;
+    file.write_all(serde_json::to_string_pretty(&document).map_err(io::Error::from)?.as_bytes())?;
     file.as_file().sync_all()?;
     file.persist(&path).map_err(|error| error.error)?;
-    Ok(())
+    Ok(true)
 }
 
 #[cfg(test)]

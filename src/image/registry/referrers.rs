@@ -4,6 +4,8 @@
 //! (distribution 2.8, GHCR) has the list as an index at a tag that the image's digest names, which whoever adds something
 //! keeps up to date. A list is what the registry says: that it leaves something out cannot be seen from it.
 
+use std::time::{Duration, Instant};
+
 use url::Url;
 
 use super::Error;
@@ -24,8 +26,11 @@ const MOST_PAGES: usize = 100;
 /// Referrers whose manifests are read where a list does not say what they are.
 const MOST_DESCRIBED: usize = 100;
 
-/// How often an index at a tag is written that another keeps overwriting.
-const ROUNDS: usize = 5;
+/// How often what is at a tag is written that others keep overwriting.
+const ROUNDS: usize = 20;
+
+/// The longest that is waited for others who change the same tag.
+const LONGEST: Duration = Duration::from_secs(5);
 
 impl Repository {
     /// What is about the manifest `subject`; of one kind alone where `artifact_type` says so. None where there is no such
@@ -96,26 +101,21 @@ impl Repository {
     /// # Errors
     /// When the registry does not answer, or refuses to.
     pub fn beside(&self, subject: &Digest, kind: &str) -> Result<Option<Document>, Error> {
-        match self.manifest(&beside(subject, kind)) {
-            Ok(document) => Ok(Some(document)),
-            Err(Error::NotFound { .. }) => Ok(None),
-            Err(error) => Err(error),
-        }
+        self.at_tag(&beside(subject, kind))
     }
 
-    /// Puts it in the place of the one before, with its blobs as far as they are not there.
+    /// Puts what `change` makes of what lies beside `subject` in its place, as long as it makes something of it. The blobs of that
+    /// must be there.
     ///
     /// # Errors
-    /// When the registry does not take it.
-    pub fn put_beside(
+    /// Those of `change`, and when the registry does not take it.
+    pub fn change_beside<E: From<Error>>(
         &self,
         subject: &Digest,
         kind: &str,
-        document: &Document,
-        blobs: &[(Descriptor, Vec<u8>)],
-    ) -> Result<(), Error> {
-        blobs.iter().try_for_each(|(link, bytes)| self.put_small(link, bytes))?;
-        self.put_manifest(&beside(subject, kind), document).map(drop)
+        change: impl FnMut(Option<&Document>) -> Result<Option<Document>, E>,
+    ) -> Result<(), E> {
+        self.change_at_tag(subject, &beside(subject, kind), change)
     }
 
     /// Puts a blob that is in memory.
@@ -182,28 +182,56 @@ impl Repository {
 
     /// The index at the tag of `subject`, empty where there is none.
     fn index_at_tag(&self, subject: &Digest) -> Result<Index, Error> {
-        match self.manifest(&tag(subject)) {
-            Ok(Document { content: Content::Index(index), .. }) => Ok(index),
-            Ok(_) => Err(self.protocol(subject, format!("the tag {} is no index", tag(subject)))),
-            Err(Error::NotFound { .. }) => Ok(Index::default()),
+        self.index_of(subject, self.at_tag(&tag(subject))?.as_ref())
+    }
+
+    fn index_of(&self, subject: &Digest, document: Option<&Document>) -> Result<Index, Error> {
+        match document.map(|document| &document.content) {
+            Some(Content::Index(index)) => Ok(index.clone()),
+            Some(_) => Err(self.protocol(subject, format!("the tag {} is no index", tag(subject)))),
+            None => Ok(Index::default()),
+        }
+    }
+
+    /// What is at a tag, where something is.
+    fn at_tag(&self, tag: &str) -> Result<Option<Document>, Error> {
+        match self.manifest(tag) {
+            Ok(document) => Ok(Some(document)),
+            Err(Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    /// Adds `referrer` to the index at the tag of `subject`. Whoever does the same at the same time may overwrite it, so it is
-    /// looked at afterwards.
+    /// Adds `referrer` to the index at the tag of `subject`.
     fn list_at_tag(&self, subject: &Digest, referrer: &Descriptor) -> Result<(), Error> {
-        for _ in 0..ROUNDS {
-            let mut index = self.index_at_tag(subject)?;
+        self.change_at_tag(subject, &tag(subject), |before| {
+            let mut index = self.index_of(subject, before)?;
             if index.manifests.iter().any(|known| known.digest == referrer.digest) {
-                return Ok(());
+                return Ok(None);
             }
             index.manifests.push(referrer.clone());
-            let read = Document::read(index.write(), None);
-            let document = read.map_err(|error| self.protocol(subject, error.to_string()))?;
-            self.put_manifest(&tag(subject), &document)?;
+            Document::read(index.write(), None).map(Some).map_err(|error| self.protocol(subject, error.to_string()))
+        })
+    }
+
+    /// Puts what `change` makes of what is at `tag` in its place, until there is nothing to change any more.
+    ///
+    /// A registry knows no way to write only where nobody else has written: who does the same at the same time may have read what
+    /// was there before, and overwrite this. So it is looked at once more when such a one must have written.
+    fn change_at_tag<E: From<Error>>(
+        &self,
+        subject: &Digest,
+        tag: &str,
+        mut change: impl FnMut(Option<&Document>) -> Result<Option<Document>, E>,
+    ) -> Result<(), E> {
+        for _ in 0..ROUNDS {
+            let started = Instant::now();
+            let Some(document) = change(self.at_tag(tag)?.as_ref())? else { return Ok(()) };
+            self.put_manifest(tag, &document)?;
+            let took = started.elapsed() + Duration::from_millis(10);
+            std::thread::sleep(took.mul_f64(2.0 + 2.0 * fastrand::f64()).min(LONGEST));
         }
-        Err(self.protocol(subject, format!("others keep changing the tag {}; try again", tag(subject))))
+        Err(self.protocol(subject, format!("others keep changing the tag {tag}; try again")).into())
     }
 
     fn protocol(&self, digest: &Digest, why: String) -> Error {

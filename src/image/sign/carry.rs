@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::Error;
 use super::place::Place;
-use super::simple::{self, BESIDE};
+use super::simple::BESIDE;
 use crate::image::oci::{Content, Descriptor, Document};
 use crate::io::digest::Digest;
 
@@ -66,21 +66,13 @@ pub fn carry(from: &Place, to: &Place, subjects: &[Digest]) -> Result<usize, Err
 /// Adds what lies beside `subject` to what is there.
 fn carry_beside(from: &Place, to: &Place, subject: &Digest, kind: &str) -> Result<usize, Error> {
     let Some(Document { content: Content::Image(manifest), .. }) = from.beside(subject, kind)? else { return Ok(0) };
-    let mut there = to.beside(subject, kind)?;
-    let mut carried = 0;
-    for layer in manifest.layers {
-        let known = match there.as_ref().map(|document| &document.content) {
-            Some(Content::Image(known)) => known.layers.contains(&layer),
-            _ => false,
-        };
-        if known {
-            continue;
-        }
-        let bytes = from.bytes(&layer, LARGEST_BLOB)?;
-        let (document, link, config) = simple::with(there.as_ref(), layer.clone())?;
-        to.put_beside(subject, kind, &document, &[(layer, bytes), (link, config)])?;
-        there = Some(document);
-        carried += 1;
-    }
-    Ok(carried)
+    let known = match to.beside(subject, kind)?.map(|document| document.content) {
+        Some(Content::Image(known)) => known.layers,
+        _ => Vec::new(),
+    };
+    let missing = manifest.layers.into_iter().filter(|layer| !known.contains(layer));
+    let read = |layer: Descriptor| Ok((layer.clone(), from.bytes(&layer, LARGEST_BLOB)?));
+    let missing = missing.map(read).collect::<Result<Vec<_>, Error>>()?;
+    to.add_beside(subject, kind, &missing)?;
+    Ok(missing.len())
 }

@@ -102,33 +102,40 @@ impl Place {
         }
     }
 
-    /// Puts it in the place of the one before, with its blobs.
-    pub(super) fn put_beside(
+    /// Adds signatures, or what else lies in layers, to what lies beside `subject` at a tag of its own.
+    pub(super) fn add_beside(
         &self,
         subject: &Digest,
         kind: &str,
-        document: &Document,
-        blobs: &[(Descriptor, Vec<u8>)],
+        layers: &[(Descriptor, Vec<u8>)],
     ) -> Result<(), Error> {
+        layers.iter().try_for_each(|(link, bytes)| self.put(link, bytes))?;
+        let links: Vec<_> = layers.iter().map(|(link, _)| link.clone()).collect();
+        let change = |before: Option<&Document>| {
+            let Some((document, link, config)) = simple::with(before, &links)? else { return Ok(None) };
+            self.put(&link, &config)?;
+            Ok(Some(document))
+        };
         match self {
-            Self::Registry(repository) => Ok(repository.put_beside(subject, kind, document, blobs)?),
-            Self::Store(store) => Ok(store.keep_beside(subject, kind, document, blobs)?),
+            Self::Registry(repository) => repository.change_beside(subject, kind, change),
+            Self::Store(store) => store.change_beside(subject, kind, change),
+        }
+    }
+
+    /// Puts a blob that is in memory.
+    fn put(&self, link: &Descriptor, bytes: &[u8]) -> Result<(), Error> {
+        match self {
+            Self::Registry(repository) => Ok(repository.put_small(link, bytes)?),
+            Self::Store(store) => Ok(store.put_bytes(bytes).map(drop)?),
         }
     }
 
     /// Puts the manifest of a referrer, with its blobs.
     pub(super) fn put_referrer(&self, document: &Document, blobs: &[(Descriptor, Vec<u8>)]) -> Result<(), Error> {
+        blobs.iter().try_for_each(|(link, bytes)| self.put(link, bytes))?;
         match self {
-            Self::Registry(repository) => {
-                blobs.iter().try_for_each(|(link, bytes)| repository.put_small(link, bytes))?;
-                repository.put_referrer(document)?;
-            }
-            Self::Store(store) => {
-                for (_, bytes) in blobs {
-                    store.put_bytes(bytes)?;
-                }
-                store.keep_referrer(document)?;
-            }
+            Self::Registry(repository) => drop(repository.put_referrer(document)?),
+            Self::Store(store) => drop(store.keep_referrer(document)?),
         }
         Ok(())
     }
@@ -147,11 +154,7 @@ impl Place {
         for format in formats {
             match format {
                 Format::Simple => {
-                    let (layer, payload) = simple::layer(signer, claim)?;
-                    let before = self.beside(&subject.digest, simple::BESIDE)?;
-                    let (document, link, config) = simple::with(before.as_ref(), layer.clone())?;
-                    let blobs = [(layer, payload), (link, config)];
-                    self.put_beside(&subject.digest, simple::BESIDE, &document, &blobs)?;
+                    self.add_beside(&subject.digest, simple::BESIDE, &[simple::layer(signer, claim)?])?;
                 }
                 Format::Bundle => {
                     let artifact = bundle::signed(signer, &bundle::statement(claim), bundle::SIGNED)?;

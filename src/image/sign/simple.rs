@@ -110,17 +110,23 @@ pub fn signature(layer: &Descriptor) -> Option<Result<Vec<u8>, String>> {
     Some(BASE64.decode(text).map_err(|_| "its signature is no base64".to_owned()))
 }
 
-/// The manifest of signatures `before` with one more layer, and its configuration. cosign takes both for an image.
+/// The manifest of signatures `before` with more layers, and its configuration; none where it has them all. cosign takes both for
+/// an image.
 ///
 /// # Errors
 /// When what is there is no manifest.
-pub fn with(before: Option<&Document>, layer: Descriptor) -> Result<(Document, Descriptor, Vec<u8>), Error> {
+pub fn with(before: Option<&Document>, more: &[Descriptor]) -> Result<Option<(Document, Descriptor, Vec<u8>)>, Error> {
     let (mut layers, annotations) = match before.map(|document| &document.content) {
         Some(Content::Image(manifest)) => (manifest.layers.clone(), manifest.annotations.clone()),
         Some(Content::Index(_)) => return Err(Error::NotSignatures),
         None => (Vec::new(), BTreeMap::new()),
     };
-    layers.push(layer);
+    let known = layers.len();
+    let missing: Vec<_> = more.iter().filter(|layer| !layers.contains(layer)).cloned().collect();
+    layers.extend(missing);
+    if layers.len() == known {
+        return Ok(None);
+    }
     let config = json!({
         "architecture": "", "config": {}, "created": "0001-01-01T00:00:00Z", "os": "",
         "history": vec![json!({ "created": "0001-01-01T00:00:00Z" }); layers.len()],
@@ -130,7 +136,7 @@ pub fn with(before: Option<&Document>, layer: Descriptor) -> Result<(Document, D
     let link = Descriptor::of(MediaType::Configuration, &config);
     let manifest = Manifest::image(link.clone(), layers, annotations);
     let document = Document::read(manifest.write(), None).map_err(|_| Error::NotSignatures)?;
-    Ok((document, link, config))
+    Ok(Some((document, link, config)))
 }
 
 #[cfg(test)]

@@ -294,18 +294,20 @@ impl Store {
 
     /// Changes the index while no other process can.
     fn change_index(&self, change: impl FnOnce(&mut BTreeMap<String, Descriptor>)) -> Result<(), Error> {
-        self.change_entries(|images, _| change(images))
+        self.change_entries(|images, _| {
+            change(images);
+            Ok(())
+        })
     }
 
-    /// The same, with the manifests that are about others.
-    pub(super) fn change_entries(
+    /// The same, with the manifests that are about others. Nothing is changed where `change` fails.
+    pub(super) fn change_entries<E: From<Error>>(
         &self,
-        change: impl FnOnce(&mut BTreeMap<String, Descriptor>, &mut Vec<Descriptor>),
-    ) -> Result<(), Error> {
-        let lock =
-            fs::OpenOptions::new().create(true).truncate(false).write(true).open(self.root().join("index.lock"))?;
-        let lock = lock.into_parts().0;
-        lock.lock()?;
+        change: impl FnOnce(&mut BTreeMap<String, Descriptor>, &mut Vec<Descriptor>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let open = fs::OpenOptions::new().create(true).truncate(false).write(true).open(self.root().join("index.lock"));
+        let lock = open.map_err(Error::from)?.into_parts().0;
+        lock.lock().map_err(Error::from)?;
         let (mut images, mut referrers) = (BTreeMap::new(), Vec::new());
         for descriptor in self.index()?.manifests {
             match record(Some(descriptor.clone())) {
@@ -314,9 +316,9 @@ impl Store {
                 None => {}
             }
         }
-        change(&mut images, &mut referrers);
+        change(&mut images, &mut referrers)?;
         let index = Index { manifests: images.into_values().chain(referrers).collect(), ..Index::default() };
-        self.replace(&self.root().join("index.json"), &index.write(), Flush::Yes)
+        Ok(self.replace(&self.root().join("index.json"), &index.write(), Flush::Yes)?)
     }
 }
 

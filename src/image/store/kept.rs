@@ -91,12 +91,15 @@ impl Store {
         Ok(all)
     }
 
-    /// Takes something off the list; its bytes go with the next pruning, unless something else needs them.
+    /// Takes something off the list, as another process may do; its bytes go with the next pruning, unless something else needs them.
     ///
     /// # Errors
     /// When the disk says no.
     pub fn forget(&self, kept: &Kept) -> Result<(), Error> {
-        Ok(fs::remove_file(self.kept_path(kept))?)
+        match fs::remove_file(self.kept_path(kept)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(()),
+        }
     }
 
     fn kept_path(&self, kept: &Kept) -> PathBuf {

@@ -1,6 +1,8 @@
 //! Removing what nothing needs any more.
 
 use std::collections::{BTreeSet, HashSet};
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
@@ -9,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::cache::Record;
 use super::{Error, Recipe, Store};
 use crate::image::oci::{self, Configuration, Content, Document, Malformed};
+use crate::io::archive;
 use crate::io::digest::Digest;
-use crate::io::{self, archive};
 
 /// How far pruning reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,20 +109,45 @@ struct Facts {
 
 impl Store {
     /// Removes what `reach` covers, or tells what it would remove, but never what an image needs. The unpacked layers in the
-    /// folders `in_use` stay.
+    /// folders that are `in_use` stay; that is asked once nobody can begin to use any.
     ///
     /// To remove anything, it waits until no other process works in the store.
     ///
     /// # Errors
     /// When the disk says no, or an image's manifest cannot be read: then nothing is removed.
-    pub fn prune(&self, reach: Reach, in_use: &BTreeSet<PathBuf>, purpose: Purpose) -> Result<Pruned, Error> {
+    pub fn prune(
+        &self,
+        reach: Reach,
+        in_use: &dyn Fn() -> io::Result<BTreeSet<PathBuf>>,
+        purpose: Purpose,
+    ) -> Result<Pruned, Error> {
         if purpose == Purpose::Tell {
-            return self.prune_locked(reach, in_use, purpose);
+            return self.prune_locked(reach, &in_use()?, purpose);
         }
         self.inner.lock.lock()?;
-        let result = self.prune_locked(reach, in_use, purpose);
+        let result = in_use().map_err(Error::from).and_then(|in_use| self.prune_locked(reach, &in_use, purpose));
         self.inner.lock.lock_shared()?;
         result
+    }
+
+    /// The other processes that work in the store now, as far as this one may see them: `ekiben run iris (process 123)`.
+    ///
+    /// # Errors
+    /// When the kernel does not tell.
+    pub fn others(&self) -> io::Result<Vec<String>> {
+        let lock = self.inner.lock.metadata()?;
+        let (major, minor) = (rustix::fs::major(lock.dev()), rustix::fs::minor(lock.dev()));
+        let place = format!("{major:02x}:{minor:02x}:{}", lock.ino());
+        // proc_locks(5): `1: FLOCK  ADVISORY  READ 123 08:01:456 0 EOF`.
+        let locks = fs::read_to_string("/proc/locks")?;
+        let held = locks.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let held = held.filter(|words| words.get(1) == Some(&"FLOCK") && words.get(5) == Some(&place.as_str()));
+        let ids: BTreeSet<u32> = held.filter_map(|words| words.get(4)?.parse().ok()).collect();
+        let named = |id: &u32| {
+            let words = fs::read_to_string(format!("/proc/{id}/cmdline")).ok()?;
+            Some(format!("{} (process {id})", words.trim_end_matches('\0').replace('\0', " ")))
+        };
+        Ok(ids.iter().filter(|id| **id != std::process::id()).filter_map(named).collect())
     }
 
     fn prune_locked(&self, reach: Reach, in_use: &BTreeSet<PathBuf>, purpose: Purpose) -> Result<Pruned, Error> {
@@ -279,7 +306,7 @@ impl Store {
             // What cannot be read makes no layer, and keeps nothing.
             let Some(Recipe::Files { files, .. }) = self.intact_recipe(digest)? else { continue };
             let paths = files.iter().filter_map(|file| match &file.content {
-                io::content::Content::File(stamp) => Some(&stamp.path),
+                crate::io::content::Content::File(stamp) => Some(&stamp.path),
                 _ => None,
             });
             for path in paths {

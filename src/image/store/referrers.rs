@@ -65,27 +65,28 @@ impl Store {
             .transpose()
     }
 
-    /// Keeps it in the place of the one before, with its blobs as far as they are not there.
+    /// Puts what `change` makes of what lies beside `subject` in its place, where it makes something of it. The blobs of that must
+    /// be there. Nobody else changes it meanwhile.
     ///
     /// # Errors
-    /// When the disk says no.
-    pub fn keep_beside(
+    /// Those of `change`, and when the disk says no.
+    pub fn change_beside<E: From<Error>>(
         &self,
         subject: &Digest,
         kind: &str,
-        document: &Document,
-        blobs: &[(Descriptor, Vec<u8>)],
-    ) -> Result<(), Error> {
-        for (_, bytes) in blobs {
-            self.put_bytes(bytes)?;
-        }
-        self.put_bytes(&document.bytes)?;
-        let mut entry = document.descriptor();
-        entry.annotations.insert(BESIDE.to_owned(), kind.to_owned());
-        entry.annotations.insert(SUBJECT.to_owned(), subject.to_string());
+        change: impl FnOnce(Option<&Document>) -> Result<Option<Document>, E>,
+    ) -> Result<(), E> {
         self.change_entries(|_, entries| {
+            let before = entries.iter().find(|entry| is_beside(entry, subject, kind));
+            let before = before.map(|entry| self.document(&entry.digest)).transpose()?;
+            let Some(document) = change(before.as_ref())? else { return Ok(()) };
+            self.put_bytes(&document.bytes)?;
+            let mut entry = document.descriptor();
+            entry.annotations.insert(BESIDE.to_owned(), kind.to_owned());
+            entry.annotations.insert(SUBJECT.to_owned(), subject.to_string());
             entries.retain(|other| !is_beside(other, subject, kind));
             entries.push(entry);
+            Ok(())
         })
     }
 
@@ -116,6 +117,7 @@ impl Store {
             if !entries.iter().any(|known| known.digest == entry.digest) {
                 entries.push(entry);
             }
+            Ok::<_, Error>(())
         })?;
         Ok(referrer)
     }
@@ -145,7 +147,10 @@ impl Store {
         if self.index()?.manifests.iter().all(|entry| subject(entry).is_none() || blobs.contains(&entry.digest)) {
             return Ok(());
         }
-        self.change_entries(|_, entries| entries.retain(|entry| blobs.contains(&entry.digest)))
+        self.change_entries(|_, entries| {
+            entries.retain(|entry| blobs.contains(&entry.digest));
+            Ok(())
+        })
     }
 }
 
@@ -160,7 +165,7 @@ fn is_beside(entry: &Descriptor, about: &Digest, kind: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
+    use std::collections::BTreeMap;
 
     use super::*;
     use crate::image::oci::{Manifest, MediaType};
@@ -190,7 +195,7 @@ mod tests {
         assert!(store.referrer(&signed.digest, &nothing.digest).is_err());
         assert_eq!(store.images().unwrap().len(), 1);
 
-        let prune = || store.prune(Reach::Caches, &BTreeSet::new(), Purpose::Remove).unwrap();
+        let prune = || store.prune(Reach::Caches, &|| Ok(Default::default()), Purpose::Remove).unwrap();
         prune();
         assert!(store.has_blob(&signed.digest) && store.has_blob(&about.digest) && !store.has_blob(&stray.digest));
         assert!(store.has_blob(&Digest::of("signature")) && store.has_blob(&Digest::of("of it")));

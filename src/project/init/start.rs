@@ -66,9 +66,7 @@ pub fn start(start: &Start, found: &mut Diagnostics) -> Result<Started, Error> {
 
 fn begin(start: &Start, found: &mut Diagnostics) -> Result<Started, Error> {
     let folder = &start.folder;
-    if let Some(name) = NAMES.iter().find(|name| folder.join(name).exists()) {
-        return Err(Error::Already(folder.join(name)));
-    }
+    is_free(folder)?;
     let models = match &start.model {
         Some(model) => vec![one(model, folder)?],
         None if folder.is_dir() => itself(folder)?,
@@ -97,6 +95,10 @@ fn begin(start: &Start, found: &mut Diagnostics) -> Result<Started, Error> {
     }
     plan.root.clone_from(&start.root);
     if is_there {
+        // Another one that begins here has either done so, or waits.
+        let lock = fs::File::open(folder)?;
+        lock.file().lock()?;
+        is_free(folder)?;
         return fill(folder, folder, &plan, &name, start);
     }
     let mut above = Undo::default();
@@ -104,6 +106,14 @@ fn begin(start: &Start, found: &mut Diagnostics) -> Result<Started, Error> {
     let started = atomic::folder(folder, |made| fill(made, folder, &plan, &name, start))?;
     above.is_done = true;
     Ok(started)
+}
+
+/// Whether nobody has begun a project here.
+fn is_free(folder: &Path) -> Result<(), Error> {
+    match NAMES.iter().map(|name| folder.join(name)).find(|path| path.exists()) {
+        Some(manifest) => Err(Error::Already(manifest)),
+        None => Ok(()),
+    }
 }
 
 /// The model that a person names.
@@ -202,8 +212,12 @@ impl Undo {
         let above = path.parent().unwrap_or(Path::new("")).ancestors();
         let missing: Vec<_> = above.take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists()).collect();
         for folder in missing.into_iter().rev() {
-            fs::create_dir(folder)?;
-            self.folders.push(folder.to_owned());
+            match fs::create_dir(folder) {
+                Ok(()) => self.folders.push(folder.to_owned()),
+                // Somebody else's.
+                Err(error) if error.kind() == ErrorKind::AlreadyExists && folder.is_dir() => {}
+                Err(error) => return Err(error),
+            }
         }
         Ok(())
     }

@@ -508,7 +508,7 @@ impl Container {
     /// # Errors
     /// When it was removed.
     pub fn state(&self) -> Result<State, Error> {
-        Ok(current(Record::load_from(&self.folder)?.state))
+        Ok(current(self.record()?.state))
     }
 
     /// Waits for its end, and hands on what it says until then. One that was not to be kept is removed.
@@ -533,7 +533,7 @@ impl Container {
         if let Some(process) = &mut self.process {
             process.wait()?;
         }
-        let record = Record::load_from(&self.folder)?;
+        let record = self.record()?;
         match record.state.status {
             Status::Exited { code, out_of_memory } => Ok((Exit { code, out_of_memory }, record.state.keep)),
             Status::Failed(failure) => Err(failure.into()),
@@ -617,13 +617,7 @@ impl Container {
     /// # Errors
     /// [`Error::NotRunning`] when the container has ended; see [`Error::exit_code`] for a program that cannot be run.
     pub fn exec(&self, guest: &Guest, ends: &Ends<'_>) -> Result<i32, Error> {
-        let record = match Record::load_from(&self.folder) {
-            // Just removed.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(Error::NotRunning { name: self.name.clone() });
-            }
-            record => record?,
-        };
+        let record = self.record()?;
         let spec: Spec = state::read(&self.folder.join("spec.json"))?;
         if !matches!(current(record.state.clone()).status, Status::Running) {
             return Err(Error::NotRunning { name: self.name.clone() });
@@ -652,7 +646,7 @@ impl Container {
     /// # Errors
     /// When it was removed.
     pub fn handles(&self) -> Result<Vec<OwnedFd>, Error> {
-        let record = Record::load_from(&self.folder)?;
+        let record = self.record()?;
         // One that has no handle has ended already: the other, at the latest the supervisor, tells.
         Ok([record.state.supervisor, record.process].into_iter().flatten().filter_map(state::Process::handle).collect())
     }
@@ -685,7 +679,7 @@ impl Container {
     /// # Errors
     /// When the kernel says no.
     pub fn pass_on_signals(&self) -> Result<PassedOn, Error> {
-        let supervisor = Record::load_from(&self.folder)?.state.supervisor;
+        let supervisor = self.record()?.state.supervisor;
         Ok(PassedOn::to(supervisor.map_or(0, |process| process.id))?)
     }
 
@@ -695,14 +689,14 @@ impl Container {
     /// When the disk or the kernel says no.
     pub fn remove_by_force(&mut self, grace: Duration) -> Result<(), Error> {
         self.stop(grace)?;
-        match Record::load_from(&self.folder) {
+        match self.record() {
             Ok(record) if record.state.keep => self.remove(),
             // Whoever waits for it removes it.
             _ => Ok(()),
         }
     }
 
-    /// Removes its folder, with state and log.
+    /// Removes its folder, with state and log; another process may do the same.
     ///
     /// # Errors
     /// [`Error::IsRunning`] when it is.
@@ -710,15 +704,29 @@ impl Container {
         if let Some(process) = &mut self.process {
             process.try_wait()?;
         }
-        if self.supervisor()?.is_some() {
-            return Err(Error::IsRunning { name: self.name.clone() });
+        match self.supervisor() {
+            Ok(Some(_)) => return Err(Error::IsRunning { name: self.name.clone() }),
+            Ok(None) => {}
+            Err(Error::NoContainer { .. }) => return Ok(()),
+            Err(error) => return Err(error),
         }
-        Ok(fs::remove_dir_all(&self.folder)?)
+        match fs::remove_dir_all(&self.folder) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// What is noted of it; [`Error::NoContainer`] where it was just removed.
+    fn record(&self) -> Result<Record, Error> {
+        Record::load_from(&self.folder).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => Error::NoContainer { name: self.name.clone(), similar: None, names: Vec::new() },
+            _ => error.into(),
+        })
     }
 
     /// The supervisor, if it is still there: it tidies up for a moment when the program has ended.
     fn supervisor(&self) -> Result<Option<OwnedFd>, Error> {
-        Ok(Record::load_from(&self.folder)?.state.supervisor.and_then(state::Process::handle))
+        Ok(self.record()?.state.supervisor.and_then(state::Process::handle))
     }
 }
 
