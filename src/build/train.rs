@@ -176,6 +176,16 @@ impl Plan {
         session.store.has_blob(&locked.digest).then_some(locked)
     }
 
+    /// Keeps other processes from training the same until what is returned is dropped, and waits for one that does.
+    ///
+    /// # Errors
+    /// When the disk says no.
+    pub fn alone(&self, session: &Session, built: &Built) -> Result<std::fs::File, Error> {
+        let key = self.key(&bundle(built).unwrap_or(built.digest));
+        let whom = "another process, which trains the same";
+        Ok(session.store.alone(KNOWN, &key, &session.progress, whom)?.into_parts().0)
+    }
+
     /// Keeps what came of it: the model's file at `path`, and what was said of it.
     ///
     /// # Errors

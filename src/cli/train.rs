@@ -95,6 +95,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let manifest = opened.manifest().clone();
     let name: ImageName = format!("{}:{}", manifest.name, workflow::TRAINING).parse().map_err(io::Error::other)?;
     let built = workflow::build(&session, opened.input(&session, &[], Goal::Image, context)?, &[], &[name], context)?;
+    let alone = plan.alone(&session, &built)?;
     let trained = match plan.known(&session, &built).filter(|_| !args.again) {
         Some(known) => {
             context.printer.status("Unchanged", format!("{NAME}{}{NAME:#}, trained before", known.file));
@@ -108,6 +109,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
             trained
         }
     };
+    drop(alone);
     plan.write(&session, &trained)?;
     // With what came of it.
     let mut input = Opened::open(&session, request, context)?.input(&session, &[], Goal::Image, context)?;

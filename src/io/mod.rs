@@ -2,6 +2,7 @@
 //! whole; how they come over the network; what is going on meanwhile; and which name was meant. Knows no image and no
 //! document.
 
+pub mod alone;
 pub mod archive;
 pub mod atomic;
 pub mod compress;

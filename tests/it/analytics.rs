@@ -10,6 +10,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use zip::write::SimpleFileOptions;
 
+use crate::at_once::at_once;
 use crate::home::servers::RabbitMq;
 use crate::home::{Home, Ran, python_programs, ran};
 use crate::interrupts::{interrupted, is_over};
@@ -251,13 +252,19 @@ fn an_archive_is_trained_and_answers() {
     let again = train(&["--again"]).ok().json();
     assert_eq!((&again["model"], &again["digest"]), (&first["model"], &first["digest"]));
 
+    // Two who want the same train it once.
+    let new = || home.command(["train", "bearing.zip", "--output", "json", "--set", "n_comp_criteria=1"]);
+    let both: Vec<_> = at_once(vec![new(), new()]).into_iter().map(Ran::ok).collect();
+    assert!(both.iter().any(|one| one.err.contains("waiting for another process, which trains the same")));
+    assert_eq!(both[0].json()["seconds"], both[1].json()["seconds"]);
+
     // Another parameter makes another model; both are kept, and one can be taken out.
     let other = train(&["--set", "n_comp_criteria=1", "-o", "bearing.ekiben"]).ok().json();
     assert_eq!(other["parameters"]["n_comp_criteria"], 1);
     assert_ne!(other["model"]["digest"], first["model"]["digest"]);
     let kept = home.run(["data", "ls", "--output", "json"]).ok().json();
     assert_eq!(kept["kept"].as_array().unwrap().len(), 3, "{kept}");
-    home.run(["prune", "--all", "--yes"]);
+    home.run(["prune", "--all"]).ok();
     home.run(["data", "get", "bearing-wear-model", "-o", "model.pkl"]).ok();
     let digest = ekiben::io::digest::Digest::of(fs::read(home.folder().join("model.pkl")).unwrap());
     assert!([&first, &other].iter().any(|one| one["model"]["digest"] == digest.to_string()));

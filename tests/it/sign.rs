@@ -169,8 +169,10 @@ fn signatures_that_are_made_at_once_are_all_kept() {
         };
         at_once(keys.iter().map(sign).collect()).into_iter().for_each(|one| drop(one.ok()));
         for name in keys {
-            let found =
-                home.run(["verify", image, "--key", &home.path(&format!("{name}.pub")), "--output", "json"]).ok().json();
+            let found = home
+                .run(["verify", image, "--key", &home.path(&format!("{name}.pub")), "--output", "json"])
+                .ok()
+                .json();
             let mut formats: Vec<_> =
                 found["signatures"].as_array().unwrap().iter().map(|one| &one["format"]).collect();
             formats.sort_by_key(|format| format.to_string());

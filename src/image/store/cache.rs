@@ -7,7 +7,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::{Error, Flush, Store};
+use crate::io::alone;
 use crate::io::digest::Digest;
+use crate::io::progress::Progress;
 
 /// A result, and the blobs that have to be kept for it to be of use.
 #[derive(Serialize, Deserialize)]
@@ -55,6 +57,18 @@ impl Store {
             fs::create_dir_all(folder)?;
         }
         self.replace(&path, bytes, Flush::Yes)
+    }
+
+    /// Keeps other processes from doing work of the kind `kind` on the input `key` until what is returned is dropped, and waits for
+    /// one that does; `what` tells a person what is waited for. What that came to is found by [`Store::cached`].
+    ///
+    /// # Errors
+    /// When the file system has no locks.
+    pub fn alone(&self, kind: &str, key: &Digest, progress: &Progress, what: &str) -> Result<fs::File, Error> {
+        let path = self.cache_of("alone")?.join(Digest::of(format!("{kind} {key}")).hex());
+        let file = fs::OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
+        alone::lock(file.file(), progress, what)?;
+        Ok(file)
     }
 
     fn bytes_path(&self, kind: &str, key: &Digest) -> PathBuf {

@@ -41,6 +41,7 @@ use tempfile::TempDir;
 use crate::image::layer::{self, Layer};
 use crate::image::session::Session;
 use crate::image::store;
+use crate::io::alone;
 use crate::io::archive::{self, Attributes, Facts};
 use crate::io::digest::{Digest, HashingReader, Mismatch};
 use crate::io::explain::{ErrorKind, Explain, Explanation};
@@ -538,7 +539,10 @@ impl Workshop {
             let lock = fs::File::create(folder.join("lock"))?.into_parts().0;
             match sharing {
                 Sharing::Shared => lock.lock_shared()?,
-                Sharing::Locked => lock.lock()?,
+                Sharing::Locked => {
+                    let whom = format!("another build, which uses the cache {key}");
+                    alone::lock(&lock, &self.session.progress, &whom)?;
+                }
                 Sharing::Private if lock.try_lock().is_err() => continue,
                 Sharing::Private => {}
             }
