@@ -203,7 +203,9 @@ pub fn build(session: &Session, input: &Input, platform: Platform, ledger: &Ledg
         check_libraries(session, input, locked, platform, &needs)?;
         match environment {
             Environment::Known(layers) => Ok(layers),
-            Environment::Installed { installed, key } => python_layers(session, toolchain, target, &installed, &key),
+            Environment::Installed { installed, key, _alone } => {
+                python_layers(session, toolchain, target, &installed, &key)
+            }
         }
     };
     // Packages are installed while the base is put together.
@@ -367,8 +369,13 @@ enum Environment {
         installed: Installed,
         /// Of all that goes into its layers.
         key: Digest,
+        /// Nobody else installs them meanwhile.
+        _alone: fs::File,
     },
 }
+
+/// What the layers of Python environments are remembered as.
+const PYTHON_LAYERS: &str = "python-layers";
 
 /// The layers of the Python environment where they were made before, else its packages; and the libraries that it needs
 /// of the layers below it.
@@ -381,9 +388,15 @@ fn environment(
     let Target { python, platform, glibc } = target;
     let interpreter = locked.base.interpreter(*python);
     let key = layer::key(&("python", INSTALLATION, &interpreter, platform, glibc, &locked.python));
-    let layers: Option<Vec<Layer>> = session.store.cached("python-layers", &key);
-    let needs = libraries::known(session, target, &locked.python);
-    let (layers, needs) = match (layers, needs) {
+    let known = || -> (Option<Vec<Layer>>, _) {
+        (session.store.cached(PYTHON_LAYERS, &key), libraries::known(session, target, &locked.python))
+    };
+    if let (Some(layers), Some(needs)) = known() {
+        return Ok((Environment::Known(layers), needs));
+    }
+    let whom = "another build, which installs the same packages";
+    let alone = session.store.alone(PYTHON_LAYERS, &key, &session.progress, whom).map_err(layer::Error::from)?;
+    let (layers, needs) = match known() {
         (Some(layers), Some(needs)) => return Ok((Environment::Known(layers), needs)),
         either => either,
     };
@@ -399,7 +412,7 @@ fn environment(
     };
     let environment = match layers {
         Some(layers) => Environment::Known(layers),
-        None => Environment::Installed { installed, key },
+        None => Environment::Installed { installed, key, _alone: alone },
     };
     Ok((environment, needs))
 }
@@ -444,7 +457,7 @@ fn python_layers(
         Making::Compressed | Making::Both => format!("Compressed Python packages to {size} MB"),
     });
     let blobs = layers.iter().map(|layer| layer.digest).collect();
-    session.store.cache("python-layers", key, &layers, blobs).map_err(layer::Error::from)?;
+    session.store.cache(PYTHON_LAYERS, key, &layers, blobs).map_err(layer::Error::from)?;
     Ok(layers)
 }
 

@@ -14,8 +14,8 @@ use crate::build::adopt;
 use crate::build::fit::{self, Fit};
 use crate::bundle::import::analytics::{self, Archive};
 use crate::formats::diagnostic::{Diagnostics, Json};
-use crate::io::atomic;
 use crate::io::explain::quoted;
+use crate::io::{alone, atomic};
 use crate::project::Project;
 use crate::project::address::Address;
 use crate::project::init::proposal::Proposal;
@@ -94,6 +94,11 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let mut found = Diagnostics::new();
     let project = path.clone();
     let name = name.or_else(|| init::name_of(&path));
+    // Another one that begins here comes first, or waits.
+    let there = path.is_dir().then(|| fs::File::open(&path)).transpose()?;
+    if let Some(there) = &there {
+        alone::lock(there.file(), &context.progress(), "another process, which begins a project here")?;
+    }
     let address = from.as_deref().and_then(Path::to_str).and_then(|text| text.parse::<Address>().ok());
     let made = match address.filter(Address::is_remote) {
         Some(address) => {

@@ -515,23 +515,17 @@ pub fn blob(
     size: u64,
     task: &Task,
 ) -> Result<(), Error> {
-    if session.store.has_blob(digest) {
+    let alone = session.store.alone_with(digest, size, &session.progress).map_err(|source| kept(url, source))?;
+    let Some(_alone) = alone else {
         task.advance(size);
         return Ok(());
-    }
+    };
     let client = &session.client;
     let secrets = secrets(credentials);
     let transfer = Transfer::new(client, size, 0, |request| {
         success(url, client.follow(url, request, &secrets, Redirects::Anywhere)?)
     });
-    session.store.put_blob(&mut task.reading(transfer), digest, size).map_err(|source| {
-        let keep = |source| Error::Keep { url: shown(url), source };
-        match source {
-            // What went through the reader is said as what it was.
-            store::Error::Io(error) => carried(error).unwrap_or_else(|error| keep(store::Error::Io(error))),
-            source => keep(source),
-        }
-    })
+    session.store.put_blob(&mut task.reading(transfer), digest, size).map_err(|source| kept(url, source))
 }
 
 /// The answer, if it is the content of `url`.

@@ -1,6 +1,7 @@
 //! Blobs: bytes under the name of their digest.
 
 use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
 use fs_err as fs;
@@ -104,8 +105,9 @@ impl Store {
             Err(std::fs::TryLockError::WouldBlock) => false,
             Err(std::fs::TryLockError::Error(error)) => return Err(error.into()),
         };
-        // It may have become a blob before the lock was had.
-        if !is_alone || !path.exists() {
+        // It may have become a blob before the lock was had, and another one be where it was.
+        let is_it = |there: std::fs::Metadata| file.metadata().is_ok_and(|file| there.ino() == file.ino());
+        if !is_alone || !path.metadata().is_ok_and(is_it) {
             return self.blob_writer();
         }
         if file.metadata()?.len() > size {

@@ -18,6 +18,9 @@ pub(super) struct Record<T> {
     value: T,
 }
 
+/// That a blob is to be fetched, and nobody else does so meanwhile.
+pub struct Fetching(#[expect(dead_code, reason = "it is a lock")] Option<fs::File>);
+
 impl Store {
     /// What came out of work of the kind `kind` on the input `key`, if it is known and its blobs are all there.
     /// One that cannot be read is none.
@@ -69,6 +72,25 @@ impl Store {
         let file = fs::OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
         alone::lock(file.file(), progress, what)?;
         Ok(file)
+    }
+
+    /// The same for fetching a blob: none where another process has done so, or it was there. Small ones are fetched twice sooner
+    /// than waited for.
+    ///
+    /// # Errors
+    /// As [`Store::alone`].
+    pub fn alone_with(&self, digest: &Digest, size: u64, progress: &Progress) -> Result<Option<Fetching>, Error> {
+        /// Bytes.
+        const SMALL: u64 = 4 << 20;
+        let is_there = || self.has_blob(digest);
+        if is_there() {
+            return Ok(None);
+        }
+        if size < SMALL {
+            return Ok(Some(Fetching(None)));
+        }
+        let lock = self.alone("blob", digest, progress, "another process, which fetches the same")?;
+        Ok((!is_there()).then_some(Fetching(Some(lock))))
     }
 
     fn bytes_path(&self, kind: &str, key: &Digest) -> PathBuf {

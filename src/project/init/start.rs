@@ -49,7 +49,7 @@ pub struct Started {
 }
 
 /// Makes a project: writes manifest, function and requirements into a folder, as far as they are not there, and brings the
-/// model there. What is wrong with the model goes to `found`.
+/// model there. What is wrong with the model goes to `found`. Nobody else may do so in a folder that is there.
 ///
 /// # Errors
 /// When there is a manifest already, the model is not there or refused, or the disk says no; then nothing is left of what
@@ -66,7 +66,9 @@ pub fn start(start: &Start, found: &mut Diagnostics) -> Result<Started, Error> {
 
 fn begin(start: &Start, found: &mut Diagnostics) -> Result<Started, Error> {
     let folder = &start.folder;
-    is_free(folder)?;
+    if let Some(name) = NAMES.iter().find(|name| folder.join(name).exists()) {
+        return Err(Error::Already(folder.join(name)));
+    }
     let models = match &start.model {
         Some(model) => vec![one(model, folder)?],
         None if folder.is_dir() => itself(folder)?,
@@ -95,10 +97,6 @@ fn begin(start: &Start, found: &mut Diagnostics) -> Result<Started, Error> {
     }
     plan.root.clone_from(&start.root);
     if is_there {
-        // Another one that begins here has either done so, or waits.
-        let lock = fs::File::open(folder)?;
-        lock.file().lock()?;
-        is_free(folder)?;
         return fill(folder, folder, &plan, &name, start);
     }
     let mut above = Undo::default();
@@ -106,14 +104,6 @@ fn begin(start: &Start, found: &mut Diagnostics) -> Result<Started, Error> {
     let started = atomic::folder(folder, |made| fill(made, folder, &plan, &name, start))?;
     above.is_done = true;
     Ok(started)
-}
-
-/// Whether nobody has begun a project here.
-fn is_free(folder: &Path) -> Result<(), Error> {
-    match NAMES.iter().map(|name| folder.join(name)).find(|path| path.exists()) {
-        Some(manifest) => Err(Error::Already(manifest)),
-        None => Ok(()),
-    }
 }
 
 /// The model that a person names.
