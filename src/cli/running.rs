@@ -17,7 +17,7 @@ use crate::image::session::Session;
 use crate::io::explain::quoted;
 use crate::io::size;
 use crate::project::manifest::{Manifest, Resources};
-use crate::run::container::{self, Container, Life, Limits, LogReader, PassedOn, Publish, Way};
+use crate::run::container::{self, Container, Limits, LogReader, PassedOn, Publish, Way};
 use crate::run::devices::{self, Devices, Specifications};
 use crate::run::ended::EndedLogs;
 use crate::run::service::{
@@ -257,7 +257,7 @@ pub fn launch(
     }
     let started = Instant::now();
     let refusals = Refusals::new(options.read_only);
-    let container = match run::start(session, &built.name, &built.image, &options, Life::Tied) {
+    let container = match run::start(session, &built.name, &built.image, &options) {
         Err(run::Error::Container(container::Error::Start(container::Failure::Address {
             in_use: true,
             address,
@@ -265,7 +265,7 @@ pub fn launch(
         }))) if movable => {
             say_moved(context, address);
             options.publish = vec![run::any_port(run::port(&built.image, &options.env))];
-            run::start(session, &built.name, &built.image, &options, Life::Tied)?
+            run::start(session, &built.name, &built.image, &options)?
         }
         container => container?,
     };

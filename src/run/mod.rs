@@ -34,9 +34,7 @@ use crate::io::archive::Stack;
 use crate::io::content::Content;
 use crate::io::explain::{ErrorKind, Explain, Explanation};
 use crate::io::progress::Unit;
-use container::{
-    Container, Containers, Engine, Launcher, Life, Limits, Mount, Name, Network, Publish, Spec, Way, engine,
-};
+use container::{Container, Containers, Engine, Launcher, Limits, Mount, Name, Network, Publish, Spec, Way, engine};
 use devices::Devices;
 use user::User;
 use volume::Volume;
@@ -174,13 +172,7 @@ pub fn containers(session: &Session) -> std::io::Result<Containers> {
 ///
 /// # Errors
 /// When a layer cannot be had, or no container be started.
-pub fn start(
-    session: &Session,
-    image_name: &ImageName,
-    image: &Image,
-    options: &Options,
-    life: Life,
-) -> Result<Container, Error> {
+pub fn start(session: &Session, image_name: &ImageName, image: &Image, options: &Options) -> Result<Container, Error> {
     let host = crate::image::oci::platform::Platform::host().map(|host| host.to_string()).unwrap_or_default();
     if image.platform().to_string() != host {
         return Err(Error::Platform { image: image.platform().to_string(), host });
@@ -261,7 +253,7 @@ pub fn start(
     if let Err(error) = containers.sweep() {
         session.progress.detail(format!("what killed commands have left stays: {error}"));
     }
-    Ok(containers.start(&spec, life)?)
+    Ok(containers.start(&spec)?)
 }
 
 /// The variables, each once: of two with one name, the later one counts. (Of two in an environment, programs take either.)

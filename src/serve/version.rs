@@ -31,7 +31,7 @@ use crate::io::explain::{Explain, Explanation, with_causes};
 use crate::io::size;
 use crate::project::manifest::Manifest;
 use crate::project::manifest::deploy::Strategy;
-use crate::run::container::{self, Container, Life, Limits};
+use crate::run::container::{self, Container, Limits};
 use crate::run::devices::{self, Devices, Specifications};
 use crate::run::ended::EndedLogs;
 use crate::run::{self, Options, volume};
@@ -607,7 +607,7 @@ impl Version {
             keep: false,
             labels: [(run::MODEL.to_owned(), self.name.to_string())].into(),
         };
-        Ok(run::start(&session, &self.record.name, &image, &options, Life::Tied)?)
+        Ok(run::start(&session, &self.record.name, &image, &options)?)
     }
 }
 

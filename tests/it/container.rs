@@ -17,7 +17,7 @@ use crate::home::{self, wait_until};
 use ekiben::io::explain::Explain as _;
 use ekiben::io::progress::Progress;
 use ekiben::run::container::{
-    Containers, Engine, Error, Failure, Launcher, Life, Mount, Name, Network, Output, Publish, Spec, Status, engine,
+    Containers, Engine, Error, Failure, Launcher, Mount, Name, Network, Output, Publish, Spec, Status, engine,
 };
 
 mod ways;
@@ -362,7 +362,7 @@ fn a_file_that_its_user_may_not_read_is_named() {
     std::fs::set_permissions(&weights, Permissions::from_mode(0o000)).unwrap();
     let mut spec = shell("true");
     spec.mounts = vec![Mount { source: weights.clone(), target: "/w".into(), writable: false }];
-    let error = home.containers.start(&spec, Life::Tied).unwrap_err();
+    let error = home.containers.start(&spec).unwrap_err();
     assert!(matches!(&error, Error::Unreadable { path, .. } if *path == weights), "{error:?}");
     assert!(error.explain().hint.is_some_and(|hint| hint.contains("chmod")), "{error:?}");
     assert_eq!(home.containers.list().unwrap().len(), 0);
@@ -374,7 +374,7 @@ fn a_program_that_cannot_run_is_named() {
         [("nonesuch", "no such program"), ("/etc/passwd", "not executable"), ("/etc", "a folder")]
     {
         let home = home();
-        match home.containers.start(&spec(&[program]), Life::Tied) {
+        match home.containers.start(&spec(&[program])) {
             Err(Error::Start(Failure::Command { why, .. })) => assert!(why.contains(expected), "{why}"),
             other => panic!("{other:?}"),
         }
@@ -415,8 +415,9 @@ fn ask(address: SocketAddr) -> String {
 #[test]
 fn published_ports_answer_until_the_end_and_two_run_at_once() {
     let home = home();
-    let mut one = home.containers.start(&server("one"), Life::Tied).unwrap();
-    let two = home.containers.start(&server("two"), Life::Detached).unwrap();
+    let mut one = home.containers.start(&server("one")).unwrap();
+    let mut two = home.containers.start(&server("two")).unwrap();
+    two.let_go();
     let address = |state: ekiben::run::container::State| state.published[0].host;
     let (first, second) = (address(one.state().unwrap()), address(two.state().unwrap()));
     assert_eq!((ask(first).as_str(), ask(second).as_str()), ("one", "two"));
@@ -425,7 +426,7 @@ fn published_ports_answer_until_the_end_and_two_run_at_once() {
 
     let mut taken = server("three");
     taken.network = Network::Isolated { publish: vec![Publish { host: first, container: 3000 }], ways: Vec::new() };
-    match home.containers.start(&taken, Life::Tied) {
+    match home.containers.start(&taken) {
         Err(Error::Start(Failure::Address { address, in_use: true, .. })) => assert_eq!(address, first),
         other => panic!("{other:?}"),
     }
@@ -450,7 +451,7 @@ fn half_closed_connections_get_their_whole_answer() {
         publish: vec![Publish { host: ([127, 0, 0, 1], 0).into(), container: 3000 }],
         ways: Vec::new(),
     };
-    let container = home.containers.start(&spec, Life::Tied).unwrap();
+    let container = home.containers.start(&spec).unwrap();
     let address = container.state().unwrap().published[0].host;
     let sent = vec![b'x'; 8 << 20];
     let deadline = Instant::now() + crate::home::PATIENCE;
@@ -470,8 +471,9 @@ fn sigterm_lets_it_end_and_nothing_of_its_log_is_lost() {
     let mut spec = shell("trap 'echo bye; exit 3' TERM; echo up; while true; do sleep 0.05; done");
     spec.keep = true;
     spec.name = Name::Exactly("kept".to_owned());
-    let mut container = home.containers.start(&spec, Life::Detached).unwrap();
-    assert!(matches!(home.containers.start(&spec, Life::Tied), Err(Error::NameTaken { .. })));
+    let mut container = home.containers.start(&spec).unwrap();
+    container.let_go();
+    assert!(matches!(home.containers.start(&spec), Err(Error::NameTaken { .. })));
     assert!(
         matches!(home.containers.get("keep"), Err(Error::NoContainer { similar: Some(name), .. }) if name == "kept")
     );
@@ -508,8 +510,7 @@ fn sigterm_lets_it_end_and_nothing_of_its_log_is_lost() {
 fn a_long_log_comes_whole() {
     let mut said = 0;
     let home = home();
-    let mut container =
-        home.containers.start(&shell("dd if=/dev/zero bs=1M count=20 2> /dev/null; exit 4"), Life::Tied).unwrap();
+    let mut container = home.containers.start(&shell("dd if=/dev/zero bs=1M count=20 2> /dev/null; exit 4")).unwrap();
     let exit = container.wait(&mut |piece| said += piece.len()).unwrap();
     assert_eq!((said, exit.code), (20 << 20, 4));
 }
@@ -538,7 +539,8 @@ fn a_killed_supervisor_takes_all_with_it_and_the_next_sweep_tidies() {
         ways: Vec::new(),
     };
     spec.limits.memory = Some(64 << 20);
-    let container = home.containers.start(&spec, Life::Detached).unwrap();
+    let mut container = home.containers.start(&spec).unwrap();
+    container.let_go();
     let address = container.state().unwrap().published[0].host;
     let is_there = format!("sleep\0{marker}");
     wait_until("the container runs", || somebody_runs(&is_there));
@@ -578,7 +580,7 @@ fn starter() {
     let Some(folder) = std::env::var_os("EKIBEN_TEST_STARTER") else { return };
     let launcher = Launcher::program(std::env::var_os("EKIBEN_TEST_PROGRAM").unwrap());
     let containers = Containers::new(Path::new(&folder), launcher, Progress::silent());
-    let mut container = containers.start(&shell(&std::env::var("EKIBEN_TEST_SCRIPT").unwrap()), Life::Tied).unwrap();
+    let mut container = containers.start(&shell(&std::env::var("EKIBEN_TEST_SCRIPT").unwrap())).unwrap();
     let signals = container.pass_on_signals().unwrap();
     let exit = container.wait(&mut |piece| std::io::stdout().write_all(piece).unwrap()).unwrap();
     println!("received {:?}", signals.received());
@@ -651,7 +653,8 @@ fn the_oci_runtimes_run_it_too() {
         let home = home();
         let marker = format!("{}.125", 70_000 + std::process::id());
         spec.args = vec!["sleep".to_owned(), marker.clone()];
-        let container = home.containers.start(&spec, Life::Detached).unwrap();
+        let mut container = home.containers.start(&spec).unwrap();
+        container.let_go();
         let is_there = format!("sleep\0{marker}");
         wait_until("the container runs", || somebody_runs(&is_there));
         let supervisor = nix::unistd::Pid::from_raw(supervisor(&container, &home));
@@ -710,7 +713,7 @@ fn podman_runs_it_too() {
 
     let marker = format!("{}.75", 70_000 + std::process::id());
     spec.args = ["/bin/busybox", "sleep", &marker].map(str::to_owned).to_vec();
-    let container = home.containers.start(&spec, Life::Tied).unwrap();
+    let container = home.containers.start(&spec).unwrap();
     let is_there = format!("sleep\0{marker}");
     let supervisor = nix::unistd::Pid::from_raw(supervisor(&container, &home));
     wait_until("the container runs", || somebody_runs(&format!("/bin/busybox\0{is_there}")));
@@ -738,7 +741,7 @@ fn where_user_namespaces_are_switched_off_that_is_said() {
         assert!(status.success());
         return;
     }
-    match home().containers.start(&shell("true"), Life::Tied) {
+    match home().containers.start(&shell("true")) {
         Err(Error::Start(failure @ Failure::NoSandbox { .. })) => {
             assert!(failure.to_string().contains("user.max_user_namespaces is 0"), "{failure}");
             assert!(failure.explain().hint.is_some_and(|hint| hint.contains("sysctl")), "{failure}");
@@ -770,7 +773,7 @@ fn start_times() {
     };
     median("until the program runs", &|| {
         let start = Instant::now();
-        let mut container = home.containers.start(&spec(&["true"]), Life::Tied).unwrap();
+        let mut container = home.containers.start(&spec(&["true"])).unwrap();
         let time = start.elapsed();
         container.wait(&mut |_| {}).unwrap();
         time

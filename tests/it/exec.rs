@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use ekiben::io::progress::Progress;
-use ekiben::run::container::{Container, Containers, Launcher, Life, Mount, Name, Spec};
+use ekiben::run::container::{Container, Containers, Launcher, Mount, Name, Spec};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::termios::{LocalFlags, tcgetattr};
 use nix::unistd::Pid;
@@ -532,7 +532,7 @@ fn library_container(home: &Home, root: &Path, args: &[&str], change: impl FnOnc
     let mut spec = Spec::new(Name::Exactly("box".to_owned()), vec![root.to_owned()], args);
     spec.keep = true;
     change(&mut spec);
-    containers.start(&spec, Life::Tied).unwrap()
+    containers.start(&spec).unwrap()
 }
 
 #[test]

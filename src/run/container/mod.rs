@@ -127,15 +127,6 @@ pub struct Output {
     pub stderr: Vec<u8>,
 }
 
-/// Who looks after a container.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Life {
-    /// This process: the container is stopped when it ends, however it ends.
-    Tied,
-    /// Nobody: the container runs until it ends or is stopped.
-    Detached,
-}
-
 /// The program that becomes a supervisor: one whose `main` begins with [`take_over`].
 #[derive(Clone, Debug)]
 pub struct Launcher {
@@ -212,18 +203,19 @@ impl Containers {
         Self { folder, launcher, progress }
     }
 
-    /// Starts a container, and returns when its program runs.
+    /// Starts a container, and returns when its program runs. It is stopped when this process ends, however it ends, unless it
+    /// was let go ([`Container::let_go`]).
     ///
     /// # Errors
     /// See [`Error`]; nothing stays then.
-    pub fn start(&self, spec: &Spec, life: Life) -> Result<Container, Error> {
+    pub fn start(&self, spec: &Spec) -> Result<Container, Error> {
         for mount in &spec.mounts {
             readable(&mount.source, spec.user)?;
         }
         let (name, folder, lock) = self.make_folder(&spec.name)?;
         let launcher = self.launcher.clone();
         let mut container = Container { name, folder, launcher, _lock: lock, process: None, tie: None };
-        let started = self.launch(spec, life, &mut container);
+        let started = self.launch(spec, &mut container);
         match started {
             Ok(()) => {
                 for warning in container.state()?.warnings {
@@ -244,7 +236,7 @@ impl Containers {
     /// When it cannot be started. A program that fails is no error, but in [`Output::exit`].
     pub fn run_to_end(&self, spec: &Spec) -> Result<Output, Error> {
         let spec = Spec { output: Streams::Separate, keep: false, ..spec.clone() };
-        let mut container = self.start(&spec, Life::Tied)?;
+        let mut container = self.start(&spec)?;
         let (exit, _) = container.end(&mut |_| {})?;
         let read = |name: &str| fs::read(container.folder.join(name));
         let output = Output { exit, stdout: read("stdout")?, stderr: read("stderr")? };
@@ -415,7 +407,7 @@ impl Containers {
         Ok((name, folder, lock))
     }
 
-    fn launch(&self, spec: &Spec, life: Life, container: &mut Container) -> Result<(), Error> {
+    fn launch(&self, spec: &Spec, container: &mut Container) -> Result<(), Error> {
         let folder = &container.folder;
         let mut spec = spec.clone();
         for layer in &mut spec.lower {
@@ -451,19 +443,13 @@ impl Containers {
         state::write(&folder.join("spec.json"), &spec)?;
         Record { state, cgroup: cgroup::Cgroup::default(), process: None, manager }.save_to(folder)?;
 
-        let (tie, tied) = match life {
-            Life::Tied => {
-                let (reader, writer) = io::pipe()?;
-                (Some(writer), Stdio::from(reader))
-            }
-            Life::Detached => (None, Stdio::null()),
-        };
+        let (tied, tie) = io::pipe()?;
         let trouble = folder.join("trouble");
         let mut process = Command::new(&self.launcher.program)
             .args([OsString::from(COMMAND), folder.into()])
             // libcontainer would hand on what systemd handed to us.
             .env_remove("LISTEN_FDS")
-            .stdin(tied)
+            .stdin(Stdio::from(tied))
             .stdout(Stdio::piped())
             .stderr(fs::File::create(&trouble)?.into_parts().0)
             .spawn()?;
@@ -471,7 +457,7 @@ impl Containers {
         if let Some(stdout) = process.stdout.take() {
             io::BufReader::new(stdout).read_line(&mut said)?;
         }
-        container.tie = tie;
+        container.tie = Some(tie);
         if said.is_empty() {
             process.wait()?;
             return match Record::load_from(folder)?.state.status {
@@ -665,7 +651,7 @@ impl Container {
         Ok(Inquiry { supervisor: self.supervisor()? })
     }
 
-    /// Lets it run when this process ends: from now on nobody looks after it ([`Life::Detached`]).
+    /// Lets it run when this process ends: from now on nobody looks after it.
     pub fn let_go(&mut self) {
         if let Some(mut tie) = self.tie.take() {
             // Nobody reads it where the supervisor has ended.

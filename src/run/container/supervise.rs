@@ -313,7 +313,7 @@ fn attend(
             vec![PollFd::new(handle.as_fd(), PollFlags::POLLIN), PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
         waiting.extend(output.iter().map(|(pipe, _)| PollFd::new(pipe.as_fd(), PollFlags::POLLIN)));
         if tied {
-            // A pipe that is closed is told of unasked; /dev/null, of a container that nobody looks after, never is.
+            // A pipe that is closed is told of unasked.
             waiting.push(PollFd::new(starter.as_fd(), PollFlags::empty()));
         }
         match poll(&mut waiting, timeout) {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::{Home, engines, home, shell};
 use crate::home::wait_until;
-use ekiben::run::container::{Container, Error, Failure, Life, Network, Output, Publish, Spec};
+use ekiben::run::container::{Container, Error, Failure, Network, Output, Publish, Spec};
 
 fn with_ways(script: &str, ways: &[String]) -> Spec {
     let mut spec = shell(script);
@@ -111,7 +111,7 @@ fn what_connects_has_no_rights_and_nothing_of_the_container() {
     let port = server("127.0.0.1", "here");
     let home = home();
     let ways = [format!("127.0.0.1:{port}")];
-    let container = home.containers.start(&with_ways("sleep 60", &ways), Life::Tied).unwrap();
+    let container = home.containers.start(&with_ways("sleep 60", &ways)).unwrap();
     let supervisor = super::supervisor(&container, &home);
     let children = std::fs::read_to_string(format!("/proc/{supervisor}/task/{supervisor}/children")).unwrap();
     let mine = std::fs::read_link("/proc/self/ns/net").unwrap();
@@ -241,7 +241,7 @@ fn a_way_to_nobody_is_told_of_and_leads_on_when_somebody_comes() {
         port = address.port()
     );
     let home = home();
-    let container = home.containers.start(&with_ways(&script, &ways), Life::Tied).unwrap();
+    let container = home.containers.start(&with_ways(&script, &ways)).unwrap();
     let refused = format!("ekiben: {address} cannot be reached from this machine: Connection refused\n");
     wait_until("a word of it", || log(&container).contains(&refused));
     wait_until("a word of the name", || log(&container).contains("ekiben: nobody.invalid:5672 cannot be reached"));
@@ -270,14 +270,14 @@ fn a_way_that_cannot_be_is_an_error() {
     if let Network::Isolated { publish, .. } = &mut spec.network {
         publish.push(Publish { host: ([127, 0, 0, 1], 0).into(), container: 3000 });
     }
-    match home.containers.start(&spec, Life::Tied).map(drop) {
+    match home.containers.start(&spec).map(drop) {
         Err(Error::Start(Failure::Way { way, hint: Some(hint), .. })) => {
             assert_eq!((way.as_str(), hint.contains("PORT=3001")), ("broker:3000", true));
         }
         other => panic!("{other:?}"),
     }
     let many: Vec<_> = (1..100).map(|port| format!("broker:{port}")).collect();
-    match home.containers.start(&with_ways("true", &many), Life::Tied).map(drop) {
+    match home.containers.start(&with_ways("true", &many)).map(drop) {
         Err(Error::Start(Failure::Way { why, .. })) => assert!(why.contains("up to 35"), "{why}"),
         other => panic!("{other:?}"),
     }
