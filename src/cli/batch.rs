@@ -109,8 +109,8 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let mut running = match running::start(context, &session, &built, gate.as_ref(), options, false) {
         Ok(running) => running,
         Err(failure) => {
-            // What is empty goes again.
-            batch.end()?;
+            // What is empty goes again; why it did not start is what counts.
+            let _ = batch.end();
             return Err(failure);
         }
     };
@@ -118,10 +118,10 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     // The records that are under way are answered first.
     running.be_patient();
     let followed = running.follow(context, &mut |line| counted.takes(line));
-    let output = batch.end()?;
+    let ended = batch.end();
     let advice = "what is answered is kept where there is anything: `--resume` goes on";
     let exit = followed.map_err(|failure| failure.or_hint(advice))?;
-    let Some(output) = output else {
+    let Some(output) = ended? else {
         context.printer.advise(advice);
         return Ok(Exit::Container(exit.code));
     };
