@@ -120,7 +120,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
             running::invite(context, running.service.url(), built.manifest.as_ref());
         }
         // Until it is let go, it ends with this process.
-        running.signals = None;
+        running.let_signals_be(context)?;
         let name = running.container.name();
         context.printer.advise(&format!("`ekiben logs --follow {name}` shows its log, `ekiben stop {name}` stops it"));
         let (name, address) = (running.container.name().to_owned(), running.service.url().to_owned());

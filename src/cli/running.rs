@@ -180,7 +180,7 @@ pub struct Running {
     last: Option<RequestId>,
     /// Something went wrong that its log may tell of.
     has_failed: bool,
-    /// Signals to this process are for it; none where who started it hears them.
+    /// Signals to this process are for it, until it has ended; none where who started it hears them.
     pub signals: Option<PassedOn>,
 }
 
@@ -229,7 +229,7 @@ impl Refusals {
 /// Starts the image, once it has passed `gate`. Where the wanted address is taken and `movable` is set, another one is found.
 ///
 /// A signal that comes before ends this process, and with it what it has begun. From now on until the service is gone, it ends
-/// the container, and whatever waits for that fails with [`Failure::interrupted`].
+/// the container, and whatever waits for that fails with [`Failure::interrupted`]. After that one ends this process again.
 pub fn start(
     context: &Context,
     session: &Session,
@@ -238,9 +238,7 @@ pub fn start(
     options: Options,
     movable: bool,
 ) -> Result<Running, Failure> {
-    let running = launch(context, session, built, gate, options, movable)?;
-    let signals = Some(running.container.pass_on_signals()?);
-    Ok(Running { signals, ..running })
+    begin(context, session, built, gate, options, movable, true)
 }
 
 /// The same for who hears signals itself.
@@ -249,8 +247,20 @@ pub fn launch(
     session: &Session,
     built: &Built,
     gate: Option<&Gate>,
+    options: Options,
+    movable: bool,
+) -> Result<Running, Failure> {
+    begin(context, session, built, gate, options, movable, false)
+}
+
+fn begin(
+    context: &Context,
+    session: &Session,
+    built: &Built,
+    gate: Option<&Gate>,
     mut options: Options,
     movable: bool,
+    passes_signals: bool,
 ) -> Result<Running, Failure> {
     if let Some(gate) = gate {
         policy::judge_built(session, gate, built)?;
@@ -269,6 +279,8 @@ pub fn launch(
         }
         container => container?,
     };
+    // Before it is said that it runs.
+    let signals = passes_signals.then(|| container.pass_on_signals()).transpose()?;
     let address = match container.state()?.published.first() {
         Some(Publish { host, .. }) => *host,
         None => SocketAddr::from(([127, 0, 0, 1], run::port(&built.image, &options.env))),
@@ -291,7 +303,7 @@ pub fn launch(
         is_ours,
         last: None,
         has_failed: false,
-        signals: None,
+        signals,
     })
 }
 
@@ -309,6 +321,12 @@ impl Running {
     /// From now on a signal lets it end in its own time.
     pub fn be_patient(&self) {
         self.signals.iter().for_each(PassedOn::be_patient);
+    }
+
+    /// From now on a signal ends this process. Fails where one has come, once nothing of it is left.
+    pub fn let_signals_be(&mut self, context: &Context) -> Result<(), Failure> {
+        self.signals.iter_mut().for_each(PassedOn::end);
+        self.unless_interrupted(context)
     }
 
     /// Fails where a signal has come, once nothing of it is left.
@@ -387,6 +405,7 @@ impl Running {
         if exit.out_of_memory {
             context.printer.warn("the kernel killed processes of the container, as it used up its memory");
         }
+        self.signals.iter_mut().for_each(PassedOn::end);
         self.received().map_or(Ok(exit), |signal| Err(Failure::interrupted(signal)))
     }
 
@@ -516,6 +535,7 @@ impl Running {
                 refusals.look_at(context, bytes);
             }
         })?;
+        self.signals.iter_mut().for_each(PassedOn::end);
         let Some(signal) = self.received() else { return Ok(()) };
         if self.ended_logs.is_none() {
             self.container.remove()?;

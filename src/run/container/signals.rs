@@ -81,6 +81,12 @@ impl PassedOn {
         TOLD.store(PATIENT as i32, Ordering::SeqCst);
     }
 
+    /// Signals to this process do what they did before. Those that came until now are known.
+    pub fn end(&mut self) {
+        drop(self.actions.take());
+        SUPERVISOR.store(0, Ordering::SeqCst);
+    }
+
     /// The number of the signal that came last, if one came.
     pub fn received(&self) -> Option<i32> {
         Some(RECEIVED.load(Ordering::SeqCst)).filter(|signal| *signal != 0)
@@ -89,8 +95,7 @@ impl PassedOn {
 
 impl Drop for PassedOn {
     fn drop(&mut self) {
-        drop(self.actions.take());
-        SUPERVISOR.store(0, Ordering::SeqCst);
+        self.end();
     }
 }
 
@@ -155,4 +160,23 @@ extern "C" fn hear(signal: libc::c_int) {
     // SAFETY: write(2) may be called in a handler; where the pipe is full, as many signals wait as anybody needs.
     unsafe { libc::write(pipe, (&raw const number).cast(), 1) };
     errno.set();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_came_until_the_end_is_known_and_what_comes_after_is_not_caught() {
+        let is_caught = || {
+            let status = std::fs::read_to_string("/proc/self/status").unwrap();
+            let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:\t")).unwrap();
+            u64::from_str_radix(caught, 16).unwrap() >> (Signal::SIGHUP as u32 - 1) & 1 == 1
+        };
+        let mut passed = PassedOn::to_nobody().unwrap();
+        assert_eq!((passed.received(), is_caught()), (None, true));
+        raise(Signal::SIGHUP).unwrap();
+        passed.end();
+        assert_eq!((passed.received(), is_caught()), (Some(Signal::SIGHUP as i32), false));
+    }
 }
