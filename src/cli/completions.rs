@@ -166,7 +166,7 @@ fn container_names(is_meant: impl Fn(&State) -> bool) -> Vec<CompletionCandidate
 
 /// The store, if there is one. Nothing is made for a shell that asks, and nothing said.
 fn session() -> Option<Session> {
-    let root = Store::default_root().ok().filter(|root| root.is_dir())?;
+    let root = Store::default_root().ok().filter(|root| Store::is_at(root))?;
     Some(Session {
         store: Store::open(&root).ok()?,
         progress: Progress::silent(),

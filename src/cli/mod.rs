@@ -306,7 +306,7 @@ impl Context {
 
     /// The same for who only looks at what is there: none where there is no store, which is not made for it.
     fn session_if_any(&self) -> Result<Option<Session>, Failure> {
-        if Store::default_root()?.try_exists().unwrap_or(true) { self.session().map(Some) } else { Ok(None) }
+        if Store::is_at(&Store::default_root()?) { self.session().map(Some) } else { Ok(None) }
     }
 
     /// Where events go.

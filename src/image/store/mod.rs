@@ -163,6 +163,11 @@ impl Store {
             .ok_or(Error::Homeless)
     }
 
+    /// Whether there is a store at `root`, or it cannot be known.
+    pub fn is_at(root: &Path) -> bool {
+        root.join("oci-layout").try_exists().unwrap_or(true)
+    }
+
     /// Opens the store at `root`, made if it is not there, and removes what killed processes left in it.
     /// Waits while another process prunes it.
     ///
