@@ -1,7 +1,7 @@
 //! The one gate through which output leaves the program.
 //!
 //! Results go to stdout, everything else to stderr. On a terminal there are colours and bars; elsewhere plain lines
-//! without control codes; with `--output json` results are JSON, and nothing but warnings and errors is said besides:
+//! without control codes; with `--output json` results are JSON, and so is each line of the little that is said besides:
 //! diagnostics are kept, and are part of the one document with which the program ends on stderr.
 
 use std::collections::HashMap;
@@ -38,7 +38,7 @@ const VERBS: usize = 12;
 const OTHERS: usize = VERBS + 16;
 
 /// How results are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Output {
     /// For people.
     Human,
@@ -215,8 +215,19 @@ impl Printer {
     /// Says why something is as it is, where more than usual is to be said.
     pub fn detail(&self, text: &str) {
         if self.verbosity >= Verbosity::Verbose {
-            self.line(&format!("{DIM}{:>VERBS$} {text}{DIM:#}", ""));
+            self.line(&match self.output {
+                Output::Human => format!("{DIM}{:>VERBS$} {text}{DIM:#}", ""),
+                Output::Json => serde_json::json!({ "detail": strip_str(text).to_string() }).to_string(),
+            });
         }
+    }
+
+    /// Shows a line of a container's log.
+    pub fn log(&self, line: &str) {
+        self.line(&match self.output {
+            Output::Human => format!("{DIM}{:>VERBS$}{DIM:#} {line}", "log"),
+            Output::Json => serde_json::json!({ "log": line }).to_string(),
+        });
     }
 
     /// Says what a person should know though all goes on.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::policy::{self, PolicyArgs};
-use super::printer::{DIM, NAME, Output, Time, plain};
+use super::printer::{NAME, Output, Time, plain};
 use super::{Context, Failure, completions};
 use crate::build::built::Built;
 use crate::build::gate::Gate;
@@ -660,7 +660,7 @@ pub fn readable_lines(context: &Context, lines: &[&str]) -> Vec<String> {
 /// Shows lines of a log on stderr.
 pub fn show_lines(context: &Context, lines: &[&str]) {
     for line in readable_lines(context, lines) {
-        context.printer.line(&format!("{DIM}{:>12}{DIM:#} {line}", "log"));
+        context.printer.log(&line);
     }
 }
 

@@ -396,9 +396,9 @@ fn a_closed_pipe_is_no_disaster() {
     ];
     for args in printing.iter().chain(&testing).chain(&["--help"]) {
         let args: Vec<_> = args.split(' ').collect();
-        let mut child = home.command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        drop(child.stdout.take());
-        let output = child.wait_with_output().unwrap();
+        let (nobody, writer) = std::io::pipe().unwrap();
+        drop(nobody);
+        let output = home.command(&args).stdout(writer).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.code() != Some(101) && !said.contains("panicked"), "{args:?}: {said}");
         assert!(!said.contains("error"), "{args:?}: {said}");
@@ -425,15 +425,40 @@ fn a_closed_pipe_is_no_disaster() {
 }
 
 #[test]
+fn all_that_is_said_beside_json_is_json() {
+    let home = Home::warm();
+    let tiny = home.tiny("tiny");
+    let code = fs::read_to_string(tiny.join("src/predict.py")).unwrap();
+    let code = code + "\nprint('\\x1b[1mimported')\nraise ValueError('no model')\n";
+    fs::write(tiny.join("src/predict.py"), code).unwrap();
+    let said = |args: &[&str], key: &str| {
+        let mut command = home.command([args, &["--output", "json"]].concat());
+        let err = ran(command.env("DOCKER_CONFIG", home.path("docker"))).err;
+        let lines: Vec<Value> = err.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+        assert!(lines.iter().any(|line| line[key].is_string()), "{args:?}: {err}");
+        err
+    };
+    let failed = said(&["test", "tiny"], "log");
+    assert!(failed.contains("imported") && failed.contains(r#"{"log":"ValueError: no model"}"#), "{failed}");
+    assert!(failed.lines().last().is_some_and(|last| last.starts_with(r#"{"error":"#)), "{failed}");
+    home.write("docker/config.json", r#"{"credsStore": "not-there"}"#);
+    said(&["pull", "127.0.0.1:1/x:1", "--verbose"], "detail");
+}
+
+#[test]
 fn a_store_that_cannot_be_is_named_and_looking_makes_none() {
     let home = Home::empty();
     home.tiny("tiny");
-    for store in ["/proc/none", &home.path("not/there")] {
+    fs::create_dir(home.path("empty")).unwrap();
+    for store in ["/proc/none", &home.path("not/there"), &home.path("empty")] {
         let run = |args: &[&str]| ran(home.command(args).env("EKIBEN_HOME", store));
         for args in ["images", "ps", "df"] {
             run(&[args]).ok();
         }
-        assert!(!Path::new(store).exists());
+        // A shell that asks for names.
+        ran(home.command(["--", "ekiben", "push", ""]).env("EKIBEN_HOME", store).env("EKIBEN_COMPLETE", "fish")).ok();
+        let is_empty = fs::read_dir(store).is_ok_and(|mut entries| entries.next().is_none());
+        assert!(is_empty || !Path::new(store).exists(), "{store}");
     }
     let unusable = ran(home.command(["build", "tiny"]).env("EKIBEN_HOME", "/proc/none")).ends(1);
     unusable.says("error: the store /proc/none cannot be used\ncause: ").says("hint: EKIBEN_HOME names another folder");
