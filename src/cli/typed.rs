@@ -28,8 +28,10 @@ struct Typed {
     /// Its script, made of that of the library.
     script: fn(&str) -> String,
     /// Answers it.
-    answer: fn(&mut Command, Vec<OsString>, Option<&Path>, &mut dyn Write) -> io::Result<()>,
+    answer: Answer,
 }
+
+type Answer = fn(&mut Command, Vec<OsString>, Option<&Path>, &mut dyn Write) -> io::Result<()>;
 
 impl EnvCompleter for Typed {
     fn name(&self) -> &'static str {
@@ -114,8 +116,7 @@ fn complete(
 ) -> io::Result<Vec<(String, Option<String>)>> {
     let index: usize =
         std::env::var("_CLAP_COMPLETE_INDEX").ok().and_then(|index| index.parse().ok()).unwrap_or_default();
-    let first = words.get(index).and_then(|word| word.as_bytes().first());
-    let is_quoted = matches!(first, Some(b'\'' | b'"'));
+    let first = words.get(index).and_then(|word| word.as_bytes().first()).copied();
     let mut words: Vec<OsString> = words.iter().map(meant).collect();
     // One that is not begun.
     if words.len() == index {
@@ -123,7 +124,7 @@ fn complete(
     }
     let found = engine::complete(command, words, index, folder)?.into_iter().map(|candidate| {
         let value = candidate.get_value().to_string_lossy();
-        (if is_quoted { value.into_owned() } else { typed(&value) }, candidate.get_help().map(ToString::to_string))
+        (typed(&value, first), candidate.get_help().map(ToString::to_string))
     });
     Ok(found.collect())
 }
@@ -144,18 +145,20 @@ fn meant(word: &OsString) -> OsString {
     OsString::from_vec(meant)
 }
 
-/// A word as it is typed. The `~` of a home stays.
-fn typed(value: &str) -> String {
+/// A word as it is typed behind `first`, which may be a quote. The `~` of a home stays.
+fn typed(value: &str, first: Option<u8>) -> String {
+    match first {
+        Some(b'\'') => return value.replace('\'', r"'\''"),
+        Some(b'"') => return escaped(value, |c| "\"\\$`".contains(c)),
+        _ => {}
+    }
     let (home, rest) = if value.starts_with("~/") { value.split_at(2) } else { ("", value) };
     let is_plain = |c: char| c.is_alphanumeric() || "_-./:=@+,%".contains(c);
-    let mut typed = home.to_owned();
-    for c in rest.chars() {
-        if !is_plain(c) {
-            typed.push('\\');
-        }
-        typed.push(c);
-    }
-    typed
+    home.to_owned() + &escaped(rest, |c| !is_plain(c))
+}
+
+fn escaped(text: &str, is_special: impl Fn(char) -> bool) -> String {
+    text.chars().flat_map(|c| is_special(c).then_some('\\').into_iter().chain([c])).collect()
 }
 
 #[cfg(test)]
@@ -179,12 +182,16 @@ mod tests {
     #[test]
     fn what_is_typed_means_the_word() {
         for word in ["iris:1.0", "~/my models/", "a'b\"c", "$(rm) `x` \\ ; & | *", "modèle (1).pkl", "--output=json"] {
-            let typed = typed(word);
-            assert_eq!(meant(&OsString::from(&typed)), word, "{typed}");
+            for quote in ["", "'", "\""] {
+                let typed = format!("{quote}{}", typed(word, quote.bytes().next()));
+                assert_eq!(meant(&OsString::from(&typed)), word, "{typed}");
+                // Whoever closes the quote has the same.
+                assert_eq!(meant(&OsString::from(typed + quote)), word);
+            }
         }
-        assert_eq!(typed("~/my models/"), r"~/my\ models/");
-        assert_eq!(typed("iris:1.0"), "iris:1.0");
+        assert_eq!(typed("~/my models/", None), r"~/my\ models/");
+        assert_eq!(typed("iris:1.0", None), "iris:1.0");
         // That is a file of this name, and no home.
-        assert_eq!(typed("~x/"), r"\~x/");
+        assert_eq!(typed("~x/", None), r"\~x/");
     }
 }

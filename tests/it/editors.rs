@@ -206,6 +206,7 @@ fn shells_complete_images_containers_projects_and_values() {
     home.tiny("project");
     home.build("project");
     home.tiny("my projects/one");
+    home.tiny("q'x");
     home.run(["run", "tiny:1", "--detach", "-p", "0", "--name", "named-by-me"]).ok();
     home.write("measurements.csv", "1\n");
     home.run(["data", "add", "measurements.csv"]).ok();
@@ -215,12 +216,17 @@ fn shells_complete_images_containers_projects_and_values() {
         home.write(&format!("scripts/{name}"), script);
     }
     let zsh = "fpath=(scripts/zfunc $fpath); autoload -U compinit; compinit -u -d scripts/dump; echo rea''dy<ENTER>";
-    for (shell, args, begin) in [
-        ("bash", &["--noprofile", "--norc", "-i"][..], "source scripts/bash; echo rea''dy<ENTER>"),
-        ("zsh", &["-f", "-i"], zsh),
-        ("fish", &["--no-config", "-i"], "source scripts/fish; echo rea''dy<ENTER>"),
+    for (shell, args, begin, within_quotes) in [
+        ("bash", &["--noprofile", "--norc", "-i"][..], "source scripts/bash; echo rea''dy<ENTER>", r"'q'\''x/"),
+        ("zsh", &["-f", "-i"], zsh, r"'q'\''x/"),
+        ("fish", &["--no-config", "-i"], "source scripts/fish; echo rea''dy<ENTER>", r"'q\'x/"),
     ] {
-        let typed = [(begin, "ready")].into_iter().chain(TYPED).map(|(typed, wanted)| format!("{typed}\t{wanted}\n"));
+        let within_quotes = ("ekiben test 'q<TAB>", within_quotes);
+        let typed = [(begin, "ready")]
+            .into_iter()
+            .chain(TYPED)
+            .chain([within_quotes])
+            .map(|(typed, wanted)| format!("{typed}\t{wanted}\n"));
         let typed = home.write("typed", typed.collect::<String>());
         let mut command = tool("python3");
         command
