@@ -55,7 +55,7 @@ kubernetes=$!
 
 cargo fmt --check
 # shellcheck disable=SC2046 # names of ours, without spaces
-shellcheck -S warning .ci/run $(grep -slE '^#!/bin/(ba)?sh' scripts/*)
+shellcheck -S warning .ci/run $(grep -slE '^#!/(usr/bin/env |bin/)(ba)?sh' scripts/*)
 scripts/deny
 # With the operator, which is no part of the program as it is installed; and the program as it is.
 cargo check --locked

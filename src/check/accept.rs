@@ -104,7 +104,6 @@ pub fn answers(path: &Path, asked: &Manifest, outcomes: &[Outcome]) -> io::Resul
 const BY_HAND: &str = "there is no safe way to write into this place of the manifest: write the answer by hand";
 
 /// Whether the answer may become what is expected.
-/// Whether the answer may become what is expected.
 ///
 /// # Errors
 /// Why it may not.

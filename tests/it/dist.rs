@@ -33,8 +33,15 @@ fn the_crate_has_all_that_it_is_built_from() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let listed = String::from_utf8(output.stdout).unwrap();
     let packed: Vec<_> = listed.lines().collect();
-    let tracked =
-        ran(tool("git").args(["ls-files", "src", "Cargo.lock", "README.md", "LICENSE-MIT", "LICENSE-APACHE"]));
+    let tracked = ran(tool("git").args([
+        "ls-files",
+        "src",
+        "schemas",
+        "Cargo.lock",
+        "README.md",
+        "LICENSE-MIT",
+        "LICENSE-APACHE",
+    ]));
     for file in tracked.ok().out.lines() {
         assert!(packed.contains(&file), "{file} is not in the crate");
     }
