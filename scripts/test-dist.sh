@@ -11,8 +11,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 dist=$(realpath "${1:?which folder?}")
 [ "$(id -u)" = 0 ] || { echo "only root can enter trees" >&2; exit 1; }
-for program in busybox umoci unshare; do
-    command -v $program >/dev/null || { echo "install busybox-static, umoci and util-linux" >&2; exit 1; }
+for program in busybox umoci unshare bc; do
+    command -v $program >/dev/null || { echo "install busybox-static, umoci, util-linux and bc" >&2; exit 1; }
 done
 # What a machine behind its own authority has in the environment.
 kept=$(env | grep -E '^(PIP_CERT|SSL_CERT_FILE|UV_DEFAULT_INDEX|https?_proxy|no_proxy)=' | grep -v ' ' | paste -sd' ' || true)
@@ -122,7 +122,7 @@ trial() {
 # In a tree: words of its shell.
 says_version="[ \"\$(ekiben --version)\" = \"ekiben $version\" ]"
 iris="ekiben test iris"
-no_compiler="! command -v cc gcc rustc cargo >/dev/null"
+no_compiler="for tool in cc gcc rustc cargo; do if command -v \$tool; then exit 1; fi; done"
 
 # Of the wheels the one for this machine is chosen by pip itself, which is asked for nothing else.
 wheel() { # PYTHON
@@ -164,7 +164,7 @@ for python in 3.9 3.10 3.11 3.12 3.13 3.14; do
     for tree in bullseye bookworm trixie sid; do
         if [ -e "$work/trees/$tree/usr/bin/python$python" ]; then where="$tree /usr/bin/python$python"; break; fi
     done
-    built=$(find "$pythons" -maxdepth 3 -path "*/$python.*/bin/python$python" 2>/dev/null | head -n 1)
+    built=$(find "$pythons" -maxdepth 3 -path "*/$python.*/bin/python$python" 2>/dev/null | head -n 1 || true)
     [ -n "$where" ] || [ -z "$built" ] || where="bookworm $built"
     if [ -z "$where" ]; then
         echo "| Python $python | wheel | not had here | |" | tee -a "$rows"
@@ -187,9 +187,11 @@ committed "$work/hooks"
 printf 'repos: [{repo: %s, rev: %s, hooks: [{id: ekiben-validate}]}]\n' "$work/hooks" \
     "$(git -C "$work/hooks" rev-parse HEAD)" >"$work/ci/.pre-commit-config.yaml"
 committed "$work/ci"
-in_ci() { (cd "$work/ci" && env -u EKIBEN_HOME HOME="$work/ci-home" RUNNER_TEMP="$work/runner" PATH="$work/tools/bin:/usr/bin:/bin" "$@"); }
+in_ci() { (cd "$work/ci" && env -u EKIBEN_HOME CI_PROJECT_DIR="$work/ci" HOME="$work/ci-home" RUNNER_TEMP="$work/runner" PATH="$work/tools/bin:/usr/bin:/bin" "$@"); }
 mkdir "$work/ci-home" "$work/runner"
-offline="env PIP_NO_INDEX=1 PIP_FIND_LINKS=$dist"
+# pip, too, takes a space for the end of a folder's name.
+ln -s "$dist" "$work/dist"
+offline="env PIP_NO_INDEX=1 PIP_FIND_LINKS=$work/dist"
 # shellcheck disable=SC2086 # words of its own
 trial "pre-commit" "\`language: python\`, without a network: installed" in_ci $offline pre-commit run --all-files
 trial "pre-commit" "the second time" in_ci pre-commit run --all-files
@@ -202,13 +204,13 @@ value = lambda name: given.get(name, str(inputs[name].get("default", "")))
 filled = lambda text: re.sub(r"\$(?:\{\{|\[\[) inputs\.(\w+) (?:\}\}|\]\])", lambda found: value(found[1]), text)
 if spec:
     (job,) = main.values()
-    steps = [{"run": "\n".join(job["before_script"] + job["script"])}]
+    steps = [{"run": "\n".join(job["before_script"] + job["script"]), "env": job["variables"]}]
 else:
     steps = [step for step in main["runs"]["steps"] if "run" in step]
 paths = pathlib.Path(os.environ["RUNNER_TEMP"], "path")
 paths.write_text("")
 for step in steps:
-    env = {name: filled(text) for name, text in step.get("env", {}).items()}
+    env = {name: os.path.expandvars(filled(text)) for name, text in step.get("env", {}).items()}
     path = ":".join([*paths.read_text().split(), os.environ["PATH"]])
     subprocess.run(["sh", "-ec", filled(step["run"])], check=True, env=os.environ | env | {"PATH": path, "GITHUB_PATH": str(paths)})
 PY
