@@ -691,7 +691,13 @@ impl Container {
             process.try_wait()?;
         }
         match self.supervisor() {
-            Ok(Some(_)) => return Err(Error::IsRunning { name: self.name.clone() }),
+            // It tidies up for a moment.
+            Ok(Some(supervisor)) => {
+                let is_live = self.state().is_ok_and(|state| state.is_live());
+                if is_live || !lifeline::ends_within(&supervisor, Duration::from_secs(10))? {
+                    return Err(Error::IsRunning { name: self.name.clone() });
+                }
+            }
             Ok(None) => {}
             Err(Error::NoContainer { .. }) => return Ok(()),
             Err(error) => return Err(error),
