@@ -484,7 +484,8 @@ mod tests {
         let ambiguous = store.put_bytes(&both).unwrap();
         assert!(matches!(Image::load(&store, &ambiguous), Err(Error::Malformed { .. })));
         store.tag(&"both".parse().unwrap(), Descriptor::of(MediaType::Manifest, &both)).unwrap();
-        let refused = store.prune(store::Reach::Unused, &|| Ok(Default::default()), store::Purpose::Remove);
+        let refused =
+            store.prune(store::Reach::Unused, &|| Ok(Default::default()), store::Purpose::Remove, &Progress::silent());
         assert!(matches!(refused, Err(store::Error::Damaged { .. })));
         assert_eq!(back.save(&store).unwrap().0, digest);
     }

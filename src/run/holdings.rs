@@ -29,14 +29,8 @@ pub fn prune(session: &Session, reach: Reach, purpose: Purpose) -> Result<Pruned
             Err(error) => return Err(error.into()),
         }
     }
-    if purpose == Purpose::Remove
-        && let others = session.store.others()?
-        && !others.is_empty()
-    {
-        session.progress.warn(format!("waiting for what uses the store: {}", others.join(", ")));
-    }
     let in_use = || containers.in_use().map_err(std::io::Error::other);
-    let mut pruned = session.store.prune(reach, &in_use, purpose).map_err(layer::Error::from)?;
+    let mut pruned = session.store.prune(reach, &in_use, purpose, &session.progress).map_err(layer::Error::from)?;
     of_containers.removed.into_iter().for_each(|removed| pruned.add(removed));
     Ok(pruned)
 }

@@ -73,7 +73,7 @@ mod tests {
         let online = session(home.path(), Network::Online);
         fetch(&online, &source, &packages).unwrap();
         let (reach, purpose) = (crate::image::store::Reach::Unused, crate::image::store::Purpose::Remove);
-        online.store.prune(reach, &|| Ok(Default::default()), purpose).unwrap();
+        online.store.prune(reach, &|| Ok(Default::default()), purpose, &online.progress).unwrap();
         drop(online);
         fetch(&session(home.path(), Network::Offline), &source, &packages).unwrap();
     }

@@ -112,6 +112,7 @@ enum SignedIdentity {
     MatchRepository,
     ExactReference { docker_reference: String },
     ExactRepository { docker_repository: String },
+    RemapIdentity { prefix: String, signed_prefix: String },
 }
 
 impl Described for File {
@@ -265,6 +266,9 @@ fn sigstore(written: &Written) -> Result<Requirement, String> {
         Some(SignedIdentity::ExactReference { docker_reference }) => Match::Identity(Identity::Exact(docker_reference)),
         Some(SignedIdentity::ExactRepository { docker_repository }) => {
             Match::Identity(Identity::Repository(docker_repository))
+        }
+        Some(SignedIdentity::RemapIdentity { .. }) => {
+            return Err("`remapIdentity` is no identity that is known here".to_owned());
         }
     };
     Ok(Requirement::Signed(keys, matches))

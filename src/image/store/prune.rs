@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 use super::cache::Record;
 use super::{Error, Recipe, Store};
 use crate::image::oci::{self, Configuration, Content, Document, Malformed};
-use crate::io::archive;
 use crate::io::digest::Digest;
+use crate::io::progress::Progress;
+use crate::io::{alone, archive};
 
 /// How far pruning reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,7 +112,7 @@ impl Store {
     /// Removes what `reach` covers, or tells what it would remove, but never what an image needs. The unpacked layers in the
     /// folders that are `in_use` stay; that is asked once nobody can begin to use any.
     ///
-    /// To remove anything, it waits until no other process works in the store.
+    /// To remove anything, it waits until no other process works in the store, and says so.
     ///
     /// # Errors
     /// When the disk says no, or an image's manifest cannot be read: then nothing is removed.
@@ -120,21 +121,20 @@ impl Store {
         reach: Reach,
         in_use: &dyn Fn() -> io::Result<BTreeSet<PathBuf>>,
         purpose: Purpose,
+        progress: &Progress,
     ) -> Result<Pruned, Error> {
         if purpose == Purpose::Tell {
             return self.prune_locked(reach, &in_use()?, purpose);
         }
-        self.inner.lock.lock()?;
+        let whom = format!("what uses the store{}", self.others().unwrap_or_default());
+        alone::lock(&self.inner.lock, progress, &whom)?;
         let result = in_use().map_err(Error::from).and_then(|in_use| self.prune_locked(reach, &in_use, purpose));
         self.inner.lock.lock_shared()?;
         result
     }
 
-    /// The other processes that work in the store now, as far as this one may see them: `ekiben run iris (process 123)`.
-    ///
-    /// # Errors
-    /// When the kernel does not tell.
-    pub fn others(&self) -> io::Result<Vec<String>> {
+    /// The other processes that work in the store now, as far as the kernel tells: `: ekiben run iris (process 123)`.
+    fn others(&self) -> io::Result<String> {
         let lock = self.inner.lock.metadata()?;
         let (major, minor) = (rustix::fs::major(lock.dev()), rustix::fs::minor(lock.dev()));
         let place = format!("{major:02x}:{minor:02x}:{}", lock.ino());
@@ -147,7 +147,8 @@ impl Store {
             let words = fs::read_to_string(format!("/proc/{id}/cmdline")).ok()?;
             Some(format!("{} (process {id})", words.trim_end_matches('\0').replace('\0', " ")))
         };
-        Ok(ids.iter().filter(|id| **id != std::process::id()).filter_map(named).collect())
+        let others: Vec<_> = ids.iter().filter(|id| **id != std::process::id()).filter_map(named).collect();
+        Ok(if others.is_empty() { String::new() } else { format!(": {}", others.join(", ")) })
     }
 
     fn prune_locked(&self, reach: Reach, in_use: &BTreeSet<PathBuf>, purpose: Purpose) -> Result<Pruned, Error> {

@@ -170,6 +170,7 @@ mod tests {
     use super::*;
     use crate::image::oci::{Manifest, MediaType};
     use crate::image::store::{Purpose, Reach};
+    use crate::io::progress::Progress;
 
     #[test]
     fn what_is_about_an_image_stays_as_long_as_it() {
@@ -195,7 +196,8 @@ mod tests {
         assert!(store.referrer(&signed.digest, &nothing.digest).is_err());
         assert_eq!(store.images().unwrap().len(), 1);
 
-        let prune = || store.prune(Reach::Caches, &|| Ok(Default::default()), Purpose::Remove).unwrap();
+        let prune =
+            || store.prune(Reach::Caches, &|| Ok(Default::default()), Purpose::Remove, &Progress::silent()).unwrap();
         prune();
         assert!(store.has_blob(&signed.digest) && store.has_blob(&about.digest) && !store.has_blob(&stray.digest));
         assert!(store.has_blob(&Digest::of("signature")) && store.has_blob(&Digest::of("of it")));

@@ -665,8 +665,7 @@ impl Container {
     /// # Errors
     /// When the kernel says no.
     pub fn pass_on_signals(&self) -> Result<PassedOn, Error> {
-        let supervisor = self.record()?.state.supervisor;
-        Ok(PassedOn::to(supervisor.map_or(0, |process| process.id))?)
+        Ok(PassedOn::to(self.supervisor()?)?)
     }
 
     /// Stops it as [`Container::stop`] does, and removes what is left of it.

@@ -1,7 +1,7 @@
 //! Signals to a foreground command: passed on to its container, or heard by what stands between it and a person.
 
 use std::io::{self, Read as _};
-use std::os::fd::{AsFd, BorrowedFd, IntoRawFd as _};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd as _, OwnedFd};
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use nix::fcntl::OFlag;
@@ -9,8 +9,8 @@ use nix::libc;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, raise, sigaction, signal};
 use nix::unistd::pipe2;
 
-/// The supervisor that signals go to; 0 for none.
-static SUPERVISOR: AtomicI32 = AtomicI32::new(0);
+/// The supervisor that signals go to, as a handle: whoever gets its number later is not meant. Negative for none.
+static SUPERVISOR: AtomicI32 = AtomicI32::new(-1);
 /// What it is told.
 static TOLD: AtomicI32 = AtomicI32::new(0);
 /// The signal that came last; 0 for none.
@@ -58,6 +58,7 @@ pub(super) const HASTY: Signal = Signal::SIGINT;
 #[derive(Debug)]
 pub struct PassedOn {
     actions: Option<Actions>,
+    supervisor: Option<OwnedFd>,
 }
 
 impl PassedOn {
@@ -66,14 +67,14 @@ impl PassedOn {
     /// # Errors
     /// When the kernel says no.
     pub fn to_nobody() -> io::Result<Self> {
-        Self::to(0)
+        Self::to(None)
     }
 
-    pub(super) fn to(supervisor: u32) -> io::Result<Self> {
-        SUPERVISOR.store(supervisor as i32, Ordering::SeqCst);
+    pub(super) fn to(supervisor: Option<OwnedFd>) -> io::Result<Self> {
+        SUPERVISOR.store(supervisor.as_ref().map_or(-1, AsRawFd::as_raw_fd), Ordering::SeqCst);
         TOLD.store(HASTY as i32, Ordering::SeqCst);
         RECEIVED.store(0, Ordering::SeqCst);
-        Ok(Self { actions: Some(Actions::set(&SIGNALS, pass_on)?) })
+        Ok(Self { actions: Some(Actions::set(&SIGNALS, pass_on)?), supervisor })
     }
 
     /// From now on the container may end in its own time.
@@ -84,7 +85,8 @@ impl PassedOn {
     /// Signals to this process do what they did before. Those that came until now are known.
     pub fn end(&mut self) {
         drop(self.actions.take());
-        SUPERVISOR.store(0, Ordering::SeqCst);
+        SUPERVISOR.store(-1, Ordering::SeqCst);
+        drop(self.supervisor.take());
     }
 
     /// The number of the signal that came last, if one came.
@@ -102,9 +104,12 @@ impl Drop for PassedOn {
 extern "C" fn pass_on(number: libc::c_int) {
     RECEIVED.store(number, Ordering::SeqCst);
     let supervisor = SUPERVISOR.load(Ordering::SeqCst);
-    if supervisor > 0 {
-        // SAFETY: kill(2) may be called in a handler; a failure can be told to nobody here.
-        unsafe { libc::kill(supervisor, TOLD.load(Ordering::SeqCst)) };
+    if supervisor >= 0 {
+        let (told, no_info) = (TOLD.load(Ordering::SeqCst), std::ptr::null::<libc::siginfo_t>());
+        let errno = nix::errno::Errno::last();
+        // SAFETY: as kill(2), which may be called in a handler; a failure can be told to nobody here.
+        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, supervisor, told, no_info, 0) };
+        errno.set();
     }
 }
 
