@@ -50,6 +50,7 @@ use crate::formats::document::MAX_BYTES;
 use crate::image::layer::{self, Layer};
 use crate::image::oci::platform::Platform;
 use crate::image::session::{Making, Session};
+use crate::io::alone::Alone;
 use crate::io::archive::{self, ArchivePath, Entry, Mode};
 use crate::io::content::Opener;
 use crate::io::digest::Digest;
@@ -370,7 +371,7 @@ enum Environment {
         /// Of all that goes into its layers.
         key: Digest,
         /// Nobody else installs them meanwhile.
-        _alone: fs::File,
+        _alone: Alone,
     },
 }
 

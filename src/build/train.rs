@@ -15,6 +15,7 @@ use crate::bundle::runtime::BUNDLE_LABEL;
 use crate::formats::diagnostic::Diagnostics;
 use crate::image::session::Session;
 use crate::image::store::{self, Kept, KeptAs};
+use crate::io::alone::Alone;
 use crate::io::archive::ArchivePath;
 use crate::io::digest::{Digest, HashingWriter};
 use crate::io::explain::{ErrorKind, Explain, Explanation};
@@ -180,10 +181,10 @@ impl Plan {
     ///
     /// # Errors
     /// When the disk says no.
-    pub fn alone(&self, session: &Session, built: &Built) -> Result<std::fs::File, Error> {
+    pub fn alone(&self, session: &Session, built: &Built) -> Result<Alone, Error> {
         let key = self.key(&bundle(built).unwrap_or(built.digest));
         let whom = "another process, which trains the same";
-        Ok(session.store.alone(KNOWN, &key, &session.progress, whom)?.into_parts().0)
+        Ok(session.store.alone(KNOWN, &key, &session.progress, whom)?)
     }
 
     /// Keeps what came of it: the model's file at `path`, and what was said of it.

@@ -106,14 +106,15 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     }
     options.args.extend(args.fail_fast.then(|| "--fail-fast".to_owned()));
     let _alone = batch.begin()?;
-    let mut running = match running::start(context, &session, &built, gate.as_ref(), options, false) {
-        Ok(running) => running,
-        Err(failure) => {
-            // What is empty goes again; why it did not start is what counts.
-            let _ = batch.end();
-            return Err(failure);
-        }
-    };
+    let mut running =
+        match running::start(context, &session, &built, gate.as_ref(), options, false, running::Signals::PassedOn) {
+            Ok(running) => running,
+            Err(failure) => {
+                // What is empty goes again; why it did not start is what counts.
+                let _ = batch.end();
+                return Err(failure);
+            }
+        };
     let mut counted = Counted::default();
     // The records that are under way are answered first.
     running.be_patient();

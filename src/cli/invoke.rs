@@ -236,7 +236,9 @@ fn once(
     let built = workflow::image(session, inputs.request(context)?, context)?;
     let mut options = args.how.options(built.manifest.as_ref().map(|manifest| &manifest.resources), devices)?;
     options.publish = vec![run::any_port(run::port(&built.image, &options.env))];
-    let mut running = running::start(context, session, &built, gate.as_ref(), options, false)?.with(credentials);
+    let mut running =
+        running::start(context, session, &built, gate.as_ref(), options, false, running::Signals::PassedOn)?
+            .with(credentials);
     let ready = built.manifest.as_ref().map_or("/readyz", |manifest| &manifest.service.ready);
     running.wait_ready(context, ready, args.how.timeout)?;
     let (path, sent) = asked(context, path, sent, built.manifest.as_ref());

@@ -324,7 +324,7 @@ fn attempt(
     if options.publish.is_empty() {
         options.publish.push(run::any_port(port));
     }
-    let mut running = running::launch(context, session, &built, gate.as_ref(), options, false)?;
+    let mut running = running::start(context, session, &built, gate.as_ref(), options, false, running::Signals::Heard)?;
     match running.wait_unless(context, &ready, plan.how.timeout, is_cancelled)? {
         Some(_) => Ok(Outcome::Ready(Box::new((running, built)))),
         None => {

@@ -112,7 +112,15 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     if movable && serves {
         options.publish.push(Publish { host: SocketAddr::from(([127, 0, 0, 1], port)), container: port });
     }
-    let mut running = running::start(context, &session, &built, gate.as_ref(), options, movable && serves)?;
+    let mut running = running::start(
+        context,
+        &session,
+        &built,
+        gate.as_ref(),
+        options,
+        movable && serves,
+        running::Signals::PassedOn,
+    )?;
     if args.detach {
         let ready = built.manifest.as_ref().map_or("/readyz", |manifest| &manifest.service.ready);
         if serves {

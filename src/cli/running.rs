@@ -226,41 +226,25 @@ impl Refusals {
     }
 }
 
+/// What signals to this process do while a container runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signals {
+    /// They end the container, and whatever waits for it fails with [`Failure::interrupted`]. Once it is gone they end this
+    /// process, as one does that comes before it runs.
+    PassedOn,
+    /// Who starts it hears them.
+    Heard,
+}
+
 /// Starts the image, once it has passed `gate`. Where the wanted address is taken and `movable` is set, another one is found.
-///
-/// A signal that comes before ends this process, and with it what it has begun. From now on until the service is gone, it ends
-/// the container, and whatever waits for that fails with [`Failure::interrupted`]. After that one ends this process again.
 pub fn start(
-    context: &Context,
-    session: &Session,
-    built: &Built,
-    gate: Option<&Gate>,
-    options: Options,
-    movable: bool,
-) -> Result<Running, Failure> {
-    begin(context, session, built, gate, options, movable, true)
-}
-
-/// The same for who hears signals itself.
-pub fn launch(
-    context: &Context,
-    session: &Session,
-    built: &Built,
-    gate: Option<&Gate>,
-    options: Options,
-    movable: bool,
-) -> Result<Running, Failure> {
-    begin(context, session, built, gate, options, movable, false)
-}
-
-fn begin(
     context: &Context,
     session: &Session,
     built: &Built,
     gate: Option<&Gate>,
     mut options: Options,
     movable: bool,
-    passes_signals: bool,
+    signals: Signals,
 ) -> Result<Running, Failure> {
     if let Some(gate) = gate {
         policy::judge_built(session, gate, built)?;
@@ -280,7 +264,7 @@ fn begin(
         container => container?,
     };
     // Before it is said that it runs.
-    let signals = passes_signals.then(|| container.pass_on_signals()).transpose()?;
+    let signals = (signals == Signals::PassedOn).then(|| container.pass_on_signals()).transpose()?;
     let address = match container.state()?.published.first() {
         Some(Publish { host, .. }) => *host,
         None => SocketAddr::from(([127, 0, 0, 1], run::port(&built.image, &options.env))),

@@ -148,7 +148,9 @@ fn here(context: &Context, session: &Session, args: Args, credentials: Credentia
     let built = workflow::build(session, input, &[], &[], context)?;
     let mut options = args.how.options(Some(&manifest.resources), devices)?;
     options.publish = vec![run::any_port(run::port(&built.image, &options.env))];
-    let mut running = running::start(context, session, &built, gate.as_ref(), options, false)?.with(credentials);
+    let mut running =
+        running::start(context, session, &built, gate.as_ref(), options, false, running::Signals::PassedOn)?
+            .with(credentials);
     running.wait_ready(context, &manifest.service.ready, args.how.timeout)?;
     let asked = Example::of(&sent).map(|example| running.ask(context, example)).collect::<Result<Vec<_>, _>>()?;
     // What is said behind an answer is all there once nothing runs any more.

@@ -156,7 +156,7 @@ fn train(
     options.args = training.arguments();
     let parameters = serde_json::to_string(&plan.parameters).map_err(io::Error::from)?;
     options.env.push(format!("EKIBEN_HYPERPARAMETERS={parameters}"));
-    let mut running = running::start(context, session, built, gate, options, false)?;
+    let mut running = running::start(context, session, built, gate, options, false, running::Signals::PassedOn)?;
     let exit = running.follow(context, &mut |_| false)?;
     if exit.code != 0 {
         let explanation = ErrorKind::Failure

@@ -4,13 +4,14 @@
 //! that the person gave, when all of them are there.
 
 use std::fs::Permissions;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, lchown};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, lchown};
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 use nix::unistd::{getegid, geteuid};
 
 use super::volume::{Access, Volume};
+use crate::io::alone;
 use crate::io::explain::{ErrorKind, Explain, Explanation};
 
 /// Where the container finds what it is given, and writes.
@@ -132,8 +133,7 @@ impl Batch {
         private.recursive(true).mode(0o700).create(self.work())?;
         let lock = fs::File::open(self.work())?;
         // Whoever was done a moment ago has taken it away again.
-        let is_there = |metadata: std::fs::Metadata| metadata.nlink() > 0;
-        if lock.file().try_lock().is_err() || !is_there(lock.metadata()?) {
+        if lock.file().try_lock().is_err() || !alone::is_at(lock.file(), &self.work()) {
             return Err(Error::Busy(self.output.clone()));
         }
         match (self.start, self.output.symlink_metadata().is_ok(), self.written().exists()) {

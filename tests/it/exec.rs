@@ -337,6 +337,24 @@ fn size(rows: u16, columns: u16) -> nix::pty::Winsize {
     nix::pty::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }
 }
 
+/// As what a shell starts in the background ignores SIGINT.
+#[test]
+fn what_is_ignored_here_is_not_ignored_within() {
+    let [home, _] = homes();
+    let within = ["--", "/opt/busybox", "grep", "SigIgn", "/proc/self/status"];
+    let volume = format!("{}:/opt/busybox:ro", busybox().display());
+    for args in [&["exec", "box"][..], &["run", "tiny:1", "--volume", &volume]] {
+        let command = home.command([args, &within].concat());
+        let mut ignoring = tool("env");
+        ignoring.args(["--ignore-signal=INT", "--ignore-signal=HUP"]).arg(command.get_program());
+        ignoring.args(command.get_args()).current_dir(home.folder()).env("EKIBEN_HOME", home.store());
+        let said = ran(&mut ignoring).ok().out;
+        let ignored = u64::from_str_radix(said.trim_end().rsplit('\t').next().unwrap(), 16).unwrap();
+        // The C library keeps two of the real-time signals (32 and 33) to itself.
+        assert_eq!(ignored & ((1 << 31) - 1), 0, "{args:?}: {said}");
+    }
+}
+
 #[test]
 fn on_a_terminal_it_gets_one_of_its_own() {
     for home in homes() {

@@ -1,12 +1,12 @@
 //! Blobs: bytes under the name of their digest.
 
 use std::io::{self, Read, Write};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
 use fs_err as fs;
 
 use super::{Error, Store};
+use crate::io::alone;
 use crate::io::digest::{Digest, HashingWriter, Mismatch, VerifyingReader};
 
 impl Store {
@@ -106,8 +106,7 @@ impl Store {
             Err(std::fs::TryLockError::Error(error)) => return Err(error.into()),
         };
         // It may have become a blob before the lock was had, and another one be where it was.
-        let is_it = |there: std::fs::Metadata| file.metadata().is_ok_and(|file| there.ino() == file.ino());
-        if !is_alone || !path.metadata().is_ok_and(is_it) {
+        if !is_alone || !alone::is_at(&file, &path) {
             return self.blob_writer();
         }
         if file.metadata()?.len() > size {

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::{Error, Flush, Store};
-use crate::io::alone;
+use crate::io::alone::Alone;
 use crate::io::digest::Digest;
 use crate::io::progress::Progress;
 
@@ -19,7 +19,9 @@ pub(super) struct Record<T> {
 }
 
 /// That a blob is to be fetched, and nobody else does so meanwhile.
-pub struct Fetching(#[expect(dead_code, reason = "it is a lock")] Option<fs::File>);
+pub struct Fetching {
+    _lock: Option<Alone>,
+}
 
 impl Store {
     /// What came out of work of the kind `kind` on the input `key`, if it is known and its blobs are all there.
@@ -67,11 +69,10 @@ impl Store {
     ///
     /// # Errors
     /// When the file system has no locks.
-    pub fn alone(&self, kind: &str, key: &Digest, progress: &Progress, what: &str) -> Result<fs::File, Error> {
-        let path = self.cache_of("alone")?.join(Digest::of(format!("{kind} {key}")).hex());
-        let file = fs::OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
-        alone::lock(file.file(), progress, what)?;
-        Ok(file)
+    pub fn alone(&self, kind: &str, key: &Digest, progress: &Progress, what: &str) -> Result<Alone, Error> {
+        // Beside the locks of scratch folders: whoever sweeps those takes away what killed processes left.
+        let name = Digest::of(format!("{kind} {key}")).hex();
+        Ok(Alone::at(self.root().join("scratch").join(format!("{name}.lock")), progress, what)?)
     }
 
     /// The same for fetching a blob: none where another process has done so, or it was there. Small ones are fetched twice sooner
@@ -87,10 +88,10 @@ impl Store {
             return Ok(None);
         }
         if size < SMALL {
-            return Ok(Some(Fetching(None)));
+            return Ok(Some(Fetching { _lock: None }));
         }
         let lock = self.alone("blob", digest, progress, "another process, which fetches the same")?;
-        Ok((!is_there()).then_some(Fetching(Some(lock))))
+        Ok((!is_there()).then_some(Fetching { _lock: Some(lock) }))
     }
 
     fn bytes_path(&self, kind: &str, key: &Digest) -> PathBuf {

@@ -8,9 +8,8 @@ use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 use fs_err::os::unix::fs::OpenOptionsExt as _;
-use std::os::unix::fs::MetadataExt as _;
 
-use crate::io::archive;
+use crate::io::{alone, archive};
 
 /// Has ext4 put each folder that is made in `path` where there are fewest others, as it does below the root: else all that is
 /// made here lies close to where other work was just removed, and an ext4 without a journal passes over each inode that was
@@ -40,9 +39,7 @@ impl Scratch {
                 tempfile::Builder::new().prefix("").suffix(".lock").tempfile_in(parent)?.keep().map_err(|e| e.error)?;
             file.lock()?;
             // A sweep may have come between the two lines above, and taken the file for a dead process's.
-            let same =
-                fs::metadata(&lock_path).is_ok_and(|now| file.metadata().is_ok_and(|made| now.ino() == made.ino()));
-            if same {
+            if alone::is_at(&file, &lock_path) {
                 let path = lock_path.with_extension("");
                 fs::create_dir(&path)?;
                 set_apart(&path);

@@ -301,10 +301,6 @@ fn prepare(
 
 /// Becomes the first program that there is. Returns only when there is none, and then why the last cannot be run.
 fn become_one_of(programs: Vec<Result<Program, Failure>>) -> Failure {
-    for number in Signal::iterator() {
-        // SAFETY: the default action runs no code of this process. Two signals have no other.
-        let _ = unsafe { signal(number, SigHandler::SigDfl) };
-    }
     program::reset_signals();
     let mut failure = Failure::Entry { why: "there is nothing to run".to_owned() };
     for program in programs {

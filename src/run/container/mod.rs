@@ -701,10 +701,7 @@ impl Container {
             Err(Error::NoContainer { .. }) => return Ok(()),
             Err(error) => return Err(error),
         }
-        match fs::remove_dir_all(&self.folder) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
-            _ => Ok(()),
-        }
+        Ok(remove_folder(&self.folder)?)
     }
 
     /// What is noted of it; [`Error::NoContainer`] where it was just removed.
@@ -765,8 +762,16 @@ fn tidy(folder: &Path, record: Option<Record>) -> io::Result<bool> {
             return Ok(was_killed);
         }
     }
-    fs::remove_dir_all(folder)?;
+    remove_folder(folder)?;
     Ok(true)
+}
+
+/// Removes a container's folder, as another process may do.
+fn remove_folder(folder: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 fn lock_shared(folder: &Path) -> io::Result<fs::File> {

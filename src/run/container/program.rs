@@ -76,10 +76,12 @@ impl Program {
 
 /// Gives signals the meaning that programs expect: this one's ways with them are inherited.
 pub(crate) fn reset_signals() {
-    // The supervisor blocks signals, and Rust ignores SIGPIPE.
+    // The supervisor blocks signals, Rust ignores SIGPIPE, and shells let what they start in the background ignore SIGINT.
+    for number in Signal::iterator() {
+        // SAFETY: the default action runs no code of this process. Two signals have no other.
+        let _ = unsafe { signal(number, SigHandler::SigDfl) };
+    }
     let _ = SigSet::all().thread_unblock();
-    // SAFETY: the default action runs no code of this process.
-    let _ = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };
 }
 
 fn zero_byte(program: String) -> Failure {
