@@ -515,7 +515,7 @@ pub fn blob(
     size: u64,
     task: &Task,
 ) -> Result<(), Error> {
-    let alone = session.store.alone_with(digest, size, &session.progress).map_err(|source| kept(url, source))?;
+    let alone = session.store.fetching(digest, size, &session.progress).map_err(|source| kept(url, source))?;
     let Some(_alone) = alone else {
         task.advance(size);
         return Ok(());

@@ -154,7 +154,7 @@ fn put(
     size: u64,
     from: &Reference,
 ) -> Result<(), Error> {
-    let Some(_alone) = session.store.alone_with(digest, size, &session.progress)? else { return Ok(()) };
+    let Some(_alone) = session.store.fetching(digest, size, &session.progress)? else { return Ok(()) };
     session.store.put_blob(blob, digest, size).map_err(|error| match error {
         crate::image::store::Error::Mismatch(source) => Error::Wrong { url: from.at(*digest).to_string(), source },
         crate::image::store::Error::Io(error) => Error::from_io(error),

@@ -80,7 +80,7 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::alone`].
-    pub fn alone_with(&self, digest: &Digest, size: u64, progress: &Progress) -> Result<Option<Fetching>, Error> {
+    pub fn fetching(&self, digest: &Digest, size: u64, progress: &Progress) -> Result<Option<Fetching>, Error> {
         /// Bytes.
         const SMALL: u64 = 4 << 20;
         let is_there = || self.has_blob(digest);
