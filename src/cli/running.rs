@@ -401,7 +401,9 @@ impl Running {
         let id = self.begin();
         let outcome = self.service.ask(example, Some(&id));
         self.unless_interrupted(context)?;
-        if outcome.verdict == Verdict::Different {
+        if outcome.status.is_none() {
+            self.settle_without_answer(&id);
+        } else if outcome.verdict == Verdict::Different {
             self.settle(&id);
         }
         Ok((outcome, id))
@@ -418,8 +420,10 @@ impl Running {
         let id = self.begin();
         let answer = self.service.invoke(path, sent, Some(&id), hearing);
         self.unless_interrupted(context)?;
-        if !answer.as_ref().is_ok_and(|answer| answer.status.is_success()) {
-            self.settle(&id);
+        match &answer {
+            Ok(answer) if answer.status.is_success() => {}
+            Ok(_) => self.settle(&id),
+            Err(_) => self.settle_without_answer(&id),
         }
         Ok((answer, id))
     }
@@ -440,6 +444,16 @@ impl Running {
     fn settle(&mut self, id: &RequestId) {
         self.has_failed = true;
         settle(&mut self.listener, &mut self.transcript, id, LATE);
+    }
+
+    /// The same where no answer came: its program may have crashed, and what it says of that belongs to the request.
+    fn settle_without_answer(&mut self, id: &RequestId) {
+        const MOST: Duration = Duration::from_secs(1);
+        let started = Instant::now();
+        while !self.container.has_ended() && started.elapsed() < MOST {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.settle(id);
     }
 
     /// Reads what has been said since. A log that cannot be read says nothing.
@@ -505,7 +519,10 @@ impl Running {
     /// Also where a signal has come: then it is gone even if it was to be kept.
     pub fn end(&mut self, context: &Context) -> Result<(), Failure> {
         self.listen();
-        self.transcript.finish();
+        // What it says when it is told to end is of no request, and what it says when it ends by itself is.
+        if !self.container.has_ended() {
+            self.transcript.finish();
+        }
         // What is not ready has nobody's request to end, and may not listen to signals yet.
         if self.received().is_none() {
             self.container.stop(Duration::from_secs(if self.is_ready { 10 } else { 1 }))?;

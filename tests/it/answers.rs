@@ -565,6 +565,41 @@ fn what_crashes_says_where_it_was() {
 }
 
 #[test]
+fn what_is_said_between_a_broken_answer_and_the_end_belongs_to_it() {
+    let server = r#"
+import http.server, os, threading, time
+
+def end():
+    time.sleep(0.6)
+    print("at last", flush=True)
+    os._exit(3)
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        if self.path == "/readyz":
+            self.send_response(200)
+            self.end_headers()
+        else:
+            threading.Thread(target=end).start()
+
+    def log_message(self, *args):
+        pass
+
+http.server.ThreadingHTTPServer(("0.0.0.0", int(os.environ["PORT"])), Handler).serve_forever()
+"#;
+    let home = Home::warm();
+    home.write("own/src/server.py", server);
+    home.write(
+        "own/ekiben.yaml",
+        "name: own\nversion: '1'\npython: {version: '3.11'}\ninclude: [src/**]\n\
+         service: {command: [python3, src/server.py]}\ntests: [{path: /predict}]\n",
+    );
+    let said = home.run(["test", "own"]).ends(4).out;
+    assert!(said.contains("log at last\n"), "{said}");
+    home.run(["invoke", "own", "/predict"]).ends(5).says("log at last\n");
+}
+
+#[test]
 fn what_has_ended_stays_readable() {
     for home in [breaking("tests: [{request: {x: 1}}]\n"), breaking("tests: [{request: {x: 1}}]\n").of_a_user()] {
         home.run(["logs", "--last"]).ends(1).says("no container has ended");

@@ -263,9 +263,7 @@ impl Containers {
         let mut states = Vec::new();
         for folder in self.folders()? {
             // One without a state is just being made or removed.
-            if let Ok(record) = Record::load_from(&folder) {
-                states.push(current(record.state));
-            }
+            states.extend(current(&folder).map(|record| record.state));
         }
         states.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(states)
@@ -278,8 +276,7 @@ impl Containers {
     pub fn last_ended(&self) -> Result<Option<(SystemTime, String)>, Error> {
         let mut last = None;
         for folder in self.folders()? {
-            let Ok(record) = Record::load_from(&folder) else { continue };
-            let state = current(record.state);
+            let Ok(Record { state, .. }) = current(&folder) else { continue };
             // The end is the last that is noted. A container may be removed meanwhile.
             if !state.is_live()
                 && let Ok(ended) = Record::noted(&folder)
@@ -327,13 +324,11 @@ impl Containers {
                 Ok(lock) => lock.file().try_lock().is_ok(),
                 Err(_) => true,
             };
-            let record = Record::load_from(&folder);
-            let lives =
-                record.as_ref().is_ok_and(|record| record.state.supervisor.is_some_and(state::Process::is_alive));
-            if !free || lives {
+            let supervisor = Record::load_from(&folder).ok().and_then(|record| record.state.supervisor);
+            if !free || supervisor.is_some_and(state::Process::is_alive) {
                 continue;
             }
-            swept += usize::from(tidy(&folder, record.ok())?);
+            swept += usize::from(tidy(&folder)?);
         }
         Ok(swept)
     }
@@ -354,7 +349,7 @@ impl Containers {
     /// # Errors
     /// When the disk says no.
     pub fn in_use(&self) -> Result<BTreeSet<PathBuf>, Error> {
-        let live = self.all()?.into_iter().filter(|state| matches!(state.status, Status::Starting | Status::Running));
+        let live = self.all()?.into_iter().filter(|state| state.is_live());
         Ok(live.flat_map(|state| state.lower).collect())
     }
 
@@ -494,7 +489,7 @@ impl Container {
     /// # Errors
     /// When it was removed.
     pub fn state(&self) -> Result<State, Error> {
-        Ok(current(self.record()?.state))
+        Ok(self.record()?.state)
     }
 
     /// Waits for its end, and hands on what it says until then. One that was not to be kept is removed.
@@ -525,7 +520,7 @@ impl Container {
             Status::Failed(failure) => Err(failure.into()),
             _ => {
                 let said = fs::read_to_string(self.folder.join("trouble")).unwrap_or_default().trim().to_owned();
-                tidy(&self.folder, Some(record))?;
+                tidy(&self.folder)?;
                 Err(Error::Died { said })
             }
         }
@@ -605,7 +600,7 @@ impl Container {
     pub fn exec(&self, guest: &Guest, ends: &Ends<'_>) -> Result<i32, Error> {
         let record = self.record()?;
         let spec: Spec = state::read(&self.folder.join("spec.json"))?;
-        if !matches!(current(record.state.clone()).status, Status::Running) {
+        if !matches!(record.state.status, Status::Running) {
             return Err(Error::NotRunning { name: self.name.clone() });
         }
         let not_running = || Error::NotRunning { name: self.name.clone() };
@@ -621,9 +616,9 @@ impl Container {
 
     /// Whether its program has ended, though its supervisor may still tidy up.
     pub fn has_ended(&self) -> bool {
-        let Ok(record) = Record::load_from(&self.folder) else { return true };
+        let Ok(record) = current(&self.folder) else { return true };
         let is_dead = record.process.is_some_and(|process| !process.is_alive());
-        is_dead || !current(record.state).is_live()
+        is_dead || !record.state.is_live()
     }
 
     /// Its processes, as far as they are known: its supervisor and its own. Each handle is readable once that process has
@@ -706,7 +701,7 @@ impl Container {
 
     /// What is noted of it; [`Error::NoContainer`] where it was just removed.
     fn record(&self) -> Result<Record, Error> {
-        Record::load_from(&self.folder).map_err(|error| match error.kind() {
+        current(&self.folder).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => Error::NoContainer { name: self.name.clone(), similar: None, names: Vec::new() },
             _ => error.into(),
         })
@@ -735,19 +730,25 @@ impl Inquiry {
     }
 }
 
-/// The state as it is, and not as a killed supervisor left it.
-fn current(mut state: State) -> State {
-    let is_dead = state.supervisor.is_some_and(|process| !process.is_alive());
-    if is_dead && matches!(state.status, Status::Starting | Status::Running) {
-        state.status = Status::Lost;
+/// How the container in `folder` is, and not how a killed supervisor left it.
+fn current(folder: &Path) -> io::Result<Record> {
+    let record = Record::load_from(folder)?;
+    if record.state.supervisor.is_none_or(state::Process::is_alive) {
+        return Ok(record);
     }
-    state
+    // It may have noted the end since it was asked, as the last that it did.
+    let mut record = Record::load_from(folder)?;
+    if record.state.is_live() {
+        record.state.status = Status::Lost;
+    }
+    Ok(record)
 }
 
 /// Takes away what is left of a container that has no supervisor any more. Returns whether there was anything.
-fn tidy(folder: &Path, record: Option<Record>) -> io::Result<bool> {
-    if let Some(mut record) = record {
-        let was_killed = matches!(record.state.status, Status::Starting | Status::Running);
+fn tidy(folder: &Path) -> io::Result<bool> {
+    // What was noted last, as nobody notes anything any more.
+    if let Ok(mut record) = Record::load_from(folder) {
+        let was_killed = record.state.is_live();
         if was_killed {
             record.cgroup.remove();
             if let Some(program) = &record.manager {
