@@ -65,14 +65,20 @@ pub fn run(context: &Context, session: &Session, plan: Plan) -> Result<Exit, Fai
     };
     let mut looks = Looks::new(&paths);
     follower.begin();
-    while signals.received().is_none() {
+    let signal = loop {
         std::thread::sleep(looks.pause());
         if looks.has_changed(&paths) {
             follower.change();
         }
         follower.go_on()?;
-    }
-    follower.end()
+        if let Some(signal) = signals.received() {
+            break signal;
+        }
+    };
+    // What was never ready was interrupted, and what was is told so to end.
+    let was_ready = !follower.switches.is_empty();
+    follower.end()?;
+    if was_ready { Ok(Exit::Success) } else { Err(Failure::interrupted(signal)) }
 }
 
 /// What was seen of the files.
@@ -273,7 +279,7 @@ impl Follower<'_> {
     }
 
     /// Ends all that runs.
-    fn end(mut self) -> Result<Exit, Failure> {
+    fn end(mut self) -> Result<(), Failure> {
         /// What an attempt that starts a container takes to end it. One that builds ends with this process.
         const MOST: Duration = Duration::from_secs(3);
         if let Some(attempt) = self.attempt.take() {
@@ -293,7 +299,7 @@ impl Follower<'_> {
         for thread in self.leaving {
             let _ = thread.join();
         }
-        Ok(Exit::Success)
+        Ok(())
     }
 }
 

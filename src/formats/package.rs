@@ -181,6 +181,8 @@ mod tests {
             ("google.protobuf.message", "protobuf"),
             ("pandas", "pandas"),
             ("sentence_transformers", "sentence-transformers"),
+            ("Bio.SeqIO", "biopython"),
+            ("markdown_it", "markdown-it-py"),
         ] {
             assert_eq!(proposal(module).as_deref(), Some(package), "{module}");
             assert!(is_known(module), "{module}");

@@ -106,8 +106,13 @@ pub fn is_over(home: &Home, ran: Ran, signal: Signal) {
 #[test]
 fn what_is_not_ready_ends_at_once() {
     for home in [home(LONG, "pass"), home(LONG, "pass").of_a_user()] {
-        let commands =
-            [&["test", "tiny"][..], &["run", "tiny"], &["run", "tiny", "--detach"], &["invoke", "./tiny", "x=2"]];
+        let commands = [
+            &["test", "tiny"][..],
+            &["run", "tiny"],
+            &["run", "tiny", "--detach"],
+            &["run", "tiny", "--watch"],
+            &["invoke", "./tiny", "x=2"],
+        ];
         for (args, signal) in commands.iter().zip([Signal::SIGINT, Signal::SIGTERM].into_iter().cycle()) {
             // What the service has said until then is for `run`'s reader.
             let mut ran = interrupted(&home, args, "imported", signal);
