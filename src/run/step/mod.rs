@@ -626,14 +626,19 @@ fn attend(mut worker: Worker, output: io::PipeReader, to: &mut dyn FnMut(&str)) 
     ended(&mut worker)
 }
 
+/// How a command ended by itself; what stopped it is an error.
+fn unstopped(ended: Ended) -> Result<Ended, Error> {
+    match ended {
+        Ended { failure: Some(failure), .. } => Err(failure.into()),
+        Ended { disk_full: Some(why), .. } => Err(Error::DiskFull { why }),
+        ended => Ok(ended),
+    }
+}
+
 /// How a command ended.
 fn ended(worker: &mut Worker) -> Result<Ended, Error> {
     match worker.hear()? {
-        Some(said) => match serde_json::from_slice(&said).map_err(io::Error::from)? {
-            Ended { failure: Some(failure), .. } => Err(failure.into()),
-            Ended { disk_full: Some(why), .. } => Err(Error::DiskFull { why }),
-            ended => Ok(ended),
-        },
+        Some(said) => unstopped(serde_json::from_slice(&said).map_err(io::Error::from)?),
         None => {
             let what = "the command's end is not known";
             Err(Error::Within { what, why: "the process that stood beside it was killed".to_owned() })

@@ -135,8 +135,8 @@ pub(super) fn ready(worker: &mut Worker) -> Result<Assembled, super::Error> {
             let terminal = if has_terminal { files.next() } else { None };
             Ok(Assembled { packets, terminal, listeners: files.collect() })
         }
-        Err(Ended { failure: Some(failure), .. }) => Err(failure.into()),
-        Err(_) => Err(early()),
+        // The disk may have been too full from the start.
+        Err(ended) => super::unstopped(ended).and_then(|_| Err(early())),
     }
 }
 
