@@ -281,7 +281,7 @@ impl Follower<'_> {
     /// Ends all that runs.
     fn end(mut self) -> Result<(), Failure> {
         /// What an attempt that starts a container takes to end it. One that builds ends with this process.
-        const MOST: Duration = Duration::from_secs(3);
+        const MOST: Duration = Duration::from_secs(10);
         if let Some(attempt) = self.attempt.take() {
             attempt.is_cancelled.store(true, Ordering::Relaxed);
             match attempt.result.recv_timeout(MOST) {

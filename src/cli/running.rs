@@ -470,18 +470,21 @@ impl Running {
 
     /// Has the service say in its log where it is, and gives the place in the person's code.
     pub fn locate(&mut self) -> Option<String> {
-        const MOST: Duration = Duration::from_secs(1);
+        /// Until it begins to say it, and until it has: it is written line by line.
+        const BEGUN: Duration = Duration::from_secs(1);
+        const WHOLE: Duration = Duration::from_secs(3);
         // A container that has ended is nowhere.
         self.container.inquiry().ok()?.ask().ok()?;
         let started = Instant::now();
-        while !self.transcript.has_dump() && started.elapsed() < MOST {
+        loop {
             std::thread::sleep(Duration::from_millis(10));
             self.listen();
+            let place = service::place(&self.transcript.last(usize::MAX));
+            let most = if self.transcript.has_dump() { WHOLE } else { BEGUN };
+            if place.is_some() || started.elapsed() > most {
+                return place;
+            }
         }
-        // It is written line by line.
-        std::thread::sleep(Duration::from_millis(50));
-        self.listen();
-        service::place(&self.transcript.last(usize::MAX))
     }
 
     /// Shows the last lines that the container has said, to tell why it failed, and gives them.
@@ -590,7 +593,7 @@ pub fn keep_log(context: &Context, logs: &EndedLogs, name: &str, transcript: &Tr
 }
 
 /// How much later than an answer its log may come.
-const LATE: Duration = Duration::from_millis(250);
+const LATE: Duration = Duration::from_millis(500);
 
 /// Reads along until the service has said all of a request, for at most `most`.
 pub fn settle(listener: &mut LogReader, transcript: &mut Transcript, id: &RequestId, most: Duration) {

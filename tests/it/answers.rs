@@ -524,15 +524,15 @@ fn loading(loading: &str) -> Home {
 #[test]
 fn what_is_never_ready_says_where_it_is() {
     let home = loading("time.sleep(1000)");
-    for args in [&["test", "tiny", "--timeout", "3"][..], &["run", "tiny", "--detach", "--timeout", "3"]] {
+    for args in [&["test", "tiny", "--timeout", "15"][..], &["run", "tiny", "--detach", "--timeout", "15"]] {
         let said = home.run(args).ends(1).says("log warning: loads\n").says("log   src/predict.py:6, in load\n");
         let error = "it does not listen yet; it is at src/predict.py:6, in load\n";
         assert!(said.err.contains(error) && !said.err.contains("importlib"), "{}", said.err);
     }
     // In the foreground it goes on, and says it in what is shown anyway.
     let mut run = tool("timeout");
-    let command = home.command(["run", "tiny", "--timeout", "3"]);
-    run.args(["--signal=INT", "8"]).arg(command.get_program()).args(command.get_args());
+    let command = home.command(["run", "tiny", "--timeout", "15"]);
+    run.args(["--signal=INT", "30"]).arg(command.get_program()).args(command.get_args());
     run.current_dir(home.folder()).env("EKIBEN_HOME", home.store());
     let said = ran(&mut run).says("/readyz does not answer");
     assert!(said.out.contains("\"/app/src/predict.py\", line 6 in load"), "{}", said.out);

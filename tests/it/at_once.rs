@@ -1,7 +1,7 @@
 //! Several who do the same at once, on one machine: each is done, or says that another was faster, and nothing is lost.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -166,16 +166,13 @@ fn who_prunes_is_told_what_is_waited_for() {
     let mut run = run.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     crate::home::wait_until("the container", || !home.containers().is_empty());
     let mut prune = home.command(["prune"]);
-    let prune = prune.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    let told = std::thread::scope(|scope| {
-        let told = scope.spawn(|| prune.wait_with_output().unwrap());
-        std::thread::sleep(Duration::from_secs(1));
-        let id = nix::unistd::Pid::from_raw(run.id() as i32);
-        nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGTERM).unwrap();
-        run.wait().unwrap();
-        told.join().unwrap()
-    });
-    let said = String::from_utf8_lossy(&told.stderr).into_owned();
-    assert!(told.status.success(), "{said}");
-    assert!(said.contains("waiting for what uses the store") && said.contains("run tiny -p 0 (process "), "{said}");
+    let mut prune = prune.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(prune.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let told = lines.find(|line| line.contains("waiting for what uses the store")).unwrap();
+    assert!(told.contains("run tiny -p 0 (process "), "{told}");
+    let id = nix::unistd::Pid::from_raw(run.id() as i32);
+    nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGTERM).unwrap();
+    run.wait().unwrap();
+    let rest: Vec<_> = lines.collect();
+    assert!(prune.wait().unwrap().success(), "{rest:?}");
 }

@@ -127,7 +127,7 @@ fn who_is_alone_does_not_wait_and_who_left_is_not_worked_for() {
         assert_eq!(service.post("/predict", &json!({ "rows": [1], "seconds": 0 })).status, 200);
     }
     assert!(started.elapsed() < Duration::from_secs(30), "it waited for others");
-    let held = send(&service, &json!({ "rows": [1], "seconds": 1.5 }));
+    let held = send(&service, &json!({ "rows": [1], "seconds": 6 }));
     while calls(&service).len() < 4 {
         std::thread::sleep(Duration::from_millis(10));
     }

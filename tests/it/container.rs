@@ -13,7 +13,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use crate::home::images::busybox;
-use crate::home::{self, wait_until};
+use crate::home::{self, somebody_runs, wait_until};
 use ekiben::io::explain::Explain as _;
 use ekiben::io::progress::Progress;
 use ekiben::run::container::{
@@ -439,8 +439,16 @@ fn published_ports_answer_until_the_end_and_two_run_at_once() {
     home.containers.get(two.name()).unwrap().stop(Duration::from_millis(200)).unwrap();
     assert!(TcpStream::connect(second).is_err());
     drop((one, two));
-    home.containers.sweep().unwrap();
+    swept(&home);
     assert_eq!(std::fs::read_dir(home.folder.path().join("containers")).unwrap().count(), 0);
+}
+
+/// What is left is swept. A process that another thread just starts has the locks of this one until its program runs.
+fn swept(home: &Home) {
+    wait_until("the folders are swept", || {
+        home.containers.sweep().unwrap();
+        home.containers.list().unwrap().is_empty()
+    });
 }
 
 #[test]
@@ -521,14 +529,6 @@ fn supervisor(container: &ekiben::run::container::Container, home: &Home) -> i32
     state["state"]["supervisor"]["id"].as_i64().unwrap().try_into().unwrap()
 }
 
-/// Whether a process on this machine has `text` in its command line.
-fn somebody_runs(text: &str) -> bool {
-    std::fs::read_dir("/proc").unwrap().flatten().any(|entry| {
-        std::fs::read(entry.path().join("cmdline"))
-            .is_ok_and(|line| String::from_utf8_lossy(&line).contains(text) && entry.file_name() != *"self")
-    })
-}
-
 #[test]
 fn a_killed_supervisor_takes_all_with_it_and_the_next_sweep_tidies() {
     let home = home();
@@ -557,7 +557,7 @@ fn a_killed_supervisor_takes_all_with_it_and_the_next_sweep_tidies() {
     wait_until("nobody listens", || TcpStream::connect(address).is_err());
     assert!(matches!(container.state().unwrap().status, Status::Lost));
     drop(container);
-    assert_eq!(home.containers.sweep().unwrap(), 1);
+    swept(&home);
     assert_eq!(groups(), "");
     assert_eq!(std::fs::read_dir(home.folder.path().join("containers")).unwrap().count(), 0);
 }
@@ -599,10 +599,7 @@ fn a_killed_starter_takes_its_container_with_it() {
     starter.kill().unwrap();
     starter.wait().unwrap();
     wait_until("the container is gone", || !somebody_runs(&is_there));
-    wait_until("its folder is swept", || {
-        home.containers.sweep().unwrap();
-        home.containers.list().unwrap().is_empty()
-    });
+    swept(&home);
 }
 
 #[test]
@@ -720,7 +717,7 @@ fn podman_runs_it_too() {
     nix::sys::signal::kill(supervisor, nix::sys::signal::SIGKILL).unwrap();
     wait_until("the supervisor is gone", || matches!(container.state().unwrap().status, Status::Lost));
     drop(container);
-    assert_eq!(home.containers.sweep().unwrap(), 1);
+    swept(&home);
     assert!(!somebody_runs(&format!("/bin/busybox\0{is_there}")));
     Command::new("podman").args(["rmi", "--force", &image]).output().unwrap();
 }

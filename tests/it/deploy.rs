@@ -5,7 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -307,13 +307,13 @@ fn a_service_answers_and_a_new_version_drops_no_request() {
         for number in 0..4 {
             let (is_over, failed, answered, namespace) = (&is_over, &failed, &answered, &namespace);
             scope.spawn(move || {
-                let mut known = namespace.endpoints("tiny");
+                let (mut known, mut since) = (namespace.endpoints("tiny"), Instant::now());
                 for count in number.. {
                     if is_over.load(Ordering::Relaxed) {
                         return;
                     }
-                    if count % 20 == 0 {
-                        known = namespace.endpoints("tiny");
+                    if since.elapsed() > Duration::from_millis(500) {
+                        (since, known) = (Instant::now(), namespace.endpoints("tiny"));
                     }
                     let Some(address) = known.get(count % known.len().max(1)) else { continue };
                     match asked(address) {

@@ -15,7 +15,7 @@ use nix::sys::termios::{LocalFlags, tcgetattr};
 use nix::unistd::Pid;
 
 use crate::home::images::busybox;
-use crate::home::{Home, Ran, line, program, ran, tool, wait_until};
+use crate::home::{Home, Ran, line, program, ran, somebody_runs, tool, wait_until};
 
 /// A container `box` in each of two homes, root's and an ordinary user's. It has busybox in `/opt`.
 fn homes() -> [Home; 2] {
@@ -367,8 +367,7 @@ fn on_a_terminal_it_gets_one_of_its_own() {
         terminal.shows("now 31 101");
         // Ctrl-C ends what runs in the container, and neither the shell there nor the command here.
         terminal.types("/opt/busybox sleep 500; echo interrupted $?\n");
-        terminal.shows("sleep 500");
-        std::thread::sleep(std::time::Duration::from_millis(300));
+        wait_until("it sleeps", || somebody_runs("/opt/busybox\0sleep\x00500"));
         terminal.types("\x03");
         terminal.types("echo after $((100+11))\n");
         terminal.shows("after 111");

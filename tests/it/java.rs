@@ -603,7 +603,7 @@ fn java_answers_as_python_does() {
 #[test]
 fn java_at_the_port_is_not_brought_down() {
     let home = Home::warm();
-    scored_with(&home, "m", "classes.zip", "", "timeout: 2s, limits: {request: 3M}, queue: 50, ");
+    scored_with(&home, "m", "classes.zip", "", "timeout: 8s, limits: {request: 3M}, queue: 50, ");
     let service = Service::start(&home, "m");
     let connect = || TcpStream::connect(&service.address).unwrap();
     let good = || assert_eq!(told(&service.address, &[post("/predict", &[CLOSE], ROW)])[0][0], 200);

@@ -343,7 +343,7 @@ fn calls(job: &Job) -> usize {
 #[test]
 fn whatever_ends_it_no_record_is_lost_or_doubled() {
     let job = Job::new(json!({ "concurrency": 4 }));
-    job.write("in.jsonl", numbers(400));
+    job.write("in.jsonl", numbers(2000));
     let args = "-i in.jsonl -o out.jsonl -f slow --resume";
     // Ended with a signal, it hands on what is under way.
     let child = started(&job, args);
@@ -377,7 +377,7 @@ fn whatever_ends_it_no_record_is_lost_or_doubled() {
     job.run("-i other.jsonl -o out.jsonl -f slow --resume").ends(2).says("is of another run");
     job.run("-i in.jsonl -o out.jsonl -f slow").ends(2).says("is there already");
     job.run(args).ends(0).says("records have been done before");
-    let wanted: Vec<_> = (1..=400).map(|x| json!({ "record": x, "answer": -x })).collect();
+    let wanted: Vec<_> = (1..=2000).map(|x| json!({ "record": x, "answer": -x })).collect();
     assert_eq!(job.lines("out.jsonl"), wanted);
     assert!(!job.path(&part).exists());
 }

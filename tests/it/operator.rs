@@ -409,9 +409,9 @@ fn whatever_is_killed_goes_on_and_nothing_is_built_twice_at_once() {
     let image = |name: &str| namespace.get(&format!("{KIND}/{name}"))["status"]["image"].clone();
     assert_eq!(image("one"), image("two"));
     // Killed while it sees to what is there, or to what is to go.
+    let before = namespace.get("deployment/three")["spec"]["template"].clone();
     namespace.given(&["apply", "--server-side", "--force-conflicts"], &resource("three", &simple("slow-c"))).ok();
     std::thread::sleep(Duration::from_millis(500));
-    let before = namespace.get("deployment/three")["spec"]["template"].clone();
     operator.killed_and_started();
     ran(&mut namespace.kubectl(&["delete", &format!("{KIND}/one")])).ok();
     operator.killed_and_started();

@@ -350,7 +350,7 @@ fn the_small_service_answers_as_the_usual_one_on_each_python_that_there_is() {
         assert!(small.raw(b"HEAD /healthz HTTP/1.1\r\n\r\n").ends_with("\r\n\r\n"));
         // Two at once, one that waits, and no more.
         let statuses = std::thread::scope(|scope| {
-            let asked: Vec<_> = (0..6).map(|_| scope.spawn(|| small.ask("/slow", r#"{"seconds": 0.4}"#).0)).collect();
+            let asked: Vec<_> = (0..6).map(|_| scope.spawn(|| small.ask("/slow", r#"{"seconds": 2}"#).0)).collect();
             asked.into_iter().map(|one| one.join().unwrap()).collect::<Vec<_>>()
         });
         assert!(statuses.iter().filter(|status| **status == 200).count() <= 3, "{statuses:?}");
@@ -377,20 +377,20 @@ fn the_small_service_answers_as_the_usual_one_on_each_python_that_there_is() {
 #[test]
 fn the_small_service_answers_what_is_in_hand_before_it_ends() {
     for python in pythons() {
-        let service = json!({ "predict": "src/predict.py:slow", "root": "/models/x", "grace": "5s", "nan": "text" });
+        let service = json!({ "predict": "src/predict.py:slow", "root": "/models/x", "grace": "20s", "nan": "text" });
         let mut small = Small::start(&python, CODE, &service);
         let (address, pid) = (small.address.clone(), nix::unistd::Pid::from_raw(small.process.id().cast_signed()));
         // Health without the root, functions below it alone.
         assert_eq!(ask(&address, "GET", "/models/x/healthz", "").0, 200);
         assert_eq!(ask(&address, "POST", "/predict", "{}").0, 404);
         std::thread::scope(|scope| {
-            let answer = scope.spawn(|| ask(&address, "POST", "/models/x/predict", r#"{"seconds": 1}"#));
+            let answer = scope.spawn(|| ask(&address, "POST", "/models/x/predict", r#"{"seconds": 5}"#));
             wait_until("the request", || ask(&address, "GET", "/metrics", "").1.contains("requests_in_progress 2"));
             nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
             wait_until("the end", || ask(&address, "GET", "/readyz", "") == (503, r#"{"status":"ending"}"#.to_owned()));
             let refused = ask(&address, "POST", "/models/x/predict", "{}");
             assert!(refused.0 == 503 && refused.1.contains("the service ends"), "{refused:?}");
-            assert_eq!(answer.join().unwrap(), (200, "1".to_owned()));
+            assert_eq!(answer.join().unwrap(), (200, "5".to_owned()));
         });
         assert_eq!(small.process.wait().unwrap().code(), Some(0), "{}", small.log());
     }

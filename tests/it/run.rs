@@ -469,11 +469,13 @@ fn a_port_that_is_taken_is_named_or_another_one_found() {
     let told = home.run(["run", "tiny:1", "--detach", "--output", "json", "-e", "PORT=4000"]).ok().json();
     assert_eq!(ask(told["address"].as_str().unwrap(), "GET", "/healthz", "").0, 200);
     // Where no port was asked for, any will do.
-    let first = home.run(["run", "tiny:1", "--detach", "--output", "json"]).ok().json();
-    let second = home.run(["run", "tiny:1", "--detach", "--output", "json"]).ok().json();
+    let usual = format!("PORT={port}");
+    let args = ["run", "tiny:1", "--detach", "-e", &usual];
+    let first = home.run([&args[..], &["--output", "json"]].concat()).ok().json();
+    let second = home.run([&args[..], &["--output", "json"]].concat()).ok().json();
     assert_ne!(first["address"], second["address"]);
     // Which is said to a person.
-    home.run(["run", "tiny:1", "--detach"]).ok().says(":3000 is taken, so another port is used: `-p PORT` says which");
+    home.run(args).ok().says(&format!(":{port} is taken, so another port is used: `-p PORT` says which"));
     home.run(["stop", "--all", "--remove"]).ok();
 }
 

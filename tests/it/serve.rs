@@ -270,6 +270,16 @@ fn supervisors(home: &Home) -> Vec<i32> {
     numbers.filter(is_ours).collect()
 }
 
+/// Waits until nothing of these processes is left. One that is ending has no command line any more, and its locks still.
+fn await_end(home: &Home, supervisors: &[i32]) {
+    let is_over = |id: &i32| {
+        let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']))
+    };
+    let others = || self::supervisors(home).is_empty();
+    wait_until("the end of all containers", || supervisors.iter().all(is_over) && others());
+}
+
 /// Kills supervisors, without a word.
 fn end_all(supervisors: &[i32]) {
     for id in supervisors {
@@ -467,7 +477,7 @@ fn bodies_pass_through_piece_by_piece() {
 #[test]
 fn a_model_is_ended_when_it_was_idle_and_started_again() {
     let home = probed();
-    let serving = Serving::of(&home, "models: {probe: {image: 'probe:1', timeout: 1, env: {SLOW: '2'}}}");
+    let serving = Serving::of(&home, "models: {probe: {image: 'probe:1', timeout: 4, env: {SLOW: '6'}}}");
     // Longer than the timeout: what has a request is not idle.
     assert_eq!(serving.get("/probe/slow").0, 200);
     assert_eq!(serving.containers(), 1);
@@ -511,8 +521,9 @@ fn nothing_is_left_of_a_killed_serve_and_the_next_one_goes_on() {
     let home = probed();
     let mut serving = Serving::start(&home, &["probe", "tiny"]);
     assert_eq!((serving.get("/probe/version").0, serving.get("/tiny/livez").0), (200, 200));
+    let supervisors_before = supervisors(&home);
     serving.child.kill().unwrap();
-    wait_until("the end of all containers", || supervisors(&home).is_empty());
+    await_end(&home, &supervisors_before);
     // All at once, as when the machine is short of memory.
     let mut serving = Serving::start(&home, &["probe", "tiny"]);
     assert_eq!(home.stored("containers"), [""; 0], "what was left is tidied away");
@@ -521,7 +532,7 @@ fn nothing_is_left_of_a_killed_serve_and_the_next_one_goes_on() {
     assert!(supervisors_now.len() >= 2, "{supervisors_now:?}");
     serving.child.kill().unwrap();
     end_all(&supervisors_now);
-    wait_until("the end of all containers", || supervisors(&home).is_empty());
+    await_end(&home, &supervisors_now);
     let serving = Serving::start(&home, &["probe"]);
     assert_eq!(home.stored("containers"), [""; 0]);
     assert_eq!(serving.get("/probe/version").0, 200);
@@ -551,6 +562,9 @@ fn each_request_is_answered_once_while_containers_are_killed() {
         while !asking.is_finished() {
             std::thread::sleep(Duration::from_millis(500 + fastrand::u64(..1500)));
             end_all(&supervisors(&home));
+            // One that is killed each time before it answers is given up.
+            std::thread::sleep(Duration::from_millis(200));
+            wait_until("the next one", || asking.is_finished() || serving.of_version("probe@1")["state"] == "ready");
         }
         asking.join().unwrap()
     });
@@ -639,7 +653,7 @@ fn a_new_configuration_replaces_what_runs_and_drops_no_request() {
 #[test]
 fn a_new_version_in_the_store_is_taken_up_and_drops_no_request() {
     let home = probed();
-    home.write("serve.yaml", "models: {probe: {image: probe, start: 3, env: {SLOW: '0.1'}}}");
+    home.write("serve.yaml", "models: {probe: {image: probe, start: 10, env: {SLOW: '0.1'}}}");
     let serving = Serving::start(&home, &["--follow"]);
     assert_eq!(serving.get("/probe/version").0, 200);
     assert_eq!(serving.of_version("probe@2")["requests"], 1, "the newest");
@@ -662,7 +676,7 @@ fn a_new_version_in_the_store_is_taken_up_and_drops_no_request() {
         let current = || serving.status()["models"][0]["current"].as_str().unwrap().to_owned();
         wait_until("the new version", || current() == "10");
         for (folder, tag, why) in
-            [("broken", "11", "did not become ready within 3 s (/readyz)"), ("ending", "12", "ended")]
+            [("broken", "11", "did not become ready within 10 s (/readyz)"), ("ending", "12", "ended")]
         {
             home.run(["build", &format!("projects/{folder}"), "-t", &format!("probe:{tag}")]).ok();
             let told = || {
@@ -976,8 +990,9 @@ fn whoever_may_be_reached_by_others_wants_a_token() {
     home.write("tokens", format!("{other}\n"));
     wait_until("the new token", || with("/probe/version", "GET", token).starts_with("HTTP/1.1 401"));
     assert!(with("/probe/version", "GET", other).starts_with("HTTP/1.1 200"));
-    home.write("tokens", format!("{token}\n# for all\n"));
-    fs::set_permissions(home.path("tokens"), PermissionsExt::from_mode(0o644)).unwrap();
+    let readable = home.write("readable", format!("{token}\n# for all\n"));
+    fs::set_permissions(&readable, PermissionsExt::from_mode(0o644)).unwrap();
+    fs::rename(readable, home.path("tokens")).unwrap();
     wait_until("a warning", || serving.said().contains("the tokens stay as they were"));
     assert!(with("/probe/version", "GET", other).starts_with("HTTP/1.1 200"));
     // Nowhere is one shown.
@@ -1008,7 +1023,7 @@ fn whoever_may_be_reached_by_others_wants_a_token() {
 #[test]
 fn requests_in_hand_end_before_serve_does() {
     let home = probed();
-    let serving = Serving::of(&home, "models: {probe: {image: 'probe:1', env: {SLOW: '2'}}}");
+    let serving = Serving::of(&home, "models: {probe: {image: 'probe:1', env: {SLOW: '5'}}}");
     assert_eq!(serving.get("/probe/version").0, 200);
     let address = serving.address.clone();
     let asking = std::thread::spawn(move || ask(&address, "GET", "/probe/slow", ""));

@@ -709,7 +709,16 @@ impl Container {
 
     /// The supervisor, if it is still there: it tidies up for a moment when the program has ended.
     fn supervisor(&self) -> Result<Option<OwnedFd>, Error> {
-        Ok(self.record()?.state.supervisor.and_then(state::Process::handle))
+        /// How long one that has just been started may take to note who it is.
+        const MOST: Duration = Duration::from_secs(5);
+        let started = Instant::now();
+        loop {
+            let state = self.record()?.state;
+            if state.supervisor.is_some() || !state.is_live() || started.elapsed() > MOST {
+                return Ok(state.supervisor.and_then(state::Process::handle));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 }
 

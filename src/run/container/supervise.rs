@@ -85,6 +85,8 @@ fn run(spec: &Spec, record: &mut state::Record, cgroup: &mut Cgroup) -> Result<S
         .map_err(|error| failed("signals could not be received", error))?;
     let supervisor = Supervisor::this()?;
     record.state.supervisor = Some(state::Process::this()?);
+    // Whoever stops it or removes it has to know.
+    record.save()?;
 
     let (publish, ways): (&[spec::Publish], &[Way]) = match &spec.network {
         Network::Isolated { publish, ways } => (publish, ways),

@@ -172,7 +172,12 @@ fn what_is_said_last_arrives_though_the_container_has_ended() {
         sender.send(bytes.len()).unwrap();
     };
     run_with(
-        |port| format!("(dd if=/dev/zero bs=1k count=512 2>/dev/null) | nc -w 1 127.0.0.1 {port} & sleep 0.4"),
+        |port| {
+            format!(
+                "(dd if=/dev/zero bs=1k count=512 2>/dev/null; : >/tmp/sent) | nc -w 1 127.0.0.1 {port} & \
+                 until [ -e /tmp/sent ]; do sleep 0.05; done; sleep 0.4"
+            )
+        },
         treat,
     );
     assert_eq!(heard.recv_timeout(crate::home::PATIENCE).unwrap(), 512 << 10);
@@ -205,7 +210,7 @@ fn many_connections_are_carried_at_once() {
         seen.fetch_max(open.fetch_add(1, Ordering::AcqRel) + 1, Ordering::AcqRel);
         let mut lines = BufReader::new(&connection).lines();
         let line = lines.next().unwrap().unwrap();
-        std::thread::sleep(Duration::from_millis(700));
+        std::thread::sleep(Duration::from_secs(3));
         // At once, as that of others goes to the same file.
         (&connection).write_all(format!("{line}!\n").as_bytes()).unwrap();
         open.fetch_sub(1, Ordering::AcqRel);

@@ -462,6 +462,14 @@ fn asked(address: &str, method: &str, path: &str, body: &str) -> std::io::Result
     Ok((status, body.to_owned()))
 }
 
+/// Whether a process on this machine has `text` in its command line.
+pub fn somebody_runs(text: &str) -> bool {
+    fs::read_dir("/proc").unwrap().flatten().any(|entry| {
+        fs::read(entry.path().join("cmdline"))
+            .is_ok_and(|line| String::from_utf8_lossy(&line).contains(text) && entry.file_name() != *"self")
+    })
+}
+
 /// A port of the loopback interface that nobody listens on: none of those that the kernel gives to whoever asks for any,
 /// which would be another's before it is used.
 pub fn free_port() -> u16 {
