@@ -131,9 +131,19 @@ struct Follower<'a> {
 
 /// What is built and started while the service before goes on.
 struct Attempt {
-    is_cancelled: Arc<AtomicBool>,
+    flags: Arc<Flags>,
     started: Instant,
     result: Receiver<Result<Outcome, Failure>>,
+    /// Has a part in the store's scratch folder, which goes with the last one.
+    thread: JoinHandle<()>,
+}
+
+/// What both sides tell each other. Each says its own before it asks for the other's, so that one of them is heard.
+#[derive(Default)]
+struct Flags {
+    is_cancelled: AtomicBool,
+    /// It starts a container, which has to be ended.
+    is_starting: AtomicBool,
 }
 
 enum Outcome {
@@ -149,28 +159,28 @@ impl Follower<'_> {
     /// Builds and starts what there is now, on a thread that a signal does not wait for.
     fn begin(&mut self) {
         let (send, result) = mpsc::channel();
-        let is_cancelled = Arc::new(AtomicBool::new(false));
-        let (session, plan, flag) = (self.session.clone(), self.plan.clone(), Arc::clone(&is_cancelled));
+        let flags = Arc::new(Flags::default());
+        let (session, plan, theirs) = (self.session.clone(), self.plan.clone(), Arc::clone(&flags));
         let last = self.current.as_ref().map(|(_, digest)| *digest);
         let mut context = self.context.clone();
         if !self.switches.is_empty() {
             // One line for each change.
             context.printer = context.printer.quiet();
         }
-        std::thread::spawn(move || {
-            let outcome = attempt(&context, &session, &plan, last, &flag);
+        let thread = std::thread::spawn(move || {
+            let outcome = attempt(&context, &session, &plan, last, &theirs);
             if let Err(mpsc::SendError(Ok(Outcome::Ready(ready)))) = send.send(outcome) {
                 let _ = ready.0.container.stop(Duration::ZERO);
             }
         });
-        self.attempt = Some(Attempt { is_cancelled, started: Instant::now(), result });
+        self.attempt = Some(Attempt { flags, started: Instant::now(), result, thread });
     }
 
     /// Files are others than before.
     fn change(&mut self) {
         match &self.attempt {
             // Its end begins the next one.
-            Some(attempt) => attempt.is_cancelled.store(true, Ordering::Relaxed),
+            Some(attempt) => attempt.flags.is_cancelled.store(true, Ordering::SeqCst),
             None => self.begin(),
         }
     }
@@ -188,15 +198,15 @@ impl Follower<'_> {
                 self.current = None;
             }
         }
-        let Some(Attempt { is_cancelled, started, result }) = &self.attempt else { return Ok(()) };
-        let (was_cancelled, started) = (is_cancelled.load(Ordering::Relaxed), *started);
+        let Some(Attempt { flags, started, result, .. }) = &self.attempt else { return Ok(()) };
+        let (was_cancelled, started) = (flags.is_cancelled.load(Ordering::SeqCst), *started);
         let outcome = match result.try_recv() {
             Ok(outcome) => outcome,
             Err(TryRecvError::Empty) => return Ok(()),
             // It has panicked, which was shown.
             Err(TryRecvError::Disconnected) => Ok(Outcome::Cancelled),
         };
-        self.attempt = None;
+        self.attempt.take().map(|attempt| attempt.thread.join());
         match outcome {
             Ok(Outcome::Ready(ready)) => self.replace(*ready, started)?,
             Ok(Outcome::Same) if self.has_failed => {
@@ -280,13 +290,17 @@ impl Follower<'_> {
 
     /// Ends all that runs.
     fn end(mut self) -> Result<(), Failure> {
-        /// What an attempt that starts a container takes to end it. One that builds ends with this process.
+        /// What an attempt that starts a container takes to end it at most. One that builds ends with this process.
         const MOST: Duration = Duration::from_secs(10);
         if let Some(attempt) = self.attempt.take() {
-            attempt.is_cancelled.store(true, Ordering::Relaxed);
-            match attempt.result.recv_timeout(MOST) {
-                Ok(Ok(Outcome::Ready(mut ready))) => ready.0.end(self.context)?,
-                Ok(_) | Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
+            attempt.flags.is_cancelled.store(true, Ordering::SeqCst);
+            let is_starting = attempt.flags.is_starting.load(Ordering::SeqCst);
+            let outcome = attempt.result.recv_timeout(if is_starting { MOST } else { Duration::ZERO });
+            if !matches!(outcome, Err(RecvTimeoutError::Timeout)) {
+                let _ = attempt.thread.join();
+            }
+            if let Ok(Ok(Outcome::Ready(mut ready))) = outcome {
+                ready.0.end(self.context)?;
             }
         }
         if let Some((running, _)) = &mut self.current {
@@ -309,7 +323,7 @@ fn attempt(
     session: &Session,
     plan: &Plan,
     last: Option<Digest>,
-    is_cancelled: &AtomicBool,
+    flags: &Flags,
 ) -> Result<Outcome, Failure> {
     let devices = plan.how.devices(context)?;
     let gate = plan.how.gate(context)?;
@@ -321,7 +335,8 @@ fn attempt(
     if last == Some(built.digest) {
         return Ok(Outcome::Same);
     }
-    if is_cancelled.load(Ordering::Relaxed) {
+    flags.is_starting.store(true, Ordering::SeqCst);
+    if flags.is_cancelled.load(Ordering::SeqCst) {
         return Ok(Outcome::Cancelled);
     }
     let mut options = plan.how.options(built.manifest.as_ref().map(|manifest| &manifest.resources), devices)?;
@@ -331,7 +346,7 @@ fn attempt(
         options.publish.push(run::any_port(port));
     }
     let mut running = running::start(context, session, &built, gate.as_ref(), options, false, running::Signals::Heard)?;
-    match running.wait_unless(context, &ready, plan.how.timeout, is_cancelled)? {
+    match running.wait_unless(context, &ready, plan.how.timeout, &flags.is_cancelled)? {
         Some(_) => Ok(Outcome::Ready(Box::new((running, built)))),
         None => {
             running.end(context)?;

@@ -273,7 +273,7 @@ fn libraries_have_no_more_threads_than_the_service_has_processors() {
 
 #[test]
 fn what_is_in_hand_is_answered_when_it_ends_and_what_comes_then_is_refused() {
-    let mut service = slow(json!({ "concurrency": 4 }));
+    let mut service = slow(json!({ "concurrency": 4, "grace": "60s" }));
     std::thread::scope(|scope| {
         let hand: Vec<_> =
             (0..8).map(|_| scope.spawn(|| service.post("/predict", &json!({ "seconds": 5.0 })))).collect();
@@ -318,7 +318,7 @@ fn workers(service: &Service) -> Vec<Pid> {
 
 #[test]
 fn a_worker_that_is_killed_is_started_again_and_all_are_counted_together() {
-    let mut service = slow(json!({ "workers": 3, "concurrency": 1 }));
+    let mut service = slow(json!({ "workers": 3, "concurrency": 1, "grace": "60s" }));
     until("all are ready", || service.get("/readyz").status == 200);
     assert!(service.log().contains("share the model"), "{}", service.log());
     let first = workers(&service);
@@ -353,7 +353,7 @@ fn a_worker_that_is_killed_is_started_again_and_all_are_counted_together() {
 
     std::thread::scope(|scope| {
         let hand: Vec<_> =
-            (0..9).map(|_| scope.spawn(|| service.post("/predict", &json!({ "seconds": 4.0 })))).collect();
+            (0..9).map(|_| scope.spawn(|| service.post("/predict", &json!({ "seconds": 2.0 })))).collect();
         until("they are at work", || service.get("/metrics").body.contains("ekiben_requests_in_progress 10"));
         service.signal(Signal::SIGTERM);
         for answer in hand {
