@@ -295,7 +295,7 @@ fn the_small_service_answers_as_the_usual_one_on_each_python_that_there_is() {
     let functions: serde_json::Map<String, Value> =
         names.iter().map(|name| ((*name).to_owned(), format!("src/predict.py:{name}").into())).collect();
     let service = json!({
-        "predict": "src/predict.py:predict", "functions": functions, "concurrency": 2, "queue": 1, "timeout": "1s",
+        "predict": "src/predict.py:predict", "functions": functions, "concurrency": 2, "queue": 1, "timeout": "3s",
         "limits": { "request": "1k" },
     });
     for python in pythons() {
@@ -318,7 +318,7 @@ fn the_small_service_answers_as_the_usual_one_on_each_python_that_there_is() {
             ("/breaks", "", 500, "internal error"),
             ("/ends", "", 500, "internal error"),
             ("/later", r#"{"x": "y"}"#, 200, "y"),
-            ("/slow", r#"{"seconds": 2}"#, 504, "no answer within 1 s"),
+            ("/slow", r#"{"seconds": 4}"#, 504, "no answer within 3 s"),
             ("/nothing", "", 404, "Not Found"),
             ("/healthz", "", 405, "Method Not Allowed"),
         ] {
@@ -350,7 +350,7 @@ fn the_small_service_answers_as_the_usual_one_on_each_python_that_there_is() {
         assert!(small.raw(b"HEAD /healthz HTTP/1.1\r\n\r\n").ends_with("\r\n\r\n"));
         // Two at once, one that waits, and no more.
         let statuses = std::thread::scope(|scope| {
-            let asked: Vec<_> = (0..6).map(|_| scope.spawn(|| small.ask("/slow", r#"{"seconds": 2}"#).0)).collect();
+            let asked: Vec<_> = (0..6).map(|_| scope.spawn(|| small.ask("/slow", r#"{"seconds": 1.2}"#).0)).collect();
             asked.into_iter().map(|one| one.join().unwrap()).collect::<Vec<_>>()
         });
         assert!(statuses.iter().filter(|status| **status == 200).count() <= 3, "{statuses:?}");
