@@ -206,7 +206,9 @@ impl Follower<'_> {
             // It has panicked, which was shown.
             Err(TryRecvError::Disconnected) => Ok(Outcome::Cancelled),
         };
-        self.attempt.take().map(|attempt| attempt.thread.join());
+        if let Some(attempt) = self.attempt.take() {
+            let _ = attempt.thread.join();
+        }
         match outcome {
             Ok(Outcome::Ready(ready)) => self.replace(*ready, started)?,
             Ok(Outcome::Same) if self.has_failed => {
