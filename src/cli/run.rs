@@ -175,6 +175,8 @@ fn foreground(
                 let stopped = || received().or_else(|| flag.load(Ordering::Relaxed).then_some(0));
                 let timeout = std::time::Duration::from_secs(timeout);
                 match service.wait_ready(&ready, timeout, stopped) {
+                    // Its port is somebody else's by now, who has answered.
+                    Ok(_) if inquiry.has_ended() => {}
                     Ok(waited) => {
                         is_ready.store(true, Ordering::Relaxed);
                         signals.into_iter().for_each(PassedOn::be_patient);

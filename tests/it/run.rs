@@ -1,9 +1,10 @@
 //! Running models with the real program: started, asked, stopped, killed; as root and as an ordinary user.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::{Child, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::home::{self, Home, Ran, ask, free_port, line, processes_in, ran, wait_until};
@@ -569,6 +570,38 @@ fn a_service_that_ends_says_so_and_points_to_no_log_that_is_not_there() {
     let _ = home.run(["invoke", &running.address, "x=2"]);
     wait_until("what is said of it", || running.says("error: the service ended with exit code 7\n"));
     running.end().ends(7);
+}
+
+#[test]
+fn who_has_the_port_of_one_that_has_ended_is_not_taken_for_it() {
+    let home = Home::warm();
+    home.tiny("tiny");
+    let ending = "import os, time\ntime.sleep(1)\nos._exit(7)\n\ndef predict(x: float) -> float:\n    return x\n\ndef explain():\n    return {}\n";
+    home.write("tiny/src/predict.py", ending);
+    home.build("tiny");
+    let port = free_port();
+    let address = (Ipv4Addr::LOCALHOST, port);
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            wait_until("the port is its own", || TcpStream::connect(address).is_ok());
+            let mut taken = TcpListener::bind(address);
+            while taken.is_err() && !is_over.load(Ordering::Relaxed) {
+                taken = TcpListener::bind(address);
+            }
+            let Ok(listener) = taken else { return };
+            listener.set_nonblocking(true).unwrap();
+            while !is_over.load(Ordering::Relaxed) {
+                let Ok((mut connection, _)) = listener.accept() else { continue };
+                connection.set_nonblocking(false).unwrap();
+                let _ = connection.read(&mut [0; 4096]);
+                let _ = connection.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            }
+        });
+        let said = home.run(["run", "tiny", "-p", &port.to_string()]);
+        is_over.store(true, Ordering::Relaxed);
+        said.ends(7).says("error: the service ended with exit code 7 before it was ready\n");
+    });
 }
 
 /// Packages like soundfile look for their library so.

@@ -616,9 +616,7 @@ impl Container {
 
     /// Whether its program has ended, though its supervisor may still tidy up.
     pub fn has_ended(&self) -> bool {
-        let Ok(record) = current(&self.folder) else { return true };
-        let is_dead = record.process.is_some_and(|process| !process.is_alive());
-        is_dead || !record.state.is_live()
+        has_ended(&self.folder)
     }
 
     /// Its processes, as far as they are known: its supervisor and its own. Each handle is readable once that process has
@@ -643,7 +641,7 @@ impl Container {
     /// # Errors
     /// When it was removed.
     pub fn inquiry(&self) -> Result<Inquiry, Error> {
-        Ok(Inquiry { supervisor: self.supervisor()? })
+        Ok(Inquiry { folder: self.folder.clone(), supervisor: self.supervisor()? })
     }
 
     /// Lets it run when this process ends: from now on nobody looks after it.
@@ -722,13 +720,19 @@ impl Container {
     }
 }
 
-/// A way to ask the program of a container where it is, whoever waits for the container.
+/// A way to ask a container where its program is and whether that has ended, whoever waits for the container.
 #[derive(Debug)]
 pub struct Inquiry {
+    folder: PathBuf,
     supervisor: Option<OwnedFd>,
 }
 
 impl Inquiry {
+    /// As [`Container::has_ended`].
+    pub fn has_ended(&self) -> bool {
+        has_ended(&self.folder)
+    }
+
     /// Asks, with SIGUSR1: Ekiben's own service writes its stack to its log. A program that does not know the signal never
     /// sees it, nor does one that another engine runs, nor one that has ended.
     ///
@@ -751,6 +755,13 @@ fn current(folder: &Path) -> io::Result<Record> {
         record.state.status = Status::Lost;
     }
     Ok(record)
+}
+
+/// Whether the program of the container in `folder` has ended.
+fn has_ended(folder: &Path) -> bool {
+    let Ok(record) = current(folder) else { return true };
+    let is_dead = record.process.is_some_and(|process| !process.is_alive());
+    is_dead || !record.state.is_live()
 }
 
 /// Takes away what is left of a container that has no supervisor any more. Returns whether there was anything.
