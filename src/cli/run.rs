@@ -2,7 +2,6 @@
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
@@ -169,14 +168,10 @@ fn foreground(
     let exit = std::thread::scope(|scope| {
         if serves {
             let (printer, service, received, is_ready) = (&context.printer, &*service, &received, &is_ready);
-            let ended = Arc::new(AtomicBool::new(false));
-            let flag = ended.clone();
             scope.spawn(move || {
-                let stopped = || received().or_else(|| flag.load(Ordering::Relaxed).then_some(0));
+                let stopped = || received().or_else(|| inquiry.has_ended().then_some(0));
                 let timeout = std::time::Duration::from_secs(timeout);
                 match service.wait_ready(&ready, timeout, stopped) {
-                    // Its port is somebody else's by now, who has answered.
-                    Ok(_) if inquiry.has_ended() => {}
                     Ok(waited) => {
                         is_ready.store(true, Ordering::Relaxed);
                         signals.into_iter().for_each(PassedOn::be_patient);
@@ -195,12 +190,8 @@ fn foreground(
                     Err(_) => {}
                 }
             });
-            let exit = container.wait(&mut show);
-            ended.store(true, Ordering::Relaxed);
-            exit
-        } else {
-            container.wait(&mut show)
         }
+        container.wait(&mut show)
     })?;
     let _ = screen.end();
     transcript.end();

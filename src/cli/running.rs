@@ -320,10 +320,16 @@ impl Running {
 
     /// The exit code, once it has ended.
     pub fn exit_code(&self) -> Option<i32> {
-        match self.container.state() {
-            Ok(container::State { status: container::Status::Exited { code, .. }, .. }) => Some(code),
-            Ok(state) if state.is_live() => None,
-            _ => Some(1),
+        loop {
+            match self.container.state() {
+                Ok(container::State { status: container::Status::Exited { code, .. }, .. }) => return Some(code),
+                // Its supervisor notes how it ended in a moment.
+                Ok(state) if state.is_live() && self.container.has_ended() => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                Ok(state) if state.is_live() => return None,
+                _ => return Some(1),
+            }
         }
     }
 
@@ -345,19 +351,7 @@ impl Running {
     ) -> Result<Option<Duration>, Failure> {
         let cancelled = || is_cancelled.load(Ordering::Relaxed).then_some(0);
         let ended = || cancelled().or_else(|| self.received()).or_else(|| self.exit_code());
-        let result = self.service.wait_ready(path, Duration::from_secs(timeout), ended).and_then(|waited| {
-            // Asked after the answer: the port of one that has ended may be somebody else's, who has answered.
-            if !self.container.has_ended() {
-                return Ok(waited);
-            }
-            // Its supervisor notes how it ended in a moment.
-            loop {
-                match ended() {
-                    Some(code) => return Err(service::Error::Ended { code, was_ready: false }),
-                    None => std::thread::sleep(Duration::from_millis(10)),
-                }
-            }
-        });
+        let result = self.service.wait_ready(path, Duration::from_secs(timeout), ended);
         self.unless_interrupted(context)?;
         let error = match result {
             Ok(waited) => {

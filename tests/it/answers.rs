@@ -463,37 +463,15 @@ fn the_last_request_of_all_does_not_lose_its_traceback() {
     assert!(report["log"].to_string().contains("KeyError"), "{report}");
 }
 
-/// What a server of one's own says behind its answer, without a mark.
-#[test]
-fn another_server_keeps_its_lines_apart_as_well() {
-    let server = r#"
-import http.server, os, sys, time
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        status = 200 if self.path == "/readyz" else 500
-        body = b"{}"
-        self.send_response(status)
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-        self.wfile.flush()
-        if self.path == "/readyz":
-            return
-        time.sleep(0.01)
-        sys.stdout.write(f"behind {self.path}\n")
-        sys.stdout.flush()
-        if self.path == "/one":
-            raise KeyError("of one")
-
-    def log_message(self, *args):
-        pass
-
-http.server.ThreadingHTTPServer(("0.0.0.0", int(os.environ["PORT"])), Handler).serve_forever()
-"#;
+/// A project called `own` whose own server has `answer` answer a GET.
+fn serving(answer: &str, tests: &str) -> Home {
     let home = Home::warm();
+    let server = format!(
+        "import http.server, os, sys, threading, time\n{answer}\n\nclass Handler(http.server.BaseHTTPRequestHandler):\n    \
+         do_GET = answer\n    log_message = lambda *args: None\n\n\
+         http.server.ThreadingHTTPServer(('0.0.0.0', int(os.environ['PORT'])), Handler).serve_forever()\n"
+    );
     home.write("own/src/server.py", server);
-    let tests = "tests: [{name: one, path: /one}, {name: two, path: /two, status: 500}, {name: three, path: /three}]\n";
     home.write(
         "own/ekiben.yaml",
         format!(
@@ -501,6 +479,31 @@ http.server.ThreadingHTTPServer(("0.0.0.0", int(os.environ["PORT"])), Handler).s
              service: {{command: [python3, src/server.py]}}\n{tests}"
         ),
     );
+    home
+}
+
+/// What a server of one's own says behind its answer, without a mark.
+#[test]
+fn another_server_keeps_its_lines_apart_as_well() {
+    let server = r#"
+def answer(request):
+    status = 200 if request.path == "/readyz" else 500
+    body = b"{}"
+    request.send_response(status)
+    request.send_header("content-length", str(len(body)))
+    request.end_headers()
+    request.wfile.write(body)
+    request.wfile.flush()
+    if request.path == "/readyz":
+        return
+    time.sleep(0.01)
+    sys.stdout.write(f"behind {request.path}\n")
+    sys.stdout.flush()
+    if request.path == "/one":
+        raise KeyError("of one")
+"#;
+    let tests = "tests: [{name: one, path: /one}, {name: two, path: /two, status: 500}, {name: three, path: /three}]\n";
+    let home = serving(server, tests);
     let said = home.run(["test", "own"]).ends(4).out;
     let (first, rest) = said.split_once("✓ two").unwrap();
     assert!(first.contains("log behind /one\n") && first.contains("log KeyError: 'of one'\n"), "{said}");
@@ -567,33 +570,19 @@ fn what_crashes_says_where_it_was() {
 #[test]
 fn what_is_said_between_a_broken_answer_and_the_end_belongs_to_it() {
     let server = r#"
-import http.server, os, threading, time
-
 def end():
     time.sleep(0.6)
     print("at last", flush=True)
     os._exit(3)
 
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        if self.path == "/readyz":
-            self.send_response(200)
-            self.end_headers()
-        else:
-            threading.Thread(target=end).start()
-
-    def log_message(self, *args):
-        pass
-
-http.server.ThreadingHTTPServer(("0.0.0.0", int(os.environ["PORT"])), Handler).serve_forever()
+def answer(request):
+    if request.path == "/readyz":
+        request.send_response(200)
+        request.end_headers()
+    else:
+        threading.Thread(target=end).start()
 "#;
-    let home = Home::warm();
-    home.write("own/src/server.py", server);
-    home.write(
-        "own/ekiben.yaml",
-        "name: own\nversion: '1'\npython: {version: '3.11'}\ninclude: [src/**]\n\
-         service: {command: [python3, src/server.py]}\ntests: [{path: /predict}]\n",
-    );
+    let home = serving(server, "tests: [{path: /predict}]\n");
     let said = home.run(["test", "own"]).ends(4).out;
     assert!(said.contains("log at last\n"), "{said}");
     home.run(["invoke", "own", "/predict"]).ends(5).says("log at last\n");

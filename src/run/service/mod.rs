@@ -248,15 +248,17 @@ impl Service {
         loop {
             let left = timeout.saturating_sub(started.elapsed());
             let patience = Patience::within(left.clamp(SHORTEST_PROBE, LONGEST_PROBE));
-            let last = match self.send(path, None, None, patience) {
-                Ok(answer) if answer.is_success() => return Ok(started.elapsed()),
-                Ok(answer) => format!("{path} answered {}", answer.code()),
-                Err(_) => "it does not listen yet".to_owned(),
+            let lacking = match self.send(path, None, None, patience) {
+                Ok(answer) if answer.is_success() => None,
+                Ok(answer) => Some(format!("{path} answered {}", answer.code())),
+                Err(_) => Some("it does not listen yet".to_owned()),
             };
+            // Asked after the answer: the port of one that has ended may be somebody else's, who has answered.
             if let Some(code) = ended() {
                 return Err(Error::Ended { code, was_ready: false });
             }
             let waited = started.elapsed();
+            let Some(last) = lacking else { return Ok(waited) };
             if waited >= timeout {
                 return Err(Error::NotReady { waited, last });
             }
